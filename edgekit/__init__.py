@@ -1,0 +1,22 @@
+"""edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
+
+The public API, each imported when first used: load, run, train, quantize, export, bench, compare.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.api import bench, compare, export, load, quantize, run, train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "bench", "compare", "export", "load", "quantize", "run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from edgekit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

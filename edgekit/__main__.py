@@ -1,0 +1,15 @@
+"""`python -m edgekit` and the `edgekit` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    from edgekit.cli import main as run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""The Python API: what the commands do, as functions. The command line calls these.
+
+Each takes ARTIFACT words as the command line does, works in a run folder, and returns an `Outcome`. `say` is told one
+line per step, `progress` wraps long loops; both are silent unless given.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgekit import pipeline, refs, registry, score, sets, targets
+from edgekit import recipe as recipes
+from edgekit.errors import InputError, os_errors
+from edgekit.pipeline import Flow, Outcome
+from edgekit.recipe import Gates, Node, Recipe
+from edgekit.refs import RUNS, Ref
+from edgekit.store import LOCK, LOG, RECIPE, RESULTS, Store, read_results, write_atomically
+from edgekit.types import Artifact, Measurement, Plan, Progress, SampleSet, Step, Target, Task
+from edgekit.verify import Verifier
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+RANDOM_SAMPLES = 16
+
+
+def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Progress that shows nothing."""
+    yield from items
+
+
+def silent(line: str) -> None:
+    """A `say` that says nothing."""
+
+
+def load(artifact: str | None = None) -> Artifact:
+    """The stored artifact that a word names (RUN: its float root; None: the newest run's). Raises InputError."""
+    ref = refs.resolve(artifact)
+    if ref.foreign:
+        raise InputError(f"{ref.foreign} is not in a run yet", next="edgekit bench or quantize import it")
+    return ref.store.get(ref.name or refs.float_root(ref.store))
+
+
+def run(
+    recipe: str = recipes.STARTER,
+    *,
+    out: Path | None = None,
+    settings: Sequence[str] = (),
+    target_names: Sequence[str] = (),
+    plan: dict[str, Any] | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """The whole flow of a recipe (a shipped name or a .toml): make, verify, measure. Reuses what has not changed.
+
+    Raises RecipeError before any work where the recipe cannot work, Missing where a package is not installed.
+    """
+    made = resolved_recipe(recipe, settings, target_names, plan)
+    store = Store(out or RUNS / recipes.find(recipe).stem)
+    task: Task = registry.load("tasks", made.task)()
+    flow = _flow(store, task, made.targets, made.plan, made.gates, progress, say)
+    pipeline.check_installed(recipes.nodes(made, flow.targets))
+    with _working(store):
+        import tomli_w
+
+        write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
+        flow.val = store.set(f"{task.name}:val")
+        return pipeline.run(made, flow, store.set(f"{task.name}:test"))
+
+
+def resolved_recipe(
+    recipe: str, settings: Sequence[str] = (), target_names: Sequence[str] = (), plan: dict[str, Any] | None = None
+) -> Recipe:
+    """The recipe with everything from the command line in it, checked."""
+    made = recipes.load(recipe, settings, {"targets": list(target_names)} if target_names else None)
+    return replace(made, plan=_plan(made.plan, plan))
+
+
+def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
+    """(name, step, "made" or "reused") for each artifact of the recipe, nothing done."""
+    task: Task = registry.load("tasks", recipe.task)()
+    found = []
+    made: dict[str, Artifact | None] = {}
+    for node in recipes.nodes(recipe, [targets.load(name) for name in recipe.targets]):
+        inputs = {role: made.get(name) for role, name in node.parents.items()}
+        kept = None
+        if all(inputs.values()):
+            data = {role: store.set(text) for role, text in node.step.sets(task).items()}
+            context = pipeline.Context(task, data, quiet, pipeline.log)
+            kept = store.reusable(node.name, store.id(node.step, {k: v for k, v in inputs.items() if v}, context))
+        made[node.name] = kept
+        found.append((node.name, recipes.step_name(node.step), "reused" if kept else "made"))
+    return found
+
+
+def train(
+    task: str = recipes.STARTER,
+    *,
+    model: str = "",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+    **fields: Any,
+) -> Outcome:
+    """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
+
+    Raises InputError, Missing, or Diverged.
+    """
+    made: Task = registry.load("tasks", task)()
+    model = model or made.models[0]
+    step: Step = registry.load("steps", "train")(model=model, **fields)
+    problems = list(step.check(made))
+    if problems:
+        raise InputError("cannot train", "; ".join(problems))
+    name = "torch" if model == made.models[0] else f"{model}.torch"
+    store = Store(out or RUNS / task)
+    flow = _flow(store, made, ["host"], Plan(), Gates(), progress, say)
+    return _make([Node(name, step, {})], flow, {})
+
+
+def export(
+    artifact: str | None = None,
+    *,
+    to: Sequence[str] = (),
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Export a float torch artifact to each format (all that are installed, where none is named), verified."""
+    ref = refs.resolve(artifact, out)
+    formats = to or _installed_exporters()
+    return _extend(ref, [[f"to_{name}"] for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
+
+
+def quantize(
+    artifact: str | None = None,
+    *,
+    precision: str = "int8",
+    to: Sequence[str] = (),
+    calibration: str = "",
+    val: str = "",
+    max_drop_pp: float | None = None,
+    target: str = "host",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Make int8, fp16 or dynamic artifacts within the budget; the attempt is kept where the budget is missed.
+
+    Raises InputError where calibration samples, or labels for an explicit budget, are wanting.
+    """
+    ref = refs.resolve(artifact, out)
+    source = ref.foreign.suffix.removeprefix(".") if ref.foreign else load(artifact).kind.format
+    if ref.foreign and precision == "int8" and not calibration:
+        raise InputError(
+            f"{ref.foreign} comes without calibration samples",
+            "int8 needs typical inputs to find the ranges of the activations",
+            "pass --calibration SET (an .npz with one array per input, or task:split)",
+        )
+    formats = to or ([source] if source != "torch" else _installed_exporters())
+    chains = [[f"{name}_{precision}"] if name == source else [f"to_{name}", f"{name}_{precision}"] for name in formats]
+    fields = {"calibration": calibration} if calibration else {}
+    gates = Gates() if max_drop_pp is None else Gates(max_drop_pp=max_drop_pp)
+    if max_drop_pp is not None and ref.foreign and (not val or sets.load(val).labels is None):
+        raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
+    return _extend(ref, chains, Plan(), gates, target, val or calibration, fields, progress, say)
+
+
+def verify(
+    artifact: str | None = None,
+    *,
+    against: str = "",
+    val: str = "",
+    target: str = "host",
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Check arrows again: one artifact's, or every one in a run. Failures are in the outcome."""
+    ref = stored(refs.resolve(artifact), progress, say)
+    store = ref.store
+    chosen = [store.get(ref.name)] if ref.name else list(store.current())
+    flow = _flow(store, _task(chosen), [target], Plan(), Gates(), progress, say)
+    flow.val = _validation(store, flow.task, val)
+    if flow.val is None:
+        raise InputError(f"{store.path} has no validation samples", next="pass --val SET")
+    with _working(store):
+        verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
+        other = store.get(against) if against else None
+        for item in chosen:
+            (item.path / "verify.json").unlink(missing_ok=True)
+            finding = verifier.check(item, registry.load("steps", item.step).keeps, other)
+            say(f"  {item.name:<20} {pipeline.describe(finding)}")
+            flow.outcome.artifacts.append(item)
+            flow.outcome.findings.append(finding)
+            if error := finding.error():
+                flow.outcome.failures.append(error)
+    return flow.outcome
+
+
+def bench(
+    artifacts: Sequence[str] = (),
+    *,
+    target_names: Sequence[str] = (),
+    data: str = "",
+    plan: dict[str, Any] | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept."""
+    outcome = Outcome()
+    for ref in [stored(refs.resolve(word), progress, say) for word in (artifacts or [""])]:
+        store = ref.store
+        chosen = [store.get(ref.name)] if ref.name else list(store.current())
+        skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
+        for name in sorted(skipped):
+            say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
+        flow = _flow(store, _task(chosen), target_names or ["host"], _plan(Plan(), plan), Gates(), progress, say)
+        samples = store.set(data) if data else _test(store, flow.task, chosen)
+        if samples.labels is not None and flow.scorer is None:
+            flow.scorer = score.top1
+        with _working(store):
+            for target in flow.targets:
+                _runnable(chosen, target)
+                pipeline.measure(chosen, target, samples, flow, reuse=False)
+        outcome.artifacts += chosen
+        outcome.measurements += flow.outcome.measurements
+    return outcome
+
+
+def compare(sources: Sequence[str] = ()) -> list[Measurement]:
+    """The measurements of run folders and results files, in order. Raises InputError where there are none."""
+    found: list[Measurement] = []
+    for word in sources or [str(refs.newest_run())]:
+        path = Path(word)
+        if path.is_dir():
+            stored = list(Store(path).measurements().values())
+            if not stored:
+                raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
+            found += stored
+        else:
+            found += read_results(path)
+    return found
+
+
+def is_run(folder: Path) -> bool:
+    """Was this folder made by edgekit?"""
+    return folder.is_dir() and (bool(Store(folder).names()) or (folder / LOCK).is_file())
+
+
+def clean(folder: Path) -> list[str]:
+    """Delete what edgekit made in a run folder, and the folder where nothing else is in it; returns what was left."""
+    store = Store(folder)
+    with store.lock(), os_errors("delete", folder):
+        for name in store.names():
+            shutil.rmtree(folder / name)
+        for name in (RESULTS, RECIPE, LOG):
+            (folder / name).unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
+    left = sorted(path.name for path in folder.iterdir())
+    if not left:
+        folder.rmdir()
+    return left
+
+
+def _extend(
+    ref: Ref,
+    chains: Sequence[Sequence[str]],
+    plan: Plan,
+    gates: Gates,
+    target: str,
+    val: str,
+    fields: dict[str, Any],
+    progress: Progress,
+    say: Say,
+) -> Outcome:
+    """Hang chains of steps onto one stored artifact; `fields` go to the steps that have them."""
+    ref = stored(ref, progress, say)
+    store = ref.store
+    start = store.get(ref.name or refs.float_root(store))
+    flow = _flow(store, _task([start]), [target], plan, gates, progress, say)
+    flow.val = _validation(store, flow.task, val)
+    if flow.val is not None and flow.val.labels is not None and flow.scorer is None:
+        flow.scorer = score.top1
+    suffix = "" if target == "host" or targets.load("host").isa_class == flow.targets[0].isa_class else "@"
+    nodes: dict[str, Node] = {}
+    problems = []
+    for names in chains:
+        before, kind = start.name, start.kind
+        for name in names:
+            step = _step(name, fields, flow.task)
+            if kind not in step.takes:
+                taken = ", ".join(sorted(map(str, step.takes)))
+                raise InputError(f"{name} takes {taken}", f"{before} is {kind}", "start from another artifact")
+            problems += list(step.check(flow.task))
+            resolved = step.resolve(flow.targets[0])
+            made = f"{start.chain}.{step.gives.stem}" if start.chain else step.gives.stem
+            if suffix and resolved != step:
+                made += f"@{flow.targets[0].isa_class}"
+            nodes[made] = Node(made, resolved, {"parent": before})
+            before, kind = made, step.gives
+    if problems:
+        raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)))
+    return _make(list(nodes.values()), flow, {start.name: start})
+
+
+def _step(name: str, fields: dict[str, Any], task: Task | None) -> Step:
+    try:
+        cls = registry.load("steps", name)
+    except InputError as error:
+        format, _, precision = name.rpartition("_")
+        what = f"there is no {precision} for {format}" if format != "to" else f"cannot export to {precision}"
+        known = ", ".join(n for n in registry.names("steps") if not n.startswith("import_"))
+        raise InputError(what, error.what, f"the steps there are: {known}") from error
+    known_fields = getattr(cls, "__dataclass_fields__", {})
+    step: Step = cls(**{k: v for k, v in fields.items() if k in known_fields})
+    return step
+
+
+def _make(nodes: Sequence[Node], flow: Flow, stored: dict[str, Artifact]) -> Outcome:
+    pipeline.check_installed(nodes)
+    with _working(flow.store):
+        if flow.val is None and flow.task is not None:
+            flow.val = flow.store.set(f"{flow.task.name}:val")
+        pipeline.make(nodes, flow, stored)
+    return flow.outcome
+
+
+def stored(ref: Ref, progress: Progress = quiet, say: Say = silent) -> Ref:
+    """The same reference; a foreign model is imported into its run first."""
+    if ref.foreign is None:
+        return ref
+    format = next(
+        name for name in registry.names("formats") if ref.foreign.suffix in registry.load("formats", name).suffixes
+    )
+    step: Step = registry.load("steps", f"import_{format}")(path=str(ref.foreign))
+    registry.load("formats", format).describe(ref.foreign)
+    flow = _flow(ref.store, None, ["host"], Plan(), Gates(), progress, say)
+    made = _make([Node(step.gives.stem, step, {})], flow, {})
+    return Ref(ref.store, made.artifacts[0].name)
+
+
+def _flow(
+    store: Store, task: Task | None, names: Sequence[str], plan: Plan, gates: Gates, progress: Progress, say: Say
+) -> Flow:
+    chosen = [targets.load(name) for name in names]
+    return Flow(store, task, chosen, plan, gates, None, task.score if task else None, progress, say)
+
+
+def _task(artifacts: Sequence[Artifact]) -> Task | None:
+    names = {artifact.task for artifact in artifacts if artifact.task}
+    if len(names) > 1:
+        raise InputError(
+            "these artifacts belong to different tasks", ", ".join(sorted(names)), "name one run at a time"
+        )
+    return registry.load("tasks", names.pop())() if names else None
+
+
+def _validation(store: Store, task: Task | None, val: str) -> SampleSet | None:
+    if val:
+        return store.set(val)
+    return store.set(f"{task.name}:val") if task else None
+
+
+def _test(store: Store, task: Task | None, artifacts: Sequence[Artifact]) -> SampleSet:
+    """The task's test split; without a task, random inputs of the right shapes (latency only)."""
+    if task is not None:
+        return store.set(f"{task.name}:test")
+    rng = np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    for spec in artifacts[0].inputs:
+        if spec.dtype in ("string", "sequence"):
+            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", next="pass --data SET")
+        shape = [RANDOM_SAMPLES, *(size or 1 for size in spec.shape[1:])]
+        values = rng.random(shape) if "float" in spec.dtype else np.zeros(shape)
+        inputs[spec.name] = values.astype(spec.dtype)
+    return sets.sample_set("random", inputs, None)
+
+
+def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:
+    if not any(pipeline.runtimes_for(artifact, target) for artifact in artifacts):
+        kinds = ", ".join(sorted({str(artifact.kind) for artifact in artifacts}))
+        raise InputError(f"{target.name} has no runtime for {kinds}", next=f"it has {', '.join(target.runtimes)}")
+
+
+def _plan(plan: Plan, overrides: dict[str, Any] | None) -> Plan:
+    changed = replace(plan, **{k: v for k, v in (overrides or {}).items() if v is not None})
+    problems = list(changed.problems())
+    if problems:
+        raise InputError("the plan cannot work", "; ".join(problems))
+    return changed
+
+
+def _installed_exporters() -> tuple[str, ...]:
+    from edgekit.store import tools
+
+    names = [name for name in registry.names("steps") if name.startswith("to_")]
+    found = tuple(n.removeprefix("to_") for n in names if all(tools(registry.load("steps", n)()).values()))
+    if not found:
+        raise InputError("no exporter is installed", next="pip install 'edgekit-toolkit[onnx]'")
+    return found
+
+
+@contextmanager
+def _working(store: Store) -> Iterator[None]:
+    """The run folder locked, with `log.txt` open."""
+    with store.lock():
+        handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        pipeline.log.addHandler(handler)
+        pipeline.log.setLevel(logging.DEBUG)
+        pipeline.log.propagate = False
+        try:
+            yield
+        finally:
+            pipeline.log.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,127 @@
+"""The command line: one file per command. Each parses, calls the Python API, and prints; nothing heavy is imported
+before a command does its work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError
+
+
+class Commands(click.Group):
+    """Commands are the files of this folder, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        folder = str(Path(__file__).parent)
+        return sorted(m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        import importlib
+
+        found: click.Command = importlib.import_module(f"edgekit.cli.{name}").command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A misspelt command is answered with near ones."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from edgekit.registry import suggest
+
+            hint = suggest(args[0], tuple(self.list_commands(ctx)))
+            raise click.UsageError(f"there is no command {args[0]!r} ({hint})")
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from edgekit import __version__
+
+        click.echo(f"edgekit {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EDGEKIT"})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Give edgekit a model, its data and a device: get back the smallest, fastest artifact that keeps its accuracy
+    on that device, with the numbers that prove it.
+
+    Start with `edgekit run`: it trains, exports, quantizes, verifies, measures and compares a small network.
+    """
+    ctx.default_map = _settings()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return the exit code; every error becomes one line, and with --json one object."""
+    as_json = "--json" in arguments
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    try:
+        answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
+        sys.stdout.flush()
+        return answer if isinstance(answer, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.UsageError as error:
+        where = f"edgekit {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "edgekit --help"
+        return _fail(as_json, command, 2, error.format_message(), "", where)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(as_json, command, EXIT_INTERRUPTED, "interrupted", "", "run it again: finished steps are kept")
+    except EdgekitError as error:
+        return _fail(as_json, command, error.code, error.what, error.why, error.next, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail(as_json, command, DeviceError.code, "out of memory", "", "use a smaller batch or model")
+    except Exception as error:
+        if os.environ.get("EDGEKIT_TRACEBACK"):
+            raise
+        what = f"a bug in edgekit: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return _fail(as_json, command, EXIT_BUG, what, "", "EDGEKIT_TRACEBACK=1 shows where; please report it")
+
+
+def _fail(
+    as_json: bool, command: str, code: int, what: str, why: str, next: str, error: EdgekitError | None = None
+) -> int:
+    problems = error.problems if error else ()
+    if as_json:
+        from edgekit.cli._common import document
+
+        failed = {"code": code, "what": what, "why": why, "next": next}
+        listed = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
+        click.echo(json.dumps(document(command, problems=listed, error=failed)))
+    line = f"edgekit: {what}" + (f": {why}" if why else "") + (f". Next: {next}" if next else "")
+    for text in (line, *(f"  {problem}" for problem in problems)):
+        click.echo(text, err=True)
+    return code
+
+
+def _settings() -> dict[str, Any]:
+    """Defaults of options: the user's config, then `./edgekit.toml` over it. A table is a command, a plain key is all."""
+    from edgekit.folders import user_config
+
+    merged: dict[str, Any] = {}
+    for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
+        if not path.is_file():
+            continue
+        from edgekit.tables import read_toml
+
+        table = read_toml(path)
+        shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
+        for name in group.list_commands(click.Context(group)):
+            own = table.get(name, {})
+            merged[name] = {**merged.get(name, {}), **shared, **own}
+    return merged

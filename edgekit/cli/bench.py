@@ -1,0 +1,32 @@
+"""`edgekit bench [ARTIFACT…]`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgekit.cli._common import Answer, Voice, answers, plan_of, plan_options, target_option
+
+
+@answers("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
+@click.argument("artifacts", nargs=-1)
+@click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
+@target_option
+@plan_options
+def command(
+    artifacts: tuple[str, ...], data: str, target_names: tuple[str, ...], voice: Voice, **options: Any
+) -> Answer:
+    """Measure each ARTIFACT (RUN: every one in it; RUN/NAME; a .onnx file), in separate processes, interleaved. Left
+    out: the newest run. Always measures afresh; results are kept in the run folder."""
+    from edgekit import api, report
+
+    outcome = api.bench(
+        artifacts,
+        target_names=target_names,
+        data=data,
+        plan=plan_of(options),
+        progress=voice.progress,
+        say=voice.say,
+    )
+    return Answer.of(outcome, lambda: report.terminal(outcome.measurements))

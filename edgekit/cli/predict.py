@@ -1,0 +1,25 @@
+"""`edgekit predict ARTIFACT INPUT…`."""
+
+from __future__ import annotations
+
+import click
+
+from edgekit.cli._common import Answer, Voice, answers
+
+
+@answers("predict", short_help="One answer, as the device would give it.")
+@click.argument("artifact")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run it.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
+def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, voice: Voice) -> Answer:
+    """Run ARTIFACT once per INPUT: a .npy file (one sample), a .npz, an image file, or task:split:number."""
+    from edgekit import prediction
+
+    found = prediction.predict(artifact, inputs, target, top)
+
+    def show() -> None:
+        for entry in found:
+            click.echo(f"{entry['input']}: {entry['text']}")
+
+    return Answer(show, result=found)

@@ -1,0 +1,64 @@
+"""`edgekit quantize [ARTIFACT]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli._common import Answer, Voice, answers, out_option
+from edgekit.cli.export import split
+
+
+@answers("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")
+@click.argument("artifact", required=False)
+@click.option("--int8", "precision", flag_value="int8", default=True, help="Static int8 (the default).")
+@click.option("--fp16", "precision", flag_value="fp16", help="Half precision.")
+@click.option("--dynamic", "precision", flag_value="dynamic", help="Int8 weights, activations quantized on the fly.")
+@click.option(
+    "--to", callback=split, default="", metavar="F,…", help="Formats (default: the artifact's own; for torch, all)."
+)
+@click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
+@click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
+@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
+@click.option(
+    "--target",
+    default="host",
+    envvar="EDGEKIT_TARGET",
+    metavar="T",
+    help="The target whose instructions decide the scheme.",
+)
+@out_option
+def command(
+    artifact: str | None,
+    precision: str,
+    to: tuple[str, ...],
+    calibration: str,
+    val: str,
+    max_drop_pp: float | None,
+    target: str,
+    out: Path | None,
+    voice: Voice,
+) -> Answer:
+    """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
+    budget, verified on real samples. Exit 1 where the budget is missed; the attempt is kept."""
+    from edgekit import api
+
+    outcome = api.quantize(
+        artifact,
+        precision=precision,
+        to=to,
+        calibration=calibration,
+        val=val,
+        max_drop_pp=max_drop_pp,
+        target=target,
+        out=out,
+        progress=voice.progress,
+        say=voice.say,
+    )
+
+    def show() -> None:
+        for made in outcome.artifacts:
+            click.echo(f"{made.path}")
+
+    return Answer.of(outcome, show)

@@ -1,0 +1,61 @@
+"""`edgekit run [RECIPE]`: the whole flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options, target_option
+
+
+@answers("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
+@click.argument("recipe", required=False, default="mnist")
+@click.option(
+    "--set", "settings", multiple=True, metavar="STEP.FIELD=VALUE", help="Change a field of the recipe; repeat it."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be made and what is reused; do nothing.")
+@out_option
+@target_option
+@plan_options
+def command(
+    recipe: str,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    out: Path | None,
+    target_names: tuple[str, ...],
+    voice: Voice,
+    **options: Any,
+) -> Answer:
+    """Make, verify and measure everything a recipe names, then compare. RECIPE is a shipped name (mnist,
+    fashion-mnist) or a .toml file; left out: mnist.
+
+    What has not changed since the last run is reused. A step whose check fails stops its own chain only.
+    """
+    from edgekit import api, recipe as recipes, report
+    from edgekit.store import Store
+
+    plan = plan_of(options)
+    if dry_run:
+        resolved = api.resolved_recipe(recipe, settings, target_names, plan)
+        store = Store(out or api.RUNS / recipes.find(recipe).stem)
+        found = api.would_do(resolved, store)
+
+        def show() -> None:
+            for name, step, what in found:
+                click.echo(f"{what:<7} {name:<24} {step}")
+
+        return Answer(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
+    folder = out or api.RUNS / recipes.find(recipe).stem
+    voice.say(f"edgekit run {recipe} in {folder}")
+    outcome = api.run(
+        recipe,
+        out=out,
+        settings=settings,
+        target_names=target_names,
+        plan=plan,
+        progress=voice.progress,
+        say=voice.say,
+    )
+    return Answer.of(outcome, lambda: report.terminal(outcome.measurements, reused=outcome.reused, folder=folder))

@@ -1,0 +1,1 @@
+"""Devices, one file each: the ways a target is reached."""

@@ -1,0 +1,36 @@
+"""A `Job` as the runner reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+from edgekit import registry
+from edgekit.types import Job
+
+RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
+
+OUTPUT_BATCH = 64
+
+
+def job_json(job: Job, out: Path) -> dict[str, Any]:
+    """The job with paths as they are on this machine; a device with files of its own replaces them."""
+    artifact, plan = job.artifact, job.plan
+    runtime = registry.load("runtimes", job.runtime)
+    latency = {"batch": plan.batch, "seconds": plan.seconds, "warmup_seconds": plan.warmup_seconds}
+    return {
+        "runtime_file": inspect.getfile(runtime),
+        "runtime_class": runtime.__name__,
+        "model": str(artifact.path / registry.load("formats", artifact.kind.format).file),
+        "specs": {
+            "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
+            "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
+        },
+        "inputs": {name: str(path) for name, path in job.inputs.items()},
+        "threads": plan.threads,
+        "precision": plan.precision,
+        "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
+        "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
+    }

@@ -1,0 +1,98 @@
+"""This machine: one fresh process per job, files used where they lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgekit.devices._job import RUNNER, job_json
+from edgekit.errors import DeviceError
+from edgekit.folders import PACKAGE
+from edgekit.types import Job, Provenance, Target
+
+
+class Local:
+    provenance: ClassVar[Provenance] = "measured"
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def facts(self) -> Mapping[str, Any]:
+        return _facts()
+
+    def run(self, job: Job, out: Path) -> Mapping[str, Any]:
+        job_file, result_file = out / "job.json", out / "result.json"
+        job_file.write_text(json.dumps(job_json(job, out)))
+        threads = str(job.plan.threads)
+        # -P: the runner's folder must not shadow packages; a fixed hash seed: the same dictionary order every time.
+        command = [sys.executable, "-P", str(RUNNER), str(job_file), str(result_file)]
+        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
+        what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, timeout=job.plan.timeout)
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(
+                f"{what} took too long",
+                f"no result after {job.plan.timeout:g} s; it was stopped",
+                "allow more time with --set plan.timeout=SECONDS",
+            ) from error
+        if done.returncode == -signal.SIGINT:
+            raise KeyboardInterrupt
+        if not result_file.is_file():
+            raise DeviceError(f"{what} failed", _why(done.returncode, done.stderr), "see log.txt in the run folder")
+        result: Mapping[str, Any] = json.loads(result_file.read_text())
+        return result
+
+
+def _why(code: int, stderr: bytes) -> str:
+    if code == -signal.SIGKILL:
+        return "the process was killed, most likely for want of memory"
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    ended = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+    return f"{ended}: {lines[-1]}" if lines else ended
+
+
+@cache
+def _facts() -> Mapping[str, Any]:
+    cpu, flags = platform.processor() or platform.machine(), ""
+    for line in _lines("/proc/cpuinfo"):
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            cpu = value.strip()
+        if key.strip() in ("flags", "Features"):
+            flags = value
+            break
+    memory = next((int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    governor = "".join(_lines("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip()
+    return {
+        "cpu": cpu,
+        "arch": platform.machine(),
+        "isa": [flag for flag in flags.split() if flag in INSTRUCTION_SETS],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_bytes": memory,
+        "governor": governor or "unknown",
+        "os": f"{platform.system()} {platform.release()}",
+    }
+
+
+#: the flags that decide which kernels a runtime picks, as Linux names them (x86, then Arm)
+INSTRUCTION_SETS = frozenset(
+    "avx avx2 fma avx512f avx512bw avx512vl avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 "
+    "neon asimd asimdhp asimddp i8mm bf16 sve sve2".split()
+)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="replace").splitlines()
+    except OSError:
+        return []

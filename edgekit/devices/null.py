@@ -1,0 +1,28 @@
+"""No transport at all: the runner's own code, called in this process. For the flow of a recipe, and for tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgekit.devices._job import job_json
+from edgekit.ondevice import runner
+from edgekit.types import Job, Provenance, Target
+
+
+class Null:
+    provenance: ClassVar[Provenance] = "estimated"
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"cpu": "none", "arch": "null", "isa": [], "cores": 1, "memory_bytes": 0}
+
+    def run(self, job: Job, out: Path) -> Mapping[str, Any]:
+        (out / "job.json").write_text(json.dumps(job_json(job, out)))
+        runner.main(str(out / "job.json"), str(out / "result.json"))
+        result: Mapping[str, Any] = json.loads((out / "result.json").read_text())
+        return result

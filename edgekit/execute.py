@@ -1,0 +1,192 @@
+"""The one door to devices: `execute` is the only code that runs an artifact.
+
+Every number edgekit shows comes from a `Run` made here, in processes of their own, whether the target is this host, a
+board or a phone. Labels never pass through.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import registry
+from edgekit.errors import DeviceError, InputError, Missing, os_errors
+from edgekit.sets import take
+from edgekit.types import Artifact, Device, Job, Plan, Process, Progress, Run, SampleSet, Target
+
+#: how often a process that was disturbed is tried again before its run is called invalid
+RETRIES = 3
+#: below this share of CPU time per second of a single-threaded timed loop, something else used the core
+MIN_CPU_SHARE = 0.9
+
+
+def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
+    """The target's runtimes that execute this artifact's format."""
+    return tuple(name for name in target.runtimes if artifact.kind.format in registry.load("runtimes", name).formats)
+
+
+def execute(
+    artifact: Artifact,
+    target: Target,
+    data: SampleSet,
+    plan: Plan,
+    *,
+    runtime: str = "",
+    outputs: bool = True,
+    latency: bool = True,
+) -> Run:
+    """Run one artifact: the outputs for every sample of `data`, and raw times over its first ones.
+
+    Raises InputError (the model or the samples do not fit), Missing (a package), DeviceError.
+    """
+    runtime = runtime or next(iter(runtimes_for(artifact, target)), "")
+    if not runtime:
+        what = f"{target.name} has no runtime for {artifact.kind}"
+        raise InputError(what, next=f"its runtimes: {', '.join(target.runtimes)}")
+    pairs = [(artifact, runtime)]
+    return next(iter(execute_all(pairs, target, data, plan, outputs=outputs, latency=latency)))
+
+
+def execute_all(
+    pairs: Sequence[tuple[Artifact, str]],
+    target: Target,
+    data: SampleSet,
+    plan: Plan,
+    *,
+    outputs: bool = True,
+    latency: bool = True,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Run several (artifact, runtime) pairs on one target, their timing processes interleaved round by round.
+
+    So that slow drifts of the machine (clock, heat, neighbours) meet every artifact alike.
+    """
+    if not len(data):
+        raise InputError(f"the set {data.name} is empty", next="give at least one sample")
+    with _Door(target, take(data, plan.samples), plan) as door:
+        parts = [_Parts() for _ in pairs]
+        rounds = [(index, False) for index in range(len(pairs)) if outputs]
+        if latency:
+            rounds += [(index, True) for _ in range(plan.processes) for index in range(len(pairs))]
+        for index, timed in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
+            artifact, runtime = pairs[index]
+            if timed:
+                door.time(artifact, runtime, parts[index])
+            else:
+                door.outputs(artifact, runtime, parts[index])
+        return [
+            Run(
+                artifact.name,
+                target.name,
+                runtime,
+                door.device.provenance,
+                part.outputs,
+                tuple(part.processes),
+                {**door.device.facts(), **part.facts},
+                tuple(dict.fromkeys(part.invalid)),
+            )
+            for (artifact, runtime), part in zip(pairs, parts, strict=True)
+        ]
+
+
+@dataclass
+class _Parts:
+    """What has come back so far for one pair."""
+
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    invalid: list[str] = field(default_factory=list)
+
+
+class _Door:
+    """One target, one set: writes the inputs once, then runs jobs."""
+
+    def __init__(self, target: Target, data: SampleSet, plan: Plan) -> None:
+        self.device: Device = registry.load("devices", target.device)(target)
+        self.plan, self.data = plan, data
+
+    def __enter__(self) -> _Door:
+        with os_errors("write", tempfile.gettempdir()):
+            self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
+            self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._inputs = {}
+            for index, (name, array) in enumerate(self.data.inputs.items()):
+                self._inputs[name] = self._folder / f"input{index}.npy"
+                np.save(self._inputs[name], array)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup()
+
+    def outputs(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
+        job = Job(artifact, runtime, self._inputs, self.plan, outputs=True, latency=False)
+        with self._run(job) as result:
+            parts.outputs = {name: np.load(path) for name, path in result["outputs"].items()}
+            parts.facts.update(result["facts"])
+
+    def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
+        """One timing process; run again, up to RETRIES times, where something else used its core."""
+        job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=True)
+        for attempt in range(RETRIES + 1):
+            with self._run(job) as result:
+                disturbed = _disturbance(result, self.plan)
+                if disturbed and attempt < RETRIES:
+                    continue
+                parts.invalid += disturbed
+                parts.facts.update(result["facts"])
+                parts.processes.append(
+                    Process(
+                        tuple(result["times_ns"]),
+                        result["load_ms"],
+                        result["first_ms"],
+                        result["warmups"],
+                        result["peak_rss_bytes"],
+                        result["floor_rss_bytes"],
+                    )
+                )
+                return
+
+    @contextmanager
+    def _run(self, job: Job) -> Iterator[Mapping[str, Any]]:
+        """The runner's result; its files are there until the block ends."""
+        out = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            with os_errors("write", out):
+                result = self.device.run(job, out)
+            _raise(result["error"], job)
+            yield result
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def _disturbance(result: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Why a timing process cannot be believed, or nothing."""
+    share = result["cpu_share"]
+    if plan.threads == 1 and share < MIN_CPU_SHARE:
+        return [f"shared its core: {share:.0%} of the time was its own"]
+    return []
+
+
+def _raise(error: Mapping[str, str] | None, job: Job) -> None:
+    """The runner's refusal as edgekit's error."""
+    if error is None:
+        return
+    kind, what = error["kind"], error["what"]
+    runtime = registry.load("runtimes", job.runtime)
+    where = f"{job.artifact.name} in {job.runtime}"
+    if kind == "missing":
+        raise Missing.extra(f"the {job.runtime} runtime", runtime.package, runtime.extra)
+    if kind == "memory":
+        raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
+    if kind == "model":
+        raise InputError(f"cannot load {where}", what, f"is {job.artifact.path} a whole model of a version it knows?")
+    raise InputError(f"cannot run {where}", what, "check the samples against `edgekit inspect`")

@@ -1,0 +1,32 @@
+"""Where shipped data files are found: the working directory first, then the user's config, then the package.
+
+`targets/` and `calibration/` stand at the top of a checkout (an editable install) and inside the package in a wheel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def user_config() -> Path:
+    """The user's own edgekit folder (targets added with addresses live here, never in git)."""
+    from platformdirs import user_config_path
+
+    return user_config_path("edgekit")
+
+
+def folders(kind: str) -> tuple[Path, ...]:
+    """The folders that may hold `kind` ("targets", "calibration", "recipes"), the one that wins first."""
+    shipped = PACKAGE / kind if (PACKAGE / kind).is_dir() else PACKAGE.parent / kind
+    return tuple(folder for folder in (Path.cwd() / kind, user_config() / kind, shipped) if folder.is_dir())
+
+
+def find(kind: str, name: str) -> Path | None:
+    """The TOML file called `name` among `folders(kind)`, or None."""
+    return next((path for folder in folders(kind) if (path := folder / f"{name}.toml").is_file()), None)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    return tuple(sorted({path.stem for folder in folders(kind) for path in folder.glob("*.toml")}))

@@ -1,0 +1,1 @@
+"""Model formats, one file each: reading a model file without running it."""

@@ -1,0 +1,1 @@
+"""What runs on a device: the runner, pushed there with the file of one runtime."""

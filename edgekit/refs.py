@@ -1,0 +1,66 @@
+"""ARTIFACT words → run folders and artifacts: `RUN`, `RUN/NAME`, a foreign model's path, or nothing (the newest run)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit import registry
+from edgekit.errors import InputError
+from edgekit.store import ARTIFACT, Store
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Where a word points: a run folder and a name in it ("": the whole run), or a foreign model's file."""
+
+    store: Store
+    name: str = ""
+    foreign: Path | None = None
+
+
+def resolve(text: str | None, out: Path | None = None) -> Ref:
+    """What the word means. Raises InputError, saying what was looked for."""
+    if not text:
+        return Ref(Store(newest_run()))
+    path = Path(text)
+    if path.suffix in foreign_suffixes() and not path.is_dir():
+        return Ref(Store(out or RUNS / path.stem), foreign=path)
+    if (path / ARTIFACT).is_file():
+        return Ref(Store(path.parent), path.name)
+    if path.is_dir():
+        store = Store(path)
+        if store.names():
+            return Ref(store)
+        raise InputError(f"{path} holds no artifacts", next="name a run folder, or make one with edgekit run")
+    if Store(path.parent).names():
+        hint = registry.suggest(path.name, Store(path.parent).names())
+        raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
+    known = ", ".join(foreign_suffixes())
+    raise InputError(f"{text!r} is neither a run nor an artifact", f"no such folder; a model's file ends in {known}")
+
+
+def newest_run() -> Path:
+    """The run folder under `runs/` that changed last. Raises InputError where there is none."""
+    found = [path for path in RUNS.iterdir() if Store(path).names()] if RUNS.is_dir() else []
+    if not found:
+        raise InputError("there is no run under runs/", next="make one with edgekit run, or name an artifact")
+    return max(found, key=lambda path: max((path / name).stat().st_mtime_ns for name in Store(path).names()))
+
+
+def float_root(store: Store) -> str:
+    """The name of the run's first root. Raises InputError where it has none."""
+    roots = [artifact.name for artifact in store.current() if artifact.parent() is None]
+    if not roots:
+        raise InputError(f"{store.path} has no float model to start from", next="edgekit train, or edgekit run")
+    plain = [name for name in roots if "." not in name]
+    return (plain or roots)[0]
+
+
+def foreign_suffixes() -> tuple[str, ...]:
+    """The file endings of the formats that have an import step."""
+    steps = registry.names("steps")
+    found = [registry.load("formats", name) for name in registry.names("formats") if f"import_{name}" in steps]
+    return tuple(suffix for kind in found for suffix in kind.suffixes)

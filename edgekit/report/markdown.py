@@ -1,0 +1,34 @@
+"""Measurements → a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.report.rows import facts, ratios, rows
+from edgekit.types import Measurement
+
+COLUMNS = {
+    "artifact": "artifact",
+    "target": "target",
+    "runtime": "runtime",
+    "accuracy": "accuracy",
+    "drop": "drop, pp",
+    "p50": "p50, ms",
+    "p90": "p90, ms",
+    "size": "file, kB",
+    "weights": "weights, kB",
+    "memory": "memory, MB",
+    "verdict": "budget",
+}
+
+
+def markdown(measurements: Sequence[Measurement]) -> str:
+    """The table, then what was gained and how it was measured."""
+    lines = [f"| {' | '.join(COLUMNS.values())} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
+    notes = []
+    for row in rows(measurements):
+        lines.append(f"| {' | '.join(getattr(row, name) for name in COLUMNS)} |")
+        notes += [f"{row.artifact}: {note}" for note in row.notes]
+    lines.append("")
+    lines += [f"- {line}" for line in (*ratios(measurements), *notes, *facts(measurements))]
+    return "\n".join(lines) + "\n"

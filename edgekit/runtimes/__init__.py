@@ -1,0 +1,1 @@
+"""Runtimes, one file each: what executes a format, on this host and on a device alike."""

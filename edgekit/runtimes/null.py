@@ -1,0 +1,27 @@
+"""No runtime at all: zeros of the right shape, at once. What remains in the times is the harness's own cost."""
+
+from __future__ import annotations
+
+
+class Null:
+    formats = ("torch", "onnx", "tflite", "openvino")
+    package = "numpy"
+    extra = ""
+    precisions = ("fp32",)
+
+    @staticmethod
+    def prepare_imports():
+        pass
+
+    def __init__(self, model, threads, precision, specs):
+        self.inputs, self.outputs = specs["inputs"], specs["outputs"]
+
+    def bind(self, feeds):
+        import numpy as np
+
+        size = len(next(iter(feeds.values())))
+        zeros = [np.zeros([size] + [d or 1 for d in spec["shape"][1:]], spec["dtype"]) for spec in self.outputs]
+        return lambda: zeros
+
+    def facts(self):
+        return {"runtime_version": ""}

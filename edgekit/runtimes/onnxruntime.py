@@ -1,0 +1,45 @@
+"""ONNX Runtime on the CPU. Runs on the device: only numpy and onnxruntime are imported, and only when needed."""
+
+from __future__ import annotations
+
+
+class Onnxruntime:
+    formats = ("onnx",)
+    package = "onnxruntime"
+    extra = "onnx"
+    precisions = ("fp32",)
+
+    @staticmethod
+    def prepare_imports():
+        import onnxruntime  # noqa: F401
+
+    def __init__(self, model, threads, precision, specs):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.inputs = [_spec(value) for value in self._session.get_inputs()]
+        self.outputs = [_spec(value) for value in self._session.get_outputs()]
+
+    def bind(self, feeds):
+        run = self._session.run
+        return lambda: run(None, feeds)
+
+    def facts(self):
+        import onnxruntime
+
+        return {"runtime_version": onnxruntime.__version__, "provider": self._session.get_providers()[0]}
+
+
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+def _spec(value):
+    dtype = value.type[len("tensor(") : -1]
+    shape = [size if isinstance(size, int) else None for size in value.shape]
+    return {"name": value.name, "dtype": _DTYPES.get(dtype, dtype), "shape": shape}

@@ -1,0 +1,172 @@
+"""Runs → numbers: parity, metrics with intervals, paired tests, latency. Pure functions, no files, no devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.types import Latency, Metric, Parity, Process, Scores, Verdict
+
+#: two-sided 95 % normal quantile
+Z95 = 1.959963984540054
+#: SQNR of identical outputs; JSON has no infinity
+MAX_DB = 300.0
+RESAMPLES = 1000
+
+Array = NDArray[Any]
+
+
+def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
+    """Top-1 accuracy of the first output (samples, classes): 1 where the largest value is the label's, else 0."""
+    values = next(iter(outputs.values()))
+    return Scores("accuracy", "fraction", True, (values.argmax(axis=1) == labels).astype(np.float64))
+
+
+def sqnr_db(reference: Array, other: Array) -> float:
+    """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN counts as -MAX_DB."""
+    r, o = np.asarray(reference, np.float64), np.asarray(other, np.float64)
+    signal, noise = float(np.sum(r * r)), float(np.sum((r - o) ** 2))
+    if not math.isfinite(noise) or not math.isfinite(signal):
+        return -MAX_DB
+    if noise == 0:
+        return MAX_DB
+    return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
+
+
+def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
+    """Every output compared in order (names may differ between formats); the worst SQNR counts.
+
+    Shapes that differ give -MAX_DB. `top1_agreement` where the first output is (samples, classes).
+    """
+    per_output: dict[str, float] = {}
+    max_abs = 0.0
+    for (name, a), b in zip(reference.items(), other.values(), strict=False):
+        if a.shape != b.shape:
+            per_output[name], max_abs = -MAX_DB, math.inf
+            continue
+        per_output[name] = sqnr_db(a, b)
+        difference = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+        max_abs = max(max_abs, float(np.max(difference, initial=0.0)) if np.isfinite(difference).all() else math.inf)
+    if len(reference) != len(other):
+        per_output["number of outputs"], max_abs = -MAX_DB, math.inf
+    first, second = next(iter(reference.values())), next(iter(other.values()))
+    agreement = None
+    if first.ndim == 2 and first.shape == second.shape and first.shape[1] > 1:
+        agreement = float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+    return Parity(
+        against,
+        min(per_output.values()),
+        min(max_abs, 1e300),
+        agreement,
+        len(first),
+        per_output if len(per_output) > 1 else {},
+    )
+
+
+def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927)."""
+    p = successes / count
+    centre, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_interval(values: Array, z: float = Z95) -> tuple[float, float]:
+    """Interval of a mean: Wilson's for values that are all 0 or 1, else the normal one."""
+    if np.isin(values, (0, 1)).all():
+        return wilson(float(values.sum()), len(values), z)
+    half = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def paired_drop(reference: Array, other: Array, z: float = Z95) -> tuple[float, tuple[float, float], float]:
+    """Mean of reference - other over the same samples, its interval, and the variance of one pair.
+
+    For 0/1 values the interval is Bonett and Price's adjusted Wald for paired proportions (2012,
+    https://doi.org/10.3102/1076998611411915): one pair is added to each of the two discordant counts.
+    """
+    difference = np.asarray(reference, np.float64) - np.asarray(other, np.float64)
+    n = len(difference)
+    drop = float(difference.mean())
+    if np.isin(difference, (-1, 0, 1)).all():
+        lost, won = float((difference > 0).sum()), float((difference < 0).sum())
+        p, q = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+        variance = p + q - (p - q) ** 2
+        half = z * math.sqrt(variance / (n + 2))
+        return drop, (max(-1.0, (p - q) - half), min(1.0, (p - q) + half)), variance
+    variance = float(difference.var(ddof=1)) if n > 1 else 0.0
+    half = z * math.sqrt(variance / n)
+    return drop, (drop - half, drop + half), variance
+
+
+def mcnemar(reference: Array, other: Array) -> float:
+    """Two-sided exact p-value of McNemar's test for paired 0/1 values: a binomial test on the discordant pairs."""
+    lost = int(np.sum((reference > other)))
+    won = int(np.sum((reference < other)))
+    n, k = lost + won, min(lost, won)
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:
+    """The mean over samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
+    values = np.asarray(scores.per_sample, np.float64)
+    drop = interval = None
+    if reference is not None:
+        sign = 100.0 if scores.higher_is_better else -100.0
+        mean, ends, _ = paired_drop(reference.per_sample, values)
+        drop, interval = sign * mean, tuple(sorted((sign * ends[0], sign * ends[1])))
+    return Metric(
+        scores.name, scores.unit, scores.higher_is_better, float(values.mean()), mean_interval(values), len(values),
+        set_sha256, drop, interval, against,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:
+    """Is the loss against `reference` within `budget_pp` percentage points, by the paired 95 % bound?"""
+    sign = 100.0 if scores.higher_is_better else -100.0
+    drop, ends, variance = paired_drop(reference.per_sample, scores.per_sample)
+    low, high = sorted((sign * ends[0], sign * ends[1]))
+    if high <= budget_pp:
+        return Verdict("met", budget_pp, set_name)
+    if low > budget_pp:
+        return Verdict("missed", budget_pp, set_name)
+    gap = (budget_pp - sign * drop) / 100
+    # the n at which the half-width of the interval equals the gap, were drop and discordance to stay as they are
+    needed = math.ceil(Z95**2 * variance / gap**2) if abs(gap) > 1e-4 else None
+    return Verdict("undecided", budget_pp, set_name, needed)
+
+
+def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
+    """Percentiles in ms over all timed inferences; `ci95` of p50 from resampling processes, then blocks within them.
+
+    A two-level bootstrap: neighbouring times are alike, so blocks are drawn, not single times.
+    """
+    times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes]
+    pooled = np.concatenate(times)
+    p50, p90, p99 = (float(q) for q in np.percentile(pooled, (50, 90, 99)))
+    medians = bootstrap_medians(times)
+    low, high = (float(q) for q in np.percentile(medians, (2.5, 97.5)))
+    per_process = tuple(float(np.median(values)) for values in times)
+    return Latency(p50, p90, p99, (min(low, p50), max(high, p50)), len(times), len(pooled), threads, batch, per_process)
+
+
+def bootstrap_medians(times: Sequence[Array], resamples: int = RESAMPLES, blocks: int = 20, seed: int = 0) -> Array:
+    """Medians of resampled data: processes drawn with replacement, then `blocks` blocks within each.
+
+    Each block is represented by its median, which keeps a resample cheap whatever the number of inferences.
+    """
+    rng = np.random.default_rng(seed)
+    summaries = [np.array([np.median(b) for b in np.array_split(t, min(blocks, len(t)))]) for t in times]
+    drawn = rng.integers(len(summaries), size=(resamples, len(summaries)))
+    medians = np.empty(resamples)
+    for index, row in enumerate(drawn):
+        parts = [summaries[p][rng.integers(len(summaries[p]), size=len(summaries[p]))] for p in row]
+        medians[index] = np.median(np.concatenate(parts))
+    return medians

@@ -1,0 +1,36 @@
+"""onnx → onnx[fp16]: half-precision weights and activations, float32 at the edges."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+
+
+@dataclass(frozen=True)
+class OnnxFp16(Step):
+    """ONNX Runtime's own converter; inputs and outputs stay float32. Half the size; on a CPU without half-precision
+    kernels the runtime casts back to float32, so it is seldom faster there."""
+
+    takes: ClassVar = kinds("onnx")
+    gives: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        parent = inputs["parent"]
+        model = onnx.load(str(parent.path / "model.onnx"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of every value too small for half precision
+            half = convert_float_to_float16(model, keep_io_types=True)
+        onnx.save(half, str(out / "model.onnx"))
+        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
+        return Notes(scheme="float16 weights and activations", tensors=names)

@@ -1,0 +1,95 @@
+"""torch → onnx, through torch.export, with a dynamic batch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgekit import networks
+from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MIN_OPSET = 18
+
+
+@dataclass(frozen=True)
+class ToOnnx(Step):
+    """`opset`: the ONNX operator set; 18 is the first that the exporter writes."""
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("onnx")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
+
+    opset: int = 20
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if self.opset < MIN_OPSET:
+            yield f"opset must be {MIN_OPSET} or more"
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        import torch
+
+        parent = inputs["parent"]
+        network = networks.load(parent.path)
+        # Two samples: an example batch of one would be frozen into the graph.
+        example = tuple(
+            torch.zeros([2, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype))
+            for spec in parent.inputs
+        )
+        batch = torch.export.Dim("batch", min=1)
+        with quiet(ctx.log):
+            program = torch.onnx.export(
+                network,
+                example,
+                dynamo=True,
+                opset_version=self.opset,
+                input_names=[spec.name for spec in parent.inputs],
+                output_names=[spec.name for spec in parent.outputs],
+                dynamic_shapes=tuple({0: batch} for _ in example),
+                verbose=False,
+            )
+        assert program is not None
+        model = program.model_proto
+        strip(model)
+        (out / "model.onnx").write_bytes(model.SerializeToString())
+        return Notes(scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+
+
+def strip(model: ModelProto) -> None:
+    """Drop what the exporter notes of the source: file paths and stack traces are no business of a device."""
+    for holder in _holders(model):
+        del holder.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+def _holders(model: ModelProto) -> Iterator[Any]:
+    graph = model.graph
+    yield from (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
+
+
+@contextlib.contextmanager
+def quiet(log: logging.Logger) -> Iterator[None]:
+    """The exporter's prints and warnings go to the log file."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+        level = registration.level
+        registration.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            registration.setLevel(level)
+    for line in [*printed.getvalue().splitlines(), *(str(w.message) for w in caught)]:
+        log.debug("exporter: %s", line)

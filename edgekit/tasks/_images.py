@@ -1,0 +1,64 @@
+"""What image classification tasks share: the networks' arguments, the loss, top-1 accuracy, and fixed splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError
+from edgekit.score import top1
+from edgekit.sets import sample_set
+from edgekit.types import SampleSet, Scores
+
+
+class ImageClassification:
+    """Images (N, C, H, W) uint8 → logits (N, classes). A task of this family says where its images come from."""
+
+    name: str
+    models: tuple[str, ...] = ("cnn", "ds-cnn")
+    classes: tuple[str, ...]
+    licences: tuple[str, ...] = ()
+    #: (C, H, W)
+    shape: tuple[int, int, int]
+    #: per channel, in raw units (0 to 255), over the training split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    #: split → (first, last + 1) over the samples in their recorded order
+    splits: Mapping[str, tuple[int, int]]
+
+    def samples(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """All images and labels in the recorded order."""
+        raise NotImplementedError
+
+    def load(self, split: str) -> SampleSet:
+        """One split. Raises InputError where there is no such split, or the data is not to be had."""
+        if split not in self.splits:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(self.splits)}")
+        images, labels = self.samples()
+        first, last = self.splits[split]
+        return sample_set(f"{self.name}:{split}", {"input": images[first:last]}, labels[first:last])
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        return {
+            "shape": list(self.shape),
+            "classes": len(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def loss(self, outputs: Any, labels: Any) -> Any:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(outputs, labels)
+
+    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        return top1(outputs, labels)
+
+
+def shuffled(count: int) -> NDArray[np.int64]:
+    """A fixed order of `count` samples that no library version can change: by sha256 of the index."""
+    return np.array(sorted(range(count), key=lambda i: hashlib.sha256(str(i).encode()).digest()), dtype=np.int64)
