@@ -19,11 +19,12 @@ import numpy as np
 from edgekit import pipeline, refs, registry, score, sets, targets
 from edgekit import recipe as recipes
 from edgekit.errors import InputError, os_errors
+from edgekit.execute import runtimes_for
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
 from edgekit.store import LOCK, LOG, RECIPE, RESULTS, Store, read_results, write_atomically
-from edgekit.types import Artifact, Measurement, Plan, Progress, SampleSet, Step, Target, Task
+from edgekit.types import Artifact, Context, Measurement, Plan, Progress, SampleSet, Step, Target, Task
 from edgekit.verify import Verifier
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
         kept = None
         if all(inputs.values()):
             data = {role: store.set(text) for role, text in node.step.sets(task).items()}
-            context = pipeline.Context(task, data, quiet, pipeline.log)
+            context = Context(task, data, quiet, pipeline.log)
             kept = store.reusable(node.name, store.id(node.step, {k: v for k, v in inputs.items() if v}, context))
         made[node.name] = kept
         found.append((node.name, recipes.step_name(node.step), "reused" if kept else "made"))
@@ -385,7 +386,7 @@ def _test(store: Store, task: Task | None, artifacts: Sequence[Artifact]) -> Sam
 
 
 def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:
-    if not any(pipeline.runtimes_for(artifact, target) for artifact in artifacts):
+    if not any(runtimes_for(artifact, target) for artifact in artifacts):
         kinds = ", ".join(sorted({str(artifact.kind) for artifact in artifacts}))
         raise InputError(f"{target.name} has no runtime for {kinds}", next=f"it has {', '.join(target.runtimes)}")
 

@@ -109,7 +109,7 @@ class Missing(EdgekitError):
     code = 3
 
     @classmethod
-    def extra(cls, what: str, package: str, extra: str) -> Missing:
+    def install(cls, what: str, package: str, extra: str) -> Missing:
         """`what` needs `package`, which the named extra of edgekit brings."""
         return cls(f"{what} needs {package}", f"{package} is not installed", f"pip install '{DISTRIBUTION}[{extra}]'")
 

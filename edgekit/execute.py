@@ -184,7 +184,7 @@ def _raise(error: Mapping[str, str] | None, job: Job) -> None:
     runtime = registry.load("runtimes", job.runtime)
     where = f"{job.artifact.name} in {job.runtime}"
     if kind == "missing":
-        raise Missing.extra(f"the {job.runtime} runtime", runtime.package, runtime.extra)
+        raise Missing.install(f"the {job.runtime} runtime", runtime.package, runtime.extra)
     if kind == "memory":
         raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
     if kind == "model":

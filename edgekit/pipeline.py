@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def check_installed(nodes: Sequence[Node]) -> None:
     if absent:
         names = ", ".join(sorted({name for packages in absent.values() for name in packages}))
         extras = ",".join(sorted(absent))
-        raise Missing.extra("this recipe", names, extras)
+        raise Missing.install("this recipe", names, extras)
 
 
 def make(nodes: Sequence[Node], flow: Flow, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
@@ -272,7 +273,7 @@ def _measurement(
     )
 
 
-def _findings(artifact: Artifact) -> dict[str, object]:
+def _findings(artifact: Artifact) -> dict[str, Any]:
     """What the arrow's own check says, as it stands beside the artifact now."""
     finding = verify.read(artifact)
     return {"parity": finding.parity if finding else None, "verdict": finding.verdict if finding else None}

@@ -85,7 +85,7 @@ def _image(path: Path, spec: TensorSpec) -> NDArray[Any]:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise Missing.extra("reading images", "pillow", "images") from error
+        raise Missing.install("reading images", "pillow", "images") from error
     if len(spec.shape) != 4 or spec.shape[1] not in (1, 3):
         raise InputError(f"{path} is an image", f"the model takes {spec}", "give a .npy file")
     channels, height, width = spec.shape[1:]

@@ -10,7 +10,6 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,10 @@ def step_name(step: Step) -> str:
 
 
 def nodes(recipe: Recipe, targets: Sequence[Target]) -> tuple[Node, ...]:
-    """Every artifact the recipe makes, parents before children. Raises RecipeError (duplicates, cycles, no such parent)."""
+    """Every artifact the recipe makes, parents before children.
+
+    Raises RecipeError: duplicate names, cycles, a parent that is not there.
+    """
     made: dict[tuple[Step, ...], str] = {}
     found: dict[str, Node] = {}
     problems: list[Problem] = []
@@ -165,12 +167,7 @@ def nodes(recipe: Recipe, targets: Sequence[Target]) -> tuple[Node, ...]:
 
 def references(step: Step) -> tuple[str, ...]:
     """The names of a step's fields that name an artifact."""
-    return _reference_fields(type(step))
-
-
-@cache
-def _reference_fields(cls: type[Step]) -> tuple[str, ...]:
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = typing.get_type_hints(type(step), include_extras=True)
     return tuple(name for name, hint in hints.items() if "artifact" in getattr(hint, "__metadata__", ()))
 
 
@@ -261,7 +258,7 @@ def _chains(table: Mapping[str, Any], seed: int, task: Task | None, problems: li
 def _step(
     entry: Any, table: Mapping[str, Any], seed: int, task: Task | None, where: str, problems: list[Problem]
 ) -> Step | None:
-    """One entry of a chain: a step's name, or a table {step = name, field = value …} over the [name] table's defaults."""
+    """One entry of a chain: a step's name, or {step = name, field = value …} over the defaults of the [name] table."""
     entry = {"step": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or not isinstance(entry.get("step"), str):
         problems.append(Problem(where, f'must be a name or {{step = "name", …}}, not {entry!r}'))

@@ -1,4 +1,4 @@
-"""ARTIFACT words → run folders and artifacts: `RUN`, `RUN/NAME`, a foreign model's path, or nothing (the newest run)."""
+"""ARTIFACT words → run folders and artifacts: `RUN`, `RUN/NAME`, a foreign model's path, or nothing: the newest run."""
 
 from __future__ import annotations
 

@@ -105,13 +105,13 @@ def paired_drop(reference: Array, other: Array, z: float = Z95) -> tuple[float, 
 
 def mcnemar(reference: Array, other: Array) -> float:
     """Two-sided exact p-value of McNemar's test for paired 0/1 values: a binomial test on the discordant pairs."""
-    lost = int(np.sum((reference > other)))
-    won = int(np.sum((reference < other)))
+    lost = int(np.sum(reference > other))
+    won = int(np.sum(reference < other))
     n, k = lost + won, min(lost, won)
     if n == 0:
         return 1.0
     tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -335,9 +334,13 @@ class Measurement:
         nested = {"metric": Metric, "latency_ms": Latency, "verdict": Verdict, "parity": Parity}
         values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name, kind in nested.items():
-            if values.get(name) is not None:
-                values[name] = kind(**{k: _tuples(v) for k, v in values[name].items()})
+            values[name] = from_json(kind, values.get(name))
         return cls(**{k: _tuples(v) for k, v in values.items()})
+
+
+def from_json(cls: type[T], data: Mapping[str, Any] | None) -> T | None:
+    """A flat record from its JSON object; lists become tuples. None stays None."""
+    return None if data is None else cls(**{key: _tuples(value) for key, value in data.items()})
 
 
 def _tuples(value: Any) -> Any:

@@ -19,7 +19,7 @@ from edgekit.errors import BudgetMissed, EdgekitError, ParityFailed
 from edgekit.execute import execute, runtimes_for
 from edgekit.recipe import Gates
 from edgekit.store import Store, write_atomically
-from edgekit.types import Artifact, Metric, Parity, Plan, SampleSet, Scorer, Scores, Target, Verdict
+from edgekit.types import Artifact, Metric, Parity, Plan, SampleSet, Scorer, Scores, Target, Verdict, from_json
 
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
@@ -101,7 +101,8 @@ class Verifier:
         parity = score.parity(parent.name, self.outputs(parent), outputs)
         finding = dataclasses.replace(finding, parity=parity)
         if keeps == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
-            why = f"its outputs agree with {parent.name} to {parity.sqnr_db:.1f} dB; {self.gates.min_sqnr_db:g} dB are asked for"
+            wanted = self.gates.min_sqnr_db
+            why = f"its outputs agree with {parent.name} to {parity.sqnr_db:.1f} dB; {wanted:g} dB are asked for"
             finding = dataclasses.replace(finding, failed="parity", reason=why)
             self._evidence(artifact, self.outputs(parent), outputs)
         return self._budget(finding, artifact, outputs)
@@ -119,7 +120,8 @@ class Verifier:
         verdict = score.verdict(reference, scores, self.gates.max_drop_pp, "val")
         finding = dataclasses.replace(finding, verdict=verdict)
         if verdict.state == "missed" or (verdict.state == "undecided" and self.gates.strict):
-            why = f"{metric.drop_pp:.2f} points below {root.name} ({verdict.state}); {self.gates.max_drop_pp:g} are allowed"
+            allowed = f"{self.gates.max_drop_pp:g} are allowed"
+            why = f"{metric.drop_pp:.2f} points below {root.name} ({verdict.state}); {allowed}"
             finding = dataclasses.replace(finding, failed="budget", reason=why)
             self._evidence(artifact, self.outputs(root), outputs)
         return finding
@@ -154,10 +156,8 @@ def read(artifact: Artifact) -> Finding | None:
         return None
     try:
         data = json.loads(path.read_text())
-        for name, kind in (("parity", Parity), ("metric", Metric), ("verdict", Verdict)):
-            if data[name] is not None:
-                data[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
-        finding = Finding(**data)
+        nested = {"parity": Parity, "metric": Metric, "verdict": Verdict}
+        finding = Finding(**{**data, **{name: from_json(kind, data[name]) for name, kind in nested.items()}})
     except (ValueError, TypeError, KeyError):
         return None
     return finding if finding.id == artifact.id else None

@@ -110,7 +110,7 @@ def _fail(
 
 
 def _settings() -> dict[str, Any]:
-    """Defaults of options: the user's config, then `./edgekit.toml` over it. A table is a command, a plain key is all."""
+    """Defaults of options: the user's config, then `./edgekit.toml`. A table is a command's, a plain key everyone's."""
     from edgekit.folders import user_config
 
     merged: dict[str, Any] = {}

@@ -67,7 +67,8 @@ class Voice:
 def answers(name: str, full: str = "", **settings: Any) -> Callable[[Callable[..., Answer]], click.Command]:
     """A Click command whose function returns an Answer; adds --json, -v, -q and prints the answer.
 
-    `full` is the name in --json where it differs (a subcommand's)."""
+    `full` is the name in --json where it differs (a subcommand's).
+    """
 
     def wrap(function: Callable[..., Answer]) -> click.Command:
         @functools.wraps(function)
@@ -75,25 +76,27 @@ def answers(name: str, full: str = "", **settings: Any) -> Callable[[Callable[..
             if verbose:
                 _log_to_stderr()
             answer = function(voice=Voice(quiet), **options)
-            if as_json:
-                click.echo(json.dumps(_document(full or name, answer)))
-            else:
-                answer.show()
-            for failure in answer.failures:
-                click.echo(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""), err=True)
+            _print(full or name, answer, as_json)
             return answer.code
 
-        made = click.command(name, **settings)(call)
+        made: click.Command = click.command(name, **settings)(call)
         made.params += [
-            click.Option(
-                ["--json", "as_json"], is_flag=True, help="Print one JSON object, and nothing else, on stdout."
-            ),
+            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else on stdout."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Log details on stderr."),
             click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing while working."),
         ]
         return made
 
     return wrap
+
+
+def _print(name: str, answer: Answer, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(name, answer)))
+    else:
+        answer.show()
+    for failure in answer.failures:
+        click.echo(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""), err=True)
 
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:

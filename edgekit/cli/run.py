@@ -33,13 +33,15 @@ def command(
 
     What has not changed since the last run is reused. A step whose check fails stops its own chain only.
     """
-    from edgekit import api, recipe as recipes, report
+    from edgekit import api, report
+    from edgekit import recipe as recipes
+    from edgekit.refs import RUNS
     from edgekit.store import Store
 
     plan = plan_of(options)
     if dry_run:
         resolved = api.resolved_recipe(recipe, settings, target_names, plan)
-        store = Store(out or api.RUNS / recipes.find(recipe).stem)
+        store = Store(out or RUNS / recipes.find(recipe).stem)
         found = api.would_do(resolved, store)
 
         def show() -> None:
@@ -47,7 +49,7 @@ def command(
                 click.echo(f"{what:<7} {name:<24} {step}")
 
         return Answer(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
-    folder = out or api.RUNS / recipes.find(recipe).stem
+    folder = out or RUNS / recipes.find(recipe).stem
     voice.say(f"edgekit run {recipe} in {folder}")
     outcome = api.run(
         recipe,

@@ -23,6 +23,6 @@ class Null:
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         (out / "job.json").write_text(json.dumps(job_json(job, out)))
-        runner.main(str(out / "job.json"), str(out / "result.json"))
+        runner.main(str(out / "job.json"), str(out / "result.json"))  # type: ignore[no-untyped-call]
         result: Mapping[str, Any] = json.loads((out / "result.json").read_text())
         return result

@@ -52,7 +52,7 @@ def read(path: Path) -> ModelProto:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise Missing.extra("reading ONNX", "onnx", "onnx") from error
+        raise Missing.install("reading ONNX", "onnx", "onnx") from error
     with os_errors("read", path):
         raw = path.read_bytes()
     try:
@@ -85,7 +85,7 @@ def _constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    return math.prod(tensor.dims) * _ITEM_BYTES.get(tensor.data_type, 1)
+    return int(math.prod(tensor.dims)) * _ITEM_BYTES.get(tensor.data_type, 1)
 
 
 def _external_files(constants: Mapping[str, TensorProto]) -> set[str]:
@@ -145,7 +145,7 @@ def _macs(node: NodeProto, constants: Mapping[str, TensorProto], shapes: Mapping
         return None
     cells = math.prod(size or 1 for size in output[1:])
     if node.op_type == "Conv":
-        return cells * math.prod(size or 1 for size in weight[1:])
+        return int(cells * math.prod(size or 1 for size in weight[1:]))
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     depth = weight[-1] if transposed else weight[-2] if len(weight) > 1 else weight[0]
-    return cells * (depth or 1)
+    return int(cells * (depth or 1))

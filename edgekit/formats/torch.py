@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import InputError, os_errors
 from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
@@ -23,7 +24,7 @@ class Torch:
             network = json.loads(path.read_text())
         weights = path.with_suffix(".safetensors")
         header, header_bytes = _header(weights)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        shapes: dict[str, tuple[int, ...]] = {name: tuple(entry["shape"]) for name, entry in header.items()}
         size = {name: math.prod(shape) * DTYPE_BYTES[header[name]["dtype"]] for name, shape in shapes.items()}
         total = path.stat().st_size + weights.stat().st_size
         heavy = sum(size[name] for name, shape in shapes.items() if len(shape) >= 2)
@@ -37,7 +38,7 @@ class Torch:
         )
 
 
-def _header(path: Path) -> tuple[dict[str, dict[str, object]], int]:
+def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     """The JSON header of a safetensors file (https://github.com/huggingface/safetensors#format) and its length."""
     with os_errors("read", path), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ class DsCnn(nn.Module):
         super().__init__()
         self.normalize = Normalize(mean, std)
         layers: list[nn.Module] = [*_conv(shape[0], widths[0], kernel=3)]
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (before, after) in enumerate(pairwise(widths)):
             layers += _conv(before, before, kernel=3, stride=2 - index % 2, groups=before)
             layers += _conv(before, after, kernel=1)
         self.features = nn.Sequential(*layers)

@@ -71,7 +71,8 @@ def ratios(measurements: Sequence[Measurement]) -> list[str]:
         parent = floats.get((m.parents[0], m.target)) if m.parents else None
         if parent is None or m.precision == parent.precision or parent.format != m.format:
             continue
-        text = f"{m.artifact} against {parent.artifact}: weights {parent.weight_bytes / max(1, m.weight_bytes):.2f} times smaller"
+        weights = parent.weight_bytes / max(1, m.weight_bytes)
+        text = f"{m.artifact} against {parent.artifact}: weights {weights:.2f} times smaller"
         text += f", file {parent.size_bytes / m.size_bytes:.2f} times smaller"
         if m.latency_ms and parent.latency_ms and not m.invalid and not parent.invalid:
             ratio = parent.latency_ms.p50 / m.latency_ms.p50

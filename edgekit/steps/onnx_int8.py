@@ -44,7 +44,8 @@ class OnnxInt8(Step):
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
-        return {"calibration": self.calibration or f"{task.name}:train"} if task or self.calibration else {}
+        training = f"{task.name}:train" if task else ""
+        return {"calibration": self.calibration or training} if self.calibration or training else {}
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

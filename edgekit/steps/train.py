@@ -96,7 +96,7 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
     """Train, evaluating after each epoch; returns the network with its best weights, and one entry per epoch."""
     import torch
 
-    network = network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs, labels = _tensors(ctx.sets["train"], device)
     count, batches = len(labels), math.ceil(len(labels) / step.batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=step.lr, weight_decay=step.weight_decay)
@@ -132,7 +132,8 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
                 ctx.log.info("stopped early: no better validation loss for %d epochs", since)
                 break
     network.load_state_dict(best)
-    return network.to(memory_format=torch.contiguous_format), history
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network, history
 
 
 def _evaluate(network: nn.Module, ctx: Context, device: torch.device) -> dict[str, float]:

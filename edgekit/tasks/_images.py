@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class ImageClassification:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     #: split → (first, last + 1) over the samples in their recorded order
-    splits: Mapping[str, tuple[int, int]]
+    splits: ClassVar[Mapping[str, tuple[int, int]]]
 
     def samples(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All images and labels in the recorded order."""

@@ -9,7 +9,7 @@ import shutil
 import urllib.request
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class FashionMnist(ImageClassification):
     mean = (72.9,)
     std = (90.0,)
     #: the last 5,000 of the 60,000 training images are the validation split; the test images follow them
-    splits = {"train": (0, 55000), "val": (55000, 60000), "test": (60000, 70000)}
+    splits: ClassVar = {"train": (0, 55000), "val": (55000, 60000), "test": (60000, 70000)}
 
     def samples(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         folder = find()
@@ -57,7 +57,7 @@ class FashionMnist(ImageClassification):
 
 
 def find() -> Path:
-    """The folder that holds the four files: EDGEKIT_DATA, Debian's package, an earlier download, or a download asked for.
+    """The folder that holds the four files: EDGEKIT_DATA, Debian's package, an earlier download, or one asked for.
 
     Raises InputError that says how to get them.
     """
@@ -85,9 +85,8 @@ def _download(folder: Path) -> Path:
     for name, sha256 in FILES.items():
         part = folder / f"{name}.part"
         try:
-            with urllib.request.urlopen(base + name, timeout=60) as response, os_errors("write", part):
-                with part.open("wb") as file:
-                    shutil.copyfileobj(response, file)
+            with urllib.request.urlopen(base + name, timeout=60) as response, part.open("wb") as file:  # noqa: S310
+                shutil.copyfileobj(response, file)
         except (OSError, ValueError) as error:
             part.unlink(missing_ok=True)
             raise InputError(

