@@ -82,6 +82,8 @@ def resolved_recipe(
 ) -> Recipe:
     """The recipe with everything from the command line in it, checked."""
     made = recipes.load(recipe, settings, {"targets": list(target_names)} if target_names else None)
+    if len(_threads(made.plan, plan)) > 1:
+        raise InputError("a run measures with one number of threads", next="sweep with edgekit bench --threads 1,2,4")
     return replace(made, plan=_plan(made.plan, plan))
 
 
@@ -149,6 +151,7 @@ def quantize(
     calibration: str = "",
     val: str = "",
     max_drop_pp: float | None = None,
+    strict: bool = False,
     target: str = "host",
     out: Path | None = None,
     progress: Progress = quiet,
@@ -169,7 +172,7 @@ def quantize(
     formats = to or ([source] if source != "torch" else _installed_exporters())
     chains = [[f"{name}_{precision}"] if name == source else [f"to_{name}", f"{name}_{precision}"] for name in formats]
     fields = {"calibration": calibration} if calibration else {}
-    gates = Gates() if max_drop_pp is None else Gates(max_drop_pp=max_drop_pp)
+    gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or sets.load(val).labels is None):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
     return _extend(ref, chains, Plan(), gates, target, val or calibration, fields, progress, say)
@@ -230,7 +233,9 @@ def bench(
         with _working(store):
             for target in flow.targets:
                 _runnable(chosen, target)
-                pipeline.measure(chosen, target, samples, flow, reuse=False)
+                for threads in _threads(flow.plan, plan):
+                    flow.plan = replace(flow.plan, threads=threads)
+                    pipeline.measure(chosen, target, samples, flow, reuse=False)
         outcome.artifacts += chosen
         outcome.measurements += flow.outcome.measurements
     return outcome
@@ -352,7 +357,12 @@ def _flow(
     store: Store, task: Task | None, names: Sequence[str], plan: Plan, gates: Gates, progress: Progress, say: Say
 ) -> Flow:
     chosen = [targets.load(name) for name in names]
-    return Flow(store, task, chosen, plan, gates, None, task.score if task else None, progress, say)
+
+    def tell(line: str) -> None:
+        pipeline.log.info(line.strip())
+        say(line)
+
+    return Flow(store, task, chosen, plan, gates, None, task.score if task else None, progress, tell)
 
 
 def _task(artifacts: Sequence[Artifact]) -> Task | None:
@@ -392,11 +402,18 @@ def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:
 
 
 def _plan(plan: Plan, overrides: dict[str, Any] | None) -> Plan:
-    changed = replace(plan, **{k: v for k, v in (overrides or {}).items() if v is not None})
+    """The plan with a command's options over it. Raises InputError where it cannot work."""
+    changed = replace(plan, **{**(overrides or {}), "threads": _threads(plan, overrides)[0]})
     problems = list(changed.problems())
     if problems:
         raise InputError("the plan cannot work", "; ".join(problems))
     return changed
+
+
+def _threads(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
+    """The thread counts to measure with: a number, or a tuple for a sweep."""
+    threads = (overrides or {}).get("threads", plan.threads)
+    return tuple(threads) if isinstance(threads, tuple | list) else (threads,)
 
 
 def _installed_exporters() -> tuple[str, ...]:

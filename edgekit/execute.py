@@ -25,7 +25,9 @@ from edgekit.types import Artifact, Device, Job, Plan, Process, Progress, Run, S
 #: how often a process that was disturbed is tried again before its run is called invalid
 RETRIES = 3
 #: below this share of CPU time per second of a single-threaded timed loop, something else used the core
-MIN_CPU_SHARE = 0.9
+MIN_CPU_SHARE = 0.95
+#: above this share of the machine's time taken by the hypervisor, times are not the machine's own
+MAX_STEAL_SHARE = 0.05
 
 
 def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
@@ -170,10 +172,14 @@ class _Door:
 
 def _disturbance(result: Mapping[str, Any], plan: Plan) -> list[str]:
     """Why a timing process cannot be believed, or nothing."""
-    share = result["cpu_share"]
-    if plan.threads == 1 and share < MIN_CPU_SHARE:
-        return [f"shared its core: {share:.0%} of the time was its own"]
-    return []
+    watch, found = result["watch"], []
+    if plan.threads == 1 and watch["cpu_share"] < MIN_CPU_SHARE:
+        found.append(f"shared its core: {watch['cpu_share']:.0%} of the time was its own")
+    if watch["steal_share"] > MAX_STEAL_SHARE:
+        found.append(f"the hypervisor took {watch['steal_share']:.0%} of the machine's time")
+    if watch["throttled"] > 0:
+        found.append("the CPU was slowed down for heat")
+    return found
 
 
 def _raise(error: Mapping[str, str] | None, job: Job) -> None:

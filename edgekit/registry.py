@@ -19,13 +19,24 @@ from edgekit.errors import InputError
 GROUPS = ("steps", "runtimes", "devices", "tasks", "models", "formats")
 
 
+_added: dict[tuple[str, str], Any] = {}
+
+
+def add(group: str, name: str, member: Any) -> None:
+    """Register a class for this process (scripts and notebooks; a package declares an entry point instead)."""
+    _added[group, name] = member
+
+
 def names(group: str) -> tuple[str, ...]:
     """Every member of a group, without importing any of them."""
-    return tuple(sorted({*_files(group), *_entry_points(group)}))
+    own = {name for where, name in _added if where == group}
+    return tuple(sorted({*_files(group), *_entry_points(group), *own}))
 
 
 def load(group: str, name: str) -> Any:
     """The class behind a name. Raises InputError, with near names, where there is none."""
+    if (group, name) in _added:
+        return _added[group, name]
     if name in _files(group):
         module = importlib.import_module(f"edgekit.{group}.{_files(group)[name]}")
         return getattr(module, class_name(name))

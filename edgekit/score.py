@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.types import Latency, Metric, Parity, Process, Scores, Verdict
+from edgekit.types import Latency, Metric, Parity, Process, Ratio, Scores, Verdict
 
 #: two-sided 95 % normal quantile
 Z95 = 1.959963984540054
 #: SQNR of identical outputs; JSON has no infinity
 MAX_DB = 300.0
-RESAMPLES = 1000
+RESAMPLES = 500
+BLOCKS = 20
+MAX_RATIO = 1e6
 
 Array = NDArray[Any]
 
@@ -144,29 +146,69 @@ def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) 
 
 
 def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
-    """Percentiles in ms over all timed inferences; `ci95` of p50 from resampling processes, then blocks within them.
+    """Percentiles in ms over all timed inferences, with the 95 % interval of p50.
 
-    A two-level bootstrap: neighbouring times are alike, so blocks are drawn, not single times.
+    The interval comes from a two-level bootstrap (processes with replacement, then blocks within each: neighbouring
+    times are alike, so single times must not be drawn), its width scaled by Student's t for the few processes there
+    are: resampling n of n underestimates a variance by (n - 1) / n, and n - 1 degrees of freedom remain.
     """
     times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes]
     pooled = np.concatenate(times)
     p50, p90, p99 = (float(q) for q in np.percentile(pooled, (50, 90, 99)))
-    medians = bootstrap_medians(times)
-    low, high = (float(q) for q in np.percentile(medians, (2.5, 97.5)))
+    n = len(times)
+    widen = t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) if n > 1 else Z95
+    half = widen * float(np.std(bootstrap_medians(times)))
     per_process = tuple(float(np.median(values)) for values in times)
-    return Latency(p50, p90, p99, (min(low, p50), max(high, p50)), len(times), len(pooled), threads, batch, per_process)
+    return Latency(p50, p90, p99, (max(0.0, p50 - half), p50 + half), n, len(pooled), threads, batch, per_process)
 
 
-def bootstrap_medians(times: Sequence[Array], resamples: int = RESAMPLES, blocks: int = 20, seed: int = 0) -> Array:
-    """Medians of resampled data: processes drawn with replacement, then `blocks` blocks within each.
+def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
+    """Medians of resampled data: processes drawn with replacement, then blocks within each.
 
-    Each block is represented by its median, which keeps a resample cheap whatever the number of inferences.
+    A block is represented by its median, which keeps a resample cheap whatever the number of inferences.
     """
     rng = np.random.default_rng(seed)
-    summaries = [np.array([np.median(b) for b in np.array_split(t, min(blocks, len(t)))]) for t in times]
-    drawn = rng.integers(len(summaries), size=(resamples, len(summaries)))
-    medians = np.empty(resamples)
-    for index, row in enumerate(drawn):
-        parts = [summaries[p][rng.integers(len(summaries[p]), size=len(summaries[p]))] for p in row]
-        medians[index] = np.median(np.concatenate(parts))
+    blocks = [np.array([np.median(b) for b in np.array_split(t, min(BLOCKS, len(t)))]) for t in times]
+    medians = np.empty(RESAMPLES)
+    for index, row in enumerate(rng.integers(len(blocks), size=(RESAMPLES, len(blocks)))):
+        drawn = [blocks[process][rng.integers(len(blocks[process]), size=len(blocks[process]))] for process in row]
+        medians[index] = np.median(np.concatenate(drawn))
     return medians
+
+
+def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
+    """p50 of `a` over p50 of `b`, with its 99 % interval from the processes' own p50s, in logarithms.
+
+    `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other; else Welch's
+    unequal-variance interval. With fewer than two processes on a side nothing can be said.
+    """
+    x, y = np.log(a.per_process_p50), np.log(b.per_process_p50)
+    if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return Ratio(a.p50 / b.p50 if b.p50 else 1.0, (0.0, MAX_RATIO))
+    if paired and len(x) == len(y):
+        difference = x - y
+        mean, error, dof = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(len(x)), len(x) - 1.0
+    else:
+        u, v = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
+        mean, error = float(x.mean() - y.mean()), math.sqrt(u + v)
+        dof = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1)) if u + v else 1.0
+    half = t_quantile(0.995, dof) * error
+    return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(min(mean + half, math.log(MAX_RATIO)))))
+
+
+def t_quantile(p: float, dof: float) -> float:
+    """Quantile of Student's t by bisection of its distribution function, which numpy and the standard library lack.
+
+    F(t) = 1 - I_x(dof/2, 1/2)/2 with x = dof/(dof + t²); the integral is taken numerically (Simpson's rule).
+    """
+    low, high = 0.0, 1000.0
+    grid = np.linspace(0.0, 1.0, 2001)
+    weights = np.ones(2001)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    scale = math.exp(math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2)) / math.sqrt(dof * math.pi)
+    for _ in range(60):
+        middle = (low + high) / 2
+        density = (1 + (middle * grid) ** 2 / dof) ** (-(dof + 1) / 2)
+        below = 0.5 + scale * middle * float(np.dot(weights, density)) / 6000
+        low, high = (middle, high) if below < p else (low, middle)
+    return (low + high) / 2

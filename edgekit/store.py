@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Store:
         """The stored artifact, where it is whole and made in just this way."""
         try:
             artifact = self.get(name)
-        except (EdgekitError, ValueError, KeyError, TypeError):
+        except EdgekitError:
             return None
         return artifact if artifact.id == id else None
 
@@ -163,16 +163,18 @@ class Store:
 
     def measurements(self) -> dict[str, Measurement]:
         """Every stored measurement by its key, those of artifacts that are no longer as measured left out."""
-        current = {name: _read(self.path / name).id for name in self.names()}
+        current = set()
+        for name in self.names():
+            with suppress(InputError):
+                current.add((name, _read(self.path / name).id))
         found = read_results(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
-        return {m.key: m for m in found if current.get(m.artifact) == m.id}
+        return {m.key: m for m in found if (m.artifact, m.id) in current}
 
     def add(self, measurement: Measurement) -> None:
         """Keep a measurement, in place of one with the same key."""
         everything = {**self.measurements(), measurement.key: measurement}
         document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in everything.values()]}
-        with os_errors("write", self.path / RESULTS):
-            write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
+        write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
 
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: Notes, folder: Path
@@ -264,11 +266,16 @@ def read_results(path: Path) -> list[Measurement]:
 def write_atomically(path: Path, text: str) -> None:
     """The file is replaced whole: readers see the old text or the new."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with os_errors("write", path):
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
@@ -292,16 +299,23 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Artifact:
+    """The artifact as recorded. Raises InputError where the record is damaged, or of another schema version."""
     with os_errors("read", path / ARTIFACT):
-        data = json.loads((path / ARTIFACT).read_text())
-    if data.pop("schema", None) != SCHEMA:
-        raise InputError(f"{path} was written by another version of edgekit", next="make it again in a new run folder")
-    data["kind"] = Kind.parse(data["kind"])
-    data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
-    for side in ("inputs", "outputs"):
-        data[side] = tuple(map(TensorSpec.from_json, data[side]))
-    data["sizes"] = Sizes(**data["sizes"])
-    return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
+        text = (path / ARTIFACT).read_bytes()
+    try:
+        data = json.loads(text)
+        if data.pop("schema", SCHEMA) != SCHEMA:
+            what = f"{path} was written by another version of edgekit"
+            raise InputError(what, next="make it again in a new run folder")
+        data["kind"] = Kind.parse(data["kind"])
+        data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
+        for side in ("inputs", "outputs"):
+            data[side] = tuple(map(TensorSpec.from_json, data[side]))
+        data["sizes"] = Sizes(**data["sizes"])
+        return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{path / ARTIFACT} is damaged"
+        raise InputError(what, str(error), "run the command that made it again") from error
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

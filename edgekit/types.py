@@ -198,6 +198,13 @@ class Plan:
             yield "samples must be 0 (all) or more"
 
 
+#: what --quick and --thorough change of a plan
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"processes": 3, "seconds": 0.15, "warmup_seconds": 0.1},
+    "thorough": {"processes": 15, "seconds": 1.0, "warmup_seconds": 0.5},
+}
+
+
 @dataclass(frozen=True)
 class Target:
     """A board, a phone or this host: how it is reached and what it can run."""
@@ -276,6 +283,18 @@ class Latency:
     threads: int
     batch: int
     per_process_p50: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How two latencies compare: `value` = a / b with its 99 % interval. They differ where it excludes 1."""
+
+    value: float
+    ci99: tuple[float, float]
+
+    @property
+    def differs(self) -> bool:
+        return not self.ci99[0] <= 1 <= self.ci99[1]
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Verifier:
     def check(self, artifact: Artifact, keeps: str, against: Artifact | None = None) -> Finding:
         """The finding for one artifact, from `verify.json` where it was checked in just this way before."""
         parent = against or self.store.parent(artifact)
-        key = f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{self.target.name}"
+        key = self._key(artifact, parent)
         kept = read(artifact)
         if kept and kept.key == key:
             return kept
@@ -80,6 +80,12 @@ class Verifier:
             run = execute(artifact, self.target, self.data, self.plan, latency=False)
             self._outputs[artifact.id] = run.outputs
         return self._outputs[artifact.id]
+
+    def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
+        """What makes two checks the same: both artifacts, the samples, the gates, and what executes them how."""
+        target, judged = self.target, "judged" if self.scorer else "not judged"
+        where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
+        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{judged}"
 
     def _check(self, artifact: Artifact, parent: Artifact | None, keeps: str, key: str) -> Finding:
         finding = Finding(artifact.name, artifact.id, key, artifact.step, keeps)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError
+from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, os_errors
 
 
 class Commands(click.Group):
@@ -69,8 +69,9 @@ def main(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     command = next((word for word in arguments if not word.startswith("-")), "")
     try:
-        answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
-        sys.stdout.flush()
+        with os_errors("read or write", "a file"):  # a full disk can show up anywhere
+            answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
+            sys.stdout.flush()
         return answer if isinstance(answer, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -73,13 +74,14 @@ def answers(name: str, full: str = "", **settings: Any) -> Callable[[Callable[..
     def wrap(function: Callable[..., Answer]) -> click.Command:
         @functools.wraps(function)
         def call(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> int:
+            logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
             if verbose:
                 _log_to_stderr()
             answer = function(voice=Voice(quiet), **options)
             _print(full or name, answer, as_json)
             return answer.code
 
-        made: click.Command = click.command(name, **settings)(call)
+        made: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
         made.params += [
             click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else on stdout."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Log details on stderr."),
@@ -117,10 +119,17 @@ def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--threads, --batch, --processes, --samples: the measurement plan."""
+    """--quick, --thorough, --threads, --batch, --precision, --processes, --samples: the measurement plan."""
     options = [
-        click.option("--threads", type=click.IntRange(1), help="Threads a runtime may use (default 1)."),
+        click.option("--quick", "preset", flag_value="quick", help="Fewer, shorter processes: a first look."),
+        click.option("--thorough", "preset", flag_value="thorough", help="More, longer processes: small differences."),
+        click.option(
+            "--threads", callback=_counts, metavar="N[,N…]", help="Threads a runtime may use; several: a sweep."
+        ),
         click.option("--batch", type=click.IntRange(1), help="Samples per inference (default 1)."),
+        click.option(
+            "--precision", type=click.Choice(["fp32", "bf16"]), help="What float is computed in (default fp32)."
+        ),
         click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 5)."),
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
     ]
@@ -130,8 +139,22 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plan_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The plan's overrides among a command's options."""
-    return {name: options[name] for name in ("threads", "batch", "processes", "samples") if name in options}
+    """The plan's overrides among a command's options; `threads` is a tuple, one entry per measurement."""
+    from edgekit.types import PRESETS
+
+    plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
+    given = {name: options[name] for name in ("threads", "batch", "precision", "processes", "samples")}
+    return {**plan, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """ "1,2,4" as numbers."""
+    if value is None:
+        return None
+    words = [word.strip() for word in str(value).split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{value!r} is not a count, or counts with commas", ctx, parameter)
+    return tuple(map(int, words))
 
 
 def document(
@@ -185,8 +208,6 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
 
 
 def _log_to_stderr() -> None:
-    import logging
-
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.getLogger("edgekit").addHandler(handler)

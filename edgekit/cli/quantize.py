@@ -21,6 +21,7 @@ from edgekit.cli.export import split
 @click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
 @click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
+@click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(
     "--target",
     default="host",
@@ -36,6 +37,7 @@ def command(
     calibration: str,
     val: str,
     max_drop_pp: float | None,
+    strict: bool,
     target: str,
     out: Path | None,
     voice: Voice,
@@ -51,6 +53,7 @@ def command(
         calibration=calibration,
         val=val,
         max_drop_pp=max_drop_pp,
+        strict=strict,
         target=target,
         out=out,
         progress=voice.progress,

@@ -15,6 +15,7 @@ from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, pla
 @click.option(
     "--set", "settings", multiple=True, metavar="STEP.FIELD=VALUE", help="Change a field of the recipe; repeat it."
 )
+@click.option("--strict", is_flag=True, help="An undecided accuracy budget fails, too.")
 @click.option("--dry-run", is_flag=True, help="Print what would be made and what is reused; do nothing.")
 @out_option
 @target_option
@@ -22,6 +23,7 @@ from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, pla
 def command(
     recipe: str,
     settings: tuple[str, ...],
+    strict: bool,
     dry_run: bool,
     out: Path | None,
     target_names: tuple[str, ...],
@@ -39,6 +41,7 @@ def command(
     from edgekit.store import Store
 
     plan = plan_of(options)
+    settings = (*settings, "gates.strict=true") if strict else settings
     if dry_run:
         resolved = api.resolved_recipe(recipe, settings, target_names, plan)
         store = Store(out or RUNS / recipes.find(recipe).stem)

@@ -192,8 +192,8 @@ def measure(session, feeds, plan):
     gc.disable()
     warmups, steady = warm_up(calls, plan["warmup_seconds"])
     times = []
-    cpu, wall = time.process_time_ns(), clock()
-    stop = wall + int(plan["seconds"] * 1e9)
+    watch = Watch()
+    stop = clock() + int(plan["seconds"] * 1e9)
     index = 0
     while True:
         call = calls[index % len(calls)]
@@ -204,7 +204,6 @@ def measure(session, feeds, plan):
         index += 1
         if after >= stop and index >= plan["min_runs"]:
             break
-    cpu, wall = time.process_time_ns() - cpu, clock() - wall
     gc.enable()
     return {
         "first_ms": first_ms,
@@ -212,7 +211,7 @@ def measure(session, feeds, plan):
         "steady": steady,
         "times_ns": times,
         "batch": size,
-        "cpu_share": cpu / wall,
+        "watch": watch.seen(),
     }
 
 
@@ -234,6 +233,48 @@ def warm_up(calls, seconds):
             return runs, True
         if elapsed >= 10 * seconds:
             return runs, False
+
+
+class Watch:
+    """What else the machine did between making this and asking: raw counters, judged on the host."""
+
+    def __init__(self):
+        self._cpu, self._wall = time.process_time_ns(), time.perf_counter_ns()
+        self._steal, self._throttled = steal_ticks(), throttle_count()
+
+    def seen(self):
+        """cpu_share: CPU time of this process per wall time; steal_share: of all CPU time, what a hypervisor took."""
+        cpu, wall = time.process_time_ns() - self._cpu, time.perf_counter_ns() - self._wall
+        steal, total = (after - before for before, after in zip(self._steal, steal_ticks()))
+        return {
+            "cpu_share": cpu / wall,
+            "steal_share": steal / total if total else 0.0,
+            "throttled": throttle_count() - self._throttled,
+            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        }
+
+
+def steal_ticks():
+    """(stolen, total) ticks over all CPUs (proc(5), the first line of /proc/stat); zeros where there is none."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        return ticks[7], sum(ticks)
+    except (OSError, ValueError, IndexError):
+        return 0, 0
+
+
+def throttle_count():
+    """How often the cores were slowed for heat since boot, where the kernel counts it (x86)."""
+    total = 0
+    for cpu in range(os.cpu_count() or 1):
+        try:
+            path = "/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count" % cpu
+            with open(path, encoding="ascii") as file:
+                total += int(file.read())
+        except (OSError, ValueError):
+            return total
+    return total
 
 
 def peak_rss_bytes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.report.rows import facts, ratios, rows
+from edgekit.report.rows import facts, plain, ratios, rows
 from edgekit.types import Measurement
 
 COLUMNS = {
@@ -27,8 +27,13 @@ def markdown(measurements: Sequence[Measurement]) -> str:
     lines = [f"| {' | '.join(COLUMNS.values())} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
     for row in rows(measurements):
-        lines.append(f"| {' | '.join(getattr(row, name) for name in COLUMNS)} |")
+        lines.append(f"| {' | '.join(_cell(getattr(row, name)) for name in COLUMNS)} |")
         notes += [f"{row.artifact}: {note}" for note in row.notes]
     lines.append("")
-    lines += [f"- {line}" for line in (*ratios(measurements), *notes, *facts(measurements))]
+    lines += [f"- {_cell(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends its cell nor becomes HTML where the Markdown is rendered."""
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -55,10 +55,8 @@ class OnnxInt8(Step):
         samples = list(_feeds(ctx.sets["calibration"], parent, self.samples))
         reader = _Reader(ctx.progress(samples, "calibrating", len(samples)))
         root = logging.getLogger()
-        level, _ = (
-            root.level,
-            root.setLevel(logging.ERROR),
-        )  # the quantizer warns on the root logger about its own steps
+        level = root.level
+        root.setLevel(logging.ERROR)  # the quantizer warns on the root logger about its own steps
         try:
             with tempfile.TemporaryDirectory() as folder:
                 prepared = Path(folder, "prepared.onnx")

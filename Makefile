@@ -1,0 +1,37 @@
+# The handful of commands everyone types. `make demo` and `make test` do all their set-up.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench bench-truth clean
+
+demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
+	$(BIN)/edgekit run mnist
+
+test: $(READY) lint  ## the quick tier: all that a change should be checked with
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(READY) lint  ## everything, the slow tier too
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## what the harness costs, and its times against a bare loop
+	$(BIN)/python tests/benchmarks/harness.py
+
+bench-truth: $(READY)  ## how often the statistics are right; about half an hour on an idle machine
+	$(BIN)/python tests/benchmarks/truth.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $(READY)

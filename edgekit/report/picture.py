@@ -1,0 +1,207 @@
+"""Measurements → accuracy, latency and size in one picture per target: SVG that needs nothing beside it.
+
+Plain text and arithmetic on purpose: no plotting library is a dependency, and the same code draws the page's
+wide and narrow versions and the file for a README.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from edgekit.report.labels import Anchor, Box, Label, place, text_width
+from edgekit.report.legend import EDGE, legend, text
+from edgekit.report.points import Point, points_of, radii, short
+from edgekit.report.rows import Scope, drawable, fronts, scopes
+from edgekit.report.scales import Scale, spans_decade
+from edgekit.report.style import PICTURE, mark, reach, safe, variables
+from edgekit.types import Measurement
+
+WIDE, NARROW = 960, 360
+#: Around the panels of a file of its own.
+MARGIN = 16
+#: Pixels of a label's text, and from line to line.
+TEXT, LINE = 13.0, 18.0
+NOTHING_DRAWN = "no artifact has both a metric and a latency."
+
+
+def picture(measurements: Sequence[Measurement], title: str = "") -> str:
+    """A file of its own: one panel under another, light or dark as the reader prefers."""
+    panels = [panel(scope, found, WIDE - 2 * MARGIN) for scope, found in scopes(measurements).items()]
+    parts, y = [], 24.0
+    if title:
+        parts.append(text(MARGIN + EDGE, y + 14, title, 18, "ek-bold"))
+        y += 30
+    for (scope, _), (drawn, height) in zip(scopes(measurements).items(), panels, strict=True):
+        parts.append(text(MARGIN + EDGE, y + 14, scope.target, 15, "ek-bold"))
+        parts.append(text(MARGIN + EDGE, y + 34, str(scope), 12, "ek-soft"))
+        parts.append(f'<g transform="translate({MARGIN} {y + 46:.0f})">{drawn}</g>')
+        y += 46 + height + 24
+    if not panels:
+        parts.append(text(MARGIN + EDGE, y + 14, f"Nothing to draw: {NOTHING_DRAWN}", 14, "ek-soft"))
+        y += 40
+    name = title or "Accuracy, latency and size"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" aria-labelledby="ek-title ek-desc" '
+        f'viewBox="0 0 {WIDE} {y:.0f}" width="{WIDE}" height="{y:.0f}">'
+        f'<title id="ek-title">{safe(name)}</title><desc id="ek-desc">{safe(describe(measurements))}</desc>'
+        f"<style>{variables()}{PICTURE}</style>"
+        f'<rect class="ek-paper" width="{WIDE}" height="{y:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def describe(measurements: Sequence[Measurement]) -> str:
+    """Every drawn point in words."""
+    found = [f"{scope.target}: {p.sentence}." for scope, ms in scopes(measurements).items() for p in points_of(ms)]
+    return " ".join(found) or f"Nothing is drawn: {NOTHING_DRAWN}"
+
+
+def inline(scope: Scope, measurements: Sequence[Measurement], width: int, name: str) -> str:
+    """One panel as an `<svg>` for a page that carries the style."""
+    drawn, height = panel(scope, measurements, width)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" aria-labelledby="{name}-title {name}-desc" '
+        f'viewBox="0 0 {width} {height:.0f}"><title id="{name}-title">'
+        f"{safe(f'{scope.metric}, latency and size on {scope.target}')}</title>"
+        f'<desc id="{name}-desc">{safe(describe(measurements))}</desc>{drawn}</svg>'
+    )
+
+
+def panel(scope: Scope, measurements: Sequence[Measurement], width: int) -> tuple[str, float]:
+    """The elements of one picture, and the height they take."""
+    points = points_of(measurements)
+    wide = width >= 600
+    keys, top = legend(points, width)
+    top += 30
+    tall = (430.0 if wide else 330.0) + (6.0 if wide else 12.0) * max(0, len(points) - 12)
+    area = Box(64.0 if wide else 46.0, top, width - (24.0 if wide else 10.0), top + tall)
+    sizes = radii(points, wide)
+    pad = max(r * reach(p.shape) for r, p in zip(sizes, points, strict=True)) + 8
+    x, y = _scales(points, area, pad)
+    anchors = [
+        Anchor(
+            x(p.latency.p50), y(p.percent), r * reach(p.shape), text_width(p.label, TEXT, p.front), LINE - 4, p.front
+        )
+        for r, p in zip(sizes, points, strict=True)
+    ]
+    bars = [_bars(p, x, y) for p in points]
+    steps = [
+        (provenance, _stairs(front, x, y, area)) for provenance, front in fronts([p.m for p in points]).items() if front
+    ]
+    lines = [box for pair in bars for box in pair] + [box for _, corners in steps for box in _segments(corners)]
+    labels = place(anchors, area, lines)
+    parts = [keys, *_axes(scope, x, y, area, wide)]
+    parts += [_front(provenance, corners) for provenance, corners in steps]
+    order = sorted(range(len(points)), key=lambda i: (not points[i].m.invalid, -sizes[i]))
+    for i in order:
+        parts.append(_bubble(points[i], anchors[i], sizes[i], bars[i]))
+    parts += [_label(p, label) for p, label in zip(points, labels, strict=True) if label]
+    bottom = area.bottom + 50
+    left_out = [p.label for p, label in zip(points, labels, strict=True) if not label]
+    for line in _wrapped("No room to label: ", left_out, width - area.left - 10):
+        parts.append(text(area.left, bottom + 12, line, 12, "ek-soft"))
+        bottom += LINE
+    return "".join(parts), bottom
+
+
+def _scales(points: Sequence[Point], area: Box, pad: float) -> tuple[Scale, Scale]:
+    p50s = [p.latency.p50 for p in points]
+    log = spans_decade(p50s)
+    edges = [edge for p in points for edge in p.latency.ci95 if drawable(edge) and (edge > 0 or not log)]
+    if log:
+        edges = [edge for edge in edges if edge >= min(p50s) / 10]
+    values = [p.percent for p in points]
+    ends = [p.y(edge) for p in points for edge in p.metric.ci95 if drawable(edge)]
+    x = Scale.over([*p50s, *edges], area.left, area.right, pad, log)
+    return x, Scale.over([*values, *ends], area.bottom, area.top, pad, False)
+
+
+def _bars(p: Point, x: Scale, y: Scale) -> tuple[Box, Box]:
+    """The 95 % intervals as boxes without width: the p50's, the metric's. An end that is unknown is the value."""
+    left, right = (x(edge if drawable(edge) else p.latency.p50) for edge in p.latency.ci95)
+    low, high = (y(p.y(edge) if drawable(edge) else p.percent) for edge in p.metric.ci95)
+    at_x, at_y = x(p.latency.p50), y(p.percent)
+    return Box(min(left, right), at_y, max(left, right), at_y), Box(at_x, min(low, high), at_x, max(low, high))
+
+
+def _bubble(p: Point, anchor: Anchor, radius: float, bars: tuple[Box, Box]) -> str:
+    colour = "ek-invalid" if p.m.invalid else p.colour
+    estimate = " ek-estimate" if p.estimate else ""
+    shape = mark(p.shape, anchor.x, anchor.y, radius, f"ek-mark {colour}{estimate}")
+    flat, upright = bars
+    path = (
+        f"M{flat.left:.1f} {flat.top:.1f}H{flat.right:.1f}"
+        f"M{flat.left:.1f} {flat.top - 3:.1f}v6M{flat.right:.1f} {flat.top - 3:.1f}v6"
+        f"M{upright.left:.1f} {upright.top:.1f}V{upright.bottom:.1f}"
+        f"M{upright.left - 3:.1f} {upright.top:.1f}h6M{upright.left - 3:.1f} {upright.bottom:.1f}h6"
+    )
+    return f'<g><title>{safe(p.sentence)}</title>{shape}<path class="ek-bar {colour}" d="{path}"/></g>'
+
+
+def _label(p: Point, label: Label) -> str:
+    box = label.box
+    line = ""
+    if label.leader:
+        x0, y0, x1, y1 = label.leader
+        line = f'<path class="ek-lead" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>'
+    middle = (box.left + box.right) / 2
+    classes = "ek-halo ek-soft" if p.m.invalid else "ek-halo ek-bold" if p.front else "ek-halo"
+    return line + text(middle, box.bottom - 3, p.label, TEXT, classes, "middle")
+
+
+def _stairs(front: Sequence[Measurement], x: Scale, y: Scale, area: Box) -> list[tuple[float, float]]:
+    """The edge of what is reached: along the best metric so far until something better, but slower, comes."""
+    corners: list[tuple[float, float]] = []
+    for m in front:
+        assert m.metric and m.latency_ms
+        at = x(m.latency_ms.p50), y(m.metric.value * (100 if m.metric.unit == "fraction" else 1))
+        if corners:
+            corners.append((at[0], corners[-1][1]))
+        corners.append(at)
+    return [*corners, (area.right, corners[-1][1])]
+
+
+def _segments(corners: Sequence[tuple[float, float]]) -> Iterator[Box]:
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+        yield Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+
+
+def _front(provenance: str, corners: Sequence[tuple[float, float]]) -> str:
+    classes = "ek-front" if provenance == "measured" else "ek-front ek-other"
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
+    return f'<path class="{classes}" d="M{path}"><title>Pareto front ({safe(provenance)})</title></path>'
+
+
+def _axes(scope: Scope, x: Scale, y: Scale, area: Box, wide: bool) -> Iterator[str]:
+    """Grid, ticks, and what the axes are, with the better end named."""
+    percent = scope.unit == "fraction"
+    for value, written in y.ticks(6 if wide else 5):
+        if percent and not 0 <= value <= 100:
+            continue
+        at = y(value)
+        yield f'<path class="ek-grid" d="M{area.left:.1f} {at:.1f}H{area.right:.1f}"/>'
+        yield text(area.left - 8, at + 4, written, 12, "ek-soft", "end")
+    for value, written in x.ticks(8 if wide else 4):
+        at = x(value)
+        yield f'<path class="ek-grid" d="M{at:.1f} {area.top:.1f}V{area.bottom:.1f}"/>'
+        yield text(at, area.bottom + 18, written, 12, "ek-soft", "middle")
+    yield f'<path class="ek-axis" d="M{area.left:.1f} {area.bottom:.1f}H{area.right:.1f}"/>'
+    unit = "%" if percent else scope.unit
+    better = "higher is better" if scope.higher_is_better else "lower is better"
+    name = ", ".join(part for part in (short(scope.metric), short(unit)) if part)
+    yield text(EDGE, area.top - 12, f"{name} ({better})", 12, "ek-bold")
+    scale = "ms, log scale" if x.log else "ms"
+    yield text(area.right, area.bottom + 38, f"p50 latency, {scale} (left is faster)", 12, "ek-bold", "end")
+
+
+def _wrapped(start: str, names: Sequence[str], width: float) -> Iterator[str]:
+    """A list of names in lines no wider than `width`."""
+    line = start
+    for i, name in enumerate(names):
+        piece = name + (", " if i + 1 < len(names) else "")
+        if text_width(line + piece, 12) > width and line.strip():
+            yield line.rstrip()
+            line = ""
+        line += piece
+    if names:
+        yield line

@@ -1,0 +1,85 @@
+"""What a picture draws: measurements with a metric and a latency, their names, colours and sizes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekit.report.rows import fronts, kilobytes, metric_text, number
+from edgekit.report.style import format_class, shape_of
+from edgekit.types import Latency, Measurement, Metric
+
+#: The longest name a label shows; the whole one is in its tooltip.
+LONGEST = 28
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measurement that can be drawn: with a metric and a latency."""
+
+    m: Measurement
+    metric: Metric
+    latency: Latency
+    name: str
+    front: bool
+    colour: str
+
+    @property
+    def shape(self) -> str:
+        return shape_of(self.m.precision)
+
+    @property
+    def percent(self) -> float:
+        return self.y(self.metric.value)
+
+    def y(self, value: float) -> float:
+        return value * 100 if self.metric.unit == "fraction" else value
+
+    @property
+    def sentence(self) -> str:
+        """The point in words, for a tooltip and for who cannot see it."""
+        parts = [
+            f"{self.name}: {metric_text(self.metric, self.metric.value)} {self.metric.name}",
+            f"p50 {number(self.latency.p50)} ms",
+            f"{kilobytes(self.m.size_bytes)} kB",
+            self.m.precision,
+        ]
+        if self.m.invalid:
+            parts.append(f"invalid ({'; '.join(self.m.invalid)})")
+        if self.front:
+            parts.append("on the Pareto front")
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def label(self) -> str:
+        """The name beside the bubble, with what keeps it from being an ordinary row."""
+        remarks = [*(["invalid"] if self.m.invalid else []), *([self.m.provenance] if self.estimate else [])]
+        return short(self.name) + (f" ({', '.join(remarks)})" if remarks else "")
+
+    @property
+    def estimate(self) -> bool:
+        return self.m.provenance != "measured"
+
+
+def short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def points_of(measurements: Sequence[Measurement]) -> list[Point]:
+    on_front = {id(m) for front in fronts(measurements).values() for m in front}
+    names = Counter(m.artifact for m in measurements)
+    found = []
+    for m in measurements:
+        assert m.metric and m.latency_ms  # scopes() gives no others
+        name = f"{m.artifact} ({m.runtime})" if names[m.artifact] > 1 else m.artifact
+        found.append(Point(m, m.metric, m.latency_ms, name, id(m) in on_front, format_class(m.format)))
+    return found
+
+
+def radii(points: Sequence[Point], wide: bool) -> list[float]:
+    """Area follows file size; the largest shrinks where there are many, the smallest stays visible."""
+    largest = max(1, *(p.m.size_bytes for p in points)) if points else 1
+    most = min(20.0 if wide else 15.0, max(8.0, (80.0 if wide else 52.0) / math.sqrt(max(1, len(points)))))
+    return [max(4.0, most * math.sqrt(max(0, p.m.size_bytes) / largest)) for p in points]

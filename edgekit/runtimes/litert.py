@@ -1,0 +1,99 @@
+"""LiteRT (TFLite) on the CPU. Runs on the device: only numpy and ai_edge_litert, or the older tflite_runtime."""
+
+from __future__ import annotations
+
+import importlib
+
+
+class Litert:
+    """The interpreter's default resolver applies the XNNPACK delegate, with as many threads as the interpreter has."""
+
+    formats = ("tflite",)
+    package = "ai-edge-litert"
+    extra = "tflite"
+    precisions = ("fp32",)
+
+    @staticmethod
+    def prepare_imports():
+        implementation()
+
+    def __init__(self, model, threads, precision, specs):
+        self._implementation, interpreter_class = implementation()
+        self._interpreter = interpreter_class(model_path=model, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._ins = self._interpreter.get_input_details()
+        self._outs = self._interpreter.get_output_details()
+        self._sizes = {detail["index"]: tuple(detail["shape"]) for detail in self._ins}
+        self.inputs = [_spec(detail) for detail in self._ins]
+        self.outputs = [_spec(detail) for detail in self._outs]
+
+    def bind(self, feeds):
+        interpreter = self._interpreter
+        given = [(detail["index"], feeds[detail["name"]]) for detail in self._ins]
+        wanted = [detail["index"] for detail in self._outs]
+
+        def call():
+            self._resize(given)
+            for index, array in given:
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            return [interpreter.get_tensor(index) for index in wanted]
+
+        return call
+
+    def _resize(self, given):
+        """Make room for another batch, where the model's is dynamic."""
+        changed = [(index, array.shape) for index, array in given if array.shape != self._sizes[index]]
+        for index, shape in changed:
+            self._interpreter.resize_tensor_input(index, shape, strict=True)
+            self._sizes[index] = shape
+        if changed:
+            self._interpreter.allocate_tensors()
+
+    def facts(self):
+        delegated = self._delegated()
+        return {
+            "runtime_version": _version(self._implementation),
+            "implementation": self._implementation,
+            "delegate": "XNNPACK" if delegated else "none" if delegated == 0 else "unknown",
+            "delegate_partitions": delegated,
+        }
+
+    def _delegated(self):
+        """How many parts of the graph a delegate computes; None where this version does not tell."""
+        try:
+            return sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+        except Exception:  # not public: it may change or go
+            return None
+
+
+def implementation():
+    """(distribution, interpreter class) of the newest one installed. Raises ImportError where there is none."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+
+        return "ai-edge-litert", Interpreter
+    except ImportError as newer:
+        try:
+            older = importlib.import_module("tflite_runtime.interpreter")
+        except ImportError:
+            raise newer from None
+        return "tflite-runtime", older.Interpreter
+
+
+def _version(distribution):
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # a system's own package may come without
+        return "unknown"
+
+
+def _spec(detail):
+    shape = [None if size < 0 else int(size) for size in detail["shape_signature"]]
+    dtype = detail["dtype"].__name__
+    scale, zero_point = detail["quantization"]
+    stored = scale and dtype.startswith(("int", "uint"))
+    quantization = [float(scale), int(zero_point)] if stored else None
+    return {"name": detail["name"], "dtype": dtype, "shape": shape, "quantization": quantization}

@@ -1,0 +1,87 @@
+"""OpenVINO on the CPU. Runs on the device: only numpy and openvino are imported, and only when needed."""
+
+from __future__ import annotations
+
+
+def no_telemetry() -> None:
+    """Keep openvino and nncf from reporting their use: importing either is enough for them to do so.
+
+    Both work without the package that sends, so it is made to look absent. Where something else has imported it
+    already, its sender is made to send nothing.
+    """
+    import sys
+
+    sender = sys.modules.get("openvino_telemetry.utils.sender")
+    if sender is None:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    else:
+        sender.TelemetrySender.send = lambda *_, **__: None
+
+
+class Openvino:
+    """`precision` is what layers that are not int8 compute in: left to itself, OpenVINO takes bfloat16 where it can."""
+
+    formats = ("openvino",)
+    package = "openvino"
+    extra = "openvino"
+    precisions = ("fp32", "bf16")
+
+    @staticmethod
+    def prepare_imports():
+        no_telemetry()
+        import openvino  # noqa: F401
+
+    def __init__(self, model, threads, precision, specs):
+        import openvino
+
+        wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": wanted,
+            # pinned, a thread could not leave a core that something else has taken; in peace it makes no difference
+            "ENABLE_CPU_PINNING": False,
+            # the activations of a model whose weights alone are int8 would be quantized too
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            "CACHE_DIR": "",
+        }
+        self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if self._precision != wanted:
+            raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
+        self.inputs = [_spec(port) for port in self._compiled.inputs]
+        self.outputs = [_spec(port) for port in self._compiled.outputs]
+
+    def bind(self, feeds):
+        import numpy as np
+        import openvino
+
+        request = self._compiled.create_infer_request()
+        for index, spec in enumerate(self.inputs):
+            # read from where it lies, which needs memory that may be written to
+            array = np.require(feeds[spec["name"]], requirements=["C", "W"])
+            request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+        outputs = range(len(self.outputs))
+
+        def call():
+            request.infer(share_outputs=True)
+            return [request.get_output_tensor(index).data.copy() for index in outputs]
+
+        return call
+
+    def facts(self):
+        import openvino
+
+        return {
+            "runtime_version": openvino.get_version().split("-")[0],
+            "precision": self._precision,
+            "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
+        }
+
+
+def _spec(port):
+    shape = port.get_partial_shape()
+    sizes = [d.get_length() if d.is_static else None for d in shape] if shape.rank.is_static else []
+    name = min(port.get_names(), default=port.node.get_friendly_name())
+    return {"name": name, "dtype": port.get_element_type().to_dtype().name, "shape": sizes}

@@ -1,0 +1,35 @@
+"""openvino → openvino[fp16]: weights stored in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.runtimes.openvino import no_telemetry
+from edgekit.steps.to_onnx import quiet
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+
+
+@dataclass(frozen=True)
+class OpenvinoFp16(Step):
+    """Half the size. What it computes in is the runtime's choice, made when it is loaded: inputs and outputs stay
+    float32, and with float32 arithmetic only the rounding of the weights is seen in the outputs."""
+
+    takes: ClassVar = kinds("openvino")
+    gives: ClassVar[Kind] = Kind("openvino", frozenset({"fp16"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino",)
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        no_telemetry()
+        import openvino
+
+        parent = inputs["parent"]
+        with quiet(ctx.log):
+            model = openvino.Core().read_model(parent.path / "model.xml")
+            openvino.save_model(model, out / "model.xml", compress_to_fp16=True)
+        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
+        return Notes(scheme="float16 weights", tensors=names)

@@ -1,0 +1,45 @@
+"""tflite → tflite[fp16]: half-precision weights; a runtime computes in float32 or, where it can, in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.formats.tflite import unpack
+from edgekit.steps.to_tflite import packed, silent
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+
+
+@dataclass(frozen=True)
+class TfliteFp16(Step):
+    """Float casting of weights: half the size. Inputs, outputs and biases stay float32."""
+
+    takes: ClassVar = kinds("tflite")
+    gives: ClassVar[Kind] = Kind("tflite", frozenset({"fp16"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        parent = inputs["parent"]
+        with silent(ctx.log):
+            from ai_edge_quantizer import qtyping, quantizer
+
+            half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+            casting = quantizer.Quantizer(str(parent.path / "model.tflite"))
+            casting.update_quantization_recipe(
+                ".*",
+                qtyping.TFLOperationName.ALL_SUPPORTED,
+                qtyping.OpQuantizationConfig(
+                    weight_tensor_config=half,
+                    compute_precision=qtyping.ComputePrecision.FLOAT,
+                    explicit_dequantize=True,
+                ),
+                algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING,
+            )
+            raw = bytes(casting.quantize(enable_progress_report=False).quantized_model)
+        path = out / "model.tflite"
+        path.write_bytes(packed(unpack(raw, str(path))))
+        return Notes("float16 weights", {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})

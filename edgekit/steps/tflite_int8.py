@@ -1,0 +1,125 @@
+"""tflite → tflite[int8]: weights per channel, activations, inputs and outputs in int8, calibrated on training data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from edgekit.errors import InputError
+from edgekit.formats.tflite import Model, read, unpack
+from edgekit.steps.onnx_int8 import _feeds
+from edgekit.steps.to_tflite import packed, silent
+from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
+
+#: tensor name → (smallest, largest) value seen
+Ranges = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class TfliteInt8(Step):
+    """ai-edge-quantizer with min-max ranges from a pass of our own.
+
+    Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
+    `calibration`: a SET; "" takes `samples` samples of the task's training split.
+    """
+
+    takes: ClassVar = kinds("tflite")
+    gives: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
+
+    calibration: str = ""
+    samples: int = 256
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if self.samples < 1:
+            yield "samples must be at least 1"
+        if task is None and not self.calibration:
+            yield "there is no task to take calibration samples from: name a set in calibration"
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        default = f"{task.name}:train" if task else ""
+        return {"calibration": self.calibration or default} if self.calibration or default else {}
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
+        parent = inputs["parent"]
+        source, path = parent.path / "model.tflite", out / "model.tflite"
+        data = ctx.sets["calibration"]
+        count = min(self.samples, len(data))
+        feeds = ctx.progress(_feeds(data, parent, self.samples), "calibrating", count)
+        ranges = observe(source, feeds, ctx)
+        with silent(ctx.log):
+            raw = quantize(source, ranges, parent.name)
+        path.write_bytes(packed(unpack(raw, str(path))))
+        floats = float_operators(read(path))
+        for name in floats:
+            ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
+        scheme = f"s8s8 per-channel, min-max over {count} samples"
+        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        return Notes(scheme, names, {"float_operators": floats})
+
+
+def observe(path: Path, feeds: Iterable[Mapping[str, Any]], ctx: Context) -> Ranges:
+    """The range of every float tensor that is computed, one sample at a time: memory does not grow with samples.
+
+    Raises InputError where a value is not finite, for no scale would fit it.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    graph = read(path).subgraphs[0]
+    watched = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
+    with silent(ctx.log):
+        # Without a delegate: inside one, tensors are fused away and hold no values.
+        interpreter = Interpreter(
+            str(path),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+    low, high = np.full(len(watched), np.inf, np.float32), np.full(len(watched), -np.inf, np.float32)
+    for feed in feeds:
+        for tensor in graph.inputs:
+            interpreter.set_tensor(tensor.index, feed[tensor.name])
+        interpreter.invoke()
+        values = [interpreter.get_tensor(index) for index, _ in watched]
+        low = np.minimum(low, [value.min() for value in values])
+        high = np.maximum(high, [value.max() for value in values])
+    ranges = {name: (float(a), float(b)) for (_, name), a, b in zip(watched, low, high, strict=True)}
+    broken = next((name for name, ends in ranges.items() if not np.isfinite(ends).all()), None)
+    if broken:
+        what = f"tensor {broken!r} holds NaN or infinity on a calibration sample"
+        raise InputError("this model cannot be calibrated", what, "look at the samples, then at the model")
+    return ranges
+
+
+def quantize(path: Path, ranges: Ranges, name: str) -> bytes:
+    """The int8 model. Raises InputError where the quantizer refuses."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    # The quantizer takes ranges of any rank that broadcasts; its own calibration gives four axes.
+    found = {
+        tensor: {"min": np.full((1, 1, 1, 1), low, np.float32), "max": np.full((1, 1, 1, 1), high, np.float32)}
+        for tensor, (low, high) in ranges.items()
+    }
+    try:
+        result = quantizer.Quantizer(str(path), recipe.static_wi8_ai8()).quantize(found, enable_progress_report=False)
+    except (ValueError, RuntimeError, KeyError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"ai-edge-quantizer cannot quantize {name}", why, "try tflite_fp16") from error
+    return bytes(result.quantized_model)
+
+
+def float_operators(model: Model) -> list[str]:
+    """Operators that still compute in float, as "TYPE name"; none in a model that is int8 throughout."""
+    return [
+        f"{node.type} {node.name}"
+        for graph in model.subgraphs
+        for node in graph.nodes
+        if node.type not in ("QUANTIZE", "DEQUANTIZE") and any(t.dtype == "float32" for t in node.outputs)
+    ]

@@ -1,0 +1,144 @@
+"""torch → tflite, through torch.export and litert-torch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgekit import networks
+from edgekit.errors import InputError
+from edgekit.formats.tflite import read, unpack
+from edgekit.steps.to_onnx import quiet
+from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
+
+
+@dataclass(frozen=True)
+class ToTflite(Step):
+    """The file has the source's input and output names and order, and its NCHW layout at the edges.
+
+    The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
+    dynamic. int64 inputs become int32. The converter moves to NHWC inside, and what is left of that are TRANSPOSE
+    operators, counted in the artifact's details.
+    """
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("tflite")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises InputError where litert-torch cannot convert the network."""
+        parent = inputs["parent"]
+        network = networks.load(parent.path)
+        path = out / "model.tflite"
+        with silent(ctx.log):
+            convert(network, parent.inputs, path, parent.name)
+        sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
+        model = unpack(path.read_bytes(), str(path))
+        rename(model, *sources)
+        path.write_bytes(packed(model))
+        made = read(path).subgraphs[0]
+        pairs = zip([*sources[0], *sources[1]], [*made.inputs, *made.outputs], strict=True)
+        transposes = sum(node.type == "TRANSPOSE" for node in made.nodes)
+        return Notes("float32", {source: tensor.name for source, tensor in pairs}, {"transposes": transposes})
+
+
+def convert(network: Any, specs: Sequence[TensorSpec], path: Path, name: str) -> None:
+    """Write `network` as litert-torch makes it. Raises InputError where it cannot."""
+    import litert_torch
+    import torch
+
+    example = tuple(
+        torch.zeros([1, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype)) for spec in specs
+    )
+    try:
+        litert_torch.convert(network, example).export(str(path))
+    except Exception as error:  # torch.export, jax and MLIR each have their own
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"litert-torch cannot convert {name}", why, "see log.txt in the run folder") from error
+
+
+def rename(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give a ModelT's ends the source's names, and what is between them short ones.
+
+    The converter names a tensor after every module it was fused from, hundreds of letters each: in a small int8 model
+    as many bytes as a tenth of the weights.
+    """
+    graph = model.subgraphs[0]
+    if len(graph.inputs) != len(inputs) or len(graph.outputs) != len(outputs):
+        what = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        raise InputError(f"litert-torch left {what}", f"the network has {len(inputs)} and {len(outputs)}")
+    # An input that is passed through is an output as well: it keeps the name under which it is fed.
+    ends = dict(zip(map(int, graph.outputs), outputs, strict=True))
+    ends |= dict(zip(map(int, graph.inputs), inputs, strict=True))
+    taken = set(ends.values())
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = (ends.get(index) or _unique(_short(tensor.name.decode()), taken)).encode()
+    for signature in model.signatureDefs or []:
+        for entry in [*signature.inputs, *signature.outputs]:
+            entry.name = ends[entry.tensorIndex].encode()
+
+
+def _short(name: str) -> str:
+    """ "a.b.Net/torch.nn.Sequential_head/torch.nn.Linear_0;;a.b.Net/…" → "Sequential_head/Linear_0"."""
+    modules = next((part for part in name.split(";") if part), "tensor").split("/")
+    return "/".join(module.rpartition(".")[2] for module in (modules[1:] or modules))
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    count, unique = 0, name
+    while unique in taken:
+        count += 1
+        unique = f"{name}.{count}"
+    taken.add(unique)
+    return unique
+
+
+def packed(model: Any) -> bytes:
+    """The file of a ModelT, every constant at a multiple of 16 bytes.
+
+    The schema asks for that, but Python's flatbuffers does not know of it; on a microcontroller it is needed.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    class Aligned(schema.BufferT):  # type: ignore[misc]
+        def Pack(self, builder: Any) -> Any:
+            if self.data is not None:
+                builder.Prep(16, len(self.data))
+            return super().Pack(builder)
+
+    model.buffers = [Aligned(buffer.data, buffer.offset, buffer.size) for buffer in model.buffers]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+@contextlib.contextmanager
+def silent(log: logging.Logger) -> Iterator[None]:
+    """What the converters print, warn of and log goes to the log file, also what comes from their C++ parts."""
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    with tempfile.TemporaryFile() as printed:
+        for descriptor in (1, 2):
+            os.dup2(printed.fileno(), descriptor)
+        try:
+            with quiet(log):
+                yield
+        finally:
+            for stream in streams:
+                stream.flush()
+            for descriptor, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, descriptor)
+                os.close(copy)
+            printed.seek(0)
+            for line in printed.read().decode("utf-8", "replace").splitlines():
+                log.debug("converter: %s", line)

@@ -1,0 +1,64 @@
+"""What the benchmarks share: untrained networks of a chosen size as artifacts, and their samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgekit import networks, registry
+from edgekit.api import quiet
+from edgekit.sets import sample_set
+from edgekit.store import Store
+from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step
+
+SHAPE = (3, 128, 128)
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Untrained(Step):
+    """nothing → torch: a network with its initial weights. Speed does not depend on what it learnt."""
+
+    gives: ClassVar[Kind] = Kind("torch")
+    model: str = "cnn"
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        import torch
+
+        torch.manual_seed(0)
+        arguments: dict[str, Any] = {"shape": list(SHAPE), "classes": 10, "mean": [128.0] * 3, "std": [64.0] * 3}
+        network = networks.build(self.model, arguments).eval()
+        specs = {
+            "inputs": [{"name": "input", "dtype": "float32", "shape": [None, *SHAPE]}],
+            "outputs": [{"name": "output", "dtype": "float32", "shape": [None, 10]}],
+        }
+        networks.save(network, self.model, arguments, specs, out)
+        return Notes()
+
+
+def samples(count: int = SAMPLES) -> SampleSet:
+    """Random images of the benchmark's shape, uint8."""
+    images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    return sample_set("random", {"input": images}, None)
+
+
+@contextmanager
+def artifacts(*steps: str, model: str = "cnn") -> Iterator[dict[str, Artifact]]:
+    """An untrained network put through steps ("to_onnx", "onnx_int8"), each under its step's name, and "torch"."""
+    with TemporaryDirectory(prefix="edgekit-benchmark-") as folder:
+        store = Store(Path(folder))
+        with store.lock():
+            context = Context(None, {"calibration": samples()}, quiet, logging.getLogger("edgekit"))
+            made = {"torch": store.make("torch", Untrained(model), {}, context)}
+            for name in steps:
+                step: Step = registry.load("steps", name)()
+                parent = next(a for a in reversed(made.values()) if a.kind in step.takes)
+                made[name] = store.make(name, step, {"parent": parent}, context)
+            yield made

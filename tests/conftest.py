@@ -1,0 +1,99 @@
+"""What every test may use: a task learnt in a second, one real run of it and one of the starter task.
+
+The task `bars` and a few broken steps live in `members/`, a distribution of their own that edgekit finds through its
+entry points, in this process and in every one that `edgekit` starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edgekit import registry
+from helpers import BARS, MEMBERS, QUICK_PLAN, Ended, run_cli
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the settings of whoever runs it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("EDGEKIT_") and name != "EDGEKIT_DATA"]:
+            patch.delenv(name)
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("COLUMNS", "80")
+        yield
+
+
+@pytest.fixture
+def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test-only members, in this process and those it starts."""
+    monkeypatch.syspath_prepend(str(MEMBERS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(MEMBERS), os.environ.get("PYTHONPATH", "")])))
+    registry._entry_points.cache_clear()
+    yield
+    registry._entry_points.cache_clear()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., Ended]:
+    """`edgekit WORDS` in the test's own folder, in a process of its own."""
+
+    def call(*words: object, **settings: Any) -> Ended:
+        return run_cli(*words, **{"cwd": tmp_path, **settings})
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def bars_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real run of the task `bars`: torch, onnx and onnx-int8, trained, verified and measured. Never written to."""
+    folder = tmp_path_factory.mktemp("bars")
+    (folder / "bars.toml").write_text(BARS + QUICK_PLAN)
+    ended = run_cli("run", "bars.toml", "--out", "run", cwd=folder)
+    assert ended.code == 0, ended.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def mnist_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real, short run of the starter task: torch, onnx and onnx-int8. Never written to."""
+    folder = tmp_path_factory.mktemp("mnist")
+    chain = '[[chain]]\nsteps = ["train", "to_onnx", "onnx_int8"]\n'
+    (folder / "short.toml").write_text(f'task = "mnist"\n[train]\nepochs = 2\n{chain}{QUICK_PLAN}')
+    ended = run_cli("run", "short.toml", "--out", "run", cwd=folder)
+    assert ended.code == 0, ended.err
+    return folder / "run"
+
+
+@pytest.fixture
+def bars_run(bars_made: Path, tmp_path: Path) -> Path:
+    """A copy of the bars run, the test's own; `bars.toml` beside it is the recipe it came from."""
+    shutil.copy(bars_made.parent / "bars.toml", tmp_path / "bars.toml")
+    return _copied(bars_made, tmp_path / "run")
+
+
+@pytest.fixture
+def mnist_run(mnist_made: Path, tmp_path: Path) -> Path:
+    """A copy of the mnist run, the test's own."""
+    return _copied(mnist_made, tmp_path / "mnist")
+
+
+def _copied(source: Path, place: Path) -> Path:
+    return Path(shutil.copytree(source, place))
+
+
+@pytest.fixture(scope="session")
+def check_document() -> Callable[[dict[str, Any]], None]:
+    """Fails where an object that --json printed is not as the shipped schema says."""
+    import jsonschema
+
+    schema = json.loads((Path(registry.__file__).parent / "schema" / "edgekit-1.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema).validate

@@ -1,0 +1,84 @@
+"""What tests share beside fixtures: the command line in a process of its own, and a recipe learnt in a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+MEMBERS = TESTS / "members"
+
+#: a measurement plan that takes next to no time, for tests that do not look at the times
+QUICK_PLAN = """
+[plan]
+processes = 1
+seconds = 0.02
+warmup_seconds = 0.01
+min_runs = 5
+"""
+
+BARS = """
+task = "bars"
+
+[train]
+model = "cnn"
+epochs = 8
+batch = 32
+lr = 0.01
+
+[[chain]]
+steps = ["train", "to_onnx", "onnx_int8"]
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; fails where there is anything else."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+    @property
+    def line(self) -> str:
+        """The one line of complaint; fails on a traceback, or where there are several."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.startswith("edgekit: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of an edgekit process that knows the test-only members."""
+    path = os.pathsep.join(filter(None, [str(MEMBERS), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, **extra}
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "edgekit", *map(str, words)]
+
+
+def start(*words: object, cwd: Path, **settings: Any) -> subprocess.Popen[str]:
+    """An edgekit process that goes on while the test does."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    settings.setdefault("env", environment())
+    return subprocess.Popen(command(*words), cwd=cwd, text=True, **{**pipes, **settings})
+
+
+def run_cli(*words: object, cwd: Path, timeout: float = 240, **settings: Any) -> Ended:
+    settings.setdefault("env", environment())
+    done = subprocess.run(
+        command(*words), cwd=cwd, text=True, capture_output=True, timeout=timeout, check=False, **settings
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,1 @@
+"""Members of edgekit that only its tests use."""

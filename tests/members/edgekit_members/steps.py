@@ -1,0 +1,111 @@
+"""Steps that go wrong on purpose, and some that only copy."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from edgekit.steps.to_onnx import ToOnnx
+from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Step, kinds
+
+
+@dataclass(frozen=True)
+class ToFlipped(Step):
+    """An exporter that swaps the height and the width of its input: every shape still fits, every answer is wrong."""
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("onnx")
+    keeps: ClassVar = "outputs"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar = ("torch", "onnx")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        import onnx
+
+        notes = ToOnnx().apply(inputs, out, ctx)
+        model = onnx.load(str(out / "model.onnx"))
+        name = model.graph.input[0].name
+        for node in model.graph.node:
+            node.input[:] = ["flipped" if used == name else used for used in node.input]
+        model.graph.node.insert(0, onnx.helper.make_node("Transpose", [name], ["flipped"], perm=[0, 1, 3, 2]))
+        onnx.save(model, str(out / "model.onnx"))
+        return notes
+
+
+def _rewrite(parent: Path, out: Path, change: Any) -> None:
+    """The model with `change` applied to every weight of rank 2 or more."""
+    import onnx
+
+    model = onnx.load(str(parent / "model.onnx"))
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.ndim >= 2 and array.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(change(array), np.float32), tensor.name))
+    onnx.save(model, str(out / "model.onnx"))
+
+
+@dataclass(frozen=True)
+class OnnxWrecked(Step):
+    """A compressor that loses the accuracy."""
+
+    takes: ClassVar = kinds("onnx")
+    gives: ClassVar[Kind] = Kind("onnx", frozenset({"int8"}))
+    keeps: ClassVar = "accuracy"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar = ("onnx",)
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        _rewrite(inputs["parent"].path, out, np.negative)
+        return Notes(scheme="wrecked")
+
+
+@dataclass(frozen=True)
+class OnnxNan(Step):
+    """A compressor whose model answers NaN."""
+
+    takes: ClassVar = kinds("onnx")
+    gives: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
+    keeps: ClassVar = "accuracy"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar = ("onnx",)
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        _rewrite(inputs["parent"].path, out, lambda weights: np.full_like(weights, np.nan))
+        return Notes(scheme="nan")
+
+
+@dataclass(frozen=True)
+class TorchCopy(Step):
+    """The same network again; `teacher` names another artifact, as distillation would."""
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("torch")
+    keeps: ClassVar = "accuracy"
+
+    teacher: ArtifactRef = ""
+    note: str = ""
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        for name in ("model.json", "model.safetensors"):
+            shutil.copyfile(inputs["parent"].path / name, out / name)
+        return Notes(details={"roles": {role: parent.name for role, parent in inputs.items()}})
+
+
+@dataclass(frozen=True)
+class SlowCopy(TorchCopy):
+    """A copy that says it has begun (a file `started` beside the run) and then takes its time."""
+
+    seconds: float = 60.0
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        (out.parent / "started").touch()
+        for _ in ctx.progress(range(int(self.seconds * 20)), "waiting"):
+            time.sleep(0.05)
+        notes = super().apply(inputs, out, ctx)
+        return dataclasses.replace(notes, scheme="slow")
