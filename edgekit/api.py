@@ -23,8 +23,21 @@ from edgekit.execute import runtimes_for
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
-from edgekit.store import LOCK, LOG, RECIPE, RESULTS, Store, read_results, write_atomically
-from edgekit.types import Artifact, Context, Measurement, Plan, Progress, SampleSet, Step, Target, Task
+from edgekit.report import html
+from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, Store, read_results, write_atomically
+from edgekit.types import (
+    Artifact,
+    Context,
+    Kind,
+    Measurement,
+    ModelFacts,
+    Plan,
+    Progress,
+    SampleSet,
+    Step,
+    Target,
+    Task,
+)
 from edgekit.verify import Verifier
 
 T = TypeVar("T")
@@ -74,7 +87,9 @@ def run(
 
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
         flow.val = store.set(f"{task.name}:val")
-        return pipeline.run(made, flow, store.set(f"{task.name}:test"))
+        outcome = pipeline.run(made, flow, store.set(f"{task.name}:test"))
+        write_atomically(store.path / REPORT, html(outcome.measurements, f"edgekit run {recipe}"))
+        return outcome
 
 
 def resolved_recipe(
@@ -162,7 +177,7 @@ def quantize(
     Raises InputError where calibration samples, or labels for an explicit budget, are wanting.
     """
     ref = refs.resolve(artifact, out)
-    source = ref.foreign.suffix.removeprefix(".") if ref.foreign else load(artifact).kind.format
+    source = refs.foreign_format(ref.foreign) if ref.foreign else load(artifact).kind.format
     if ref.foreign and precision == "int8" and not calibration:
         raise InputError(
             f"{ref.foreign} comes without calibration samples",
@@ -215,12 +230,16 @@ def bench(
     target_names: Sequence[str] = (),
     data: str = "",
     plan: dict[str, Any] | None = None,
+    out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept."""
+    """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept.
+
+    `out` is the run folder that a foreign model is imported into.
+    """
     outcome = Outcome()
-    for ref in [stored(refs.resolve(word), progress, say) for word in (artifacts or [""])]:
+    for ref in [stored(refs.resolve(word, out), progress, say) for word in (artifacts or [""])]:
         store = ref.store
         chosen = [store.get(ref.name)] if ref.name else list(store.current())
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
@@ -267,7 +286,7 @@ def clean(folder: Path) -> list[str]:
     with store.lock(), os_errors("delete", folder):
         for name in store.names():
             shutil.rmtree(folder / name)
-        for name in (RESULTS, RECIPE, LOG):
+        for name in (RESULTS, REPORT, RECIPE, LOG):
             (folder / name).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     left = sorted(path.name for path in folder.iterdir())
@@ -302,6 +321,8 @@ def _extend(
         before, kind = start.name, start.kind
         for name in names:
             step = _step(name, fields, flow.task)
+            if kind.precision and kind not in step.takes:
+                raise InputError(f"{before} is {kind.precision} already", "there is nothing to do", "start from float")
             if kind not in step.takes:
                 taken = ", ".join(sorted(map(str, step.takes)))
                 raise InputError(f"{name} takes {taken}", f"{before} is {kind}", "start from another artifact")
@@ -340,14 +361,13 @@ def _make(nodes: Sequence[Node], flow: Flow, stored: dict[str, Artifact]) -> Out
 
 
 def stored(ref: Ref, progress: Progress = quiet, say: Say = silent) -> Ref:
-    """The same reference; a foreign model is imported into its run first."""
+    """The same reference; a foreign model is imported into its run first. Raises InputError for what is not one."""
     if ref.foreign is None:
         return ref
-    format = next(
-        name for name in registry.names("formats") if ref.foreign.suffix in registry.load("formats", name).suffixes
-    )
-    step: Step = registry.load("steps", f"import_{format}")(path=str(ref.foreign))
-    registry.load("formats", format).describe(ref.foreign)
+    format = refs.foreign_format(ref.foreign)
+    facts: ModelFacts = registry.load("formats", format).describe(ref.foreign)
+    precision = Kind(format, facts.traits).precision
+    step: Step = registry.load("steps", f"import_{format}")(path=str(ref.foreign), precision=precision)
     flow = _flow(ref.store, None, ["host"], Plan(), Gates(), progress, say)
     made = _make([Node(step.gives.stem, step, {})], flow, {})
     return Ref(ref.store, made.artifacts[0].name)

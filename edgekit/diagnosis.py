@@ -15,6 +15,8 @@ from edgekit.errors import DISTRIBUTION
 PURPOSE = {
     "torch": "train and run networks in torch",
     "onnx": "export to ONNX, quantize, run in ONNX Runtime",
+    "tflite": "export to TFLite, quantize, run in LiteRT",
+    "openvino": "export to OpenVINO, quantize, run there",
     "mnist": "the mnist task's images",
     "images": "read image files in predict",
 }

@@ -93,7 +93,7 @@ def execute_all(
                 part.outputs,
                 tuple(part.processes),
                 {**door.device.facts(), **part.facts},
-                tuple(dict.fromkeys(part.invalid)),
+                (part.disturbed,) if part.disturbed else (),
             )
             for (artifact, runtime), part in zip(pairs, parts, strict=True)
         ]
@@ -106,7 +106,7 @@ class _Parts:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    invalid: list[str] = field(default_factory=list)
+    disturbed: str = ""
 
 
 class _Door:
@@ -143,7 +143,7 @@ class _Door:
                 disturbed = _disturbance(result, self.plan)
                 if disturbed and attempt < RETRIES:
                     continue
-                parts.invalid += disturbed
+                parts.disturbed = parts.disturbed or disturbed
                 parts.facts.update(result["facts"])
                 parts.processes.append(
                     Process(
@@ -170,16 +170,16 @@ class _Door:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def _disturbance(result: Mapping[str, Any], plan: Plan) -> list[str]:
-    """Why a timing process cannot be believed, or nothing."""
-    watch, found = result["watch"], []
-    if plan.threads == 1 and watch["cpu_share"] < MIN_CPU_SHARE:
-        found.append(f"shared its core: {watch['cpu_share']:.0%} of the time was its own")
-    if watch["steal_share"] > MAX_STEAL_SHARE:
-        found.append(f"the hypervisor took {watch['steal_share']:.0%} of the machine's time")
+def _disturbance(result: Mapping[str, Any], plan: Plan) -> str:
+    """Why a timing process cannot be believed, or ""."""
+    watch = result["watch"]
     if watch["throttled"] > 0:
-        found.append("the CPU was slowed down for heat")
-    return found
+        return "the CPU was slowed down for heat"
+    if watch["steal_share"] > MAX_STEAL_SHARE:
+        return f"the hypervisor took {watch['steal_share']:.0%} of the machine's time"
+    if plan.threads == 1 and watch["cpu_share"] < MIN_CPU_SHARE:
+        return f"shared its core: only {watch['cpu_share']:.0%} of the time was its own"
+    return ""
 
 
 def _raise(error: Mapping[str, str] | None, job: Job) -> None:

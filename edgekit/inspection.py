@@ -10,14 +10,15 @@ from edgekit import refs, registry, targets
 from edgekit.store import model_file
 from edgekit.types import ModelFacts
 
+#: operators that only move values between float and int8, as ONNX, TFLite and OpenVINO call them
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FakeQuantize")
+
 
 def inspect(model: str | None) -> dict[str, Any]:
     """Facts as plain JSON values. Raises InputError for what is not there or not a model."""
     ref = refs.resolve(model)
     if ref.foreign:
-        format = next(
-            name for name in registry.names("formats") if ref.foreign.suffix in registry.load("formats", name).suffixes
-        )
+        format = refs.foreign_format(ref.foreign)
         facts: ModelFacts = registry.load("formats", format).describe(ref.foreign)
         head = {"model": str(ref.foreign)}
     else:
@@ -65,8 +66,6 @@ def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{sizes['total']:,}: weights {sizes['weights']:,}, graph {sizes['graph']:,}, metadata {sizes['metadata']:,}",
     )
     yield "runs in", ", ".join(found["runtimes"]) or "no runtime of this host"
-    quantizers = sum(
-        count for name, count in found["operators"].items() if name in ("QuantizeLinear", "DequantizeLinear")
-    )
+    quantizers = sum(count for name, count in found["operators"].items() if name in QUANTIZERS)
     if quantizers:
         yield "Q/DQ nodes", f"{quantizers}: a runtime fuses most away; each that stays costs a pass over its tensor"

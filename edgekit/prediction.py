@@ -66,7 +66,8 @@ def _sample(text: str, artifact: Artifact) -> dict[str, NDArray[Any]]:
             with os_errors("read", path):
                 array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise InputError(f"cannot read {path}", str(error).splitlines()[0], "save it with numpy.save") from error
+            why = str(error).partition("\n")[0] or "it is damaged"
+            raise InputError(f"cannot read {path}", why, "save it with numpy.save") from error
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
     if path.suffix.lower() in IMAGES:
         return {only.name: _image(path, only)}

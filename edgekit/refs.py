@@ -39,7 +39,8 @@ def resolve(text: str | None, out: Path | None = None) -> Ref:
         hint = registry.suggest(path.name, Store(path.parent).names())
         raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
     known = ", ".join(foreign_suffixes())
-    raise InputError(f"{text!r} is neither a run nor an artifact", f"no such folder; a model's file ends in {known}")
+    next = f"make a run with edgekit run, or name a model's file ({known})"
+    raise InputError(f"{text!r} is neither a run nor an artifact", "no such folder", next)
 
 
 def newest_run() -> Path:
@@ -59,8 +60,17 @@ def float_root(store: Store) -> str:
     return (plain or roots)[0]
 
 
+def foreign_format(path: Path) -> str:
+    """The format whose files end like this one."""
+    return next(name for name, suffixes in _foreign().items() if path.suffix in suffixes)
+
+
 def foreign_suffixes() -> tuple[str, ...]:
     """The file endings of the formats that have an import step."""
+    return tuple(suffix for suffixes in _foreign().values() for suffix in suffixes)
+
+
+def _foreign() -> dict[str, tuple[str, ...]]:
     steps = registry.names("steps")
-    found = [registry.load("formats", name) for name in registry.names("formats") if f"import_{name}" in steps]
-    return tuple(suffix for kind in found for suffix in kind.suffixes)
+    formats = [name for name in registry.names("formats") if f"import_{name}" in steps]
+    return {name: tuple(registry.load("formats", name).suffixes) for name in formats}

@@ -182,9 +182,11 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other; else Welch's
     unequal-variance interval. With fewer than two processes on a side nothing can be said.
     """
+    if min(*a.per_process_p50, *b.per_process_p50, 1) <= 0:
+        return Ratio(1.0, (0.0, MAX_RATIO))
     x, y = np.log(a.per_process_p50), np.log(b.per_process_p50)
-    if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Ratio(a.p50 / b.p50 if b.p50 else 1.0, (0.0, MAX_RATIO))
+    if min(len(x), len(y)) < 2:
+        return Ratio(a.p50 / b.p50, (0.0, MAX_RATIO))
     if paired and len(x) == len(y):
         difference = x - y
         mean, error, dof = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(len(x)), len(x) - 1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from edgekit.tables import build, read_toml
 from edgekit.types import SampleSet, Task
 
 LABEL = "label"
+
+#: what numpy and zipfile raise for an archive that is damaged, or is none
+_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,15 @@ def _npz(path: Path) -> SampleSet:
         with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 arrays[name] = archive[name]
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise InputError(f"cannot read {path}", str(error).splitlines()[0], "save it with numpy.savez") from error
+    except _DAMAGED as error:
+        why = str(error).partition("\n")[0] or "it is damaged"
+        raise InputError(f"cannot read {path}", why, "save it with numpy.savez") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufSU":
+            raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, truth values or text")
     labels = arrays.pop(LABEL, None)
+    if labels is not None and labels.ndim == 0:
+        raise InputError(f"{path}: {LABEL!r} is a single value", next="give one label per sample")
     if not arrays or any(a.ndim == 0 or len(a) == 0 for a in arrays.values()):
         raise InputError(f"{path} holds no samples", next="numpy.savez(path, input=array, label=labels)")
     lengths = {name: len(a) for name, a in [*arrays.items(), *([(LABEL, labels)] if labels is not None else [])]}

@@ -36,7 +36,8 @@ from edgekit.types import (
     TensorSpec,
 )
 
-ARTIFACT, RESULTS, LOG, RECIPE, LOCK = "artifact.json", "results.json", "log.txt", "recipe.toml", ".lock"
+ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
+LOG, RECIPE, LOCK = "log.txt", "recipe.toml", ".lock"
 
 
 class Store:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from edgekit import registry
-from helpers import BARS, MEMBERS, QUICK_PLAN, Ended, run_cli
+from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +28,8 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("COLUMNS", "80")
+        for name, value in ONE_THREAD.items():
+            patch.setenv(name, value)
         yield
 
 

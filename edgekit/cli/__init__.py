@@ -14,7 +14,12 @@ from typing import Any
 
 import click
 
-from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, os_errors
+from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors
+
+#: what Click raises where a group is called alone; before 8.2 it prints the help itself
+NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
+    kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind
+)
 
 
 class Commands(click.Group):
@@ -73,6 +78,9 @@ def main(arguments: Sequence[str]) -> int:
             answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
             sys.stdout.flush()
         return answer if isinstance(answer, int) else 0
+    except NO_ARGUMENTS as asked:
+        click.echo(asked.format_message())
+        return 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
@@ -124,5 +132,9 @@ def _settings() -> dict[str, Any]:
         shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
         for name in group.list_commands(click.Context(group)):
             own = table.get(name, {})
+            if not isinstance(own, dict):
+                raise InputError(
+                    f"{path}: {name} must be a table, not {own!r}", next=f"write [{name}] above its options"
+                )
             merged[name] = {**merged.get(name, {}), **shared, **own}
     return merged

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, plan_of, plan_options, target_option
+from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options, target_option
 
 
 @answers("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1)
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
+@out_option
 @target_option
 @plan_options
 def command(
-    artifacts: tuple[str, ...], data: str, target_names: tuple[str, ...], voice: Voice, **options: Any
+    artifacts: tuple[str, ...],
+    data: str,
+    out: Path | None,
+    target_names: tuple[str, ...],
+    voice: Voice,
+    **options: Any,
 ) -> Answer:
     """Measure each ARTIFACT (RUN: every one in it; RUN/NAME; a .onnx file), in separate processes, interleaved. Left
     out: the newest run. Always measures afresh; results are kept in the run folder."""
@@ -26,6 +33,7 @@ def command(
         target_names=target_names,
         data=data,
         plan=plan_of(options),
+        out=out,
         progress=voice.progress,
         say=voice.say,
     )

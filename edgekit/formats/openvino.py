@@ -131,7 +131,7 @@ def read(path: Path) -> Model:
     try:
         graphs = tuple(_graph(net) for net in _nets(root))
     except (ValueError, KeyError, RecursionError) as error:
-        why = f"its graph is damaged: {error}"
+        why = f"its graph is damaged: {error}{' is missing' if isinstance(error, KeyError) else ''}"
         raise InputError(f"{path} is not a valid OpenVINO model", why, "export it again") from error
     size = len(raw) + _checked_bin(path, graphs)
     metadata = sum(len(ET.tostring(element).strip()) for element in root.iter("rt_info"))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgekit.score import latency_ratio
 from edgekit.types import Measurement, Metric
 
 #: What a cell shows where nothing was measured.
@@ -218,7 +219,8 @@ def _same(a: Measurement, b: Measurement) -> bool:
 class Gain:
     """How many times smaller and faster a compressed artifact is than `against`; below 1: larger, slower.
 
-    None where one of the two has no such figure, or an invalid one. `clear`: the p50 intervals do not touch.
+    None where one of the two has no such figure, or an invalid one. `p50_ci` is the 99 % interval of the p50 ratio: a
+    difference is called only where it leaves out 1.
     """
 
     artifact: str
@@ -227,7 +229,7 @@ class Gain:
     weights: float | None
     file: float | None
     p50: float | None
-    clear: bool = True
+    p50_ci: tuple[float, float] = (0.0, math.inf)
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
         """What changed, by how much in words, and whether it got worse."""
@@ -239,8 +241,10 @@ class Gain:
             if value is None:
                 continue
             bad = value < 1
-            text = f"{1 / value if bad else value:.2f} times {worse if bad else better}"
-            yield name, text + ("" if name != "p50" or self.clear else " (intervals overlap)"), bad
+            if name == "p50" and self.p50_ci[0] <= 1 <= self.p50_ci[1]:
+                yield name, "not told apart from it", False
+            else:
+                yield name, f"{1 / value if bad else value:.2f} times {worse if bad else better}", bad
 
     def sentence(self, several_targets: bool) -> str:
         changes = ", ".join(f"{name} {text}" for name, text, _ in self.parts())
@@ -256,13 +260,13 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
             continue
         fair = not (m.invalid or parent.invalid) and m.provenance == parent.provenance
         ours, theirs = (m.latency_ms, parent.latency_ms) if fair else (None, None)
-        p50, clear = None, True
+        p50, p50_ci = None, (0.0, math.inf)
         if ours and theirs and (ours.batch, ours.threads) == (theirs.batch, theirs.threads):
-            p50 = _ratio(theirs.p50, ours.p50)
-            clear = ours.ci95[1] < theirs.ci95[0] or theirs.ci95[1] < ours.ci95[0]
+            ratio = latency_ratio(theirs, ours, paired=m.session == parent.session)
+            p50, p50_ci = ratio.value, ratio.ci99
         weights, file = _ratio(parent.weight_bytes, m.weight_bytes), _ratio(parent.size_bytes, m.size_bytes)
         if (weights, file, p50) != (None, None, None):
-            found.append(Gain(m.artifact, parent.artifact, m.target, weights, file, p50, clear))
+            found.append(Gain(m.artifact, parent.artifact, m.target, weights, file, p50, p50_ci))
     return found
 
 

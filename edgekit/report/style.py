@@ -105,7 +105,7 @@ PICTURE = (
 .ek .ek-bar{stroke-width:1.25;fill:none;stroke-opacity:.85}
 .ek .ek-estimate{stroke-dasharray:1.5 2.5}
 .ek .ek-invalid{fill:none;stroke:var(--soft);stroke-dasharray:4 3;stroke-width:1.5}
-.ek .ek-bar.ek-invalid{stroke-width:1;stroke-dasharray:none;stroke-opacity:.6}
+.ek .ek-bar.ek-invalid{stroke-width:1;stroke-dasharray:none}
 """
     + "\n".join(f".ek .{c}{{fill:var(--{c});stroke:var(--{c})}}" for c in (*FORMATS.values(), *SPARE))
     + "\n.ek .ek-bar{fill:none}\n"

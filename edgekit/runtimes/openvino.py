@@ -46,7 +46,10 @@ class Openvino:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "CACHE_DIR": "",
         }
-        self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        try:
+            self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise RuntimeError(_plain(str(error))) from error
         self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if self._precision != wanted:
             raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
@@ -58,9 +61,9 @@ class Openvino:
         import openvino
 
         request = self._compiled.create_infer_request()
-        for index, spec in enumerate(self.inputs):
-            # read from where it lies, which needs memory that may be written to
-            array = np.require(feeds[spec["name"]], requirements=["C", "W"])
+        # read from where they lie, which needs memory that may be written to
+        arrays = [np.require(feeds[spec["name"]], requirements=["C", "W"]) for spec in self.inputs]
+        for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
         outputs = range(len(self.outputs))
 
@@ -68,6 +71,7 @@ class Openvino:
             request.infer(share_outputs=True)
             return [request.get_output_tensor(index).data.copy() for index in outputs]
 
+        call.inputs = arrays  # a shared tensor does not keep its array alive
         return call
 
     def facts(self):
@@ -78,6 +82,13 @@ class Openvino:
             "precision": self._precision,
             "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
         }
+
+
+def _plain(message):
+    """What went wrong, without where in OpenVINO's source it was noticed."""
+    import re
+
+    return re.sub(r"(Exception from|Check '.*?' failed at) \S+\.cpp:\d+:\s*", "", message)
 
 
 def _spec(port):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.to_onnx import quiet
+from edgekit.steps._export import quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
 
 

@@ -4,64 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.onnx_int8 import _feeds
-from edgekit.steps.to_onnx import quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Progress, Step, Target, Task, kinds
+from edgekit.steps._calibrated import CalibratedStep
+from edgekit.steps._export import quiet
+from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
 
 if TYPE_CHECKING:
     from openvino import Model
 
 
 @dataclass(frozen=True)
-class OpenvinoInt8(Step):
+class OpenvinoInt8(CalibratedStep):
     """NNCF with true min-max ranges and its slower bias correction. Inputs and outputs stay float32.
 
     NNCF's defaults take the *mean* of the samples' extremes as the range, which clips, and lose 12 to 25 dB by it.
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
-    weights on x86 without VNNI (its sums would saturate).
+    weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
     `calibration`: a SET; "" takes `samples` samples of the task's training split.
     `correct_biases` makes up for the mean error of each layer; it runs the model once more per layer.
     """
 
     takes: ClassVar = kinds("openvino")
     gives: ClassVar[Kind] = Kind("openvino", frozenset({"int8"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
     needs: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
-    calibration: str = ""
-    samples: int = 256
     correct_biases: bool = True
-
-    def check(self, task: Task | None) -> Iterator[str]:
-        if self.samples < 1:
-            yield "samples must be at least 1"
-        if task is None and not self.calibration:
-            yield "there is no task to take calibration samples from: name a set in calibration"
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
-
-    def sets(self, task: Task | None) -> Mapping[str, str]:
-        default = f"{task.name}:train" if task else ""
-        return {"calibration": self.calibration or default} if self.calibration or default else {}
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         no_telemetry()
         import openvino
 
         parent = inputs["parent"]
-        samples = list(_feeds(ctx.sets["calibration"], parent, self.samples))
+        samples = _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
         with quiet(ctx.log), _nncf_to(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
-            quantized = self._quantize(model, _Samples(samples, ctx.progress))
+            quantized = self._quantize(model, samples)
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF, min-max over {len(samples)} samples{corrected}"
@@ -91,14 +78,14 @@ class OpenvinoInt8(Step):
 class _Samples:
     """The calibration samples, which NNCF goes through several times, with progress shown each time."""
 
-    def __init__(self, feeds: Sequence[Mapping[str, Any]], progress: Progress) -> None:
-        self._feeds, self._progress = feeds, progress
+    def __init__(self, feeds: Callable[[], Iterator[Mapping[str, Any]]], count: int) -> None:
+        self._feeds, self._count = feeds, count
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return self._count
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return self._progress(self._feeds, "calibrating", len(self._feeds))
+        return self._feeds()
 
 
 class _Forward(logging.Handler):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgekit.errors import InputError
 from edgekit.formats.tflite import Model, read, unpack
-from edgekit.steps.onnx_int8 import _feeds
+from edgekit.steps._calibrated import CalibratedStep
 from edgekit.steps.to_tflite import packed, silent
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
+from edgekit.types import Artifact, Context, Kind, Notes, kinds
 
 #: tensor name → (smallest, largest) value seen
 Ranges = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class TfliteInt8(Step):
+class TfliteInt8(CalibratedStep):
     """ai-edge-quantizer with min-max ranges from a pass of our own.
 
     Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
@@ -29,38 +29,21 @@ class TfliteInt8(Step):
 
     takes: ClassVar = kinds("tflite")
     gives: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
-
-    calibration: str = ""
-    samples: int = 256
-
-    def check(self, task: Task | None) -> Iterator[str]:
-        if self.samples < 1:
-            yield "samples must be at least 1"
-        if task is None and not self.calibration:
-            yield "there is no task to take calibration samples from: name a set in calibration"
-
-    def sets(self, task: Task | None) -> Mapping[str, str]:
-        default = f"{task.name}:train" if task else ""
-        return {"calibration": self.calibration or default} if self.calibration or default else {}
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
-        data = ctx.sets["calibration"]
-        count = min(self.samples, len(data))
-        feeds = ctx.progress(_feeds(data, parent, self.samples), "calibrating", count)
-        ranges = observe(source, feeds, ctx)
+        ranges = observe(source, self.feeds(parent, ctx), ctx)
         with silent(ctx.log):
             raw = quantize(source, ranges, parent.name)
         path.write_bytes(packed(unpack(raw, str(path))))
         floats = float_operators(read(path))
         for name in floats:
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
-        scheme = f"s8s8 per-channel, min-max over {count} samples"
+        scheme = f"s8s8 per-channel, min-max over {self.count(ctx)} samples"
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         return Notes(scheme, names, {"float_operators": floats})
 
@@ -102,9 +85,13 @@ def quantize(path: Path, ranges: Ranges, name: str) -> bytes:
     """The int8 model. Raises InputError where the quantizer refuses."""
     from ai_edge_quantizer import quantizer, recipe
 
-    # The quantizer takes ranges of any rank that broadcasts; its own calibration gives four axes.
+    # The quantizer takes ranges of any rank that broadcasts; its own calibration gives four axes. Nothing but zeros was
+    # seen where a range is empty: any scale holds those, but one of zero would make the next bias overflow.
     found = {
-        tensor: {"min": np.full((1, 1, 1, 1), low, np.float32), "max": np.full((1, 1, 1, 1), high, np.float32)}
+        tensor: {
+            "min": np.full((1, 1, 1, 1), low, np.float32),
+            "max": np.full((1, 1, 1, 1), 1.0 if low == high == 0 else high, np.float32),
+        }
         for tensor, (low, high) in ranges.items()
     }
     try:

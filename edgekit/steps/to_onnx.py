@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
+from edgekit.steps._export import example, quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
 
 if TYPE_CHECKING:
@@ -41,21 +38,16 @@ class ToOnnx(Step):
 
         parent = inputs["parent"]
         network = networks.load(parent.path)
-        # Two samples: an example batch of one would be frozen into the graph.
-        example = tuple(
-            torch.zeros([2, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype))
-            for spec in parent.inputs
-        )
-        batch = torch.export.Dim("batch", min=1)
+        tensors, shapes = example(parent)
         with quiet(ctx.log):
             program = torch.onnx.export(
                 network,
-                example,
+                tensors,
                 dynamo=True,
                 opset_version=self.opset,
                 input_names=[spec.name for spec in parent.inputs],
                 output_names=[spec.name for spec in parent.outputs],
-                dynamic_shapes=tuple({0: batch} for _ in example),
+                dynamic_shapes=shapes,
                 verbose=False,
             )
         assert program is not None
@@ -76,20 +68,3 @@ def strip(model: ModelProto) -> None:
 def _holders(model: ModelProto) -> Iterator[Any]:
     graph = model.graph
     yield from (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
-
-
-@contextlib.contextmanager
-def quiet(log: logging.Logger) -> Iterator[None]:
-    """The exporter's prints and warnings go to the log file."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-        level = registration.level
-        registration.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            registration.setLevel(level)
-    for line in [*printed.getvalue().splitlines(), *(str(w.message) for w in caught)]:
-        log.debug("exporter: %s", line)

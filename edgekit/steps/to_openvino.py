@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.to_onnx import quiet
+from edgekit.steps._export import example, quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 if TYPE_CHECKING:
@@ -33,15 +33,10 @@ class ToOpenvino(Step):
 
         parent = inputs["parent"]
         network = networks.load(parent.path)
-        # Two samples: an example batch of one would be frozen into the graph.
-        example = tuple(
-            torch.zeros([2, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype))
-            for spec in parent.inputs
-        )
-        batch = torch.export.Dim("batch", min=1)
+        tensors, dynamic = example(parent)
         with quiet(ctx.log):
-            program = torch.export.export(network, example, dynamic_shapes=tuple({0: batch} for _ in example))
-            shapes = [openvino.PartialShape([-1, *list(tensor.shape)[1:]]) for tensor in example]
+            program = torch.export.export(network, tensors, dynamic_shapes=dynamic)
+            shapes = [openvino.PartialShape([-1, *list(tensor.shape)[1:]]) for tensor in tensors]
             model = openvino.convert_model(program, input=shapes)
             rename(model, parent.inputs, parent.outputs)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.errors import InputError
 from edgekit.formats.tflite import read, unpack
-from edgekit.steps.to_onnx import quiet
+from edgekit.steps._export import quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 

@@ -18,7 +18,7 @@ from edgekit.sets import sample_set
 from edgekit.store import Store
 from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step
 
-SHAPE = (3, 128, 128)
+SHAPE = (3, 160, 160)
 SAMPLES = 16
 
 

@@ -10,20 +10,25 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from fixtures import artifacts, samples
+from fixtures import SHAPE, artifacts, samples
+from numpy.typing import NDArray
 
 from edgekit import registry, targets
-from edgekit.execute import execute
+from edgekit.execute import execute, runtimes_for
 from edgekit.score import t_quantile
+from edgekit.store import model_file
 from edgekit.types import Artifact, Plan, SampleSet, Target
 
+Times = NDArray[np.float64]
 STEPS = ("to_onnx", "onnx_int8", "to_tflite", "tflite_int8", "to_openvino", "openvino_int8")
 
 
@@ -50,35 +55,58 @@ def ratios(host: Target, data: SampleSet, plan: Plan, rounds: int) -> None:
 
 
 def compare(name: str, artifact: Artifact, host: Target, data: SampleSet, plan: Plan, rounds: int) -> None:
-    """One row: process by process in turn, the order swapped each round."""
-    from edgekit.execute import runtimes_for
-    from edgekit.store import model_file
-
+    """A row per rival, all of them process by process in turn, the order turned round each time."""
     runtime = runtimes_for(artifact, host)[0]
-    ours, bare = [], []
+    model = str(model_file(artifact.kind, artifact.path))
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         np.save(file, data.inputs["input"])
         file.flush()
-        command = [sys.executable, str(Path(__file__).with_name("bare.py")), runtime]
-        command += [str(model_file(artifact.kind, artifact.path)), file.name, str(plan.seconds)]
+        rivals: dict[str, Callable[[], float]] = {
+            "edgekit": lambda: median(execute(artifact, host, data, plan, outputs=False).processes[0].times_ns),
+            "bare loop": lambda: bare(runtime, model, file.name, plan.seconds),
+        }
+        if runtime == "openvino":
+            rivals["benchmark_app"] = lambda: benchmark_app(model, plan.seconds)
+        times: dict[str, list[float]] = {rival: [] for rival in rivals}
         for turn in range(rounds):
-            for which in (0, 1) if turn % 2 else (1, 0):
-                if which:
-                    run = execute(artifact, host, data, plan, outputs=False)
-                    ours.append(float(np.median(run.processes[0].times_ns)) / 1e6)
-                else:
-                    done = subprocess.run(command, capture_output=True, check=True, text=True)
-                    bare.append(float(np.median(json.loads(done.stdout))) / 1e6)
-    logs = np.log(ours) - np.log(bare)
-    half = t_quantile(0.975, rounds - 1) * float(logs.std(ddof=1)) / math.sqrt(rounds)
-    mean = float(logs.mean())
-    low, high = math.exp(mean - half), math.exp(mean + half)
+            for rival in list(rivals)[:: -1 if turn % 2 else 1]:
+                times[rival].append(rivals[rival]())
+    for rival in list(rivals)[1:]:
+        row(name, rival, np.array(times["edgekit"]), np.array(times[rival]))
+
+
+def row(name: str, rival: str, ours: Times, theirs: Times) -> None:
+    """The mean ratio of paired processes, with its 95 % t interval, in logarithms."""
+    logs = np.log(ours) - np.log(theirs)
+    half = t_quantile(0.975, len(logs) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    low, ratio, high = (math.exp(float(logs.mean()) + step) for step in (-half, 0, half))
     inside = "" if low >= 0.95 and high <= 1.05 else "  (not within 0.95-1.05)"
     print(
-        f"{name:<16}{runtime:<14}{np.median(ours):>11.3f}{np.median(bare):>9.3f}{math.exp(mean):>8.3f}"
+        f"{name:<16}{rival:<14}{np.median(ours):>11.3f}{np.median(theirs):>9.3f}{ratio:>8.3f}"
         f"   {low:.3f} to {high:.3f}{inside}",
         flush=True,
     )
+
+
+def median(times_ns: Sequence[float]) -> float:
+    return float(np.median(times_ns)) / 1e6
+
+
+def bare(runtime: str, model: str, inputs: str, seconds: float) -> float:
+    command = [sys.executable, str(Path(__file__).with_name("bare.py")), runtime, model, inputs, str(seconds)]
+    return median(json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout))
+
+
+def benchmark_app(model: str, seconds: float) -> float:
+    """OpenVINO's own tool; it takes whole seconds only."""
+    tool = str(Path(sys.executable).with_name("benchmark_app"))
+    shape = ",".join(map(str, (1, *SHAPE)))
+    settings = "-d CPU -hint none -api sync -nireq 1 -nstreams 1 -nthreads 1 -infer_precision f32".split()
+    command = [tool, "-m", model, *settings, "-t", str(max(1, round(seconds))), "-data_shape", f"[{shape}]"]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    found = re.search(r"Median:\s+([0-9.]+) (ms|us)", printed)
+    assert found, printed[-2000:]
+    return float(found.group(1)) / (1 if found.group(2) == "ms" else 1000)
 
 
 if __name__ == "__main__":

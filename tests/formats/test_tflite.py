@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgekit.errors import InputError
 from edgekit.formats.tflite import Tflite
 from edgekit.types import TensorSpec

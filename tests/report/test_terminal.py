@@ -49,7 +49,7 @@ def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert "[31m" in out
 
 
-@given(st.lists(measurements, max_size=4))
+@given(shown=st.lists(measurements, max_size=4))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_measurements_fit(shown: list[Measurement], capsys: pytest.CaptureFixture[str]) -> None:
     out = _printed(capsys, shown)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgekit import registry
 from edgekit.ondevice import runner
 

@@ -1,0 +1,18 @@
+"""nothing → openvino: an OpenVINO IR, .xml with its .bin beside it, from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgekit.steps._import import ImportStep
+
+
+@dataclass(frozen=True)
+class ImportOpenvino(ImportStep):
+    """`path`: the IR's .xml, its .bin beside it; `precision`: what it is quantized to already, "" for float."""
+
+    format: ClassVar[str] = "openvino"
+    beside: ClassVar[tuple[str, ...]] = (".bin",)
+    needs: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino",)

@@ -1,0 +1,17 @@
+"""nothing → tflite: a .tflite file, from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgekit.steps._import import ImportStep
+
+
+@dataclass(frozen=True)
+class ImportTflite(ImportStep):
+    """`path`: a .tflite file; `precision`: what it is quantized to already, "" for float."""
+
+    format: ClassVar[str] = "tflite"
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = ("ai-edge-litert",)

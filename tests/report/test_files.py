@@ -1,0 +1,39 @@
+"""`edgekit compare` writes the files it was asked for, 80 columns on the terminal beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from report.made_up import many
+
+from edgekit.types import SCHEMA
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    path = tmp_path / "a-run" / "results.json"
+    path.parent.mkdir()
+    document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in many(8)]}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_compare_writes_what_it_was_asked_for(cli: Callable[..., Any], results: Path, tmp_path: Path) -> None:
+    ended = cli("compare", results, "--html", "a.html", "--picture", "a.svg", "--markdown", "a.md")
+    assert ended.code == 0, ended.err
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert "<title>a-run</title>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    ElementTree.parse(tmp_path / "a.svg")
+    assert (tmp_path / "a.md").read_text(encoding="utf-8").startswith("| artifact")
+
+
+def test_a_place_that_cannot_be_written_is_told_in_a_line(cli: Callable[..., Any], results: Path) -> None:
+    ended = cli("compare", results, "--html", "nowhere/a.html")
+    assert ended.code == 2
+    assert "nowhere" in ended.line

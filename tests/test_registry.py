@@ -1,0 +1,75 @@
+"""A name is a file; entry points add to the files; nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from edgekit import registry
+from edgekit.errors import InputError
+
+PACKAGE = Path(registry.__file__).parent
+
+
+@pytest.mark.parametrize("group", registry.GROUPS)
+def test_names_are_files(group: str) -> None:
+    files = {p.stem for p in (PACKAGE / group).glob("*.py") if not p.stem.startswith("_")}
+    hyphens = group in ("tasks", "models")
+    assert {f.replace("_", "-") if hyphens else f for f in files} <= set(registry.names(group))
+
+
+@pytest.mark.parametrize("group", registry.GROUPS)
+def test_names_are_found_without_importing(group: str) -> None:
+    code = f"import sys; from edgekit import registry; registry.names({group!r}); " + (
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'onnx', 'numpy', 'edgekit_members')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("to_onnx", "ToOnnx"), ("onnx_int8", "OnnxInt8"), ("fashion-mnist", "FashionMnist"), ("cnn", "Cnn")],
+)
+def test_class_names(name: str, expected: str) -> None:
+    assert registry.class_name(name) == expected
+
+
+def test_source_is_found_without_importing() -> None:
+    assert registry.source("models", "ds-cnn") == PACKAGE / "models" / "ds_cnn.py"
+
+
+def test_a_member_of_another_package(members: None) -> None:
+    assert "bars" in registry.names("tasks")
+    assert registry.load("tasks", "bars").__module__ == "edgekit_members.bars"
+    assert registry.source("tasks", "bars").name == "bars.py"
+
+
+def test_without_that_package_it_is_not_there() -> None:
+    with pytest.raises(InputError) as error:
+        registry.load("tasks", "bars")
+    assert "there is no task 'bars'" in error.value.what
+
+
+def test_near_names() -> None:
+    with pytest.raises(InputError) as error:
+        registry.load("steps", "onnx_int")
+    assert "onnx_int8" in error.value.next
+    assert registry.suggest("zzzzzz", ("alpha", "beta")) == "known: alpha, beta"
+    assert registry.suggest("alpa", ("alpha", "beta")) == "did you mean alpha?"
+    assert registry.suggest("x", ()) == ""
+
+
+def test_a_class_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a script defines itself is found by its name, and gone with the process."""
+    monkeypatch.setattr(registry, "_added", {})
+
+    class Mine:
+        pass
+
+    registry.add("tasks", "mine", Mine)
+    assert registry.load("tasks", "mine") is Mine
+    assert "mine" in registry.names("tasks")
+    assert "mine" not in registry.names("steps")
