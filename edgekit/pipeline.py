@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -133,7 +133,7 @@ def measure(
     plan, store = flow.plan, flow.store
     used = take(data, plan.samples)
     device = registry.load("devices", target.device)(target)
-    pairs = [(artifact, runtime) for artifact in artifacts for runtime in runtimes_for(artifact, target)]
+    pairs = list(_pairs(artifacts, target, flow))
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
     kept = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or m.invalid]
@@ -156,6 +156,17 @@ def measure(
         found.append(measurement)
     flow.outcome.measurements += found
     return found
+
+
+def _pairs(artifacts: Sequence[Artifact], target: Target, flow: Flow) -> Iterator[tuple[Artifact, str]]:
+    """What can be measured; a runtime that does not compute in the plan's precision is left out, and that is said."""
+    precision = flow.plan.precision
+    for artifact in artifacts:
+        for runtime in runtimes_for(artifact, target):
+            if precision in registry.load("runtimes", runtime).precisions:
+                yield artifact, runtime
+            else:
+                flow.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
 
 
 def describe(finding: Finding) -> str:

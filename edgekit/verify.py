@@ -61,7 +61,7 @@ class Verifier:
     ) -> None:
         self.store, self.target, self.data = store, target, data
         self.scorer = scorer if data.labels is not None else None
-        self.gates, self.plan = gates, dataclasses.replace(plan, samples=0)
+        self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
         self._outputs: dict[str, Mapping[str, Any]] = {}
 
     def check(self, artifact: Artifact, keeps: str, against: Artifact | None = None) -> Finding:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from edgekit import registry
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
+
+from edgekit import registry
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,10 +38,11 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 @pytest.fixture
 def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The test-only members, in this process and those it starts."""
-    monkeypatch.syspath_prepend(str(MEMBERS))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(MEMBERS), os.environ.get("PYTHONPATH", "")])))
+    sys.path.insert(0, str(MEMBERS))
     registry._entry_points.cache_clear()
     yield
+    sys.path.remove(str(MEMBERS))  # and nothing else: libraries add folders of their own, once
     registry._entry_points.cache_clear()
 
 

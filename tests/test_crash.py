@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from helpers import BARS, QUICK_PLAN, Ended, run_cli, start
+
 from edgekit.store import RESULTS, Store, read_results
 
 PR_CAPBSET_DROP = 24
@@ -166,9 +167,7 @@ LEAVE = [0, 24, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8, 16, 32
 
 
 @pytest.mark.parametrize("leave", LEAVE)
-def test_no_space(
-    small_disk: Path, leave: int, bars_made: Path, cli: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_no_space(small_disk: Path, leave: int, bars_made: Path, cli: Callable[..., Ended], tmp_path: Path) -> None:
     """Wherever the disk gets full, the command says so, and what was finished is whole; with space it goes on."""
     (tmp_path / "bars.toml").write_text(BARS + QUICK_PLAN)
     run = small_disk / "run"

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
 from edgekit import sets, targets
 from edgekit.errors import DeviceError, EdgekitError, InputError, Missing
 from edgekit.execute import execute, execute_all, runtimes_for
 from edgekit.ondevice import runner
 from edgekit.store import Store
 from edgekit.types import Artifact, Plan, SampleSet, Target
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
 QUICK = Plan(processes=2, seconds=0.02, warmup_seconds=0.01, min_runs=5)
 RUNNER = Path(runner.__file__)
@@ -95,7 +96,9 @@ def test_a_disturbed_process_is_retried_then_marked(
     assert next(answers, None) is None, "it did not try three times more"
 
 
-def test_nothing_is_left_behind(onnx: Artifact, host: Target, data: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_behind(
+    onnx: Artifact, host: Target, data: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     execute(onnx, host, data, QUICK, latency=False)
     wrong = replace(data, inputs={"input": np.zeros((3, 7), np.float32)})
@@ -220,9 +223,7 @@ def test_every_sample_comes_back_in_order(
     assert np.array_equal(result["arrays"]["x"], x)
 
 
-def test_the_last_batch_is_padded_only_where_the_model_insists(
-    fake: Result, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_batch_is_padded_only_where_the_model_insists(fake: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.arange(30, dtype=np.float32).reshape(10, 3)
     load = runner.load_class
     for fixed, sizes in ((None, [4, 4, 2]), (4, [4, 4, 4]), (1, [1] * 10), (16, [16])):
@@ -254,7 +255,9 @@ def test_quantized_tensors(fake: Result, x: np.ndarray, dtype: str, scale: float
 
 
 def test_rounding_is_to_even_as_runtimes_do() -> None:
-    stored = runner.as_input(np.array([[0.5, 1.5, 2.5, -0.5, -1.5]], np.float32), spec(dtype="int8", shape=(None, 5), quantization=[1.0, 0]))
+    stored = runner.as_input(
+        np.array([[0.5, 1.5, 2.5, -0.5, -1.5]], np.float32), spec(dtype="int8", shape=(None, 5), quantization=[1.0, 0])
+    )
     assert stored.tolist() == [[0, 2, 2, 0, -2]]
 
 
@@ -370,10 +373,18 @@ def test_the_runner_keeps_to_old_python() -> None:
         ast.parse(path.read_text(), feature_version=(3, 8))
 
 
-def test_errors_of_the_runner_have_their_exit_codes(onnx: Artifact, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_runner_have_their_exit_codes(
+    onnx: Artifact, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from edgekit.devices.local import Local
 
-    for kind, raised in (("missing", Missing), ("memory", DeviceError), ("model", InputError), ("input", InputError), ("run", InputError)):
+    for kind, raised in (
+        ("missing", Missing),
+        ("memory", DeviceError),
+        ("model", InputError),
+        ("input", InputError),
+        ("run", InputError),
+    ):
         monkeypatch.setattr(Local, "run", lambda *_, kind=kind: {"error": {"kind": kind, "what": "why"}})
         with pytest.raises(EdgekitError) as error:
             execute(onnx, host, data, QUICK)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from edgekit import recipe as recipes
 from edgekit import registry, targets
 from edgekit.errors import InputError, Problem, RecipeError
 from edgekit.recipe import Recipe, check, nodes, to_table
 from edgekit.types import Target
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.usefixtures("members")
 
@@ -309,7 +310,9 @@ recipe_tables = st.builds(
         gates={"max_drop_pp": drop, "strict": strict},
         train={"epochs": epochs},
     ),
-    st.dictionaries(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True) | st.just(""), steps_of_chains, min_size=1, max_size=4),
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True) | st.just(""), steps_of_chains, min_size=1, max_size=4
+    ),
     st.integers(-(2**31), 2**31),
     st.integers(1, 64),
     st.floats(0.01, 100),
@@ -347,7 +350,22 @@ def test_a_graph_is_sound(data: dict[str, Any]) -> None:
 
 
 words = st.sampled_from(
-    ["task", "seed", "targets", "chain", "plan", "gates", "train", "to_onnx", "name", "steps", "step", "epochs", "lr", "model"]
+    [
+        "task",
+        "seed",
+        "targets",
+        "chain",
+        "plan",
+        "gates",
+        "train",
+        "to_onnx",
+        "name",
+        "steps",
+        "step",
+        "epochs",
+        "lr",
+        "model",
+    ]
 ) | st.text(max_size=5)
 things = st.recursive(
     st.booleans() | st.integers() | st.floats() | words | st.none() | st.dates(),

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit import score
-from edgekit.score import MAX_DB, Z95
-from edgekit.types import Process, Scores
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+
+from edgekit import score
+from edgekit.score import MAX_DB, Z95
+from edgekit.types import Process, Scores
 
 finite = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 tensors = arrays(np.float32, array_shapes(min_dims=1, max_dims=3, max_side=6), elements=finite)
@@ -230,7 +231,9 @@ def test_mcnemar_of_many_pairs() -> None:
 def test_top1_by_counting(values: np.ndarray, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(values.shape[1], size=len(values))
     found = score.top1({"output": values}, labels)
-    right = [max(range(len(row)), key=lambda i: (row[i], -i)) == label for row, label in zip(values, labels, strict=True)]
+    right = [
+        max(range(len(row)), key=lambda i: (row[i], -i)) == label for row, label in zip(values, labels, strict=True)
+    ]
     assert found.per_sample.tolist() == [float(r) for r in right]
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgekit import sets
-from edgekit.errors import EdgekitError, InputError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
+
+from edgekit import sets
+from edgekit.errors import EdgekitError, InputError
 
 pytestmark = pytest.mark.usefixtures("members")
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -136,7 +137,9 @@ def test_the_shipped_manifest(members: None) -> None:
     st.none() | arrays(np.int64, 4),
 )
 @relaxed
-def test_an_npz_comes_back_or_names_its_bad_sample(tmp_path: Path, inputs: dict[str, np.ndarray], labels: np.ndarray) -> None:
+def test_an_npz_comes_back_or_names_its_bad_sample(
+    tmp_path: Path, inputs: dict[str, np.ndarray], labels: np.ndarray
+) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, **inputs, **({} if labels is None else {"label": labels}))
     nan = [n for n, a in inputs.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]

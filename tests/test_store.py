@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
 from edgekit import registry
 from edgekit.errors import EdgekitError, InputError, Locked
 from edgekit.store import LOCK, RESULTS, Store, file_sha256, read_results, write_atomically

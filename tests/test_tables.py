@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from edgekit.errors import InputError
-from edgekit.tables import build, convert, parse, read_toml
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edgekit.errors import InputError
+from edgekit.tables import build, convert, parse, read_toml
 
 scalars = st.one_of(
     st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.none(), st.dates(), st.times(), st.datetimes()
 )
 #: whatever a TOML file (and a bit more) can hold
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
 )
 
 
@@ -105,7 +108,9 @@ def test_a_record_that_refuses_itself() -> None:
     assert whats({"name": "x", "count": 0}) == ["here: count must be at least 1"]
 
 
-@given(st.dictionaries(st.sampled_from([*Sample.__dataclass_fields__, "other"]) | st.text(max_size=6), values, max_size=6))
+@given(
+    st.dictionaries(st.sampled_from([*Sample.__dataclass_fields__, "other"]) | st.text(max_size=6), values, max_size=6)
+)
 def test_any_table_gives_a_record_or_problems(table: dict[str, Any]) -> None:
     made, problems = build(Sample, table, "here")
     assert (made is None) == bool(problems)
@@ -117,7 +122,9 @@ def test_any_table_gives_a_record_or_problems(table: dict[str, Any]) -> None:
             assert kept == (tuple(value) if isinstance(value, list) else value) or value != value
 
 
-@given(values, st.sampled_from([int, float, str, bool, Any, tuple[int, ...], int | None, Mapping[str, int], Literal["a"]]))
+@given(
+    values, st.sampled_from([int, float, str, bool, Any, tuple[int, ...], int | None, Mapping[str, int], Literal["a"]])
+)
 def test_convert_answers_or_says_why(value: Any, hint: Any) -> None:
     try:
         convert(value, hint)
@@ -155,7 +162,12 @@ def test_any_word_is_parsed_or_refused(text: str, hint: Any) -> None:
 
 @pytest.mark.parametrize(
     ("raw", "said"),
-    [(b"a = \xff", "not UTF-8 text (byte 4)"), (b"a = 1\na = 2\n", "not TOML"), (b"a == 1", "line 1"), (b"\x00", "TOML")],
+    [
+        (b"a = \xff", "not UTF-8 text (byte 4)"),
+        (b"a = 1\na = 2\n", "not TOML"),
+        (b"a == 1", "line 1"),
+        (b"\x00", "TOML"),
+    ],
 )
 def test_what_is_not_toml(tmp_path: Path, raw: bytes, said: str) -> None:
     path = tmp_path / "x.toml"

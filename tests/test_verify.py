@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import QUICK_PLAN, Ended
+
 from edgekit import registry, sets, targets, verify
 from edgekit.errors import BudgetMissed, ParityFailed
 from edgekit.recipe import Gates
@@ -135,7 +136,9 @@ def test_what_a_compressor_promises(verifier: Callable[..., Verifier]) -> None:
     finding = checker.check(artifact, "accuracy")
     assert not finding.failed
     assert finding.verdict is not None and finding.verdict.state == "met"
-    assert finding.metric is not None and finding.metric.against == "torch", "paired with the float root, not the parent"
+    assert finding.metric is not None and finding.metric.against == "torch", (
+        "paired with the float root, not the parent"
+    )
     assert finding.parity is not None and finding.parity.against == "onnx"
     missed = verifier(Gates(max_drop_pp=-50)).check(artifact, "accuracy")
     assert missed.failed == "budget"

@@ -19,23 +19,30 @@ class Torch:
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Read both headers; no torch needed. The "operators" are the tensors of the state dict."""
+        """Read both headers; no torch needed. The "operators" are the tensors of the state dict.
+
+        Raises InputError for what is not such a pair of files.
+        """
         with os_errors("read", path):
-            network = json.loads(path.read_text())
+            raw = path.read_bytes()
         weights = path.with_suffix(".safetensors")
         header, header_bytes = _header(weights)
-        shapes: dict[str, tuple[int, ...]] = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        size = {name: math.prod(shape) * DTYPE_BYTES[header[name]["dtype"]] for name, shape in shapes.items()}
-        total = path.stat().st_size + weights.stat().st_size
-        heavy = sum(size[name] for name, shape in shapes.items() if len(shape) >= 2)
-        return ModelFacts(
-            inputs=tuple(map(TensorSpec.from_json, network["inputs"])),
-            outputs=tuple(map(TensorSpec.from_json, network["outputs"])),
-            sizes=Sizes(total, heavy, total - heavy - header_bytes, header_bytes),
-            parameters=sum(math.prod(shape) for shape in shapes.values()),
-            operators=tuple(Operator("tensor", name, math.prod(shape)) for name, shape in shapes.items()),
-            details={"network": network["model"], "arguments": network["arguments"]},
-        )
+        try:
+            network = json.loads(raw)
+            shapes: dict[str, tuple[int, ...]] = {name: tuple(entry["shape"]) for name, entry in header.items()}
+            size = {name: math.prod(shape) * DTYPE_BYTES[header[name]["dtype"]] for name, shape in shapes.items()}
+            total = path.stat().st_size + weights.stat().st_size
+            heavy = sum(size[name] for name, shape in shapes.items() if len(shape) >= 2)
+            return ModelFacts(
+                inputs=tuple(map(TensorSpec.from_json, network["inputs"])),
+                outputs=tuple(map(TensorSpec.from_json, network["outputs"])),
+                sizes=Sizes(total, heavy, total - heavy - header_bytes, header_bytes),
+                parameters=sum(math.prod(shape) for shape in shapes.values()),
+                operators=tuple(Operator("tensor", name, math.prod(shape)) for name, shape in shapes.items()),
+                details={"network": network["model"], "arguments": network["arguments"]},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} does not describe a network", "it is damaged", "make it again") from error
 
 
 def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
@@ -44,7 +51,7 @@ def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         length = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(min(length, 100_000_000)))
-        except (ValueError, UnicodeDecodeError) as error:
+            header.pop("__metadata__", None)
+        except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"cannot read {path}", "not a safetensors file", "save it again") from error
-    header.pop("__metadata__", None)
     return header, length

@@ -129,6 +129,8 @@ def _notes(m: Measurement) -> tuple[str, ...]:
     notes = [f"invalid: {reason}" for reason in m.invalid]
     if m.verdict and m.verdict.state == "undecided" and m.verdict.samples_to_decide:
         notes.append(f"about {m.verdict.samples_to_decide:,} samples would decide {m.verdict.budget_pp:g} pp")
+    if m.facts.get("precision", "f32") != "f32":
+        notes.append(f"float computed in {m.facts['precision']}")
     if m.provenance != "measured":
         notes.append(m.provenance)
     return tuple(notes)

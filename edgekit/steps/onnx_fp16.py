@@ -25,12 +25,14 @@ class OnnxFp16(Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
 
         parent = inputs["parent"]
         model = onnx.load(str(parent.path / "model.onnx"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of every value too small for half precision
             half = convert_float_to_float16(model, keep_io_types=True)
+        OnnxModel(half).topological_sort()  # the converter appends its casts of the inputs at the end
         onnx.save(half, str(out / "model.onnx"))
         names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
         return Notes(scheme="float16 weights and activations", tensors=names)

@@ -290,9 +290,7 @@ ABSENCES = {
 
 
 @pytest.mark.parametrize("package", ABSENCES)
-def test_an_extra_that_is_not_installed(
-    refused: Refused, bars_made: Path, tmp_path: Path, package: str
-) -> None:
+def test_an_extra_that_is_not_installed(refused: Refused, bars_made: Path, tmp_path: Path, package: str) -> None:
     (tmp_path / "hide").mkdir()
     (tmp_path / "hide" / "sitecustomize.py").write_text(HIDE)
     (tmp_path / "bars.toml").write_text(BARS)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 import pytest
-from edgekit.cli import group
 from helpers import Ended
+
+from edgekit.cli import group
 
 HEAVY = "torch onnx onnxruntime onnxscript safetensors numpy scipy pandas sklearn mlxtend PIL tensorflow openvino nncf"
 
@@ -129,9 +130,7 @@ def _seconds(*words: str) -> float:
 def test_help_takes_at_most_three_times_importing_click(words: tuple[str, ...]) -> None:
     """Side by side, so that whatever slows one slows the other; tried again where the machine was too busy to tell."""
     for _ in range(4):
-        pairs = [
-            (_seconds("-m", "edgekit", *words, "--help"), _seconds("-c", "import click")) for _ in range(7)
-        ]
+        pairs = [(_seconds("-m", "edgekit", *words, "--help"), _seconds("-c", "import click")) for _ in range(7)]
         ratio = statistics.median(ours / clicks for ours, clicks in pairs)
         if ratio <= 3:
             return

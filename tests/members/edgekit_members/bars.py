@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from edgekit.tasks._images import ImageClassification
 from numpy.typing import NDArray
+
+from edgekit.tasks._images import ImageClassification
 
 SIDE = 20
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
 from edgekit.steps.to_onnx import ToOnnx
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Step, kinds
 

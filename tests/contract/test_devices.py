@@ -1,0 +1,67 @@
+"""What every device that is here owes: a job's result, its facts, and a provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit import registry, sets, targets
+from edgekit.execute import execute
+from edgekit.store import Store
+from edgekit.types import Job, Plan, SampleSet, Target
+
+QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
+#: device → a target reached by it, and a runtime it has
+HERE = {"local": ("host", "onnxruntime"), "null": ("null", "null")}
+
+
+@pytest.fixture(params=HERE)
+def target(request: pytest.FixtureRequest) -> Target:
+    return targets.load(HERE[request.param][0])
+
+
+@pytest.fixture
+def data(members: None) -> SampleSet:
+    return sets.take(sets.load("bars:test"), 10)
+
+
+def test_every_device_is_a_class_that_takes_a_target(target: Target) -> None:
+    for name in registry.names("devices"):
+        cls = registry.load("devices", name)
+        assert cls.__name__ == registry.class_name(name)
+        assert cls.provenance in ("measured", "emulated", "simulated-instructions", "estimated")
+
+
+def test_facts_name_the_machine_and_stay_the_same(target: Target) -> None:
+    device = registry.load("devices", target.device)(target)
+    facts = device.facts()
+    assert {"cpu", "arch", "isa", "cores", "memory_bytes"} <= set(facts)
+    assert facts == device.facts() == registry.load("devices", target.device)(target).facts()
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_a_job_comes_back(target: Target, bars_made: Path, data: SampleSet, tmp_path: Path) -> None:
+    artifact = Store(bars_made).get("onnx")
+    runtime = HERE[target.device][1]
+    np.save(tmp_path / "x.npy", data.inputs["input"])
+    (tmp_path / "out").mkdir()
+    job = Job(artifact, runtime, {"input": tmp_path / "x.npy"}, QUICK, outputs=True, latency=True)
+    result = registry.load("devices", target.device)(target).run(job, tmp_path / "out")
+    assert result["schema"] == "edgekit-runner/1"
+    assert result["error"] is None
+    assert len(result["times_ns"]) >= 3
+    (path,) = result["outputs"].values()
+    assert Path(path).parent == tmp_path / "out"
+    assert np.load(path).shape == (10, 4)
+    assert "runtime_version" in result["facts"]
+
+
+def test_a_run_has_the_device_s_provenance(target: Target, bars_made: Path, data: SampleSet) -> None:
+    artifact = Store(bars_made).get("onnx")
+    device = registry.load("devices", target.device)
+    run = execute(artifact, target, data, QUICK)
+    assert run.provenance == device.provenance
+    assert (run.provenance == "measured") == (target.device == "local"), "only a real machine measures"

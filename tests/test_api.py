@@ -1,0 +1,66 @@
+"""The public Python API: these names, and a short script that uses them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import environment
+
+NAMES = {"load", "run", "train", "quantize", "export", "bench", "compare", "__version__"}
+
+SCRIPT = """
+import edgekit
+
+outcome = edgekit.run("bars.toml", out=__import__("pathlib").Path("run"), settings=["plan.seconds=0.01"])
+assert [a.name for a in outcome.artifacts] == ["torch", "onnx", "onnx-int8"]
+assert not outcome.failures
+
+root = edgekit.load("run")
+assert (root.name, str(root.kind), root.task) == ("torch", "torch", "bars")
+
+half = edgekit.quantize("run/onnx", precision="fp16")
+assert [a.name for a in half.artifacts] == ["onnx-fp16"]
+
+measured = edgekit.bench(["run/onnx-fp16"], plan={"processes": 1, "seconds": 0.01, "warmup_seconds": 0.0})
+assert measured.measurements[0].metric.value > 0.8
+
+found = edgekit.compare(["run"])
+assert {m.artifact for m in found} >= {"torch", "onnx", "onnx-int8", "onnx-fp16"}
+assert all(m.latency_ms.p50 > 0 for m in found)
+
+try:
+    edgekit.load("nothing")
+except edgekit.errors.InputError as error:
+    print("refused:", error)
+"""
+
+
+def test_the_public_names() -> None:
+    import edgekit
+
+    assert set(edgekit.__all__) >= NAMES
+    for name in edgekit.__all__:
+        assert getattr(edgekit, name) is not None
+        if callable(getattr(edgekit, name)):
+            assert getattr(edgekit, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="nonsense"):
+        edgekit.nonsense  # noqa: B018
+    assert set(dir(edgekit)) >= {"__version__"}
+
+
+def test_importing_is_light() -> None:
+    code = "import edgekit, sys; print([m for m in ('numpy', 'torch', 'onnx', 'click') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_script(bars_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused: 'nothing' is neither")
+    assert not done.stderr, "a library prints nothing of its own"
