@@ -20,6 +20,11 @@ from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 from edgekit import registry
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module imports torch: see ONE_THREAD."""
+    os.environ.update(ONE_THREAD)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees the settings of whoever runs it."""
@@ -30,8 +35,6 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("COLUMNS", "80")
-        for name, value in ONE_THREAD.items():
-            patch.setenv(name, value)
         yield
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ def start(*words: object, cwd: Path, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command(*words), cwd=cwd, text=True, **{**pipes, **settings})
 
 
-def run_cli(*words: object, cwd: Path, timeout: float = 240, **settings: Any) -> Ended:
+def run_cli(*words: object, cwd: Path, timeout: float = 240, through: Sequence[str] = (), **settings: Any) -> Ended:
+    """Run a command to its end; `through` is a command line that starts it."""
     settings.setdefault("env", environment())
-    done = subprocess.run(
-        command(*words), cwd=cwd, text=True, capture_output=True, timeout=timeout, check=False, **settings
-    )
+    line = [*through, *command(*words)]
+    done = subprocess.run(line, cwd=cwd, text=True, capture_output=True, timeout=timeout, check=False, **settings)
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -261,7 +261,7 @@ def test_where_lower_is_better_a_rise_is_a_drop() -> None:
 
 @given(pairs_of_bits(2, 300), st.floats(-20, 20))
 def test_verdict_is_what_the_interval_says(pair: tuple[np.ndarray, np.ndarray], budget: float) -> None:
-    drop, (low, high), _ = score.paired_drop(*pair)
+    _, (low, high), _ = score.paired_drop(*pair)
     found = score.verdict(scores(pair[0]), scores(pair[1]), budget, "val")
     expected = "met" if 100 * high <= budget else "missed" if 100 * low > budget else "undecided"
     assert (found.state, found.budget_pp, found.set) == (expected, budget, "val")

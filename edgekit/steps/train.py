@@ -114,8 +114,7 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
             loss = ctx.task.loss(network(*_batch(inputs, chosen)), labels[chosen])  # type: ignore[union-attr]
             value = float(loss.detach())
             if not math.isfinite(value):
-                what = f"the loss became {value} in epoch {epoch}, batch {index + 1}"
-                raise Diverged("training diverged", what, f"lower the learning rate: --set train.lr={step.lr / 10:g}")
+                raise _diverged(step, f"the loss became {value} in epoch {epoch}, batch {index + 1}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -124,6 +123,8 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
         entry = {"epoch": epoch, "loss": total / count, **_evaluate(network, ctx, device)}
         history.append(entry)
         ctx.log.info("epoch %d: %s", epoch, entry)
+        if not math.isfinite(entry["val_loss"]):
+            raise _diverged(step, f"the validation loss is not finite after epoch {epoch}")
         if entry["val_loss"] < best_loss:
             best, best_loss, since = copy.deepcopy(network.state_dict()), entry["val_loss"], 0
         else:
@@ -134,6 +135,10 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
     network.load_state_dict(best)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network, history
+
+
+def _diverged(step: Train, why: str) -> Diverged:
+    return Diverged("training diverged", why, f"lower the learning rate: --set train.lr={step.lr / 10:g}")
 
 
 def _evaluate(network: nn.Module, ctx: Context, device: torch.device) -> dict[str, float]:
@@ -151,10 +156,7 @@ def _evaluate(network: nn.Module, ctx: Context, device: torch.device) -> dict[st
         outputs = torch.cat(parts)
         loss = float(ctx.task.loss(outputs, labels))
     scores = ctx.task.score({"output": outputs.float().cpu().numpy()}, labels.cpu().numpy())
-    return {
-        "val_loss": loss if math.isfinite(loss) else math.inf,
-        f"val_{scores.name}": float(scores.per_sample.mean()),
-    }
+    return {"val_loss": loss, f"val_{scores.name}": float(scores.per_sample.mean())}
 
 
 def _tensors(data: Any, device: torch.device) -> tuple[list[Tensor], Tensor]:

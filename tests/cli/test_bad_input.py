@@ -199,7 +199,6 @@ def test_training_that_diverges(refused: Refused, tmp_path: Path) -> None:
     assert "diverged" in line
     assert "train.lr=" in line
     assert not (tmp_path / "runs" / "wild" / "torch").exists()
-    assert "diverged" in refused("train", "bars", "--lr", "1e30", code=1)
 
 
 class Payload:
@@ -229,16 +228,6 @@ def test_a_torch_checkpoint_with_code_is_never_executed(refused: Refused, tmp_pa
     torch.save({"head.weight": torch.zeros(3), "more": Payload(executed)}, tmp_path / "weights.pt")
     assert "not executed" in refused("train", "bars", "--epochs", "1", "--init", "weights.pt")
     assert not executed.exists()
-
-
-def test_weights_that_do_not_fit(refused: Refused, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    save_file({"head.weight": torch.zeros(3)}, tmp_path / "few.safetensors")
-    torch.save([1, 2], tmp_path / "list.pt")
-    for name in ("few.safetensors", "list.pt", "absent.pt"):
-        assert name in refused("train", "bars", "--epochs", "1", "--init", name)
 
 
 def test_npz_with_objects_is_never_unpickled(refused: Refused, bars_run: Path, tmp_path: Path) -> None:

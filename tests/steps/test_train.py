@@ -95,6 +95,13 @@ def test_divergence_names_the_place(train: Callable[..., tuple[Notes, Path]]) ->
         train(QUICK, broken)
 
 
+def test_divergence_in_the_last_batch_is_no_success(train: Callable[..., tuple[Notes, Path]]) -> None:
+    """The loss is found before a batch changes the weights, so only the validation can see this."""
+    with pytest.raises(Diverged, match="diverged") as error:
+        train(dataclasses.replace(QUICK, epochs=1, batch=256, lr=1e30))
+    assert "validation loss" in error.value.why
+
+
 def test_an_accelerator_that_is_not_here(train: Callable[..., tuple[Notes, Path]]) -> None:
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(InputError) as error:
@@ -117,6 +124,19 @@ def test_weights_of_another_network_are_refused(train: Callable[..., tuple[Notes
     with pytest.raises(InputError) as error:
         train(dataclasses.replace(QUICK, init=str(out / networks.WEIGHTS)))
     assert "does not fit the network" in error.value.what
+
+
+def test_files_that_are_no_weights(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"head.weight": torch.zeros(3)}, tmp_path / "few.safetensors")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    (tmp_path / "text.safetensors").write_text("weights")
+    for name in ("few.safetensors", "list.pt", "text.pt", "text.safetensors", "absent.pt"):
+        with pytest.raises(InputError) as error:
+            train(dataclasses.replace(QUICK, init=str(tmp_path / name)))
+        assert name in error.value.what
 
 
 def test_a_network_whose_source_changed_is_refused(
