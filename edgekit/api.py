@@ -137,7 +137,7 @@ def train(
     step: Step = registry.load("steps", "train")(model=model, **fields)
     problems = list(step.check(made))
     if problems:
-        raise InputError("cannot train", "; ".join(problems))
+        raise InputError("cannot train", "; ".join(problems), "see edgekit train --help")
     name = "torch" if model == made.models[0] else f"{model}.torch"
     store = Store(out or RUNS / task)
     flow = _flow(store, made, ["host"], Plan(), Gates(), progress, say)
@@ -334,7 +334,7 @@ def _extend(
             nodes[made] = Node(made, resolved, {"parent": before})
             before, kind = made, step.gives
     if problems:
-        raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)))
+        raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)), "mend the options")
     return _make(list(nodes.values()), flow, {start.name: start})
 
 

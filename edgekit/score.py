@@ -119,15 +119,27 @@ def mcnemar(reference: Array, other: Array) -> float:
 def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:
     """The mean over samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
     values = np.asarray(scores.per_sample, np.float64)
-    drop = interval = None
+    drop = interval = p = None
     if reference is not None:
+        before = np.asarray(reference.per_sample, np.float64)
         sign = 100.0 if scores.higher_is_better else -100.0
-        mean, ends, _ = paired_drop(reference.per_sample, values)
-        drop, interval = sign * mean, tuple(sorted((sign * ends[0], sign * ends[1])))
+        mean, ends, _ = paired_drop(before, values)
+        low, high = sorted((sign * ends[0], sign * ends[1]))
+        drop, interval = sign * mean, (low, high)
+        p = mcnemar(before, values) if np.isin(values, (0, 1)).all() and np.isin(before, (0, 1)).all() else None
     return Metric(
-        scores.name, scores.unit, scores.higher_is_better, float(values.mean()), mean_interval(values), len(values),
-        set_sha256, drop, interval, against,  # type: ignore[arg-type]
-    )  # fmt: skip
+        name=scores.name,
+        unit=scores.unit,
+        higher_is_better=scores.higher_is_better,
+        value=float(values.mean()),
+        ci95=mean_interval(values),
+        samples=len(values),
+        set_sha256=set_sha256,
+        drop_pp=drop,
+        drop_ci95=interval,
+        drop_p=p,
+        against=against,
+    )
 
 
 def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:

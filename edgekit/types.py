@@ -266,6 +266,8 @@ class Metric:
     set_sha256: str
     drop_pp: float | None = None
     drop_ci95: tuple[float, float] | None = None
+    #: McNemar's two-sided p-value, where the metric counts samples right or wrong
+    drop_p: float | None = None
     against: str | None = None
     correct_file: str | None = None
 

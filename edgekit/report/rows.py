@@ -232,6 +232,7 @@ class Gain:
     file: float | None
     p50: float | None
     p50_ci: tuple[float, float] = (0.0, math.inf)
+    accuracy: str = ""
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
         """What changed, by how much in words, and whether it got worse."""
@@ -249,7 +250,7 @@ class Gain:
                 yield name, f"{1 / value if bad else value:.2f} times {worse if bad else better}", bad
 
     def sentence(self, several_targets: bool) -> str:
-        changes = ", ".join(f"{name} {text}" for name, text, _ in self.parts())
+        changes = ", ".join([*(f"{name} {text}" for name, text, _ in self.parts()), *filter(None, [self.accuracy])])
         return f"{self.artifact} against {self.against}{f' on {self.target}' if several_targets else ''}: {changes}"
 
 
@@ -268,8 +269,17 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
             p50, p50_ci = ratio.value, ratio.ci99
         weights, file = _ratio(parent.weight_bytes, m.weight_bytes), _ratio(parent.size_bytes, m.size_bytes)
         if (weights, file, p50) != (None, None, None):
-            found.append(Gain(m.artifact, parent.artifact, m.target, weights, file, p50, p50_ci))
+            found.append(Gain(m.artifact, parent.artifact, m.target, weights, file, p50, p50_ci, _accuracy(m.metric)))
     return found
+
+
+def _accuracy(metric: Metric | None) -> str:
+    """What the paired test says of the change against the chain's float root: called at p < 0.01 only."""
+    if metric is None or metric.drop_p is None or metric.drop_pp is None:
+        return ""
+    if metric.drop_p >= 0.01:
+        return f"{metric.name} not told apart from {metric.against}'s (p {metric.drop_p:.2g})"
+    return f"{metric.name} {abs(metric.drop_pp):.2f} points {'LOWER' if metric.drop_pp > 0 else 'higher'}"
 
 
 def _ratio(before: float, after: float) -> float | None:

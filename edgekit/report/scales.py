@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 #: Below this a logarithm says nothing of a latency in milliseconds.
 SMALLEST = 1e-9
+#: A range narrower than this is a point: ticks inside it could not be told apart.
+NARROWEST = 1e-12
 #: A range this many times its smallest value is shown on a log scale.
 DECADE = 10.0
 
@@ -27,8 +29,8 @@ class Scale:
         """A scale over `values`, with `pad` pixels of air at both ends so that no bubble is cut."""
         shown = [math.log10(value) for value in values] if log else list(values)
         low, high = min(shown), max(shown)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):
-            air = 0.05 if log else 0.05 * abs(high) or 1.0
+        if high - low <= max(1e-9 * max(abs(low), abs(high)), NARROWEST):
+            air = 0.05 if log or abs(high) < NARROWEST else 0.05 * abs(high)
             low, high = low - air, high + air
         inner = max(1.0, abs(end - start) - 2 * pad)
         extra = (high - low) * pad / inner

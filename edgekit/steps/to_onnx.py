@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.steps._export import example, quiet
+from edgekit.steps._export import converting, example, quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ToOnnx(Step):
         parent = inputs["parent"]
         network = networks.load(parent.path)
         tensors, shapes = example(parent)
-        with quiet(ctx.log):
+        with quiet(ctx.log), converting(parent.name, "onnx", network, tensors):
             program = torch.onnx.export(
                 network,
                 tensors,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps._export import example, quiet
+from edgekit.steps._export import converting, example, quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ToOpenvino(Step):
         parent = inputs["parent"]
         network = networks.load(parent.path)
         tensors, dynamic = example(parent)
-        with quiet(ctx.log):
+        with quiet(ctx.log), converting(parent.name, "openvino", network, tensors):
             program = torch.export.export(network, tensors, dynamic_shapes=dynamic)
             shapes = [openvino.PartialShape([-1, *list(tensor.shape)[1:]]) for tensor in tensors]
             model = openvino.convert_model(program, input=shapes)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.errors import InputError
 from edgekit.formats.tflite import read, unpack
-from edgekit.steps._export import quiet
+from edgekit.steps._export import converting, quiet
 from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 
@@ -35,7 +35,7 @@ class ToTflite(Step):
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
-        """Raises InputError where litert-torch cannot convert the network."""
+        """Raises CannotConvert where litert-torch cannot."""
         parent = inputs["parent"]
         network = networks.load(parent.path)
         path = out / "model.tflite"
@@ -52,18 +52,15 @@ class ToTflite(Step):
 
 
 def convert(network: Any, specs: Sequence[TensorSpec], path: Path, name: str) -> None:
-    """Write `network` as litert-torch makes it. Raises InputError where it cannot."""
+    """Write `network` as litert-torch makes it. Raises CannotConvert where it cannot."""
     import litert_torch
     import torch
 
     example = tuple(
         torch.zeros([1, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype)) for spec in specs
     )
-    try:
+    with converting(name, "tflite", network, example):
         litert_torch.convert(network, example).export(str(path))
-    except Exception as error:  # torch.export, jax and MLIR each have their own
-        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"litert-torch cannot convert {name}", why, "see log.txt in the run folder") from error
 
 
 def rename(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgekit import networks, registry, score, sets, targets
-from edgekit.errors import InputError, ParityFailed
+from edgekit.errors import CannotConvert, InputError, ParityFailed
 from edgekit.execute import execute
 from edgekit.formats.tflite import Tflite, read, unpack
 from edgekit.recipe import Gates
@@ -283,7 +283,7 @@ class Undecided(torch.nn.Module):  # type: ignore[misc]
 def test_what_cannot_be_converted_is_refused_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(InputError) as caught, to_tflite.silent(LOG):
+    with pytest.raises(CannotConvert) as caught, to_tflite.silent(LOG):
         to_tflite.convert(Undecided(), _specs(("x", "float32", 4)), tmp_path / "model.tflite", "undecided")
     assert "cannot convert undecided" in str(caught.value)
     assert "\n" not in str(caught.value)
