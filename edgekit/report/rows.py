@@ -45,6 +45,8 @@ class Row:
     parity: str
     verdict: str
     budget: str
+    #: threads and batch, where the rows do not all have the same
+    plan: str
     notes: tuple[str, ...]
 
 
@@ -83,6 +85,7 @@ def _row(m: Measurement, several_plans: bool) -> Row:
         parity=f"{m.parity.sqnr_db:.1f}" if m.parity else NOTHING,
         verdict=m.verdict.state if m.verdict else NOTHING,
         budget=f"{m.verdict.budget_pp:g} pp on {m.verdict.set}" if m.verdict else "",
+        plan=_plan(m) if several_plans else "",
         notes=(*_notes(m), *([_plan(m)] if several_plans and latency else [])),
     )
 
@@ -233,6 +236,7 @@ class Gain:
     p50: float | None
     p50_ci: tuple[float, float] = (0.0, math.inf)
     accuracy: str = ""
+    plan: str = ""
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
         """What changed, by how much in words, and whether it got worse."""
@@ -251,12 +255,14 @@ class Gain:
 
     def sentence(self, several_targets: bool) -> str:
         changes = ", ".join([*(f"{name} {text}" for name, text, _ in self.parts()), *filter(None, [self.accuracy])])
-        return f"{self.artifact} against {self.against}{f' on {self.target}' if several_targets else ''}: {changes}"
+        where = f" on {self.target}" if several_targets else ""
+        return f"{self.artifact} against {self.against}{where}{f' ({self.plan})' if self.plan else ''}: {changes}"
 
 
 def gains(measurements: Sequence[Measurement]) -> list[Gain]:
     """For each compressed artifact, what it gained over its own float parent: weights, file, p50."""
     found = []
+    several_plans = len({_plan(m) for m in measurements if m.latency_ms}) > 1
     for position, m in enumerate(measurements):
         parent = _parent(position, measurements)
         if parent is None or m.precision == parent.precision or parent.format != m.format:
@@ -269,7 +275,19 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
             p50, p50_ci = ratio.value, ratio.ci99
         weights, file = _ratio(parent.weight_bytes, m.weight_bytes), _ratio(parent.size_bytes, m.size_bytes)
         if (weights, file, p50) != (None, None, None):
-            found.append(Gain(m.artifact, parent.artifact, m.target, weights, file, p50, p50_ci, _accuracy(m.metric)))
+            found.append(
+                Gain(
+                    m.artifact,
+                    parent.artifact,
+                    m.target,
+                    weights,
+                    file,
+                    p50,
+                    p50_ci,
+                    _accuracy(m.metric),
+                    _plan(m) if several_plans else "",
+                )
+            )
     return found
 
 
