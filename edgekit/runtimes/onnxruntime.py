@@ -22,7 +22,10 @@ class Onnxruntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise RuntimeError(_plain(str(error))) from error
         self.inputs = [_spec(value) for value in self._session.get_inputs()]
         self.outputs = [_spec(value) for value in self._session.get_outputs()]
 
@@ -37,6 +40,14 @@ class Onnxruntime:
 
 
 _DTYPES = {"float": "float32", "double": "float64"}
+
+
+def _plain(message):
+    """What is wrong, without error codes, the model's path, and where in ONNX Runtime's source it was noticed."""
+    import re
+
+    message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?", "", message)
+    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z\[])", "", message)
 
 
 def _spec(value):
