@@ -144,7 +144,8 @@ class _Door:
                 if disturbed and attempt < RETRIES:
                     continue
                 parts.disturbed = parts.disturbed or disturbed
-                parts.facts.update(result["facts"])
+                load = max(parts.facts.get("load_average", 0.0), result["watch"]["load_average"])
+                parts.facts.update(result["facts"], load_average=load)
                 parts.processes.append(
                     Process(
                         tuple(result["times_ns"]),
@@ -179,7 +180,7 @@ def _disturbance(result: Mapping[str, Any], plan: Plan) -> str:
         return f"the hypervisor took {watch['steal_share']:.0%} of the machine's time"
     if plan.threads == 1 and watch["cpu_share"] < MIN_CPU_SHARE:
         return f"shared its core: only {watch['cpu_share']:.0%} of the time was its own"
-    return ""
+    return "" if result["steady"] else "its times did not become steady while it warmed up"
 
 
 def _raise(error: Mapping[str, str] | None, job: Job) -> None:

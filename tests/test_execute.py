@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from edgekit import execute as execute_module
 from edgekit import sets, targets
 from edgekit.errors import DeviceError, EdgekitError, InputError, Missing
 from edgekit.execute import execute, execute_all, runtimes_for
@@ -389,3 +390,21 @@ def test_errors_of_the_runner_have_their_exit_codes(
         with pytest.raises(EdgekitError) as error:
             execute(onnx, host, data, QUICK)
         assert isinstance(error.value, raised)
+
+
+CALM = {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changed", "steady", "said"),
+    [
+        ({}, True, ""),
+        ({"cpu_share": 0.5}, True, "only 50% of the time"),
+        ({"steal_share": 0.2}, True, "hypervisor took 20%"),
+        ({"throttled": 3}, True, "slowed down for heat"),
+        ({}, False, "did not become steady"),
+    ],
+)
+def test_what_disturbs_a_process_is_named(changed: dict[str, float], steady: bool, said: str) -> None:
+    found = execute_module._disturbance({"watch": {**CALM, **changed}, "steady": steady}, QUICK)
+    assert said in found and bool(found) == bool(said)
