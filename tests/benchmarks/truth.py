@@ -28,21 +28,23 @@ from edgekit.types import Artifact, Plan, SampleSet, Target
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="abc", help="which of a, b and c to run")
     parser.add_argument("--comparisons", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
     registry.add("runtimes", "slowed", Slowed)
-    plan, data = Plan(), samples()
-    host = targets.load("host")
+    plan, data, host = Plan(), samples(), targets.load("host")
     with artifacts("to_onnx") as made:
         artifact = made["to_onnx"]
-        differences(
-            artifact, replace(host, runtimes={"onnxruntime": "", "slowed": ""}), data, plan, options.comparisons
-        )
-        coverage(artifact, host, data, plan, options.repeats)
-    print("\nc. against a bare loop")
-    harness.ratios(host, data, replace(plan, processes=1), options.rounds)
+        if "a" in options.parts:
+            both = replace(host, runtimes={"onnxruntime": "", "slowed": ""})
+            differences(artifact, both, data, plan, options.comparisons)
+        if "b" in options.parts:
+            coverage(artifact, host, data, plan, options.repeats)
+    if "c" in options.parts:
+        print("\nc. against a bare loop")
+        harness.ratios(host, data, replace(plan, processes=1), options.rounds)
 
 
 def differences(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, comparisons: int) -> None:
