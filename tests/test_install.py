@@ -6,6 +6,7 @@ Real wheels into real environments, so slow, and only where packages can be had.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -22,9 +23,10 @@ FILES = {"onnx": "onnx/model.onnx", "tflite": "tflite/model.tflite", "openvino":
 def models(bars_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bars network in every format, made here, to be taken elsewhere."""
     folder = tmp_path_factory.mktemp("models")
-    ended = run_cli("export", bars_made, "--to", ",".join(FILES), cwd=folder)
+    shutil.copytree(bars_made, folder / "run")
+    ended = run_cli("export", "run", "--to", ",".join(FILES), cwd=folder)
     assert ended.code == 0, ended.err
-    return bars_made
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_an_extra_alone(extra: str, wheel: Path, models: Path, tmp_path: Path) -
     assert doctor.get(extra, {"installed": True})["installed"]
     assert edgekit("run", "--dry-run").code in (0, 3), "the wheel lacks its recipes"
     for format, file in FILES.items():
-        ended = edgekit("bench", str(models.parent / "run" / file), "--quick", "--out", f"runs/{format}")
+        ended = edgekit("bench", str(models / file), "--quick", "--out", f"runs/{format}")
         if format == extra:
             assert ended.code == 0, ended.err
         elif ended.code:
