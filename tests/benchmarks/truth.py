@@ -29,12 +29,13 @@ from edgekit.types import Artifact, Plan, SampleSet, Target
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="abc", help="which of a, b and c to run")
+    parser.add_argument("--processes", type=int, default=Plan().processes, help="timing processes per measurement")
     parser.add_argument("--comparisons", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
     registry.add("runtimes", "slowed", Slowed)
-    plan, data, host = Plan(), samples(), targets.load("host")
+    plan, data, host = Plan(processes=options.processes), samples(), targets.load("host")
     with artifacts("to_onnx") as made:
         artifact = made["to_onnx"]
         if "a" in options.parts:
