@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
@@ -23,6 +24,12 @@ from edgekit import registry
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module imports torch: see ONE_THREAD."""
     os.environ.update(ONE_THREAD)
+
+
+# In CI the same examples every time: a change must not fail by the luck of the draw. Elsewhere new ones are sought.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)
