@@ -1,4 +1,4 @@
-"""What every test may use: a task learnt in a second, one real run of it and one of the starter task.
+"""What every test may use: a task learnt in a second, and one real run of it.
 
 The task `bars` and a few broken steps live in `members/`, a distribution of their own that edgekit finds through its
 entry points, in this process and in every one that `edgekit` starts.
@@ -76,28 +76,11 @@ def bars_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.fixture(scope="session")
-def mnist_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One real, short run of the starter task: torch, onnx and onnx-int8. Never written to."""
-    folder = tmp_path_factory.mktemp("mnist")
-    chain = '[[chain]]\nsteps = ["train", "to_onnx", "onnx_int8"]\n'
-    (folder / "short.toml").write_text(f'task = "mnist"\n[train]\nepochs = 2\n{chain}{QUICK_PLAN}')
-    ended = run_cli("run", "short.toml", "--out", "run", cwd=folder)
-    assert ended.code == 0, ended.err
-    return folder / "run"
-
-
 @pytest.fixture
 def bars_run(bars_made: Path, tmp_path: Path) -> Path:
     """A copy of the bars run, the test's own; `bars.toml` beside it is the recipe it came from."""
     shutil.copy(bars_made.parent / "bars.toml", tmp_path / "bars.toml")
     return _copied(bars_made, tmp_path / "run")
-
-
-@pytest.fixture
-def mnist_run(mnist_made: Path, tmp_path: Path) -> Path:
-    """A copy of the mnist run, the test's own."""
-    return _copied(mnist_made, tmp_path / "mnist")
 
 
 def _copied(source: Path, place: Path) -> Path:
