@@ -14,9 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from edgekit import pipeline, refs, registry, score, sets, targets
+from edgekit import pipeline, refs, registry, score, sets, targets, tasks
 from edgekit import recipe as recipes
 from edgekit.errors import InputError, os_errors
 from edgekit.execute import runtimes_for
@@ -30,7 +28,6 @@ from edgekit.types import (
     Context,
     Kind,
     Measurement,
-    ModelFacts,
     Plan,
     Progress,
     SampleSet,
@@ -42,8 +39,6 @@ from edgekit.verify import Verifier
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-
-RANDOM_SAMPLES = 16
 
 
 def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -79,7 +74,7 @@ def run(
     """
     made = resolved_recipe(recipe, settings, target_names, plan)
     store = Store(out or RUNS / recipes.find(recipe).stem)
-    task: Task = registry.load("tasks", made.task)()
+    task = tasks.load(made.task)
     flow = _flow(store, task, made.targets, made.plan, made.gates, progress, say)
     pipeline.check_installed(recipes.nodes(made, flow.targets))
     with _working(store):
@@ -104,16 +99,18 @@ def resolved_recipe(
 
 def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
     """(name, step, "made" or "reused") for each artifact of the recipe, nothing done."""
-    task: Task = registry.load("tasks", recipe.task)()
+    task = tasks.load(recipe.task)
     found = []
     made: dict[str, Artifact | None] = {}
     for node in recipes.nodes(recipe, [targets.load(name) for name in recipe.targets]):
         inputs = {role: made.get(name) for role, name in node.parents.items()}
         kept = None
         if all(inputs.values()):
-            data = {role: store.set(text) for role, text in node.step.sets(task).items()}
+            present = {role: artifact for role, artifact in inputs.items() if artifact}
+            like = present["parent"].inputs if "parent" in present else ()
+            data = {role: store.set(text, like) for role, text in node.step.sets(task).items()}
             context = Context(task, data, quiet, pipeline.log)
-            kept = store.reusable(node.name, store.id(node.step, {k: v for k, v in inputs.items() if v}, context))
+            kept = store.reusable(node.name, store.id(node.step, present, context))
         made[node.name] = kept
         found.append((node.name, recipes.step_name(node.step), "reused" if kept else "made"))
     return found
@@ -132,7 +129,7 @@ def train(
 
     Raises InputError, Missing, or Diverged.
     """
-    made: Task = registry.load("tasks", task)()
+    made = tasks.load(task)
     model = model or made.models[0]
     step: Step = registry.load("steps", "train")(model=model, **fields)
     problems = list(step.check(made))
@@ -154,8 +151,9 @@ def export(
 ) -> Outcome:
     """Export a float torch artifact to each format (all that are installed, where none is named), verified."""
     ref = refs.resolve(artifact, out)
-    formats = to or _installed_exporters()
-    return _extend(ref, [[f"to_{name}"] for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
+    source = registry.load("steps", ref.importer).format if ref.foreign else "torch"
+    formats = to or [name for name in _installed_exporters() if name != source]
+    return _extend(ref, [_route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
 
 
 def quantize(
@@ -177,7 +175,7 @@ def quantize(
     Raises InputError where calibration samples, or labels for an explicit budget, are wanting.
     """
     ref = refs.resolve(artifact, out)
-    source = refs.foreign_format(ref.foreign) if ref.foreign else load(artifact).kind.format
+    source = registry.load("steps", ref.importer).format if ref.foreign else load(artifact).kind.format
     if ref.foreign and precision == "int8" and not calibration:
         raise InputError(
             f"{ref.foreign} comes without calibration samples",
@@ -185,7 +183,7 @@ def quantize(
             "pass --calibration SET (an .npz with one array per input, or task:split)",
         )
     formats = to or ([source] if source != "torch" else _installed_exporters())
-    chains = [[f"{name}_{precision}"] if name == source else [f"to_{name}", f"{name}_{precision}"] for name in formats]
+    chains = [[*_route(source, name), f"{name}_{precision}"] for name in formats]
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or sets.load(val).labels is None):
@@ -207,9 +205,10 @@ def verify(
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else list(store.current())
     flow = _flow(store, _task(chosen), [target], Plan(), Gates(), progress, say)
-    flow.val = _validation(store, flow.task, val)
+    flow.val = _validation(store, flow.task, val, chosen[0])
     if flow.val is None:
-        raise InputError(f"{store.path} has no validation samples", next="pass --val SET")
+        flow.val = _stand_in(store, chosen[0])
+        say(f"  no data was given: arrows are checked on {len(flow.val)} random inputs")
     with _working(store):
         verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
         other = store.get(against) if against else None
@@ -246,7 +245,7 @@ def bench(
         for name in sorted(skipped):
             say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
         flow = _flow(store, _task(chosen), target_names or ["host"], _plan(Plan(), plan), Gates(), progress, say)
-        samples = store.set(data) if data else _test(store, flow.task, chosen)
+        samples = store.set(data, chosen[0].inputs) if data else _test(store, flow.task, chosen)
         if samples.labels is not None and flow.scorer is None:
             flow.scorer = score.top1
         with _working(store):
@@ -311,13 +310,18 @@ def _extend(
     store = ref.store
     start = store.get(ref.name or refs.float_root(store))
     flow = _flow(store, _task([start]), [target], plan, gates, progress, say)
-    flow.val = _validation(store, flow.task, val)
-    if flow.val is not None and flow.val.labels is not None and flow.scorer is None:
+    flow.val = _validation(store, flow.task, val, start)
+    if flow.val is None:
+        flow.val = _stand_in(store, start)
+        say(f"  no data was given: arrows are checked on {len(flow.val)} random inputs")
+    if flow.val.labels is not None and flow.scorer is None:
         flow.scorer = score.top1
     suffix = "" if target == "host" or targets.load("host").isa_class == flow.targets[0].isa_class else "@"
     nodes: dict[str, Node] = {}
     problems = []
     for names in chains:
+        if not names:
+            raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
         before, kind = start.name, start.kind
         for name in names:
             step = _step(name, fields, flow.task)
@@ -336,6 +340,18 @@ def _extend(
     if problems:
         raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)), "mend the options")
     return _make(list(nodes.values()), flow, {start.name: start})
+
+
+def _route(source: str, format: str) -> list[str]:
+    """The steps from one format to another; a foreign ONNX file goes through torch where no exporter takes it as it is.
+
+    What is not possible is left for `_extend` to refuse, since it knows the artifact's name.
+    """
+    if source == format:
+        return []
+    exporter = f"to_{format}"
+    direct = exporter in registry.names("steps") and Kind(source) in registry.load("steps", exporter).takes
+    return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
 
 
 def _step(name: str, fields: dict[str, Any], task: Task | None) -> Step:
@@ -362,12 +378,9 @@ def _make(nodes: Sequence[Node], flow: Flow, stored: dict[str, Artifact]) -> Out
 
 def stored(ref: Ref, progress: Progress = quiet, say: Say = silent) -> Ref:
     """The same reference; a foreign model is imported into its run first. Raises InputError for what is not one."""
-    if ref.foreign is None:
+    if not ref.foreign:
         return ref
-    format = refs.foreign_format(ref.foreign)
-    facts: ModelFacts = registry.load("formats", format).describe(ref.foreign)
-    precision = Kind(format, facts.traits).precision
-    step: Step = registry.load("steps", f"import_{format}")(path=str(ref.foreign), precision=precision)
+    step: Step = registry.load("steps", ref.importer).of(ref.foreign)
     flow = _flow(ref.store, None, ["host"], Plan(), Gates(), progress, say)
     made = _make([Node(step.gives.stem, step, {})], flow, {})
     return Ref(ref.store, made.artifacts[0].name)
@@ -391,28 +404,23 @@ def _task(artifacts: Sequence[Artifact]) -> Task | None:
         raise InputError(
             "these artifacts belong to different tasks", ", ".join(sorted(names)), "name one run at a time"
         )
-    return registry.load("tasks", names.pop())() if names else None
+    return tasks.load(names.pop()) if names else None
 
 
-def _validation(store: Store, task: Task | None, val: str) -> SampleSet | None:
+def _validation(store: Store, task: Task | None, val: str, artifact: Artifact) -> SampleSet | None:
     if val:
-        return store.set(val)
+        return store.set(val, artifact.inputs)
     return store.set(f"{task.name}:val") if task else None
 
 
 def _test(store: Store, task: Task | None, artifacts: Sequence[Artifact]) -> SampleSet:
-    """The task's test split; without a task, random inputs of the right shapes (latency only)."""
-    if task is not None:
-        return store.set(f"{task.name}:test")
-    rng = np.random.default_rng(0)
-    inputs: dict[str, Any] = {}
-    for spec in artifacts[0].inputs:
-        if spec.dtype in ("string", "sequence"):
-            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", next="pass --data SET")
-        shape = [RANDOM_SAMPLES, *(size or 1 for size in spec.shape[1:])]
-        values = rng.random(shape) if "float" in spec.dtype else np.zeros(shape)
-        inputs[spec.name] = values.astype(spec.dtype)
-    return sets.sample_set("random", inputs, None)
+    """The task's test split; without a task, random inputs (latency only)."""
+    return store.set(f"{task.name}:test") if task else _stand_in(store, artifacts[0])
+
+
+def _stand_in(store: Store, artifact: Artifact) -> SampleSet:
+    """Random inputs for an artifact that came without data."""
+    return sets.stand_in(artifact, store.root(artifact).details.get("example", {}))
 
 
 def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from edgekit import refs, registry, targets
@@ -18,9 +19,9 @@ def inspect(model: str | None) -> dict[str, Any]:
     """Facts as plain JSON values. Raises InputError for what is not there or not a model."""
     ref = refs.resolve(model)
     if ref.foreign:
-        format = refs.foreign_format(ref.foreign)
-        facts: ModelFacts = registry.load("formats", format).describe(ref.foreign)
-        head = {"model": str(ref.foreign)}
+        format = registry.load("steps", ref.importer).format
+        facts: ModelFacts = registry.load("formats", format).describe(Path(ref.foreign))
+        head = {"model": ref.foreign}
     else:
         artifact = ref.store.get(ref.name or refs.float_root(ref.store))
         format = artifact.kind.format

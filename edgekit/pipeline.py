@@ -186,7 +186,8 @@ def describe(finding: Finding) -> str:
 
 
 def _make(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Artifact:
-    data = {role: flow.store.set(text) for role, text in node.step.sets(flow.task).items()}
+    like = inputs["parent"].inputs if "parent" in inputs else ()
+    data = {role: flow.store.set(text, like) for role, text in node.step.sets(flow.task).items()}
     context = Context(flow.task, data, flow.progress, log)
     kept = flow.store.reusable(node.name, flow.store.id(node.step, inputs, context))
     if kept is not None:

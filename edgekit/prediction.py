@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import refs, registry, sets, targets
+from edgekit import refs, sets, targets, tasks
 from edgekit.errors import InputError, Missing, os_errors
 from edgekit.execute import execute
 from edgekit.types import Artifact, Plan, SampleSet, TensorSpec
@@ -23,7 +23,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
 
     ref = api.stored(refs.resolve(word))
     artifact = ref.store.get(ref.name or refs.float_root(ref.store))
-    task = registry.load("tasks", artifact.task)() if artifact.task else None
+    task = tasks.load(artifact.task) if artifact.task else None
     classes: tuple[str, ...] = task.classes if task else ()
     samples = [_sample(text, artifact) for text in inputs]
     names = samples[0].keys()

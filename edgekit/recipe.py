@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit import folders, registry
+from edgekit import folders, registry, tasks
 from edgekit.errors import InputError, Problem, RecipeError
 from edgekit.tables import build, parse, read_toml
 from edgekit.types import Plan, Step, Target, Task
@@ -223,7 +223,7 @@ def _table(table: Mapping[str, Any], name: str, problems: list[Problem]) -> Mapp
 
 def _task(name: str, problems: list[Problem]) -> Task | None:
     try:
-        return registry.load("tasks", name)()  # type: ignore[no-any-return]
+        return tasks.load(name)
     except InputError as error:
         problems.append(Problem("task", error.what, error.next))
         return None

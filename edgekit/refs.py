@@ -1,4 +1,7 @@
-"""ARTIFACT words → run folders and artifacts: `RUN`, `RUN/NAME`, a foreign model's path, or nothing: the newest run."""
+"""ARTIFACT words → run folders and artifacts.
+
+`RUN`, `RUN/NAME`, a foreign model (a file's path, or `net.py:make`), or nothing: the newest run.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ from edgekit.errors import InputError
 from edgekit.store import ARTIFACT, Store
 
 RUNS = Path("runs")
+#: imports a network that is code
+NETWORK = "import_network"
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Where a word points: a run folder and a name in it ("": the whole run), or a foreign model's file."""
+    """Where a word points: a run folder and a name in it ("": the whole run), or a foreign model and its importer."""
 
     store: Store
     name: str = ""
-    foreign: Path | None = None
+    foreign: str = ""
+    importer: str = ""
 
 
 def resolve(text: str | None, out: Path | None = None) -> Ref:
@@ -26,8 +32,9 @@ def resolve(text: str | None, out: Path | None = None) -> Ref:
     if not text:
         return Ref(Store(newest_run()))
     path = Path(text)
-    if path.suffix in foreign_suffixes() and not path.is_dir():
-        return Ref(Store(out or RUNS / path.stem), foreign=path)
+    if importer := _importer(text):
+        stem = Path(text.rpartition(":")[0]).stem if importer == NETWORK else path.stem
+        return Ref(Store(out or RUNS / stem), foreign=text, importer=importer)
     if (path / ARTIFACT).is_file():
         return Ref(Store(path.parent), path.name)
     if path.is_dir():
@@ -38,8 +45,8 @@ def resolve(text: str | None, out: Path | None = None) -> Ref:
     if Store(path.parent).names():
         hint = registry.suggest(path.name, Store(path.parent).names())
         raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
-    known = ", ".join(foreign_suffixes())
-    next = f"make a run with edgekit run, or name a model's file ({known})"
+    known = ", ".join(_suffixes())
+    next = f"make a run with edgekit run, or name a model: a file ({known}) or net.py:make"
     raise InputError(f"{text!r} is neither a run nor an artifact", "no such folder", next)
 
 
@@ -60,17 +67,16 @@ def float_root(store: Store) -> str:
     return (plain or roots)[0]
 
 
-def foreign_format(path: Path) -> str:
-    """The format whose files end like this one."""
-    return next(name for name, suffixes in _foreign().items() if path.suffix in suffixes)
+def _importer(text: str) -> str:
+    """The step that imports what the word names, "" where it names no foreign model."""
+    path = Path(text)
+    found = next((step for suffix, step in _suffixes().items() if path.suffix == suffix), "")
+    if found:
+        return "" if path.is_dir() else found
+    return NETWORK if registry.is_reference(text) else ""
 
 
-def foreign_suffixes() -> tuple[str, ...]:
-    """The file endings of the formats that have an import step."""
-    return tuple(suffix for suffixes in _foreign().values() for suffix in suffixes)
-
-
-def _foreign() -> dict[str, tuple[str, ...]]:
-    steps = registry.names("steps")
-    formats = [name for name in registry.names("formats") if f"import_{name}" in steps]
-    return {name: tuple(registry.load("formats", name).suffixes) for name in formats}
+def _suffixes() -> dict[str, str]:
+    """File ending → the step that imports such files."""
+    names = [name for name in registry.names("steps") if name.startswith("import_")]
+    return {suffix: name for name in names for suffix in registry.load("steps", name).suffixes}

@@ -191,8 +191,9 @@ def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
 def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     """p50 of `a` over p50 of `b`, with its 99 % interval from the processes' own p50s, in logarithms.
 
-    `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other; else Welch's
-    unequal-variance interval. With fewer than two processes on a side nothing can be said.
+    `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other. The means are
+    trimmed by a fifth at each end: a neighbour's burst makes a few processes much slower, and would otherwise hide a
+    difference that all the others agree on. With fewer than two processes on a side nothing can be said.
     """
     if min(*a.per_process_p50, *b.per_process_p50, 1) <= 0:
         return Ratio(1.0, (0.0, MAX_RATIO))
@@ -200,14 +201,27 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     if min(len(x), len(y)) < 2:
         return Ratio(a.p50 / b.p50, (0.0, MAX_RATIO))
     if paired and len(x) == len(y):
-        difference = x - y
-        mean, error, dof = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(len(x)), len(x) - 1.0
+        mean, variance, dof = trimmed_mean(x - y)
     else:
-        u, v = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
-        mean, error = float(x.mean() - y.mean()), math.sqrt(u + v)
-        dof = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1)) if u + v else 1.0
-    half = t_quantile(0.995, dof) * error
+        (first, u, n), (second, v, m) = trimmed_mean(x), trimmed_mean(y)
+        mean, variance = first - second, u + v
+        dof = variance**2 / (u**2 / n + v**2 / m) if variance else 1.0
+    half = t_quantile(0.995, dof) * math.sqrt(variance)
     return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(min(mean + half, math.log(MAX_RATIO)))))
+
+
+def trimmed_mean(values: Array) -> tuple[float, float, float]:
+    """The mean without the largest and smallest fifth, the variance of that mean, and its degrees of freedom.
+
+    Tukey and McLaughlin's (1963), from the winsorized variance; Yuen (1974, https://doi.org/10.1093/biomet/61.1.165)
+    for two samples. Fewer than five values are not trimmed.
+    """
+    n, cut = len(values), len(values) // 5
+    ordered = np.sort(values)
+    winsorized = np.clip(ordered, ordered[cut], ordered[n - 1 - cut])
+    kept = n - 2 * cut
+    variance = float(winsorized.var(ddof=1)) * (n - 1) / (kept * (kept - 1))
+    return float(ordered[cut : n - cut].mean()), variance, kept - 1.0
 
 
 def t_quantile(p: float, dof: float) -> float:

@@ -10,7 +10,7 @@ import hashlib
 import random
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import folders, registry
+from edgekit import folders, registry, tasks
 from edgekit.errors import InputError, RecipeError, os_errors
 from edgekit.tables import build, read_toml
-from edgekit.types import SampleSet, Task
+from edgekit.types import Artifact, SampleSet, TensorSpec
 
 LABEL = "label"
+RANDOM_SAMPLES = 16
 
 #: what numpy and zipfile raise for an archive that is damaged, or is none
 _DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -40,14 +41,16 @@ class Manifest:
     why: str = ""
 
 
-def load(text: str) -> SampleSet:
-    """The set that `text` names. Raises InputError for what is not there or not a set."""
+def load(text: str, like: Sequence[TensorSpec] = ()) -> SampleSet:
+    """The set that `text` names, as a model with the inputs `like` takes it (an image's size and layout).
+
+    Raises InputError for what is not there or not a set.
+    """
     if text.endswith(".npz"):
         return _npz(Path(text))
     if ":" in text and not Path(text).exists():
-        task, _, split = text.partition(":")
-        made: Task = registry.load("tasks", task)()
-        return made.load(split)
+        task, _, split = text.rpartition(":")
+        return tasks.load(task).load(split)
     path = Path(text) if text.endswith(".toml") else folders.find("calibration", text)
     if path is not None:
         return _manifest(path)
@@ -62,6 +65,24 @@ def sample_set(name: str, inputs: Mapping[str, NDArray[Any]], labels: NDArray[An
         digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     return SampleSet(name, inputs, labels, digest.hexdigest())
+
+
+def stand_in(artifact: Artifact, example: Mapping[str, Sequence[int]]) -> SampleSet:
+    """Random inputs for a model that came without data: floats from 0 to 1, integers and truth values 0 or 1.
+
+    `example`: input name → shape, batch first, where the model's own has open axes. Raises InputError for a type
+    that cannot be made up.
+    """
+    rng = np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    for spec in artifact.inputs:
+        if spec.dtype in ("string", "sequence"):
+            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", "samples cannot be made up", "pass a SET")
+        known = example.get(spec.name) or [1] * len(spec.shape)
+        shape = [RANDOM_SAMPLES, *(size or k for size, k in zip(spec.shape[1:], known[1:], strict=True))]
+        values = rng.random(shape) if "float" in spec.dtype else rng.integers(0, 2, shape)
+        inputs[spec.name] = values.astype(spec.dtype)
+    return sample_set("random", inputs, None)
 
 
 def take(data: SampleSet, count: int, name: str = "") -> SampleSet:

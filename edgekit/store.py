@@ -45,7 +45,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._sets: dict[str, SampleSet] = {}
+        self._sets: dict[tuple[str, tuple[TensorSpec, ...]], SampleSet] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -156,11 +156,11 @@ class Store:
             self._swap(making, artifact.path)
         return artifact
 
-    def set(self, text: str) -> SampleSet:
-        """A SET, loaded once."""
-        if text not in self._sets:
-            self._sets[text] = sets.load(text)
-        return self._sets[text]
+    def set(self, text: str, like: tuple[TensorSpec, ...] = ()) -> SampleSet:
+        """A SET, loaded once, as a model with the inputs `like` takes it."""
+        if (text, like) not in self._sets:
+            self._sets[text, like] = sets.load(text, like)
+        return self._sets[text, like]
 
     def measurements(self) -> dict[str, Measurement]:
         """Every stored measurement by its key, those of artifacts that are no longer as measured left out."""

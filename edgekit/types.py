@@ -181,10 +181,10 @@ class Plan:
     threads: int = 1
     batch: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    processes: int = 5
-    seconds: float = 0.4
-    warmup_seconds: float = 0.2
-    min_runs: int = 20
+    processes: int = 15
+    seconds: float = 0.15
+    warmup_seconds: float = 0.1
+    min_runs: int = 10
     samples: int = 0
     timeout: float = 600.0
 
@@ -200,8 +200,8 @@ class Plan:
 
 #: what --quick and --thorough change of a plan
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"processes": 3, "seconds": 0.15, "warmup_seconds": 0.1},
-    "thorough": {"processes": 15, "seconds": 1.0, "warmup_seconds": 0.5},
+    "quick": {"processes": 5, "seconds": 0.1},
+    "thorough": {"processes": 30, "seconds": 0.5, "warmup_seconds": 0.3},
 }
 
 

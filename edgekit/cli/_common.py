@@ -130,7 +130,7 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--precision", type=click.Choice(["fp32", "bf16"]), help="What float is computed in (default fp32)."
         ),
-        click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 5)."),
+        click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 15)."),
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
     ]
     for option in reversed(options):

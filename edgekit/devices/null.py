@@ -24,5 +24,12 @@ class Null:
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         (out / "job.json").write_text(json.dumps(job_json(job, out)))
         runner.main(str(out / "job.json"), str(out / "result.json"))  # type: ignore[no-untyped-call]
-        result: Mapping[str, Any] = json.loads((out / "result.json").read_text())
-        return result
+        result: dict[str, Any] = json.loads((out / "result.json").read_text())
+        return {**result, **CALM} if job.latency and not result["error"] else result
+
+
+#: what a machine that is not there cannot suffer from
+CALM: Mapping[str, Any] = {
+    "steady": True,
+    "watch": {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.0},
+}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from edgekit import registry
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, ModelFacts, Notes, Step, Task
@@ -17,11 +18,19 @@ class ImportStep(Step):
     """`path`: the model's file; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str]
+    #: endings of the files that this step imports
+    suffixes: ClassVar[tuple[str, ...]] = ()
     #: endings of further files that lie beside the model's and belong to it
     beside: ClassVar[tuple[str, ...]] = ()
 
     path: ArtifactRef = ""
     precision: Literal["", "int8", "fp16", "dynamic"] = ""
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """The step that imports this file. Raises InputError where it is not such a model."""
+        step = cls(path=path)
+        return dataclasses.replace(step, precision=Kind(cls.format, step.describe().traits).precision)
 
     @property
     def gives(self) -> Kind:  # type: ignore[override]

@@ -13,5 +13,6 @@ class ImportOnnx(ImportStep):
     """`path`: a .onnx file that holds all its weights; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str] = "onnx"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
     needs: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx",)

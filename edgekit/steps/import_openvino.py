@@ -13,6 +13,7 @@ class ImportOpenvino(ImportStep):
     """`path`: the IR's .xml, its .bin beside it; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str] = "openvino"
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
     beside: ClassVar[tuple[str, ...]] = (".bin",)
     needs: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)

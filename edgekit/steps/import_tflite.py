@@ -13,5 +13,6 @@ class ImportTflite(ImportStep):
     """`path`: a .tflite file; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str] = "tflite"
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-litert",)

@@ -1,61 +1,14 @@
-"""Torch networks on disk: a builder's name and arguments in `model.json`, weights in `model.safetensors`.
-
-Nothing is unpickled. The builder is looked up among `edgekit/models/` (or entry points) by name, and its source's
-sha256 must be the one it was trained with, so that a changed network is never loaded under old weights.
-"""
+"""Weights of a named network from a .safetensors file or a plain checkpoint; nothing is unpickled."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import registry
 from edgekit.errors import InputError, os_errors
 
 if TYPE_CHECKING:
     from torch import nn
-
-NETWORK = "model.json"
-WEIGHTS = "model.safetensors"
-
-
-def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The untrained network. Raises InputError for an unknown name."""
-    network: nn.Module = registry.load("models", model)(**arguments)
-    return network
-
-
-def source_sha256(model: str) -> str:
-    """sha256 of the file that defines the network."""
-    return hashlib.sha256(registry.source("models", model).read_bytes()).hexdigest()
-
-
-def save(network: nn.Module, model: str, arguments: Mapping[str, Any], specs: Mapping[str, Any], out: Path) -> None:
-    """Write both files. `specs` holds "inputs" and "outputs", lists of TensorSpec as JSON."""
-    from safetensors.torch import save_file
-
-    # deduplicated by name only: shared tensors would need save_model, and no network here has any
-    save_file({name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}, out / WEIGHTS)
-    reference = {"model": model, "arguments": dict(arguments), "source_sha256": source_sha256(model), **specs}
-    (out / NETWORK).write_text(json.dumps(reference, indent=1) + "\n")
-
-
-def load(folder: Path) -> nn.Module:
-    """The trained network in eval mode. Raises InputError where the network's source has changed since."""
-    with os_errors("read", folder / NETWORK):
-        reference = json.loads((folder / NETWORK).read_text())
-    if source_sha256(reference["model"]) != reference["source_sha256"]:
-        raise InputError(
-            f"{folder} was trained with another version of the network {reference['model']!r}",
-            "its source file has changed since",
-            "train it again, or restore that version",
-        )
-    network = build(reference["model"], reference["arguments"])
-    load_weights(network, folder / WEIGHTS)
-    return network.eval()
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Torch networks on disk: `model.json` says how to build one, and its weights lie beside it. Nothing is unpickled.
+
+A `loader` (a file of this folder) knows each way:
+
+- `named`: a network of `edgekit/models/`, an entry point or the user's own `net.py:Net`, with its arguments; weights in
+  `model.safetensors`. The source's sha256 must be the one it was saved with, so that a changed network is never loaded
+  under old weights.
+- the others hold a whole model from elsewhere in a file of its own.
+
+`model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → the shape that the
+exporters trace with) and "tensors" (name → [dtype, shape] of the state dict).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import InputError, os_errors
+from edgekit.networks.named import build, save, source_sha256
+from edgekit.networks.weights import load_weights, read_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["LOADERS", "NETWORK", "WEIGHTS", "build", "load", "load_weights", "read_weights", "reference", "save"]
+__all__ += ["source_sha256"]
+
+NETWORK = "model.json"
+WEIGHTS = "model.safetensors"
+#: loader → its module; a name in a file from elsewhere can mean nothing else
+LOADERS = ("named",)
+
+
+def reference(folder: Path) -> Mapping[str, Any]:
+    """What `model.json` says. Raises InputError where it is damaged."""
+    with os_errors("read", folder / NETWORK):
+        text = (folder / NETWORK).read_text()
+    try:
+        found: Mapping[str, Any] = json.loads(text)
+        if found.get("loader", "named") not in LOADERS:
+            raise ValueError
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder / NETWORK} does not describe a network", "it is damaged", "make it again") from error
+    return found
+
+
+def load(folder: Path) -> nn.Module:
+    """The network in eval mode. Raises InputError where it cannot be built as it was."""
+    found = reference(folder)
+    loader = importlib.import_module(f"edgekit.networks.{found.get('loader', 'named')}")
+    network: nn.Module = loader.load(folder, found)
+    return network
