@@ -118,10 +118,10 @@ def _running(where: str, run: Callable[[], Any]) -> Any:
         return run()
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        file, line = last.filename, last.lineno
+        file, line, said = last.filename, last.lineno, str(error)
         if isinstance(error, SyntaxError) and error.lineno:
-            file, line = error.filename or file, error.lineno
-        why = f"{type(error).__name__}: {error} ({Path(file).name}, line {line})"
+            file, line, said = error.filename or file, error.lineno, error.msg
+        why = f"{type(error).__name__}: {said} ({Path(file).name}, line {line})"
         raise InputError(f"cannot run {where}", why, "mend it; running it with python shows more") from error
 
 

@@ -162,13 +162,15 @@ class Artifact:
 class SampleSet:
     """Some samples: one array per input name, first axis the sample; labels where there are any.
 
-    Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes.
+    Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes. Large ones are
+    read-only np.memmap. `skipped`: samples that could not be read, and why.
     """
 
     name: str
     inputs: Mapping[str, NDArray[Any]]
     labels: NDArray[Any] | None
     sha256: str
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
@@ -201,7 +203,7 @@ class Plan:
 #: what --quick and --thorough change of a plan
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"processes": 5, "seconds": 0.1},
-    "thorough": {"processes": 30, "seconds": 0.5, "warmup_seconds": 0.3},
+    "thorough": {"processes": 30, "seconds": 0.2},
 }
 
 

@@ -74,3 +74,50 @@ def test_a_class_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.load("tasks", "mine") is Mine
     assert "mine" in registry.names("tasks")
     assert "mine" not in registry.names("steps")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in; what it adds to the import path is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def test_a_file_of_ones_own(here: Path) -> None:
+    """Its neighbours can be imported; its name may be one that Python knows already."""
+    (here / "neighbour.py").write_text("WIDTH = 3\n")
+    (here / "test.py").write_text("from neighbour import WIDTH\nclass Net:\n    width = WIDTH\n")
+    assert registry.is_reference("test.py:Net")
+    assert registry.load("models", "test.py:Net").width == 3
+    assert registry.source("models", "test.py:Net") == here / "test.py"
+
+
+def test_a_module_of_ones_own(here: Path) -> None:
+    (here / "ownpackage").mkdir()
+    (here / "ownpackage" / "__init__.py").touch()
+    (here / "ownpackage" / "net.py").write_text("def make():\n    return 5\n")
+    assert registry.load("models", "ownpackage.net:make")() == 5
+
+
+@pytest.mark.parametrize("word", ["mnist:test", "mnist", "C:\\net", "net.py:", "net.py:a b", "no_such_module:Net", ":x"])
+def test_what_is_no_reference(here: Path, word: str) -> None:
+    assert not registry.is_reference(word)
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "said"),
+    [
+        (None, "net.py:Net", "there is no file net.py"),
+        ("class Nets: ...\n", "net.py:Net", "net.py defines no 'Net'"),
+        ("\n\n1 / 0\n", "net.py:Net", "ZeroDivisionError: division by zero (net.py, line 3)"),
+        ("x = = 1\n", "net.py:Net", "SyntaxError: invalid syntax (net.py, line 1)"),
+        ("import no_such_package\n", "net.py:Net", "No module named 'no_such_package' (net.py, line 1)"),
+    ],
+)
+def test_code_that_cannot_be_had(here: Path, code: str | None, word: str, said: str) -> None:
+    if code is not None:
+        (here / "net.py").write_text(code)
+    with pytest.raises(InputError) as error:
+        registry.load("models", word)
+    assert said in str(error.value)

@@ -370,3 +370,27 @@ def test_a_ratio_of_two_latencies() -> None:
     assert not same.differs
     alone = score.latency_ratio(*(score.latency(processes(np.ones(9)), 1, 1),) * 2, paired=False)
     assert not alone.differs, "one process on each side proves nothing"
+
+
+def test_a_burst_in_a_few_processes_hides_no_difference() -> None:
+    """Three of fifteen pairs were disturbed; a plain t interval would have called nothing."""
+    rng = np.random.default_rng(0)
+    fast = np.exp(0.01 * rng.standard_normal(15)) * np.where(np.arange(15) % 5, 1, 1.4)
+    slow = 1.05 * np.exp(0.01 * rng.standard_normal(15))
+    plain = np.log(slow / fast)
+    assert abs(plain.mean()) < score.t_quantile(0.995, 14) * plain.std(ddof=1) / math.sqrt(15)
+    pair = [score.latency(processes(*(p * np.ones(20) for p in side)), 1, 1) for side in (slow, fast)]
+    for paired in (True, False):
+        ratio = score.latency_ratio(pair[0], pair[1], paired=paired)
+        assert ratio.differs
+        assert ratio.value == pytest.approx(1.05, rel=0.02)
+
+
+def test_trimmed_mean_against_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(1).standard_t(2, 23)
+    mean, variance, dof = score.trimmed_mean(values)
+    assert mean == pytest.approx(stats.trim_mean(values, 0.2))
+    assert variance == pytest.approx(stats.mstats.trimmed_stde(values, limits=(4 / 23, 4 / 23)) ** 2, rel=0.1)
+    assert dof == 23 - 2 * 4 - 1
+    assert score.trimmed_mean(np.ones(4))[:2] == (1.0, 0.0)

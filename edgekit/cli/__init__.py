@@ -72,7 +72,8 @@ def group(ctx: click.Context) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return the exit code; every error becomes one line, and with --json one object."""
     as_json = "--json" in arguments
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    words = [word for word in arguments if not word.startswith("-")]
+    command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     try:
         with os_errors("read or write", "a file"):  # a full disk can show up anywhere
             answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
@@ -119,22 +120,45 @@ def _fail(
 
 
 def _settings() -> dict[str, Any]:
-    """Defaults of options: the user's config, then `./edgekit.toml`. A table is a command's, a plain key everyone's."""
+    """Defaults of options: the user's config, then `./edgekit.toml`. A table is a command's, a plain key everyone's.
+
+    Raises InputError for a command or an option that is not there.
+    """
     from edgekit.folders import user_config
 
     merged: dict[str, Any] = {}
     for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
-        if not path.is_file():
-            continue
-        from edgekit.tables import read_toml
-
-        table = read_toml(path)
-        shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
-        for name in group.list_commands(click.Context(group)):
-            own = table.get(name, {})
-            if not isinstance(own, dict):
-                raise InputError(
-                    f"{path}: {name} must be a table, not {own!r}", next=f"write [{name}] above its options"
-                )
-            merged[name] = {**merged.get(name, {}), **shared, **own}
+        if path.is_file():
+            _merge(path, merged)
     return merged
+
+
+def _merge(path: Path, merged: dict[str, Any]) -> None:
+    """Lay a settings file over what is there, under the names that Click gives the options."""
+    from edgekit.registry import suggest
+    from edgekit.tables import read_toml
+
+    context = click.Context(group)
+    commands = {name: _options(name, context) for name in group.list_commands(context)}
+    everyone = tuple(sorted({option for options in commands.values() for option in options}))
+    for key, value in read_toml(path).items():
+        if key in commands and not isinstance(value, dict):
+            raise InputError(f"{path}: {key} must be a table, not {value!r}", next=f"write [{key}] above its options")
+        if key not in commands and isinstance(value, dict):
+            raise InputError(f"{path}: there is no command {key!r}", next=suggest(key, tuple(commands)))
+        given = value if isinstance(value, dict) else {key: value}
+        for option, setting in given.items():
+            known = tuple(commands[key]) if key in commands else everyone
+            if option not in known:
+                raise InputError(f"{path}: there is no option {option!r}", next=suggest(option, known))
+            for name in [key] if key in commands else [n for n, options in commands.items() if option in options]:
+                found = commands[name][option]
+                several = found.multiple and not isinstance(setting, list)
+                merged.setdefault(name, {})[found.name] = [setting] if several else setting
+
+
+def _options(name: str, context: click.Context) -> dict[str, click.Option]:
+    """A command's options by what is typed, without the dashes."""
+    command = group.get_command(context, name)
+    options = [p for p in command.params if isinstance(p, click.Option)] if command else []
+    return {word.removeprefix("--"): p for p in options for word in p.opts if word.startswith("--")}

@@ -328,6 +328,14 @@ def test_settings_with_problems(refused: Refused, tmp_path: Path) -> None:
         assert said in refused("doctor")
     (tmp_path / "edgekit.toml").write_text("bench = 3\n")
     assert "bench must be a table" in refused("doctor")
+    for text, said in (
+        ("[bensh]\nprocesses = 1\n", "there is no command 'bensh'"),
+        ("[bench]\nproceses = 1\n", "there is no option 'proceses'"),
+        ("proceses = 1\n", "there is no option 'proceses'"),
+    ):
+        (tmp_path / "edgekit.toml").write_text(text)
+        line = refused("doctor")
+        assert said in line and "did you mean" in line
     (tmp_path / "bars.toml").write_text(BARS + QUICK_PLAN)
     (tmp_path / "edgekit.toml").write_text('[run]\nprocesses = "many"\n')
     refused("run", "bars.toml")

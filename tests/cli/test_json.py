@@ -188,7 +188,7 @@ def test_targets_and_doctor(answer: Json) -> None:
     assert {t["name"] for t in answer("targets", "list")["result"]} >= {"host", "null"}
     host = answer("targets", "show", "host")["result"]
     assert host["isa_class"] and host["cores"] >= 1
-    answer("targets", "show", "hots", code=2)
+    assert answer("targets", "show", "hots", code=2)["command"] == "targets show"
     doctor = answer("doctor")["result"]
     assert doctor["machine"]["isa_class"] == host["isa_class"]
     assert doctor["extras"]["torch"]["installed"]
@@ -237,10 +237,10 @@ def test_settings_files_and_environment_in_order(
     """Flag, then EDGEKIT_*, then ./edgekit.toml."""
     from helpers import environment
 
-    (tmp_path / "edgekit.toml").write_text("[bench]\nprocesses = 1\nsamples = 20\nbatch = 2\n")
+    (tmp_path / "edgekit.toml").write_text('target = "null"\n[bench]\nprocesses = 1\nsamples = 20\nbatch = 2\n')
     words = ("bench", bars_run / "onnx", "--json")
     by_file = cli(*words).json["measurements"][0]
-    assert (by_file["metric"]["samples"], by_file["latency_ms"]["batch"]) == (20, 2)
+    assert (by_file["target"], by_file["metric"]["samples"], by_file["latency_ms"]["batch"]) == ("null", 20, 2)
     by_environment = cli(*words, env=environment(EDGEKIT_BENCH_SAMPLES="30")).json["measurements"][0]
     assert (by_environment["metric"]["samples"], by_environment["latency_ms"]["batch"]) == (30, 2)
     by_flag = cli(*words, "--samples", 40, env=environment(EDGEKIT_BENCH_SAMPLES="30")).json["measurements"][0]
