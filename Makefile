@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench bench-truth clean
+.PHONY: demo test test-all lint bench bench-truth bench-memory clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -26,6 +26,9 @@ bench: $(READY)  ## what the harness costs, and its times against a bare loop
 
 bench-truth: $(READY)  ## how often the statistics are right; about half an hour on an idle machine
 	$(BIN)/python tests/benchmarks/truth.py
+
+bench-memory: $(READY)  ## the memory that inspect and bench take on large models and many images
+	$(BIN)/python tests/benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

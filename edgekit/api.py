@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,16 +34,12 @@ from edgekit.types import (
     Step,
     Target,
     Task,
+    quiet,
 )
 from edgekit.verify import Verifier
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-
-
-def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Progress that shows nothing."""
-    yield from items
 
 
 def silent(line: str) -> None:
@@ -81,8 +77,8 @@ def run(
         import tomli_w
 
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
-        flow.val = store.set(f"{task.name}:val")
-        outcome = pipeline.run(made, flow, store.set(f"{task.name}:test"))
+        flow.val = flow.set(f"{task.name}:val")
+        outcome = pipeline.run(made, flow, flow.set(f"{task.name}:test"))
         write_atomically(store.path / REPORT, html(outcome.measurements, f"edgekit run {recipe}"))
         return outcome
 
@@ -130,15 +126,47 @@ def train(
     Raises InputError, Missing, or Diverged.
     """
     made = tasks.load(task)
-    model = model or made.models[0]
+    first = next(iter(made.models), model)
+    if not first:
+        raise InputError(f"{task} brings no network of its own", next="name one: --model net.py:Net")
+    model = model or first
     step: Step = registry.load("steps", "train")(model=model, **fields)
     problems = list(step.check(made))
     if problems:
         raise InputError("cannot train", "; ".join(problems), "see edgekit train --help")
-    name = "torch" if model == made.models[0] else f"{model}.torch"
-    store = Store(out or RUNS / task)
+    name = "torch" if model == first else f"{tasks.stem(model)}.torch"
+    store = Store(out or RUNS / tasks.stem(task))
     flow = _flow(store, made, ["host"], Plan(), Gates(), progress, say)
     return _make([Node(name, step, {})], flow, {})
+
+
+def import_model(
+    source: str,
+    *,
+    weights: str = "",
+    task: str = "",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Bring a model from elsewhere into a run: a file, or the user's own code (`net.py:make`), which is run.
+
+    `weights` fill a network that is code; `task` is what the model is for, and builds a network by name (`cnn`).
+    Raises InputError for what is not a model, Missing.
+    """
+    by_name = source in registry.names("models")
+    ref = Ref(Store(out or RUNS / source), "", source, refs.NETWORK) if by_name else refs.resolve(source, out)
+    if not ref.foreign:
+        raise InputError(f"{source} is in a run already", next=f"edgekit inspect {source}")
+    made = tasks.load(task) if task else None
+    importer = registry.load("steps", ref.importer)
+    step: Step = importer(source, weights, task) if ref.importer == refs.NETWORK else importer.of(source)
+    if weights and ref.importer != refs.NETWORK:
+        raise InputError(f"{source} holds its weights", "there is nothing to fill", "leave out the weights")
+    if problems := list(step.check(made)):
+        raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
+    flow = _flow(ref.store, made, ["host"], Plan(), Gates(), progress, say)
+    return _import(step, ref, flow)
 
 
 def export(
@@ -149,10 +177,10 @@ def export(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Export a float torch artifact to each format (all that are installed, where none is named), verified."""
+    """Export a float artifact to each format (all that are installed, where none is named), verified."""
     ref = refs.resolve(artifact, out)
-    source = registry.load("steps", ref.importer).format if ref.foreign else "torch"
-    formats = to or [name for name in _installed_exporters() if name != source]
+    source = _format(ref)
+    formats = to or [name for name in _installed_exporters() if name not in (source, "torch")]
     return _extend(ref, [_route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
 
 
@@ -175,18 +203,19 @@ def quantize(
     Raises InputError where calibration samples, or labels for an explicit budget, are wanting.
     """
     ref = refs.resolve(artifact, out)
-    source = registry.load("steps", ref.importer).format if ref.foreign else load(artifact).kind.format
+    source = _format(ref)
     if ref.foreign and precision == "int8" and not calibration:
         raise InputError(
             f"{ref.foreign} comes without calibration samples",
             "int8 needs typical inputs to find the ranges of the activations",
             "pass --calibration SET (an .npz with one array per input, or task:split)",
         )
-    formats = to or ([source] if source != "torch" else _installed_exporters())
+    possible = [name for name in _installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
+    formats = to or ([source] if source != "torch" else possible)
     chains = [[*_route(source, name), f"{name}_{precision}"] for name in formats]
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    if max_drop_pp is not None and ref.foreign and (not val or sets.load(val).labels is None):
+    if max_drop_pp is not None and ref.foreign and (not val or not sets.labelled(val)):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
     return _extend(ref, chains, Plan(), gates, target, val or calibration, fields, progress, say)
 
@@ -205,10 +234,7 @@ def verify(
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else list(store.current())
     flow = _flow(store, _task(chosen), [target], Plan(), Gates(), progress, say)
-    flow.val = _validation(store, flow.task, val, chosen[0])
-    if flow.val is None:
-        flow.val = _stand_in(store, chosen[0])
-        say(f"  no data was given: arrows are checked on {len(flow.val)} random inputs")
+    flow.val = _validation(flow, val, chosen[0])
     with _working(store):
         verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
         other = store.get(against) if against else None
@@ -245,9 +271,9 @@ def bench(
         for name in sorted(skipped):
             say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
         flow = _flow(store, _task(chosen), target_names or ["host"], _plan(Plan(), plan), Gates(), progress, say)
-        samples = store.set(data, chosen[0].inputs) if data else _test(store, flow.task, chosen)
+        samples = flow.set(data, chosen[0].inputs) if data else _test(flow, chosen)
         if samples.labels is not None and flow.scorer is None:
-            flow.scorer = score.top1
+            flow.scorer = score.scorer(samples.labels)
         with _working(store):
             for target in flow.targets:
                 _runnable(chosen, target)
@@ -310,12 +336,9 @@ def _extend(
     store = ref.store
     start = store.get(ref.name or refs.float_root(store))
     flow = _flow(store, _task([start]), [target], plan, gates, progress, say)
-    flow.val = _validation(store, flow.task, val, start)
-    if flow.val is None:
-        flow.val = _stand_in(store, start)
-        say(f"  no data was given: arrows are checked on {len(flow.val)} random inputs")
+    flow.val = _validation(flow, val, start)
     if flow.val.labels is not None and flow.scorer is None:
-        flow.scorer = score.top1
+        flow.scorer = score.scorer(flow.val.labels)
     suffix = "" if target == "host" or targets.load("host").isa_class == flow.targets[0].isa_class else "@"
     nodes: dict[str, Node] = {}
     problems = []
@@ -335,11 +358,20 @@ def _extend(
             made = f"{start.chain}.{step.gives.stem}" if start.chain else step.gives.stem
             if suffix and resolved != step:
                 made += f"@{flow.targets[0].isa_class}"
+            if made == store.root(start).name:
+                raise InputError(f"{name} would replace {made}", f"{start.name} was made from it", f"start from {made}")
             nodes[made] = Node(made, resolved, {"parent": before})
             before, kind = made, step.gives
     if problems:
         raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)), "mend the options")
     return _make(list(nodes.values()), flow, {start.name: start})
+
+
+def _format(ref: Ref) -> str:
+    """The format of the artifact, or of the foreign model, that a word names."""
+    if ref.foreign:
+        return str(registry.load("steps", ref.importer).format)
+    return ref.store.get(ref.name or refs.float_root(ref.store)).kind.format
 
 
 def _route(source: str, format: str) -> list[str]:
@@ -371,7 +403,7 @@ def _make(nodes: Sequence[Node], flow: Flow, stored: dict[str, Artifact]) -> Out
     pipeline.check_installed(nodes)
     with _working(flow.store):
         if flow.val is None and flow.task is not None:
-            flow.val = flow.store.set(f"{flow.task.name}:val")
+            flow.val = flow.set(f"{flow.task.name}:val")
         pipeline.make(nodes, flow, stored)
     return flow.outcome
 
@@ -382,8 +414,13 @@ def stored(ref: Ref, progress: Progress = quiet, say: Say = silent) -> Ref:
         return ref
     step: Step = registry.load("steps", ref.importer).of(ref.foreign)
     flow = _flow(ref.store, None, ["host"], Plan(), Gates(), progress, say)
-    made = _make([Node(step.gives.stem, step, {})], flow, {})
-    return Ref(ref.store, made.artifacts[0].name)
+    return Ref(ref.store, _import(step, ref, flow).artifacts[0].name)
+
+
+def _import(step: Step, ref: Ref, flow: Flow) -> Outcome:
+    if registry.is_reference(ref.foreign):
+        flow.say(f"  {ref.foreign} is code of your own: it is run as it is")
+    return _make([Node(step.gives.stem, step, {})], flow, {})
 
 
 def _flow(
@@ -407,20 +444,25 @@ def _task(artifacts: Sequence[Artifact]) -> Task | None:
     return tasks.load(names.pop()) if names else None
 
 
-def _validation(store: Store, task: Task | None, val: str, artifact: Artifact) -> SampleSet | None:
+def _validation(flow: Flow, val: str, artifact: Artifact) -> SampleSet:
+    """The set that was named, the task's, or random inputs, which is said."""
     if val:
-        return store.set(val, artifact.inputs)
-    return store.set(f"{task.name}:val") if task else None
+        return flow.set(val, artifact.inputs)
+    if flow.task:
+        return flow.set(f"{flow.task.name}:val")
+    made = _stand_in(flow.store, artifact)
+    flow.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
+    return made
 
 
-def _test(store: Store, task: Task | None, artifacts: Sequence[Artifact]) -> SampleSet:
+def _test(flow: Flow, artifacts: Sequence[Artifact]) -> SampleSet:
     """The task's test split; without a task, random inputs (latency only)."""
-    return store.set(f"{task.name}:test") if task else _stand_in(store, artifacts[0])
+    return flow.set(f"{flow.task.name}:test") if flow.task else _stand_in(flow.store, artifacts[0])
 
 
 def _stand_in(store: Store, artifact: Artifact) -> SampleSet:
     """Random inputs for an artifact that came without data."""
-    return sets.stand_in(artifact, store.root(artifact).details.get("example", {}))
+    return sets.stand_in(artifact, store.root(artifact))
 
 
 def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:

@@ -18,7 +18,9 @@ PURPOSE = {
     "tflite": "export to TFLite, quantize, run in LiteRT",
     "openvino": "export to OpenVINO, quantize, run there",
     "mnist": "the mnist task's images",
-    "images": "read image files in predict",
+    "keras": "import .keras files",
+    "images": "read image files",
+    "data": "read Parquet and sound files, too",
 }
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit import registry
 from edgekit.errors import DeviceError, InputError, Missing, os_errors
+from edgekit.ondevice.runner import let_go
 from edgekit.sets import take
 from edgekit.types import Artifact, Device, Job, Plan, Process, Progress, Run, SampleSet, Target
 
@@ -28,6 +30,10 @@ RETRIES = 3
 MIN_CPU_SHARE = 0.95
 #: above this share of the machine's time taken by the hypervisor, times are not the machine's own
 MAX_STEAL_SHARE = 0.05
+#: how much of a set is written at a time
+PART_BYTES = 1 << 23
+#: outputs beyond this are looked at where they lie on disk
+LARGE_BYTES = 1 << 27
 
 
 def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
@@ -122,8 +128,7 @@ class _Door:
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             self._inputs = {}
             for index, (name, array) in enumerate(self.data.inputs.items()):
-                self._inputs[name] = self._folder / f"input{index}.npy"
-                np.save(self._inputs[name], array)
+                self._inputs[name] = _spooled(array) or _written(array, self._folder / f"input{index}.npy")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +137,7 @@ class _Door:
     def outputs(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=True, latency=False)
         with self._run(job) as result:
-            parts.outputs = {name: np.load(path) for name, path in result["outputs"].items()}
+            parts.outputs = {name: _read(Path(path)) for name, path in result["outputs"].items()}
             parts.facts.update(result["facts"])
 
     def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
@@ -169,6 +174,36 @@ class _Door:
             yield result
         finally:
             shutil.rmtree(out, ignore_errors=True)
+
+
+def _spooled(array: NDArray[Any]) -> Path | None:
+    """The `.npy` file that this array is all of, where it lies in one already."""
+    if not isinstance(array, np.memmap) or not array.filename or not str(array.filename).endswith(".npy"):
+        return None
+    try:
+        file = np.load(array.filename, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    same = (file.shape, file.dtype, file.strides) == (array.shape, array.dtype, array.strides)
+    return Path(array.filename).resolve() if same and file.offset == array.offset else None
+
+
+def _written(array: NDArray[Any], path: Path) -> Path:
+    """The array as a `.npy` file, written a part at a time: a memory-mapped one is never whole in memory."""
+    header = {**np.lib.format.header_data_from_array_1_0(array), "fortran_order": False}
+    rows = max(1, PART_BYTES * len(array) // max(1, array.nbytes))
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for first in range(0, len(array), rows):
+            file.write(array[first : first + rows].tobytes())
+            let_go(array)
+    return path
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """An output; a large one stays in its file, which goes when nothing looks into it any more."""
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_BYTES else None)
+    return array
 
 
 def _disturbance(result: Mapping[str, Any], plan: Plan) -> str:

@@ -23,7 +23,19 @@ from edgekit.execute import execute_all, runtimes_for
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.sets import take
 from edgekit.store import Store, tools
-from edgekit.types import Artifact, Context, Measurement, Plan, Progress, Run, SampleSet, Scorer, Target, Task
+from edgekit.types import (
+    Artifact,
+    Context,
+    Measurement,
+    Plan,
+    Progress,
+    Run,
+    SampleSet,
+    Scorer,
+    Target,
+    Task,
+    TensorSpec,
+)
 from edgekit.verify import Finding, Verifier
 
 log = logging.getLogger("edgekit")
@@ -57,6 +69,15 @@ class Flow:
     progress: Progress
     say: Callable[[str], None]
     outcome: Outcome = field(default_factory=Outcome)
+
+    def set(self, text: str, like: tuple[TensorSpec, ...] = ()) -> SampleSet:
+        """A SET through the store, with progress; samples that could not be read are said once."""
+        new = not self.store.has(text, like)
+        found = self.store.set(text, like, self.progress)
+        if new and found.skipped:
+            more = f" and {len(found.skipped) - 1} more" if len(found.skipped) > 1 else ""
+            self.say(f"  skipped   of {found.name}: {found.skipped[0]}{more}")
+        return found
 
     @cached_property
     def verifier(self) -> Verifier | None:
@@ -187,7 +208,7 @@ def describe(finding: Finding) -> str:
 
 def _make(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Artifact:
     like = inputs["parent"].inputs if "parent" in inputs else ()
-    data = {role: flow.store.set(text, like) for role, text in node.step.sets(flow.task).items()}
+    data = {role: flow.set(text, like) for role, text in node.step.sets(flow.task).items()}
     context = Context(flow.task, data, flow.progress, log)
     kept = flow.store.reusable(node.name, flow.store.id(node.step, inputs, context))
     if kept is not None:
@@ -277,7 +298,7 @@ def _measurement(
         load_ms=float(np.median([p.load_ms for p in processes])) if processes else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,
-        facts=run.facts,
+        facts={**run.facts, **({"samples_skipped": len(data.skipped)} if data.skipped else {})},
         session=session,
         key=key,
         invalid=run.invalid,

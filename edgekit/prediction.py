@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import refs, sets, targets, tasks
-from edgekit.errors import InputError, Missing, os_errors
+from edgekit.errors import InputError, os_errors
 from edgekit.execute import execute
-from edgekit.types import Artifact, Plan, SampleSet, TensorSpec
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm")
+from edgekit.sets import Corrupt, audio, images
+from edgekit.types import Artifact, Plan
 
 
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
@@ -55,13 +54,16 @@ def _entry(
     return {**entry, "text": ", ".join(f"{n} {share[i]:.1%}" for n, i in zip(names, order, strict=True))}
 
 
-def _sample(text: str, artifact: Artifact) -> dict[str, NDArray[Any]]:
+def _sample(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     """Input name → (1 or more, …) array. Raises InputError for what cannot be read or does not fit."""
-    path = Path(text)
-    only = artifact.inputs[0]
-    if path.suffix == ".npz":
-        return dict(sets.load(text).inputs)
-    if path.suffix == ".npy":
+    path, suffix = Path(text), Path(text).suffix.lower()
+    word, colon, index = text.rpartition(":")
+    if colon and index.isdecimal():
+        return sets.one(word, int(index), artifact.inputs)
+    if suffix == ".npz":
+        return sets.load(text, artifact.inputs).inputs
+    if suffix == ".npy":
+        only = artifact.inputs[0]
         try:
             with os_errors("read", path):
                 array = np.load(path, allow_pickle=False)
@@ -69,33 +71,21 @@ def _sample(text: str, artifact: Artifact) -> dict[str, NDArray[Any]]:
             why = str(error).partition("\n")[0] or "it is damaged"
             raise InputError(f"cannot read {path}", why, "save it with numpy.save") from error
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
-    if path.suffix.lower() in IMAGES:
-        return {only.name: _image(path, only)}
-    name, _, index = text.rpartition(":")
-    if name and index.isdigit() and ":" in name:
-        data: SampleSet = sets.load(name)
-        if int(index) >= len(data):
-            raise InputError(f"{name} has no sample {index}", f"it has {len(data)}", "count from 0")
-        return {key: value[int(index) : int(index) + 1] for key, value in data.inputs.items()}
-    known = ", ".join((".npy", ".npz", *IMAGES))
-    raise InputError(f"{text!r} is not an input", f"an input is a file ({known}) or task:split:number")
+    file = sets.take_apart(text).path
+    suffix = Path(file).suffix.lower()
+    if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
+        with os_errors("read", file), Path(file).open("rb"):
+            kind = images.Picture if suffix in images.SUFFIXES else audio.Clip
+        decode = kind(file, _options(text, artifact), artifact.inputs)
+        try:
+            return {decode.input: decode(Path(file), file)[None]}
+        except Corrupt as error:
+            raise InputError(f"cannot read {file}", str(error), "give another file") from error
+    known = ", ".join((".npy", ".npz", *images.SUFFIXES, *audio.SUFFIXES))
+    raise InputError(f"{text!r} is not an input", f"an input is a file ({known}) or SET:number, such as mnist:test:3")
 
 
-def _image(path: Path, spec: TensorSpec) -> NDArray[Any]:
-    """An image as (1, C, H, W), resized to what the model takes."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise Missing.install("reading images", "pillow", "images") from error
-    if len(spec.shape) != 4 or spec.shape[1] not in (1, 3):
-        raise InputError(f"{path} is an image", f"the model takes {spec}", "give a .npy file")
-    channels, height, width = spec.shape[1:]
-    try:
-        with os_errors("read", path), Image.open(path) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
-            if height and width:
-                picture = picture.resize((width, height))
-            array = np.asarray(picture)
-    except UnidentifiedImageError as error:
-        raise InputError(f"cannot read {path}", "not an image", "give a .png or .jpg file") from error
-    return array[None, None] if channels == 1 else array.transpose(2, 0, 1)[None]
+def _options(text: str, artifact: Artifact) -> sets.Options:
+    """A file's own options, else those of the data that the model was trained on: it must see what it saw then."""
+    own = sets.take_apart(text).options
+    return own if "?" in text or not artifact.task else sets.take_apart(artifact.task).options

@@ -73,9 +73,10 @@ def _is_module(name: str) -> bool:
         return False
     _add_to_path(Path.cwd())
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return False
+    return spec is not None and spec.origin is not None  # any folder of data is a namespace package
 
 
 def _referred(name: str) -> Any:
@@ -91,7 +92,8 @@ def _referred(name: str) -> Any:
 def _imported(where: str) -> ModuleType:
     if not where.endswith(".py"):
         _add_to_path(Path.cwd())
-        return _running(where, lambda: importlib.import_module(where))
+        module: ModuleType = _running(where, lambda: importlib.import_module(where))
+        return module
     path = Path(where).resolve()
     if not path.is_file():
         raise InputError(f"there is no file {where}", f"looked for it in {Path.cwd()}", "check the path")
@@ -102,8 +104,7 @@ def _imported(where: str) -> ModuleType:
     _add_to_path(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         _running(where, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     except InputError:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.types import Latency, Metric, Parity, Process, Ratio, Scores, Verdict
+from edgekit.errors import InputError
+from edgekit.types import Latency, Metric, Parity, Process, Ratio, Scorer, Scores, Verdict
 
 #: two-sided 95 % normal quantile
 Z95 = 1.959963984540054
@@ -18,31 +19,71 @@ MAX_DB = 300.0
 RESAMPLES = 500
 BLOCKS = 20
 MAX_RATIO = 1e6
+#: how many values of an output are compared at a time
+PART_VALUES = 1 << 22
 
 Array = NDArray[Any]
 
 
+def scorer(labels: Array) -> Scorer:
+    """The score for labels without a task: whole numbers are classes, others values."""
+    return r_squared if labels.dtype.kind == "f" else top1
+
+
 def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
-    """Top-1 accuracy of the first output (samples, classes): 1 where the largest value is the label's, else 0."""
+    """Top-1 accuracy of the first output (samples, classes): 1 where the largest value is the label's, else 0.
+
+    Raises InputError, naming the sample, for a label that is no class.
+    """
     values = next(iter(outputs.values()))
+    if values.ndim != 2 or labels.ndim != 1:
+        shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
+        raise InputError("classes cannot be scored", shapes, "labels that are values are written with a decimal point")
+    wrong = np.flatnonzero((labels < 0) | (labels >= values.shape[1]))
+    if len(wrong):
+        what = f"the label of sample {wrong[0]} is {labels[wrong[0]]}"
+        raise InputError(what, f"the model tells {values.shape[1]} classes apart, from 0 on", "check the labels")
     return Scores("accuracy", "fraction", True, (values.argmax(axis=1) == labels).astype(np.float64))
+
+
+def r_squared(outputs: Mapping[str, Array], labels: Array) -> Scores:
+    """The coefficient of determination of the first output, R² = 1 - Σ (y - ŷ)² / Σ (y - ȳ)².
+
+    A sample's share is 1 - (y - ŷ)² / var(y), which has R² as its mean; with k values per sample, their mean. Raises
+    InputError where shapes differ, or all labels are the same.
+    """
+    values, wanted = alike(next(iter(outputs.values())), labels)
+    y = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
+    variance = y.var(axis=0)
+    if not variance.all():
+        raise InputError("R² cannot be told", "every label is the same", "give samples whose labels differ")
+    error = np.asarray(values, np.float64).reshape(len(y), -1) - y
+    return Scores("R²", "fraction", True, (1 - error**2 / variance).mean(axis=1))
+
+
+def alike(values: Any, labels: Any) -> tuple[Any, Any]:
+    """Both arrays or tensors in one shape: an axis of one value per sample does not count.
+
+    (N, 1) and (N,) would broadcast to (N, N). Raises InputError, both shapes shown.
+    """
+    flat = [x.reshape(len(x)) if x.ndim > 1 and math.prod(x.shape[1:]) == 1 else x for x in (values, labels)]
+    if flat[0].shape != flat[1].shape:
+        shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
+        raise InputError("outputs and labels differ in shape", shapes, "check the network's last layer")
+    return flat[0], flat[1]
 
 
 def sqnr_db(reference: Array, other: Array) -> float:
     """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN counts as -MAX_DB."""
-    r, o = np.asarray(reference, np.float64), np.asarray(other, np.float64)
-    signal, noise = float(np.sum(r * r)), float(np.sum((r - o) ** 2))
-    if not math.isfinite(noise) or not math.isfinite(signal):
-        return -MAX_DB
-    if noise == 0:
-        return MAX_DB
-    return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
+    signal, noise, _ = _energies(reference, other)
+    return _decibels(signal, noise)
 
 
 def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
     """Every output compared in order (names may differ between formats); the worst SQNR counts.
 
-    Shapes that differ give -MAX_DB. `top1_agreement` where the first output is (samples, classes).
+    Integers and truth values agree or do not: each that differs is noise as large as its signal. Shapes that differ
+    give -MAX_DB. `top1_agreement` where the first output is (samples, classes), or whole numbers.
     """
     per_output: dict[str, float] = {}
     max_abs = 0.0
@@ -50,23 +91,63 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
         if a.shape != b.shape:
             per_output[name], max_abs = -MAX_DB, math.inf
             continue
-        per_output[name] = sqnr_db(a, b)
-        difference = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
-        max_abs = max(max_abs, float(np.max(difference, initial=0.0)) if np.isfinite(difference).all() else math.inf)
+        signal, noise, largest = _energies(a, b)
+        if _whole(a) and _whole(b):
+            signal, noise = float(a.size), float(np.count_nonzero(a != b))
+        per_output[name] = _decibels(signal, noise)
+        max_abs = max(max_abs, largest)
     if len(reference) != len(other):
         per_output["number of outputs"], max_abs = -MAX_DB, math.inf
     first, second = next(iter(reference.values())), next(iter(other.values()))
-    agreement = None
-    if first.ndim == 2 and first.shape == second.shape and first.shape[1] > 1:
-        agreement = float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
     return Parity(
         against,
         min(per_output.values()),
         min(max_abs, 1e300),
-        agreement,
+        _agreement(first, second),
         len(first),
         per_output if len(per_output) > 1 else {},
     )
+
+
+def _whole(values: Array) -> bool:
+    return values.dtype.kind in "biu"
+
+
+def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
+    """Sum of r², sum of (r - o)² and the largest |r - o|, part by part: outputs may be larger than memory.
+
+    NaN or infinity on either side makes noise and largest infinite.
+    """
+    r, o = np.atleast_1d(reference), np.atleast_1d(other)
+    rows = max(1, PART_VALUES * len(r) // max(1, r.size))
+    signal = noise = largest = 0.0
+    for first in range(0, len(r), rows):
+        a, b = (np.asarray(side[first : first + rows], np.float64) for side in (r, o))
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return signal, math.inf, math.inf
+        difference = np.abs(a - b)
+        signal, noise = signal + float(np.sum(a * a)), noise + float(np.sum(difference**2))
+        largest = max(largest, float(np.max(difference, initial=0.0)))
+    return signal, noise, largest
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if not math.isfinite(noise) or not math.isfinite(signal):
+        return -MAX_DB
+    if noise == 0:
+        return MAX_DB
+    return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
+
+
+def _agreement(first: Array, second: Array) -> float | None:
+    """The share of samples whose largest class is the same; of whole numbers that are the same. None for others."""
+    if first.shape != second.shape or not first.size:
+        return None
+    if _whole(first) and _whole(second):
+        return float(np.mean(first == second))
+    if first.ndim == 2 and first.shape[1] > 1:
+        return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+    return None
 
 
 def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:

@@ -30,10 +30,12 @@ from edgekit.types import (
     ModelFacts,
     Notes,
     Parent,
+    Progress,
     SampleSet,
     Sizes,
     Step,
     TensorSpec,
+    quiet,
 )
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
@@ -156,11 +158,15 @@ class Store:
             self._swap(making, artifact.path)
         return artifact
 
-    def set(self, text: str, like: tuple[TensorSpec, ...] = ()) -> SampleSet:
+    def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
         """A SET, loaded once, as a model with the inputs `like` takes it."""
         if (text, like) not in self._sets:
-            self._sets[text, like] = sets.load(text, like)
+            self._sets[text, like] = sets.load(text, like, progress)
         return self._sets[text, like]
+
+    def has(self, text: str, like: tuple[TensorSpec, ...] = ()) -> bool:
+        """Is this SET loaded already?"""
+        return (text, like) in self._sets
 
     def measurements(self) -> dict[str, Measurement]:
         """Every stored measurement by its key, those of artifacts that are no longer as measured left out."""

@@ -98,17 +98,27 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Operator:
-    """One node of a model's graph: its type, its name, the parameters it holds and the MACs of one sample."""
+    """One node of a model's graph: its type, its name, the parameters it holds and the MACs of one sample.
+
+    `weight_bytes` are those of its constants, `activation_bytes` those of what it writes for one sample; open axes
+    count as 1. None: not known.
+    """
 
     type: str
     name: str
     parameters: int = 0
     macs: int | None = None
+    weight_bytes: int = 0
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a format's reader found in a model file, without running it."""
+    """What a format's reader found in a model file, without running it.
+
+    `axes`: tensor name → open axis → the name the file gives it. `peak_bytes`: the most memory that activations of one
+    sample need at once. `quantized`: how, in a few words, "" for plain float32. `slow`: what may make it slow.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -117,6 +127,10 @@ class ModelFacts:
     parameters: int = 0
     operators: tuple[Operator, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    quantized: str = ""
+    slow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -421,6 +435,11 @@ class Progress(Protocol):
     def __call__(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]: ...
 
 
+def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Progress that shows nothing."""
+    yield from items
+
+
 @dataclass(frozen=True)
 class Context:
     """What a step may use beside its inputs: the task, the sets it asked for, progress and log."""
@@ -435,10 +454,17 @@ class Task(Protocol):
     """Data splits, networks by name, a loss and a metric."""
 
     name: str
-    #: the networks (files of `edgekit/models/`) this task offers, the default first
-    models: tuple[str, ...]
     licences: tuple[str, ...]
-    classes: tuple[str, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The networks (files of `edgekit/models/`, or `net.py:Net`) this task offers, the default first."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by index; empty for regression."""
+        ...
 
     def load(self, split: str) -> SampleSet: ...
 

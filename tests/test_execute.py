@@ -227,7 +227,7 @@ def test_every_sample_comes_back_in_order(
 def test_the_last_batch_is_padded_only_where_the_model_insists(fake: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.arange(30, dtype=np.float32).reshape(10, 3)
     load = runner.load_class
-    for fixed, sizes in ((None, [4, 4, 2]), (4, [4, 4, 4]), (1, [1] * 10), (16, [16])):
+    for fixed, sizes in ((None, [2, 1, 4, 4, 2]), (4, [4, 4, 4]), (1, [1] * 10), (16, [16])):
         loaded: list[Any] = []
         monkeypatch.setattr(runner, "load_class", lambda *words, to=loaded: to.append(load(*words)) or to[0])
         fake([spec(shape=(fixed, 3))], {"x": x})
@@ -408,3 +408,56 @@ CALM = {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.
 def test_what_disturbs_a_process_is_named(changed: dict[str, float], steady: bool, said: str) -> None:
     found = execute_module._disturbance({"watch": {**CALM, **changed}, "steady": steady}, QUICK)
     assert said in found and bool(found) == bool(said)
+
+
+# --- samples on disk --------------------------------------------------------------------------------------------------
+
+
+def test_a_set_that_lies_on_disk_is_not_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(60, dtype=np.float32).reshape(20, 3))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert execute_module._spooled(mapped) == (tmp_path / "a.npy").resolve()
+    for other in (mapped[:7], mapped[::-1], mapped.T, mapped[:, :2], mapped.reshape(10, 6), np.array(mapped)):
+        assert execute_module._spooled(other) is None
+    raw = np.memmap(tmp_path / "a.npy", np.uint8, "r", shape=(20,))
+    assert execute_module._spooled(raw) is None
+
+
+@given(
+    arrays(
+        st.sampled_from([np.float32, np.int64, np.bool_, np.uint8]), array_shapes(min_dims=1, max_dims=3, max_side=9)
+    ),
+    st.integers(1, 64),
+)
+@relaxed
+def test_what_is_written_in_parts_is_the_same(tmp_path: Path, x: np.ndarray, part: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute_module, "PART_BYTES", part)
+        for array in (x, x[::2], np.asfortranarray(x), x[:0]):
+            found = np.load(execute_module._written(array, tmp_path / "x.npy"))
+            assert found.dtype == array.dtype and found.shape == array.shape
+            assert found.tobytes() == array.tobytes()
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path, fake: Result) -> None:
+    """A runner of its own over 2 and over 80 MB of samples, and as many of outputs."""
+    peaks = []
+    for count in (500, 20_000):
+        fake([spec(shape=(None, 1000))], {"x": np.zeros((count, 1000), np.float32)})
+        words = [sys.executable, str(RUNNER), str(tmp_path / "job.json"), str(tmp_path / "result.json")]
+        subprocess.run(words, check=True)
+        result = json.loads((tmp_path / "result.json").read_text())
+        assert result["error"] is None
+        peaks.append(result["peak_rss_bytes"])
+    assert peaks[1] < peaks[0] + 20_000_000
+
+
+def test_large_outputs_stay_on_disk(
+    onnx: Artifact, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = execute(onnx, host, data, QUICK, latency=False).outputs["output"]
+    monkeypatch.setattr(execute_module, "LARGE_BYTES", 10)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = execute(onnx, host, data, QUICK, latency=False).outputs["output"]
+    assert isinstance(found, np.memmap) and not list(tmp_path.iterdir())
+    assert np.array_equal(found, whole)

@@ -133,6 +133,34 @@ def test_agreement_is_for_classes_only(shape: tuple[int, ...], expected: float |
     assert score.parity("p", {"a": x}, {"a": x}).top1_agreement == expected
 
 
+def test_parity_of_whole_numbers_is_how_many_agree() -> None:
+    classes = np.arange(1000)
+    shifted = classes + 1
+    few = np.where(classes % 100 == 0, 7, classes)
+    same, wrong, near = (score.parity("p", {"a": classes}, {"a": other}) for other in (classes, shifted, few))
+    assert (same.sqnr_db, same.top1_agreement) == (MAX_DB, 1)
+    assert (wrong.sqnr_db, wrong.top1_agreement) == (0, 0), "large numbers one beside each other are still wrong"
+    assert near.sqnr_db == pytest.approx(20) and near.top1_agreement == pytest.approx(0.99)
+    truths = np.array([[True, False], [True, True]])
+    assert score.parity("p", {"a": truths}, {"a": truths}).sqnr_db == MAX_DB
+    assert score.parity("p", {"a": truths}, {"a": ~truths}).sqnr_db == 0
+    assert score.parity("p", {"a": classes.astype(np.int64)}, {"a": classes.astype(np.int32)}).sqnr_db == MAX_DB
+
+
+def test_parity_of_nothing() -> None:
+    for dtype in (np.float32, np.int64):
+        found = score.parity("p", {"a": np.zeros((4, 0), dtype)}, {"a": np.zeros((4, 0), dtype)})
+        assert (found.sqnr_db, found.max_abs, found.top1_agreement, found.samples) == (MAX_DB, 0, None, 4)
+
+
+def test_parity_in_parts_is_parity(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = np.random.default_rng(2).normal(size=(2, 37, 5))
+    whole = score.parity("p", {"a": a}, {"a": b})
+    monkeypatch.setattr(score, "PART_VALUES", 12)
+    parts = score.parity("p", {"a": a}, {"a": b})
+    assert parts.sqnr_db == pytest.approx(whole.sqnr_db) and parts.max_abs == whole.max_abs
+
+
 # --- intervals ------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ before a command does its work.
 from __future__ import annotations
 
 import json
+import keyword
 import os
 import pkgutil
 import sys
@@ -27,14 +28,16 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         folder = str(Path(__file__).parent)
-        return sorted(m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+        names = (m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+        return sorted(name.removesuffix("_") for name in names)  # import_.py: a keyword cannot be a module's name
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
         import importlib
 
-        found: click.Command = importlib.import_module(f"edgekit.cli.{name}").command
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        found: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
         return found
 
     def resolve_command(

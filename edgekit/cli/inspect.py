@@ -7,17 +7,21 @@ import click
 from edgekit.cli._common import Answer, Voice, answers
 
 
-@answers("inspect", short_help="What a model file holds, and what can run it.")
+@answers("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
 @click.argument("model", required=False)
-def command(model: str | None, voice: Voice) -> Answer:
-    """Inputs and outputs, operators, parameters, MACs, sizes by part, and which runtimes here take it. MODEL is an
-    artifact or a model's file; nothing is run."""
+@click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="How many of the heaviest to show.")
+@click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
+def command(model: str | None, layers: int, formats: str, voice: Voice) -> Answer:
+    """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
+    what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run."""
     from edgekit import inspection
 
     found = inspection.inspect(model)
+    wanted = [word.strip() for word in formats.split(",") if word.strip()]
+    found["conversions"], failures = inspection.conversions(model, wanted)
 
     def show() -> None:
-        for label, value in inspection.lines(found):
-            click.echo(f"{label:<12} {value}")
+        for line in inspection.lines(found, layers):
+            click.echo(line)
 
-    return Answer(show, result=found)
+    return Answer(show, result=found, failures=failures)

@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from edgekit.errors import InputError, os_errors
+from edgekit.formats._lifetimes import peak_bytes
 from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
 
 VERSIONS = (10, 11)
@@ -47,6 +48,9 @@ class Openvino:
                 "made_by": model.made_by,
                 "weight_types": dict(Counter(constant.element_type for constant in weights.values())),
             },
+            peak_bytes=uses[0].peak(),
+            quantized=_quantized(model, [constant.element_type for constant in weights.values()]),
+            slow=tuple(_slow(uses, model, {constant.element_type for constant in weights.values()})),
         )
 
 
@@ -256,12 +260,50 @@ def _output(layer: Layer) -> TensorSpec:
 
 def _traits(model: Model, weights: Sequence[str]) -> frozenset[str]:
     """int8 where activations or all weights are; fp16 where all weights are."""
+    quantized = _quantized(model, weights)
+    if quantized == "weight-only":
+        return frozenset({"int8"} if set(weights) <= {"i8", "u8"} else ())
+    return frozenset({"int8" if quantized == "FakeQuantize" else quantized} - {""})
+
+
+def _quantized(model: Model, weights: Sequence[str]) -> str:
+    """How: FakeQuantize (activations too), weight-only, fp16, or ""."""
     kinds = set(weights)
     if any(layer.type == "FakeQuantize" for graph in model.graphs for layer in graph.layers.values()):
-        return frozenset({"int8"})
-    if kinds and kinds <= {"i8", "u8"}:
-        return frozenset({"int8"})
-    return frozenset({"fp16"}) if kinds == {"f16"} else frozenset()
+        return "FakeQuantize"
+    if kinds & {"i8", "u8", "i4", "u4", "nf4"}:
+        return "weight-only"
+    return "fp16" if kinds == {"f16"} else ""
+
+
+def _slow(uses: Sequence[_Uses], model: Model, weights: set[str]) -> Iterator[str]:
+    """What may make it slow, a line each."""
+    layers = [layer for use in uses for layer in use.computing]
+    if transposes := sum(layer.type == "Transpose" for layer in layers):
+        yield f"{transposes} Transpose: each copies its tensor into another layout"
+    if any(port.precision == "FP64" for layer in layers for port in layer.ports.values()):
+        yield "it computes in float64: float32 is at least twice as fast"
+    if _quantized(model, sorted(weights)) != "FakeQuantize":
+        return
+    floats = [layer for layer in layers if layer.type in _MATRICES and layer.sources[0][0].type != "FakeQuantize"]
+    direct = [layer for layer in floats if not _quantized_before(layer.sources[0][0])]
+    if direct:
+        counts = Counter(layer.type for layer in direct)
+        names = ", ".join(f"{count} {name}" for name, count in counts.most_common(4))
+        yield f"{names} (first: {direct[0].name}) in float inside an int8 graph: not quantized"
+
+
+#: operators that compute on integers where their data was quantized
+_MATRICES = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+#: operators that pass on integers as they are
+_PASSING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Concat", "Split", "VariadicSplit", "ShapeOf")
+
+
+def _quantized_before(layer: Layer, depth: int = 16) -> bool:
+    if layer.type == "FakeQuantize":
+        return True
+    passes = layer.type in _PASSING and layer.sources and depth > 0
+    return bool(passes) and _quantized_before(layer.sources[0][0], depth - 1)
 
 
 #: which inputs of an operator are its weights
@@ -288,7 +330,8 @@ class _Uses:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._layers = [layer for layer in graph.layers.values() if layer.type not in _NOT_OPERATORS]
+        self._all = list(graph.layers.values())
+        self._layers = [layer for layer in self._all if layer.type not in _NOT_OPERATORS]
         self._carried: dict[str, Constant | None] = {}
         self._held = {layer.id: list(self._constants_of(layer)) for layer in self._layers}
 
@@ -309,8 +352,31 @@ class _Uses:
 
     def operators(self) -> Iterator[Operator]:
         for layer in self._layers:
-            parameters = sum(constant.count for _, constant in self._held[layer.id])
-            yield Operator(layer.type, layer.name, parameters, _macs(layer))
+            held = [constant for _, constant in self._held[layer.id]]
+            parameters, weights = sum(c.count for c in held), sum(c.size for c in held)
+            written = 0 if self._carrier(layer) else _written(layer)
+            yield Operator(layer.type, layer.name, parameters, _macs(layer), weights, written)
+
+    @property
+    def computing(self) -> list[Layer]:
+        """Those that work on what comes in, not on constants alone."""
+        return [layer for layer in self._layers if not self._carrier(layer)]
+
+    def peak(self) -> int | None:
+        bytes_of: dict[str, int | None] = {}
+        nodes, inputs, outputs = [], [], []
+        for layer in self._all:
+            reads = [str(id(port)) for _, port in layer.sources]
+            writes = [str(id(port)) for port in layer.ports.values()]
+            fixed = self._carrier(layer) is not None
+            bytes_of |= {str(id(port)): 0 if fixed else _port_bytes(port) for port in layer.ports.values()}
+            if layer.type == "Parameter":
+                inputs += writes
+            elif layer.type == "Result":
+                outputs += reads
+            else:
+                nodes.append((reads, writes))
+        return peak_bytes(inputs, outputs, nodes, bytes_of)
 
     def _constants_of(self, layer: Layer) -> Iterator[tuple[int, Constant]]:
         """(input, constant) for every parameter the layer itself uses."""
@@ -345,7 +411,9 @@ class _Uses:
 def _macs(layer: Layer) -> int | None:
     """Multiply-accumulates of one sample (a dynamic first axis counts as one); None where they are not known."""
     if layer.type.startswith(("LSTM", "GRU", "RNN")):
-        return None
+        steps = layer.shape_of(0)[1] or 1 if layer.type.endswith("Sequence") and len(layer.shape_of(0)) > 1 else 1
+        matrices = [_product(layer.shape_of(index)) for index in _WEIGHTS.get(layer.type, ())]
+        return None if None in matrices or not matrices else steps * sum(filter(None, matrices))
     output = next(iter(layer.ports.values())).shape if layer.ports else ()
     if layer.type in ("Convolution", "GroupConvolution"):
         return _product(output[1:], layer.shape_of(1)[1 if layer.type == "Convolution" else 2 :])
@@ -356,6 +424,18 @@ def _macs(layer: Layer) -> int | None:
         depth = right[-1:] if layer.data.get("transpose_b") == "true" or len(right) < 2 else right[-2:-1]
         return _product(output[1:], depth)
     return 0
+
+
+def _written(layer: Layer) -> int | None:
+    sizes = [_port_bytes(port) for port in layer.ports.values()]
+    return None if None in sizes else sum(filter(None, sizes))
+
+
+def _port_bytes(port: Port) -> int | None:
+    """Of one sample: open axes count as 1."""
+    digits = re.search(r"\d+$", dtype := _dtype(port.precision))
+    bits = 8 if dtype == "bool" else int(digits[0]) if digits else 0
+    return (math.prod(1 if size is None else size for size in port.shape) * bits + 7) // 8 if bits else None
 
 
 def _product(*shapes: Sequence[int | None]) -> int | None:

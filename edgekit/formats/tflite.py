@@ -1,20 +1,23 @@
-"""The TFLite format: tensor specs, sizes by part, operators with parameters and MACs.
+"""The TFLite format: tensor specs, sizes by part, operators with parameters, MACs and memory.
 
-The flatbuffer is read with the schema classes that ai-edge-litert carries. They follow offsets without checking them,
-so everything is unpacked once, and what the indices and shapes claim is then held against what is there.
+The file is mapped, and its weights are never touched. It is read with the schema classes that ai-edge-litert carries.
+They follow offsets without checking them, so everything is unpacked once, and what the indices and shapes claim is then
+held against what is there.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekit.errors import InputError, Missing, os_errors
+from edgekit.formats._lifetimes import peak_bytes
 from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
 
 IDENTIFIER = b"TFL3"
@@ -35,7 +38,7 @@ class Tflite:
         main = model.subgraphs[0]
         batch = next((spec.shape[0] for spec in main.inputs if spec.shape), None) or 1
         operators = tuple(
-            Operator(node.type, node.name, node.parameters, _macs(node, batch))
+            Operator(node.type, node.name, node.parameters, _macs(node, batch), node.weight_bytes, node.written_bytes)
             for graph in model.subgraphs
             for node in graph.nodes
         )
@@ -51,6 +54,9 @@ class Tflite:
             parameters=sum(t.count for t in held.values() if t.is_parameter),
             operators=operators,
             details=_details(model, matrices),
+            peak_bytes=main.peak_bytes,
+            quantized=_quantized(model),
+            slow=tuple(_slow(model)),
         )
 
 
@@ -74,6 +80,11 @@ class Tensor:
     @property
     def count(self) -> int:
         return math.prod(size or 1 for size in self.shape)
+
+    @property
+    def bytes(self) -> int | None:
+        """Of one sample, where it is computed; None for what has no size of its own (text, resources)."""
+        return (self.count * _BITS[self.dtype] + 7) // 8 if self.dtype in _BITS else None
 
     @property
     def is_parameter(self) -> bool:
@@ -104,6 +115,15 @@ class Node:
         return sum(t.count for t in self.inputs if t and t.constant and t.is_parameter)
 
     @property
+    def weight_bytes(self) -> int:
+        return sum(t.size for t in {t.buffer: t for t in self.inputs if t and t.constant}.values())
+
+    @property
+    def written_bytes(self) -> int | None:
+        sizes = [t.bytes for t in self.outputs if not t.constant]
+        return None if None in sizes else sum(filter(None, sizes))
+
+    @property
     def biases(self) -> tuple[Tensor, ...]:
         bias = self.input(_BIAS[self.type]) if self.type in _BIAS else None
         return (bias,) if bias else ()
@@ -125,6 +145,12 @@ class Subgraph:
         found = {t.index: t for t in self.inputs} | {t.index: t for node in self.nodes for t in node.outputs}
         return tuple(found.values())
 
+    @property
+    def peak_bytes(self) -> int | None:
+        nodes = [([str(t.index) for t in n.inputs if t], [str(t.index) for t in n.outputs]) for n in self.nodes]
+        ends = [[str(t.index) for t in tensors] for tensors in (self.inputs, self.outputs)]
+        return peak_bytes(ends[0], ends[1], nodes, {str(t.index): t.bytes for t in self.activations})
+
 
 @dataclass(frozen=True)
 class Model:
@@ -139,8 +165,10 @@ class Model:
 
 def read(path: Path) -> Model:
     """The parsed and checked model. Raises Missing, or InputError for what is damaged, cut off or something else."""
-    with os_errors("read", path):
-        raw = path.read_bytes()
+    with os_errors("read", path), path.open("rb") as file:
+        size = path.stat().st_size
+        # not closed here: the constants of the model look into it
+        raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     model = unpack(raw, str(path))
     try:
         return _Reader(model, raw).model()
@@ -151,8 +179,8 @@ def read(path: Path) -> Model:
         raise InputError(f"{path} is not a valid TFLite model", why, "export it again") from error
 
 
-def unpack(raw: bytes, where: str) -> Any:
-    """The schema's own object tree (a ModelT). Raises Missing or InputError."""
+def unpack(raw: bytes | mmap.mmap, where: str) -> Any:
+    """The schema's own object tree (a ModelT); its constants are views of `raw`. Raises Missing or InputError."""
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
@@ -170,7 +198,7 @@ def unpack(raw: bytes, where: str) -> Any:
     raise InputError(f"{where} is of TFLite schema version {version}", why, "export it again; or is it damaged?")
 
 
-def _inlined(model: Any, raw: bytes) -> Any:
+def _inlined(model: Any, raw: bytes | mmap.mmap) -> Any:
     """Large models keep constants behind the flatbuffer, at an offset in the same file: bring them into their buffers.
 
     Those that would lie behind the end of the file are left as they are, for the reader to refuse.
@@ -195,7 +223,7 @@ class _Unreadable(Exception):
 class _Reader:
     """From the schema's objects to ours, every index and size checked on the way."""
 
-    def __init__(self, model: Any, raw: bytes) -> None:
+    def __init__(self, model: Any, raw: bytes | mmap.mmap) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self._model, self._size = model, len(raw)
@@ -295,22 +323,70 @@ _BITS = {
 #: operator → which of its inputs is the bias
 _BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "CONV_3D": 2, "TRANSPOSE_CONV": 3}
 #: operators whose multiplications are not counted here: a sum without them would be too low
-_UNCOUNTED = ("CUSTOM", "STABLEHLO_", "LSTM", "BIDIRECTIONAL", "UNIDIRECTIONAL", "RNN", "SVDF", "WHILE", "IF", "CALL")
+_UNCOUNTED = ("CUSTOM", "STABLEHLO_", "LSTM", "BIDIRECTIONAL", "RNN", "SVDF", "WHILE", "IF", "CALL")
 
 
 def _traits(model: Model) -> frozenset[str]:
+    trait = {"int16": "int8", "weight-only": "dynamic"}.get(quantized := _quantized(model), quantized)
+    return frozenset({trait} - {""})
+
+
+def _quantized(model: Model) -> str:
+    """How: int8 or int16 (activations too), dynamic (int8 weights in float operators), weight-only, fp16, or ""."""
     nodes = [node for graph in model.subgraphs for node in graph.nodes]
-    integers = ("int8", "uint8", "int16")
-    if any(t.dtype in integers and t.scales for graph in model.subgraphs for t in graph.activations):
-        return frozenset({"int8"})
+    stored = {t.dtype for graph in model.subgraphs for t in graph.activations if t.scales}
+    if stored & {"int8", "uint8", "int16"}:
+        return "int8" if stored & {"int8", "uint8"} else "int16"
     weights = [(n, t) for n in nodes for t in n.inputs if t and t.constant and len(t.shape) >= 2 and t not in n.biases]
     if any(t.scales and node.type != "DEQUANTIZE" for node, t in weights):
-        return frozenset({"dynamic"})
+        return "dynamic"
+    if any(t.scales for _, t in weights):
+        return "weight-only"
     counts: Counter[str] = Counter()
     for _, tensor in weights:
         counts[tensor.dtype] += tensor.count if tensor.is_parameter else 0
     # Converters leave small constants, a normalisation's for one, in float32.
-    return frozenset({"fp16"}) if counts["float16"] > counts["float32"] else frozenset()
+    return "fp16" if counts["float16"] > counts["float32"] else ""
+
+
+#: what the XNNPACK delegate, LiteRT's fast kernels, computes:
+#: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/delegates/xnnpack/README.md
+_XNNPACK = frozenset(
+    "ABS ADD AVERAGE_POOL_2D BATCH_MATMUL BROADCAST_TO CAST CEIL CONCATENATION CONV_2D COS DEPTH_TO_SPACE "
+    "DEPTHWISE_CONV_2D DEQUANTIZE DIV ELU EXP EXPAND_DIMS FLOOR FULLY_CONNECTED GELU HARD_SWISH LEAKY_RELU LOG "
+    "LOGISTIC MAX_POOL_2D MAXIMUM MEAN MINIMUM MUL NEG PAD PADV2 PRELU QUANTIZE RELU RELU_N1_TO_1 RELU_0_TO_1 RELU6 "
+    "RESHAPE RESIZE_BILINEAR ROUND RSQRT SIGN SIN SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARE SQUARED_DIFFERENCE "
+    "SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV".split()
+)
+
+
+def _slow(model: Model) -> Iterator[str]:
+    """What may make it slow, a line each."""
+    nodes = [node for graph in model.subgraphs for node in graph.nodes if any(not t.constant for t in node.outputs)]
+    if outside := [node for node in nodes if node.type not in _XNNPACK]:
+        yield f"{_few(outside)}: not computed by XNNPACK, LiteRT's fast kernels"
+    if transposes := sum(node.type == "TRANSPOSE" for node in nodes):
+        yield f"{transposes} TRANSPOSE: each copies its tensor into another layout"
+    if any(t.dtype == "float64" for node in nodes for t in node.outputs):
+        yield "it computes in float64: float32 is at least twice as fast"
+    if _quantized(model) not in ("int8", "int16"):
+        return
+    plain = [n for n in nodes if n.type != "DEQUANTIZE" and any(t.dtype == "float32" for t in n.outputs)]
+    if plain:
+        yield f"{_few(plain)} in float inside an int8 graph: not quantized"
+    ends = {t.index for t in (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs)}
+    moving = [
+        n
+        for n in nodes
+        if n.type in ("QUANTIZE", "DEQUANTIZE") and not ends & {t.index for t in (*n.inputs, *n.outputs) if t}
+    ]
+    if moving:
+        yield f"{_few(moving)} between operators: each is a pass over its tensor"
+
+
+def _few(nodes: Sequence[Node]) -> str:
+    counts = Counter(node.type for node in nodes)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common(4)) + f" (first: {nodes[0].name})"
 
 
 def _details(model: Model, weights: Sequence[Tensor]) -> Mapping[str, Any]:
@@ -330,6 +406,10 @@ def _macs(node: Node, batch: int) -> int | None:
     if node.type.startswith(_UNCOUNTED):
         return None
     data, weight = node.input(0), node.input(1)
+    if node.type.startswith("UNIDIRECTIONAL_SEQUENCE") and data:  # every matrix is used once per step
+        steps = data.count // max(1, data.shape[-1] or 1) // batch
+        matrices = [t for t in node.inputs if t and t.constant and len(t.shape) == 2]
+        return steps * sum(t.count for t in matrices) if matrices else None
     if node.type not in _PER_OUTPUT and node.type != "TRANSPOSE_CONV":
         return 0
     if data is None or weight is None or not node.outputs:

@@ -1,4 +1,4 @@
-"""The torch format: `model.json` (which network, with which arguments) and `model.safetensors` (its weights)."""
+"""The torch format: `model.json` (which network, how it is called) and a file that holds its weights or all of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from edgekit.errors import InputError, os_errors
 from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
 
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+#: as torch calls them
+BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
+BYTES |= {"int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "uint16": 2, "uint32": 4, "uint64": 8}
 
 
 class Torch:
@@ -19,30 +22,41 @@ class Torch:
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Read both headers; no torch needed. The "operators" are the tensors of the state dict.
+        """Read what lies on the surface; no torch needed. The "operators" are the tensors of the state dict.
 
-        Raises InputError for what is not such a pair of files.
+        Raises InputError for what is not such a folder of files.
         """
         with os_errors("read", path):
             raw = path.read_bytes()
         weights = path.with_suffix(".safetensors")
-        header, header_bytes = _header(weights)
         try:
             network = json.loads(raw)
-            shapes: dict[str, tuple[int, ...]] = {name: tuple(entry["shape"]) for name, entry in header.items()}
-            size = {name: math.prod(shape) * DTYPE_BYTES[header[name]["dtype"]] for name, shape in shapes.items()}
-            total = path.stat().st_size + weights.stat().st_size
-            heavy = sum(size[name] for name, shape in shapes.items() if len(shape) >= 2)
+            loader = network.get("loader", "named")
+            header, header_bytes = _header(weights) if loader == "named" else (network["tensors"], 0)
+            tensors = {name: _tensor(entry) for name, entry in header.items()}
+            files = [file for file in path.parent.glob("model.*") if file.is_file()]
+            total = sum(file.stat().st_size for file in files)
+            heavy = min(sum(size for shape, size in tensors.values() if len(shape) >= 2), total)
+            details = {"loader": loader, "network": network.get("model", loader)}
             return ModelFacts(
                 inputs=tuple(map(TensorSpec.from_json, network["inputs"])),
                 outputs=tuple(map(TensorSpec.from_json, network["outputs"])),
                 sizes=Sizes(total, heavy, total - heavy - header_bytes, header_bytes),
-                parameters=sum(math.prod(shape) for shape in shapes.values()),
-                operators=tuple(Operator("tensor", name, math.prod(shape)) for name, shape in shapes.items()),
-                details={"network": network["model"], "arguments": network["arguments"]},
+                parameters=sum(math.prod(shape) for shape, _ in tensors.values()),
+                operators=tuple(Operator("tensor", name, math.prod(shape)) for name, (shape, _) in tensors.items()),
+                details={**details, "arguments": network.get("arguments", {})},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not describe a network", "it is damaged", "make it again") from error
+
+
+def _tensor(entry: Any) -> tuple[tuple[int, ...], int]:
+    """Shape and bytes, of an entry in a safetensors header or in `model.json`."""
+    if isinstance(entry, dict):
+        shape, each = tuple(entry["shape"]), DTYPE_BYTES[entry["dtype"]]
+    else:
+        shape, each = tuple(entry[1]), BYTES[entry[0]]
+    return shape, math.prod(shape) * each
 
 
 def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:

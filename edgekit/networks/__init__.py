@@ -5,7 +5,7 @@ A `loader` (a file of this folder) knows each way:
 - `named`: a network of `edgekit/models/`, an entry point or the user's own `net.py:Net`, with its arguments; weights in
   `model.safetensors`. The source's sha256 must be the one it was saved with, so that a changed network is never loaded
   under old weights.
-- the others hold a whole model from elsewhere in a file of its own.
+- `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
 
 `model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → the shape that the
 exporters trace with) and "tensors" (name → [dtype, shape] of the state dict).
@@ -20,19 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import InputError, os_errors
-from edgekit.networks.named import build, save, source_sha256
-from edgekit.networks.weights import load_weights, read_weights
+from edgekit.networks.named import build, save, source, source_sha256
+from edgekit.networks.weights import load_weights, read_weights, tensors_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LOADERS", "NETWORK", "WEIGHTS", "build", "load", "load_weights", "read_weights", "reference", "save"]
-__all__ += ["source_sha256"]
+__all__ = ["EXAMPLE", "LOADERS", "NETWORK", "WEIGHTS", "build", "load", "load_weights", "read_weights", "reference"]
+__all__ += ["save", "source", "source_sha256", "tensors_of"]
 
 NETWORK = "model.json"
 WEIGHTS = "model.safetensors"
+#: example inputs by name, where the network came with some
+EXAMPLE = "example.safetensors"
 #: loader → its module; a name in a file from elsewhere can mean nothing else
-LOADERS = ("named",)
+LOADERS = ("named", "pt2", "keras", "onnx")
 
 
 def reference(folder: Path) -> Mapping[str, Any]:

@@ -10,42 +10,73 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
 from edgekit.errors import InputError
-from edgekit.networks.weights import load_weights
+from edgekit.networks.factory import running
+from edgekit.networks.weights import load_weights, tensors_of, unique
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The untrained network. Raises InputError for an unknown name."""
-    network: nn.Module = registry.load("models", model)(**arguments)
+    """The untrained network; of what a factory returns, the first. Raises InputError for an unknown name.
+
+    The user's own code may raise what it likes: it becomes an InputError with its line.
+    """
+    from torch import nn
+
+    maker = registry.load("models", model)
+    if registry.is_reference(model):
+        made = running(model, f"{model} failed", lambda: maker(**arguments))
+    else:
+        made = maker(**arguments)
+    network = made[0] if isinstance(made, tuple) and made else made
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{model} gives a {type(network).__name__}", "a torch.nn.Module is wanted", "mend it")
     return network
+
+
+def source(model: str) -> Path:
+    """The file that defines the network. Raises InputError where there is none."""
+    where = model.rpartition(":")[0]
+    if where.endswith(".py") and Path(where).is_file():
+        return Path(where)
+    try:
+        return registry.source("models", model)
+    except (TypeError, OSError) as error:
+        raise InputError(f"the source of {model} cannot be found", str(error), "name a function or a class") from error
 
 
 def source_sha256(model: str) -> str:
     """sha256 of the file that defines the network."""
-    return hashlib.sha256(registry.source("models", model).read_bytes()).hexdigest()
+    return hashlib.sha256(source(model).read_bytes()).hexdigest()
 
 
 def save(network: nn.Module, model: str, arguments: Mapping[str, Any], specs: Mapping[str, Any], out: Path) -> None:
-    """Write both files. `specs` holds "inputs" and "outputs", lists of TensorSpec as JSON."""
+    """Write both files. `specs` holds "inputs" and "outputs", lists of TensorSpec as JSON, and what else is known.
+
+    Tensors that several names share are written once.
+    """
     from safetensors.torch import save_file
 
-    # deduplicated by name only: shared tensors would need save_model, and no network here has any
-    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    save_file(state, out / "model.safetensors")
-    reference = {"model": model, "arguments": dict(arguments), "source_sha256": source_sha256(model), **specs}
-    (out / "model.json").write_text(json.dumps(reference, indent=1) + "\n")
+    save_file(unique(network), out / "model.safetensors")
+    reference = {"loader": "named", "model": model, "arguments": dict(arguments)}
+    found = {**reference, "source_sha256": source_sha256(model), **specs, "tensors": tensors_of(network)}
+    (out / "model.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
-    """The trained network in eval mode. Raises InputError where the network's source has changed since."""
+    """The trained network in eval mode, called as `model.json` says. Raises InputError where its source has changed."""
     if source_sha256(reference["model"]) != reference["source_sha256"]:
         raise InputError(
-            f"{folder} was trained with another version of the network {reference['model']!r}",
+            f"{folder} holds the weights of another version of the network {reference['model']!r}",
             "its source file has changed since",
-            "train it again, or restore that version",
+            "make it again, or restore that version",
         )
     network = build(reference["model"], reference["arguments"])
     load_weights(network, folder / "model.safetensors")
-    return network.eval()
+    network.eval()
+    if "call" not in reference:
+        return network
+    from edgekit.networks.interface import Positional
+
+    return Positional(network, reference["call"]).eval()

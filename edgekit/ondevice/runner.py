@@ -4,6 +4,9 @@ This file and the file of one runtime are all that a device needs beside Python 
 names the runtime's file and class, the model, `.npy` files of inputs, and what is wanted: the outputs for every sample
 (written as `.npy` files), the latency of one batch (raw times, nothing summarised), or both. Labels never come here.
 
+Samples of as many axes as the model's input lie along its first axis, the batch; with one axis more, each sample is
+the whole input (a scalar, a state, an image without a batch axis) and the model is run on one at a time.
+
 A runtime's class offers `prepare_imports()`, `(model, threads, precision, specs)`, `inputs`, `outputs` (lists of dicts
 with name, dtype, shape, quantization), `bind(feeds) -> callable` that runs one inference and returns the outputs in
 order, and `facts()`.
@@ -22,6 +25,8 @@ import time
 SCHEMA = "edgekit-runner/1"
 DISTINCT_BATCHES = 16  # inputs the timed loop cycles through
 WARMUP_BLOCK_SECONDS = 0.02
+#: what samples can hold
+DTYPES = tuple("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
 
 
 class Refused(Exception):
@@ -93,97 +98,177 @@ def load_class(path, name):
 def matched(specs, arrays):
     """Spec → array pairs: by name, or the only one to the only one. Raises Refused, both lists shown."""
     if len(specs) == 1 and len(arrays) == 1:
-        return [(specs[0], next(iter(arrays.values())))]
-    wanted, given = sorted(spec["name"] for spec in specs), sorted(arrays)
-    if wanted != given:
-        raise Refused("input", "the model takes %s; the samples hold %s" % (", ".join(wanted), ", ".join(given)))
-    return [(spec, arrays[spec["name"]]) for spec in specs]
+        pairs = [(specs[0], next(iter(arrays.values())))]
+    else:
+        wanted, given = sorted(spec["name"] for spec in specs), sorted(arrays)
+        if wanted != given:
+            raise Refused("input", "the model takes %s; the samples hold %s" % (", ".join(wanted), ", ".join(given)))
+        pairs = [(spec, arrays[spec["name"]]) for spec in specs]
+    for spec, array in pairs:
+        check(spec, array)
+    return pairs
+
+
+def check(spec, array):
+    """Raises Refused where the samples are not what this input takes."""
+    name, shape = spec["name"], spec["shape"]
+    if spec["dtype"] not in DTYPES:
+        raise Refused("input", "%s takes %s: only numbers and truth values can be given" % (name, spec["dtype"]))
+    if array.dtype.kind not in "biuf":
+        raise Refused("input", "%s takes %s; the samples are of type %s" % (name, spec["dtype"], array.dtype))
+    wanted = shape if whole(spec, array) else shape[1:]
+    fits = len(array.shape) == len(wanted) + 1 and all(w in (None, a) for w, a in zip(wanted, array.shape[1:]))
+    if not fits:
+        what = "%s takes %s per sample; the samples are %s" % (name, shape[1:], list(array.shape[1:]))
+        raise Refused("input", what)
+
+
+def whole(spec, array):
+    """Is each sample all of the input, since it has an axis more? Else the input's first axis is the batch."""
+    return len(array.shape) > len(spec["shape"])
+
+
+def fixed_batch(feeds):
+    """The batch the model insists on, None where it is open; inputs that a sample fills wholly are fed one by one."""
+    sizes = {1 if whole(spec, array) else spec["shape"][0]: spec["name"] for spec, array in feeds}
+    fixed = sorted(size for size in sizes if size is not None)
+    if fixed and fixed[-1] > 1 and len(sizes) > 1:
+        what = "%s takes %d rows where others take another number" % (sizes[fixed[-1]], fixed[-1])
+        raise Refused("input", what + ": give each sample of it whole, as (samples, %d, …)" % fixed[-1])
+    return fixed[0] if fixed else None
 
 
 def batches(feeds, size):
-    """Dictionaries of contiguous batches in the dtype the model takes; the last one may be short."""
+    """(samples in it, dictionary of contiguous arrays in the dtype the model takes); the last one may be short."""
     count = min(len(array) for _, array in feeds)
     for first in range(0, count, size):
-        yield {spec["name"]: as_input(array[first : first + size], spec) for spec, array in feeds}
+        parts = {s["name"]: (s, a[first] if whole(s, a) else a[first : first + size]) for s, a in feeds}
+        yield min(size, count - first), {name: as_input(array, spec) for name, (spec, array) in parts.items()}
 
 
 def as_input(array, spec):
     """A batch as the model takes it: cast, and quantized where the tensor is stored as integers."""
     import numpy as np
 
-    shape = spec["shape"]
-    if len(array.shape) != len(shape) or any(s not in (None, a) for s, a in zip(shape[1:], array.shape[1:])):
-        raise Refused(
-            "input", "%s takes %s per sample; the samples are %s" % (spec["name"], shape[1:], list(array.shape[1:]))
-        )
     if spec.get("quantization"):
         scale, zero_point = spec["quantization"]
         limits = np.iinfo(spec["dtype"])
         stored = np.rint(np.asarray(array, np.float32) / np.float32(scale)) + zero_point
-        return np.ascontiguousarray(np.clip(stored, limits.min, limits.max).astype(spec["dtype"]))
-    return np.ascontiguousarray(array, dtype=spec["dtype"])
+        return np.asarray(np.clip(stored, limits.min, limits.max).astype(spec["dtype"]), order="C")
+    with np.errstate(invalid="ignore"):
+        cast = np.asarray(array, dtype=spec["dtype"], order="C")
+    if cast.dtype.kind in "iu" and not np.array_equal(cast, array):
+        lost = np.asarray(array)[cast != array].flat[0]
+        raise Refused("input", "%s takes %s; the samples hold %s" % (spec["name"], spec["dtype"], lost))
+    return cast
 
 
 def as_output(array, spec):
     """An output as real numbers: scale * (stored - zero_point) where it is stored as integers."""
     import numpy as np
 
+    array = array if isinstance(array, (list, dict)) else np.asarray(array)
+    if isinstance(array, (list, dict)) or array.dtype.kind not in "biuf":
+        raise Refused("run", "output %s is no tensor of numbers" % spec["name"])
     if spec.get("quantization"):
         scale, zero_point = spec["quantization"]
         return (np.asarray(array, np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return np.asarray(array)
+    return array
 
 
-def padded(feed, size):
-    """The batch filled up to `size` by repeating its last sample."""
+def padded(feed, taken, size):
+    """The batch of `taken` samples filled up to `size` by repeating its last one."""
     import numpy as np
 
-    return {
-        name: array if len(array) == size else np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
-        for name, array in feed.items()
-    }
-
-
-def fixed_batch(specs):
-    """The batch the model insists on, or None where its first axis is dynamic."""
-    return next((spec["shape"][0] for spec in specs if spec["shape"] and spec["shape"][0] is not None), None)
+    if taken == size:
+        return feed
+    return {name: np.concatenate([a, np.repeat(a[-1:], size - taken, axis=0)]) for name, a in feed.items()}
 
 
 def all_outputs(session, feeds, folder, batch):
-    """Run every sample once; each output goes to a `.npy` file of shape (samples, …)."""
+    """Run every sample once; each output goes to a `.npy` file of shape (samples, …).
+
+    Where samples cannot share an inference they are run one at a time: an output whose first axis is 1 is then the
+    sample's row, any other is the sample's as it is.
+    """
     import numpy as np
 
     count = min(len(array) for _, array in feeds)
-    fixed = fixed_batch(session.inputs)
-    files = {}
+    fixed = fixed_batch(feeds)
+    size = fixed or (batch if batch > 1 and count > 1 and independent(session, feeds) else 1)
+    kept = {}
     done = 0
-    for feed in batches(feeds, fixed or batch):
-        taken = len(next(iter(feed.values())))
-        outputs = session.bind(padded(feed, fixed or taken))()
+    for taken, feed in batches(feeds, size):
+        ran = fixed or taken
+        outputs = session.bind(padded(feed, taken, ran))()
         for index, (spec, value) in enumerate(zip(session.outputs, outputs)):
             value = as_output(value, spec)
-            if value.ndim == 0 or len(value) != (fixed or taken):
+            if size == 1:
+                value = value if value.ndim and len(value) == 1 else value[None]
+            elif value.ndim == 0 or len(value) != ran:
                 what = "output %s has shape %s: its first axis is not the batch" % (spec["name"], list(value.shape))
-                raise Refused("run", what)
-            if index not in files:
+                raise Refused("run", what + ", so give each sample whole, with an axis more")
+            if index not in kept:
                 path = os.path.join(folder, "output%d.npy" % index)
                 shape = (count,) + value.shape[1:]
-                files[index] = (path, np.lib.format.open_memmap(path, "w+", value.dtype, shape))
-            files[index][1][done : done + taken] = value[:taken]
+                kept[index] = (path, np.lib.format.open_memmap(path, "w+", value.dtype, shape))
+            rows = kept[index][1]
+            if rows.shape[1:] != value.shape[1:]:
+                shapes = "%s, then %s" % (list(rows.shape[1:]), list(value.shape[1:]))
+                raise Refused("run", "output %s changes its shape between samples: %s" % (spec["name"], shapes))
+            rows[done : done + taken] = value[:taken]
         done += taken
-    for _, array in files.values():
+        for array in [a for _, a in feeds] + [a for _, a in kept.values()]:
+            let_go(array)
+    for _, array in kept.values():
         array.flush()
-    return {session.outputs[index]["name"]: path for index, (path, _) in files.items()}
+    return {session.outputs[index]["name"]: path for index, (path, _) in kept.items()}
+
+
+def independent(session, feeds):
+    """Does a model whose batch is open give a sample the same answer beside another as alone?
+
+    Not where its first axis is time, where a shape of one sample was traced into it, or where an activation's range is
+    taken over the whole batch.
+    """
+    import numpy as np
+
+    _, pair = next(batches(feeds, 2))
+    try:
+        beside = session.bind(pair)()
+    except MemoryError:
+        raise
+    except Exception:  # whatever it raises, it does not take two
+        return False
+    alone = session.bind({name: array[1:] for name, array in pair.items()})()
+    for spec, two, one in zip(session.outputs, beside, alone):
+        two, one = as_output(two, spec), as_output(one, spec)
+        if two.ndim == 0 or one.ndim == 0 or len(two) != 2 or one.shape != (1,) + two.shape[1:]:
+            return False
+        a, b = two[1:].astype(np.float64), one.astype(np.float64)
+        largest = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
+        if not np.allclose(a, b, rtol=1e-2, atol=1e-3 * largest + 1e-6, equal_nan=True):
+            return False
+    return True
+
+
+def let_go(array: object) -> None:
+    """Take a memory-mapped array's pages out of this process, so that its memory does not grow with the samples."""
+    import mmap
+
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def measure(session, feeds, plan):
     """Raw times of single inferences over real samples, after a warm-up that lasts until the times are steady."""
-    size = fixed_batch(session.inputs) or plan["batch"]
+    size = fixed_batch(feeds) or plan["batch"]
     calls = []
-    for feed in batches(feeds, size):
+    for taken, feed in batches(feeds, size):
         if len(calls) == DISTINCT_BATCHES:
             break
-        calls.append(session.bind(padded(feed, size)))
+        calls.append(session.bind(padded(feed, taken, size)))
     clock = time.perf_counter_ns
     started = clock()
     calls[0]()

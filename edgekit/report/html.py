@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from edgekit.report.picture import NARROW, WIDE, inline
-from edgekit.report.rows import Gain, Row, Scope, facts, fronts, gains, memory, rows, scopes
+from edgekit.report.rows import Gain, Row, Scope, facts, fronts, gains, memory, metric_name, rows, scopes
 from edgekit.report.style import PAGE, PICTURE, format_class, mark, safe, shape_of, variables
 from edgekit.types import Latency, Measurement, Metric
 
@@ -182,8 +182,7 @@ def _head(measurements: Sequence[Measurement]) -> str:
         f'<th scope="colgroup" colspan="{len(list(columns))}">{safe(group)}</th>'
         for group, columns in groupby(COLUMNS, key=lambda column: column.group)
     )
-    names = {m.metric.name for m in measurements if m.metric}
-    metric = names.pop() if len(names) == 1 else "metric"
+    metric = metric_name(measurements)
     titles = "".join(
         f'<th scope="col"{_class(column)}>{safe(metric if column.field == "accuracy" else column.title)}</th>'
         for column in COLUMNS

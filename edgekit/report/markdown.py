@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.report.rows import facts, plain, ratios, rows
+from edgekit.report.rows import facts, metric_name, plain, ratios, rows
 from edgekit.types import Measurement
 
 COLUMNS = {
@@ -24,7 +24,8 @@ COLUMNS = {
 
 def markdown(measurements: Sequence[Measurement]) -> str:
     """The table, then what was gained and how it was measured."""
-    lines = [f"| {' | '.join(COLUMNS.values())} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
+    titles = {**COLUMNS, "accuracy": metric_name(measurements)}
+    lines = [f"| {' | '.join(map(_cell, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
     for row in rows(measurements):
         lines.append(f"| {' | '.join(_cell(getattr(row, name)) for name in COLUMNS)} |")

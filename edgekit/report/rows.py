@@ -114,6 +114,12 @@ def metric_text(metric: Metric, value: float) -> str:
     return f"{value:.4g} {metric.unit}".strip()
 
 
+def metric_name(measurements: Sequence[Measurement]) -> str:
+    """What the quality column is called: the metric, where all measurements share one."""
+    names = {m.metric.name for m in measurements if m.metric}
+    return names.pop() if len(names) == 1 else "metric"
+
+
 def memory(m: Measurement) -> int | None:
     """What the model added to the process: its peak above the runtime's own floor."""
     return m.peak_rss_bytes - m.floor_rss_bytes if m.peak_rss_bytes and m.floor_rss_bytes else None

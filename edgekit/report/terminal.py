@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit.report.rows import facts, plain, ratios, rows
+from edgekit.report.rows import facts, metric_name, plain, ratios, rows
 from edgekit.types import Measurement
 
 
@@ -28,7 +28,7 @@ def terminal(measurements: Sequence[Measurement], reused: int = 0, folder: Path 
             console.print(Text(plain(heading), style="bold"))
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
         table.add_column("artifact", overflow="fold")
-        for name in ("accuracy", "drop pp", "p50 ms", "p90 ms", "kB", "mem MB", "budget"):
+        for name in (metric_name(measurements), "drop pp", "p50 ms", "p90 ms", "kB", "mem MB", "budget"):
             table.add_column(name, justify="right", no_wrap=True)
         for row, m in shown:
             if (row.target, row.plan) != group:

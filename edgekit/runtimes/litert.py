@@ -19,8 +19,11 @@ class Litert:
 
     def __init__(self, model, threads, precision, specs):
         self._implementation, interpreter_class = implementation()
-        self._interpreter = interpreter_class(model_path=model, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter = interpreter_class(model_path=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except Exception as error:
+            raise ValueError(plain(str(error))) from error
         self._ins = self._interpreter.get_input_details()
         self._outs = self._interpreter.get_output_details()
         self._sizes = {detail["index"]: tuple(detail["shape"]) for detail in self._ins}
@@ -33,10 +36,13 @@ class Litert:
         wanted = [detail["index"] for detail in self._outs]
 
         def call():
-            self._resize(given)
-            for index, array in given:
-                interpreter.set_tensor(index, array)
-            interpreter.invoke()
+            try:
+                self._resize(given)
+                for index, array in given:
+                    interpreter.set_tensor(index, array)
+                interpreter.invoke()
+            except Exception as error:
+                raise RuntimeError(plain(str(error))) from error
             return [interpreter.get_tensor(index) for index in wanted]
 
         return call
@@ -90,9 +96,18 @@ def _version(distribution):
         return "unknown"
 
 
+def plain(message: str) -> str:
+    """What is wrong, without links and where in LiteRT's source it was noticed; the operator comes last in it."""
+    import re
+
+    message = re.sub(r"\s*See instructions: \S*?(?=\s|Node number|$)", " ", message)
+    message = re.sub(r"\S+\.(?:cc|h):\d+:? ", "", message)
+    return re.sub(r"[.\s]*(?=Node number)", ". ", message)
+
+
 def _spec(detail):
     shape = [None if size < 0 else int(size) for size in detail["shape_signature"]]
-    dtype = detail["dtype"].__name__
+    dtype = detail["dtype"].__name__.replace("bytes_", "string")
     scale, zero_point = detail["quantization"]
     stored = scale and dtype.startswith(("int", "uint"))
     quantization = [float(scale), int(zero_point)] if stored else None

@@ -19,7 +19,8 @@ class Null:
     def bind(self, feeds):
         import numpy as np
 
-        size = len(next(iter(feeds.values())))
+        first = next(iter(feeds.values()))
+        size = len(first) if first.ndim else 1
         zeros = [np.zeros([size] + [d or 1 for d in spec["shape"][1:]], spec["dtype"]) for spec in self.outputs]
         return lambda: zeros
 

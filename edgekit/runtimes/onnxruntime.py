@@ -25,13 +25,20 @@ class Onnxruntime:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise RuntimeError(_plain(str(error))) from error
+            raise RuntimeError(plain(str(error))) from error
         self.inputs = [_spec(value) for value in self._session.get_inputs()]
         self.outputs = [_spec(value) for value in self._session.get_outputs()]
 
     def bind(self, feeds):
         run = self._session.run
-        return lambda: run(None, feeds)
+
+        def call():
+            try:
+                return run(None, feeds)
+            except Exception as error:
+                raise RuntimeError(plain(str(error))) from error
+
+        return call
 
     def facts(self):
         import onnxruntime
@@ -42,15 +49,20 @@ class Onnxruntime:
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
-def _plain(message):
+def plain(message: str) -> str:
     """What is wrong, without error codes, the model's path, and where in ONNX Runtime's source it was noticed."""
     import re
 
     message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?", "", message)
-    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z\[])", "", message)
+    ran = r"^Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message:"
+    message = re.sub(ran, r"\1 \2 failed:", message)
+    return re.sub(r"\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=\S)", "", message)
 
 
 def _spec(value):
-    dtype = value.type[len("tensor(") : -1]
-    shape = [size if isinstance(size, int) else None for size in value.shape]
+    import re
+
+    tensor = re.match(r"tensor\((\w+)\)$", value.type)
+    dtype = tensor.group(1) if tensor else value.type
+    shape = [size if isinstance(size, int) else None for size in value.shape or []]
     return {"name": value.name, "dtype": _DTYPES.get(dtype, dtype), "shape": shape}

@@ -49,7 +49,7 @@ class Openvino:
         try:
             self._compiled = openvino.Core().compile_model(model, "CPU", options)
         except RuntimeError as error:
-            raise RuntimeError(_plain(str(error))) from error
+            raise RuntimeError(plain(str(error))) from error
         self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if self._precision != wanted:
             raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
@@ -68,7 +68,10 @@ class Openvino:
         outputs = range(len(self.outputs))
 
         def call():
-            request.infer(share_outputs=True)
+            try:
+                request.infer(share_outputs=True)
+            except RuntimeError as error:
+                raise RuntimeError(plain(str(error))) from error
             return [request.get_output_tensor(index).data.copy() for index in outputs]
 
         call.inputs = arrays  # a shared tensor does not keep its array alive
@@ -84,7 +87,7 @@ class Openvino:
         }
 
 
-def _plain(message):
+def plain(message: str) -> str:
     """What went wrong, without where in OpenVINO's source it was noticed."""
     import re
 

@@ -35,7 +35,11 @@ class Torch:
         def call():
             with torch.inference_mode():
                 outputs = network(*tensors)
-            return [value.numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
+            if isinstance(outputs, torch.Tensor):
+                outputs = (outputs,)
+            elif isinstance(outputs, dict):
+                outputs = outputs.values()
+            return [_array(value) for value in outputs if value is not None]
 
         return call
 
@@ -43,3 +47,10 @@ class Torch:
         import torch
 
         return {"runtime_version": torch.__version__}
+
+
+def _array(tensor):
+    """As numpy, which has no bfloat16."""
+    import torch
+
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()

@@ -36,12 +36,17 @@ class CalibratedStep(Step):
         return min(self.samples, len(ctx.sets["calibration"]))
 
     def feeds(self, model: Artifact, ctx: Context) -> Iterator[Mapping[str, Any]]:
-        """Input name → (1, …) array, one sample at a time, with progress. Raises InputError where they do not fit."""
+        """Input name → array, one sample at a time, with progress; where the model fixes its batch, that many at once.
+
+        Raises InputError where the samples do not fit.
+        """
         data, count = ctx.sets["calibration"], self.count(ctx)
         arrays = fitting(data, model)
-        for index in ctx.progress(range(count), "calibrating", count):
+        batch = next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0]), 1)
+        for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
+            taken = np.arange(first, first + batch) % count  # the last batch is filled up from the front
             yield {
-                spec.name: np.ascontiguousarray(arrays[spec.name][index : index + 1], dtype=spec.dtype)
+                spec.name: np.ascontiguousarray(arrays[spec.name][taken if spec.shape else first], dtype=spec.dtype)
                 for spec in model.inputs
             }
 

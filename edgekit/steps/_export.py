@@ -1,36 +1,109 @@
-"""What the exporters share: example inputs with a batch that stays dynamic, and quiet."""
+"""What the exporters share: example inputs, a trace whose open axes stay open, and quiet."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit import networks
 from edgekit.errors import CannotConvert, EdgekitError
-from edgekit.types import Artifact
+from edgekit.types import Artifact, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
 
-def example(model: Artifact) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
-    """Zeros as the model takes them, and torch.export's `dynamic_shapes` that leave their first axis open.
+@dataclass(frozen=True)
+class Example:
+    """What the exporters trace with: input name → tensor, and input name → axis → the name of its open length."""
 
-    Two samples, since an example batch of one would be frozen into the graph.
+    tensors: Mapping[str, Tensor]
+    axes: Mapping[str, Mapping[int, str]]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return tuple(self.tensors.values())
+
+    def alone(self) -> tuple[tuple[Tensor, ...], dict[str, dict[str, int]]]:
+        """One sample, every axis fixed, for formats without open ones; and the lengths that were fixed thereby."""
+        inputs, fixed = [], {}
+        for name, tensor in self.tensors.items():
+            axes = self.axes.get(name, {})
+            inputs.append(tensor[:1].contiguous() if 0 in axes else tensor)
+            if lengths := {str(axis): tensor.shape[axis] for axis in axes if axis}:
+                fixed[name] = lengths
+        return tuple(inputs), fixed
+
+
+def example(model: Artifact) -> Example:
+    """The inputs that the network came with, else zeros; at least two long where an axis is open.
+
+    An axis of length one would be frozen into the graph.
     """
     import torch
 
-    tensors = tuple(
-        torch.zeros([2, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype))
-        for spec in model.inputs
+    known = networks.reference(model.path)
+    kept = _kept(model)
+    axes = {
+        name: {int(axis): length for axis, length in found.items()} for name, found in known.get("axes", {}).items()
+    }
+    tensors = {}
+    for spec in model.inputs:
+        shape = known.get("example", {}).get(spec.name) or [1] * len(spec.shape)
+        zeros = torch.zeros([size or n for size, n in zip(spec.shape, shape, strict=True)], dtype=_dtype(spec))
+        tensor = kept.get(spec.name, zeros)
+        for axis in (axis for axis, size in enumerate(spec.shape) if size is None):
+            axes.setdefault(spec.name, {}).setdefault(axis, "batch" if axis == 0 else f"{spec.name}_{axis}")
+            if tensor.shape[axis] < 2:
+                tensor = torch.cat([tensor, tensor], axis)
+        tensors[spec.name] = tensor
+    return Example(tensors, axes)
+
+
+def _kept(model: Artifact) -> dict[str, Tensor]:
+    path = model.path / networks.EXAMPLE
+    return networks.read_weights(path) if path.is_file() else {}
+
+
+def _dtype(spec: TensorSpec) -> Any:
+    import torch
+
+    return getattr(torch, spec.dtype)
+
+
+def traced(network: nn.Module, found: Example, log: logging.Logger) -> ExportedProgram:
+    """The network as torch.export sees it, the open axes kept open.
+
+    An axis that the network's own code fixes, or ties to another, is left to torch.export to find out.
+    """
+    import torch
+
+    names = {length for axes in found.axes.values() for length in axes.values()}
+    try:
+        dims = {name: torch.export.Dim(name, min=1) for name in names}
+        return torch.export.export(network, found.inputs, dynamic_shapes=_shapes(network, found, dims))
+    except Exception as error:  # torch.export has many kinds; where it is no matter of shapes, it comes again
+        log.debug("open axes: %s", error)
+    dims = dict.fromkeys(names, torch.export.Dim.AUTO)
+    return torch.export.export(network, found.inputs, dynamic_shapes=_shapes(network, found, dims))
+
+
+def _shapes(network: nn.Module, found: Example, dims: Mapping[str, Any]) -> tuple[Any, ...]:
+    """torch.export's `dynamic_shapes`; what `*tensors` takes is one argument of its own."""
+    shapes = tuple(
+        {axis: dims[length] for axis, length in found.axes.get(name, {}).items()} or None for name in found.tensors
     )
-    batch = torch.export.Dim("batch", min=1)
-    return tensors, tuple({0: batch} for _ in tensors)
+    parameters = inspect.signature(network.forward).parameters.values()
+    return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes
 
 
 @contextlib.contextmanager
@@ -71,7 +144,7 @@ def _place(network: nn.Module, tensors: tuple[Tensor, ...], operator: str) -> st
         if node.op == "call_function" and word in str(node.target):
             modules = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
             lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-            where = f", in module {modules[-1]!r}" if modules else ""
+            where = f", in module {modules[-1].removeprefix('network.')!r}" if modules else ""
             return where + (f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else "")
     return ""
 

@@ -30,7 +30,8 @@ class ImportStep(Step):
     def of(cls, path: str) -> Self:
         """The step that imports this file. Raises InputError where it is not such a model."""
         step = cls(path=path)
-        return dataclasses.replace(step, precision=Kind(cls.format, step.describe().traits).precision)
+        precision = Kind(cls.format, step.describe().traits).precision
+        return dataclasses.replace(step, precision=precision)  # type: ignore[arg-type]
 
     @property
     def gives(self) -> Kind:  # type: ignore[override]

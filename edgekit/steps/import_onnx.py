@@ -1,18 +1,53 @@
-"""nothing → onnx: a .onnx file that holds all its weights, from elsewhere."""
+"""nothing → onnx: a .onnx file, with the files that hold its weights, from elsewhere."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from edgekit.formats.onnx import external_files, read
 from edgekit.steps._import import ImportStep
+from edgekit.types import Artifact, Context, Notes
 
 
 @dataclass(frozen=True)
 class ImportOnnx(ImportStep):
-    """`path`: a .onnx file that holds all its weights; `precision`: what it is quantized to already, "" for float."""
+    """`path`: a .onnx file; `precision`: what it is quantized to already, "" for float.
+
+    Files that hold weights of it are copied too, under names of our own: `model.data0` and on.
+    """
 
     format: ClassVar[str] = "onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
     needs: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx",)
+
+    def sources(self) -> tuple[Path, ...]:
+        path = Path(self.path)
+        return tuple(external_files(path, read(path)).values())
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        notes = super().apply(inputs, out, ctx)
+        path = Path(self.path)
+        if files := external_files(path, read(path)):
+            _rewrite(out / "model.onnx", {name: f"model.data{index}" for index, name in enumerate(files)})
+            for index, file in enumerate(files.values()):
+                shutil.copyfile(file, out / f"model.data{index}")
+        return notes
+
+
+def _rewrite(path: Path, names: Mapping[str, str]) -> None:
+    """Give the files that hold weights other names."""
+    import onnx
+
+    from edgekit.formats._onnx_file import place, tensors
+
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in tensors(model):
+        if place(tensor):
+            for entry in tensor.external_data:
+                entry.value = names[entry.value] if entry.key == "location" else entry.value
+    path.write_bytes(model.SerializeToString())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.runtimes.openvino import no_telemetry
 from edgekit.steps._calibrated import CalibratedStep
 from edgekit.steps._export import quiet
@@ -48,7 +49,16 @@ class OpenvinoInt8(CalibratedStep):
         samples = _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
         with quiet(ctx.log), _nncf_to(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
-            quantized = self._quantize(model, samples)
+            try:
+                quantized = self._quantize(model, samples)
+            except (EdgekitError, OSError, MemoryError):
+                raise
+            except Exception as error:  # OpenVINO's and NNCF's own, and plain ones from inside
+                why = " ".join(str(error).split())[:300] or type(error).__name__
+                raise CannotConvert(f"NNCF cannot quantize {parent.name}", why, "try openvino_fp16") from error
+            if not any(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops()):
+                why = "it has no operator with weights that int8 is for"
+                raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF, min-max over {len(samples)} samples{corrected}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit.errors import InputError
+from edgekit.errors import EdgekitError, InputError
 from edgekit.formats.tflite import Model, read, unpack
 from edgekit.steps._calibrated import CalibratedStep
 from edgekit.steps.to_tflite import packed, silent
@@ -37,8 +39,8 @@ class TfliteInt8(CalibratedStep):
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
         ranges = observe(source, self.feeds(parent, ctx), ctx)
-        with silent(ctx.log):
-            raw = quantize(source, ranges, parent.name)
+        with silent(ctx.log), tempfile.TemporaryDirectory() as folder:
+            raw = quantize(_with_finite_pads(source, ranges, Path(folder, "model.tflite")), ranges, parent.name)
         path.write_bytes(packed(unpack(raw, str(path))))
         floats = float_operators(read(path))
         for name in floats:
@@ -51,11 +53,12 @@ class TfliteInt8(CalibratedStep):
 def observe(path: Path, feeds: Iterable[Mapping[str, Any]], ctx: Context) -> Ranges:
     """The range of every float tensor that is computed, one sample at a time: memory does not grow with samples.
 
-    Raises InputError where a value is not finite, for no scale would fit it.
+    What a maximum is padded with does not count. Raises InputError where a value is not finite, for no scale fits it.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     graph = read(path).subgraphs[0]
+    padded = pads_below_all(unpack(path.read_bytes(), str(path)))
     watched = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
     with silent(ctx.log):
         # Without a delegate: inside one, tensors are fused away and hold no values.
@@ -71,14 +74,51 @@ def observe(path: Path, feeds: Iterable[Mapping[str, Any]], ctx: Context) -> Ran
             interpreter.set_tensor(tensor.index, feed[tensor.name])
         interpreter.invoke()
         values = [interpreter.get_tensor(index) for index, _ in watched]
-        low = np.minimum(low, [value.min() for value in values])
-        high = np.maximum(high, [value.max() for value in values])
+        if padded:
+            values = [value[value != -np.inf] for value in values]
+        low = np.minimum(low, [value.min(initial=np.inf) for value in values])
+        high = np.maximum(high, [value.max(initial=-np.inf) for value in values])
     ranges = {name: (float(a), float(b)) for (_, name), a, b in zip(watched, low, high, strict=True)}
     broken = next((name for name, ends in ranges.items() if not np.isfinite(ends).all()), None)
     if broken:
         what = f"tensor {broken!r} holds NaN or infinity on a calibration sample"
         raise InputError("this model cannot be calibrated", what, "look at the samples, then at the model")
     return ranges
+
+
+def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:
+    """The PADV2 operators of a ModelT that pad with minus infinity, as before a maximum: each with its input's and its
+    output's name."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    graph = model.subgraphs[0]
+    found = []
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == BuiltinOperator.PADV2:
+            constant = model.buffers[graph.tensors[operator.inputs[2]].buffer].data
+            if constant is not None and np.isneginf(np.frombuffer(bytes(constant), np.float32)).all():
+                ends = operator.inputs[0], operator.outputs[0]
+                found.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
+    return found
+
+
+def _with_finite_pads(path: Path, ranges: Ranges, place: Path) -> Path:
+    """The model, written anew where it pads with minus infinity: the lowest value seen there does the same in int8."""
+    model = unpack(path.read_bytes(), str(path))
+    pads = pads_below_all(model)
+    if not pads:
+        return path
+    graph = model.subgraphs[0]
+    for operator, before, after in pads:
+        tensor = copy.copy(graph.tensors[operator.inputs[2]])
+        buffer = copy.copy(model.buffers[tensor.buffer])
+        buffer.data = np.frombuffer(np.float32(ranges[before][0]).tobytes(), np.uint8)
+        tensor.buffer, tensor.name = len(model.buffers), f"{after}/lowest".encode()
+        operator.inputs = np.array([*operator.inputs[:2], len(graph.tensors)], np.int32)
+        model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+    place.write_bytes(packed(model))
+    return place
 
 
 def quantize(path: Path, ranges: Ranges, name: str) -> bytes:
@@ -96,8 +136,10 @@ def quantize(path: Path, ranges: Ranges, name: str) -> bytes:
     }
     try:
         result = quantizer.Quantizer(str(path), recipe.static_wi8_ai8()).quantize(found, enable_progress_report=False)
-    except (ValueError, RuntimeError, KeyError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+    except (EdgekitError, OSError, MemoryError):
+        raise
+    except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them
+        why = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"ai-edge-quantizer cannot quantize {name}", why, "try tflite_fp16") from error
     return bytes(result.quantized_model)
 

@@ -1,4 +1,4 @@
-"""torch → onnx, through torch.export, with a dynamic batch."""
+"""torch → onnx, through torch.export, its open axes kept open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.steps._export import converting, example, quiet
+from edgekit.steps._export import converting, example, quiet, traced
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
 
 if TYPE_CHECKING:
@@ -38,16 +38,14 @@ class ToOnnx(Step):
 
         parent = inputs["parent"]
         network = networks.load(parent.path)
-        tensors, shapes = example(parent)
-        with quiet(ctx.log), converting(parent.name, "onnx", network, tensors):
+        found = example(parent)
+        with quiet(ctx.log), converting(parent.name, "onnx", network, found.inputs):
             program = torch.onnx.export(
-                network,
-                tensors,
+                traced(network, found, ctx.log),
                 dynamo=True,
                 opset_version=self.opset,
                 input_names=[spec.name for spec in parent.inputs],
                 output_names=[spec.name for spec in parent.outputs],
-                dynamic_shapes=shapes,
                 verbose=False,
             )
         assert program is not None

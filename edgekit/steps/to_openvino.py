@@ -1,46 +1,85 @@
-"""torch → openvino, through torch.export, with a dynamic batch."""
+"""torch → openvino, through torch.export, its open axes kept open; onnx → openvino, which OpenVINO reads itself."""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
+from edgekit.errors import CannotConvert
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps._export import converting, example, quiet
+from edgekit.steps._export import converting, example, quiet, traced
 from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 if TYPE_CHECKING:
     from openvino import Model, Output
+    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
 class ToOpenvino(Step):
     """OpenVINO's own converter. Weights stay float32: it would store them as float16 if it were not told otherwise."""
 
-    takes: ClassVar = kinds("torch")
+    takes: ClassVar = kinds("torch", "onnx", "onnx[fp16]")
     gives: ClassVar[Kind] = Kind("openvino")
     keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
     needs: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("torch", "openvino")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert where OpenVINO cannot."""
         no_telemetry()
         import openvino
-        import torch
 
         parent = inputs["parent"]
-        network = networks.load(parent.path)
-        tensors, dynamic = example(parent)
-        with quiet(ctx.log), converting(parent.name, "openvino", network, tensors):
-            program = torch.export.export(network, tensors, dynamic_shapes=dynamic)
-            shapes = [openvino.PartialShape([-1, *list(tensor.shape)[1:]]) for tensor in tensors]
-            model = openvino.convert_model(program, input=shapes)
-            rename(model, parent.inputs, parent.outputs)
+        with quiet(ctx.log):
+            model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
         return Notes(scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+
+
+def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
+    import openvino
+
+    network = networks.load(parent.path)
+    found = example(parent)
+    with converting(parent.name, "openvino", network, found.inputs):
+        program = traced(network, found, log)
+        model = openvino.convert_model(program, input=_open(program))
+        rename(model, parent.inputs, parent.outputs)
+    return model
+
+
+def _from_onnx(parent: Artifact) -> Model:
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(parent.path / "model.onnx")
+        rename(model, parent.inputs, parent.outputs)
+    except (RuntimeError, ValueError) as error:
+        why = _complaint(str(error)) or "it cannot read this file"
+        raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "use onnx, or another format") from error
+    return model
+
+
+def _complaint(text: str) -> str:
+    """The line of OpenVINO's message that names what it cannot do, without where in its source that was noticed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.search(r"(?i)not (?:yet )?(?:support|implement)|unsupported|ai\.onnx", line)]
+    return " ".join((named or [line for line in lines if "src/" not in line])[:2])[:300]
+
+
+def _open(program: ExportedProgram) -> list[Any]:
+    """The inputs' shapes as the converter wants them: -1 where the trace left an axis open."""
+    import openvino
+
+    nodes = {node.name: node for node in program.graph.nodes}
+    shapes = [nodes[name].meta["val"].shape for name in program.graph_signature.user_inputs]
+    return [openvino.PartialShape([size if isinstance(size, int) else -1 for size in shape]) for shape in shapes]
 
 
 def rename(model: Model, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.errors import InputError
 from edgekit.formats.tflite import read, unpack
-from edgekit.steps._export import converting, quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
+from edgekit.steps._export import Example, converting, example, quiet
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ToTflite(Step):
     """The file has the source's input and output names and order, and its NCHW layout at the edges.
 
     The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
-    dynamic. int64 inputs become int32. The converter moves to NHWC inside, and what is left of that are TRANSPOSE
-    operators, counted in the artifact's details.
+    dynamic. Other open axes are fixed at the example's lengths, which the artifact's details say. int64 inputs become
+    int32. The converter moves to NHWC inside, and what is left of that are TRANSPOSE operators, counted in the details.
     """
 
     takes: ClassVar = kinds("torch")
@@ -40,7 +40,7 @@ class ToTflite(Step):
         network = networks.load(parent.path)
         path = out / "model.tflite"
         with silent(ctx.log):
-            convert(network, parent.inputs, path, parent.name)
+            fixed = convert(network, example(parent), path, parent.name)
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
@@ -48,19 +48,21 @@ class ToTflite(Step):
         made = read(path).subgraphs[0]
         pairs = zip([*sources[0], *sources[1]], [*made.inputs, *made.outputs], strict=True)
         transposes = sum(node.type == "TRANSPOSE" for node in made.nodes)
-        return Notes("float32", {source: tensor.name for source, tensor in pairs}, {"transposes": transposes})
+        details = {"transposes": transposes, **({"fixed": fixed} if fixed else {})}
+        return Notes("float32", {source: tensor.name for source, tensor in pairs}, details)
 
 
-def convert(network: Any, specs: Sequence[TensorSpec], path: Path, name: str) -> None:
-    """Write `network` as litert-torch makes it. Raises CannotConvert where it cannot."""
+def convert(network: Any, found: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
+    """Write `network` as litert-torch makes it, and return the axes beyond the batch that were fixed, and at what.
+
+    Raises CannotConvert where it cannot.
+    """
     import litert_torch
-    import torch
 
-    example = tuple(
-        torch.zeros([1, *(size or 1 for size in spec.shape[1:])], dtype=getattr(torch, spec.dtype)) for spec in specs
-    )
-    with converting(name, "tflite", network, example):
-        litert_torch.convert(network, example).export(str(path))
+    inputs, fixed = found.alone()
+    with converting(name, "tflite", network, inputs):
+        litert_torch.convert(network, inputs).export(str(path))
+    return fixed
 
 
 def rename(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -1,21 +1,61 @@
-"""Tasks, one file each: data splits, networks by name, a loss and a metric."""
+"""Tasks, one file each: data splits, networks by name, a loss and a metric.
+
+A task of one's own inherits `Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
+"""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit import registry
+from edgekit.errors import InputError
+from edgekit.tasks._base import Classification, Regression
 
 if TYPE_CHECKING:
     from edgekit.types import Task
 
+__all__ = ["Classification", "Regression", "load", "stem"]
+
 
 def load(word: str) -> Task:
-    """The task that a word names: a file of this folder, an entry point, or the user's own `file.py:Class`.
+    """The task that a word names: a file of this folder, an entry point, the user's own `file.py:Class`, or data.
 
     Raises InputError where there is none.
     """
-    task: Task = registry.load("tasks", word)()
-    if registry.is_reference(word):
-        task.name = word  # what is recorded must find it again
-    return task
+    if _is_data(word):
+        from edgekit.tasks._data import DataTask
+
+        return DataTask(word)
+    member = registry.load("tasks", word)
+    if word in registry.names("tasks") or not registry.is_reference(word):
+        task: Task = member()
+        return task
+    from edgekit.networks.factory import running
+
+    own: Task = running(word, f"cannot make the task {word}", member)
+    missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
+    if missing:
+        how = "inherit edgekit.tasks.Classification or Regression, and write load"
+        raise InputError(f"{word} is no task", f"it has no {', '.join(missing)}", how)
+    own.name = word  # what is recorded must find it again
+    return own
+
+
+def stem(word: str) -> str:
+    """What a run of this task is called: "houses" for `data/houses.csv?label=price` and for `houses.py:Houses`."""
+    if _is_data(word):
+        from edgekit.sets import take_apart
+
+        name = Path(take_apart(word).path).absolute().name
+        return re.split(r"[.{*]", name)[0].rstrip("-_") or "data"
+    return Path(word.rpartition(":")[0]).stem if registry.is_reference(word) else word
+
+
+def _is_data(word: str) -> bool:
+    if word in registry.names("tasks"):  # so that a name needs no numpy
+        return False
+    from edgekit.sets import is_data, take_apart
+
+    return is_data(take_apart(word).path)

@@ -1,4 +1,4 @@
-"""What image classification tasks share: the networks' arguments, the loss, top-1 accuracy, and fixed splits."""
+"""What the shipped image classification tasks share: the networks' arguments, and fixed splits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import InputError
-from edgekit.score import top1
 from edgekit.sets import sample_set
-from edgekit.types import SampleSet, Scores
+from edgekit.tasks._base import Classification
+from edgekit.types import SampleSet
 
 
-class ImageClassification:
+class ImageClassification(Classification):
     """Images (N, C, H, W) uint8 → logits (N, classes). A task of this family says where its images come from."""
 
-    name: str
-    models: tuple[str, ...] = ("cnn", "ds-cnn")
-    classes: tuple[str, ...]
-    licences: tuple[str, ...] = ()
+    models = ("cnn", "ds-cnn")
     #: (C, H, W)
     shape: tuple[int, int, int]
     #: per channel, in raw units (0 to 255), over the training split
@@ -49,14 +46,6 @@ class ImageClassification:
             "mean": list(self.mean),
             "std": list(self.std),
         }
-
-    def loss(self, outputs: Any, labels: Any) -> Any:
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(outputs, labels)
-
-    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        return top1(outputs, labels)
 
 
 def shuffled(count: int) -> NDArray[np.int64]:

@@ -124,6 +124,13 @@ def test_bench_measures_afresh(answer: Json, bars_run: Path) -> None:
     assert (one["latency_ms"]["batch"], one["latency_ms"]["processes"], one["metric"]["samples"]) == (2, 1, 50)
 
 
+def test_import_of_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
+    document = answer("import", "mine.onnx")
+    assert names(document) == ["onnx"]
+    assert (tmp_path / "runs" / "mine" / "onnx").is_dir()
+
+
 def test_bench_of_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
     document = answer("bench", "mine.onnx", "--processes", 1)

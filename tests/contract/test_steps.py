@@ -72,8 +72,10 @@ def test_its_kinds(cls: type[Step]) -> None:
         assert Kind.parse(str(kind)) == kind
         assert kind.format in registry.names("formats")
     name = step_name(step)
-    if name.startswith(("to_", "import_")):
+    if name.startswith("to_"):
         assert step.gives.stem == name.partition("_")[2]
+    if name.startswith("import_"):
+        assert step.gives.format == cls.format  # type: ignore[attr-defined]
     if name.startswith("to_"):
         assert cls.keeps == "outputs", "an exporter keeps the outputs"
     if step.takes and step.gives.precision:

@@ -146,6 +146,34 @@ def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
         _session(tmp_path / "model.tflite")
 
 
+@pytest.mark.parametrize("name", ["FlexErf", "Mine"])
+def test_a_custom_operator_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    _write(path, [_tensor("x", (1, 3)), _tensor("y", (1, 3))], schema.BuiltinOperator.CUSTOM, [0])
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    model.operatorCodes[0].customCode = name.encode()
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    with pytest.raises(ValueError, match=rf"\({name}\) failed to prepare") as error:
+        _session(path)
+    assert "http" not in str(error.value)
+
+
+@pytest.mark.parametrize(("code", "dtype"), [(4, "int64"), (2, "int32"), (6, "bool"), (0, "float32")])
+def test_types_and_scalars(code: int, dtype: str, tmp_path: Path) -> None:
+    for shape in ((1, 3), ()):
+        tensors = [_tensor("x", shape, code), _tensor("y", shape, code)]
+        options = schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT()
+        options[1].newShape = list(shape)
+        path = _write(tmp_path / "m.tflite", tensors, schema.BuiltinOperator.RESHAPE, [0], options)
+        session = _session(path)
+        assert (session.inputs[0]["dtype"], session.inputs[0]["shape"]) == (dtype, list(shape))
+        x = np.ones(shape, dtype)
+        got = np.asarray(session.bind({"x": x})()[0])
+        assert got.dtype == dtype and np.array_equal(got, x)
+
+
 def test_a_device_with_python_3_8_and_nothing_of_edgekit_can_load_it() -> None:
     tree = ast.parse(FILE.read_text(), feature_version=(3, 8))
     imported: Mapping[str, None] = {
@@ -155,4 +183,4 @@ def test_a_device_with_python_3_8_and_nothing_of_edgekit_can_load_it() -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
     }
     assert not [name for name in imported if name.startswith("edgekit")]
-    assert set(imported) <= {"__future__", "importlib", "ai_edge_litert.interpreter", "numpy"}
+    assert set(imported) <= {"__future__", "importlib", "re", "ai_edge_litert.interpreter", "numpy"}

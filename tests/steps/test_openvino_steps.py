@@ -229,7 +229,8 @@ def test_several_inputs_and_outputs_keep_names_and_order(tmp_path: Path, monkeyp
 
     specs = [TensorSpec("later", "float32", (None, 2, 3)), TensorSpec("early", "float32", (None, 2, 3))]
     results = [TensorSpec("z", "float32", (None, 2, 3)), TensorSpec("a", "float32", (None, 6))]
-    parent: Any = SimpleNamespace(name="torch", path=tmp_path, inputs=specs, outputs=results)
+    parent: Any = SimpleNamespace(name="torch", kind=Kind("torch"), path=tmp_path, inputs=specs, outputs=results)
+    (tmp_path / networks.NETWORK).write_text("{}")
     monkeypatch.setattr(networks, "load", lambda folder: Two().eval())
     notes = ToOpenvino().apply({"parent": parent}, tmp_path, _context())
     facts = Openvino.describe(tmp_path / "model.xml")

@@ -20,6 +20,7 @@ from edgekit.execute import execute
 from edgekit.formats.tflite import Tflite, read, unpack
 from edgekit.recipe import Gates
 from edgekit.steps import tflite_int8, to_tflite
+from edgekit.steps._export import Example
 from edgekit.steps.tflite_fp16 import TfliteFp16
 from edgekit.steps.tflite_int8 import TfliteInt8
 from edgekit.steps.to_tflite import ToTflite
@@ -245,17 +246,16 @@ class Several(torch.nn.Module):  # type: ignore[misc]
         return torch.relu(features), self.head(torch.cat([self.table(ids).mean(1), features], 1))
 
 
-def _specs(*inputs: tuple[str, str, int]) -> Any:
-    from edgekit.types import TensorSpec
-
-    return tuple(TensorSpec(name, dtype, (None, size)) for name, dtype, size in inputs)
+def _example(*inputs: tuple[str, str, int]) -> Example:
+    tensors = {name: torch.zeros(2, size, dtype=getattr(torch, dtype)) for name, dtype, size in inputs}
+    return Example(tensors, {name: {0: "batch"} for name in tensors})
 
 
 def test_several_inputs_and_outputs_keep_names_and_order_and_int64_becomes_int32(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
-    specs = _specs(("ids", "int64", 5), ("features", "float32", 4), ("unused", "float32", 2))
+    example = _example(("ids", "int64", 5), ("features", "float32", 4), ("unused", "float32", 2))
     with to_tflite.silent(LOG):
-        to_tflite.convert(Several().eval(), specs, path, "several")
+        to_tflite.convert(Several().eval(), example, path, "several")
     model = unpack(path.read_bytes(), "several")
     to_tflite.rename(model, ["ids", "features", "unused"], ["kept", "answer"])
     path.write_bytes(to_tflite.packed(model))
@@ -284,7 +284,7 @@ def test_what_cannot_be_converted_is_refused_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(CannotConvert) as caught, to_tflite.silent(LOG):
-        to_tflite.convert(Undecided(), _specs(("x", "float32", 4)), tmp_path / "model.tflite", "undecided")
+        to_tflite.convert(Undecided(), _example(("x", "float32", 4)), tmp_path / "model.tflite", "undecided")
     assert "cannot convert undecided" in str(caught.value)
     assert "\n" not in str(caught.value)
 

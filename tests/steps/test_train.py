@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, sets
+from edgekit import networks, registry, sets, tasks
 from edgekit.errors import Diverged, InputError
 from edgekit.steps.train import Train
 from edgekit.types import Context, Notes, SampleSet
@@ -143,7 +144,7 @@ def test_a_network_whose_source_changed_is_refused(
     train: Callable[..., tuple[Notes, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
-    monkeypatch.setattr(networks, "source_sha256", lambda model: "0" * 64)
+    monkeypatch.setattr(networks.named, "source_sha256", lambda model: "0" * 64)
     with pytest.raises(InputError, match="another version of the network"):
         networks.load(out)
 
@@ -163,3 +164,123 @@ def test_fields_that_cannot_work(fields: dict[str, Any], said: str) -> None:
     task = registry.load("tasks", "bars")()
     assert any(said in problem for problem in Train(**fields).check(task))
     assert list(Train().check(None))
+
+
+OWN = '''
+import numpy as np
+import torch
+from torch import nn
+
+from edgekit.sets import sample_set
+from edgekit.types import Scores
+
+
+class Ratings:
+    """Two numbers in, of a user and a thing, with an image between them; a real number out."""
+
+    name = "ratings"
+    models = ("net.py:Factors",)
+    classes = ()
+    licences = ()
+
+    def load(self, split):
+        rng = np.random.default_rng({"train": 0, "val": 1, "test": 2}[split])
+        user, thing = rng.integers(0, 9, (2, 257)).astype(np.int32)
+        picture = rng.integers(0, 256, (257, 1, 4, 4)).astype(np.uint8)
+        inputs = {"thing": thing, "picture": picture, "user": user}
+        return sample_set(split, inputs, (user * 0.1 - thing * 0.2 + picture.mean((1, 2, 3)) / 255).astype(np.float64))
+
+    def arguments(self, model):
+        return {"count": 9}
+
+    def loss(self, outputs, labels):
+        return nn.functional.mse_loss(outputs["rating"], labels)
+
+    def score(self, outputs, labels):
+        return Scores("error", "stars", False, np.abs(outputs["rating"] - labels))
+
+
+class Factors(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.user, self.thing, self.norm = nn.Embedding(count, 1), nn.Embedding(count, 1), nn.BatchNorm1d(1)
+
+    def forward(self, user, thing, picture):
+        assert user.dtype == torch.int32 and picture.dtype == torch.float32
+        x = self.user(user) + self.thing(thing) + picture.mean((1, 2, 3))[:, None] / 255
+        return {"rating": x[:, 0], "normal": self.norm(x)}
+
+
+class Strange(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(count))
+
+    def forward(self, user, thing, picture):
+        return {"rating": self.weight[user] + self.weight[99]}
+
+
+class Whole(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(count))
+
+    def forward(self, user, thing, picture):
+        return {"rating": self.weight[user] * 0 + self.weight.mean(), "mean": self.weight.mean()}
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def ratings(own: Path, step: Train, **data: SampleSet) -> Notes:
+    task = tasks.load("net.py:Ratings")
+    assert not list(step.check(task))
+    (own / "out").mkdir(exist_ok=True)
+    loaded = {split: task.load(split) for split in ("train", "val")}
+    return step.apply({}, own / "out", Context(task, {**loaded, **data}, quiet, logging.getLogger("t")))
+
+
+def test_a_network_and_a_task_of_ones_own(own: Path) -> None:
+    """Inputs of several types and by name, a real label, two outputs, and a last batch of one sample."""
+    notes = ratings(own, dataclasses.replace(QUICK, model="", epochs=12, lr=0.1, batch=32))
+    first, last = notes.details["history"][0], notes.details["history"][-1]
+    assert last["val_loss"] < 0.3 * first["val_loss"] and last["val_error"] < first["val_error"]
+    facts = registry.load("formats", "torch").describe(own / "out" / "model.json")
+    assert [str(s) for s in facts.inputs] == ["thing: int32[?]", "picture: float32[?, 1, 4, 4]", "user: int32[?]"]
+    assert [str(s) for s in facts.outputs] == ["rating: float32[?]", "normal: float32[?, 1]"]
+    thing, user = torch.tensor([3], dtype=torch.int32), torch.tensor([5], dtype=torch.int32)
+    with torch.inference_mode():
+        rating, _ = networks.load(own / "out")(thing, torch.zeros(1, 1, 4, 4), user)
+    assert float(rating) == pytest.approx(0.5 - 0.6, abs=0.3)
+
+
+def test_samples_on_disk_are_read_batch_by_batch(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tasks.load("net.py:Ratings").load("train")
+    mapped = {}
+    for name, array in whole.inputs.items():
+        np.save(own / f"{name}.npy", array)
+        mapped[name] = np.load(own / f"{name}.npy", mmap_mode="r")
+    step = dataclasses.replace(QUICK, model="net.py:Factors")
+    expected = ratings(own, step).details["history"]
+    monkeypatch.setattr("edgekit.steps.train.WHOLE_BYTES", 0)
+    found = ratings(own, step, train=sets.sample_set("mapped", mapped, whole.labels)).details["history"]
+    assert [entry["loss"] for entry in found] == pytest.approx([entry["loss"] for entry in expected], rel=1e-5)
+
+
+def test_what_ones_own_network_does_wrong(own: Path) -> None:
+    with pytest.raises(InputError) as error:
+        ratings(own, dataclasses.replace(QUICK, model="net.py:Strange"))
+    assert "net.py:Strange cannot be trained: IndexError" in str(error.value) and "net.py, line" in str(error.value)
+    with pytest.raises(InputError, match=r"output 'mean' has shape \[\] for two samples"):
+        ratings(own, dataclasses.replace(QUICK, model="net.py:Whole"))
+    with pytest.raises(InputError, match=r"net\.py:Ratings failed: TypeError"):
+        ratings(own, dataclasses.replace(QUICK, model="net.py:Ratings"))
+    unlabelled = sets.sample_set("bare", tasks.load("net.py:Ratings").load("train").inputs, None)
+    with pytest.raises(InputError, match="bare has no labels"):
+        ratings(own, dataclasses.replace(QUICK, model="net.py:Factors"), train=unlabelled)

@@ -38,5 +38,5 @@ class Bars(ImageClassification):
         return images.astype(np.uint8), labels.astype(np.int64)
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        widths = {"cnn": [8, 8, 8, 16], "ds-cnn": [8, 8, 8, 16, 16]}[model]
+        widths = {"cnn": [8, 8, 8, 16], "ds-cnn": [8, 8, 8, 16, 16]}.get(model, [])
         return {**super().arguments(model), "widths": widths}

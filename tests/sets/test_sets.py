@@ -107,7 +107,7 @@ def test_a_manifest_whose_samples_changed(here: Path) -> None:
         ('task = "bars"\nsplit = "train"\nids = [-1]\n', "names sample"),
         ('task = "bars"\nsplit = "trian"\ncount = 3\n', "no split"),
         ('task = "bars"\nsplit = "train"\ncount = "3"\n', "problem"),
-        ('tusk = "bars"\n', "problems"),
+        ('tusk = "bars"\nsplit = 3\n', "2 problems"),
         ("task = ", "not TOML"),
     ],
 )

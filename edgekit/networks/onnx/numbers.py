@@ -1,0 +1,146 @@
+"""Arithmetic on shapes: operators over plain numbers and flat lists of them, among which there may be symbols.
+
+A function that cannot go on with numbers gives NotImplemented, and the operator is then computed with tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import floor
+from typing import Any
+
+import torch
+
+from edgekit.networks.onnx.operators import Node, many, one
+
+NUMBERS: dict[str, Callable[..., Any]] = {}
+
+
+def _each(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function over each element, single numbers and lists of one going with every element."""
+
+    def over(node: Node, *values: Any) -> Any:
+        length = max((len(value) for value in values if isinstance(value, list)), default=None)
+        if length is None:
+            return function(*values)
+        if any(isinstance(value, list) and len(value) not in (1, length) for value in values):
+            return NotImplemented
+        spread = [value * length if isinstance(value, list) and len(value) == 1 else value for value in values]
+        columns = [value if isinstance(value, list) else [value] * length for value in spread]
+        return [function(*row) for row in zip(*columns, strict=True)]
+
+    return over
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    return a / b if isinstance(a, float | torch.SymFloat) or isinstance(b, float | torch.SymFloat) else a // b
+
+
+NUMBERS |= {
+    "Add": _each(lambda a, b: a + b),
+    "And": _each(lambda a, b: a and b),
+    "Ceil": _each(lambda a: -floor(-a)),
+    "Div": _each(_quotient),
+    "Equal": _each(lambda a, b: bool(a == b)),
+    "Floor": _each(floor),
+    "Greater": _each(lambda a, b: bool(a > b)),
+    "Less": _each(lambda a, b: bool(a < b)),
+    "Max": _each(max),
+    "Min": _each(min),
+    "Mod": _each(lambda a, b: a % b),
+    "Mul": _each(lambda a, b: a * b),
+    "Neg": _each(lambda a: -a),
+    "Not": _each(lambda a: not a),
+    "Or": _each(lambda a, b: a or b),
+    "Sqrt": _each(lambda a: torch.sym_sqrt(a) if isinstance(a, torch.SymFloat) else a**0.5),
+    "Sub": _each(lambda a, b: a - b),
+    "Where": _each(lambda condition, a, b: a if condition else b),
+    "Identity": lambda node, value: value,
+}
+
+
+def _enter(type: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        NUMBERS[type] = function
+        return function
+
+    return enter
+
+
+@_enter("Cast")
+def cast(node: Node, value: Any) -> Any:
+    kind = node.get("to")
+    if kind in (1, 10, 11, 16):
+        return _each(torch.sym_float)(node, value)
+    return NotImplemented if kind == 9 else _each(torch.sym_int)(node, value)
+
+
+@_enter("Concat")
+def concat(node: Node, *values: Any) -> Any:
+    return [number for value in values for number in many(value)]
+
+
+@_enter("Gather")
+def gather(node: Node, values: Any, index: Any) -> Any:
+    return [values[i] for i in index] if isinstance(index, list) else values[index]
+
+
+@_enter("Slice")
+def slices(node: Node, values: Any, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None) -> Any:
+    first = node.get("starts")[0] if starts is None else one(starts)
+    last = node.get("ends")[0] if ends is None else one(ends)
+    return values[first : last : 1 if steps is None else one(steps)]
+
+
+@_enter("Split")
+def split(node: Node, values: Any, sizes: Any = None) -> Any:
+    sizes = node.get("split") if sizes is None else many(sizes)
+    if sizes is None:
+        each = -(-len(values) // len(node.outputs))
+        sizes = [each] * len(node.outputs)
+    edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
+    return tuple(values[a:b] for a, b in pairwise(edges))
+
+
+@_enter("Squeeze")
+def squeeze(node: Node, value: Any, axes: Any = None) -> Any:
+    return one(value) if len(many(value)) == 1 else value
+
+
+@_enter("Unsqueeze")
+def unsqueeze(node: Node, value: Any, axes: Any = None) -> Any:
+    return NotImplemented if isinstance(value, list) else [value]
+
+
+@_enter("Reshape")
+def reshape(node: Node, value: Any, target: Any) -> Any:
+    """To one axis, or to none."""
+    if len(many(target)) > 1:
+        return NotImplemented
+    return many(value) if many(target) else one(value)
+
+
+@_enter("ReduceProd")
+def product(node: Node, value: Any, axes: Any = None) -> Any:
+    result: Any = 1
+    for number in many(value):
+        result = result * number
+    return [result] if node.get("keepdims", 1) else result
+
+
+@_enter("Expand")
+def expand(node: Node, value: Any, target: Any) -> Any:
+    target = many(target)
+    if len(target) != 1 or len(many(value)) != 1:
+        return NotImplemented
+    return many(value) * target[0] if isinstance(target[0], int) else NotImplemented
+
+
+@_enter("ConstantOfShape")
+def constant_of_shape(node: Node, sizes: Any) -> Any:
+    """A list of as many; a number for no axes."""
+    value = node.attributes["value"].item() if "value" in node.attributes else 0.0
+    if not isinstance(sizes, list) or len(sizes) > 1 or not all(isinstance(n, int) for n in sizes):
+        return NotImplemented
+    return [value] * sizes[0] if sizes else value

@@ -1,0 +1,104 @@
+"""Folders of files by class: `ROOT/CLASS/FILE`, `ROOT/{train,val,test}/CLASS/FILE`, or files alone (unlabelled)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError, os_errors
+from edgekit.sets._labels import Raw
+from edgekit.sets._reading import SPLIT_NAMES, Item
+
+Decode = Callable[[Path], Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The files of one class in one split, in alphabetical order, relative to the root."""
+
+    split: str
+    label: Raw | None
+    files: tuple[str, ...]
+
+
+class Folder:
+    """Files with the given endings; `decode` turns one into input name → array.
+
+    Raises InputError for a folder without any, and for one where files lie beside class folders.
+    """
+
+    def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode) -> None:
+        self._root, self._decode = root, decode
+        with os_errors("read", root):
+            self._groups = list(_groups(root, suffixes))
+        self.count: int | None = sum(len(group.files) for group in self._groups)
+        self.labelled = any(group.label is not None for group in self._groups)
+        self.splits = frozenset(group.split for group in self._groups) - {""}
+        if not self.count:
+            raise InputError(f"{root} holds no samples", f"no {', '.join(suffixes)} file lies in it", "check the path")
+
+    def __iter__(self) -> Iterator[Item]:
+        for group in self._groups:
+            for file in group.files:
+                path = self._root / file
+                yield Item(str(path), file, group.label, lambda path=path: self._decode(path), group.split)  # type: ignore[misc]
+
+
+def endings(root: Path) -> frozenset[str]:
+    """The endings of all files below the folder."""
+    with os_errors("read", root):
+        return frozenset(os.path.splitext(name)[1].lower() for name in _below(root, ""))  # noqa: PTH122
+
+
+def _groups(root: Path, suffixes: tuple[str, ...]) -> Iterator[_Group]:
+    folders = _folders(root)
+    if folders and all(name in SPLIT_NAMES for name in folders):
+        for name in folders:
+            yield from _classes(root, name, SPLIT_NAMES[name], suffixes)
+    else:
+        yield from _classes(root, "", "", suffixes)
+
+
+def _classes(root: Path, within: str, split: str, suffixes: tuple[str, ...]) -> Iterator[_Group]:
+    """One group per folder in `within`, or one without a label where files alone lie in it."""
+    place = root / within
+    alone = tuple(
+        str(Path(within, entry.name))
+        for entry in _entries(place)
+        if entry.is_file() and entry.name.lower().endswith(suffixes)
+    )
+    groups = []
+    for name in _folders(place):
+        files = tuple(f for f in _below(root, str(Path(within, name))) if f.lower().endswith(suffixes))
+        # 0 … 10 in alphabetical order would be 0, 1, 10, 2: a folder called by a number is that class
+        groups.append(_Group(split, int(name) if name.isdecimal() else name, files))
+    groups = [group for group in groups if group.files]
+    if alone and groups:
+        what = f"{place} holds files beside folders of files"
+        raise InputError(what, f"{alone[0]} is in no class", "move it into one, or name one of the folders")
+    yield from groups
+    if alone:
+        yield _Group(split, None, alone)
+
+
+def _below(root: Path, within: str) -> Iterator[str]:
+    """Every file at any depth, relative to the root, in alphabetical order; hidden ones are left out."""
+    for folder, inner, files in os.walk(root / within):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
+
+
+def _entries(place: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(place) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _folders(place: Path) -> tuple[str, ...]:
+    return tuple(entry.name for entry in _entries(place) if entry.is_dir())

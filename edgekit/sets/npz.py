@@ -1,0 +1,91 @@
+"""`.npz`: one array per input name, and `label` where there are labels. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError, os_errors
+from edgekit.registry import suggest
+from edgekit.sets._labels import Raw
+from edgekit.sets._options import Options
+from edgekit.sets._reading import Item
+
+LABEL = "label"
+
+#: what numpy and zipfile raise for an archive that is damaged, or is none
+_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Npz:
+    """The arrays of a file. Raises InputError: damaged, object arrays, lengths that differ, NaN or infinity."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self._path = path
+        self.inputs, self.labels = _arrays(path, options)
+        self.count: int | None = len(next(iter(self.inputs.values())))
+        self.labelled = self.labels is not None
+        self.splits: frozenset[str] = frozenset()
+
+    def __iter__(self) -> Iterator[Item]:
+        for i in range(self.count or 0):
+            values = {name: array[i, ...] for name, array in self.inputs.items()}
+            yield Item(f"sample {i} of {self._path}", str(i), self._label(i), lambda values=values: values)  # type: ignore[misc]
+
+    def encoded(self) -> NDArray[Any] | None:
+        """The labels, text as an index among its sorted values."""
+        if self.labels is None or self.labels.dtype.kind not in "SU":
+            return self.labels
+        return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
+
+    def _label(self, i: int) -> Raw | None:
+        if self.labels is None:
+            return None
+        label: Any = self.labels[i].tolist()
+        if self.labels.ndim > 2:
+            raise InputError(
+                f"{self._path}: its labels have {self.labels.ndim} axes", "a sample has one, or a row of them"
+            )
+        if isinstance(label, bytes):
+            return label.decode("utf-8", "replace")
+        return tuple(map(float, label)) if isinstance(label, list) else label
+
+
+def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+    """Input name → array, and the labels."""
+    arrays = {}
+    try:
+        with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                arrays[name] = archive[name]
+    except _DAMAGED as error:
+        why = str(error).partition("\n")[0] or "it is damaged"
+        raise InputError(f"cannot read {path}", why, "save it with numpy.savez") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufSU":
+            raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, truth values or text")
+    for name in (*options.columns, *([options.label] if options.label else [])):
+        if name not in arrays:
+            raise InputError(f"{path} holds no array {name!r}", next=suggest(name, tuple(arrays)))
+    label = options.label or LABEL
+    labels = arrays.pop(label, None)
+    if options.columns:
+        arrays = {name: arrays[name] for name in options.columns}
+    if labels is not None and labels.ndim == 0:
+        raise InputError(f"{path}: {label!r} is a single value", next="give one label per sample")
+    if not arrays or any(a.ndim == 0 or len(a) == 0 for a in arrays.values()):
+        raise InputError(f"{path} holds no samples", next="numpy.savez(path, input=array, label=labels)")
+    lengths = {name: len(a) for name, a in [*arrays.items(), *([(label, labels)] if labels is not None else [])]}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"the arrays in {path} differ in length", ", ".join(f"{k} {v}" for k, v in lengths.items()))
+    for name, array in [*arrays.items(), *([(label, labels)] if labels is not None else [])]:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0][0])
+            raise InputError(f"{path}: sample {bad} of {name!r} holds NaN or infinity", next="mend or drop it")
+    return arrays, labels

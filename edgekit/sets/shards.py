@@ -1,0 +1,193 @@
+"""WebDataset shards: tar files in which neighbouring members that differ in their ending are one sample.
+
+`000017.jpg`, `000017.cls` → sample 000017. Endings: images, sounds and .npy are inputs (`left.png`, `right.png` make
+two, called left and right); .cls (a class index), .txt (text) and .json (its field `label`, or the option's) the label.
+Read with the standard library's tarfile and without unpacking: the webdataset package's own decoders unpickle.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import math
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError, os_errors
+from edgekit.sets import audio, images
+from edgekit.sets._labels import Raw
+from edgekit.sets._options import Options
+from edgekit.sets._reading import Corrupt, Item
+from edgekit.types import TensorSpec
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+LABELS = (".cls", ".txt", ".json")
+
+#: bytes above which a member is not read: a small archive can claim to hold anything
+LARGEST = 2**30
+
+_DAMAGED = (tarfile.TarError, EOFError, OSError, zlib.error)
+
+
+class Shards:
+    """`word`: one tar file, a pattern with `*`, or a range `shards-{000..003}.tar`. Raises InputError, Missing."""
+
+    def __init__(self, word: str, options: Options, like: Sequence[TensorSpec]) -> None:
+        self._word, self._options, self._like = word, options, like
+        self._paths = expanded(word)
+        self._decoders: dict[str, images.Picture | audio.Clip] = {}
+        self.count: int | None = None
+        self.splits: frozenset[str] = frozenset()
+        self.labelled = any(item.label is not None for item, _ in zip(self, range(16), strict=False))
+
+    def __iter__(self) -> Iterator[Item]:
+        for path in self._paths:
+            yield from self._shard(path)
+
+    def _shard(self, path: Path) -> Iterator[Item]:
+        key, last = "", "its beginning"
+        members: dict[str, tarfile.TarInfo] = {}
+        with os_errors("read", path), path.open("rb") as file:
+            try:
+                with tarfile.open(fileobj=file, mode="r:*") as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members.clear()  # type: ignore[attr-defined]  # it would keep every member it has seen
+                        if not member.isfile():
+                            continue
+                        name = PurePosixPath(member.name)
+                        stem, _, ending = name.name.partition(".")
+                        stem = str(name.parent / stem)
+                        if stem != key and members:
+                            yield self._item(path, tar, key, members)
+                            last, members = key, {}
+                        key = stem
+                        members[f".{ending.lower()}"] = member
+                    _check_end(tar)
+                    if members:
+                        yield self._item(path, tar, key, members)
+            except _DAMAGED as error:
+                yield _broken(path, key or last, str(error) or "it is damaged")
+
+    def _item(self, path: Path, tar: tarfile.TarFile, key: str, members: Mapping[str, tarfile.TarInfo]) -> Item:
+        name = f"{key} in {path}"
+        try:
+            label = self._label(tar, members)
+        except Corrupt as error:
+            return _broken(path, key, str(error))
+        return Item(name, key, label, lambda: self._read(tar, name, members))
+
+    def _label(self, tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> Raw | None:
+        for ending in LABELS:
+            if ending not in members:
+                continue
+            try:
+                text = _bytes(tar, members[ending]).decode("utf-8").strip()
+                if ending == ".json":
+                    found = json.loads(text)
+                    found = found.get(self._options.label or "label") if isinstance(found, dict) else found
+                else:
+                    found = int(text) if ending == ".cls" else text
+            except (ValueError, RecursionError) as error:
+                raise Corrupt(f"its {ending} cannot be read: {error}") from error
+            if found is not None:
+                return _as_label(found)
+        return None
+
+    def _read(
+        self, tar: tarfile.TarFile, name: str, members: Mapping[str, tarfile.TarInfo]
+    ) -> Mapping[str, NDArray[Any]]:
+        values: dict[str, NDArray[Any]] = {}
+        for ending, member in members.items():
+            suffix = f".{ending.rpartition('.')[2]}"
+            given = ending.removesuffix(suffix).removeprefix(".")
+            if suffix == ".npy":
+                values[given or self._only("input")] = _array(_bytes(tar, member))
+            elif suffix in images.SUFFIXES or suffix in audio.SUFFIXES:
+                decoder = self._decoder(given, suffix)
+                values[given or decoder.input] = decoder(io.BytesIO(_bytes(tar, member)), name)
+        if not values:
+            raise Corrupt(f"it holds no input, only {', '.join(members)}")
+        return values
+
+    def _only(self, otherwise: str) -> str:
+        return self._like[0].name if len(self._like) == 1 else otherwise
+
+    def _decoder(self, given: str, suffix: str) -> images.Picture | audio.Clip:
+        """One decoder per input, so that each is of one shape."""
+        if given not in self._decoders:
+            like = [spec for spec in self._like if spec.name == given] or self._like
+            made = audio.Clip if suffix in audio.SUFFIXES else images.Picture
+            self._decoders[given] = made(self._word, self._options, like)
+        return self._decoders[given]
+
+
+def expanded(word: str) -> tuple[Path, ...]:
+    """The shards in order. Raises InputError where the pattern fits none."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", word)
+    if found:
+        first, last = found.groups()
+        numbers = range(int(first), int(last) + 1)
+        return tuple(Path(f"{word[: found.start()]}{n:0{len(first)}}{word[found.end() :]}") for n in numbers)
+    paths = tuple(map(Path, sorted(glob.glob(word)))) if "*" in word else (Path(word),)  # noqa: PTH207
+    if not paths:
+        raise InputError(f"no file is called {word}", f"looked in {Path.cwd()}", "check the pattern")
+    return paths
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """An archive ends in zeros; tarfile takes one that merely stops for whole. Raises ReadError."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it has no end")
+
+
+def _broken(path: Path, key: str, why: str) -> Item:
+    def fail() -> Mapping[str, NDArray[Any]]:
+        raise Corrupt(why)
+
+    return Item(f"{key} in {path}", key, None, fail)
+
+
+def _as_label(found: Any) -> Raw:
+    """What JSON may hold. Raises Corrupt for what is no label."""
+    numbers = found if isinstance(found, list) else [found]
+    if isinstance(found, str):
+        return found
+    if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) and abs(n) < 2**63 for n in numbers):
+        raise Corrupt(f"its label is {found!r}")
+    if isinstance(found, list):
+        return tuple(map(float, found))
+    return int(found) if isinstance(found, bool) else found
+
+
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """A member's contents. Raises Corrupt where they are cut off, or too many."""
+    if member.size > LARGEST:
+        raise Corrupt(f"{member.name} claims {member.size} bytes")
+    try:
+        file = tar.extractfile(member)
+        raw = file.read() if file else b""
+    except _DAMAGED as error:
+        raise Corrupt(f"{member.name} is cut off: {error}") from error
+    if len(raw) != member.size:
+        raise Corrupt(f"{member.name} is cut off")
+    return raw
+
+
+def _array(raw: bytes) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise Corrupt(f"not a plain .npy: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        raise Corrupt("not a .npy of numbers")
+    return found

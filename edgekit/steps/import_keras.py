@@ -1,0 +1,34 @@
+"""nothing → torch: a model of Keras 3, from elsewhere, on its torch backend and in its safe mode."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgekit.networks import keras
+from edgekit.steps._import_torch import ImportTorchStep, finish, write
+from edgekit.types import Artifact, Context, Notes
+
+
+@dataclass(frozen=True)
+class ImportKeras(ImportTorchStep):
+    """`path`: a .keras file. Images stay NHWC, as Keras has them; layers that hold code are refused."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".keras",)
+    needs: ClassVar[str] = "keras"
+    tools: ClassVar[tuple[str, ...]] = ("keras", "torch", "safetensors")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises Missing without Keras, InputError where the file is damaged or could run code."""
+        from edgekit.networks.interface import example_shapes
+
+        path = Path(self.path)
+        network = keras.read(path)
+        shutil.copyfile(path, out / keras.FILE)
+        interface, example = keras.interface(network, path)
+        entries = {**interface.to_json(), "example": example_shapes(example), "tensors": keras.tensors(network)}
+        write(out, "keras", entries)
+        return finish(out, path.name, network, example)

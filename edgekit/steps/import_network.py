@@ -1,0 +1,82 @@
+"""nothing → torch: a network that is code of the user's own, `net.py:make` or `package.module:make`.
+
+It runs that code. A timm or Hugging Face model is such a function of three lines:
+
+    def make():
+        model = timm.create_model("mobilenetv3_small_100", pretrained=True)
+        return model, torch.zeros(1, 3, 224, 224)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgekit import networks, registry, tasks
+from edgekit.errors import InputError
+from edgekit.steps._import_torch import ImportTorchStep, finish
+from edgekit.types import Artifact, ArtifactRef, Context, Notes, Task
+
+if TYPE_CHECKING:
+    from edgekit.networks.factory import Made
+
+
+@dataclass(frozen=True)
+class ImportNetwork(ImportTorchStep):
+    """`path`: a function without arguments that returns (module, example_inputs) or (…, dynamic_axes).
+
+    example_inputs: a tensor, several, or a dict of them by the names of forward's keywords. dynamic_axes: input name →
+    {axis: "length"} for open axes beyond the batch. Or `path` names a network as recipes do (`cnn`), built for `task`.
+    `weights`: a .safetensors file, or a checkpoint that torch loads with `weights_only=True`, to fill it with.
+    """
+
+    needs: ClassVar[str] = "torch"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
+
+    weights: ArtifactRef = ""
+    task: str = ""
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        yield from super().check(task)
+        if self.path in registry.names("models") and not self.task:
+            yield f"{self.path} needs a task, which gives its arguments"
+        elif self.path and self.path not in registry.names("models") and not registry.is_reference(self.path):
+            near = registry.suggest(self.path, registry.names("models"))
+            yield f"{self.path!r} is no reference like net.py:make, and no network ({near})"
+
+    def sources(self) -> tuple[Path, ...]:
+        return (networks.source(self.path),) if self.path else ()
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises InputError where the code fails, or gives what no runtime could be given."""
+        from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
+
+        made, arguments = self._made(ctx)
+        if self.weights:
+            networks.load_weights(made.network, Path(self.weights))
+        made.network.eval()
+        example = named_inputs(made.network, made.example)
+        keywords = list(example) if isinstance(made.example, Mapping) else []
+        network = Positional(made.network, keywords).eval()
+        interface = probe(network, example, made.axes, self.path)
+        specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
+        networks.save(made.network, self.path, arguments, specs, out)
+        return finish(out, self.path, network, example)
+
+    def _made(self, ctx: Context) -> tuple[Made, Mapping[str, Any]]:
+        from edgekit.networks.factory import Made, make, required
+        from edgekit.steps.train import as_input
+
+        if registry.is_reference(self.path):
+            ctx.log.warning("%s is code of your own: it is run as it is", self.path)
+        if not self.task or (registry.is_reference(self.path) and not required(registry.load("models", self.path))):
+            return make(self.path), {}
+        task = tasks.load(self.task)
+        arguments = task.arguments(self.path)
+        if not self.weights:
+            why = "an untrained network is of no use"
+            raise InputError(f"{self.path} comes without weights", why, "pass --weights FILE, or use edgekit train")
+        example = [as_input(array[:2]) for array in task.load("val").inputs.values()]
+        return Made(networks.build(self.path, arguments), example, {}), arguments

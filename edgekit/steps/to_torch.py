@@ -1,0 +1,153 @@
+"""onnx → torch: a foreign model as a network, for the formats and methods that start from torch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgekit import networks
+from edgekit.errors import CannotConvert, EdgekitError
+from edgekit.sets import OPEN_LENGTH
+from edgekit.steps._calibrated import fitting
+from edgekit.steps._import_torch import write
+from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, TensorSpec, kinds
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import Tensor, nn
+
+#: lengths tried for open axes that come without an example: of sequences, then of images
+LENGTHS = (OPEN_LENGTH, 1, 32, 64, 128, 224, 256)
+#: what protobuf holds in one file
+LIMIT = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class ToTorch(Step):
+    """The ONNX graph run by torch operators, for those that one table covers (`edgekit/networks/onnx`).
+
+    Half precision is computed in float32. A batch that the file fixes stays fixed. Where other axes are open, the
+    exporters trace with the lengths of `calibration`'s samples, a SET; "" takes the task's training split, if any.
+    """
+
+    takes: ClassVar = kinds("onnx", "onnx[fp16]")
+    gives: ClassVar[Kind] = Kind("torch")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    needs: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx")
+
+    calibration: str = ""
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        text = self.calibration or (f"{task.name}:train" if task else "")
+        return {"calibration": text} if text else {}
+
+    def sources(self) -> tuple[Path, ...]:
+        return tuple(sorted((Path(networks.__file__).parent / "onnx").glob("*.py")))
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert, naming every operator there is no way for, before any work."""
+        import onnx
+        from safetensors.torch import save_file
+
+        from edgekit.networks import onnx as importer
+
+        parent = inputs["parent"]
+        graph = importer.read(parent.path / "model.onnx")
+        network = importer.OnnxNetwork(graph, [_dtype(spec) for spec in parent.outputs]).eval()
+        example, outputs = _tried(network, parent, self._known(parent, ctx))
+        _copy(parent, out / importer.MODEL)
+        header = onnx.load(str(parent.path / "model.onnx"), load_external_data=False)
+        entries = {
+            "inputs": [asdict(spec) for spec in parent.inputs],
+            "outputs": [asdict(_seen(spec, value)) for spec, value in zip(parent.outputs, outputs, strict=True)],
+            "axes": _axes(header, parent.inputs),
+            "example": {name: list(tensor.shape) for name, tensor in example.items()},
+            "tensors": networks.tensors_of(network),
+        }
+        write(out, "onnx", entries)
+        save_file(example, out / networks.EXAMPLE)
+        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        return Notes("float32", names, {"example": entries["example"]})
+
+    def _known(self, parent: Artifact, ctx: Context) -> Mapping[str, Sequence[int]]:
+        """Input name → the shape of one sample, where it is known."""
+        if "calibration" not in ctx.sets:
+            known: Mapping[str, Sequence[int]] = parent.details.get("example", {})
+            return known
+        return {name: [1, *array.shape[1:]] for name, array in fitting(ctx.sets["calibration"], parent).items()}
+
+
+def _dtype(spec: TensorSpec) -> Any:
+    import torch
+
+    if spec.dtype in ("string", "sequence"):
+        raise CannotConvert("cannot convert this model to torch", f"{spec.name!r} is of type {spec.dtype}")
+    return getattr(torch, spec.dtype)
+
+
+def _tried(
+    network: nn.Module, parent: Artifact, known: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Example inputs on which the network runs, and what it gives. Raises CannotConvert where it does on none."""
+    import torch
+
+    first: Exception | None = None
+    for length in LENGTHS:
+        example = {}
+        for spec in parent.inputs:
+            open_axes = known.get(spec.name) or [1, *[length] * len(spec.shape)]
+            shape = [size or n for size, n in zip(spec.shape, open_axes, strict=False)]
+            example[spec.name] = torch.zeros(shape, dtype=_dtype(spec))
+        try:
+            with torch.inference_mode():
+                found = network(*example.values())
+            return example, found if isinstance(found, tuple) else (found,)
+        except EdgekitError as error:
+            first = first or error
+        except RuntimeError as error:  # what torch raises for shapes that do not fit
+            first = first or error
+        if known or not any(None in spec.shape[1:] for spec in parent.inputs):
+            break
+    if isinstance(first, EdgekitError):
+        raise first
+    why = " ".join(str(first).split())[:200]
+    next = "does the file itself run? edgekit bench"
+    raise CannotConvert(f"cannot convert {parent.name} to torch", why, next) from first
+
+
+def _copy(parent: Artifact, place: Path) -> None:
+    """The file with all its weights in it."""
+    import onnx
+
+    if parent.sizes.total >= LIMIT:
+        what = f"cannot convert {parent.name} to torch"
+        raise CannotConvert(what, "a model of 2 GB or more does not fit one ONNX file", "use it as it is")
+    if set(parent.files) == {place.name}:
+        shutil.copyfile(parent.path / place.name, place)
+    else:
+        place.write_bytes(onnx.load(str(parent.path / place.name)).SerializeToString())
+
+
+def _seen(spec: TensorSpec, value: Tensor) -> TensorSpec:
+    """The file's own description of an output, or what was seen where it says nothing of the shape."""
+    if len(spec.shape) == value.ndim:
+        return spec
+    return TensorSpec(spec.name, spec.dtype, (None, *value.shape[1:]) if value.ndim else ())
+
+
+def _axes(model: ModelProto, inputs: tuple[TensorSpec, ...]) -> dict[str, dict[str, str]]:
+    """Input name → open axis → the name of its length: the batch, or the file's own name for it."""
+    found: dict[str, dict[str, str]] = {}
+    values = {value.name: value for value in model.graph.input}
+    for spec in inputs:
+        dims = values[spec.name].type.tensor_type.shape.dim
+        for axis, size in enumerate(spec.shape):
+            if size is None:
+                own = re.sub(r"\W|^(?=\d)", "_", dims[axis].dim_param or f"{spec.name}_{axis}")
+                found.setdefault(spec.name, {})[str(axis)] = "batch" if axis == 0 else own
+    return found

@@ -1,0 +1,302 @@
+"""Tables: what is written comes back, a broken row is named, a damaged file loads or is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgekit import sets
+from edgekit.errors import InputError
+from edgekit.types import TensorSpec
+
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+
+HEAD = "area,rooms,town,label\n"
+BODY = "".join(f"{i}.5,{i % 4},x,{i % 2}\n" for i in range(40))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def spec(name: str, *shape: int | None, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec(name, dtype, (None, *shape))
+
+
+def write(name: str, text: str | bytes) -> str:
+    Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return name
+
+
+def refused(word: str, like: tuple[TensorSpec, ...] = ()) -> str:
+    """Everything the refusal says."""
+    with pytest.raises(InputError) as error:
+        sets.load(word, like)
+    return f"{error.value.what}; {error.value.why}; {error.value.next}"
+
+
+def test_a_csv() -> None:
+    data = sets.load(write("a.csv", HEAD + BODY))
+    assert set(data.inputs) == {"input"} and data.inputs["input"].dtype == np.float32
+    assert data.inputs["input"].tolist() == [[i + 0.5, i % 4] for i in range(40)]
+    assert data.labels is not None and data.labels.dtype == np.int64
+    assert data.labels.tolist() == [i % 2 for i in range(40)]
+
+
+def test_the_label_by_its_kind() -> None:
+    write("a.csv", HEAD + BODY)
+    values = sets.load("a.csv?label=area").labels
+    assert values is not None and values.dtype == np.float32 and values[3] == 3.5
+    meant = sets.load("a.csv?labels=values").labels
+    assert meant is not None and meant.dtype == np.float32
+    both = sets.load("a.csv?label=area,rooms").labels
+    assert both is not None and both.shape == (40, 2) and both[5].tolist() == [5.5, 1]
+    write("b.csv", "a,label\n" + "".join(f"{i},{'dog cat emu'.split()[i % 3]}\n" for i in range(30)))
+    text = sets.load("b.csv").labels
+    assert text is not None and text[:3].tolist() == [1, 0, 2], "classes are in alphabetical order"
+    write("c.csv", "a,label\n" + "".join(f"{i},{100000 + i}\n" for i in range(30)))
+    assert "labels=values" in refused("c.csv")
+    assert len(sets.load("c.csv?labels=values")) == 30
+    assert "labels=values" in refused(write("d.csv", "a,label\n1,0\n2,-1\n"))
+    assert "needs numbers" in refused("b.csv?labels=values")
+
+
+def test_the_columns_by_the_model() -> None:
+    write("a.csv", HEAD + BODY)
+    two = sets.load("a.csv", (spec("rooms", 1), spec("area")))
+    assert two.inputs["rooms"].shape == (40, 1) and two.inputs["area"].shape == (40,)
+    assert sets.load("a.csv?columns=rooms").inputs["input"].shape == (40, 1)
+    assert sets.load("a.csv?columns=rooms,area").inputs["input"][3].tolist() == [3, 3.5]
+    assert sets.load("a.csv", (spec("x", 2),)).inputs["x"].shape == (40, 2)
+    assert sets.load("a.csv", (spec("x", 2, 1),)).inputs["x"].shape == (40, 2, 1)
+    whole = sets.load("a.csv?columns=rooms", (spec("x", 1, dtype="int64"),))
+    assert whole.inputs["x"].dtype == np.int64
+    said = refused("a.csv", (spec("x", 3),))
+    assert "area, rooms" in said and "x: float32[?, 3]" in said
+    assert "area, rooms" in refused("a.csv", (spec("x", 1), spec("y", 1)))
+    assert "holds fractions" in refused("a.csv", (spec("x", 2, dtype="int64"),))
+    assert "holds text" in refused("a.csv?columns=town")
+    assert "holds text" in refused("a.csv", (spec("town", 1),))
+    assert "did you mean rooms" in refused("a.csv?columns=room")
+    assert "no column 'price'" in refused("a.csv?label=price")
+
+
+def test_columns_are_normalized() -> None:
+    write("a.csv", "x,y\n1,10\n3,30\n")
+    assert sets.load("a.csv?mean=2,20&std=1,10").inputs["input"].tolist() == [[-1, -1], [1, 1]]
+
+
+def test_lists() -> None:
+    lines = [{"tokens": [i, i + 1], "label": i % 2, "x": i / 4} for i in range(30)]
+    write("a.jsonl", "\n".join(map(json.dumps, lines)))
+    data = sets.load("a.jsonl")
+    assert data.inputs["tokens"].dtype == np.int64 and data.inputs["tokens"].shape == (30, 2)
+    assert data.inputs["input"].shape == (30, 1)
+    one = sets.load("a.jsonl?columns=tokens", (spec("ids", 2, dtype="int32"),))
+    assert one.inputs["ids"].dtype == np.int32 and one.inputs["ids"][4].tolist() == [4, 5]
+    lines[7]["tokens"] = [1, 2, 3]
+    write("a.jsonl", "\n".join(map(json.dumps, lines)))
+    (name,) = sets.load("a.jsonl").skipped
+    assert name.startswith("line 8 of a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("1.5,2,x", "it has 3 cells, the header 4"),
+        ("1.5,2,x,1,9", "it has 5 cells, the header 4"),
+        ("1.5,two,x,1", "'rooms' is 'two'"),
+        ("1.5,,x,1", "'rooms' is missing"),
+        ("1.5,2,x,", "'label' is missing"),
+        ("nan,2,x,1", "'area' is nan"),
+        ("inf,2,x,1", "'area' is inf"),
+        ("1e400,2,x,1", "'area' is inf"),
+        ("1e300,2,x,1", "holds NaN or infinity"),
+        ("1.5,2,x,nan", "its label is nan"),
+        ("1.5,2,x,yes", "its label is 'yes'"),
+        ('1.5,2,"x"y,1', "expected after"),
+    ],
+)
+def test_a_broken_row_is_named(row: str, said: str) -> None:
+    rows = BODY.splitlines()
+    write("a.csv", HEAD + "\n".join([*rows[:20], row, *rows[20:]]))
+    data = sets.load("a.csv")
+    assert len(data) == 40 and data.labels is not None and data.labels.dtype == np.int64
+    (name,) = data.skipped
+    assert name.startswith("line 22 of a.csv: ") and said in name
+    write("b.csv", HEAD + "\n".join([*rows[:20], row, row, row]))
+    assert "3 of 23 samples" in refused("b.csv") and "line 22" in refused("b.csv")
+
+
+def test_a_quote_that_swallows_lines_is_no_single_row() -> None:
+    rows = BODY.splitlines()
+    said = refused(write("a.csv", HEAD + "\n".join([*rows[:10], '1,2,"x,1', *rows[10:]])))
+    assert "31 of 41 samples" in said and "line 12" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "it has no header"),
+        (b"\n\n", "it has no header"),
+        (b"a,b\n", "no rows"),
+        (b"a,b,a\n1,2,3\n", "columns of one name; a;"),
+        (b"1,2\n3,4\n", "has no header"),
+        (b"a;b\n1;2\n", "semicolons"),
+        (b",a\n0,1\n1,2\n", "without a name"),
+        (b"town\nx\ny\n", "holds text"),
+        (b"a,b\n1,2\n3,caf\xe9\n", "line 3 holds the byte 0xe9"),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1 holds the byte 0xff"),
+        (b"a,split\n1,train\n2,trian\n", "line 3: 'trian'"),
+    ],
+)
+def test_files_with_problems(text: bytes, said: str) -> None:
+    assert said in refused(write("a.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no rows"),
+        ("[1, 2]\n", "not a JSON object"),
+        ('{"a": 1}\n{"a": \n', "line 2"),
+        ('{"a": {"b": 1}}\n', "holds text"),
+        ("[" * 100000, "not JSON"),
+    ],
+)
+def test_json_lines_with_problems(text: str, said: str) -> None:
+    assert said in refused(write("a.jsonl", text))
+
+
+def test_splits_of_a_column() -> None:
+    write("a.csv", "a,label,split\n" + "".join(f"{i},{i % 2},{'train' if i < 50 else 'Test'}\n" for i in range(60)))
+    parts = {name: sets.load(f"a.csv:{name}").inputs["input"][:, 0].tolist() for name in sets.SPLITS}
+    assert parts["test"] == list(range(50, 60))
+    assert sorted(parts["train"] + parts["val"]) == list(range(50)) and parts["val"]
+
+
+@given(st.integers(30, 200), st.integers(1, 50))
+@relaxed
+def test_a_sample_stays_in_its_split(here: Path, count: int, more: int) -> None:
+    found = []
+    for rows in (count, count + more):
+        write("grow.csv", "a,label\n" + "".join(f"{i},{i % 2}\n" for i in range(rows)))
+        parts = {}
+        for split in sets.SPLITS:
+            try:
+                parts[split] = set(sets.load(f"grow.csv:{split}").inputs["input"][:, 0].astype(int).tolist())
+            except InputError as error:
+                assert "no samples" in str(error)
+                parts[split] = set()
+        assert set.union(*parts.values()) == set(range(rows)), "every sample is in a split"
+        assert sum(map(len, parts.values())) == rows, "a sample is in two splits"
+        found.append(parts)
+    assert all(found[0][split] <= found[1][split] for split in sets.SPLITS)
+
+
+def test_the_shares_of_the_splits() -> None:
+    write("a.csv", "a\n" + "".join(f"{i}\n" for i in range(5000)))
+    shares = [len(sets.load(f"a.csv:{split}")) / 5000 for split in sets.SPLITS]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+
+
+column = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=6)
+columns = st.lists(column.filter(lambda n: n not in ("label", "split", "input")), min_size=1, max_size=4, unique=True)
+value = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**40), 2**40)
+
+
+@st.composite
+def tables(draw: Any) -> tuple[list[str], list[list[Any]], list[str]]:
+    names = [f"c{name}" for name in draw(columns)]
+    count = draw(st.integers(1, 8))
+    rows = [[draw(value) for _ in names] for _ in range(count)]
+    return names, rows, [draw(st.sampled_from(["a", "b", "späth"])) for _ in range(count)]
+
+
+@given(tables(), st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]))
+@relaxed
+def test_any_table_comes_back(here: Path, table: tuple[list[str], list[list[Any]], list[str]], suffix: str) -> None:
+    names, rows, labels = table
+    path = Path(f"t{suffix}")
+    records = [{**dict(zip(names, row, strict=True)), "label": label} for row, label in zip(rows, labels, strict=True)]
+    if suffix == ".jsonl":
+        path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    elif suffix == ".parquet":
+        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        from pyarrow import parquet
+
+        typed = [{k: v if isinstance(v, str) else float(v) for k, v in record.items()} for record in records]
+        parquet.write_table(arrow.Table.from_pylist(typed), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writerow([*names, "label"])
+            writer.writerows([*row, label] for row, label in zip(rows, labels, strict=True))
+    data = sets.load(str(path))
+    assert data.inputs["input"].tolist() == np.array(rows, np.float64).astype(np.float32).tolist()
+    assert data.labels is not None
+    classes = sorted(set(labels))
+    assert [classes[i] for i in data.labels] == labels
+
+
+@given(st.data(), st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]))
+@relaxed
+def test_a_damaged_table_loads_or_is_refused(here: Path, data: st.DataObject, suffix: str) -> None:
+    path = Path(f"d{suffix}")
+    if suffix == ".jsonl":
+        raw = "".join(json.dumps({"a": i, "b": [i, 2], "label": "xy"[i % 2]}) + "\n" for i in range(30)).encode()
+    elif suffix == ".parquet":
+        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.table({"a": list(range(30)), "label": ["x", "y"] * 15}), path)
+        raw = path.read_bytes()
+    else:
+        raw = (HEAD + BODY).replace(",", "\t" if suffix == ".tsv" else ",").encode()
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    path.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged)
+    try:
+        found = sets.load(str(path))
+    except InputError as error:
+        assert str(path) in str(error) or "label" in str(error)
+        return
+    assert all(np.isfinite(array).all() for array in found.inputs.values())
+    assert found.labels is None or len(found.labels) == len(found)
+
+
+def test_parquet_with_lists_dates_and_truth_values() -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import datetime
+
+    from pyarrow import parquet
+
+    columns = {
+        "when": [datetime.date(2020, 1, 1)] * 30,
+        "on": [True, False, True] * 10,
+        "wave": [[0.5, float(i)] for i in range(30)],
+        "label": [0.5] * 29 + [math.nan],
+    }
+    parquet.write_table(arrow.table(columns), "a.parquet", row_group_size=7)
+    data = sets.load("a.parquet")
+    assert data.inputs["input"][:3, 0].tolist() == [1, 0, 1]
+    assert data.inputs["wave"].shape == (29, 2) and data.inputs["wave"].dtype == np.float32
+    assert data.skipped == ("row 30 of a.parquet: its label is nan",)
+    assert "'when' holds text" in refused("a.parquet?columns=when")
+
+
+def test_a_missing_table() -> None:
+    assert "no such file" in refused("absent.csv")
+    assert "no such file" in refused("absent.parquet:val")
