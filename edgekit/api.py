@@ -217,7 +217,7 @@ def quantize(
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not sets.labelled(val)):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
-    return _extend(ref, chains, Plan(), gates, target, val or calibration, fields, progress, say)
+    return _extend(ref, chains, Plan(), gates, target, val, fields, progress, say)
 
 
 def verify(
@@ -336,7 +336,7 @@ def _extend(
     store = ref.store
     start = store.get(ref.name or refs.float_root(store))
     flow = _flow(store, _task([start]), [target], plan, gates, progress, say)
-    flow.val = _validation(flow, val, start)
+    flow.val = _validation(flow, val, start, str(fields.get("calibration", "")))
     if flow.val.labels is not None and flow.scorer is None:
         flow.scorer = score.scorer(flow.val.labels)
     suffix = "" if target == "host" or targets.load("host").isa_class == flow.targets[0].isa_class else "@"
@@ -444,12 +444,14 @@ def _task(artifacts: Sequence[Artifact]) -> Task | None:
     return tasks.load(names.pop()) if names else None
 
 
-def _validation(flow: Flow, val: str, artifact: Artifact) -> SampleSet:
-    """The set that was named, the task's, or random inputs, which is said."""
+def _validation(flow: Flow, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
+    """The set that was named, the task's, the calibration's inputs (no accuracy is judged on them), or random ones."""
     if val:
         return flow.set(val, artifact.inputs)
     if flow.task:
         return flow.set(f"{flow.task.name}:val")
+    if calibration:
+        return replace(flow.set(calibration, artifact.inputs), labels=None)
     made = _stand_in(flow.store, artifact)
     flow.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
     return made

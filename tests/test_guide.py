@@ -29,7 +29,9 @@ def test_every_command_of_the_guide(tmp_path: Path) -> None:
         for line in text.splitlines():
             program, *words = shlex.split(line)
             command = [sys.executable, *(["-m", "edgekit"] if program == "edgekit" else []), *words]
-            done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=tmp_path, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True
+            )
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             commands += 1
     assert commands > 15

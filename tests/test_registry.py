@@ -100,7 +100,9 @@ def test_a_module_of_ones_own(here: Path) -> None:
     assert registry.load("models", "ownpackage.net:make")() == 5
 
 
-@pytest.mark.parametrize("word", ["mnist:test", "mnist", "C:\\net", "net.py:", "net.py:a b", "no_such_module:Net", ":x"])
+@pytest.mark.parametrize(
+    "word", ["mnist:test", "mnist", "C:\\net", "net.py:", "net.py:a b", "no_such_module:Net", ":x"]
+)
 def test_what_is_no_reference(here: Path, word: str) -> None:
     assert not registry.is_reference(word)
 

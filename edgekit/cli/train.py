@@ -16,6 +16,7 @@ from edgekit.errors import InputError
 @click.option("--data", metavar="SET", help="Data of your own in place of a task: a table, a folder by class, shards.")
 @click.option("--model", default="", metavar="M", help="The network: one of the task's, or net.py:Net.")
 @click.option("--epochs", type=click.IntRange(1), help="At most this many epochs.")
+@click.option("--batch", type=click.IntRange(1), help="Samples per step.")
 @click.option("--lr", type=float, help="The highest learning rate of the one-cycle schedule.")
 @click.option("--seed", type=int, help="Seed of initial weights and sample order.")
 @click.option(

@@ -27,7 +27,7 @@ from edgekit.sets import _reading, audio, images, npz, shards, tables
 from edgekit.sets._folder import endings
 from edgekit.sets._labels import Labels
 from edgekit.sets._options import SPLITS, Options, Word, take_apart
-from edgekit.sets._reading import Corrupt, Reader, collect, sample_set
+from edgekit.sets._reading import Corrupt, Reader, collect, refuse_nan, sample_set
 from edgekit.sets._spool import Spool, chunks
 from edgekit.tables import build, read_toml
 from edgekit.types import Artifact, Progress, SampleSet, TensorSpec, quiet
@@ -179,6 +179,7 @@ def _of_task(word: str, split: str) -> SampleSet:
     data = running(word, f"{word} cannot load {split!r}", lambda: task.load(split))
     if not isinstance(data, SampleSet):
         raise InputError(f"{word}: load gives a {type(data).__name__}", next="return edgekit.sets.sample_set(…)")
+    refuse_nan(f"{word}:{split}", {**data.inputs, **({} if data.labels is None else {"label": data.labels})})
     lengths = {name: len(array) for name, array in data.inputs.items()}
     lengths |= {} if data.labels is None else {"labels": len(data.labels)}
     if len(set(lengths.values())) != 1 or not len(data):

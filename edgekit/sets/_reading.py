@@ -144,6 +144,14 @@ def sample_set(
     return SampleSet(name, inputs, labels, digest.hexdigest(), skipped)
 
 
+def refuse_nan(where: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raises InputError for a sample that holds NaN or infinity, naming the first."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0][0])
+            raise InputError(f"{where}: sample {bad} of {name!r} holds NaN or infinity", next="mend or drop it")
+
+
 def draw(count: int, among: int, seed: int) -> list[int]:
     """`count` different numbers below `among`, or all of them, in the order drawn."""
     return random.Random(seed).sample(range(among), min(count, among))

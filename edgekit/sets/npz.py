@@ -15,7 +15,7 @@ from edgekit.errors import InputError, os_errors
 from edgekit.registry import suggest
 from edgekit.sets._labels import Raw
 from edgekit.sets._options import Options
-from edgekit.sets._reading import Item
+from edgekit.sets._reading import Item, refuse_nan
 
 LABEL = "label"
 
@@ -84,8 +84,5 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
     lengths = {name: len(a) for name, a in [*arrays.items(), *([(label, labels)] if labels is not None else [])]}
     if len(set(lengths.values())) > 1:
         raise InputError(f"the arrays in {path} differ in length", ", ".join(f"{k} {v}" for k, v in lengths.items()))
-    for name, array in [*arrays.items(), *([(label, labels)] if labels is not None else [])]:
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0][0])
-            raise InputError(f"{path}: sample {bad} of {name!r} holds NaN or infinity", next="mend or drop it")
+    refuse_nan(str(path), {**arrays, **({label: labels} if labels is not None else {})})
     return arrays, labels
