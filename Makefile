@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench bench-truth bench-memory clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -13,8 +13,10 @@ demo: $(READY)  ## train, export, quantize, verify, measure and compare a small 
 test: $(READY) lint  ## the quick tier: all that a change should be checked with
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-all: $(READY) lint  ## everything, the slow tier too
-	$(BIN)/python -m pytest -q
+test-slow: $(READY)  ## the other tier: whole runs, crashes, fresh installs, public models
+	$(BIN)/python -m pytest -q -m slow
+
+test-all: test test-slow  ## everything
 
 lint: $(READY)
 	$(BIN)/ruff check .

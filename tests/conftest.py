@@ -49,10 +49,11 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The test-only members, in this process and those it starts."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(MEMBERS), os.environ.get("PYTHONPATH", "")])))
-    sys.path.insert(0, str(MEMBERS))
+    path = sys.path  # a test may put another list in its place
+    path.insert(0, str(MEMBERS))
     registry._entry_points.cache_clear()
     yield
-    sys.path.remove(str(MEMBERS))  # and nothing else: libraries add folders of their own, once
+    path.remove(str(MEMBERS))  # and nothing else: libraries add folders of their own, once
     registry._entry_points.cache_clear()
 
 
