@@ -150,7 +150,7 @@ class _Door:
                     continue
                 parts.disturbed = parts.disturbed or disturbed
                 load = max(parts.facts.get("load_average", 0.0), result["watch"]["load_average"])
-                parts.facts.update(result["facts"], load_average=load)
+                parts.facts.update(result["facts"], load_average=load, batch=result["batch"])
                 parts.processes.append(
                     Process(
                         tuple(result["times_ns"]),

@@ -294,7 +294,7 @@ def _measurement(
         graph_bytes=artifact.sizes.graph,
         metadata_bytes=artifact.sizes.metadata,
         metric=metric,
-        latency_ms=score.latency(processes, flow.plan.threads, flow.plan.batch) if processes else None,
+        latency_ms=score.latency(processes, flow.plan.threads, run.facts["batch"]) if processes else None,
         load_ms=float(np.median([p.load_ms for p in processes])) if processes else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,

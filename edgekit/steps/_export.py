@@ -137,10 +137,11 @@ def _place(network: nn.Module, tensors: tuple[Tensor, ...], operator: str) -> st
 
     word = operator.rpartition(".")[2]
     try:
-        graph = torch.export.export(network, tensors).graph
+        program = torch.export.export(network, tensors)
+        nodes = [*program.graph.nodes, *program.run_decompositions().graph.nodes]  # a converter may name either kind
     except Exception:  # the converter's own complaint is the one to show
         return ""
-    for node in graph.nodes:
+    for node in nodes:
         if node.op == "call_function" and word in str(node.target):
             modules = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
             lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
