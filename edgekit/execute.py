@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import registry
+from edgekit import registry, targets
 from edgekit.errors import DeviceError, InputError, Missing, os_errors
 from edgekit.ondevice.runner import let_go
 from edgekit.sets import take
-from edgekit.types import Artifact, Device, Job, Plan, Process, Progress, Run, SampleSet, Target
+from edgekit.types import Artifact, Job, Plan, Process, Progress, Run, SampleSet, Target
 
 #: how often a process that was disturbed is tried again before its run is called invalid
 RETRIES = 3
@@ -119,7 +119,7 @@ class _Door:
     """One target, one set: writes the inputs once, then runs jobs."""
 
     def __init__(self, target: Target, data: SampleSet, plan: Plan) -> None:
-        self.device: Device = registry.load("devices", target.device)(target)
+        self.device = targets.device(target)
         self.plan, self.data = plan, data
 
     def __enter__(self) -> _Door:

@@ -103,8 +103,9 @@ def _macs(facts: ModelFacts) -> int | None:
 
 def _instructions(facts: ModelFacts) -> Iterator[str]:
     host = targets.load("host")
-    if "int8" in facts.traits and host.isa_class == "x86":
-        yield "this CPU has no int8 dot product (VNNI): int8 may be no faster than float here"
+    missing = {"x86": "VNNI", "arm64": "" if {"asimddp", "i8mm"} & set(host.isa) else "SDOT"}.get(host.isa_class)
+    if "int8" in facts.traits and missing:
+        yield f"this CPU has no int8 dot product ({missing}): int8 may be no faster than float here"
 
 
 # --- for people --------------------------------------------------------------------------------------------------

@@ -6,18 +6,19 @@ import dataclasses
 import hashlib
 import json
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekit import fleet, registry, score, targets, verify
 from edgekit import recipe as recipes
-from edgekit import registry, score, verify
 from edgekit.errors import EdgekitError, Missing
 from edgekit.execute import execute_all, runtimes_for
 from edgekit.recipe import Gates, Node, Recipe
@@ -38,18 +39,28 @@ from edgekit.types import (
 )
 from edgekit.verify import Finding, Verifier
 
+if TYPE_CHECKING:
+    from edgekit.search import Ladder
+
 log = logging.getLogger("edgekit")
+
+#: held while results are written: targets are measured in threads
+_recording = threading.Lock()
 
 
 @dataclass
 class Outcome:
-    """What a flow made, measured and found wrong; `failures` are arrows that broke, `reused` what was there already."""
+    """What a flow made, measured and found wrong; `failures` are arrows that broke, `reused` what was there already.
+
+    `ladders`: the quantization ladders that were climbed, one per format.
+    """
 
     artifacts: list[Artifact] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[EdgekitError] = field(default_factory=list)
     reused: int = 0
+    ladders: list[Ladder] = field(default_factory=list)
 
 
 @dataclass
@@ -81,10 +92,11 @@ class Flow:
 
     @cached_property
     def verifier(self) -> Verifier | None:
-        """Checks arrows on the first target."""
+        """Checks arrows on the first target that is this machine, else on the host: devices come and go."""
         if self.val is None:
             return None
-        return Verifier(self.store, self.targets[0], self.val, self.scorer, self.gates, self.plan)
+        where = next((t for t in self.targets if t.device in fleet.HERE), None) or targets.load("host")
+        return Verifier(self.store, where, self.val, self.scorer, self.gates, self.plan)
 
 
 def run(recipe: Recipe, flow: Flow, data: SampleSet) -> Outcome:
@@ -95,8 +107,7 @@ def run(recipe: Recipe, flow: Flow, data: SampleSet) -> Outcome:
     nodes = recipes.nodes(recipe, flow.targets)
     check_installed(nodes)
     made = make(nodes, flow, {})
-    for target in flow.targets:
-        measure(list(made.values()), target, data, flow, reuse=True)
+    fleet.measure(list(made.values()), flow.targets, data, flow, [flow.plan], reuse=True)
     return flow.outcome
 
 
@@ -126,8 +137,9 @@ def make(nodes: Sequence[Node], flow: Flow, stored: Mapping[str, Artifact]) -> d
             continue
         inputs = {role: made.get(name) or stored[name] for role, name in node.parents.items()}
         try:
-            artifact = _make(node, inputs, flow)
-            finding = flow.verifier.check(artifact, node.step.keeps) if flow.verifier else None
+            artifact = make_one(node, inputs, flow)
+            verifier = flow.verifier if artifact.kind.is_model else None
+            finding = verifier.check(artifact, node.step.keeps) if verifier else None
         except EdgekitError as error:
             if error.code != 1:
                 raise
@@ -153,29 +165,30 @@ def measure(
     """Every artifact in every runtime of the target that takes it; `reuse` keeps identical valid measurements."""
     plan, store = flow.plan, flow.store
     used = take(data, plan.samples)
-    device = registry.load("devices", target.device)(target)
+    device = targets.device(target)
     pairs = list(_pairs(artifacts, target, flow))
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
     kept = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or m.invalid]
-    flow.outcome.reused += len(pairs) - len(todo)
     runs = execute_all(todo, target, used, plan, progress=flow.progress) if todo else []
     fresh = {(a.name, r): run for (a, r), run in zip(todo, runs, strict=True)}
     session = uuid.uuid4().hex[:12]
     found = []
-    for artifact, runtime in pairs:
-        key = keys[artifact.name, runtime]
-        measurement = kept[key] if (artifact.name, runtime) not in fresh else None
-        if measurement is None:
-            run = fresh[artifact.name, runtime]
-            measurement = _measurement(
-                artifact, run, used, flow, session, key, _root_run(artifact, fresh, target, used, flow)
-            )
-            store.add(measurement)
-        else:
-            measurement = dataclasses.replace(measurement, **_findings(artifact))
-        found.append(measurement)
-    flow.outcome.measurements += found
+    with _recording:
+        for artifact, runtime in pairs:
+            key = keys[artifact.name, runtime]
+            measurement = kept[key] if (artifact.name, runtime) not in fresh else None
+            if measurement is None:
+                run = fresh[artifact.name, runtime]
+                measurement = _measurement(
+                    artifact, run, used, flow, session, key, _root_run(artifact, fresh, target, used, flow)
+                )
+                store.add(measurement)
+            else:
+                measurement = dataclasses.replace(measurement, **_findings(artifact))
+            found.append(measurement)
+        flow.outcome.measurements += found
+        flow.outcome.reused += len(pairs) - len(todo)
     return found
 
 
@@ -206,7 +219,8 @@ def describe(finding: Finding) -> str:
     return ("FAILED: " if finding.failed else "verified: ") + ", ".join(parts)
 
 
-def _make(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Artifact:
+def make_one(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Artifact:
+    """A node's artifact, reused where it is there; its arrow is not checked."""
     like = inputs["parent"].inputs if "parent" in inputs else ()
     data = {role: flow.set(text, like) for role, text in node.step.sets(flow.task).items()}
     context = Context(flow.task, data, flow.progress, log)

@@ -141,7 +141,8 @@ class Store:
 
     def make(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
         """Apply the step and store what it makes, replacing an outdated artifact of that name."""
-        making = self.path / f".making-{name}"
+        making, scratch = self.path / f".making-{name}", self.path / f".scratch-{self.id(step, inputs, context)}"
+        context = dataclasses.replace(context, scratch=scratch)
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
@@ -156,7 +157,25 @@ class Store:
             raise
         with os_errors("write", artifact.path):
             self._swap(making, artifact.path)
+        shutil.rmtree(scratch, ignore_errors=True)
         return artifact
+
+    def copy(self, artifact: Artifact, name: str) -> Artifact:
+        """The same artifact under another name, without what was found out about it."""
+        if kept := self.reusable(name, artifact.id):
+            return kept
+        making = self.path / f".making-{name}"
+        copied = dataclasses.replace(artifact, name=name, path=self.path / name)
+        with os_errors("write", making):
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            for file in artifact.files:
+                (making / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(artifact.path / file, making / file)
+            _write_json(making / ARTIFACT, _to_json(copied))
+            _sync(making)
+            self._swap(making, copied.path)
+        return copied
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
         """A SET, loaded once, as a model with the inputs `like` takes it."""

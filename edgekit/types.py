@@ -51,6 +51,11 @@ class Kind:
         """FORMAT[-PRECISION], the second half of an artifact's name."""
         return f"{self.format}-{self.precision}" if self.precision else self.format
 
+    @property
+    def is_model(self) -> bool:
+        """Is it something to run? Activation ranges are an artifact, but not that."""
+        return self.format != "ranges"
+
     def __str__(self) -> str:
         return self.format + (f"[{','.join(sorted(self.traits))}]" if self.traits else "")
 
@@ -234,6 +239,15 @@ class Target:
     memory_mb: int = 0
     runtimes: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+    #: where it is: [user@]host[:port] for ssh; never in a shipped file
+    address: str = ""
+    #: the Python to run there
+    python: str = "python3"
+
+    def problems(self) -> Iterator[str]:
+        from edgekit.devices._address import problems
+
+        return problems(self)
 
     @property
     def isa_class(self) -> str:
@@ -442,12 +456,16 @@ def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use beside its inputs: the task, the sets it asked for, progress and log."""
+    """What a step may use beside its inputs: the task, the sets it asked for, progress and log.
+
+    What a long step writes into `scratch` is there again when it was interrupted and is started anew.
+    """
 
     task: Task | None
     sets: Mapping[str, SampleSet]
     progress: Progress
     log: logging.Logger
+    scratch: Path | None = None
 
 
 class Task(Protocol):

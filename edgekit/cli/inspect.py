@@ -11,17 +11,24 @@ from edgekit.cli._common import Answer, Voice, answers
 @click.argument("model", required=False)
 @click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="How many of the heaviest to show.")
 @click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
-def command(model: str | None, layers: int, formats: str, voice: Voice) -> Answer:
+@click.option("--times", "timed", is_flag=True, help="Run it here on random inputs: time by operator, against float.")
+def command(model: str | None, layers: int, formats: str, timed: bool, voice: Voice) -> Answer:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
-    what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run."""
+    what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
     from edgekit import inspection
 
     found = inspection.inspect(model)
     wanted = [word.strip() for word in formats.split(",") if word.strip()]
     found["conversions"], failures = inspection.conversions(model, wanted)
+    if timed:
+        from edgekit.quantization.times import times
+
+        found["times"] = times(model)
 
     def show() -> None:
-        for line in inspection.lines(found, layers):
+        from edgekit.report import times as shown
+
+        for line in (*inspection.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):
             click.echo(line)
 
     return Answer(show, result=found, failures=failures)

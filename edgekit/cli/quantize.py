@@ -21,6 +21,13 @@ from edgekit.cli.export import split
 @click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
 @click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
+@click.option(
+    "--rungs",
+    callback=split,
+    default="",
+    metavar="R,…",
+    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, keep-float, qat.",
+)
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(
     "--target",
@@ -37,14 +44,16 @@ def command(
     calibration: str,
     val: str,
     max_drop_pp: float | None,
+    rungs: tuple[str, ...],
     strict: bool,
     target: str,
     out: Path | None,
     voice: Voice,
 ) -> Answer:
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
-    budget, verified on real samples. Exit 1 where the budget is missed; the attempt is kept."""
-    from edgekit import api
+    budget, verified on real samples. Int8 is found by climbing a ladder from plain ranges to training, every rung
+    judged in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
+    from edgekit import api, report
 
     outcome = api.quantize(
         artifact,
@@ -53,6 +62,7 @@ def command(
         calibration=calibration,
         val=val,
         max_drop_pp=max_drop_pp,
+        rungs=rungs,
         strict=strict,
         target=target,
         out=out,
@@ -60,8 +70,12 @@ def command(
         say=voice.say,
     )
 
+    found = [ladder.to_json() for ladder in outcome.ladders]
+
     def show() -> None:
+        for line in (line for ladder in found for line in report.ladder(ladder)):
+            click.echo(line)
         for made in outcome.artifacts:
             click.echo(f"{made.path}")
 
-    return Answer.of(outcome, show)
+    return Answer.of(outcome, show, {"ladders": found} if found else None)

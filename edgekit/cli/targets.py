@@ -1,4 +1,4 @@
-"""`edgekit targets list | show NAME`."""
+"""`edgekit targets list | show NAME | add NAME | check NAME | clean NAME`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _list(voice: Voice) -> Answer:
 
     def show() -> None:
         for target in found:
-            click.echo(f"{target.name:<16} {target.device:<7} {target.title}")
+            click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
 
     return Answer(show, result=[dataclasses.asdict(target) for target in found])
 
@@ -46,5 +46,68 @@ def _show(name: str, voice: Voice) -> Answer:
     return Answer(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
 
-command.add_command(_list)
-command.add_command(_show)
+@answers("add", full="targets add", short_help="Read a device and keep it as a target of your own.")
+@click.argument("name")
+@click.option(
+    "--ssh", "address", required=True, metavar="[USER@]HOST[:PORT]", help="Where it is; an ssh alias will do."
+)
+@click.option("--like", default="", metavar="T", help="A known target: its runtimes and notes are taken over.")
+@click.option("--python", default="python3", metavar="PATH", help="The Python to use there (default: python3).")
+@click.option("--replace", is_flag=True, help="Overwrite a target of your own with that name.")
+def _add(name: str, address: str, like: str, python: str, replace: bool, voice: Voice) -> Answer:
+    """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
+    changed there. Its host key must be known: connect to it once with ssh before."""
+    from edgekit import targets
+
+    target = targets.measured(name, address, like, python)
+    path = targets.write(target, replace=replace)
+
+    def show() -> None:
+        click.echo(f"{target.name}: {target.title}")
+        click.echo(f"{target.arch} ({target.isa_class}), {target.cores} cores, {target.memory_mb:,} MB")
+        click.echo(f"kept in {path}; try: edgekit targets check {name}")
+
+    return Answer(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class, "file": str(path)})
+
+
+@answers("check", full="targets check", short_help="Can it be measured on? What to do where not.")
+@click.argument("name")
+def _check(name: str, voice: Voice) -> Answer:
+    """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature."""
+    from edgekit import targets
+    from edgekit.devices._checkup import checks
+    from edgekit.errors import DeviceError
+
+    found = list(checks(targets.load(name)))
+    failed = [check for check in found if check.state == "failed"]
+
+    def show() -> None:
+        for check in found:
+            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[check.state]
+            click.echo(f"{mark:<7} {check.what:<12} {check.found}")
+            if check.next:
+                click.echo(f"{'':<20} next: {check.next}")
+
+    error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
+    return Answer(show, result=[dataclasses.asdict(check) for check in found], failures=error)
+
+
+@answers("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
+@click.argument("name")
+def _clean(name: str, voice: Voice) -> Answer:
+    """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
+    from edgekit import targets
+    from edgekit.devices.ssh import Ssh
+    from edgekit.errors import InputError
+
+    device = targets.device(targets.load(name))
+    if not isinstance(device, Ssh):
+        raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
+    found = device.clean()
+    return Answer(
+        lambda: click.echo(f"removed {found['root']} on {name}: {found['bytes'] / 1e6:,.1f} MB"), result=found
+    )
+
+
+for _command in (_list, _show, _add, _check, _clean):
+    command.add_command(_command)

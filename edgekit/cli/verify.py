@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli._common import Answer, Voice, answers
+
+if TYPE_CHECKING:
+    from edgekit.quantization.layers import Examined
+    from edgekit.types import Artifact
+    from edgekit.verify import Finding
 
 
 @answers("verify", short_help="Check again that every arrow kept what it promised.")
@@ -14,17 +20,44 @@ from edgekit.cli._common import Answer, Voice, answers
 @click.option("--against", default="", metavar="PARENT", help="Compare with this artifact of the run, not its parent.")
 @click.option("--val", default="", metavar="SET", help="Samples to compare on (default: the task's validation split).")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run both.")
-def command(artifact: str | None, against: str, val: str, target: str, voice: Voice) -> Answer:
+@click.option("--layers", is_flag=True, help="Compare operator by operator too, on this machine.")
+def command(artifact: str | None, against: str, val: str, target: str, layers: bool, voice: Voice) -> Answer:
     """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
-    difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise."""
+    difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
+    operator that diverges is then named."""
     from edgekit import api, pipeline
+    from edgekit.report import layers as shown
 
-    outcome = api.verify(artifact, against=against, val=val, target=target, progress=voice.progress)
+    outcome = api.verify(artifact, against=against, val=val, target=target, layers=layers, progress=voice.progress)
+    examined = [
+        _examined(item, finding.failed, layers)
+        for item, finding in zip(outcome.artifacts, outcome.findings, strict=True)
+    ]
 
     def show() -> None:
-        for finding in outcome.findings:
+        for finding, found in zip(outcome.findings, examined, strict=True):
             click.echo(f"{finding.artifact:<20} {pipeline.describe(finding)}")
             for name, value in (finding.parity.per_output if finding.parity else {}).items():
                 click.echo(f"{'':<20} output {name}: {value:.1f} dB")
+            if found:
+                for line in shown.table(found) if layers else shown.diverging(found, indent=21):
+                    click.echo(line)
 
-    return Answer.of(outcome, show, [dataclasses.asdict(finding) for finding in outcome.findings])
+    result = [_result(finding, found) for finding, found in zip(outcome.findings, examined, strict=True)]
+    return Answer.of(outcome, show, result)
+
+
+def _examined(artifact: Artifact, failed: str, asked: bool) -> Examined | None:
+    from edgekit.quantization.layers import read
+
+    return read(artifact) if asked or failed in ("parity", "budget") else None
+
+
+def _result(finding: Finding, found: Examined | None) -> dict[str, Any]:
+    """The finding; `layers` is null where they were not looked at."""
+    entry = dataclasses.asdict(finding)
+    first = found.first if found else None
+    entry["layers"] = [dataclasses.asdict(layer) for layer in found.layers] if found else None
+    entry["first_divergence"] = first and (first.name or first.tensor)
+    entry["sensitive"] = [layer.name for layer in found.sensitive] if found else []
+    return entry

@@ -400,7 +400,7 @@ def _quantized(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> str:
         return "QLinear"
     if "QuantizeLinear" in types:
         return "QDQ"
-    if types & {"MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}:
+    if any(name.startswith(("MatMulInteger", "ConvInteger", "DynamicQuantize")) for name in types):
         return "dynamic"
     if types & {"DequantizeLinear", "MatMulNBits"}:
         return "weight-only"

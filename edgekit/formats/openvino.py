@@ -259,10 +259,10 @@ def _output(layer: Layer) -> TensorSpec:
 
 
 def _traits(model: Model, weights: Sequence[str]) -> frozenset[str]:
-    """int8 where activations or all weights are; fp16 where all weights are."""
+    """int8 where activations are; dynamic where only weights are; fp16 where all weights are."""
     quantized = _quantized(model, weights)
     if quantized == "weight-only":
-        return frozenset({"int8"} if set(weights) <= {"i8", "u8"} else ())
+        return frozenset({"dynamic"} if {"i8", "u8"} & set(weights) else ())
     return frozenset({"int8" if quantized == "FakeQuantize" else quantized} - {""})
 
 

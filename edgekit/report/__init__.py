@@ -1,8 +1,9 @@
 """Measurements → something to read. Pure: nothing here measures or decides what is stored."""
 
 from edgekit.report.html import html
+from edgekit.report.ladder import ladder
 from edgekit.report.markdown import markdown
 from edgekit.report.picture import picture
 from edgekit.report.terminal import terminal
 
-__all__ = ["html", "markdown", "picture", "terminal"]
+__all__ = ["html", "ladder", "markdown", "picture", "terminal"]

@@ -1,15 +1,27 @@
-"""What the static int8 steps share: which samples they calibrate on, and these as the model takes them."""
+"""What the steps that calibrate share: which samples they use, these as the model takes them, and their ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.errors import InputError
-from edgekit.types import Artifact, Context, SampleSet, Step, Task
+from edgekit.quantization import histograms, observers
+from edgekit.quantization import ranges as choosing
+from edgekit.quantization.histograms import Statistics
+from edgekit.quantization.ranges import Method
+from edgekit.registry import suggest
+from edgekit.types import Artifact, ArtifactRef, Context, SampleSet, Step, Task, TensorSpec
+
+#: with fewer samples, others will soon fall outside the ranges
+FEW = 32
+#: the statistics' file in a `ranges` artifact, and of a pass that was cut short
+RANGES, PARTIAL = "ranges.npz", "calibration.npz"
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,10 @@ class CalibratedStep(Step):
         training = f"{task.name}:train" if task else ""
         return {"calibration": self.calibration or training} if self.calibration or training else {}
 
+    def sources(self) -> tuple[Path, ...]:
+        beside = sorted(Path(observers.__file__).parent.glob("*.py"))
+        return (Path(__file__), Path(histograms.__file__), Path(choosing.__file__), *beside)
+
     def count(self, ctx: Context) -> int:
         """How many samples will be used."""
         return min(self.samples, len(ctx.sets["calibration"]))
@@ -46,13 +62,86 @@ class CalibratedStep(Step):
         for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
             taken = np.arange(first, first + batch) % count  # the last batch is filled up from the front
             yield {
-                spec.name: np.ascontiguousarray(arrays[spec.name][taken if spec.shape else first], dtype=spec.dtype)
+                spec.name: _cast(arrays[spec.name][taken if spec.shape else first], spec, data, taken)
                 for spec in model.inputs
             }
+
+    def observed(self, model: Artifact, ctx: Context) -> Statistics:
+        """One pass of the samples through the model, gone on with where an earlier one was cut short.
+
+        Raises InputError where the samples do not fit, the model cannot be run on one, or a value is not finite.
+        """
+        data, path = ctx.sets["calibration"], model_file(model)
+        fitting(data, model)
+        if (count := self.count(ctx)) < FEW:
+            ctx.log.warning("only %d calibration samples: what others reach may be cut off; %d are better", count, FEW)
+        origin = f"{observers.origin(model, path)} {data.sha256} {count}"
+        partial = ctx.scratch / PARTIAL if ctx.scratch else None
+        return observers.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin, partial=partial)
+
+
+@dataclass(frozen=True)
+class StaticInt8Step(CalibratedStep):
+    """`ranges`: what the step calibrate made of the same model, in place of a pass over a calibration set.
+
+    `method`: how a range follows from what was seen: all of it (min-max), all but 0.001 % at either end (percentile),
+    or what rounds and clips with the least squared error (mse). `keep_float`: operators, by name, that stay in float.
+    """
+
+    ranges: ArtifactRef = ""
+    method: Method = "min-max"
+    keep_float: tuple[str, ...] = ()
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if not self.ranges:
+            yield from super().check(task)
+        elif self.calibration:
+            yield "give either ranges or a set in calibration"
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        return {} if self.ranges else super().sets(task)
+
+    def statistics(self, inputs: Mapping[str, Artifact], ctx: Context) -> Statistics:
+        """From the ranges artifact (or file) that was named, else from a pass over the calibration set.
+
+        Raises InputError where the ranges were taken from another model; else see `observed`.
+        """
+        parent = inputs["parent"]
+        if not self.ranges:
+            return self.observed(parent, ctx)
+        given = inputs.get("ranges")
+        statistics = Statistics.load(given.path / RANGES if given else Path(self.ranges))
+        if statistics.origin.partition(" ")[0] != observers.origin(parent, model_file(parent)):
+            what = f"the ranges {self.ranges} were not taken from {parent.name}"
+            raise InputError(what, "the model differs", f"calibrate {parent.name}, and name what that makes")
+        return statistics
+
+    def kept(self, names: Iterable[str], model: Artifact) -> tuple[str, ...]:
+        """`keep_float`, checked against the names of the model's operators. Raises InputError with near names."""
+        known = tuple(dict.fromkeys(name for name in names if name))
+        for name in self.keep_float:
+            if name not in known:
+                raise InputError(f"{model.name} has no operator {name!r} to keep in float", next=suggest(name, known))
+        return self.keep_float
+
+    def described(self, statistics: Statistics) -> str:
+        """How the ranges came about, for the scheme."""
+        count = len(self.keep_float)
+        kept = f", {count} operator{'s' * (count > 1)} in float" if count else ""
+        return f"{self.method} over {statistics.samples} samples{kept}"
+
+
+def model_file(model: Artifact) -> Path:
+    """The file of an artifact that a runtime is given."""
+    from edgekit.store import model_file
+
+    return model_file(model.kind, model.path)
 
 
 def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
     """The set's arrays under the model's input names. Raises InputError, naming what differs."""
+    if not len(data):
+        raise InputError(f"{data.name} is empty", "there is nothing to calibrate on", "name a set that holds samples")
     arrays = dict(data.inputs)
     if len(model.inputs) == 1 and len(arrays) == 1:
         arrays = {model.inputs[0].name: next(iter(arrays.values()))}
@@ -65,4 +154,21 @@ def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
         if len(given) != len(wanted) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
             what = f"{spec.name!r} takes {list(wanted)} per sample; the set holds {list(given)}"
             raise InputError(f"{data.name} does not fit {model.name}", what, "reshape the samples")
+        dtype = arrays[spec.name].dtype
+        if dtype.kind not in "biuf" or (dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool"))):
+            what = f"{spec.name!r} takes {spec.dtype} {list(wanted)}; the set holds {dtype} {list(given)}"
+            raise InputError(f"{data.name} does not fit {model.name}", what, "give samples of the type it takes")
     return arrays
+
+
+def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
+    """As the model takes them. Raises InputError, naming the sample, for what is no number there."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(values, dtype=spec.dtype)
+    bad = ~np.isfinite(cast) if cast.dtype.kind == "f" else cast != values
+    if bad.any():
+        sample = taken[int(np.argwhere(bad)[0][0])] if spec.shape else taken[0]
+        why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot"
+        what = f"sample {sample} of {data.name} cannot be calibrated with"
+        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or mend it")
+    return cast

@@ -1,34 +1,39 @@
-"""onnx → onnx[int8]: static quantization in the QDQ format, per-channel weights, calibrated on training data."""
+"""onnx → onnx[int8]: static quantization in the QDQ format, per-channel weights, ranges from training data."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import numpy as np
 
 from edgekit.errors import CannotConvert, EdgekitError
-from edgekit.steps._calibrated import CalibratedStep
+from edgekit.formats.onnx import read
+from edgekit.quantization.observers.onnx import ready
+from edgekit.quantization.ranges import Ranges, ranges
+from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-#: the first opset whose DequantizeLinear has a scale per channel, and the file version that goes with it
-MIN_OPSET, IR_VERSION = 13, 7
+#: operators that ONNX Runtime's quantizer would surround with Q and DQ though its CPU kernels compute them in float
+FLOAT_ANYWAY = frozenset(("BatchNormalization", "CumSum", "InstanceNormalization", "LayerNormalization", "TopK"))
 
 
 @dataclass(frozen=True)
-class OnnxInt8(CalibratedStep):
-    """ONNX Runtime's static quantizer with min-max ranges.
+class OnnxInt8(StaticInt8Step):
+    """ONNX Runtime's static quantizer, given ranges from a pass of our own.
 
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly and fastest:
     u8s8 with VNNI, u8s8 with 7-bit weights on x86 without it (its sums would saturate), s8s8 on Arm.
-    `calibration`: a SET; "" takes `samples` samples of the task's training split.
+    `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
+    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
     """
 
     takes: ClassVar = kinds("onnx")
@@ -44,58 +49,62 @@ class OnnxInt8(CalibratedStep):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
         parent = inputs["parent"]
-        reader = _Reader(self.feeds(parent, ctx))
+        path = out / "model.onnx"
+        original = read(parent.path / "model.onnx")
+        self.kept((node.name for node in original.graph.node), parent)
         try:
+            statistics = self.statistics(inputs, ctx)
             with silent(ctx.log), _quiet_root():
-                self._quantize(prepared(parent), reader, out / "model.onnx")
+                model = ready(parent.path / "model.onnx")
+                excluded = _excluded(original, model, self.keep_float)
+                self._quantize(model, ranges(statistics, self.method), excluded, path)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        if not _is_quantized(out / "model.onnx"):
+        if not _is_quantized(path):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, min-max over {self.count(ctx)} samples"
+        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}"
         return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
-    def _quantize(self, model: ModelProto, reader: _Reader, path: Path) -> None:
-        import onnx
-        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
+    def _quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> None:
+        from onnxruntime.quantization import CalibrationMethod, QuantType
+        from onnxruntime.quantization.calibrate import TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-        with tempfile.TemporaryDirectory() as folder:
-            source, ready = Path(folder, "source.onnx"), Path(folder, "ready.onnx")
-            onnx.save(model, str(source))
-            quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-            quantize_static(
-                str(ready),
-                str(path),
-                reader,
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                reduce_range=self.scheme == "u8s8-reduced",
-                activation_type=QuantType.QInt8 if self.scheme == "s8s8" else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-            )
+        floats = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
+        quantizer = QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=self.scheme == "u8s8-reduced",
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8 if self.scheme == "s8s8" else QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, floats),
+            nodes_to_quantize=[],
+            nodes_to_exclude=excluded,
+            op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry} - FLOAT_ANYWAY),
+            extra_options={},
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(path))
 
 
-def prepared(parent: Artifact) -> ModelProto:
-    """The model as the quantizer wants it: all in one, weights that are no inputs, an opset with scales per channel."""
-    import onnx
-    from onnx import inliner, version_converter
+def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) -> list[str]:
+    """The nodes of the optimized model that compute what the operators `kept` of the original did.
 
-    model = onnx.load(str(parent.path / "model.onnx"))
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    model.ir_version = max(model.ir_version, IR_VERSION)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), MIN_OPSET)
-    return model if opset >= MIN_OPSET else version_converter.convert_version(model, MIN_OPSET)
+    One that was fused with what comes after it (a Conv with its BatchNorm) goes by what that writes.
+    """
+    written = {name for node in model.graph.node for name in node.output}
+    wanted = {name for node in original.graph.node if node.name in kept for name in node.output if name}
+    lost = wanted - written
+    while lost:
+        after = {name for node in original.graph.node if lost & set(node.input) for name in node.output} - wanted
+        wanted |= after
+        lost = after - written
+    return [node.name for node in model.graph.node if wanted & set(node.output)]
 
 
 def _is_quantized(path: Path) -> bool:
@@ -122,13 +131,3 @@ SCHEMES: Mapping[str, Literal["u8s8", "u8s8-reduced", "s8s8"]] = {
     "x86": "u8s8-reduced",
     "arm64": "s8s8",
 }
-
-
-class _Reader:
-    """Samples as ONNX Runtime's calibrator asks for them: one feed a call, then None."""
-
-    def __init__(self, feeds: Iterator[Mapping[str, Any]]) -> None:
-        self._feeds = feeds
-
-    def get_next(self) -> Mapping[str, Any] | None:
-        return next(self._feeds, None)

@@ -1,33 +1,38 @@
-"""openvino → openvino[int8]: static quantization by NNCF, per-channel weights, calibrated on training data."""
+"""openvino → openvino[int8]: NNCF decides where to quantize, edgekit's own pass over training data to which ranges."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit.errors import CannotConvert, EdgekitError
-from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps._calibrated import CalibratedStep
+from edgekit import sets
+from edgekit.errors import CannotConvert, EdgekitError, InputError
+from edgekit.quantization.fake_quantize import quantizers, set_ranges
+from edgekit.quantization.observers.openvino import read
+from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps._export import quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
+from edgekit.types import Artifact, Context, Kind, Notes, Target, Task, kinds
+from edgekit.types import quiet as no_progress
 
 if TYPE_CHECKING:
     from openvino import Model
 
 
 @dataclass(frozen=True)
-class OpenvinoInt8(CalibratedStep):
-    """NNCF with true min-max ranges and its slower bias correction. Inputs and outputs stay float32.
+class OpenvinoInt8(StaticInt8Step):
+    """NNCF's placement with ranges from a pass of our own. Inputs and outputs stay float32.
 
-    NNCF's defaults take the *mean* of the samples' extremes as the range, which clips, and lose 12 to 25 dB by it.
+    NNCF's own ranges are the *mean* of the samples' extremes, which clips, and take several passes.
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
     weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
-    `calibration`: a SET; "" takes `samples` samples of the task's training split.
-    `correct_biases` makes up for the mean error of each layer; it runs the model once more per layer.
+    `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
+    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
+    `correct_biases` lets NNCF make up for the mean error of each layer, which takes a pass per layer.
     """
 
     takes: ClassVar = kinds("openvino")
@@ -36,53 +41,93 @@ class OpenvinoInt8(CalibratedStep):
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
-    correct_biases: bool = True
+    correct_biases: bool = False
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        yield from super().check(task)
+        if self.ranges and self.correct_biases:
+            yield "correct_biases runs the model on samples: name a set in calibration in place of ranges"
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
-        no_telemetry()
-        import openvino
-
+        """Raises InputError for samples or ranges that do not fit, CannotConvert where NNCF has no way."""
         parent = inputs["parent"]
-        samples = _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
         with quiet(ctx.log), _nncf_to(ctx.log):
-            model = openvino.Core().read_model(parent.path / "model.xml")
+            import openvino
+
+            model = read(parent.path / "model.xml")
+            kept = self.kept(operators(model), parent)
+            statistics = self.statistics(inputs, ctx)
             try:
-                quantized = self._quantize(model, samples)
+                quantized = self._placed(model, kept, parent, ctx)
+                if not quantizers(quantized):
+                    why = "it has no operator with weights that int8 is for"
+                    raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
+                set_ranges(quantized, statistics, self.method)
+                _store_weights(quantized)
             except (EdgekitError, OSError, MemoryError):
                 raise
             except Exception as error:  # OpenVINO's and NNCF's own, and plain ones from inside
                 why = " ".join(str(error).split())[:300] or type(error).__name__
                 raise CannotConvert(f"NNCF cannot quantize {parent.name}", why, "try openvino_fp16") from error
-            if not any(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops()):
-                why = "it has no operator with weights that int8 is for"
-                raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
-        scheme = f"{self.scheme or 'u8s8'} per-channel NNCF, min-max over {len(samples)} samples{corrected}"
+        scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{corrected}"
         return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
-    def _quantize(self, model: Model, samples: _Samples) -> Model:
-        """Asymmetric activations, symmetric weights: what NNCF calls mixed."""
+    def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
+        """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.
+
+        Asymmetric activations, symmetric weights: what NNCF calls mixed.
+        """
         import nncf
         from nncf.quantization.advanced_parameters import OverflowFix
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+        branches = any(node.get_type_name() == "If" for node in model.get_ops())
+        samples = self._samples(branches, parent, ctx)
         reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
             model,
             nncf.Dataset(samples),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
-            fast_bias_correction=False,
+            fast_bias_correction=branches,  # the other kind has no way for them
+            ignored_scope=nncf.IgnoredScope(names=list(kept)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE if reduced else OverflowFix.DISABLE,
                 disable_bias_correction=not self.correct_biases,
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                backend_params={"compress_weights": False},
             ),
         )
+
+    def _samples(self, branches: bool, parent: Artifact, ctx: Context) -> _Samples:
+        """What NNCF runs the model on: one sample, any, where all it does is to place; else all of them."""
+        given = ctx.sets.get("calibration")
+        if branches and given is None:
+            why = "its branches are quantized by NNCF's own ranges, which need samples"
+            raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
+        if self.correct_biases or branches:
+            return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
+        data = sets.stand_in(parent, parent) if given is None else given
+        one = dataclasses.replace(ctx, sets={"calibration": sets.take(data, 1)}, progress=no_progress)
+        return _Samples(lambda: self.feeds(parent, one), 1)
+
+
+def operators(model: Model) -> Iterator[str]:
+    """Their names, as the format's reader gives them."""
+    nodes = model.get_ordered_ops()
+    yield from (n.get_friendly_name() for n in nodes if n.get_type_name() not in ("Constant", "Parameter", "Result"))
+
+
+def _store_weights(model: Model) -> None:
+    """Turn each FakeQuantize of weights into the integers that it rounds to, and their scale."""
+    from openvino._offline_transformations import compress_quantize_weights_transformation
+
+    compress_quantize_weights_transformation(model)
 
 
 class _Samples:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from edgekit.errors import EdgekitError, InputError
 from edgekit.formats.tflite import Model, read, unpack
-from edgekit.steps._calibrated import CalibratedStep
+from edgekit.quantization.histograms import Histogram
+from edgekit.quantization.observers.tflite import pads_below_all
+from edgekit.quantization.ranges import Ranges, ranges
+from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import packed, silent
 from edgekit.types import Artifact, Context, Kind, Notes, kinds
 
-#: tensor name → (smallest, largest) value seen
-Ranges = dict[str, tuple[float, float]]
-
 
 @dataclass(frozen=True)
-class TfliteInt8(CalibratedStep):
-    """ai-edge-quantizer with min-max ranges from a pass of our own.
+class TfliteInt8(StaticInt8Step):
+    """ai-edge-quantizer, given ranges from a pass of our own.
 
     Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
-    `calibration`: a SET; "" takes `samples` samples of the task's training split.
+    `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
+    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
     """
 
     takes: ClassVar = kinds("tflite")
@@ -38,71 +40,22 @@ class TfliteInt8(CalibratedStep):
         """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
-        ranges = observe(source, self.feeds(parent, ctx), ctx)
+        kept = self.kept((node.name for node in read(source).subgraphs[0].nodes), parent)
+        statistics = self.statistics(inputs, ctx)
+        found = ranges(statistics, self.method)
         with silent(ctx.log), tempfile.TemporaryDirectory() as folder:
-            raw = quantize(_with_finite_pads(source, ranges, Path(folder, "model.tflite")), ranges, parent.name)
+            finite = _with_finite_pads(source, statistics, Path(folder, "model.tflite"))
+            raw = quantize(finite, found, parent.name, kept)
         path.write_bytes(packed(unpack(raw, str(path))))
-        floats = float_operators(read(path))
+        floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
         for name in floats:
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
-        scheme = f"s8s8 per-channel, min-max over {self.count(ctx)} samples"
+        scheme = f"s8s8 per-channel, {self.described(statistics)}"
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         return Notes(scheme, names, {"float_operators": floats})
 
 
-def observe(path: Path, feeds: Iterable[Mapping[str, Any]], ctx: Context) -> Ranges:
-    """The range of every float tensor that is computed, one sample at a time: memory does not grow with samples.
-
-    What a maximum is padded with does not count. Raises InputError where a value is not finite, for no scale fits it.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    graph = read(path).subgraphs[0]
-    padded = pads_below_all(unpack(path.read_bytes(), str(path)))
-    watched = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
-    with silent(ctx.log):
-        # Without a delegate: inside one, tensors are fused away and hold no values.
-        interpreter = Interpreter(
-            str(path),
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        interpreter.allocate_tensors()
-    low, high = np.full(len(watched), np.inf, np.float32), np.full(len(watched), -np.inf, np.float32)
-    for feed in feeds:
-        for tensor in graph.inputs:
-            interpreter.set_tensor(tensor.index, feed[tensor.name])
-        interpreter.invoke()
-        values = [interpreter.get_tensor(index) for index, _ in watched]
-        if padded:
-            values = [value[value != -np.inf] for value in values]
-        low = np.minimum(low, [value.min(initial=np.inf) for value in values])
-        high = np.maximum(high, [value.max(initial=-np.inf) for value in values])
-    ranges = {name: (float(a), float(b)) for (_, name), a, b in zip(watched, low, high, strict=True)}
-    broken = next((name for name, ends in ranges.items() if not np.isfinite(ends).all()), None)
-    if broken:
-        what = f"tensor {broken!r} holds NaN or infinity on a calibration sample"
-        raise InputError("this model cannot be calibrated", what, "look at the samples, then at the model")
-    return ranges
-
-
-def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:
-    """The PADV2 operators of a ModelT that pad with minus infinity, as before a maximum: each with its input's and its
-    output's name."""
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    graph = model.subgraphs[0]
-    found = []
-    for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode == BuiltinOperator.PADV2:
-            constant = model.buffers[graph.tensors[operator.inputs[2]].buffer].data
-            if constant is not None and np.isneginf(np.frombuffer(bytes(constant), np.float32)).all():
-                ends = operator.inputs[0], operator.outputs[0]
-                found.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
-    return found
-
-
-def _with_finite_pads(path: Path, ranges: Ranges, place: Path) -> Path:
+def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:
     """The model, written anew where it pads with minus infinity: the lowest value seen there does the same in int8."""
     model = unpack(path.read_bytes(), str(path))
     pads = pads_below_all(model)
@@ -112,7 +65,7 @@ def _with_finite_pads(path: Path, ranges: Ranges, place: Path) -> Path:
     for operator, before, after in pads:
         tensor = copy.copy(graph.tensors[operator.inputs[2]])
         buffer = copy.copy(model.buffers[tensor.buffer])
-        buffer.data = np.frombuffer(np.float32(ranges[before][0]).tobytes(), np.uint8)
+        buffer.data = np.frombuffer(np.float32(statistics[before].minimum).tobytes(), np.uint8)
         tensor.buffer, tensor.name = len(model.buffers), f"{after}/lowest".encode()
         operator.inputs = np.array([*operator.inputs[:2], len(graph.tensors)], np.int32)
         model.buffers.append(buffer)
@@ -121,21 +74,27 @@ def _with_finite_pads(path: Path, ranges: Ranges, place: Path) -> Path:
     return place
 
 
-def quantize(path: Path, ranges: Ranges, name: str) -> bytes:
-    """The int8 model. Raises InputError where the quantizer refuses."""
+def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> bytes:
+    """The int8 model; the operators `kept` stay in float. Raises InputError where the quantizer refuses."""
     from ai_edge_quantizer import quantizer, recipe
 
     # The quantizer takes ranges of any rank that broadcasts; its own calibration gives four axes. Nothing but zeros was
     # seen where a range is empty: any scale holds those, but one of zero would make the next bias overflow.
-    found = {
+    given = {
         tensor: {
             "min": np.full((1, 1, 1, 1), low, np.float32),
             "max": np.full((1, 1, 1, 1), 1.0 if low == high == 0 else high, np.float32),
         }
-        for tensor, (low, high) in ranges.items()
+        for tensor, (low, high) in found.items()
     }
+    # It goes by the names of what an operator writes, each followed by a semicolon.
+    floats = [
+        {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
+        for name in kept
+    ]
     try:
-        result = quantizer.Quantizer(str(path), recipe.static_wi8_ai8()).quantize(found, enable_progress_report=False)
+        static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), *floats])
+        result = static.quantize(given, enable_progress_report=False)
     except (EdgekitError, OSError, MemoryError):
         raise
     except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them

@@ -30,6 +30,7 @@ URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/
 
 class FashionMnist(ImageClassification):
     name = "fashion-mnist"
+    models = ("cnn", "ds-cnn", "resnet", "mobilenet-v2", "mobilenet-v3")
     classes = (
         "T-shirt/top",
         "Trouser",

@@ -4,7 +4,8 @@ a. 50 comparisons of an artifact with itself, and 50 with one made 5 % slower: h
    (aims: at most 2, at least 45)
 b. The 100 measurements that those comparisons made of the artifact itself: how often does the 95 % interval of p50 hold
    the median of a long reference run that was interleaved with them: the processes of its twin, in the rounds around
-   it? (aim: at least 90)
+   it? (aim: at least 90) The same with all processes shuffled, so that a machine that drifts does so alike in all of
+   them: does the interval keep its promise where the machine keeps still?
 c. Each runtime's p50 against a bare loop, and OpenVINO's also against its own benchmark_app: see `harness.py`.
 
 Run it on an idle machine; it says at the end how much the machine itself moved.
@@ -24,7 +25,7 @@ from slowed import Slowed
 
 from edgekit import registry, score, targets
 from edgekit.execute import execute_all
-from edgekit.types import PRESETS, Artifact, Latency, Plan, Ratio, SampleSet, Target
+from edgekit.types import PRESETS, Artifact, Latency, Plan, Process, Ratio, SampleSet, Target
 
 #: so many rounds on either side belong to a measurement's reference
 AROUND = 2
@@ -53,6 +54,7 @@ def comparisons(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, r
     both = replace(host, runtimes={"onnxruntime": "", "slowed": ""})
     pairs = [(artifact, "onnxruntime"), (artifact, "onnxruntime"), (artifact, "slowed")]
     twins: list[tuple[Latency, Latency]] = []
+    processes: list[Process] = []
     slower, seconds = [], []
     for turn in range(rounds):
         order = (2, 1, 0) if turn % 2 else (0, 1, 2)
@@ -61,10 +63,12 @@ def comparisons(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, r
         seconds.append((time.monotonic() - started) * 2 / 3)
         a, b, c = (score.latency(runs[order.index(i)].processes, 1, 1) for i in range(3))
         twins.append((a, b))
+        processes += [process for i in (0, 1) for process in runs[order.index(i)].processes]
         slower.append(score.latency_ratio(c, a, paired=True))
         print(f"   round {turn + 1} of {rounds}: {b.p50 / a.p50:.3f}, {slower[-1].value:.3f}", flush=True)
     differences([score.latency_ratio(b, a, paired=True) for a, b in twins], slower, seconds)
     coverage(twins)
+    shuffled(processes, plan.processes)
 
 
 def differences(same: list[Ratio], slower: list[Ratio], seconds: list[float]) -> None:
@@ -92,6 +96,16 @@ def coverage(twins: list[tuple[Latency, Latency]]) -> None:
     print(f"\nb. {hits} of {len(p50s)} intervals hold the reference's p50 (aim: at least 90 of 100)")
     moved = max(p50s) / min(p50s) - 1
     print(f"   median width {statistics.median(widths):.1%}; over the whole time p50 moved by {moved:.1%}", flush=True)
+
+
+def shuffled(processes: list[Process], each: int) -> None:
+    """All processes drawn anew into measurements, against the median of all."""
+    truth = float(np.median([time for process in processes for time in process.times_ns])) / 1e6
+    order = np.random.default_rng(0).permutation(len(processes))
+    groups = [order[i : i + each] for i in range(0, len(order), each)]
+    found = [score.latency([processes[i] for i in group], 1, 1) for group in groups]
+    hits = sum(one.ci95[0] <= truth <= one.ci95[1] for one in found)
+    print(f"   shuffled: {hits} of {len(found)} intervals hold the p50 of all", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from devices.sshd import _board, board  # noqa: F401 - fixtures
 
 from edgekit import registry, sets, targets
 from edgekit.execute import execute
@@ -14,13 +15,20 @@ from edgekit.store import Store
 from edgekit.types import Job, Plan, SampleSet, Target
 
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
-#: device → a target reached by it, and a runtime it has
-HERE = {"local": ("host", "onnxruntime"), "null": ("null", "null")}
+#: device → a runtime that a target reached by it has
+HERE = {"local": "onnxruntime", "null": "null", "ssh": "onnxruntime"}
 
 
 @pytest.fixture(params=HERE)
 def target(request: pytest.FixtureRequest) -> Target:
-    return targets.load(HERE[request.param][0])
+    if request.param == "ssh":
+        made: Target = request.getfixturevalue("board").target()
+        return made
+    return targets.load({"local": "host"}.get(request.param, request.param))
+
+
+def test_every_device_is_tried_here() -> None:
+    assert set(HERE) == set(registry.names("devices"))
 
 
 @pytest.fixture
@@ -45,7 +53,7 @@ def test_facts_name_the_machine_and_stay_the_same(target: Target) -> None:
 
 def test_a_job_comes_back(target: Target, bars_made: Path, data: SampleSet, tmp_path: Path) -> None:
     artifact = Store(bars_made).get("onnx")
-    runtime = HERE[target.device][1]
+    runtime = HERE[target.device]
     np.save(tmp_path / "x.npy", data.inputs["input"])
     (tmp_path / "out").mkdir()
     job = Job(artifact, runtime, {"input": tmp_path / "x.npy"}, QUICK, outputs=True, latency=True)
@@ -64,4 +72,4 @@ def test_a_run_has_the_device_s_provenance(target: Target, bars_made: Path, data
     device = registry.load("devices", target.device)
     run = execute(artifact, target, data, QUICK)
     assert run.provenance == device.provenance
-    assert (run.provenance == "measured") == (target.device == "local"), "only a real machine measures"
+    assert (run.provenance == "measured") == (target.device in ("local", "ssh")), "only a real machine measures"

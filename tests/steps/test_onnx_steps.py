@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import sets
+from edgekit import score, sets
 from edgekit.errors import InputError
+from edgekit.formats.onnx import Onnx
+from edgekit.quantization.observers.onnx import activations, aliases, observe, ready
+from edgekit.steps import onnx_int8
 from edgekit.steps.onnx_fp16 import OnnxFp16
 from edgekit.steps.onnx_int8 import OnnxInt8
 from edgekit.store import Store
@@ -116,3 +119,136 @@ def test_calibration_reads_no_more_than_it_says(apply: Callable[..., tuple[Notes
     step = OnnxInt8(scheme="u8s8", samples=8)
     first = apply(step, data)[1].read_bytes()
     assert apply(step, replace(data, inputs={"input": changed}))[1].read_bytes() == first
+
+
+# --- what stays in float ------------------------------------------------------------------------------------------
+
+
+def weights(path: Path, dtype: Any) -> int:
+    """How many constants of rank 2 and more are of this type."""
+    held = onnx.load(str(path)).graph.initializer
+    return sum(len(t.dims) >= 2 and onnx.numpy_helper.to_array(t).dtype == dtype for t in held)
+
+
+def test_named_operators_stay_in_float(apply: Callable[..., tuple[Notes, Path]], bars_made: Path) -> None:
+    data = sets.load("bars:train")
+    convs = [o.name for o in Onnx.describe(bars_made / "onnx" / "model.onnx").operators if o.type == "Conv"]
+    full = answers(bars_made / "onnx" / "model.onnx", 100)
+    notes, path = apply(OnnxInt8(scheme="u8s8"), data)
+    whole, all_int8 = weights(path, np.int8), score.parity("x", {"y": full}, {"y": answers(path, 100)})
+    assert weights(path, np.float32) == 0
+    notes, path = apply(OnnxInt8(scheme="u8s8", keep_float=tuple(convs[:2])), data)
+    assert notes.scheme.endswith("256 samples, 2 operators in float")
+    assert (weights(path, np.float32), weights(path, np.int8)) == (2, whole - 2)
+    assert score.parity("x", {"y": full}, {"y": answers(path, 100)}).sqnr_db > all_int8.sqnr_db
+    notes, path = apply(OnnxInt8(scheme="u8s8", keep_float=(convs[0],)), data)
+    assert notes.scheme.endswith("256 samples, 1 operator in float")
+
+
+def test_an_operator_fused_with_the_next_can_be_kept(tmp_path: Path) -> None:
+    """The optimized graph has one Conv for Conv and BatchNorm, under the name of what the BatchNorm writes."""
+    model = small_model(tmp_path / "model.onnx")
+    plain, kept = ready(model), onnx_int8._excluded(onnx.load(str(model)), ready(model), ["conv"])
+    assert [node.op_type for node in plain.graph.node] == ["Conv", "Clip", "Flatten", "Gemm"]
+    assert kept == [plain.graph.node[0].name]
+    assert onnx_int8._excluded(onnx.load(str(model)), plain, ["matmul"]) == [plain.graph.node[3].name]
+    assert onnx_int8._excluded(onnx.load(str(model)), plain, []) == []
+
+
+def test_unknown_operators_are_refused(apply: Callable[..., tuple[Notes, Path]], bars_made: Path) -> None:
+    name = next(o.name for o in Onnx.describe(bars_made / "onnx" / "model.onnx").operators if o.type == "Conv")
+    with pytest.raises(InputError, match=r"onnx has no operator .* to keep in float") as caught:
+        apply(OnnxInt8(keep_float=(name, name + "x")), sets.load("bars:train"))
+    assert name in caught.value.next
+
+
+# --- the pass over the samples ------------------------------------------------------------------------------------
+
+
+def small_model(path: Path) -> Path:
+    """Conv, BatchNorm, Clip, Flatten, MatMul and Add; nodes named after their type."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    held = {
+        "w": rng.normal(size=(4, 1, 3, 3)),
+        **{name: rng.random(4) + 0.5 for name in ("scale", "shift", "mean", "var")},
+        "dense": rng.normal(size=(64, 3)),
+        "bias": rng.normal(size=3),
+        "zero": np.array(0.0),
+        "six": np.array(6.0),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "var"], ["n"], "norm"),
+        helper.make_node("Clip", ["n", "zero", "six"], ["r"], "clip"),
+        helper.make_node("Flatten", ["r"], ["f"], "flatten"),
+        helper.make_node("MatMul", ["f", "dense"], ["m"], "matmul"),
+        helper.make_node("Add", ["m", "bias"], ["y"], "add"),
+    ]
+    ends = [("x", ["n", 1, 6, 6]), ("y", ["n", 3])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends]
+    constants = [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in held.items()]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def test_what_is_observed_is_what_the_model_computes(tmp_path: Path) -> None:
+    path = small_model(tmp_path / "model.onnx")
+    model = ready(path)
+    names = activations(model)
+    assert names == ["x", "n", "r", "f", "y"]
+    assert aliases(model, names) == {"n": "r", "f": "r"}
+    rng = np.random.default_rng(1)
+    feeds = [{"x": rng.normal(0, 3, (1, 1, 6, 6)).astype(np.float32)} for _ in range(20)]
+    found = observe(path, feeds, Context(None, {}, quiet, logging.getLogger("t")))
+    assert (set(found), found.samples) == (set(names), 20)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = np.concatenate([session.run(None, feed)[0] for feed in feeds])
+    assert (found["y"].minimum, found["y"].maximum) == pytest.approx((outputs.min(), outputs.max()), rel=1e-5)
+    assert (found["r"].minimum, found["r"].maximum) == (0, 6)
+    assert found["n"] == found["f"] == found["r"]
+    every = np.concatenate([feed["x"] for feed in feeds])
+    assert (found["x"].minimum, found["x"].maximum, found["x"].count) == (every.min(), every.max(), every.size)
+
+
+def test_the_ranges_are_those_of_onnx_runtime_s_own_calibrator(bars_made: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization.calibrate import MinMaxCalibrater
+
+    path = bars_made / "onnx" / "model.onnx"
+    images = sets.load("bars:train").inputs["input"][:24].astype(np.float32)
+    name = onnx.load(str(path)).graph.input[0].name
+    found = observe(path, [{name: image[None]} for image in images], Context(None, {}, quiet, logging.getLogger("t")))
+    onnx.save(ready(path), str(tmp_path / "ready.onnx"))
+
+    class Reader:
+        feeds = iter([{name: image[None]} for image in images])
+
+        def get_next(self) -> Any:
+            return next(self.feeds, None)
+
+    calibrator = MinMaxCalibrater(tmp_path / "ready.onnx", augmented_model_path=str(tmp_path / "augmented.onnx"))
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
+    calibrator.collect_data(Reader())
+    theirs = calibrator.compute_data()
+    shared = aliases(ready(path), found)
+    compared = [name for name in theirs.keys() if name in found and name not in shared]  # noqa: SIM118
+    assert len(compared) >= 8
+    for name in compared:
+        low, high = (float(np.squeeze(end)) for end in theirs[name].range_value)
+        assert (found[name].minimum, found[name].maximum) == pytest.approx((low, high), rel=1e-4, abs=1e-4)
+
+
+def test_a_value_that_is_not_finite_names_its_tensor(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("Softmax", ["l"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    feeds = [{"x": np.array([[1, 2, 3]], np.float32)}, {"x": np.array([[1, 0, 3]], np.float32)}]
+    with pytest.raises(InputError, match="tensor 'l' holds NaN or infinity on calibration sample 1"):
+        observe(path, feeds, Context(None, {}, quiet, logging.getLogger("t")))

@@ -18,6 +18,7 @@ from edgekit.errors import InputError
 from edgekit.execute import execute
 from edgekit.formats.openvino import Openvino
 from edgekit.recipe import Gates
+from edgekit.steps.calibrate import Calibrate
 from edgekit.steps.openvino_fp16 import OpenvinoFp16
 from edgekit.steps.openvino_int8 import OpenvinoInt8
 from edgekit.steps.to_openvino import ToOpenvino
@@ -156,7 +157,7 @@ def test_int8_is_a_quarter_of_the_weights_and_close(made: Made, host: Target, ex
     assert facts.traits == {"int8"}
     assert set(facts.details["weight_types"]) == {"i8"}
     assert facts.parameters == Openvino.describe(made.openvino.path / "model.xml").parameters
-    assert made.int8.scheme == "u8s8 per-channel NNCF, min-max over 32 samples, biases corrected"
+    assert made.int8.scheme == "u8s8 per-channel NNCF placement, min-max over 32 samples"
     assert 25 < _sqnr(expected, host, made.int8) < 70
 
 
@@ -169,14 +170,14 @@ def test_fp16_is_half_the_weights_and_closer(made: Made, host: Target, expected:
 def test_seven_bit_weights_where_sums_would_saturate(made: Made, host: Target, tmp_path: Path) -> None:
     """The reduced scheme uses half the range, so it costs accuracy: about 6 dB for the one bit."""
     x86 = Target("old", "an old one", "local", arch="x86_64", isa=("avx2",))
-    step = OpenvinoInt8(samples=8, correct_biases=False)
+    step = OpenvinoInt8(samples=8)
     assert step.resolve(x86).scheme == "u8s8-reduced"
     assert step.resolve(dataclasses.replace(x86, isa=("avx512_vnni",))).scheme == "u8s8"
     assert step.resolve(dataclasses.replace(x86, arch="aarch64", isa=())).scheme == "u8s8"
     with made.store.lock():
         whole = made.store.make("whole", step.resolve(host), {"parent": made.openvino}, _context())
         reduced = made.store.make("reduced", step.resolve(x86), {"parent": made.openvino}, _context())
-    assert reduced.scheme == "u8s8-reduced per-channel NNCF, min-max over 8 samples"
+    assert reduced.scheme == "u8s8-reduced per-channel NNCF placement, min-max over 8 samples"
     assert _largest_weight(reduced.path) <= 64 < _largest_weight(whole.path)
 
 
@@ -210,6 +211,96 @@ def test_a_set_that_does_not_fit_is_refused(made: Made, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wrong does not fit openvino"):
         OpenvinoInt8().apply({"parent": made.openvino}, tmp_path, _context(wrong))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["min-max", "percentile", "mse"])
+def test_ranges_taken_once_serve_every_method(made: Made, host: Target, expected: Any, method: Any) -> None:
+    """And with no calibration set at hand the model is the same as with a pass of its own."""
+    with made.store.lock():
+        if "ranges" not in made.store.names():
+            made.store.make("ranges", Calibrate(samples=32), {"parent": made.openvino}, _context())
+        ranges = made.store.get("ranges")
+        step = OpenvinoInt8(ranges="ranges", method=method)
+        assert step.sets(None) == {} and not list(step.check(None))
+        nothing = Context(None, {}, _plain, LOG)
+        given = made.store.make("given", step, {"parent": made.openvino, "ranges": ranges}, nothing)
+        own = made.store.make("own", OpenvinoInt8(samples=32, method=method), {"parent": made.openvino}, _context())
+    assert given.scheme == own.scheme == f"u8s8 per-channel NNCF placement, {method} over 32 samples"
+    assert np.array_equal(_outputs(given, host)["logits"], _outputs(own, host)["logits"])
+    assert 25 < _sqnr(expected, host, given) < 70
+
+
+@pytest.mark.parametrize("made", ["cnn"], indirect=True)
+def test_ranges_of_another_model_are_refused(made: Made, tmp_path: Path) -> None:
+    with made.store.lock():
+        ranges = made.store.make("taken", Calibrate(samples=4), {"parent": made.openvino}, _context())
+    parent = dataclasses.replace(made.openvino, files={"model.xml": "another sha256"})
+    with pytest.raises(InputError, match="were not taken from openvino"):
+        step = OpenvinoInt8(ranges="taken")
+        step.apply({"parent": parent, "ranges": ranges}, tmp_path, Context(None, {}, _plain, LOG))
+
+
+def test_operators_that_stay_float(made: Made, host: Target, expected: Any) -> None:
+    operators = Openvino.describe(made.openvino.path / "model.xml").operators
+    first = next(operator.name for operator in operators if "Convolution" in operator.type)
+    with made.store.lock():
+        step = OpenvinoInt8(samples=32, keep_float=(first,))
+        kept = made.store.make("kept", step, {"parent": made.openvino}, _context())
+    assert kept.scheme.endswith("min-max over 32 samples, 1 operator in float")
+    facts = Openvino.describe(kept.path / "model.xml")
+    assert facts.details["weight_types"]["f32"] == 1
+    assert _quantizers(kept.path) < _quantizers(made.int8.path)
+    assert _sqnr(expected, host, kept) > 25
+    with pytest.raises(InputError, match="openvino has no operator") as caught:
+        OpenvinoInt8(keep_float=(first[:-1] + "~",)).apply({"parent": made.openvino}, made.store.path, _context())
+    assert first in caught.value.next
+
+
+def _quantizers(folder: Path) -> int:
+    return (folder / "model.xml").read_text().count('type="FakeQuantize"')
+
+
+@pytest.mark.parametrize("made", ["cnn"], indirect=True)
+def test_weights_that_lie_on_a_grid_are_stored_as_they_are(made: Made, tmp_path: Path) -> None:
+    """Each output channel's largest weight is 127 steps; NNCF alone would widen small channels and move them."""
+    import openvino
+    from openvino import opset13 as ops
+
+    model = openvino.Core().read_model(made.openvino.path / "model.xml")
+    wanted = {}
+    rng = np.random.default_rng(0)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Convolution", "MatMul"):
+            whole = rng.integers(-127, 128, node.input_value(1).get_node().data.shape)
+            whole.reshape(len(whole), -1)[:, 0] = 127
+            steps = (10.0 ** rng.uniform(-4, 0, len(whole)) / 127).reshape(-1, *[1] * (whole.ndim - 1))
+            weights = ops.constant((whole * steps).astype(np.float32))
+            node.input(1).replace_source_output(weights.output(0))
+            wanted[whole.shape] = whole
+    openvino.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
+    parent = dataclasses.replace(made.openvino, path=tmp_path)
+    (tmp_path / "out").mkdir()
+    OpenvinoInt8(samples=4).apply({"parent": parent}, tmp_path / "out", _context())
+    stored = [
+        node.data
+        for node in openvino.Core().read_model(tmp_path / "out" / "model.xml").get_ops()
+        if node.get_type_name() == "Constant" and node.data.dtype == np.int8
+    ]
+    assert len(stored) == len(wanted) > 2
+    for values in stored:
+        assert np.array_equal(values, wanted[values.shape])
+
+
+@pytest.mark.parametrize("made", ["cnn"], indirect=True)
+def test_biases_are_corrected_on_samples(made: Made, host: Target, expected: Any) -> None:
+    step = OpenvinoInt8(samples=16, correct_biases=True)
+    with made.store.lock():
+        corrected = made.store.make("corrected", step, {"parent": made.openvino}, _context())
+    assert corrected.scheme.endswith("min-max over 16 samples, biases corrected")
+    assert _sqnr(expected, host, corrected) > 25
+    assert "correct_biases runs the model on samples" in "".join(
+        OpenvinoInt8(ranges="ranges", correct_biases=True).check(None)
+    )
 
 
 def test_int8_needs_samples_and_a_set() -> None:

@@ -18,9 +18,11 @@ from edgekit import networks, registry, score, sets, targets
 from edgekit.errors import CannotConvert, InputError, ParityFailed
 from edgekit.execute import execute
 from edgekit.formats.tflite import Tflite, read, unpack
+from edgekit.quantization.observers.tflite import observe
 from edgekit.recipe import Gates
 from edgekit.steps import tflite_int8, to_tflite
 from edgekit.steps._export import Example
+from edgekit.steps.calibrate import Calibrate
 from edgekit.steps.tflite_fp16 import TfliteFp16
 from edgekit.steps.tflite_int8 import TfliteInt8
 from edgekit.steps.to_tflite import ToTflite
@@ -190,17 +192,52 @@ def test_ranges_are_the_true_extremes(made: Made) -> None:
     images = CALIBRATION.inputs["input"][:20].astype(np.float32)
     feeds = [{"input": image[None]} for image in images]
     path = made.tflite.path / "model.tflite"
-    ranges = tflite_int8.observe(path, iter(feeds), _context())
-    assert ranges["input"] == (images.min(), images.max())
-    halves = [tflite_int8.observe(path, part, _context()) for part in (feeds[:10], feeds[10:])]
-    for name, (low, high) in ranges.items():
-        assert (low, high) == (min(h[name][0] for h in halves), max(h[name][1] for h in halves))
+    found = observe(path, iter(feeds), _context())
+    assert (found["input"].minimum, found["input"].maximum) == (images.min(), images.max())
+    assert found.samples == 20
+    halves = [observe(path, part, _context()) for part in (feeds[:10], feeds[10:])]
+    for name, histogram in found.items():
+        merged = halves[0][name].merge(halves[1][name])
+        assert (merged.minimum, merged.maximum, merged.count) == (histogram.minimum, histogram.maximum, histogram.count)
 
 
 def test_a_sample_with_nan_is_refused(made: Made) -> None:
     feeds = [{"input": np.full((1, 1, SIDE, SIDE), np.nan, np.float32)}]
-    with pytest.raises(InputError, match=r"calibrated: tensor .* NaN"):
-        tflite_int8.observe(made.tflite.path / "model.tflite", feeds, _context())
+    with pytest.raises(InputError, match=r"calibrated: tensor 'input' holds NaN or infinity on calibration sample 0"):
+        observe(made.tflite.path / "model.tflite", feeds, _context())
+
+
+@pytest.mark.parametrize("method", ["min-max", "percentile", "mse"])
+def test_int8_from_ranges_is_int8_from_samples(made: Made, host: Target, method: Any) -> None:
+    with made.store.lock():
+        ranges = made.store.make("ranges", Calibrate(samples=32), {"parent": made.tflite}, _context())
+        own = made.store.make("own", TfliteInt8(samples=32, method=method), {"parent": made.tflite}, _context())
+        step, nothing = TfliteInt8(ranges="ranges", method=method), dataclasses.replace(_context(), sets={})
+        shared = made.store.make("shared", step, {"parent": made.tflite, "ranges": ranges}, nothing)
+    assert shared.files == own.files
+    assert shared.scheme == own.scheme == f"s8s8 per-channel, {method} over 32 samples"
+    assert score.parity("tflite", _outputs(made.tflite, host), _outputs(shared, host)).sqnr_db > 22
+
+
+def test_named_operators_stay_in_float(made: Made, host: Target) -> None:
+    nodes = read(made.tflite.path / "model.tflite").subgraphs[0].nodes
+    weighted = [node.name for node in nodes if node.type in ("CONV_2D", "FULLY_CONNECTED")]
+    for kept in ((weighted[0],), (weighted[1], weighted[-1])):
+        step = TfliteInt8(samples=32, keep_float=kept)
+        with made.store.lock():
+            artifact = made.store.make("kept", step, {"parent": made.tflite}, _context())
+        floats = tflite_int8.float_operators(read(artifact.path / "model.tflite"))
+        assert [name.partition(" ")[2].partition("_dequant")[0] for name in floats] == list(kept)
+        assert artifact.details["float_operators"] == []
+        assert artifact.scheme.endswith(f", {len(kept)} operator{'s' * (len(kept) > 1)} in float")
+        assert artifact.sizes.weights > made.int8.sizes.weights
+        assert score.parity("tflite", _outputs(made.tflite, host), _outputs(artifact, host)).sqnr_db > 20
+
+
+def test_unknown_operators_are_refused(made: Made) -> None:
+    with made.store.lock(), pytest.raises(InputError, match="no operator 'logit' to keep in float") as caught:
+        made.store.make("unknown", TfliteInt8(keep_float=("logit",)), {"parent": made.tflite}, _context())
+    assert "did you mean logits" in caught.value.next
 
 
 def test_activations_that_are_always_zero_do_no_harm(tmp_path: Path, host: Target) -> None:

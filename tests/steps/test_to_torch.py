@@ -172,7 +172,7 @@ def calibration(folder: Path, **arrays: np.ndarray) -> str:
 
 
 def quantized(path: Path, folder: Path, samples: str, *formats: str) -> dict[str, float]:
-    outcome = api.quantize(str(path), to=formats, calibration=samples, out=folder / "run")
+    outcome = api.quantize(str(path), to=formats, calibration=samples, rungs=("min-max",), out=folder / "run")
     return {name: db for name, db in verified(outcome).items() if name.endswith("int8")}
 
 

@@ -1,0 +1,78 @@
+"""Where a device is, as `ssh` takes it; nothing that a shell, or ssh itself, could take for something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekit.types import Target
+
+_FORM = re.compile(
+    r"(?:(?P<user>[A-Za-z_][A-Za-z0-9_.-]{0,63})@)?"
+    r"(?:(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252})|\[(?P<v6>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """`user` and `port` may be left to the user's ssh configuration: "" and 0. `host` may be an alias from there."""
+
+    host: str
+    user: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`[user@]host[:port]`; an IPv6 address stands in brackets. Raises ValueError with a sentence."""
+        found = _FORM.fullmatch(text)
+        port = int(found["port"] or 0) if found else 0
+        if not found or port > 65535 or (found["port"] and not port):
+            raise ValueError(f"{text!r} is no address: write user@host, user@host:port or an alias of your ssh config")
+        return cls(found["host"] or found["v6"], found["user"] or "", port)
+
+    def words(self) -> list[str]:
+        """The words of an ssh command line that say where to."""
+        user = ["-l", self.user] if self.user else []
+        port = ["-p", str(self.port)] if self.port else []
+        return [*user, *port, "--", self.host]
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
+
+
+#: what a field may hold, as a pattern and in words; free text (title, notes) is only ever printed
+_FIELDS = {
+    "name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-'"),
+    "device": (r"[a-z][a-z0-9_]*", "small letters"),
+    "arch": (r"[A-Za-z0-9_]*", "letters, digits and '_'"),
+    "python": (r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*", "a command's name or path"),
+}
+
+
+def problems(target: Target) -> Iterator[str]:
+    """What is wrong with a target file's fields, a sentence each."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    for name, (pattern, words) in _FIELDS.items():
+        if not re.fullmatch(pattern, getattr(target, name)):
+            yield f"{name} must be {words}, not {getattr(target, name)!r}"
+    for flag in target.isa:
+        if not re.fullmatch(r"[a-z0-9_]+", flag):
+            yield f"isa must hold flags as Linux names them, not {flag!r}"
+    for runtime, versions in target.runtimes.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", runtime):
+            yield f"runtimes must be named as `edgekit targets list` does, not {runtime!r}"
+        try:
+            SpecifierSet(versions)
+        except InvalidSpecifier:
+            yield f"runtimes.{runtime} must be a version specifier such as '>=1.20', not {versions!r}"
+    if target.address:
+        try:
+            Address.parse(target.address)
+        except ValueError as error:
+            yield f"address: {error}"

@@ -1,0 +1,147 @@
+"""A board or a server over SSH: one connection, files sent once, each job in a fresh process of the device's Python."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgekit import registry
+from edgekit.devices import _environment, _ssh
+from edgekit.devices._address import Address
+from edgekit.devices._files import sha256
+from edgekit.devices._job import RUNNER, job_json
+from edgekit.errors import DeviceError, InputError
+from edgekit.ondevice.runner import SCHEMA
+from edgekit.types import Job, Provenance, Target
+
+#: seconds beyond a job's own time-out that its answer may take to come here
+GRACE_SECONDS = 60.0
+
+
+class Ssh:
+    provenance: ClassVar[Provenance] = "measured"
+
+    def __init__(self, target: Target) -> None:
+        """Raises InputError where the target says how, but not where to."""
+        self.target = target
+        if not target.address:
+            next = f"edgekit targets add my-{target.name} --ssh user@host --like {target.name}"
+            raise InputError(f"{target.name} is a kind of board, without an address", "edgekit ships none", next)
+        self.address = Address.parse(target.address)
+
+    @property
+    def session(self) -> _ssh.Session:
+        return _ssh.session(self.target.name, self.address, self.target.python)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Beside the machine, the versions its own Python has: another one there is another measurement."""
+        packages = ["numpy", *(registry.load("runtimes", name).package for name in self.target.runtimes)]
+        session = self.session
+        with session.busy:
+            if session.versions is None:
+                found = session.checked(session.call("versions", packages=packages))["versions"]
+                session.versions = {name: version for name, version in found.items() if version}
+        return {**session.facts.identity(), "packages": session.versions}
+
+    def clean(self) -> dict[str, Any]:
+        """Remove everything edgekit keeps there; says how many `bytes`, and where (`root`)."""
+        session = self.session
+        with session.busy:
+            session.lock()
+            found = session.checked(session.call("clean"))
+            session.close()
+        return {"bytes": int(found["bytes"]), "root": str(found["root"])}
+
+    def run(self, job: Job, out: Path) -> Mapping[str, Any]:
+        session = self.session
+        with session.busy:
+            session.lock()
+            environment = _environment.ready(session, self.target, job.runtime)
+            files, described = _there(job, out)
+            links = {name: sha256(path) for name, path in files.items()}
+            session.send({links[name]: path for name, path in files.items()})
+            answer = session.call(
+                "run",
+                out=out,
+                links=links,
+                job=described,
+                environment=environment,
+                threads=job.plan.threads,
+                limit=job.plan.timeout,
+                timeout=job.plan.timeout + GRACE_SECONDS,
+            )
+        self._check(session.checked(answer), job, out)
+        result = self._result(answer, out)
+        if result["error"] and result["error"]["kind"] == "missing":
+            what = f"{job.runtime} cannot be imported on {self.target.name}"
+            next = f"edgekit targets clean {self.target.name}, then run it again"
+            raise DeviceError(what, result["error"]["what"], next)
+        return result
+
+    def _check(self, answer: Mapping[str, Any], job: Job, out: Path) -> None:
+        what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
+        if answer["timed_out"]:
+            raise DeviceError(
+                f"{what} took too long",
+                f"no result after {job.plan.timeout:g} s; it was stopped",
+                "allow more time with --set plan.timeout=SECONDS",
+            )
+        if not (out / "result.json").is_file():
+            raise DeviceError(f"{what} failed", self._why(answer), "see log.txt in the run folder")
+
+    def _why(self, answer: Mapping[str, Any]) -> str:
+        code, lines = int(answer["code"]), str(answer["said"]).strip().splitlines()
+        memory = f"it has {self.session.facts.memory_bytes >> 20} MB"
+        if code == -signal.SIGKILL:
+            return f"the process was killed, most likely for want of memory: {memory}"
+        if code == -signal.SIGBUS and answer["free"] < 1 << 24:
+            return f"its disk is full: {answer['free'] >> 10} kB are free"
+        if code < 0:
+            return f"the process died of {signal.Signals(-code).name}" + (f": {lines[-1]}" if lines else "")
+        if lines and "No space left on device" in lines[-1]:
+            return f"its disk is full: {lines[-1]}"
+        return f"it ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
+
+    def _result(self, answer: Mapping[str, Any], out: Path) -> Mapping[str, Any]:
+        """The runner's result with the outputs where they lie now. Raises DeviceError where it is none."""
+        try:
+            result = json.loads((out / "result.json").read_bytes())
+            if result["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
+            if result["error"] is None:
+                result["outputs"] = {name: str(out / Path(path).name) for name, path in result["outputs"].items()}
+                for path in result["outputs"].values():
+                    np.load(path, mmap_mode="r", allow_pickle=False)
+                if answer.get("temperature_c") is not None:
+                    result["facts"]["temperature_c"] = answer["temperature_c"]
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise DeviceError(
+                f"{self.target.name} sent what is not a result", why, "run it again; is its storage failing?"
+            ) from error
+        return dict(result)
+
+
+def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Files by where they will lie in the job's folder, and the job that names them there."""
+    here = job_json(job, out)
+    model, runtime = Path(here["model"]), Path(here["runtime_file"])
+    # a folder each: what lies beside the runner, or a model called numpy.py, must not be imported
+    files = {"runner/runner.py": RUNNER, f"runtime/{runtime.name}": runtime}
+    files |= {f"model/{name}": job.artifact.path / name for name in job.artifact.files}
+    inputs = {name: f"inputs/{index}.npy" for index, name in enumerate(job.inputs)}
+    files |= {inputs[name]: path for name, path in job.inputs.items()}
+    outputs = {**here["outputs"], "folder": "out"} if here["outputs"] else None
+    there = {
+        **here,
+        "runtime_file": f"runtime/{runtime.name}",
+        "model": f"model/{model.name}",
+        "inputs": inputs,
+        "outputs": outputs,
+    }
+    return files, there

@@ -1,0 +1,112 @@
+"""Why isn't it faster? What the runtime makes of an int8 model and of its float parent, operator type by type."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgekit import api, refs, registry, sets
+from edgekit.errors import EdgekitError, InputError
+from edgekit.quantization import profiles
+from edgekit.quantization.profiles import Kernel, Profile
+from edgekit.refs import Ref
+from edgekit.steps._calibrated import CalibratedStep, model_file
+from edgekit.store import Store
+from edgekit.types import Artifact, Context, SampleSet, quiet
+
+COSTLIEST = 5
+THREADS = 1
+
+
+def times(model: str | None) -> dict[str, Any]:
+    """Plain JSON values for a model of a run, or a file; random inputs do. Raises InputError for what cannot be run.
+
+    `types`: microseconds per inference by operator type, beside those of the float model of the same format that it
+    was made from (null where there is none). `costliest`: of an int8 model the operators that are not int8.
+    """
+    ref = refs.resolve(model)
+    if not ref.foreign:
+        return _of(ref.store, ref.store.get(ref.name or refs.float_root(ref.store)))
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        copied: Ref = api.stored(refs.resolve(model, Path(folder, "run")))
+        return _of(copied.store, copied.store.get(copied.name))
+
+
+def _of(store: Store, artifact: Artifact) -> dict[str, Any]:
+    if artifact.kind.format not in ("onnx", "openvino", "tflite"):
+        why = f"{artifact.kind.format} is run by no runtime that tells"
+        raise InputError(f"{artifact.name} has no times per operator", why, "name an exported model")
+    parent = store.parent(artifact)
+    if parent is None or parent.kind.format != artifact.kind.format or not artifact.kind.precision:
+        parent = None
+    data = sets.stand_in(artifact, store.root(artifact))
+    own = _profiled(artifact, data)
+    other = _profiled(parent, data) if parent else None
+    return {
+        "runtime": own.runtime,
+        "threads": THREADS,
+        "runs": own.runs,
+        "against": parent and parent.name,
+        "total_us": sum(kernel.us for kernel in own.kernels) if own.kernels else None,
+        "against_us": sum(kernel.us for kernel in other.kernels) if other and other.kernels else None,
+        "types": by_type(own.kernels, other.kernels if other else None),
+        "costliest": [asdict(kernel) for kernel in costliest(own.kernels)],
+        "reasons": list(own.reasons) if artifact.kind.precision == "int8" else [],
+        "why": own.why,
+    }
+
+
+def _profiled(artifact: Artifact, data: SampleSet) -> Profile:
+    """Raises InputError for whatever the runtime refuses."""
+    runtime = _runtime(artifact.kind.format)
+    context = Context(None, {"calibration": data}, quiet, logging.getLogger("edgekit"))
+    try:
+        runtime.prepare_imports()
+        feeds = CalibratedStep().feeds(artifact, context)
+        return profiles.profile(artifact.kind.format, model_file(artifact), feeds)
+    except (EdgekitError, OSError, MemoryError):
+        raise
+    except Exception as error:  # every runtime has its own
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"cannot run {artifact.name}", why, "check it: edgekit inspect") from error
+
+
+def _runtime(format: str) -> Any:
+    loaded = (registry.load("runtimes", name) for name in registry.names("runtimes"))
+    return next(runtime for runtime in loaded if format in runtime.formats)
+
+
+def by_type(own: Sequence[Kernel], other: Sequence[Kernel] | None) -> list[dict[str, Any]]:
+    """One entry per operator type of either model, the costliest first; `precisions` counts the model's own."""
+    kinds = dict.fromkeys(kernel.type for kernel in (*own, *(other or ())))
+    found = []
+    for kind in kinds:
+        mine = [kernel for kernel in own if kernel.type == kind]
+        theirs = [kernel for kernel in other if kernel.type == kind] if other is not None else []
+        precisions = dict.fromkeys(kernel.precision for kernel in mine)
+        found.append(
+            {
+                "type": kind,
+                "count": len(mine),
+                "us": _sum(mine),
+                "precisions": {name: sum(k.precision == name for k in mine) for name in precisions},
+                "against_count": len(theirs) if other is not None else None,
+                "against_us": _sum(theirs) if other is not None else None,
+            }
+        )
+    return sorted(found, key=lambda entry: -max(entry["us"], entry["against_us"] or 0.0))
+
+
+def _sum(kernels: Iterable[Kernel]) -> float:
+    return sum(kernel.us for kernel in kernels)
+
+
+def costliest(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Those that take longest; where some compute in int8, of the others."""
+    others = [kernel for kernel in kernels if kernel.precision != "int8"]
+    chosen = kernels if len(others) == len(kernels) else others
+    return sorted((kernel for kernel in chosen if kernel.us > 0), key=lambda kernel: -kernel.us)[:COSTLIEST]

@@ -1,0 +1,521 @@
+"""The quantization ladder: int8 that keeps its accuracy, by the cheapest means that does, for one format at a time.
+
+    dynamic      int8 weights, activations quantized on the fly: for networks with recurrent layers
+    min-max      static int8, ranges from the extremes of the calibration samples
+    percentile   the same statistics, the rarest values clipped
+    mse          the same statistics, ranges of the least squared error
+    equalize     cross-layer equalization of the torch network first, then the best ranges so far
+    gptq         Hessian-based rounding of the torch network's weights first, then the best ranges so far
+    keep-float   the operators that add most noise stay in float: one, two, four, eight of them
+    qat          quantization-aware training, where there are a torch network and training data
+
+Every rung is an artifact in the run folder, so a run that was interrupted goes on behind the last finished one. They
+are compared on one half of the validation samples, in the runtime that will run them; the best is confirmed on the
+other half and takes the plain name. With a budget the climb ends at the first rung that keeps it; without one, the
+rungs that need no training are all tried, and the one whose outputs are nearest to the float model's is taken: among
+models that keep the accuracy, SQNR tells them apart where top-1 is noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgekit import pipeline, registry, score
+from edgekit.errors import BudgetMissed, CannotConvert, EdgekitError, InputError
+from edgekit.execute import execute_all, runtimes_for
+from edgekit.pipeline import Flow
+from edgekit.recipe import Node
+from edgekit.store import Store, write_atomically
+from edgekit.types import PRESETS, Artifact, Latency, Plan, Ratio, SampleSet, Step, from_json
+from edgekit.verify import Finding, Verifier
+
+RUNGS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "keep-float", "qat")
+#: those that only choose ranges: one pass over the samples serves them all
+METHODS = ("min-max", "percentile", "mse")
+#: those that cost speed or training, tried only where the others do not keep the budget
+COSTLY = ("keep-float", "qat")
+#: operators with a state that is carried along, as the formats name them
+RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
+LADDER = "ladder.json"
+#: how many operators stay in float, one try after the other
+KEPT = (1, 2, 4, 8)
+ORDER = {"met": 0, "undecided": 1, "missed": 2}
+FEW_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A rung that was tried: what it made and how that did on the first half, or why it made nothing.
+
+    `seconds` is what it cost to make, `ratio` its p50 over the float model's.
+    """
+
+    rung: str
+    artifact: Artifact | None = None
+    finding: Finding | None = None
+    seconds: float = 0.0
+    failed: str = ""
+    latency: Latency | None = None
+    ratio: Ratio | None = None
+
+    @property
+    def state(self) -> str:
+        """met, undecided or missed; "" where no budget was judged."""
+        return self.finding.verdict.state if self.finding and self.finding.verdict else ""
+
+    @property
+    def usable(self) -> bool:
+        return self.finding is not None and self.finding.failed in ("", "budget")
+
+    @property
+    def worth(self) -> tuple[float, ...]:
+        """Larger is better: the budget first, then how near the outputs are; where it is missed, the accuracy first."""
+        assert self.finding is not None
+        sqnr = self.finding.parity.sqnr_db if self.finding.parity else 0.0
+        metric = self.finding.metric
+        if self.state == "missed" and metric and metric.drop_pp is not None:
+            return (-2.0, -metric.drop_pp, sqnr)
+        return (0.0 if self.state != "undecided" or self.enough else -1.0, sqnr)
+
+    @property
+    def enough(self) -> bool:
+        """Within the budget, as far as the samples can tell."""
+        metric, verdict = (self.finding.metric, self.finding.verdict) if self.finding else (None, None)
+        if verdict is None or metric is None or metric.drop_pp is None:
+            return True
+        return verdict.state == "met" or (verdict.state == "undecided" and metric.drop_pp <= verdict.budget_pp)
+
+
+@dataclass
+class Ladder:
+    """One format's climb. `chosen` is the best attempt under its plain name, `confirmed` its check on the second half.
+
+    `made`: the names of all that was made for it alone.
+    """
+
+    name: str
+    target: str
+    runtime: str
+    reference: Artifact
+    attempts: list[Attempt] = field(default_factory=list)
+    best: Attempt | None = None
+    chosen: Artifact | None = None
+    confirmed: Finding | None = None
+    reference_latency: Latency | None = None
+    made: set[str] = field(default_factory=set)
+
+    @property
+    def slower(self) -> bool:
+        """Is the chosen one slower than the float model, beyond doubt?"""
+        ratio = self.best.ratio if self.best else None
+        return ratio is not None and ratio.differs and ratio.value > 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; artifacts by name and id."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "runtime": self.runtime,
+            "against": self.reference.name,
+            "against_bytes": self.reference.sizes.total,
+            "against_latency_ms": _plain(self.reference_latency),
+            "chosen": self.best.rung if self.best else None,
+            "confirmed": _plain(self.confirmed),
+            "recommended": bool(self.chosen and not self.slower and not (self.confirmed and self.confirmed.failed)),
+            "attempts": [_attempt_json(attempt) for attempt in self.attempts],
+            "made": sorted(self.made),
+        }
+
+
+class Climb:
+    """What the rungs share: the float model they are judged against, the networks behind it, and what was tried."""
+
+    def __init__(self, flow: Flow, reference: Artifact, fields: Mapping[str, Any], budget: bool, suffix: str) -> None:
+        assert flow.val is not None
+        first, self.second = halves(flow.val)
+        self.flow = dataclasses.replace(flow, val=first, outcome=pipeline.Outcome())
+        self.outer, self.reference, self.fields, self.budget, self.suffix = (
+            flow,
+            reference,
+            dict(fields),
+            budget,
+            suffix,
+        )
+        self.format, self.target = reference.kind.format, flow.targets[0]
+        self.store: Store = flow.store
+        verifier = self.flow.verifier
+        assert verifier is not None
+        self.verifier: Verifier = verifier
+        runtime = next(iter(runtimes_for(reference, self.target)), "")
+        self.ladder = Ladder(self.plain("int8"), self.target.name, runtime, reference)
+        self.before = _read(self.store).get(self.ladder.name, {})
+        self.known = {entry["id"]: float(entry["seconds"]) for entry in self.before.get("attempts", []) if entry["id"]}
+        self.failure: EdgekitError | None = None
+
+    # --- the climb ----------------------------------------------------------------------------------------------
+
+    def run(self, rungs: tuple[str, ...]) -> Ladder:
+        """Climb, confirm, measure. Raises what stopped it where no rung made anything."""
+        self._doubt()
+        for rung in (name for name in RUNGS if name in rungs):
+            if rung == "dynamic" and not self.is_recurrent():
+                continue
+            if rung in COSTLY and self.best and self.best.enough:
+                continue
+            self.flow.say(f"  rung      {rung}, for {self.ladder.name}")
+            for attempt in self.tried(rung):
+                self.ladder.attempts.append(attempt)
+                self.flow.say(f"            {_described(attempt)}")
+                self.save()
+            if self.best and (self.best.finding.unverified or self._done()):  # type: ignore[union-attr]
+                break
+        if self.best is None:
+            raise self.failure or InputError("there is nothing to try", f"rungs: {', '.join(rungs)}")
+        self.ladder.best = self.best
+        self._confirm()
+        self._measure()
+        self.save()
+        return self.ladder
+
+    @property
+    def best(self) -> Attempt | None:
+        """The best attempt so far."""
+        return max((a for a in self.ladder.attempts if a.usable), key=lambda a: a.worth, default=None)
+
+    def _doubt(self) -> None:
+        step = self.step("calibrate")
+        if text := step.sets(self.flow.task).get("calibration"):
+            data = self.flow.set(text, self.reference.inputs)
+            assert self.flow.val is not None
+            for doubt in doubts(data, min(step.samples, len(data)), self.flow.val):  # type: ignore[attr-defined]
+                self.flow.say(f"  careful   {doubt}")
+
+    def _done(self) -> bool:
+        return self.budget and self.best is not None and self.best.state == "met"
+
+    def tried(self, rung: str) -> Iterator[Attempt]:
+        """The rung's attempts; one that cannot be made is an attempt with the reason."""
+        started = time.monotonic()
+        try:
+            for artifact in RUNG_STEPS[rung](self):
+                finding = self.verifier.check(artifact, "accuracy", self.reference)
+                seconds = self.known.get(artifact.id, time.monotonic() - started)
+                name = artifact.name.partition("~")[2] or rung
+                yield Attempt(name, artifact, finding, round(seconds, 1), finding.failed and finding.reason)
+                started = time.monotonic()
+        except EdgekitError as error:
+            if error.code not in (1, 2, 3) or (error.code == 2 and self.best is None):
+                raise
+            self.failure = self.failure or error
+            yield Attempt(rung, seconds=round(time.monotonic() - started, 1), failed=str(error))
+
+    # --- making artifacts ---------------------------------------------------------------------------------------
+
+    def plain(self, precision: str) -> str:
+        return self.chained(f"{self.format}-{precision}") + (self.suffix if precision == "int8" else "")
+
+    def chained(self, name: str) -> str:
+        return f"{self.reference.chain}.{name}" if self.reference.chain else name
+
+    def make(self, name: str, step: Step, inputs: Mapping[str, Artifact]) -> Artifact:
+        """The artifact under that name, reused where it is there."""
+        pipeline.check_installed([Node(name, step, {})])
+        if "~" in name:
+            self.ladder.made.add(name)
+        return pipeline.make_one(Node(name, step, {}), inputs, self.flow)
+
+    def step(self, name: str, **fields: Any) -> Step:
+        cls = registry.load("steps", name)
+        known = {f.name for f in dataclasses.fields(cls)}
+        step: Step = cls(**{k: v for k, v in {**self.fields, **fields}.items() if k in known})
+        return step.resolve(self.target)
+
+    def verified(self, artifact: Artifact) -> Artifact:
+        """The artifact, where its arrow keeps the outputs it should."""
+        step = registry.load("steps", artifact.step)
+        finding = self.verifier.check(artifact, step.keeps)
+        if finding.failed in ("parity", "runtime") and (error := finding.error()):
+            raise error
+        return artifact
+
+    def int8(self, model: Artifact, rung: str, variant: str = "", **fields: Any) -> Artifact:
+        """Static int8 of a float model, from one pass over the calibration samples that all methods share."""
+        before = f"~{variant}" if variant else ""
+        found = self.make(self.chained(f"ranges~{self.format}{before}"), self.step("calibrate"), {"parent": model})
+        step = self.step(f"{self.format}_int8", ranges=found.name, **fields)
+        return self.make(f"{self.plain('int8')}~{rung}", step, {"parent": model, "ranges": found})
+
+    def exported(self, network: Artifact, variant: str) -> Artifact:
+        """A changed network in this format, by the step and the fields that made the float model."""
+        made_here = self.reference.step == f"to_{self.format}"
+        fields = self.reference.fields if made_here else {}
+        step = self.step(f"to_{self.format}", **fields)
+        return self.verified(self.make(self.chained(f"{self.format}~{variant}"), step, {"parent": network}))
+
+    def network(self) -> Artifact:
+        """The torch network behind the float model. Raises InputError where there is none and none can be made."""
+        artifact: Artifact | None = self.reference
+        while artifact is not None:
+            if artifact.kind.format == "torch" and not artifact.kind.traits:
+                return artifact
+            artifact = self.store.parent(artifact)
+        if self.format == "onnx":
+            return self.verified(self.make(self.chained("torch"), self.step("to_torch"), {"parent": self.reference}))
+        raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it came as a file of its own")
+
+    def method(self) -> str:
+        """The way of choosing ranges that did best so far."""
+        tried = [a for a in self.ladder.attempts if a.rung in METHODS and a.usable]
+        return max(tried, key=lambda a: a.worth).rung if tried else "mse"
+
+    def is_recurrent(self) -> bool:
+        """Does the float model, or the network behind it, carry a state along?"""
+        facts = registry.load("formats", self.format).describe(self.reference.path / self._file(self.reference))
+        if any(word in operator.type for operator in facts.operators for word in RECURRENT):
+            return True
+        try:
+            network = self.network() if self.format != "onnx" else None
+        except EdgekitError:
+            return False
+        if network is None:
+            return False
+        from torch import nn
+
+        from edgekit import networks
+
+        return any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in networks.load(network.path).modules())
+
+    @staticmethod
+    def _file(artifact: Artifact) -> str:
+        return str(registry.load("formats", artifact.kind.format).file)
+
+    # --- after it -----------------------------------------------------------------------------------------------
+
+    def _confirm(self) -> None:
+        """The best under its plain name, checked on the half it was not chosen on."""
+        ladder, best = self.ladder, self.best
+        assert best is not None and best.artifact is not None and best.finding is not None
+        precision = best.artifact.kind.precision
+        ladder.chosen = self.store.copy(best.artifact, self.plain(precision))
+        flow = self.outer
+        confirming = Verifier(self.store, self.target, self.second, flow.scorer, flow.gates, flow.plan)
+        ladder.confirmed = confirming.check(ladder.chosen, "accuracy", self.reference)
+        flow.say(f"  chosen    {ladder.chosen.name}: {best.rung}; {pipeline.describe(ladder.confirmed)}")
+        flow.outcome.reused += self.flow.outcome.reused
+
+    def error(self) -> EdgekitError | None:
+        """Why the answer is no: the budget was missed on either half."""
+        best, confirmed = self.ladder.best, self.ladder.confirmed
+        assert best is not None and best.finding is not None and confirmed is not None
+        if confirmed.failed or best.finding.failed != "budget":
+            return confirmed.error()
+        what = f"no rung of the ladder keeps {self.ladder.name} within the budget"
+        next = "the best attempt is kept; allow more with --max-drop, or use the float model"
+        return BudgetMissed(what, f"the best: {best.finding.reason}", next)
+
+    def _measure(self) -> None:
+        """Latency of every attempt and of the float model, interleaved, by the quick plan."""
+        ladder = self.ladder
+        if not ladder.runtime or self.target.device == "null":
+            return
+        tried = [a for a in ladder.attempts if a.artifact is not None and a.usable]
+        models = [self.reference, *(a.artifact for a in tried if a.artifact)]
+        plan = dataclasses.replace(self.flow.plan, **PRESETS["quick"])
+        kept = _kept_latencies(self.before, models, plan)
+        if kept is None:
+            assert self.flow.val is not None
+            pairs = [(model, ladder.runtime) for model in models]
+            runs = execute_all(pairs, self.target, self.flow.val, plan, outputs=False, progress=self.flow.progress)
+            kept = [score.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
+        ladder.reference_latency = kept[0]
+        timed = {
+            id(attempt): dataclasses.replace(
+                attempt, latency=found, ratio=score.latency_ratio(found, kept[0], paired=True)
+            )
+            for attempt, found in zip(tried, kept[1:], strict=True)
+        }
+        best = ladder.best
+        ladder.attempts = [timed.get(id(attempt), attempt) for attempt in ladder.attempts]
+        ladder.best = timed.get(id(best), best)
+        if ladder.slower and ladder.best and ladder.best.ratio and ladder.chosen:
+            many = f"{ladder.best.ratio.value:.2f} times as long as {self.reference.name}"
+            self.flow.say(f"            {ladder.chosen.name} takes {many} here: not recommended for speed")
+
+    def save(self) -> None:
+        """`ladder.json` as it stands, so that a later run knows what each rung cost, and which artifacts are tries."""
+        path = self.store.path / LADDER
+        found = _read(self.store)
+        found[self.ladder.name] = self.ladder.to_json()
+        write_atomically(path, json.dumps(found, indent=1) + "\n")
+
+
+# --- the rungs ---------------------------------------------------------------------------------------------------
+
+
+def _dynamic(climb: Climb) -> Iterator[Artifact]:
+    name = f"{climb.format}_dynamic"
+    yield climb.make(f"{climb.plain('dynamic')}~dynamic", climb.step(name), {"parent": climb.reference})
+
+
+def _ranges(method: str) -> Callable[[Climb], Iterator[Artifact]]:
+    def rung(climb: Climb) -> Iterator[Artifact]:
+        yield climb.int8(climb.reference, method, method=method)
+
+    return rung
+
+
+def _equalize(climb: Climb) -> Iterator[Artifact]:
+    network = climb.network()
+    equal = climb.verified(climb.make(climb.chained("torch~equalize"), climb.step("equalize"), {"parent": network}))
+    model = climb.exported(equal, "equalize")
+    yield climb.int8(model, "equalize", "equalize", method=climb.method())
+
+
+def _gptq(climb: Climb) -> Iterator[Artifact]:
+    """On the network as it is, and on the equalized one where there is one."""
+    bases = {"gptq": climb.network()}
+    if any(a.rung == "equalize" and a.usable for a in climb.ladder.attempts):
+        bases["equalize-gptq"] = climb.store.get(climb.chained("torch~equalize"))
+    for variant, network in bases.items():
+        rounded = climb.make(climb.chained(f"torch~{variant}"), climb.step("gptq"), {"parent": network})
+        model = climb.exported(climb.verified(rounded), variant)
+        yield climb.int8(model, variant, variant, method=climb.method())
+
+
+def _keep_float(climb: Climb) -> Iterator[Artifact]:
+    """From the best attempt so far: more and more of its noisiest operators left in float."""
+    from edgekit.quantization import layers
+
+    best = climb.best
+    assert best is not None and best.artifact is not None and climb.flow.val is not None
+    if best.artifact.kind.precision != "int8":
+        return
+    model = climb.store.parent(best.artifact)
+    link = best.artifact.parent("ranges")
+    assert model is not None and link is not None
+    found = layers.layers(best.artifact, model, climb.flow.val)
+    ranked = layers.rank(found)
+    for count in KEPT:
+        if count > len(ranked):
+            return
+        step = registry.load("steps", best.artifact.step)(**_tuples(best.artifact.fields))
+        step = dataclasses.replace(step, keep_float=tuple(ranked[:count]))
+        inputs = {"parent": model, "ranges": climb.store.get(link.name)}
+        yield climb.make(f"{climb.plain('int8')}~keep-float-{count}", step, inputs)
+        if climb.best and climb.best.enough:
+            return
+
+
+def _qat(climb: Climb) -> Iterator[Artifact]:
+    if climb.flow.task is None or climb.format != "onnx":
+        return
+    trained = climb.make(climb.chained("torch~qat"), climb.step("qat"), {"parent": climb.network()})
+    yield climb.make(f"{climb.plain('int8')}~qat", climb.step("qat_onnx"), {"parent": trained})
+
+
+RUNG_STEPS: Mapping[str, Callable[[Climb], Iterator[Artifact]]] = {
+    "dynamic": _dynamic,
+    **{method: _ranges(method) for method in METHODS},
+    "equalize": _equalize,
+    "gptq": _gptq,
+    "keep-float": _keep_float,
+    "qat": _qat,
+}
+
+
+# --- samples -----------------------------------------------------------------------------------------------------
+
+
+def halves(data: SampleSet) -> tuple[SampleSet, SampleSet]:
+    """Every other sample for choosing, the others for confirming; a single sample serves for both."""
+    if len(data) < 2:
+        return data, data
+    return _part(data, 0), _part(data, 1)
+
+
+def _part(data: SampleSet, start: int) -> SampleSet:
+    inputs = {name: values[start::2] for name, values in data.inputs.items()}
+    labels = None if data.labels is None else data.labels[start::2]
+    return SampleSet(f"{data.name}, half {start + 1}", inputs, labels, f"{data.sha256}/{start}")
+
+
+def doubts(calibration: SampleSet, used: int, validation: SampleSet) -> Iterator[str]:
+    """What may make the ranges wrong: few samples, or others than those the model will see."""
+    if used < FEW_SAMPLES:
+        yield f"only {used} calibration samples: {FEW_SAMPLES} or more give ranges to rely on"
+    for name, values in calibration.inputs.items():
+        other = validation.inputs.get(name)
+        if other is None and len(calibration.inputs) == len(validation.inputs) == 1:
+            other = next(iter(validation.inputs.values()))
+        if other is None or name == "" or values.dtype.kind not in "fu" or values.shape[1:] != other.shape[1:]:
+            continue
+        a, b = (np.asarray(v[:256], np.float64) for v in (values[:used], other))
+        spread = max(b.std(), 1e-12)
+        if abs(a.mean() - b.mean()) > spread / 2 or not 0.5 <= a.std() / spread <= 2:
+            shown = f"mean {a.mean():.3g} and {b.mean():.3g}, standard deviation {a.std():.3g} and {b.std():.3g}"
+            yield f"calibration samples are unlike those of validation in {name!r}: {shown}"
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+def attempts(store: Store) -> frozenset[str]:
+    """The names of the artifacts that are a ladder's tries, or were made for one."""
+    return frozenset(name for ladder in _read(store).values() for name in ladder["made"])
+
+
+def _read(store: Store) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((store.path / LADDER).read_text())
+        return found if all({"attempts", "made"} <= set(ladder) for ladder in found.values()) else {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _kept_latencies(kept: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
+    """The latencies of just these artifacts, where a ladder says that they were measured together before."""
+    entries = {entry["id"]: entry.get("latency_ms") for entry in kept.get("attempts", []) if entry.get("id")}
+    found = [from_json(Latency, kept.get("against_latency_ms"))]
+    found += [from_json(Latency, entries.get(model.id)) for model in models[1:]]
+    if any(latency is None or latency.threads != plan.threads for latency in found):
+        return None
+    return [latency for latency in found if latency]
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    artifact, finding = attempt.artifact, attempt.finding
+    return {
+        "rung": attempt.rung,
+        "artifact": artifact and artifact.name,
+        "id": artifact and artifact.id,
+        "scheme": artifact and artifact.scheme,
+        "size_bytes": artifact and artifact.sizes.total,
+        "seconds": attempt.seconds,
+        "failed": attempt.failed,
+        "metric": _plain(finding and finding.metric),
+        "parity": _plain(finding and finding.parity),
+        "verdict": _plain(finding and finding.verdict),
+        "latency_ms": _plain(attempt.latency),
+        "ratio": _plain(attempt.ratio),
+    }
+
+
+def _plain(record: Any) -> Any:
+    return None if record is None else dataclasses.asdict(record)
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _described(attempt: Attempt) -> str:
+    if attempt.finding is None:
+        return f"not possible: {attempt.failed}"
+    return pipeline.describe(dataclasses.replace(attempt.finding, failed=""))

@@ -1,0 +1,41 @@
+"""onnx, tflite or openvino → ranges: what values each activation takes, from one pass of samples through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.errors import Missing
+from edgekit.steps._calibrated import RANGES, CalibratedStep
+from edgekit.types import Artifact, Context, Kind, Notes, kinds
+
+#: format → the package that runs it; an extra has the name of its format
+_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "openvino": "openvino"}
+
+
+@dataclass(frozen=True)
+class Calibrate(CalibratedStep):
+    """Running histograms, in memory that does not grow with the samples; several int8 steps may share what it makes.
+
+    It needs what its parent's format needs. `calibration`: a SET; "" takes `samples` samples of the task's training
+    split.
+    """
+
+    takes: ClassVar = kinds("onnx", "tflite", "openvino")
+    gives: ClassVar[Kind] = Kind("ranges")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises InputError for samples that do not fit or are not finite, Missing where the runtime is."""
+        parent = inputs["parent"]
+        package = _PACKAGES[parent.kind.format]
+        try:
+            statistics = self.observed(parent, ctx)
+        except ImportError as error:
+            raise Missing.install(f"calibrating {parent.name}", package, parent.kind.format) from error
+        statistics.save(out / RANGES)
+        scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
+        return Notes(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

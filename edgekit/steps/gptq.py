@@ -1,0 +1,58 @@
+"""torch → torch: weights rounded to the int8 grid so that they make good each other's errors, for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.errors import CannotConvert
+from edgekit.steps._calibrated import CalibratedStep
+from edgekit.steps.equalize import sources
+from edgekit.types import Artifact, Context, Kind, Notes, kinds
+
+
+@dataclass(frozen=True)
+class Gptq(CalibratedStep):
+    """GPTQ (https://arxiv.org/abs/2210.17323): what an int8 step makes of this network keeps these very weights.
+
+    Weights stay float32, on a grid of 255 points per output channel. `method` chooses the ranges in which activations
+    are rounded meanwhile. `calibration`: a SET; "" takes `samples` samples of the task's training split; memory grows
+    with them. `seed` draws the places that are looked at.
+    """
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("torch")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "torch"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
+
+    samples: int = 32
+    method: Literal["min-max", "percentile", "mse"] = "mse"
+    seed: int = 0
+
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), *sources("program", "weights", "simulation", "gptq"))
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert where no layer has weights of its own, InputError where the samples do not fit."""
+        from edgekit.quantization import gptq, program, simulation
+
+        parent = inputs["parent"]
+        feeds = program.tensors(self.feeds(parent, ctx))
+        loaded = program.load(parent, ctx.log)
+        if not loaded.layers():
+            why = "no convolution or linear layer has weights of its own"
+            raise CannotConvert(f"there is nothing to round in {parent.name}", why, "leave this step out")
+        found = simulation.observed_ranges(loaded.module, feeds, self.method)
+        report = gptq.quantize(loaded, feeds, found, self.seed, ctx.progress, ctx.log)
+        program.write(loaded, parent, out, ctx.log)
+        better = sum(entry.method == "gptq" for entry in report)
+        scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {len(feeds)} samples"
+        details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
+        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        layers = [
+            {"layer": e.layer, "method": e.method, "nearest_error": e.nearest_error, "error": e.error} for e in report
+        ]
+        return Notes(scheme, names, {**details, "layers": layers})

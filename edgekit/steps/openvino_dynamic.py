@@ -1,0 +1,108 @@
+"""openvino → openvino[dynamic]: int8 weights per channel, activations in float, so no samples are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from edgekit.errors import CannotConvert
+from edgekit.runtimes.openvino import no_telemetry
+from edgekit.steps._export import quiet
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+
+if TYPE_CHECKING:
+    from openvino import Model, Node
+
+#: weights of fewer values are left as they are: the graph's XML would grow by more than the weights shrink
+SMALL = 1024
+
+
+@dataclass(frozen=True)
+class OpenvinoDynamic(Step):
+    """Weights stored as int8 and computed with in float: symmetric, one scale per output channel.
+
+    OpenVINO could quantize activations at run time, too; edgekit's runner tells it not to, so that the answers are the
+    same on every CPU. Embeddings have a scale per row, LSTMs and GRUs one per gate and unit.
+    """
+
+    takes: ClassVar = kinds("openvino")
+    gives: ClassVar[Kind] = Kind("openvino", frozenset({"dynamic"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino",)
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert where there is nothing to store as int8."""
+        no_telemetry()
+        import openvino
+
+        parent = inputs["parent"]
+        with quiet(ctx.log):
+            model = openvino.Core().read_model(parent.path / "model.xml")
+            if not compress(model):
+                why = f"it has no weights of {SMALL:,} values or more"
+                raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
+            openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
+        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
+        return Notes(scheme="int8 weights per channel, activations in float32", tensors=names)
+
+
+def compress(model: Model) -> int:
+    """Store the weights as int8, in place; returns how many tensors that were.
+
+    A weight becomes Multiply(Convert(int8), scale), which OpenVINO computes with as it is where it has kernels for
+    that, else folds into float32 when it loads the model.
+    """
+    from openvino import opset13 as ops
+
+    count = 0
+    for node in model.get_ordered_ops():
+        for index, axes in channels(node).items():
+            source = node.input_value(index).get_node()
+            if source.get_type_name() != "Constant" or source.get_element_type().get_type_name() != "f32":
+                continue
+            values = source.data
+            if values.ndim < 2 or values.size < SMALL:
+                continue
+            others = tuple(axis for axis in range(values.ndim) if axis not in axes)
+            largest = np.abs(values).max(axis=others, keepdims=True)
+            scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+            whole = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+            name = source.get_friendly_name()
+            stored = ops.convert(ops.constant(whole, name=f"{name}/int8"), "f32")
+            weight = ops.multiply(stored, ops.constant(scale, name=f"{name}/scale"), name=f"{name}/weight")
+            for reader in source.output(0).get_target_inputs():
+                reader.replace_source_output(weight.output(0))
+            count += 1
+    return count
+
+
+def channels(node: Node) -> Mapping[int, tuple[int, ...]]:
+    """Which inputs of an operator are weights, and along which axes their output channels lie."""
+    kind = node.get_type_name()
+    if kind == "MatMul":
+        attributes = node.get_attributes()
+        rank = len(node.input_value(1).get_partial_shape())
+        batch = tuple(range(rank - 2))
+        return {1: (*batch, rank - 2 if attributes["transpose_b"] else rank - 1)} if rank >= 2 else {}
+    return _CHANNELS.get(kind, {})
+
+
+#: operator → input that holds weights → axes of its output channels
+_CHANNELS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
+    "Convolution": {1: (0,)},
+    "GroupConvolution": {1: (0, 1)},
+    "ConvolutionBackpropData": {1: (1,)},
+    "GroupConvolutionBackpropData": {1: (0, 2)},
+    "Gather": {0: (0,)},
+    "LSTMSequence": {4: (0, 1), 5: (0, 1)},
+    "GRUSequence": {3: (0, 1), 4: (0, 1)},
+    "RNNSequence": {3: (0, 1), 4: (0, 1)},
+    "LSTMCell": {3: (0,), 4: (0,)},
+    "GRUCell": {2: (0,), 3: (0,)},
+    "RNNCell": {2: (0,), 3: (0,)},
+}

@@ -1,0 +1,51 @@
+"""tflite → tflite[dynamic]: int8 weights per channel, activations quantized at run time: no samples are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.errors import CannotConvert, EdgekitError
+from edgekit.formats.tflite import Tflite, unpack
+from edgekit.steps.to_tflite import packed, silent
+from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+
+
+@dataclass(frozen=True)
+class TfliteDynamic(Step):
+    """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations that are quantized as they come.
+
+    Inputs, outputs and everything between such operators stay float32.
+    """
+
+    takes: ClassVar = kinds("tflite")
+    gives: ClassVar[Kind] = Kind("tflite", frozenset({"dynamic"}))
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert where the quantizer refuses, or finds nothing."""
+        parent = inputs["parent"]
+        with silent(ctx.log):
+            from ai_edge_quantizer import quantizer, recipe
+
+            try:
+                made = quantizer.Quantizer(str(parent.path / "model.tflite"), recipe.dynamic_wi8_afp32())
+                raw = bytes(made.quantize(enable_progress_report=False).quantized_model)
+            except (EdgekitError, OSError, MemoryError):
+                raise
+            except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them
+                why = " ".join(str(error).split())[:300] or type(error).__name__
+                raise CannotConvert(
+                    f"ai-edge-quantizer cannot quantize {parent.name}", why, "try tflite_fp16"
+                ) from error
+        path = out / "model.tflite"
+        path.write_bytes(packed(unpack(raw, str(path))))
+        if "dynamic" not in Tflite.describe(path).traits:
+            why = "it has no operator with weights that int8 is for"
+            raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
+        scheme = "int8 weights per channel, activations quantized as they come"
+        return Notes(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})

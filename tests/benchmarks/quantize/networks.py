@@ -1,0 +1,80 @@
+"""The benchmark's networks: each is trained once through edgekit, kept in the cache, and exported to every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit import api
+from edgekit.types import Artifact
+
+
+@dataclass(frozen=True)
+class Network:
+    """`model`: a network of the task, by name or reference. `train`: fields of the train step; none: it is pretrained.
+
+    `dynamic`: the tools' dynamic quantization is among the rivals, since their guides advise it for such networks.
+    """
+
+    name: str
+    task: str
+    model: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tool's file as an artifact, how long it took to make, and what else is to be said of it."""
+
+    artifact: Artifact
+    seconds: float
+    how: str = ""
+
+
+NETWORKS = (
+    Network("resnet", "fashion-mnist", "resnet", {"epochs": 2, "lr": 0.01}),
+    Network("mobilenet-v2", "fashion-mnist", "mobilenet-v2", {"epochs": 2, "lr": 0.01}),
+    Network("mobilenet-v3", "fashion-mnist", "mobilenet-v3", {"epochs": 3, "lr": 0.01}),
+    Network("transformer", "text.py:Reuters", "text.py:Transformer", {"epochs": 6, "lr": 0.002, "batch": 64}, True),
+    Network("gru", "speech.py:Digits", "speech.py:Gru", {"epochs": 40, "lr": 0.003, "batch": 64, "patience": 40}, True),
+    Network("crepe-tiny", "pitch.py:Pitch", "pitch.py:tiny"),
+)
+
+
+def made(network: Network, folder: Path, say: api.Say) -> Artifact:
+    """The trained network as a torch artifact in a run folder of its own, reused where nothing has changed.
+
+    Raises InputError where its data, or a pretrained network, is not to be had.
+    """
+    out = folder / network.name
+    if network.train:
+        fields = {"seed": 0, "accelerator": "cpu", **network.train}
+        return api.train(network.task, model=network.model, out=out, say=say, **fields).artifacts[0]
+    return api.import_model(network.model, task=network.task, out=out, say=say).artifacts[0]
+
+
+def exported(network: Artifact, format: str, say: api.Say) -> Artifact:
+    """The float model in a format, verified. Raises what broke the export."""
+    outcome = api.export(str(network.path), to=[format], say=say)
+    if outcome.failures:
+        raise outcome.failures[0]
+    return outcome.artifacts[-1]
+
+
+def ours(network: Artifact, format: str, say: api.Say) -> Made:
+    """What `edgekit quantize --int8 --to FORMAT` picks. Raises what broke it."""
+    outcome = api.quantize(str(network.path), to=[format], say=say)
+    found = [artifact for artifact in outcome.artifacts if artifact.kind.format == format and artifact.kind.precision]
+    if not found:
+        raise outcome.failures[0]
+    attempts = [attempt for ladder in outcome.ladders for attempt in ladder.attempts]
+    rungs = [ladder.best.rung for ladder in outcome.ladders if ladder.best]
+    return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(rungs))
+
+
+def brought(path: Path, folder: Path, say: api.Say) -> Artifact:
+    """A rival's file as an artifact, so that it is measured through the same door."""
+    return api.import_model(str(path), out=folder, say=say).artifacts[0]

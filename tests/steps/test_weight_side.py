@@ -1,0 +1,346 @@
+"""The steps of the weight side: in a recipe, in every runtime, and where they refuse."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+from helpers import QUICK_PLAN  # noqa: E402
+from quantization import nets  # noqa: E402
+from torch import nn  # noqa: E402
+
+import edgekit  # noqa: E402
+from edgekit import networks, quantization, registry, sets, targets, tasks  # noqa: E402
+from edgekit.errors import CannotConvert  # noqa: E402
+from edgekit.execute import execute  # noqa: E402
+from edgekit.quantization import program, qat, simulation  # noqa: E402
+from edgekit.score import sqnr_db  # noqa: E402
+from edgekit.steps.equalize import Equalize  # noqa: E402
+from edgekit.steps.gptq import Gptq  # noqa: E402
+from edgekit.steps.onnx_int8 import OnnxInt8  # noqa: E402
+from edgekit.steps.qat import Qat  # noqa: E402
+from edgekit.steps.qat_onnx import QatOnnx  # noqa: E402
+from edgekit.steps.to_onnx import ToOnnx  # noqa: E402
+from edgekit.steps.train import Train  # noqa: E402
+from edgekit.store import Store, file_sha256  # noqa: E402
+from edgekit.types import Artifact, Context, Plan, SampleSet, Step, quiet  # noqa: E402
+
+FORMATS = ("onnx", "tflite", "openvino")
+STEPS = ("equalize", "gptq", "qat", "qat_onnx")
+
+RECIPE = f"""
+task = "bars"
+
+[train]
+model = "cnn"
+epochs = 8
+batch = 32
+lr = 0.01
+
+[[chain]]
+steps = ["train", "equalize", "gptq", "to_onnx", "onnx_int8"]
+{QUICK_PLAN}
+"""
+
+
+@pytest.mark.usefixtures("members")
+def test_in_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "bars.toml").write_text(RECIPE)
+    outcome = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run")
+    names = ["torch~train", "torch~equalize", "torch", "onnx", "onnx-int8"]
+    assert not outcome.failures
+    assert [artifact.name for artifact in outcome.artifacts] == names
+    made = dict(zip(names, outcome.artifacts, strict=True))
+    assert "4 groups" in made["torch~equalize"].scheme
+    assert "of 5 layers over 32 samples" in made["torch"].scheme
+    assert [entry["layer"] for entry in made["torch"].details["layers"]]
+    measured = {m.artifact: m for m in outcome.measurements}
+    assert measured["onnx-int8"].metric is not None and measured["onnx-int8"].metric.value > 0.8
+    again = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run")
+    assert [artifact.id for artifact in again.artifacts] == [artifact.id for artifact in outcome.artifacts]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_id_changes_with_every_module_it_rests_on(name: str) -> None:
+    """What a step imports of edgekit/quantization, and what that imports, is among its sources."""
+    folder = Path(quantization.__file__).parent
+    step = registry.load("steps", name)
+    waiting, needed = [Path(registry.__file__).parent / "steps" / f"{name}.py"], set()
+    while waiting:
+        for path in imported(waiting.pop(), folder):
+            if path not in needed:
+                needed.add(path)
+                waiting.append(path)
+    found = {path.resolve() for path in step().sources()}
+    assert needed and {path.resolve() for path in needed} <= found
+
+
+def imported(path: Path, folder: Path) -> set[Path]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgekit.quantization"):
+            parts = (node.module or "").split(".")[2:]
+            names = [parts] if parts else [[alias.name] for alias in node.names]
+            found |= {folder.joinpath(*some).with_suffix(".py") for some in names}
+    return {path for path in found if path.is_file()}
+
+
+class Smooth(nn.Module):
+    """Nothing between its layers commutes with a factor."""
+
+    shape = (8,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.second(torch.sigmoid(self.first(x)))
+
+
+class Bare(nn.Module):
+    """No weights at all."""
+
+    shape = (8,)
+
+    def forward(self, x: Any) -> Any:
+        return x.tanh()
+
+
+def made(step: Step, parent: Artifact, context: Context, name: str = "made") -> Artifact:
+    store = Store(parent.path.parent)
+    with store.lock():
+        return store.make(name, step, {"parent": parent}, context)
+
+
+def stored(cls: type[nn.Module], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    monkeypatch.setattr(nets, cls.__name__, cls, raising=False)
+    monkeypatch.setattr(nets, "reference", lambda model: f"{Path(__file__).resolve()}:{model}")
+    return nets.artifact(cls.__name__, folder)
+
+
+def test_nothing_to_equalize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = stored(Smooth, tmp_path, monkeypatch)
+    with pytest.raises(CannotConvert, match="nothing to equalize in torch: no tensor between layers"):
+        made(Equalize(), parent, nets.context("Smooth", 8))
+    assert Store(tmp_path / "run").names() == ("torch",)
+
+
+def test_nothing_to_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = stored(Bare, tmp_path, monkeypatch)
+    with pytest.raises(CannotConvert, match="nothing to round in torch"):
+        made(Gptq(), parent, nets.context("Bare", 8))
+
+
+def test_equalizing_that_changes_the_outputs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.quantization import equalization
+
+    right = equalization.equalize
+
+    def wrong(*arguments: Any) -> Any:
+        found = right(*arguments)
+        layer = found.program.layers()[3]
+        layer.scale_inputs(torch.linspace(0.9, 1.1, len(layer.input_ranges())))
+        return found
+
+    monkeypatch.setattr(equalization, "equalize", wrong)
+    with pytest.raises(CannotConvert, match=r"agrees with torch to \d+ dB only"):
+        made(Equalize(), nets.artifact("Mobile", tmp_path), nets.context("Mobile", 4))
+    assert Store(tmp_path / "run").names() == ("torch",)
+
+
+@pytest.mark.parametrize("step", [Equalize(samples=8), Gptq(samples=8)])
+def test_it_is_called_as_its_parent_is(step: Step, tmp_path: Path) -> None:
+    parent = nets.artifact("Mobile", tmp_path)
+    child = made(step, parent, nets.context("Mobile", 8))
+    assert (child.inputs, child.outputs) == (parent.inputs, parent.outputs)
+    assert networks.reference(child.path)["loader"] == "pt2"
+    x = nets.samples("Mobile", 5, seed=3)
+    with torch.no_grad():
+        before, after = networks.load(parent.path)(x), networks.load(child.path)(x)
+    assert program.sqnr([before], [after]) >= (60 if isinstance(step, Equalize) else 20)
+
+
+def test_onnx_runtime_keeps_the_weights(tmp_path: Path) -> None:
+    """Every weight in the int8 file is the one that GPTQ chose."""
+    import onnx
+    from onnx import numpy_helper
+
+    parent, context = nets.artifact("Mixed", tmp_path), nets.context("Mixed", 16)
+    rounded = made(Gptq(samples=16), parent, context, "rounded")
+    int8 = made(OnnxInt8(scheme="u8s8"), made(ToOnnx(), rounded, context, "onnx"), context, "onnx-int8")
+    model = onnx.load(str(int8.path / "model.onnx"))
+    arrays = [numpy_helper.to_array(t) for t in model.graph.initializer]
+    stored_codes = sorted(
+        tuple(np.sort(np.abs(a.astype(int)).ravel())) for a in arrays if a.dtype == np.int8 and a.ndim > 1
+    )
+    layers = program.load(rounded, nets.LOG).layers()
+    codes = [(layer.matrix() / simulation.scales(layer.matrix())).round().abs().int() for layer in layers]
+    wanted = sorted(tuple(np.sort(np.asarray(code).ravel())) for code in codes)
+    assert len(wanted) == 7 and stored_codes == wanted
+
+
+QAT_RECIPE = RECIPE.replace("equalize", "qat").replace(', "gptq", "to_onnx", "onnx_int8"', ', "qat_onnx"')
+
+
+@pytest.mark.usefixtures("members")
+def test_trained_ranges_reach_the_file(tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    (tmp_path / "bars.toml").write_text(QAT_RECIPE)
+    outcome = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run", settings=["qat.samples=256"])
+    assert not outcome.failures
+    _, trained, int8 = outcome.artifacts
+    assert (str(trained.kind), str(int8.kind)) == ("torch[ranges]", "onnx[int8]")
+    history = trained.details["qat"]["history"]
+    assert max(history) == history[trained.details["qat"]["best_epoch"]] >= history[0]
+    ranges = qat.load_ranges(trained.path / qat.RANGES)
+    model = onnx.load(str(int8.path / "model.onnx"))
+    steps = [
+        float(numpy_helper.to_array(t)) for t in model.graph.initializer if t.name.endswith("_scale") and not t.dims
+    ]
+    for name, (low, high) in ranges.items():
+        assert any(abs(step * 255 - (high - low)) < 1e-3 * (high - low) for step in steps), f"{name} is lost"
+
+
+def test_ranges_without_a_tensor_are_refused(tmp_path: Path) -> None:
+    parent, context = nets.artifact("Mixed", tmp_path), nets.context("Mixed", 16)
+    context = dataclasses.replace(context, sets={**context.sets, "train": context.sets["calibration"]})
+    trained = made(Qat(data="made", batch=8), parent, context, "trained")
+    ranges = qat.load_ranges(trained.path / qat.RANGES)
+    qat.save_ranges(trained.path / qat.RANGES, {**ranges, "nowhere": (0.0, 1.0)})
+    with pytest.raises(CannotConvert, match="the program has no 'nowhere'"):
+        QatOnnx(samples=4).apply({"parent": trained}, tmp_path, context)
+
+
+def test_no_exporter_drops_the_ranges() -> None:
+    kind = Qat.gives
+    takers = {name for name in registry.names("steps") if kind in registry.load("steps", name).takes}
+    assert takers == {"qat_onnx"}
+
+
+# What follows trains on Fashion-MNIST, and measures in the runtimes.
+
+TRAINED = {"cnn": "cnn", "ds-cnn": "ds-cnn", "mobile": nets.reference("Mobile")}
+
+
+def some(name: str, count: int, skip: int = 0) -> SampleSet:
+    data = sets.load(f"fashion-mnist:{name}")
+    labels = None if data.labels is None else data.labels[skip : skip + count]
+    return sets.sample_set(
+        f"{name}[{skip}:{count}]", {k: v[skip : skip + count] for k, v in data.inputs.items()}, labels
+    )
+
+
+@pytest.fixture(scope="session")
+def fashion(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A network trained on 12,000 images of Fashion-MNIST for two epochs, once per session."""
+    kept: dict[str, Artifact] = {}
+    task = tasks.load("fashion-mnist")
+
+    def call(model: str) -> tuple[Artifact, Context]:
+        train, val = some("train", 12_000), some("val", 1_000)
+        if model not in kept:
+            store = Store(tmp_path_factory.mktemp("fashion") / "run")
+            with store.lock():
+                step = Train(model=TRAINED[model], epochs=2, batch=64, lr=0.004)
+                kept[model] = store.make(
+                    "torch", step, {}, Context(task, {"train": train, "val": val}, quiet, nets.LOG)
+                )
+        return kept[model], Context(task, {"calibration": train, "train": train, "val": val}, quiet, nets.LOG)
+
+    return call
+
+
+def answered(artifact: Artifact, data: SampleSet) -> np.ndarray:
+    run = execute(artifact, targets.load("host"), data, Plan(processes=1), latency=False)
+    return next(iter(run.outputs.values()))
+
+
+def int8(parent: Artifact, format: str, context: Context, **fields: Any) -> Artifact:
+    """The torch artifact in int8, in one of the formats."""
+    float_step, step = registry.load("steps", f"to_{format}")(), registry.load("steps", f"{format}_int8")(**fields)
+    exported = made(float_step, parent, context, f"{parent.name}-{format}")
+    return made(step.resolve(targets.load("host")), exported, context, f"{parent.name}-{format}-int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TRAINED)
+def test_gptq_lifts_every_runtime(model: str, fashion: Any) -> None:
+    parent, context = fashion(model)
+    rounded = made(Gptq(), parent, context, "gptq")
+    data = some("test", 1_000)
+    reference = answered(parent, data)
+    gained = {}
+    for format in FORMATS:
+        plain, better = (int8(one, format, context, method="mse") for one in (parent, rounded))
+        gained[format] = [sqnr_db(reference, answered(one, data)) for one in (plain, better)]
+    print(model, gained)
+    assert all(after > before for before, after in gained.values()), gained
+
+
+@pytest.mark.slow
+def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
+    """Channels scaled by hand, the function kept: min-max int8 loses more than 5 points, equalized it is within 1."""
+    parent, context = fashion("mobile")
+    network = networks.load(parent.path)
+    x = torch.randn(4, 1, 28, 28) * 90 + 73
+    with torch.no_grad():
+        before = network(x)
+        nets.uneven(network, 2.5)
+        assert program.sqnr([before], [network(x)]) > 80, "the function was changed"
+    folder = tmp_path / "run"
+    store = Store(folder)
+    known = dict(networks.reference(parent.path))
+    specs = {key: known[key] for key in ("inputs", "outputs")}
+
+    @dataclasses.dataclass(frozen=True)
+    class Uneven(nets.Save):
+        def apply(self, inputs: Any, out: Path, ctx: Context) -> Any:
+            networks.save(network, known["model"], known["arguments"], specs, out)
+            return nets.Notes()
+
+    with store.lock():
+        uneven = store.make("torch", Uneven(), {}, context)
+    data = some("test", 3_000)
+    equalized = made(Equalize(), uneven, context, "equalized")
+    both = made(Gptq(), equalized, context, "both")
+    found: dict[str, float] = {}
+    for artifact in (uneven, equalized, both):
+        for format in FORMATS:
+            answers = answered(int8(artifact, format, context), data)
+            found[f"{artifact.name} {format}"] = float((answers.argmax(1) == data.labels).mean())
+    float_accuracy = float((answered(parent, data).argmax(1) == data.labels).mean())
+    print(float_accuracy, found)
+    for format in FORMATS:
+        assert found[f"torch {format}"] < float_accuracy - 0.05, found
+        assert found[f"equalized {format}"] > float_accuracy - 0.01, found
+        assert found[f"both {format}"] > float_accuracy - 0.01, found
+
+
+@pytest.mark.slow
+def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
+    """From int8 by mean squared error, one epoch, with the ranges it trained with, in ONNX Runtime and OpenVINO."""
+    parent, context = fashion("mobile")
+    data = some("test", 2_000)
+    reference = answered(parent, data)
+    trained = made(Qat(samples=6_000), parent, context, "trained")
+    plain = int8(parent, "onnx", context, method="mse")
+    better = made(QatOnnx().resolve(targets.load("host")), trained, context, "qat-onnx")
+    found = {a.name: sqnr_db(reference, answered(a, data)) for a in (plain, better)}
+    right = {a.name: float((answered(a, data).argmax(1) == data.labels).mean()) for a in (parent, plain, better)}
+    print(found, right, trained.details["qat"])
+    assert right[better.name] >= right[plain.name] - 0.003, right
+
+
+def test_sources_are_files() -> None:
+    for name in STEPS:
+        assert all(file_sha256(path) for path in registry.load("steps", name)().sources())
