@@ -117,9 +117,12 @@ def lines(found: Mapping[str, Any], layers: int) -> Iterator[str]:
         yield from _wrapped(label, text)
     if found["format"] != "torch":
         yield from _heaviest(found["layers"], layers)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for answer in found["targets"]:
-        where = f"{answer['target']}, {answer['runtime']}" if answer["runtime"] else answer["target"]
-        yield from _wrapped("runs on" if not answer["problems"] else "CANNOT run", where + _reasons(answer["problems"]))
+        alike.setdefault((answer["runtime"], tuple(answer["problems"])), []).append(answer["target"])
+    for (runtime, problems), names in alike.items():
+        where = ", ".join(names) + (f" in {runtime}" if runtime else "")
+        yield from _wrapped("runs on" if not problems else "CANNOT run", where + _reasons(problems))
     for reason in found["slow"]:
         yield from _wrapped("may be slow", reason)
     for entry in found.get("conversions", ()):

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import pipeline, registry, score
-from edgekit.errors import BudgetMissed, CannotConvert, EdgekitError, InputError
+from edgekit.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
 from edgekit.execute import execute_all, runtimes_for
 from edgekit.pipeline import Flow
 from edgekit.recipe import Node
@@ -153,6 +153,7 @@ class Climb:
         verifier = self.flow.verifier
         assert verifier is not None
         self.verifier: Verifier = verifier
+        self.here = verifier.target
         runtime = next(iter(runtimes_for(reference, self.target)), "")
         self.ladder = Ladder(self.plain("int8"), self.target.name, runtime, reference)
         self.before = _read(self.store).get(self.ladder.name, {})
@@ -249,7 +250,7 @@ class Climb:
         """Static int8 of a float model, from one pass over the calibration samples that all methods share."""
         before = f"~{variant}" if variant else ""
         found = self.make(self.chained(f"ranges~{self.format}{before}"), self.step("calibrate"), {"parent": model})
-        step = self.step(f"{self.format}_int8", ranges=found.name, **fields)
+        step = self.step(f"{self.format}_int8", ranges=found.name, calibration="", **fields)
         return self.make(f"{self.plain('int8')}~{rung}", step, {"parent": model, "ranges": found})
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
@@ -305,7 +306,7 @@ class Climb:
         precision = best.artifact.kind.precision
         ladder.chosen = self.store.copy(best.artifact, self.plain(precision))
         flow = self.outer
-        confirming = Verifier(self.store, self.target, self.second, flow.scorer, flow.gates, flow.plan)
+        confirming = Verifier(self.store, self.here, self.second, flow.scorer, flow.gates, flow.plan)
         ladder.confirmed = confirming.check(ladder.chosen, "accuracy", self.reference)
         flow.say(f"  chosen    {ladder.chosen.name}: {best.rung}; {pipeline.describe(ladder.confirmed)}")
         flow.outcome.reused += self.flow.outcome.reused
@@ -332,7 +333,11 @@ class Climb:
         if kept is None:
             assert self.flow.val is not None
             pairs = [(model, ladder.runtime) for model in models]
-            runs = execute_all(pairs, self.target, self.flow.val, plan, outputs=False, progress=self.flow.progress)
+            try:
+                runs = execute_all(pairs, self.target, self.flow.val, plan, outputs=False, progress=self.flow.progress)
+            except (DeviceError, InputError) as error:  # a kind of board, or one that is not there now
+                self.flow.say(f"            no latency from {self.target.name}: {error}")
+                return
             kept = [score.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
         ladder.reference_latency = kept[0]
         timed = {
@@ -414,9 +419,15 @@ def _keep_float(climb: Climb) -> Iterator[Artifact]:
 
 
 def _qat(climb: Climb) -> Iterator[Artifact]:
-    if climb.flow.task is None or climb.format != "onnx":
-        return
-    trained = climb.make(climb.chained("torch~qat"), climb.step("qat"), {"parent": climb.network()})
+    """From the equalized network where the best attempt so far came of it."""
+    if climb.flow.task is None:
+        raise CannotConvert(f"there is no training data for {climb.reference.name}", "it belongs to no task")
+    if climb.format != "onnx":
+        raise CannotConvert(f"trained ranges cannot be kept in {climb.format} yet", "only qat_onnx keeps them")
+    network = climb.network()
+    if climb.best and climb.best.rung.startswith("equalize"):
+        network = climb.store.get(climb.chained("torch~equalize"))
+    trained = climb.make(climb.chained("torch~qat"), climb.step("qat"), {"parent": network})
     yield climb.make(f"{climb.plain('int8')}~qat", climb.step("qat_onnx"), {"parent": trained})
 
 

@@ -31,9 +31,11 @@ from edgekit.types import Target
 OLDEST_PYTHON = (3, 8)
 #: seconds that pip may take, there or here
 PIP_SECONDS = 900.0
-#: glibc's minor version below which no wheel of this architecture was ever built (PEP 600), and the older names (513…)
+#: glibc's minor version below which no wheel of this architecture was ever built (PEP 600), and the older names
 FIRST_GLIBC = {"aarch64": 17, "x86_64": 5}
 LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+#: what pip prints where it reaches no index; without one it then says that there is no such package
+UNREACHED = re.compile(r"after connection broken by|Could not fetch URL|ConnectTimeout|ProxyError")
 
 log = logging.getLogger("edgekit")
 
@@ -62,7 +64,7 @@ def way(session: Session, target: Target, runtime: str) -> Way:
     if session.checked(session.call("has", key=key))["has"]:
         there = session.checked(session.call("versions", packages=packages, environment=key))["versions"]
         return Way("made", key, there.get(cls.package) or "")
-    return Way("pip" if _pip_works(session, cls.package) else "wheels", key)
+    return Way("pip" if _pip_works(session) else "wheels", key)
 
 
 def ready(session: Session, target: Target, runtime: str) -> str:
@@ -127,10 +129,12 @@ def _choices(runtime: str, target: Target) -> Iterator[list[str]]:
         yield any_version
 
 
-def _pip_works(session: Session, package: str) -> bool:
-    """Has the device pip, and does pip there reach an index?"""
-    asked = ["index", "versions", package, "--timeout", "5", "--retries", "0"]
-    return bool(session.checked(session.call("pip", arguments=asked, timeout=90, limit=30))["code"] == 0)
+def _pip_works(session: Session) -> bool:
+    """Has the device pip, and does pip there reach an index? Asked once."""
+    if session.pip is None:
+        asked = ["index", "versions", "numpy", "--timeout", "5", "--retries", "0"]
+        session.pip = session.checked(session.call("pip", arguments=asked, timeout=90, limit=30))["code"] == 0
+    return session.pip
 
 
 def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
@@ -149,9 +153,9 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
         said = ""
         for wanted in _choices(runtime, target):
             said = _download(wanted, session.facts, Path(folder))
-            if not said:
+            if not said or UNREACHED.search(said):
                 break
-        else:
+        if said:
             raise _no_wheels(target, runtime, session.facts, said)
         wheels = {path.name: sha256(path) for path in sorted(Path(folder).glob("*.whl"))}
         session.send({sha: Path(folder) / name for name, sha in wheels.items()})
@@ -199,7 +203,7 @@ def _no_wheels(target: Target, runtime: str, facts: Facts, said: str) -> DeviceE
     python = ".".join(map(str, (facts.python or ())[:2]))
     libc = f"glibc {'.'.join(map(str, facts.glibc))}" if facts.glibc else "a C library other than glibc"
     what = f"no {runtime} to be had for {target.name}"
-    unreached = re.search(r"after connection broken by|Could not fetch URL|ConnectTimeout|ProxyError", said)
+    unreached = UNREACHED.search(said)
     if not unreached and re.search(r"No matching distribution|Could not find a version", said):
         why = f"there are no wheels for Python {python} on {facts.arch} with {libc}"
         return DeviceError(what, why, "install a newer system there, or the runtime itself into its Python")

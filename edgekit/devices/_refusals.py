@@ -19,10 +19,12 @@ def refusal(
     """
     text = "\n".join(said)
     by_hand = shlex.join([*front, *address.words()])
+    port, user = ["-p", str(address.port)] if address.port else [], f"{address.user}@" if address.user else ""
     for pattern, what, next in _MEANINGS:
         found = re.search(pattern, text)
         if found:
             where = {"name": name, "address": str(address), "by_hand": by_hand, "host": _known_as(address)}
+            where["copy"] = " ".join(["ssh-copy-id", *port, f"{user}{address.host}"])
             kind = InputError if "configuration" in what else DeviceError
             return kind(what.format(**where), _line(text, found.start()), next.format(**where))
     last = last_line(said)
@@ -58,7 +60,7 @@ _MEANINGS = (
     (
         r"Permission denied|no mutual signature|sign_and_send_pubkey",
         "{name} does not let you in as {address}",
-        "is the user right? put your key there: ssh-copy-id {address} (and ssh-add it where it has a passphrase)",
+        "is the user right? then put your key there: {copy} (and ssh-add it where it has a passphrase)",
     ),
     (
         r"Could not resolve hostname",

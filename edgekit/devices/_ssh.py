@@ -72,6 +72,7 @@ class Session:
         self.present: set[str] = set()
         self.environments: dict[str, str] = {}
         self.versions: dict[str, str] | None = None
+        self.pip: bool | None = None
         self.locked = self.closed = False
         self._buffer = b""
         self._said: deque[str] = deque(maxlen=40)

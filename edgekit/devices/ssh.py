@@ -21,6 +21,8 @@ from edgekit.types import Job, Provenance, Target
 
 #: seconds beyond a job's own time-out that its answer may take to come here
 GRACE_SECONDS = 60.0
+#: the Raspberry Pi firmware's flags for a clock that is held back now
+SLOWED = 0b1110
 
 
 class Ssh:
@@ -119,6 +121,8 @@ class Ssh:
                     np.load(path, mmap_mode="r", allow_pickle=False)
                 if answer.get("temperature_c") is not None:
                     result["facts"]["temperature_c"] = answer["temperature_c"]
+                if answer.get("throttled", 0) & SLOWED and "watch" in result:
+                    result["watch"]["throttled"] += 1
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             why = " ".join(str(error).split())[:200]
             raise DeviceError(

@@ -201,7 +201,7 @@ class Agent:
         environment = dict(self.environment(request), OMP_NUM_THREADS=str(request["threads"]), PYTHONHASHSEED="0")
         command = [sys.executable, "runner/runner.py", "job.json", "out/result.json"]
         reply = self.supervise(command, folder, environment, request["limit"])
-        reply.update(free=self.free(), temperature_c=temperature())
+        reply.update(free=self.free(), temperature_c=temperature(), throttled=throttled())
         paths = [os.path.join(out, name) for name in sorted(os.listdir(out))]
         return reply, [path for path in paths if os.path.isfile(path) and not path.endswith(".part")]
 
@@ -317,6 +317,13 @@ def temperature():
         with contextlib.suppress(OSError, ValueError), open(path) as file:
             found.append(int(file.read()) / 1000.0)
     return max(found) if found else None
+
+
+def throttled():
+    """The Raspberry Pi firmware's flags, 0 elsewhere; bits 1 to 3: capped, slowed down, at the soft limit, just now."""
+    with contextlib.suppress(OSError, ValueError), open("/sys/devices/platform/soc/soc:firmware/get_throttled") as file:
+        return int(file.read(), 16)
+    return 0
 
 
 def os_error(error):

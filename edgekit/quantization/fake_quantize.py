@@ -47,8 +47,7 @@ def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str) -
     for name, node in found.items():
         levels = node.get_attributes()["levels"]
         low, high = (_symmetric if _is_symmetric(node) else grid)(*chosen[name], levels)
-        shape = tuple(node.input(1).get_shape())
-        _set(node, np.full(shape, low, np.float32), np.full(shape, high, np.float32))
+        _set(node, np.array(low, np.float32), np.array(high, np.float32))
 
 
 def quantizers(model: Model) -> list[Node]:

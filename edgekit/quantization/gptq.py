@@ -1,8 +1,9 @@
 """Weights on the int8 grid, rounded so that what one weight gets wrong the others make good (GPTQ).
 
 Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's optimal brain surgeon. Each layer sees
-the inputs it will have in int8: activations rounded, everything before it rounded already. The largest weight of each
-output channel stays at the end of the grid, so every backend finds the same step from it, and the same weights.
+the inputs it will have in int8: activations rounded, everything before it rounded already. What these do to its outputs
+it makes good in part, as in GPTAQ (Li et al. 2025, https://arxiv.org/abs/2504.02692). The largest weight of each output
+channel stays at the end of the grid, so every backend finds the same step from it, and the same weights.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,14 +34,36 @@ MAX_ROWS = 8_192
 HELD_OUT = 4
 
 
+#: of the change to the weights that would undo the inputs' errors on the calibration samples, this much is made, and
+#: this share of the mean curvature damps it: half the way measured better than all of it on samples not seen
+SHARE, SHARE_DAMPING = 0.5, 1.0
+
+
 @dataclass(frozen=True)
 class Rounded:
-    """What became of a layer. Errors are of its output on held-out samples, as shares of the output's energy."""
+    """What became of a layer: "asymmetric" also makes good its inputs' errors, "gptq" only its own weights'.
+
+    Errors are of its output on held-out samples against the float network's, as shares of the output's energy.
+    """
 
     layer: str
-    method: Literal["gptq", "nearest"]
+    method: str
     nearest_error: float
     error: float
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of inputs in int8, X, and in float, X + E, over some places: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|²."""
+
+    curvature: Tensor
+    drift: Tensor
+    floor: float
+
+    def error(self, matrix: Tensor, rounded: Tensor) -> float:
+        """|W (X + E) - Q X|², for float weights W and rounded ones Q."""
+        change = matrix - rounded
+        return output_energy(change, self.curvature) + 2 * float(((matrix @ self.drift) * change).sum()) + self.floor
 
 
 def quantize(
@@ -53,52 +76,72 @@ def quantize(
 ) -> list[Rounded]:
     """Round the weights of every layer of `program`, in order; `found` are the ranges that activations are rounded in.
 
-    Memory: what is alive of each sample between two nodes, and one layer's Hessian.
+    Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
     """
     generator = torch.Generator().manual_seed(seed)
-    lockstep = Lockstep(program.module, feeds, _rounding(found))
+    int8, floats = Lockstep(program.module, feeds, _rounding(found)), Lockstep(program.module, feeds)
     layers, report = program.layers(), []
     for layer in progress(layers, "rounding weights", len(layers)):
-        lockstep.until(layer.node)
-        made = round_layer(layer, lockstep[layer.input], generator)
+        int8.until(layer.node)
+        floats.until(layer.node)
+        best, made = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        floats.step()  # with the float weights, which are replaced now
+        layer.assign(best)
         log.info("gptq: %s", made)
         report.append(made)
     return report
 
 
 @torch.no_grad()
-def round_layer(layer: Layer, values: Sequence[Tensor], generator: torch.Generator) -> Rounded:
-    """Put the layer's weights on the grid; by GPTQ, where that does better on held-out samples."""
+def choose(layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> tuple[Tensor, Rounded]:
+    """The layer's weights on their grid, by whatever does best on held-out samples of (int8 input, float input)."""
     matrix = layer.matrix()
-    plain = nearest(matrix)
+    tried = {"nearest": nearest(matrix)}
+    if matrix.shape[-1] > MAX_ROWS:
+        return tried["nearest"], Rounded(layer.name, "nearest", 0.0, 0.0)
     held_out = [value for index, value in enumerate(values) if index % HELD_OUT == HELD_OUT - 1]
     seen = [value for index, value in enumerate(values) if index % HELD_OUT != HELD_OUT - 1]
-    best, method, errors = plain, "nearest", (0.0, 0.0)
-    if matrix.shape[-1] <= MAX_ROWS:
-        learnt = hessian(layer, seen, generator)
-        judge = hessian(layer, held_out, generator) if held_out else learnt
-        tried = gptq(matrix, learnt)
-        energy = max(output_energy(matrix, judge), 1e-30)
-        errors = output_energy(matrix - plain, judge) / energy, output_energy(matrix - tried, judge) / energy
-        if errors[1] < errors[0]:
-            best, method = tried, "gptq"
-    layer.assign(best)
-    return Rounded(layer.name, "gptq" if method == "gptq" else "nearest", errors[0], min(errors))
+    learnt = moments(layer, matrix, seen, generator)
+    judge = moments(layer, matrix, held_out, generator) if held_out else learnt
+    tried["gptq"] = gptq(matrix, learnt.curvature)
+    tried["asymmetric"] = gptq(corrected(matrix, learnt), learnt.curvature)
+    energy = max(output_energy(matrix, judge.curvature), 1e-30)
+    errors = {name: judge.error(matrix, rounded) / energy for name, rounded in tried.items()}
+    best = min(errors, key=lambda name: errors[name])
+    return tried[best], Rounded(layer.name, best, errors["nearest"], errors[best])
 
 
-def hessian(layer: Layer, values: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-    """XXᵀ over the columns X that the layer's matrix is multiplied with: `[groups, in, in]`."""
-    total: Tensor | None = None
-    for value in values:
-        columns = layer.columns(value, PLACES, generator).float()
-        part = columns @ columns.transpose(1, 2)
-        total = part if total is None else total.add_(part)
-    assert total is not None
-    return total
+def moments(
+    layer: Layer, matrix: Tensor, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
+) -> Moments:
+    """Summed over up to PLACES places of each sample, the same in both inputs."""
+    curvature, drift = (torch.zeros(len(matrix), *[matrix.shape[-1]] * 2) for _ in range(2))
+    floor = 0.0
+    for value, wanted in values:
+        state = generator.get_state()
+        columns = layer.columns(value, PLACES, generator)
+        generator.set_state(state)
+        error = layer.columns(wanted, PLACES, generator) - columns
+        curvature += columns @ columns.transpose(1, 2)
+        drift += error @ columns.transpose(1, 2)
+        floor += float((matrix @ error).square().sum())
+    return Moments(curvature, drift, floor)
+
+
+def corrected(matrix: Tensor, found: Moments) -> Tensor:
+    """The weights moved towards those that give the float outputs from the int8 inputs, by damped least squares."""
+    damped = found.curvature.to(_precision(matrix)).clone()
+    mean = damped.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+    damped.diagonal(dim1=1, dim2=2).add_(SHARE_DAMPING * mean[:, None])
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    if failed.any():
+        return matrix
+    wanted = (matrix @ found.drift).to(damped.dtype).transpose(1, 2)
+    return matrix + SHARE * torch.cholesky_solve(wanted, lower).transpose(1, 2).to(matrix.dtype)
 
 
 def output_energy(matrix: Tensor, curvature: Tensor) -> float:
-    """The sum of squares of `matrix @ X`, for the X of `hessian`."""
+    """The sum of squares of `matrix @ X`, for the X of `curvature` XXᵀ."""
     return float(((matrix @ curvature) * matrix).sum())
 
 

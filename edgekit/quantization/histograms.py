@@ -50,13 +50,12 @@ class Histogram:
         if not values.size:
             return
         flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+        stride = 1 if flat.size <= SMALL else stride
+        start = (self.count // flat.size * 2_654_435_769 % 2**32 * stride) >> 32
         low, high = float(flat.min()), float(flat.max())  # NaN comes through both
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError("holds NaN or infinity")
-        stride = 1 if flat.size <= SMALL else stride
-        start = (self.count // flat.size * 2_654_435_769 % 2**32 * stride) >> 32
-        bits = (flat.view(np.uint32)[start::stride] >> 16).astype(np.intp)
-        np.add.at(self.counts, bits, 1)
+        np.add.at(self.counts, (flat.view(np.uint32)[start::stride] >> 16).astype(np.intp), 1)
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self.count += flat.size
 

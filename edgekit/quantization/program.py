@@ -115,9 +115,10 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
         raise CannotConvert(f"cannot write the graph of {parent.name}", why, "leave this step out")
 
 
-def tensors(feeds: Iterable[Mapping[str, Any]]) -> list[tuple[Tensor, ...]]:
+def tensors(feeds: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
     """What `CalibratedStep.feeds` yields, as the program takes it."""
-    return [tuple(torch.from_numpy(np.asarray(array)) for array in feed.values()) for feed in feeds]
+    for feed in feeds:
+        yield tuple(torch.from_numpy(np.asarray(array)) for array in feed.values())
 
 
 def listed(outputs: Any) -> list[Tensor]:
@@ -165,12 +166,17 @@ class Lockstep:
         """How many nodes' values are alive."""
         return len(self._values)
 
-    @torch.no_grad()
     def until(self, node: Node) -> None:
         """Compute everything before `node`."""
         while self._next is not None and self._next is not node:
-            self._compute(self._next)
-            self._next = next(self._waiting, None)
+            self.step()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Compute the next node."""
+        assert self._next is not None
+        self._compute(self._next)
+        self._next = next(self._waiting, None)
 
     def _compute(self, node: Node) -> None:
         if node.op == "placeholder":

@@ -6,7 +6,7 @@ ranks choices; what a runtime makes of them is measured there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,8 +47,8 @@ def operator(node: Node) -> str:
     return schema.name.removeprefix("aten::") if schema else ""
 
 
-def observe(module: GraphModule, feeds: Sequence[Sequence[Tensor]]) -> Statistics:
-    """Node name → histogram of its values, over all feeds, one after the other.
+def observe(module: GraphModule, feeds: Iterable[Sequence[Tensor]]) -> Statistics:
+    """Node name → histogram of its values, over all feeds, one after the other, none of them kept.
 
     Raises InputError where a value is NaN or infinite.
     """
@@ -61,7 +61,7 @@ def observe(module: GraphModule, feeds: Sequence[Sequence[Tensor]]) -> Statistic
     return found
 
 
-def observed_ranges(module: GraphModule, feeds: Sequence[Sequence[Tensor]], method: str) -> dict[str, Range]:
+def observed_ranges(module: GraphModule, feeds: Iterable[Sequence[Tensor]], method: str) -> dict[str, Range]:
     """Node name → the range its values are rounded in."""
     return ranges(observe(module, feeds), method)
 

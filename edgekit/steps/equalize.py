@@ -51,7 +51,7 @@ class Equalize(CalibratedStep):
         from edgekit.quantization import equalization, program, simulation
 
         parent = inputs["parent"]
-        feeds = program.tensors(self.feeds(parent, ctx))
+        feeds = list(program.tensors(self.feeds(parent, ctx)))
         network = networks.load(parent.path)
         with torch.no_grad():
             references = [list(named(network(*feed)).values()) for feed in feeds]

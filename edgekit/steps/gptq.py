@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,14 +12,17 @@ from edgekit.steps._calibrated import CalibratedStep
 from edgekit.steps.equalize import sources
 from edgekit.types import Artifact, Context, Kind, Notes, kinds
 
+#: samples whose activations decide the ranges; they pass one by one
+RANGED = 256
+
 
 @dataclass(frozen=True)
 class Gptq(CalibratedStep):
     """GPTQ (https://arxiv.org/abs/2210.17323): what an int8 step makes of this network keeps these very weights.
 
     Weights stay float32, on a grid of 255 points per output channel. `method` chooses the ranges in which activations
-    are rounded meanwhile. `calibration`: a SET; "" takes `samples` samples of the task's training split; memory grows
-    with them. `seed` draws the places that are looked at.
+    are rounded meanwhile, from at least 256 samples. `calibration`: a SET; "" takes the task's training split, of which
+    `samples` samples are looked at together: memory grows with them. `seed` draws the places that are looked at.
     """
 
     takes: ClassVar = kinds("torch")
@@ -40,16 +43,17 @@ class Gptq(CalibratedStep):
         from edgekit.quantization import gptq, program, simulation
 
         parent = inputs["parent"]
-        feeds = program.tensors(self.feeds(parent, ctx))
         loaded = program.load(parent, ctx.log)
         if not loaded.layers():
             why = "no convolution or linear layer has weights of its own"
             raise CannotConvert(f"there is nothing to round in {parent.name}", why, "leave this step out")
-        found = simulation.observed_ranges(loaded.module, feeds, self.method)
+        ranging = replace(self, samples=max(self.samples, RANGED))
+        found = simulation.observed_ranges(loaded.module, program.tensors(ranging.feeds(parent, ctx)), self.method)
+        feeds = list(program.tensors(self.feeds(parent, ctx)))
         report = gptq.quantize(loaded, feeds, found, self.seed, ctx.progress, ctx.log)
         program.write(loaded, parent, out, ctx.log)
-        better = sum(entry.method == "gptq" for entry in report)
-        scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {len(feeds)} samples"
+        better = sum(entry.method != "nearest" for entry in report)
+        scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {self.count(ctx)} samples"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         layers = [

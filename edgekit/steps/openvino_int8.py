@@ -22,12 +22,21 @@ from edgekit.types import quiet as no_progress
 if TYPE_CHECKING:
     from openvino import Model
 
+#: operators that NNCF would quantize the inputs of, though int8 makes them less exact and no faster
+_FLOAT = frozenset(
+    "Multiply Divide Subtract Power SquaredDifference FloorMod MVN GroupNormalization "
+    "Less LessEqual Greater GreaterEqual Equal NotEqual".split()
+)
+#: those that are worth it beside convolutions only, into which a sum is fused
+_FLOAT_ALONE = _FLOAT | {"Add", "AvgPool", "ReduceMean"}
+
 
 @dataclass(frozen=True)
 class OpenvinoInt8(StaticInt8Step):
     """NNCF's placement with ranges from a pass of our own. Inputs and outputs stay float32.
 
-    NNCF's own ranges are the *mean* of the samples' extremes, which clips, and take several passes.
+    NNCF's own ranges are the *mean* of the samples' extremes, which clips, and take several passes. Products, norms
+    and comparisons of activations stay float, which costs no time; sums too, in a network of no convolutions.
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
     weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
@@ -86,7 +95,9 @@ class OpenvinoInt8(StaticInt8Step):
         from nncf.quantization.advanced_parameters import OverflowFix
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-        branches = any(node.get_type_name() == "If" for node in model.get_ops())
+        types = {node.get_type_name() for node in model.get_ops()}
+        branches = "If" in types
+        alone = "MVN" in types or not any("Convolution" in kind for kind in types)
         samples = self._samples(branches, parent, ctx)
         reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
@@ -95,7 +106,9 @@ class OpenvinoInt8(StaticInt8Step):
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             fast_bias_correction=branches,  # the other kind has no way for them
-            ignored_scope=nncf.IgnoredScope(names=list(kept)),
+            ignored_scope=nncf.IgnoredScope(
+                names=list(kept), types=sorted(types & (_FLOAT_ALONE if alone else _FLOAT)), validate=False
+            ),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE if reduced else OverflowFix.DISABLE,
                 disable_bias_correction=not self.correct_biases,

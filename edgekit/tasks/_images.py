@@ -18,7 +18,7 @@ from edgekit.types import SampleSet
 class ImageClassification(Classification):
     """Images (N, C, H, W) uint8 → logits (N, classes). A task of this family says where its images come from."""
 
-    models = ("cnn", "ds-cnn")
+    models: tuple[str, ...] = ("cnn", "ds-cnn")
     #: (C, H, W)
     shape: tuple[int, int, int]
     #: per channel, in raw units (0 to 255), over the training split

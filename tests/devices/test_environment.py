@@ -110,7 +110,7 @@ def test_a_half_made_environment_does_not_count(bare: Target) -> None:
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
 @pytest.mark.parametrize("board", ["raspberry-pi-4", "raspberry-pi-5", "jetson-orin-nano"])
 def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Path) -> None:
-    """What this machine would push to a board of which only the recorded output is here: real wheels, for its Python."""
+    """What this machine would push to a board that is not here: real wheels, for its Python and glibc."""
     text = (Path(__file__).parent / "recorded" / f"{board}.txt").read_text()
     facts, target = _facts.read(_facts.sections(text)), targets.load(board)
     assert any(_download(wanted, facts, tmp_path) == "" for wanted in _choices(runtime, target))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,24 @@ def test_a_shell_that_greets(board: Board) -> None:
     assert Ssh(board.target()).facts()["cores"] == targets.load("host").cores
 
 
+def test_a_board_that_slows_down_is_disturbed_and_its_temperature_kept(
+    onnx: Artifact, board: Board, data: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # judged as it is
+    monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(board.config))
+    real = _ssh.Session.call
+
+    def hot(self: _ssh.Session, do: str, **fields: Any) -> dict[str, Any]:
+        answer = real(self, do, **fields)
+        return {**answer, "throttled": 0xE0008, "temperature_c": 84.5} if do == "run" else answer
+
+    monkeypatch.setattr(_ssh.Session, "call", hot)
+    run = execute(onnx, board.target(), data, QUICK)
+    assert run.invalid == ("the CPU was slowed down for heat",)
+    assert run.facts["temperature_c"] == 84.5
+
+
+@pytest.mark.slow
 def test_one_process_costs_little(onnx: Artifact, board: Board, data: SampleSet) -> None:
     """Beside what the same process costs here: less than a tenth of a second each."""
     plan, one = replace(QUICK, processes=6), sets.take(data, 2)
@@ -188,7 +207,8 @@ def test_a_wrong_user_and_a_wrong_key(board: Board, tmp_path: Path, monkeypatch:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     config(board, tmp_path, monkeypatch, f"{board.folder}/client_key", f"{tmp_path}/other")
     error = refused(board.target())
-    assert "Permission denied" in error.why and "ssh-copy-id" in error.next
+    assert "Permission denied" in error.why
+    assert f"ssh-copy-id -p {board.port} {board.address.partition(':')[0]}" in error.next
 
 
 def test_no_such_host_and_nothing_listening(board: Board) -> None:

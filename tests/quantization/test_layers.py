@@ -22,7 +22,7 @@ from edgekit.execute import execute
 from edgekit.quantization import layers as by_layer
 from edgekit.quantization import observers
 from edgekit.quantization.histograms import Histogram, Statistics
-from edgekit.quantization.layers import FINE_DB, LOW_DB, LayerFinding, findings, first, layers, noisiest, rank
+from edgekit.quantization.layers import FINE_DB, LayerFinding, findings, first, layers, noisiest, rank
 from edgekit.quantization.pairs import Node, grouped
 from edgekit.report.layers import table
 from edgekit.score import MAX_DB

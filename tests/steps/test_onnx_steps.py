@@ -241,6 +241,32 @@ def test_the_ranges_are_those_of_onnx_runtime_s_own_calibrator(bars_made: Path, 
         assert (found[name].minimum, found[name].maximum) == pytest.approx((low, high), rel=1e-4, abs=1e-4)
 
 
+def test_shapes_may_change_from_sample_to_sample(tmp_path: Path) -> None:
+    """With the length of the input, and with its values."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("NonZero", ["r"], ["at"]),
+        helper.make_node("Cast", ["at"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Sqrt", ["f"], ["y"]),
+    ]
+    ends = [("x", [1, "n"]), ("y", [2, "m"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.normal(size=(1, n)).astype(np.float32)} for n in (5, 5, 5, 9, 9, 3)]
+    feeds += [{"x": np.full((1, 3), sign, np.float32)} for sign in (-1, 1, 1)]
+    found = observe(path, feeds, Context(None, {}, quiet, logging.getLogger("t")))
+    positive = [np.maximum(feed["x"], 0) for feed in feeds]
+    assert found["r"].count == sum(value.size for value in positive)
+    assert found["y"].count == found["f"].count == sum(2 * np.count_nonzero(value) for value in positive)
+    assert found["r"].maximum == max(value.max() for value in positive)
+    assert found["f"].maximum == max(value.nonzero()[1].max(initial=0) for value in positive)
+
+
 def test_a_value_that_is_not_finite_names_its_tensor(tmp_path: Path) -> None:
     from onnx import TensorProto, helper
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgekit.types import Artifact
 
-PACKAGE, VERSION = "olive-ai", "0.9.3"
+PACKAGE, VERSION = "olive-ai", "0.13.0"
 #: registers the samples as a data set of Olive's; it runs in Olive's environment
 SCRIPT = Path(__file__).with_name("olive_samples.py")
 
@@ -29,11 +31,15 @@ def olive(model: Artifact, feeds: Sequence[Feed], out: Path) -> Path:
     np.savez(samples, **{name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]})
     config.write_text(json.dumps(_config(model, samples, out), indent=1))
     command = [str(environment()), "-m", "olive", "run", "--config", str(config)]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=900)
+    silent = {**os.environ, "OLIVE_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(command, cwd=out, env=silent, capture_output=True, text=True, timeout=900)
     made = sorted((out / "made").rglob("*.onnx"))
     if done.returncode or not made:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it made no file"])[-1])
     made[0].replace(out / "model.onnx")
+    samples.unlink()
+    for folder in ("made", "cache"):
+        shutil.rmtree(out / folder)
     return out / "model.onnx"
 
 
@@ -59,7 +65,8 @@ def environment() -> Path:
     python = folder / "bin" / "python"
     ready = folder / ".ready"
     if not ready.is_file():
-        needs = [f"{PACKAGE}=={VERSION}", *(f"{name}=={version(name)}" for name in ("onnxruntime", "torch", "onnx"))]
+        same = [f"{name}=={version(name)}" for name in ("onnxruntime", "torch", "onnx")]
+        needs = [f"{PACKAGE}=={VERSION}", "requests", *same]  # it imports requests, and does not say so
         install = [str(python), "-m", "pip", "install", "-q", *needs]
         for command in ([sys.executable, "-m", "venv", str(folder)], install):
             done = subprocess.run(command, capture_output=True, text=True)

@@ -1,0 +1,84 @@
+"""Several targets: those elsewhere at the same time, this machine alone and last, the order as it was asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgekit import fleet, pipeline, score
+from edgekit.errors import DeviceError, InputError
+from edgekit.pipeline import Flow
+from edgekit.recipe import Gates
+from edgekit.store import Store
+from edgekit.types import Plan, Target, quiet
+
+ELSEWHERE = [Target(name, "", "ssh", address=name) for name in ("a", "b", "c")]
+HOST = Target("host", "", "local")
+Measure = Callable[..., None]
+
+
+@pytest.fixture
+def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Flow]:
+    """Measure with a stand-in for the pipeline's own; returns the flow with its outcome."""
+
+    def call(measure: Measure, targets: list[Target], plans: list[Plan] | None = None) -> Flow:
+        monkeypatch.setattr(pipeline, "measure", measure)
+        flow = Flow(Store(tmp_path), None, targets, Plan(), Gates(), None, score.scorer, quiet, lambda _: None)
+        fleet.measure([], targets, None, flow, plans or [Plan()], reuse=False)  # type: ignore[arg-type]
+        return flow
+
+    return call
+
+
+def test_those_elsewhere_at_once_this_machine_alone(go: Callable[..., Flow]) -> None:
+    together = threading.Barrier(len(ELSEWHERE), timeout=20)
+    running: set[str] = set()
+    seen: list[tuple[str, frozenset[str]]] = []
+
+    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+        running.add(target.name)
+        if target.device == "ssh":
+            together.wait()  # breaks where they are not all here
+        seen.append((target.name, frozenset(running)))
+        running.discard(target.name)
+        flow.outcome.measurements.append(SimpleNamespace(target=target.name))  # type: ignore[arg-type]
+
+    flow = go(measure, [HOST, *ELSEWHERE])
+    assert seen[-1] == ("host", frozenset({"host"}))
+    assert [m.target for m in flow.outcome.measurements] == ["host", "a", "b", "c"]
+
+
+def test_one_that_fails_ends_only_its_own(go: Callable[..., Flow]) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+        asked.append((target.name, flow.plan.threads))
+        if target.name == "b":
+            raise DeviceError("b is off")
+        if target.name == "c":
+            raise InputError("c cannot load it")
+
+    flow = go(measure, [*ELSEWHERE, HOST], [Plan(threads=1), Plan(threads=2)])
+    assert [error.code for error in flow.outcome.failures] == [4, 2]
+    assert sorted(asked) == [("a", 1), ("a", 2), ("b", 1), ("c", 1), ("host", 1), ("host", 2)]
+
+
+def test_what_is_wrong_here_is_raised(go: Callable[..., Flow]) -> None:
+    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+        raise (InputError if target.device == "local" else DeviceError)(target.name)
+
+    with pytest.raises(InputError, match="host"):
+        go(measure, [ELSEWHERE[0], HOST])
+
+
+def test_a_bug_is_not_taken_for_a_device_that_failed(go: Callable[..., Flow]) -> None:
+    def measure(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        go(measure, [ELSEWHERE[0]])
