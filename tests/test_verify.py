@@ -16,7 +16,7 @@ from edgekit import registry, sets, targets, verify
 from edgekit.errors import BudgetMissed, ParityFailed
 from edgekit.recipe import Gates
 from edgekit.store import Store
-from edgekit.types import Plan
+from edgekit.types import Kind, Plan
 from edgekit.verify import EVIDENCE, EVIDENCE_SAMPLES, FINDING, Verifier
 
 BROKEN = """
@@ -190,7 +190,9 @@ def test_unverified_where_the_target_would_saturate(verifier: Callable[..., Veri
         target = replace(checker.target, arch=arch, isa=isa)
         assert verify.saturates(artifact, target) is expected
         assert not verify.saturates(replace(artifact, scheme="u8s8-reduced per-channel QDQ"), target)
-        assert not verify.saturates(replace(artifact, scheme="s8s8 per-channel QDQ"), target)
+        signed = replace(artifact, scheme="s8s8 per-channel QDQ")
+        assert verify.saturates(signed, target) is expected
+        assert not verify.saturates(replace(signed, kind=Kind("tflite", signed.kind.traits)), target)
     checker.target = replace(checker.target, arch="x86_64", isa=("avx2",))
     finding = checker.check(artifact, "accuracy")
     assert "saturates" in finding.unverified

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from edgekit.models._normalize import Normalize
 
-#: expansion, channels, how often, stride of the first; of the paper's table 2, without its two widest rows
-ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2), (6, 64, 2, 1))
+#: expansion, channels, how often, stride of the first: of the paper's table 2, without its two widest rows; an image of
+#: 28 pixels is halved twice, before anything is expanded
+ROWS = ((1, 16, 1, 2), (6, 24, 2, 1), (6, 32, 2, 2), (6, 64, 2, 1))
 
 
 class MobilenetV2(nn.Module):

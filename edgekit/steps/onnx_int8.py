@@ -56,7 +56,7 @@ class OnnxInt8(StaticInt8Step):
             statistics = self.statistics(inputs, ctx)
             with silent(ctx.log), _quiet_root():
                 model = ready(parent.path / "model.onnx")
-                excluded = _excluded(original, model, self.keep_float)
+                excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
                 self._quantize(model, ranges(statistics, self.method), excluded, path)
         except (EdgekitError, OSError, MemoryError):
             raise
@@ -105,6 +105,12 @@ def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) ->
         wanted |= after
         lost = after - written
     return [node.name for node in model.graph.node if wanted & set(node.output)]
+
+
+def _unfit(model: ModelProto) -> list[str]:
+    """Grouped transposed convolutions with a bias: the quantizer's scales per channel do not fit them."""
+    nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
+    return [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
 
 
 def _is_quantized(path: Path) -> bool:

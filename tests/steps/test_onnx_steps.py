@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import score, sets
+from edgekit import api, score, sets
 from edgekit.errors import InputError
 from edgekit.formats.onnx import Onnx
 from edgekit.quantization.observers.onnx import activations, aliases, observe, ready
@@ -278,3 +278,28 @@ def test_a_value_that_is_not_finite_names_its_tensor(tmp_path: Path) -> None:
     feeds = [{"x": np.array([[1, 2, 3]], np.float32)}, {"x": np.array([[1, 0, 3]], np.float32)}]
     with pytest.raises(InputError, match="tensor 'l' holds NaN or infinity on calibration sample 1"):
         observe(path, feeds, Context(None, {}, quiet, logging.getLogger("t")))
+
+
+def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None:
+    """Its scales per channel, two groups of three, would not fit a bias of six."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    shapes = {"a": (4, 1, 3, 3), "up": (4, 3, 2, 2), "bias": (6,)}
+    weights = [
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name) for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["h", "up", "bias"], ["y"], "up", group=2, strides=[2, 2]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 1, 8, 8]), ("y", None))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "samples.npz", x=rng.normal(size=(40, 1, 8, 8)).astype(np.float32))
+    data = str(tmp_path / "samples.npz")
+    outcome = api.quantize(str(tmp_path / "m.onnx"), calibration=data, rungs=("min-max",), out=tmp_path / "run")
+    assert not outcome.failures
+    assert outcome.ladders[0].best and outcome.ladders[0].best.finding
+    parity = outcome.ladders[0].best.finding.parity
+    assert parity and parity.sqnr_db > 20

@@ -17,7 +17,7 @@ from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402
-from edgekit import networks, quantization, registry, sets, targets, tasks  # noqa: E402
+from edgekit import api, networks, quantization, registry, sets, targets, tasks  # noqa: E402
 from edgekit.errors import CannotConvert  # noqa: E402
 from edgekit.execute import execute  # noqa: E402
 from edgekit.quantization import program, qat, simulation  # noqa: E402
@@ -46,15 +46,20 @@ lr = 0.01
 
 [[chain]]
 steps = ["train", "equalize", "gptq", "to_onnx", "onnx_int8"]
+
+[[chain]]
+name = "qat"
+steps = ["train", {{step = "qat", samples = 256}}, "qat_onnx"]
 {QUICK_PLAN}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("members")
 def test_in_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "bars.toml").write_text(RECIPE)
     outcome = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run")
-    names = ["torch~train", "torch~equalize", "torch", "onnx", "onnx-int8"]
+    names = ["torch~train", "torch~equalize", "torch", "onnx", "onnx-int8", "qat.torch", "qat.onnx-int8"]
     assert not outcome.failures
     assert [artifact.name for artifact in outcome.artifacts] == names
     made = dict(zip(names, outcome.artifacts, strict=True))
@@ -62,9 +67,12 @@ def test_in_a_recipe(tmp_path: Path) -> None:
     assert "of 5 layers over 32 samples" in made["torch"].scheme
     assert [entry["layer"] for entry in made["torch"].details["layers"]]
     measured = {m.artifact: m for m in outcome.measurements}
-    assert measured["onnx-int8"].metric is not None and measured["onnx-int8"].metric.value > 0.8
-    again = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run")
-    assert [artifact.id for artifact in again.artifacts] == [artifact.id for artifact in outcome.artifacts]
+    for name in ("onnx-int8", "qat.onnx-int8"):
+        metric = measured[name].metric
+        assert metric is not None and metric.value > 0.8
+    assert str(made["qat.torch"].kind) == "torch[ranges]"
+    again = api.would_do(api.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
+    assert [(name, state) for name, _, state in again] == [(name, "reused") for name in names]
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -187,38 +195,36 @@ def test_onnx_runtime_keeps_the_weights(tmp_path: Path) -> None:
     assert len(wanted) == 7 and stored_codes == wanted
 
 
-QAT_RECIPE = RECIPE.replace("equalize", "qat").replace(', "gptq", "to_onnx", "onnx_int8"', ', "qat_onnx"')
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Artifact, Context]:
+    """A network that learnt for an epoch from unlabelled noise, without a task."""
+    context = nets.context("Mixed", 64)
+    context = dataclasses.replace(context, sets={**context.sets, "train": context.sets["calibration"]})
+    return made(Qat(data="made", batch=16), nets.artifact("Mixed", tmp_path), context, "trained"), context
 
 
-@pytest.mark.usefixtures("members")
-def test_trained_ranges_reach_the_file(tmp_path: Path) -> None:
+def test_trained_ranges_reach_the_file(trained: tuple[Artifact, Context]) -> None:
     import onnx
     from onnx import numpy_helper
 
-    (tmp_path / "bars.toml").write_text(QAT_RECIPE)
-    outcome = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run", settings=["qat.samples=256"])
-    assert not outcome.failures
-    _, trained, int8 = outcome.artifacts
-    assert (str(trained.kind), str(int8.kind)) == ("torch[ranges]", "onnx[int8]")
-    history = trained.details["qat"]["history"]
-    assert max(history) == history[trained.details["qat"]["best_epoch"]] >= history[0]
-    ranges = qat.load_ranges(trained.path / qat.RANGES)
-    model = onnx.load(str(int8.path / "model.onnx"))
-    steps = [
-        float(numpy_helper.to_array(t)) for t in model.graph.initializer if t.name.endswith("_scale") and not t.dims
-    ]
+    parent, context = trained
+    history = parent.details["qat"]["history"]
+    assert max(history) == history[parent.details["qat"]["best_epoch"]] >= history[0]
+    int8 = made(QatOnnx(samples=16, scheme="u8s8"), parent, context, "onnx-int8")
+    ranges, model = qat.load_ranges(parent.path / qat.RANGES), onnx.load(str(int8.path / "model.onnx"))
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    steps = [float(array) for name, array in tensors.items() if name.endswith("_scale") and not array.shape]
+    assert len(ranges) > 10
     for name, (low, high) in ranges.items():
         assert any(abs(step * 255 - (high - low)) < 1e-3 * (high - low) for step in steps), f"{name} is lost"
 
 
-def test_ranges_without_a_tensor_are_refused(tmp_path: Path) -> None:
-    parent, context = nets.artifact("Mixed", tmp_path), nets.context("Mixed", 16)
-    context = dataclasses.replace(context, sets={**context.sets, "train": context.sets["calibration"]})
-    trained = made(Qat(data="made", batch=8), parent, context, "trained")
-    ranges = qat.load_ranges(trained.path / qat.RANGES)
-    qat.save_ranges(trained.path / qat.RANGES, {**ranges, "nowhere": (0.0, 1.0)})
-    with pytest.raises(CannotConvert, match="the program has no 'nowhere'"):
-        QatOnnx(samples=4).apply({"parent": trained}, tmp_path, context)
+def test_ranges_without_a_tensor_are_refused(trained: tuple[Artifact, Context], tmp_path: Path) -> None:
+    parent, context = trained
+    ranges = qat.load_ranges(parent.path / qat.RANGES)
+    qat.save_ranges(parent.path / qat.RANGES, {**ranges, "nowhere": (0.0, 1.0)})
+    with pytest.raises(CannotConvert, match="are of another program: the program has no 'nowhere'"):
+        QatOnnx(samples=4).apply({"parent": parent}, tmp_path, context)
 
 
 def test_no_exporter_drops_the_ranges() -> None:
