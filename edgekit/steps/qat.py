@@ -46,7 +46,7 @@ class Qat(Step):
 
     data: str = ""
     epochs: int = 1
-    lr: float = 0.0002
+    lr: float = 0.0001
     batch: int = 64
     samples: int = 0
     method: Literal["min-max", "percentile", "mse"] = "mse"
