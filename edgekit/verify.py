@@ -172,8 +172,8 @@ def read(artifact: Artifact) -> Finding | None:
 def saturates(artifact: Artifact, target: Target) -> bool:
     """Would this target's instructions clip the sums of the artifact's scheme?
 
-    Without VNNI, x86 adds two products of bytes in 16 bits, in ONNX Runtime and OpenVINO whatever the activations' sign:
-    ONNX Runtime moves signed ones to unsigned. LiteRT widens first.
+    Without VNNI, x86 adds two products of bytes in 16 bits, in ONNX Runtime and OpenVINO whatever the sign of the
+    activations. LiteRT widens first.
     """
     full = artifact.scheme.startswith(("u8s8", "s8s8")) and "reduced" not in artifact.scheme
     return full and artifact.kind.format != "tflite" and target.isa_class == "x86"

@@ -42,10 +42,11 @@ class Openvino:
             "INFERENCE_PRECISION_HINT": wanted,
             # pinned, a thread could not leave a core that something else has taken; in peace it makes no difference
             "ENABLE_CPU_PINNING": False,
-            # the activations of a model whose weights alone are int8 would be quantized too
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "CACHE_DIR": "",
         }
+        if not _asks_for_dynamic(model):
+            # the activations of a model whose weights alone are int8 would be quantized too
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         try:
             self._compiled = openvino.Core().compile_model(model, "CPU", options)
         except RuntimeError as error:
@@ -85,6 +86,12 @@ class Openvino:
             "precision": self._precision,
             "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
         }
+
+
+def _asks_for_dynamic(model):
+    """Does the file say itself how activations are to be quantized at run time? OpenVINO then does as it says."""
+    with open(model, "rb") as file:
+        return b"<DYNAMIC_QUANTIZATION_GROUP_SIZE " in file.read()
 
 
 def plain(message: str) -> str:

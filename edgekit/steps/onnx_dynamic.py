@@ -30,8 +30,9 @@ _RECURRENT = ("GRU", "RNN", "LSTM")
 class OnnxDynamic(Step):
     """ONNX Runtime's dynamic quantizer: matrix products and LSTMs on integers, embeddings stored as int8.
 
-    GRUs have no integer kernel: their weights are stored as int8 and computed with in float. Convolutions stay float
-    unless `convolutions` is set: quantized on the fly they are smaller, and slower than in float.
+    GRUs have no integer kernel: their weights are stored as int8 and turned back into float at each run, which costs a
+    little time. Convolutions stay float unless `convolutions` is set: quantized as activations come they are a quarter
+    of the size, and several times slower than in float.
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
     weights on x86 without VNNI (its sums would saturate).
     """

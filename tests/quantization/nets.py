@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgekit import networks, sets
 from edgekit.models._normalize import Normalize
 from edgekit.quantization import program
+from edgekit.steps._export import Example
 from edgekit.store import Store
 from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step, kinds, quiet
 
@@ -210,6 +211,13 @@ def samples(model: str, count: int, seed: int = 0) -> Tensor:
 
 def sample_set(model: str, count: int, seed: int = 0) -> SampleSet:
     return sets.sample_set("made", {"x": np.asarray(samples(model, count, seed))}, None)
+
+
+def traced(network: nn.Module, x: Tensor) -> program.Program:
+    """A program with an open batch, BatchNorm folded, without an artifact."""
+    dims = ({0: torch.export.Dim("batch", min=1)},)
+    module = program.prepared(torch.export.export(network.eval(), (x,), dynamic_shapes=dims))
+    return program.Program(module, Example({"x": x}, {"x": {0: "batch"}}), program.fold(module))
 
 
 def artifact(model: str, folder: Path) -> Artifact:

@@ -15,7 +15,6 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from edgekit.quantization import equalization, program, simulation  # noqa: E402
-from edgekit.steps._export import Example  # noqa: E402
 from edgekit.types import quiet  # noqa: E402
 
 
@@ -67,16 +66,11 @@ DO_NOT = {
 }
 
 
-def traced(network: nn.Module, x: Any) -> program.Program:
-    found = Example({"x": x}, {})
-    return program.Program(program.prepared(torch.export.export(network.eval(), (x,))), found)
-
-
 @pytest.mark.parametrize("name", COMMUTE)
 def test_what_commutes_is_scaled(name: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 9, 9)
-    made = traced(Between(COMMUTE[name]), x)
+    made = nets.traced(Between(COMMUTE[name]), x)
     before = made.answers([x])
     (group,) = equalization.groups(made.module)
     assert group.channels == 6 and len(group.readers) == 1
@@ -90,7 +84,7 @@ def test_what_commutes_is_scaled(name: str) -> None:
 @pytest.mark.parametrize("name", DO_NOT)
 def test_what_does_not_commute_is_left_alone(name: str) -> None:
     x = torch.randn(2, 3, 9, 9)
-    assert equalization.groups(traced(Between(DO_NOT[name]), x).module) == []
+    assert equalization.groups(nets.traced(Between(DO_NOT[name]), x).module) == []
 
 
 class Flattened(nn.Module):
@@ -108,7 +102,7 @@ class Flattened(nn.Module):
 @pytest.mark.parametrize("dims", [1, 2])
 def test_a_channel_may_have_many_columns_behind_a_flatten(dims: int) -> None:
     x = torch.randn(2, 3, 8, 8)
-    made = traced(Flattened(dims), x)
+    made = nets.traced(Flattened(dims), x)
     before = made.answers([x])
     first, second = equalization.groups(made.module)
     assert [repeat for _, repeat in first.readers] == [9]
@@ -130,7 +124,7 @@ class Outside(nn.Module):
 
 
 def test_an_output_is_not_scaled() -> None:
-    assert equalization.groups(traced(Outside(), torch.randn(2, 3, 4, 4)).module) == []
+    assert equalization.groups(nets.traced(Outside(), torch.randn(2, 3, 4, 4)).module) == []
 
 
 @pytest.mark.parametrize("criterion", equalization.CRITERIA)
@@ -154,7 +148,7 @@ def test_channels_come_closer(alpha: float, seed: int) -> None:
     with torch.no_grad():
         network.first.weight.mul_(torch.exp(2 * torch.randn(6))[:, None, None, None])
     feeds = [(torch.randn(1, 3, 9, 9),) for _ in range(4)]
-    made = traced(network, feeds[0][0])
+    made = nets.traced(network, torch.randn(2, 3, 9, 9))
     groups = equalization.groups(made.module)
     before = equalization._reach(made.module, groups, feeds)[0]
     after = equalization.scaled(made, feeds, "activations", alpha)
@@ -169,7 +163,7 @@ def test_a_channel_that_is_dead_is_left_alone() -> None:
         network.first.weight[2] = 0
         network.first.bias[2] = -1
         network.second.weight[:, 4] = 0
-    made = traced(network, x)
+    made = nets.traced(network, x)
     for criterion in equalization.CRITERIA:
         scaled = equalization.scaled(made, [(x,)], criterion, 0.5)
         first, second = (layer.matrix() for layer in scaled.layers())
@@ -182,8 +176,7 @@ def test_the_criterion_is_chosen_by_measurement(tmp_path: Path) -> None:
     network = nets.seeded("Mobile")
     nets.uneven(network, 2.0)
     feeds = [(x[None],) for x in nets.samples("Mobile", 8)]
-    made = traced(network, torch.randn(2, 1, 28, 28))
-    program.fold(made.module)
+    made = nets.traced(network, torch.randn(2, 1, 28, 28))
     found = equalization.equalize(made, feeds, 0.5, quiet)
     assert found.tried[found.criterion] == max(found.tried.values()) == round(found.after_db, 2)
     assert found.criterion != "none" and found.after_db > found.before_db + 3, found.tried

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, score
+from edgekit import networks, registry, score, targets
 from edgekit.errors import CannotConvert
 from edgekit.steps.onnx_dynamic import OnnxDynamic
+from edgekit.steps.openvino_dynamic import OpenvinoDynamic
 from edgekit.store import Store
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, quiet
 
@@ -189,7 +190,6 @@ def test_the_batch_stays_open(made: Made, format: str) -> None:
 
 
 def test_activations_are_quantized_where_there_are_kernels(made: Made) -> None:
-    """Two samples in one batch share a range in ONNX Runtime; OpenVINO is told to compute in float."""
     types = {
         model: {node.op_type for node in onnx.load(str(made.dynamic(model, "onnx").path / "model.onnx")).graph.node}
         for model in ("lstm", "gru", "attention")
@@ -199,7 +199,24 @@ def test_activations_are_quantized_where_there_are_kernels(made: Made) -> None:
     assert {"Gather", "MatMulInteger", "DynamicQuantizeLinear"} <= types["attention"]
     assert "weights of 1 recurrent operators stored only" in made.dynamic("gru", "onnx").scheme
     assert "recurrent" not in made.dynamic("lstm", "onnx").scheme
-    assert made.dynamic("lstm", "openvino").scheme == "int8 weights per channel, activations in float32"
+
+
+def test_openvino_quantizes_activations_where_the_file_asks_for_it(made: Made) -> None:
+    """On a CPU that has the instructions; without being asked the runtime computes in float."""
+    plain = made.float("dense", "openvino")
+    asked = made.dynamic("dense", "openvino")
+    stored = made.get("stored", OpenvinoDynamic(group_size=0), plain)
+    assert asked.scheme == "int8 weights per channel, activations quantized as they come, in groups of 32"
+    assert stored.scheme == "int8 weights per channel, activations in float32"
+    data = samples("dense")
+    found = {"asked": answers(asked, data), "stored": answers(stored, data)}
+    weights_only = score.parity("float", {"y": answers(plain, data)}, {"y": found["stored"]}).sqnr_db
+    assert weights_only > 35
+    if targets.load("host").isa_class == "x86-vnni":
+        assert not np.array_equal(found["asked"], found["stored"])
+        assert score.parity("stored", {"y": found["stored"]}, {"y": found["asked"]}).sqnr_db > 30
+    assert list(OpenvinoDynamic(group_size=20).check(None)) == ["group_size must be 0 or a multiple of 16"]
+    assert not list(OpenvinoDynamic(group_size=0).check(None))
 
 
 def test_seven_bit_weights_where_sums_would_saturate(made: Made) -> None:

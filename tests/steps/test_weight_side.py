@@ -55,6 +55,7 @@ steps = ["train", {{step = "qat", samples = 256}}, "qat_onnx"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("members")
 def test_in_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "bars.toml").write_text(RECIPE)
@@ -279,6 +280,7 @@ def int8(parent: Artifact, format: str, context: Context, **fields: Any) -> Arti
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", TRAINED)
 def test_gptq_lifts_every_runtime(model: str, fashion: Any) -> None:
     parent, context = fashion(model)
@@ -294,6 +296,7 @@ def test_gptq_lifts_every_runtime(model: str, fashion: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
     """Channels scaled by hand, the function kept: min-max int8 loses more than 5 points, equalized it is within 1."""
     parent, context = fashion("mobile")
@@ -333,6 +336,7 @@ def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
     """From int8 by mean squared error, one epoch, with the ranges it trained with, in ONNX Runtime and OpenVINO."""
     parent, context = fashion("mobile")
