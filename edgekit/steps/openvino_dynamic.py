@@ -23,7 +23,7 @@ SMALL = 1024
 
 @dataclass(frozen=True)
 class OpenvinoDynamic(Step):
-    """Weights stored as int8: symmetric, one scale per output channel; per row of embeddings, per gate and unit of LSTMs.
+    """Weights stored as int8: symmetric, a scale per output channel, per row of embeddings, per gate and unit of LSTMs.
 
     Where an x86 CPU has VNNI, matrix products are computed on integers: each `group_size` activations in a row share a
     scale that is found as they come. Elsewhere, in convolutions and in recurrent layers, weights are turned back into

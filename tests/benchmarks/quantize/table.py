@@ -52,7 +52,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{latency.p50:.3f} (batch {latency.batch})" + (" disturbed" if row.invalid else "") if latency else "",
         f"{row.ratio.value:.3f} {_interval(row.ratio.ci99, '.3f')}" if row.ratio else "",
         f"{row.size / 1000:.1f}",
-        f"{row.seconds:.1f}" if row.seconds else "",
+        "" if itself else f"{row.seconds:.1f}",
     )
 
 
