@@ -44,7 +44,7 @@ class Openvino:
             "ENABLE_CPU_PINNING": False,
             "CACHE_DIR": "",
         }
-        if not _asks_for_dynamic(model):
+        if not asks_for_dynamic(model):
             # the activations of a model whose weights alone are int8 would be quantized too
             options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         try:
@@ -88,7 +88,7 @@ class Openvino:
         }
 
 
-def _asks_for_dynamic(model):
+def asks_for_dynamic(model):
     """Does the file say itself how activations are to be quantized at run time? OpenVINO then does as it says."""
     with open(model, "rb") as file:
         return b"<DYNAMIC_QUANTIZATION_GROUP_SIZE " in file.read()

@@ -54,10 +54,10 @@ class OnnxInt8(StaticInt8Step):
         self.kept((node.name for node in original.graph.node), parent)
         try:
             statistics = self.statistics(inputs, ctx)
-            with silent(ctx.log), _quiet_root():
+            with silent(ctx.log), quiet_root():
                 model = ready(parent.path / "model.onnx")
                 excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
-                self._quantize(model, ranges(statistics, self.method), excluded, path)
+                self.quantize(model, ranges(statistics, self.method), excluded, path)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
@@ -69,7 +69,8 @@ class OnnxInt8(StaticInt8Step):
         scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}"
         return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
-    def _quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> None:
+    def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> None:
+        """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float."""
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -120,7 +121,7 @@ def _is_quantized(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet_root() -> Iterator[None]:
+def quiet_root() -> Iterator[None]:
     """The quantizer warns on the root logger about its own steps."""
     root = logging.getLogger()
     level = root.level

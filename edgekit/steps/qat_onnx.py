@@ -72,8 +72,8 @@ class QatOnnx(CalibratedStep):
                 why = f"the file has no tensor with the values of {name!r}, which training rounded"
                 raise CannotConvert(f"the ranges of {parent.name} cannot be kept in onnx", why, "use onnx_int8 instead")
             found |= dict.fromkeys(same, range)
-        with silent(ctx.log), onnx_int8._quiet_root():
-            onnx_int8.OnnxInt8(scheme=self.scheme)._quantize(model, found, [], out / "model.onnx")
+        with silent(ctx.log), onnx_int8.quiet_root():
+            onnx_int8.OnnxInt8(scheme=self.scheme).quantize(model, found, [], out / "model.onnx")
         scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {len(trained)} trained ranges"
         return Notes(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgekit.quantization.observers.openvino import computed, key, read
 from edgekit.quantization.pairs import Feed, Node, Pair, grouped
+from edgekit.runtimes.openvino import asks_for_dynamic
 
 if TYPE_CHECKING:
     from openvino import Model, Output
@@ -31,12 +32,13 @@ def pair(path: Path, other: Path) -> Pair:
     ours, theirs = _ports(first), _twins(second)
     names = [name for node in nodes for name in node.writes if name in ours and name in theirs]
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
-    options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     requests, starts = [], []
-    for model, ports in ((first, ours), (second, theirs)):
+    for model, ports, file in ((first, ours, path), (second, theirs, other)):
         starts.append(len(model.outputs))
         model.add_results([ops.result(ports[name]) for name in names])
-        requests.append(openvino.Core().compile_model(model, "CPU", options).create_infer_request())
+        asked = asks_for_dynamic(file)  # type: ignore[no-untyped-call]
+        grouping: dict[str, Any] = {} if asked else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+        requests.append(openvino.Core().compile_model(model, "CPU", options | grouping).create_infer_request())
     inputs = [min(port.get_names(), default=port.node.get_friendly_name()) for port in first.inputs]
 
     def run(feed: Feed) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.quantization.pairs import Feed
 from edgekit.quantization.profiles import WARM_UPS, Kernel, Profile, few, in_float, repeat
-from edgekit.runtimes.openvino import no_telemetry
+from edgekit.runtimes.openvino import asks_for_dynamic, no_telemetry
 
 HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
 #: nodes that only change a tensor's type or its layout in memory
@@ -26,7 +26,8 @@ def profile(path: Path, feeds: Sequence[Feed]) -> Profile:
 
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
     options |= {"INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": "", "PERF_COUNT": True}
-    options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+    if not asks_for_dynamic(path):  # type: ignore[no-untyped-call]
+        options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     compiled = openvino.Core().compile_model(path, "CPU", options)
     names = [min(port.get_names(), default=port.node.get_friendly_name()) for port in compiled.inputs]
     request = compiled.create_infer_request()
