@@ -252,7 +252,7 @@ def _climb(
         if problems := list(step.check(flow.task)):
             raise InputError("this cannot be done", "; ".join(problems), "mend the options")
         pipeline.check_installed([Node(name, step, {})])
-    nodes, ends = _nodes(start, list(routes.values()), {}, flow, suffix)
+    nodes, ends = _nodes(start, list(routes.values()), fields, flow, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"

@@ -1,6 +1,6 @@
 """The quantization ladder: int8 that keeps its accuracy, by the cheapest means that does, for one format at a time.
 
-    dynamic      int8 weights, activations quantized on the fly: for networks with recurrent layers
+    dynamic      int8 weights, activations quantized on the fly: for recurrent networks and transformers
     min-max      static int8, ranges from the extremes of the calibration samples
     percentile   the same statistics, the rarest values clipped
     mse          the same statistics, ranges of the least squared error
@@ -13,7 +13,8 @@ Every rung is an artifact in the run folder, so a run that was interrupted goes 
 are compared on one half of the validation samples, in the runtime that will run them; the best is confirmed on the
 other half and takes the plain name. With a budget the climb ends at the first rung that keeps it; without one, the
 rungs that need no training are all tried, and the one whose outputs are nearest to the float model's is taken: among
-models that keep the accuracy, SQNR tells them apart where top-1 is noise.
+models that keep the accuracy, SQNR tells them apart where top-1 is noise. Between static and dynamic int8 that both
+keep it, the faster is taken.
 """
 
 from __future__ import annotations
@@ -166,10 +167,12 @@ class Climb:
         """Climb, confirm, measure. Raises what stopped it where no rung made anything."""
         self._doubt()
         for rung in (name for name in RUNGS if name in rungs):
-            if rung == "dynamic" and not self.is_recurrent():
+            if rung == "dynamic" and not self.suits_dynamic():
                 continue
             if rung in COSTLY and self.best and self.best.enough:
                 continue
+            if rung not in ("dynamic", *METHODS) and not self.best and self.failure:
+                break  # int8 as such is not possible, and the other rungs end in it, too
             self.flow.say(f"  rung      {rung}, for {self.ladder.name}")
             for attempt in self.tried(rung):
                 self.ladder.attempts.append(attempt)
@@ -179,9 +182,9 @@ class Climb:
                 break
         if self.best is None:
             raise self.failure or InputError("there is nothing to try", f"rungs: {', '.join(rungs)}")
-        self.ladder.best = self.best
-        self._confirm()
         self._measure()
+        self.ladder.best = self._decided()
+        self._confirm()
         self.save()
         return self.ladder
 
@@ -189,6 +192,21 @@ class Climb:
     def best(self) -> Attempt | None:
         """The best attempt so far."""
         return max((a for a in self.ladder.attempts if a.usable), key=lambda a: a.worth, default=None)
+
+    def _decided(self) -> Attempt | None:
+        """The best attempt; where static and dynamic int8 both keep the budget, the faster of the two, if one is."""
+        fit = [a for a in self.ladder.attempts if a.usable and a.enough and a.latency and a.artifact]
+        kinds: dict[str, Attempt] = {}
+        for attempt in sorted(fit, key=lambda a: a.worth):
+            assert attempt.artifact is not None
+            kinds[attempt.artifact.kind.precision] = attempt
+        if len(kinds) == 2:
+            first, second = kinds.values()
+            assert first.latency is not None and second.latency is not None
+            ratio = score.latency_ratio(first.latency, second.latency, paired=True)
+            if ratio.differs:
+                return first if ratio.value < 1 else second
+        return self.best
 
     def _doubt(self) -> None:
         step = self.step("calibrate")
@@ -276,10 +294,12 @@ class Climb:
         tried = [a for a in self.ladder.attempts if a.rung in METHODS and a.usable]
         return max(tried, key=lambda a: a.worth).rung if tried else "mse"
 
-    def is_recurrent(self) -> bool:
-        """Does the float model, or the network behind it, carry a state along?"""
+    def suits_dynamic(self) -> bool:
+        """Is it attention without convolutions, or does it, or the network behind it, carry a state along?"""
         facts = registry.load("formats", self.format).describe(self.reference.path / self._file(self.reference))
-        if any(word in operator.type for operator in facts.operators for word in RECURRENT):
+        types = [operator.type for operator in facts.operators]
+        attends = any("SOFTMAX" in t.upper() for t in types) and not any("CONV" in t.upper() for t in types)
+        if attends or any(word in type for type in types for word in RECURRENT):
             return True
         try:
             network = self.network() if self.format != "onnx" else None
@@ -301,7 +321,7 @@ class Climb:
 
     def _confirm(self) -> None:
         """The best under its plain name, checked on the half it was not chosen on."""
-        ladder, best = self.ladder, self.best
+        ladder, best = self.ladder, self.ladder.best
         assert best is not None and best.artifact is not None and best.finding is not None
         precision = best.artifact.kind.precision
         ladder.chosen = self.store.copy(best.artifact, self.plain(precision))
@@ -309,6 +329,9 @@ class Climb:
         confirming = Verifier(self.store, self.here, self.second, flow.scorer, flow.gates, flow.plan)
         ladder.confirmed = confirming.check(ladder.chosen, "accuracy", self.reference)
         flow.say(f"  chosen    {ladder.chosen.name}: {best.rung}; {pipeline.describe(ladder.confirmed)}")
+        if ladder.slower and best.ratio:
+            many = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
+            flow.say(f"            {ladder.chosen.name} takes {many} here: not recommended for speed")
         flow.outcome.reused += self.flow.outcome.reused
 
     def error(self) -> EdgekitError | None:
@@ -346,12 +369,7 @@ class Climb:
             )
             for attempt, found in zip(tried, kept[1:], strict=True)
         }
-        best = ladder.best
         ladder.attempts = [timed.get(id(attempt), attempt) for attempt in ladder.attempts]
-        ladder.best = timed.get(id(best), best)
-        if ladder.slower and ladder.best and ladder.best.ratio and ladder.chosen:
-            many = f"{ladder.best.ratio.value:.2f} times as long as {self.reference.name}"
-            self.flow.say(f"            {ladder.chosen.name} takes {many} here: not recommended for speed")
 
     def save(self) -> None:
         """`ladder.json` as it stands, so that a later run knows what each rung cost, and which artifacts are tries."""

@@ -209,7 +209,7 @@ def test_every_operator_down_to_the_output(make: Make, format: str) -> None:
     measured = score.parity("", *answers).sqnr_db
     assert found[-1].sqnr_db == pytest.approx(measured, abs=1.0)
     assert first(found) is None
-    assert all(finding.sqnr_db < 70 for finding in found), "it compared a tensor with itself"
+    assert all(finding.sqnr_db < 100 for finding in found), "it compared a tensor with itself"
 
 
 def _few(count: int) -> Any:
