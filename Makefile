@@ -11,10 +11,11 @@ demo: $(READY)  ## train, export, quantize, verify, measure and compare a small 
 	$(BIN)/edgekit run mnist
 
 test: $(READY) lint  ## the quick tier: all that a change should be checked with
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the other tier: whole runs, crashes, fresh installs, public models
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone"
+	$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-all: test test-slow  ## everything
 

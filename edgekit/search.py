@@ -440,13 +440,11 @@ def _qat(climb: Climb) -> Iterator[Artifact]:
     """From the equalized network where the best attempt so far came of it."""
     if climb.flow.task is None:
         raise CannotConvert(f"there is no training data for {climb.reference.name}", "it belongs to no task")
-    if climb.format != "onnx":
-        raise CannotConvert(f"trained ranges cannot be kept in {climb.format} yet", "only qat_onnx keeps them")
     network = climb.network()
     if climb.best and climb.best.rung.startswith("equalize"):
         network = climb.store.get(climb.chained("torch~equalize"))
     trained = climb.make(climb.chained("torch~qat"), climb.step("qat"), {"parent": network})
-    yield climb.make(f"{climb.plain('int8')}~qat", climb.step("qat_onnx"), {"parent": trained})
+    yield climb.make(f"{climb.plain('int8')}~qat", climb.step(f"qat_{climb.format}"), {"parent": trained})
 
 
 RUNG_STEPS: Mapping[str, Callable[[Climb], Iterator[Artifact]]] = {

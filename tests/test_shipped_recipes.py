@@ -36,6 +36,7 @@ def rows(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("recipe", ["mnist", "fashion-mnist"])
 def test_recipe_keeps_its_promises(recipe: str, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def _seconds(*words: str) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("words", [(), *(w for w in ALL if w)], ids=" ".join)
 def test_help_takes_at_most_three_times_importing_click(words: tuple[str, ...]) -> None:
     """Side by side, so that whatever slows one slows the other; tried again where the machine was too busy to tell."""

@@ -51,6 +51,7 @@ def test_torch_is_not_pushed(board: Board) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_wheels_are_pushed_once_to_a_device_without_pip(
     bare: Target, bars_made: Path, data: SampleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_board_that_slows_down_is_disturbed_and_its_temperature_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_one_process_costs_little(onnx: Artifact, board: Board, data: SampleSet) -> None:
     """Beside what the same process costs here: less than a tenth of a second each."""
     plan, one = replace(QUICK, processes=6), sets.take(data, 2)

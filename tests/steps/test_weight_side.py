@@ -33,7 +33,7 @@ from edgekit.store import Store, file_sha256  # noqa: E402
 from edgekit.types import Artifact, Context, Plan, SampleSet, Step, quiet  # noqa: E402
 
 FORMATS = ("onnx", "tflite", "openvino")
-STEPS = ("equalize", "gptq", "qat", "qat_onnx")
+STEPS = ("equalize", "gptq", "qat", "qat_onnx", "qat_tflite", "qat_openvino")
 
 RECIPE = f"""
 task = "bars"
@@ -81,7 +81,8 @@ def test_the_id_changes_with_every_module_it_rests_on(name: str) -> None:
     """What a step imports of edgekit/quantization, and what that imports, is among its sources."""
     folder = Path(quantization.__file__).parent
     step = registry.load("steps", name)
-    waiting, needed = [Path(registry.__file__).parent / "steps" / f"{name}.py"], set()
+    steps = Path(registry.__file__).parent / "steps"
+    waiting, needed = [steps / f"{name}.py", *([steps / "_trained.py"] if "qat_" in name else [])], set()
     while waiting:
         for path in imported(waiting.pop(), folder):
             if path not in needed:
@@ -231,7 +232,7 @@ def test_ranges_without_a_tensor_are_refused(trained: tuple[Artifact, Context], 
 def test_no_exporter_drops_the_ranges() -> None:
     kind = Qat.gives
     takers = {name for name in registry.names("steps") if kind in registry.load("steps", name).takes}
-    assert takers == {"qat_onnx"}
+    assert takers == {"qat_onnx", "qat_tflite", "qat_openvino"}
 
 
 # What follows trains on Fashion-MNIST, and measures in the runtimes.
@@ -339,17 +340,19 @@ def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
-    """From int8 by mean squared error, one epoch, with the ranges it trained with, in ONNX Runtime and OpenVINO."""
+    """From int8 by mean squared error, one epoch, with the ranges it trained with, in every runtime."""
     parent, context = fashion("mobile")
     data = some("test", 2_000)
-    reference = answered(parent, data)
     trained = made(Qat(samples=6_000), parent, context, "trained")
-    plain = int8(parent, "onnx", context, method="mse")
-    better = made(QatOnnx().resolve(targets.load("host")), trained, context, "qat-onnx")
-    found = {a.name: sqnr_db(reference, answered(a, data)) for a in (plain, better)}
-    right = {a.name: float((answered(a, data).argmax(1) == data.labels).mean()) for a in (parent, plain, better)}
-    print(found, right, trained.details["qat"])
-    assert right[better.name] >= right[plain.name] - 0.003, right
+    right = {}
+    for format in FORMATS:
+        step = registry.load("steps", f"qat_{format}")().resolve(targets.load("host"))
+        better = made(step, trained, context, f"qat-{format}")
+        assert "trained ranges" in better.scheme
+        both = (int8(parent, format, context, method="mse"), better)
+        right[format] = [float((answered(one, data).argmax(1) == data.labels).mean()) for one in both]
+    print(right, trained.details["qat"])
+    assert all(after >= before - 0.005 for before, after in right.values()), right
 
 
 def test_sources_are_files() -> None:

@@ -1,0 +1,29 @@
+"""torch[ranges] → openvino[int8]: what quantization-aware training learnt, its ranges kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+from edgekit.steps._calibrated import StaticInt8Step
+from edgekit.steps._trained import TrainedInt8Step
+from edgekit.steps.openvino_int8 import OpenvinoInt8
+from edgekit.steps.to_openvino import ToOpenvino
+from edgekit.types import Kind, Step, Target
+
+
+@dataclass(frozen=True)
+class QatOpenvino(TrainedInt8Step):
+    """As openvino_int8 makes it, in the ranges of the training. `scheme` is as for openvino_int8."""
+
+    gives: ClassVar[Kind] = OpenvinoInt8.gives
+    needs: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "openvino", "nncf")
+
+    scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
+
+    def resolve(self, target: Target) -> Self:
+        return replace(self, scheme=OpenvinoInt8(scheme=self.scheme).resolve(target).scheme)
+
+    def steps(self) -> tuple[Step, StaticInt8Step]:
+        return ToOpenvino(), OpenvinoInt8(scheme=self.scheme)

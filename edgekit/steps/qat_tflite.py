@@ -1,0 +1,30 @@
+"""torch[ranges] → tflite[int8]: what quantization-aware training learnt, its ranges kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgekit.steps._calibrated import StaticInt8Step
+from edgekit.steps._trained import TrainedInt8Step
+from edgekit.steps.tflite_int8 import TfliteInt8
+from edgekit.steps.to_tflite import ToTflite
+from edgekit.types import Kind, Step
+
+
+@dataclass(frozen=True)
+class QatTflite(TrainedInt8Step):
+    """As tflite_int8 makes it, in the ranges of the training."""
+
+    gives: ClassVar[Kind] = TfliteInt8.gives
+    needs: ClassVar[str] = "tflite"
+    tools: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "litert-torch",
+        "litert-converter",
+        "ai-edge-quantizer",
+        "ai-edge-litert",
+    )
+
+    def steps(self) -> tuple[Step, StaticInt8Step]:
+        return ToTflite(), TfliteInt8()
