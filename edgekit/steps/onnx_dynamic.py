@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.quantization.observers.onnx import ready
+from edgekit.steps import _lean
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, kinds
 
@@ -67,6 +68,7 @@ class OnnxDynamic(Step):
         if not stored and not types & _MADE and not _has_int8(model):
             found = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {found}", "use onnx_int8")
+        _lean.lean(model)
         onnx.save(model, str(out / "model.onnx"))
         kept = f", weights of {stored} recurrent operators stored only" if stored else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come{kept}"

@@ -15,6 +15,7 @@ from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.formats.onnx import read
 from edgekit.quantization.observers.onnx import ready
 from edgekit.quantization.ranges import Ranges, ranges
+from edgekit.steps import _lean
 from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
@@ -45,6 +46,9 @@ class OnnxInt8(StaticInt8Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
+
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(_lean.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
@@ -90,6 +94,7 @@ class OnnxInt8(StaticInt8Step):
             extra_options={},
         )
         quantizer.quantize_model()
+        _lean.lean(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
 
 

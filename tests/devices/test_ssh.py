@@ -533,7 +533,7 @@ def test_two_at_once_on_one_device(
 ) -> None:
     other = _ssh.Session("other", Address.parse(board.address), "python3")
     try:
-        other.lock()
+        other.lock(wait=20)  # what an earlier test left is ending
         session = Ssh(board.target()).session
         with pytest.raises(DeviceError, match="board is busy"):
             session.lock(wait=0.2)

@@ -189,6 +189,7 @@ def maker(run: Artifact) -> Make:
             return store.get(name)
         parent = call(format) if precision else run
         step = registry.load("steps", f"{format}_{precision}" if precision else f"to_{format}")(**fields)
+        step = step.resolve(targets.load("host"))  # what this machine computes exactly
         with store.lock():
             return store.make(name, step, {"parent": parent}, context)
 

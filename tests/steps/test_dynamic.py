@@ -145,7 +145,7 @@ class Made:
         return self.get(f"{model}.{format}", registry.load("steps", f"to_{format}")(), root)
 
     def dynamic(self, model: str, format: str) -> Artifact:
-        step = registry.load("steps", f"{format}_dynamic")()
+        step = registry.load("steps", f"{format}_dynamic")().resolve(targets.load("host"))
         return self.get(f"{model}.{format}-dynamic", step, self.float(model, format))
 
 

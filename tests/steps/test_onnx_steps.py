@@ -87,16 +87,17 @@ def test_the_scheme_is_in_the_file(apply: Callable[..., tuple[Notes, Path]], sch
     assert all(w.dtype == np.int8 for w in weights)
     largest = max(int(np.abs(w.astype(int)).max()) for w in weights)
     assert largest <= 64 if scheme == "u8s8-reduced" else largest > 64, "7-bit weights are what keeps sums exact"
-    activations = {t.data_type for name, t in tensors.items() if name.endswith("_zero_point") and not t.dims}
+    zeros = {node.input[2] for node in onnx.load(str(path)).graph.node if node.op_type == "QuantizeLinear"}
+    activations = {tensors[name].data_type for name in zeros}
     wanted = onnx.TensorProto.INT8 if scheme == "s8s8" else onnx.TensorProto.UINT8
     assert wanted in activations
 
 
 def test_per_channel(apply: Callable[..., tuple[Notes, Path]]) -> None:
     _, path = apply(OnnxInt8(scheme="u8s8", samples=8), sets.load("bars:train"))
-    scales = [
-        t for t in onnx.load(str(path)).graph.initializer if t.name.endswith("scale") and list(t.dims) not in ([], [1])
-    ]
+    graph = onnx.load(str(path)).graph
+    read = {node.input[1] for node in graph.node if node.op_type == "DequantizeLinear"}
+    scales = [t for t in graph.initializer if t.name in read and list(t.dims) not in ([], [1])]
     assert scales, "one scale per tensor only"
 
 

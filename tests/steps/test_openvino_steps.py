@@ -175,7 +175,9 @@ def test_seven_bit_weights_where_sums_would_saturate(made: Made, host: Target, t
     assert step.resolve(dataclasses.replace(x86, isa=("avx512_vnni",))).scheme == "u8s8"
     assert step.resolve(dataclasses.replace(x86, arch="aarch64", isa=())).scheme == "u8s8"
     with made.store.lock():
-        whole = made.store.make("whole", step.resolve(host), {"parent": made.openvino}, _context())
+        whole = made.store.make(
+            "whole", dataclasses.replace(step, scheme="u8s8"), {"parent": made.openvino}, _context()
+        )
         reduced = made.store.make("reduced", step.resolve(x86), {"parent": made.openvino}, _context())
     assert reduced.scheme == "u8s8-reduced per-channel NNCF placement, min-max over 8 samples"
     assert _largest_weight(reduced.path) <= 64 < _largest_weight(whole.path)
