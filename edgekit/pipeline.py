@@ -88,6 +88,8 @@ class Flow:
         if new and found.skipped:
             more = f" and {len(found.skipped) - 1} more" if len(found.skipped) > 1 else ""
             self.say(f"  skipped   of {found.name}: {found.skipped[0]}{more}")
+        for note in found.notes if new else ():
+            self.say(f"  note      {found.name}: {note}")
         return found
 
     @cached_property

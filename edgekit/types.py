@@ -182,7 +182,8 @@ class SampleSet:
     """Some samples: one array per input name, first axis the sample; labels where there are any.
 
     Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes. Large ones are
-    read-only np.memmap. `skipped`: samples that could not be read, and why.
+    read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: what was done to others, in a
+    sentence each (cut, resampled).
     """
 
     name: str
@@ -190,6 +191,7 @@ class SampleSet:
     labels: NDArray[Any] | None
     sha256: str
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
