@@ -39,7 +39,7 @@ class CenterNet(nn.Module):
         self.neck = nn.ModuleList([nn.Sequential(*conv(c, c)), nn.Sequential(*conv(b, c))])
         self.centres = nn.Sequential(*conv(c, c), nn.Conv2d(c, classes, 1))
         self.boxes = nn.Sequential(*conv(c, c), nn.Conv2d(c, 4, 1))
-        nn.init.constant_(self.centres[-1].bias, -2.19)  # a tenth, as in the paper: most cells hold no centre
+        nn.init.constant_(self.centres[-1].bias, -2.19)  # type: ignore[arg-type]  # a tenth, as in the paper: most cells hold no centre
         self.size = (int(shape[1]), int(shape[2]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

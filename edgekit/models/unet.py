@@ -20,7 +20,7 @@ class Unet(nn.Module):
         classes: int,
         mean: Sequence[float],
         std: Sequence[float],
-        widths: Sequence[int] = (12, 24, 48, 96),
+        widths: Sequence[int] = (8, 16, 32, 64),
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std)

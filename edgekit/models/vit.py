@@ -58,4 +58,5 @@ class _Block(nn.Module):
         weights = (query @ key.transpose(-2, -1) * self.size**-0.5).softmax(dim=-1)
         seen = (weights @ value).transpose(1, 2).reshape(-1, count, self.heads * self.size)
         x = x + self.dropout(self.out(seen))
-        return x + self.dropout(self.narrow(gelu(self.wide(self.norms[1](x)))))
+        y: Tensor = x + self.dropout(self.narrow(gelu(self.wide(self.norms[1](x)))))
+        return y

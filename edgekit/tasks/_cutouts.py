@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def _paste(
     small = small[:, ::-1] if rng.random() < 0.5 else small
     top, left = int(rng.integers(0, SIZE - height + 1)), int(rng.integers(0, SIZE - width + 1))
     where = slice(top, top + height), slice(left, left + width)
-    alpha = small[..., 3] / 255
+    alpha = (small[..., 3] / 255).astype(np.float32)
     colour = np.clip(small[..., :3] * rng.uniform(0.7, 1.2), 0, 255)
     pixels[where] = pixels[where] * (1 - alpha[..., None]) + colour * alpha[..., None]
     return where, alpha
@@ -147,7 +148,7 @@ def _backgrounds() -> dict[str, list[Pixels]]:
     return found
 
 
-def _pillow():  # type: ignore[no-untyped-def]
+def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:

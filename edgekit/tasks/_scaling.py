@@ -30,7 +30,8 @@ class Scaling:
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         scaled = (values - np.array(self.mean)) / np.array(self.std)
-        return np.clip(scaled, -MOST, MOST).astype(np.float32)
+        cut: NDArray[np.float32] = np.clip(scaled, -MOST, MOST).astype(np.float32)
+        return cut
 
     def write(self, folder: Path) -> None:
         text = json.dumps({"mean": self.mean, "std": self.std, "most": MOST}, indent=1)

