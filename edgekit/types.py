@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
@@ -182,7 +182,8 @@ class SampleSet:
     """Some samples: one array per input name, first axis the sample; labels where there are any.
 
     Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes. Large ones are
-    read-only np.memmap. `skipped`: samples that could not be read, and why.
+    read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: what was done to others, in a
+    sentence each (cut, resampled).
     """
 
     name: str
@@ -190,6 +191,7 @@ class SampleSet:
     labels: NDArray[Any] | None
     sha256: str
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
@@ -285,7 +287,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Metric:
-    """A task's figure of merit over a set; `drop_*` compare it, paired, with the artifact named in `against`."""
+    """A task's figure of merit over a set; `drop_*` compare it, paired, with the artifact named in `against`.
+
+    Drops are positive when worse: percentage points where the unit is "fraction", else per cent of the other's value.
+    """
 
     name: str
     unit: str
@@ -499,12 +504,21 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric that is a mean over samples: its name, and one value per sample."""
+    """A metric over samples: the mean of one value per sample, or what `reduce` makes of one row per sample.
+
+    A metric that is no mean (mIoU, mAP, AUC, RMSE, F1, …) gives `per_sample` as (samples, statistics) and a `reduce`
+    that takes any choice of its rows, one drawn twice included: intervals are bootstrapped through it.
+    """
 
     name: str
     unit: str
     higher_is_better: bool
     per_sample: NDArray[np.floating]
+    reduce: Callable[[NDArray[Any]], float] | None = None
+
+    @property
+    def value(self) -> float:
+        return float(self.per_sample.mean()) if self.reduce is None else float(self.reduce(self.per_sample))
 
 
 class Scorer(Protocol):

@@ -84,10 +84,12 @@ def load(text: str, like: Sequence[TensorSpec] = (), progress: Progress = quiet)
     path = Path(text) if text.endswith(".toml") else folders.find("calibration", text)
     if path is not None:
         return _manifest(path, like, progress)
+    task, colon, split = text.rpartition(":")
+    if tasks.configured(task):
+        return _of_task(task, split)
     word = take_apart(text)
     if is_data(word.path):
         return _data(text, word, like, progress)
-    task, colon, split = text.rpartition(":")
     if colon and task not in registry.names("tasks") and registry.is_reference(text):
         raise InputError(f"{text!r} is a task, not a set", next=f"name a split: {text}:val")
     if colon:
@@ -120,14 +122,16 @@ def labels(text: str) -> Labels | None:
 
 def labelled(text: str) -> bool:
     """Does the SET come with labels? Data is not decoded for this. Raises InputError."""
+    if tasks.configured(text):
+        return load(text).labels is not None
     word = take_apart(text)
     return _reader(word, ()).labelled if is_data(word.path) else load(text).labels is not None
 
 
 def one(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
     """Input name → (1, …) array of one sample of a SET. Raises InputError where there is no such sample."""
-    word = take_apart(text)
-    if is_data(word.path):
+    word = None if tasks.configured(text) else take_apart(text)
+    if word and is_data(word.path):
         values = _reading.one(_reader(word, like), word.split, index)
         if values is None:
             raise InputError(f"{text} has no sample {index}", next="count from 0")
@@ -172,7 +176,7 @@ def take(data: SampleSet, count: int, name: str = "") -> SampleSet:
 def _of_task(word: str, split: str) -> SampleSet:
     """A task's split. Raises InputError for whatever a task of the user's own does wrong."""
     task = tasks.load(word)
-    if word in registry.names("tasks") or not registry.is_reference(word):
+    if word in registry.names("tasks") or tasks.configured(word) or not registry.is_reference(word):
         return task.load(split)
     from edgekit.networks.factory import running
 

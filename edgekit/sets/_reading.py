@@ -130,18 +130,23 @@ def split_of(item: Item, declared: frozenset[str]) -> str:
 
 
 def sample_set(
-    name: str, inputs: Mapping[str, NDArray[Any]], labels: NDArray[Any] | None, skipped: tuple[str, ...] = ()
+    name: str,
+    inputs: Mapping[str, NDArray[Any]],
+    labels: NDArray[Any] | None,
+    skipped: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> SampleSet:
     """A set with the sha256 over names, dtypes, shapes and bytes of its arrays.
 
-    `inputs`: input name → array, first axis the sample; `skipped`: samples that could not be read, and why.
+    `inputs`: input name → array, first axis the sample; `skipped`: samples that could not be read, and why; `notes`:
+    what was done to others.
     """
     digest = hashlib.sha256()
     for key, array in [*sorted(inputs.items()), *([("label", labels)] if labels is not None else [])]:
         digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
         for chunk in chunks(array):
             digest.update(chunk.data)
-    return SampleSet(name, inputs, labels, digest.hexdigest(), skipped)
+    return SampleSet(name, inputs, labels, digest.hexdigest(), skipped, notes)
 
 
 def refuse_nan(where: str, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -57,7 +57,7 @@ class Clip:
         import soundfile
 
         raw = file.read_bytes() if isinstance(file, Path) else file.read()
-        if _cut_off(raw):
+        if cut_off(raw):
             raise Corrupt("it is cut off")
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as sound:
@@ -103,7 +103,7 @@ def resampled(values: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np
     return (np.fft.irfft(spectrum, count) * (count / len(values))).astype(np.float32)
 
 
-def _cut_off(raw: bytes) -> bool:
+def cut_off(raw: bytes) -> bool:
     """Does a WAV file end before its data do? libsndfile reads what is left without a word.
 
     Chunks as in the RIFF specification: four letters, a size, that many bytes, padded to an even number. Sizes of 0

@@ -134,6 +134,8 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
             inputs, labels = samples.batch(shuffled[index * step.batch : (index + 1) * step.batch])
             if len(labels) == 1 < batches:
                 continue  # normalisation over a batch has nothing to go by
+            if hasattr(ctx.task, "augment"):
+                inputs, labels = ctx.task.augment(inputs, labels, order)
             loss = ctx.task.loss(_call(network, inputs), labels)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -184,7 +186,7 @@ def _evaluate(network: nn.Module, ctx: Context, device: torch.device) -> dict[st
             labels.append(as_array(wanted))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     scores = ctx.task.score(found, np.concatenate(labels))
-    return {"val_loss": total / len(samples), f"val_{scores.name}": float(scores.per_sample.mean())}
+    return {"val_loss": total / len(samples), f"val_{scores.name}": scores.value}
 
 
 class _Samples:

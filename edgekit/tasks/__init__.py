@@ -1,11 +1,12 @@
 """Tasks, one file each: data splits, networks by name, a loss and a metric.
 
-A task of one's own inherits `Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
+A shipped task may take options after a question mark (`keyword-spotting?data=sounds`). A task of one's own inherits `Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
 """
 
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ def load(word: str) -> Task:
 
     Raises InputError where there is none.
     """
+    if configured(word):
+        return _with_options(word)
     if _is_data(word):
         from edgekit.tasks._data import DataTask
 
@@ -43,8 +46,44 @@ def load(word: str) -> Task:
     return own
 
 
+def configured(word: str) -> bool:
+    """Is this a shipped task with options: `translation?data=pairs.tsv&length=32`?"""
+    head, mark, _ = word.partition("?")
+    return bool(mark) and head in registry.names("tasks")
+
+
+def _with_options(word: str) -> Task:
+    """The task, its options read into the dataclass that it calls `Options`. Raises InputError."""
+    from urllib.parse import unquote
+
+    from edgekit.tables import build, parse
+
+    head, _, query = word.partition("?")
+    member = registry.load("tasks", head)
+    if not hasattr(member, "Options"):
+        raise InputError(f"the task {head} takes no options", next=f"write {head}")
+    hints, table, problems = typing.get_type_hints(member.Options), {}, []
+    for name, _, value in (part.partition("=") for part in query.split("&")):
+        try:
+            table[name] = parse(unquote(value), hints.get(name, str))
+        except TypeError as error:
+            problems.append(f"{name}: {error}")
+    options, found = build(member.Options, table, "")
+    problems += [str(problem).removeprefix(": ") for problem in found]
+    if options is None or problems:
+        known = f"the options of {head}: {', '.join(hints)}"
+        raise InputError(f"{word!r} has an option that cannot be used", "; ".join(problems), known)
+    task: Task = member(options)
+    task.name = word  # what is recorded must find it again
+    return task
+
+
 def stem(word: str) -> str:
     """What a run of this task is called: "houses" for `data/houses.csv?label=price` and for `houses.py:Houses`."""
+    if configured(word):
+        head, _, query = word.partition("?")
+        data = next((part.removeprefix("data=") for part in query.split("&") if part.startswith("data=")), "")
+        return Path(data).stem or head
     if _is_data(word):
         from edgekit.sets import take_apart
 
@@ -54,7 +93,7 @@ def stem(word: str) -> str:
 
 
 def _is_data(word: str) -> bool:
-    if word in registry.names("tasks"):  # so that a name needs no numpy
+    if word in registry.names("tasks") or configured(word):  # so that a name needs no numpy
         return False
     from edgekit.sets import is_data, take_apart
 

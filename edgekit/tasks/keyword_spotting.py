@@ -1,0 +1,275 @@
+"""Keyword spotting: ten spoken digits, tested on a speaker who was not heard before; or any folder of sounds by word.
+
+The Free Spoken Digit Dataset: 3,000 recordings at 8 kHz, `recordings/DIGIT_SPEAKER_INDEX.wav`, in a folder or in
+`fsdd.zip`. The features are computed in front of the network (`ondevice/sound.py`, numpy alone) and not in the exported
+model: int8 would have to hold a waveform and its spectrum, which spans six decades. The code and its settings go with
+every artifact.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import wave
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets
+from edgekit.errors import InputError, Missing, os_errors
+from edgekit.ondevice import sound
+from edgekit.sets import Corrupt
+from edgekit.sets._folder import Folder
+from edgekit.sets._labels import Raw
+from edgekit.sets._reading import Item, collect
+from edgekit.sets.audio import SUFFIXES, cut_off
+from edgekit.tasks import _downloads
+from edgekit.tasks._base import Classification
+from edgekit.types import Progress, SampleSet, quiet
+
+TEST_SPEAKER = "yweweler"
+#: of the other speakers' fifty recordings of a digit, those with lower numbers are the validation split
+VALIDATION = 10
+FRAMES, BANDS = 49, 40
+SETTINGS = "sound.json"
+
+Floats = NDArray[np.float32]
+
+
+class KeywordSpotting(Classification):
+    """Log-mel features (N, 49 frames, 40 bands) float32 → logits (N, classes)."""
+
+    name = "keyword-spotting"
+    models = ("ds-cnn-kws", "gru-kws")
+
+    @dataclass(frozen=True)
+    class Options:
+        """`data`: a folder of sounds by word, or of FSDD's. `rate` in Hz (0: the first file's), `seconds` of sound."""
+
+        data: str = ""
+        rate: int = 0
+        seconds: float = 1.0
+
+        def problems(self) -> Iterator[str]:
+            if self.rate and not 1000 <= self.rate <= 192000:
+                yield "rate must be from 1000 to 192000 Hz"
+            if not 0.2 <= self.seconds <= 60:
+                yield "seconds must be from 0.2 to 60"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or self.Options()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        if not self._options.data:
+            return tuple("0123456789")
+        labels = sets._reading.labels_of(self.name, self._reader({}), sets.Options())
+        return labels.classes
+
+    @property
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self._options.data else ("Free Spoken Digit Dataset (CC BY-SA 4.0)",)
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the features: windows of 1/33 s, 49 of them over the recording, bands up to 4 kHz (or half the rate)."""
+        rate = self._options.rate or self._reader({}).rate()
+        length = round(self._options.seconds * rate)
+        window = round(0.03 * rate)
+        hop = (length - window) // (FRAMES - 1)
+        fft = 1 << (window - 1).bit_length()
+        length = window + hop * (FRAMES - 1)
+        high = min(4000, rate // 2)
+        return {
+            **{"rate": rate, "length": length, "window": window, "hop": hop, "fft": fft},
+            **{"bands": BANDS, "low": 20, "high": high},
+        }
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        return {"frames": FRAMES, "bands": BANDS, "classes": len(self.classes)}
+
+    def load(self, split: str, progress: Progress = quiet) -> SampleSet:
+        """The recordings as features. Raises InputError where they are not to be had, or too many are broken."""
+        if split not in sets.SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        said: dict[str, int] = {}
+        data = collect(f"{self.name}:{split}", self._reader(said), sets.Options(), split, progress)
+        order = np.random.default_rng(0).permutation(len(data)) if not self._options.data else np.arange(len(data))
+        (features,) = data.inputs.values()
+        assert data.labels is not None
+        notes = tuple(f"{count} of {len(data)} recordings {what}" for what, count in said.items())
+        return sets.sample_set(data.name, {"input": features[order]}, data.labels[order], data.skipped, notes)
+
+    def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
+        """Another speaker, another moment: see `_augmented`."""
+        return {"input": _augmented(inputs["input"], generator)}, labels
+
+    def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
+        """The features' code and settings, beside the model."""
+        shutil.copyfile(sound.__file__, folder / "sound.py")
+        (folder / SETTINGS).write_text(json.dumps(self.settings, indent=1) + "\n")
+
+    def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+        """A sound file as the artifact in `folder` takes it, and what was done to it. Raises InputError."""
+        with os_errors("read", text):
+            raw = Path(text).read_bytes()
+        settings = json.loads((folder / SETTINGS).read_text())
+        said: dict[str, int] = {}
+        try:
+            features = _features(raw, settings, said)
+        except Corrupt as error:
+            raise InputError(f"cannot read {text}", str(error), "give another file") from error
+        return {"input": features[None]}, tuple(said)
+
+    def _reader(self, said: dict[str, int]) -> _Recordings:
+        return _Recordings(self, self._options.data, said)
+
+
+@dataclass
+class _Recordings:
+    """A `Reader` of sounds; what was done to them is counted in `said`."""
+
+    task: KeywordSpotting
+    data: str
+    said: dict[str, int]
+    count: int | None = None
+    labelled: bool = True
+    splits: frozenset[str] = frozenset()
+    _raw: list[tuple[str, Raw | None, str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        folder = Path(self.data) if self.data else None
+        if folder and any(folder.glob("recordings/*_*_*.wav")):
+            folder = folder / "recordings"
+        if folder is None or any(folder.glob("*_*_*.wav")) or folder.suffix == ".zip":
+            self._raw = list(_digits(folder))
+            self.splits = frozenset(sets.SPLITS)
+        else:
+            inner = Folder(folder, SUFFIXES, lambda path: {"raw": np.frombuffer(path.read_bytes(), np.uint8)})
+            self.splits = inner.splits
+            self.labelled = inner.labelled
+            self._raw = [(item.name, item.label, item.split, Path(item.name).read_bytes) for item in inner]
+            if not inner.labelled:
+                raise InputError(f"{folder} has no labels", "nothing can be learnt", "one folder per word")
+        self.count = len(self._raw)
+
+    def rate(self) -> int:
+        """The rate of the first file that can be read."""
+        for _, _, _, read in self._raw:
+            try:
+                return _decoded(read())[1]
+            except Corrupt:
+                continue
+        raise InputError(f"no recording of {self.data or 'the spoken digits'} can be read", next="check the files")
+
+    def __iter__(self) -> Iterator[Item]:
+        settings = self.task.settings if self.said is not None and self._raw else {}
+        for name, label, split, read in self._raw:
+            yield Item(
+                name,
+                name,
+                label,
+                lambda read=read: {"input": _features(read(), settings, self.said)},  # type: ignore[misc]
+                split,
+            )
+
+
+def _digits(folder: Path | None) -> Iterator[tuple[str, Raw | None, str, Any]]:
+    """FSDD's recordings by name: name, digit, split, and what reads the bytes. Raises InputError without them."""
+    how = "set EDGEKIT_DATA to the folder with fsdd.zip or recordings/, of the Free Spoken Digit Dataset"
+    place = folder or _downloads.find("recordings" if _unpacked() else "fsdd.zip", how)
+    if place.is_dir():
+        files: dict[str, Any] = {path.name: path.read_bytes for path in place.glob("*.wav")}
+    else:
+        with os_errors("read", place), zipfile.ZipFile(place) as archive:
+            files = {}
+            for name in archive.namelist():
+                if name.endswith(".wav"):
+                    files[name.rpartition("/")[2]] = lambda raw=archive.read(name): raw
+    for name in sorted(files):
+        digit, speaker, index = name.removesuffix(".wav").split("_")
+        split = "test" if speaker == TEST_SPEAKER else "val" if int(index) < VALIDATION else "train"
+        yield name, int(digit), split, files[name]
+
+
+def _unpacked() -> bool:
+    return any(any(folder.glob("recordings/*_*_*.wav")) for folder in _downloads.folders())
+
+
+def _features(raw: bytes, settings: Mapping[str, Any], said: dict[str, int]) -> Floats:
+    """(49, 40) features of a file's bytes. Raises Corrupt."""
+    values, rate, channels = _decoded(raw)
+    if rate != settings["rate"]:
+        what = f"were resampled from {rate} to {settings['rate']} Hz"
+        said[what] = said.get(what, 0) + 1
+    if channels != 1:
+        what = f"had {channels} channels, which were averaged"
+        said[what] = said.get(what, 0) + 1
+    if len(values) > settings["length"] * rate / settings["rate"]:
+        what = f"were cut to {settings['length'] / settings['rate']:.2g} s"
+        said[what] = said.get(what, 0) + 1
+    return sound.log_mel(sound.fitted(values, rate, settings), settings)  # type: ignore[no-any-return]
+
+
+def _decoded(raw: bytes) -> tuple[Floats, int, int]:
+    """Samples, rate and channels. Plain WAV needs nothing installed; the rest is read by libsndfile. Raises Corrupt."""
+    if not raw:
+        raise Corrupt("it is empty")
+    if cut_off(raw):
+        raise Corrupt("it is cut off")
+    try:
+        with wave.open(io.BytesIO(raw)) as file:
+            channels = file.getnchannels()
+        values, rate = sound.read_wav(io.BytesIO(raw))
+    except (wave.Error, EOFError, ValueError):
+        values, rate, channels = _by_libsndfile(raw)
+    if not len(values):
+        raise Corrupt("it holds no sound")
+    return values, rate, channels
+
+
+def _by_libsndfile(raw: bytes) -> tuple[Floats, int, int]:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise Missing.install("reading this kind of sound file", "soundfile", "data") from error
+    try:
+        with soundfile.SoundFile(io.BytesIO(raw)) as file:
+            values = file.read(dtype="float32", always_2d=True)
+            return values.mean(axis=1), file.samplerate, values.shape[1]
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise Corrupt(str(error).partition("\n")[0]) from error
+
+
+def _augmented(x: Any, generator: Any) -> Any:
+    """(N, frames, bands): shifted by up to a tenth in time, its bands stretched by up to an eighth (as a longer or
+    shorter vocal tract does), a few frames and bands blanked (SpecAugment, https://arxiv.org/abs/1904.08779), noise.
+    """
+    import torch
+    from torch.nn.functional import grid_sample
+
+    count, frames, bands = x.shape
+
+    def draw(low: float, high: float) -> Any:
+        return low + (high - low) * torch.rand(count, generator=generator).to(x.device)
+
+    rows = torch.linspace(-1, 1, frames, device=x.device) * draw(0.9, 1.1)[:, None] + draw(-0.2, 0.2)[:, None]
+    columns = (
+        (torch.linspace(0, 2, bands, device=x.device) * draw(0.87, 1.15)[:, None]) - 1 + draw(-0.05, 0.05)[:, None]
+    )
+    grid = torch.stack([columns[:, None, :].expand(-1, frames, -1), rows[:, :, None].expand(-1, -1, bands)], dim=-1)
+    y = grid_sample(x[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
+    for axis, size in ((1, frames), (2, bands)):
+        start, width = draw(0, 0.9 * size), draw(0, 0.15 * size)
+        where = torch.arange(size, device=x.device)[None]
+        blank = (where >= start[:, None]) & (where < (start + width)[:, None])
+        y = y.masked_fill(blank[:, :, None] if axis == 1 else blank[:, None, :], 0.0)
+    noise = torch.randn(y.shape, generator=generator).to(x.device)
+    return y + noise * draw(0, 0.3)[:, None, None]
