@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,8 @@ ATTEMPTS = 30
 #: trials before the sampler learns from them; plain points come first
 FIRST = 8
 State = Literal["finished", "pruned", "failed"]
+#: what a reason to give up holds for: the point, its artifact with any threads and batch, its network in any form
+Level = Literal["point", "artifact", "network"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Trial:
     point: Point
     state: State
     reason: str = ""
+    level: Level = "point"
     artifact: str = ""
     id: str = ""
     run: str = ""
@@ -116,9 +119,14 @@ class Study:
         for start in (*starts[turn:], *starts[:turn]):
             if key(start) not in known:
                 return start
-        return self._sampled(trials, known) or self._drawn(len(trials), known)
+        dead = {_part(t.point, t.level) for t in trials if t.level != "point"}
 
-    def _sampled(self, trials: Sequence[Trial], known: set[tuple[Any, ...]]) -> Point | None:
+        def open_(point: Point) -> bool:
+            return key(point) not in known and not {_part(point, level) for level in SHARED} & dead
+
+        return self._sampled(trials, open_) or self._drawn(len(trials), open_)
+
+    def _sampled(self, trials: Sequence[Trial], open_: Callable[[Point], bool]) -> Point | None:
         with _quiet() as optuna:
             sampler = optuna.samplers.TPESampler(
                 seed=self._seed(len(trials)), multivariate=True, n_startup_trials=FIRST, constant_liar=True
@@ -128,15 +136,15 @@ class Study:
             for _ in range(ATTEMPTS):
                 asked = study.ask(dict(self._distributions()))
                 point = self.space.canonical(self._values(asked.params))
-                if key(point) not in known:
+                if open_(point):
                     return point
         return None
 
-    def _drawn(self, count: int, known: set[tuple[Any, ...]]) -> Point | None:
+    def _drawn(self, count: int, open_: Callable[[Point], bool]) -> Point | None:
         """Any point that was not tried."""
         if self.space.size > ENUMERABLE:
             return None
-        left = [point for point in self.space.points() if key(point) not in known]
+        left = [point for point in self.space.points() if open_(point)]
         return random.Random(self._seed(count)).choice(left) if left else None
 
     def _seed(self, count: int) -> int:
@@ -190,8 +198,18 @@ class Study:
         )
 
 
+#: level → what points of one artifact, or of one network, may differ in
+SHARED: Mapping[Level, tuple[str, ...]] = {
+    "artifact": ("threads", "batch"),
+    "network": ("precision", "rung", "runtime", "threads", "batch"),
+}
 DIRECTIONS = ("maximize", "minimize", "minimize")
 BUDGETS = ("max_drop_pp", "max_latency_ms", "max_size_bytes")
+
+
+def _part(point: Point, level: Level) -> tuple[Any, ...]:
+    """What all points of the same artifact, or of the same network, share."""
+    return level, *((name, value) for name, value in sorted(point.items()) if name not in SHARED[level])
 
 
 @contextmanager

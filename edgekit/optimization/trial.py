@@ -22,7 +22,7 @@ from edgekit import networks, pipeline, score
 from edgekit.errors import AnswerNo, InputError, Locked, NoPermission, NoSpace
 from edgekit.execute import execute_all
 from edgekit.optimization.space import Point, Space, describe
-from edgekit.optimization.study import State, Trial
+from edgekit.optimization.study import Level, State, Trial
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Node
 from edgekit.sets import take
@@ -58,7 +58,11 @@ class Budget:
 
 
 class _Given(Exception):
-    """A trial ends here, for this reason."""
+    """A trial ends here, for this reason, which holds for all that share its artifact or network."""
+
+    def __init__(self, reason: str, level: Level = "point") -> None:
+        super().__init__(reason)
+        self.level = level
 
 
 @dataclass
@@ -74,27 +78,29 @@ class Trier:
     reference: Artifact
     finished: Sequence[Trial] = ()
     _short: float | None = field(default=None, repr=False)
+    _known: Trial | None = field(default=None, repr=False)
 
     def attempt(self, point: Point, thorough: bool) -> Trial:
         """The trial of one point. Raises what is no answer: a locked folder, a full disk, a device that failed."""
         started = time.monotonic()
         trial = Trial(-1, point, "failed", run=str(self.flow.store.path.resolve()))
-        self.flow.outcome = Outcome()
+        self.flow.outcome, self._known = Outcome(), None
         try:
             trial = self._attempt(trial, thorough)
         except _Given as given:
-            trial = self._ended(trial, "pruned", str(given))
+            trial = self._ended(trial, "pruned", str(given), given.level)
         except (AnswerNo, InputError) as error:
             if isinstance(error, Locked | NoSpace | NoPermission):
                 raise
-            trial = self._ended(trial, "failed", str(error))
+            trial = self._ended(trial, "failed", str(error), "artifact")
         return replace(trial, seconds=round(time.monotonic() - started, 2))
 
-    def _ended(self, trial: Trial, state: State, reason: str) -> Trial:
-        return replace(self._known if self._known.point is trial.point else trial, state=state, reason=reason)
+    def _ended(self, trial: Trial, state: State, reason: str, level: Level) -> Trial:
+        """The trial with what is known of it so far."""
+        known = self._known if self._known is not None else trial
+        return replace(known, state=state, reason=reason, level=level)
 
     def _attempt(self, trial: Trial, thorough: bool) -> Trial:
-        self._known = trial
         if not thorough:
             self._small_enough(trial.point)
             self._worth_training(trial.point)
@@ -111,9 +117,9 @@ class Trier:
         )
         if not thorough:
             if drop == "missed" and metric and metric.drop_pp is not None:
-                raise _Given(f"loses {metric.drop_pp:.2f} points, {self.budget.max_drop_pp:g} are allowed")
+                raise _Given(f"loses {metric.drop_pp:.2f} points, {self.budget.max_drop_pp:g} are allowed", "artifact")
             if self.budget.max_size_bytes is not None and artifact.sizes.total > self.budget.max_size_bytes:
-                raise _Given(f"{artifact.sizes.total:,} bytes, {self.budget.max_size_bytes:,} are allowed")
+                raise _Given(f"{artifact.sizes.total:,} bytes, {self.budget.max_size_bytes:,} are allowed", "artifact")
             self._look(known, artifact)
         return self._measured(known, artifact)
 
@@ -125,7 +131,7 @@ class Trier:
             return
         least = self._parameters(point) * BYTES[str(point["precision"])]
         if least > limit:
-            raise _Given(f"its weights alone take {least:,} bytes, {limit:,} are allowed")
+            raise _Given(f"its weights alone take {least:,} bytes, {limit:,} are allowed", "artifact")
 
     def _parameters(self, point: Point) -> int:
         assert self.flow.task is not None
@@ -146,7 +152,7 @@ class Trier:
             self._short = self._after_one(self.space.point(), share)
         reached = self._after_one(point, share)
         if (behind := 100 * (self._short - reached)) > BEHIND_PP + self.budget.max_drop_pp:
-            raise _Given(f"{behind:.1f} points behind the plain network after one short epoch")
+            raise _Given(f"{behind:.1f} points behind the plain network after one short epoch", "network")
 
     def _after_one(self, point: Point, samples: int) -> float:
         """The validation metric after the short training, signed so that more is better."""
