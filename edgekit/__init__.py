@@ -1,6 +1,7 @@
 """edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
 
-The public API, each imported when first used: load, run, train, quantize, export, bench, compare.
+The public API, each imported when first used: load, run, train, quantize, export, bench, optimize,
+compare.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import bench, compare, export, load, quantize, run, train
+    from edgekit.api import bench, compare, export, load, optimize, quantize, run, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "bench", "compare", "export", "load", "quantize", "run", "train"]
+__all__ = ["__version__", "bench", "compare", "export", "load", "optimize", "quantize", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit import fleet, pipeline, refs, registry, score, search, sets, targets, tasks
+from edgekit import fleet, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
 from edgekit import recipe as recipes
 from edgekit.errors import AnswerNo, InputError, os_errors
 from edgekit.execute import runtimes_for
@@ -356,13 +356,112 @@ def bench(
     return outcome
 
 
+def optimize(
+    what: str | None = None,
+    *,
+    target: str = "host",
+    budget: optimization.Budget | None = None,
+    trials: int = optimization.TRIALS,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    storage: str = "",
+    seed: int = 0,
+    epochs: int = 5,
+    samples: int = 0,
+    calibration: str = "",
+    val: str = "",
+    plan: dict[str, Any] | None = None,
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Search under a budget, for a task (its networks are trained: `epochs`, on `samples`, 0 for all) or an artifact.
+
+    `choices`: dimension → what to try in place of the usual. The outcome's `search` holds all trials, the front and
+    what is recommended; where nothing is within the budget, the nearest possible, and a failure. Interrupted, it
+    returns what it has. Raises InputError for what cannot be searched, Missing, DeviceError.
+    """
+    budget = budget or optimization.Budget()
+    fields = {"calibration": calibration} if calibration else {}
+    start, flow = _searched(what, target, budget, val, fields, out, progress, say)
+    flow.plan = _plan(Plan(), plan)
+    training = {"epochs": epochs, "samples": samples, "seed": seed}
+    calibrated = flow.task is not None or bool(calibration)
+    if not calibrated:
+        say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
+    space = optimization.build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
+    targets.device(flow.targets[0])
+    with _working(flow.store):
+        if start is None:
+            assert flow.task is not None
+            flow.val = flow.set(f"{flow.task.name}:val")
+        assert flow.val is not None
+        flow.val, second = search.halves(flow.val)
+        test = flow.set(f"{flow.task.name}:test") if flow.task else second
+        title = f"edgekit optimize {what or flow.store.path.name}"
+        hunt = optimization.Search(flow, space, budget, second, test, seed, trials, storage, title)
+        reference = flow.store.root(start) if start else _plain_network(space, flow)
+        result = flow.outcome.search = hunt.run(reference)
+        if result.artifact:
+            flow.outcome.artifacts = [result.artifact]
+        flow.outcome.measurements = result.measured
+        failure = hunt.failure(result)
+        flow.outcome.failures = [failure] if failure else []
+    return flow.outcome
+
+
+def _searched(
+    what: str | None,
+    target: str,
+    budget: optimization.Budget,
+    val: str,
+    fields: dict[str, Any],
+    out: Path | None,
+    progress: Progress,
+    say: Say,
+) -> tuple[Artifact | None, Flow]:
+    """The artifact to start from, None for a task; and the flow. Raises InputError."""
+    gates = Gates(max_drop_pp=budget.max_drop_pp)
+    if what and _is_task(what):
+        task = tasks.load(what)
+        return None, _flow(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
+    ref = refs.resolve(what, out)
+    if out and not ref.foreign:
+        raise InputError("--out is for a task or a foreign model", f"{what} lies in {ref.store.path}", "leave it out")
+    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    if start.kind.precision:
+        raise InputError(
+            f"{start.name} is {start.kind.precision} already", "there is little to try", "name a float one"
+        )
+    return start, flow
+
+
+def _is_task(word: str) -> bool:
+    """Does the word name a task: a shipped one, data, or a class of the user's own that loads splits?"""
+    if word in registry.names("tasks"):
+        return True
+    if registry.is_reference(word):
+        return hasattr(registry.load("tasks", word), "load")
+    return not Path(word).is_dir() and not refs.is_model(word) and sets.is_data(sets.take_apart(word).path)
+
+
+def _plain_network(space: optimization.Space, flow: Flow) -> Artifact:
+    """The task's network trained as anyone would: what accuracy is counted from."""
+    point = space.point()
+    step = space.train(point)
+    if problems := list(step.check(flow.task)):
+        raise InputError("cannot train", "; ".join(problems), "mend the options")
+    (name,) = space.names(point, [step])
+    pipeline.check_installed([Node(name, step, {})])
+    return pipeline.make_one(Node(name, step, {}), {}, flow)
+
+
 def compare(sources: Sequence[str] = ()) -> list[Measurement]:
     """The measurements of run folders and results files, in order. Raises InputError where there are none."""
     found: list[Measurement] = []
     for word in sources or [str(refs.newest_run())]:
         path = Path(word)
         if path.is_dir():
-            stored = list(Store(path).measurements().values())
+            stored = optimization.without_trials(Store(path))
             if not stored:
                 raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
             found += stored
@@ -382,7 +481,7 @@ def clean(folder: Path) -> list[str]:
     with store.lock(), os_errors("delete", folder):
         for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:
             shutil.rmtree(path)
-        for name in (RESULTS, REPORT, RECIPE, LOG, search.LADDER):
+        for name in (RESULTS, REPORT, RECIPE, LOG, search.LADDER, *optimization.FILES):
             (folder / name).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     left = sorted(path.name for path in folder.iterdir())
@@ -566,7 +665,7 @@ def _stand_in(store: Store, artifact: Artifact) -> SampleSet:
 
 def _finished(store: Store) -> list[Artifact]:
     """Every artifact of a run that stands for itself: not the tries of a ladder, not ranges."""
-    tries = search.attempts(store)
+    tries = search.attempts(store) | optimization.tries(store)
     return [a for a in store.current() if a.name not in tries and a.kind.is_model]
 
 

@@ -12,9 +12,10 @@
     │   ├── NoSpace             the disk is full
     │   └── NoPermission        a file or folder may not be read or written
     ├── Missing         (3)     something to install is missing
-    └── DeviceError     (4)     a device could not be reached, or failed
+    ├── DeviceError     (4)     a device could not be reached, or failed
+    └── Interrupted     (130)   a search that was interrupted, and keeps what it found so far
 
-70 is a bug in edgekit, 130 an interruption; neither is raised on purpose.
+70 is a bug in edgekit, and is not raised on purpose; 130 is also the end of any other command that is interrupted.
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ class Missing(EdgekitError):
 
 class DeviceError(EdgekitError):
     code = 4
+
+
+class Interrupted(EdgekitError):
+    code = EXIT_INTERRUPTED
 
 
 @contextmanager

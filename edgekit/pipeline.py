@@ -41,6 +41,7 @@ from edgekit.types import (
 from edgekit.verify import Finding, Verifier
 
 if TYPE_CHECKING:
+    from edgekit.optimization import Result
     from edgekit.search import Ladder
 
 log = logging.getLogger("edgekit")
@@ -53,7 +54,7 @@ _recording = threading.Lock()
 class Outcome:
     """What a flow made, measured and found wrong; `failures` are arrows that broke, `reused` what was there already.
 
-    `ladders`: the quantization ladders that were climbed, one per format.
+    `ladders`: the quantization ladders that were climbed, one per format. `search`: what `optimize` found.
     """
 
     artifacts: list[Artifact] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Outcome:
     failures: list[EdgekitError] = field(default_factory=list)
     reused: int = 0
     ladders: list[Ladder] = field(default_factory=list)
+    search: Result | None = None
 
 
 @dataclass

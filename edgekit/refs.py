@@ -67,6 +67,11 @@ def float_root(store: Store) -> str:
     return (plain or roots)[0]
 
 
+def is_model(text: str) -> bool:
+    """Does the word name a model file, by its ending?"""
+    return Path(text).suffix in _suffixes()
+
+
 def _importer(text: str) -> str:
     """The step that imports what the word names, "" where it names no foreign model."""
     path = Path(text)

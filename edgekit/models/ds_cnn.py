@@ -8,12 +8,14 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from edgekit.models._normalize import Normalize
+from edgekit.models._width import dropped, scaled
 
 
 class DsCnn(nn.Module):
     """(N, C, H, W) raw values → (N, classes) logits. About 36,000 parameters at 1 x 28 x 28 and ten classes.
 
     `widths`: channels after the first convolution and after each separable block; blocks 1 and 3 halve the image.
+    `width` multiplies them all; `dropout` is that before the last layer.
     """
 
     def __init__(
@@ -23,15 +25,19 @@ class DsCnn(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         widths: Sequence[int] = (32, 64, 64, 128, 128),
+        width: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        widths = scaled(widths, width)
         self.normalize = Normalize(mean, std)
         layers: list[nn.Module] = [*_conv(shape[0], widths[0], kernel=3)]
         for index, (before, after) in enumerate(pairwise(widths)):
             layers += _conv(before, before, kernel=3, stride=2 - index % 2, groups=before)
             layers += _conv(before, after, kernel=1)
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], classes)
+        last = nn.Linear(widths[-1], classes)
+        self.head = nn.Sequential(*dropped(dropout), last) if dropout else last
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(self.normalize(x)).mean(dim=(2, 3)))

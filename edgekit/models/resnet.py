@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from edgekit.models._normalize import Normalize
+from edgekit.models._width import dropped, scaled
 
 
 class Resnet(nn.Module):
     """(N, C, H, W) raw values → (N, classes) logits. 174,970 parameters at 1 x 28 x 28 and ten classes.
 
     Every stage has `blocks` pairs of 3 x 3 convolutions; all stages but the first halve the image. Where the shape
-    changes, the shortcut is a 1 x 1 convolution.
+    changes, the shortcut is a 1 x 1 convolution. `width` multiplies all `widths`; `dropout` is before the last layer.
     """
 
     def __init__(
@@ -24,8 +25,11 @@ class Resnet(nn.Module):
         std: Sequence[float],
         widths: Sequence[int] = (16, 32, 64),
         blocks: int = 2,
+        width: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        widths = scaled(widths, width)
         self.normalize = Normalize(mean, std)
         self.stem = nn.Sequential(*_conv(shape[0], widths[0], kernel=3), nn.ReLU())
         layers: list[nn.Module] = []
@@ -35,7 +39,8 @@ class Resnet(nn.Module):
                 layers.append(_Block(before, after, stride=2 if stage and not index else 1))
                 before = after
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(before, classes)
+        last = nn.Linear(before, classes)
+        self.head = nn.Sequential(*dropped(dropout), last) if dropout else last
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(self.stem(self.normalize(x))).mean(dim=(2, 3)))

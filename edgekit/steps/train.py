@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgekit import networks, registry
 from edgekit.errors import Diverged, InputError
 from edgekit.networks.factory import running
+from edgekit.sets import take
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, SampleSet, Step, Task
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Train(Step):
     """AdamW under a one-cycle learning rate; the weights of the best validation epoch are kept.
 
     `model`: one of the task's networks, or a reference to one's own (`net.py:Net`), built with the task's arguments.
+    `width` multiplies its channels and `dropout` is that before its last layer, where the network has such arguments
+    (width 0: its own). `samples`: only the first so many training samples, 0 for all of them.
     `patience` epochs without a better validation loss end the training. `init`: an artifact of the recipe, a
     .safetensors file, or a checkpoint that torch loads with `weights_only=True`.
     """
@@ -48,6 +51,9 @@ class Train(Step):
     weight_decay: float = 0.01
     patience: int = 5
     seed: int = 0
+    width: float = 0.0
+    dropout: float = 0.0
+    samples: int = 0
     init: ArtifactRef = ""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
@@ -61,6 +67,12 @@ class Train(Step):
                 yield f"{name} must be at least 1"
         if not 0 < self.lr < math.inf:
             yield "lr must be a positive number"
+        if not 0 <= self.width < math.inf:
+            yield "width must be a positive number, or 0 for the network's own"
+        if not 0 <= self.dropout < 1:
+            yield "dropout must be from 0 to below 1"
+        if self.samples < 0:
+            yield "samples must be 0 (all) or more"
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
@@ -82,12 +94,22 @@ class Train(Step):
         details = {"model": model, "device": str(device), "history": history, "best_epoch": best["epoch"]}
         return Notes(details=details)
 
+    def shaped(self, model: str) -> dict[str, float]:
+        """Width and dropout as arguments of the network. Raises InputError where it has none of that name."""
+        wanted = {"width": self.width, "dropout": self.dropout}
+        given = {name: value for name, value in wanted.items() if value}
+        known = inspect.signature(registry.load("models", model)).parameters if given else {}
+        if lacking := [name for name in given if name not in known]:
+            what = f"{model} takes no {lacking[0]}"
+            raise InputError(what, "its arguments: " + ", ".join(known), f"leave it out, or add {lacking[0]} to it")
+        return given
+
     def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> tuple[Any, ...]:
         """The trained network on the CPU, what it was trained on, its arguments, specs and history."""
         import torch
 
         assert ctx.task is not None
-        arguments = ctx.task.arguments(model)
+        arguments = {**ctx.task.arguments(model), **self.shaped(model)}
         torch.manual_seed(self.seed)
         network = networks.build(model, arguments)
         if self.init:
@@ -118,7 +140,7 @@ def _fit(step: Train, network: nn.Module, ctx: Context, device: torch.device) ->
     assert ctx.task is not None
     images = all(tensor.dim() != 5 for tensor in network.parameters())  # channels_last knows four axes only
     network.to(memory_format=torch.channels_last if images else torch.preserve_format)  # type: ignore[call-overload]
-    samples = _Samples(ctx.sets["train"], device)
+    samples = _Samples(take(ctx.sets["train"], step.samples), device)
     count, batches = len(samples), math.ceil(len(samples) / step.batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=step.lr, weight_decay=step.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, step.lr, total_steps=batches * step.epochs)

@@ -1,0 +1,121 @@
+"""`edgekit optimize [TASK|ARTIFACT]`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options
+
+_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
+
+
+def _amount(units: dict[str, Any], example: str) -> Any:
+    """A callback: a positive number with a unit."""
+
+    def parse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
+        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*", str(value))
+        if not found or found[2].lower() not in units or not float(found[1]):
+            raise click.BadParameter(f"{value!r} is not a number with a unit, for example {example}", ctx, parameter)
+        return float(found[1]) * float(units[found[2].lower()])
+
+    return parse
+
+
+def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """ "width=0.5,1" as {"width": ("0.5", "1")}."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in value:
+        name, separator, words = text.partition("=")
+        listed = tuple(word.strip() for word in words.split(",") if word.strip())
+        if not separator or not listed:
+            raise click.BadParameter(f"{text!r} is not DIMENSION=V,…, for example width=0.5,1", ctx, parameter)
+        found[name.strip().replace("-", "_")] = listed
+    return found
+
+
+@answers("optimize", short_help="Search under a budget, by real measurements on the target.")
+@click.argument("what", metavar="[TASK|ARTIFACT]", required=False)
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="What it is for, and measured on.")
+@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Points it may lose (default 0.5).")
+@click.option("--max-latency", callback=_amount(_MS, "5ms"), metavar="TIME", help="The p50 it may take, as 5ms.")
+@click.option("--max-size", callback=_amount(_BYTES, "200KB"), metavar="SIZE", help="The file it may be, as 200KB.")
+@click.option("--trials", type=click.IntRange(1), default=30, help="Points to try (default 30).")
+@click.option(
+    "--try",
+    "choices",
+    multiple=True,
+    callback=_choices,
+    metavar="D=V,…",
+    help="Try these only, as width=0.5,1; repeat.",
+)
+@click.option("--storage", default="", metavar="URL", help="Optuna storage to share (default: in the run folder).")
+@click.option("--seed", type=int, default=0, help="Same seed, same suggestions (default 0).")
+@click.option("--epochs", type=click.IntRange(1), default=5, help="Of each network's training (default 5).")
+@click.option("--train-samples", type=click.IntRange(0), default=0, help="Train on the first N only (0: all).")
+@click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
+@click.option("--val", default="", metavar="SET", help="Samples to choose by (default: the task's validation split).")
+@plan_options
+@out_option
+def command(
+    what: str | None,
+    target: str,
+    max_drop_pp: float | None,
+    max_latency: float | None,
+    max_size: float | None,
+    trials: int,
+    choices: dict[str, tuple[str, ...]],
+    storage: str,
+    seed: int,
+    epochs: int,
+    train_samples: int,
+    calibration: str,
+    val: str,
+    out: Path | None,
+    voice: Voice,
+    **options: Any,
+) -> Answer:
+    """Search for the smallest, fastest artifact that keeps its accuracy: over networks and their training (TASK), or
+    over precisions, runtimes and threads (ARTIFACT; left out: the newest run's float model). Every trial is measured on
+    the target. Run again, it goes on; Ctrl-C keeps the front so far. Exit 1 where nothing is within the budget."""
+    from edgekit import api, report, sets
+    from edgekit.errors import InputError
+    from edgekit.optimization import Budget
+    from edgekit.optimization import report as told
+
+    if max_drop_pp is not None and calibration and not (val and sets.labelled(val)):
+        raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
+    budget = Budget(0.5 if max_drop_pp is None else max_drop_pp, max_latency, int(max_size) if max_size else None)
+    outcome = api.optimize(
+        what,
+        target=target,
+        budget=budget,
+        trials=trials,
+        choices=choices,
+        storage=storage,
+        seed=seed,
+        epochs=epochs,
+        samples=train_samples,
+        calibration=calibration,
+        val=val,
+        plan=plan_of(options),
+        out=out,
+        progress=voice.progress,
+        say=voice.say,
+    )
+    result = outcome.search
+    assert result is not None
+
+    def show() -> None:
+        if result.measured:
+            report.terminal(result.measured)
+        for text in told(result):
+            click.echo(text)
+
+    return Answer.of(outcome, show, result.to_json())
