@@ -1,6 +1,7 @@
 """Tasks, one file each: data splits, networks by name, a loss and a metric.
 
-A shipped task may take options after a question mark (`keyword-spotting?data=sounds`). A task of one's own inherits `Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
+A shipped task may take options after a question mark (`keyword-spotting?data=sounds`). A task of one's own inherits
+`Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
 """
 
 from __future__ import annotations
