@@ -69,7 +69,9 @@ def test_files_are_read_in_their_order(nowhere: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"not gzip", gzip.compress(b"not idx"), gzip.compress(b"\0\0\x08\x09"), b"\x1f\x8b"]
+    "raw",
+    [b"", b"not gzip", gzip.compress(b"not idx"), gzip.compress(b"\0\0\x08\x09"), b"\x1f\x8b"],
+    ids=["empty", "not gzip", "not idx", "another type", "cut off"],
 )
 def test_damaged_files(nowhere: Path, raw: bytes) -> None:
     folder = write(nowhere / "debian")
