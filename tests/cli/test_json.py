@@ -155,6 +155,20 @@ def test_quantize_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path)
     assert names(parity_only)[-1] == "onnx-int8"
 
 
+def test_optimize(answer: Json, bars_run: Path) -> None:
+    words = ("--trials", 2, "--try", "runtime=onnxruntime", "--try", "precision=float,int8", "--processes", 1)
+    document = answer("optimize", bars_run, "--target", "null", "--max-drop", 30, "--try", "threads=1", *words, code=2)
+    assert "null" in document["error"]["next"]
+    words = ("--trials", 2, "--try", "precision=float,int8", "--try", "threads=1", "--processes", 1)
+    document = answer("optimize", bars_run, "--target", "null", "--max-drop", 30, *words)
+    assert names(document)[0].startswith("best.onnx")
+    assert len(document["result"]["trials"]) == 2
+    assert document["result"]["recommended"]["id"] == document["artifacts"][0]["id"]
+    assert Path(document["result"]["recipe"]).is_file()
+    shown = {m["artifact"] for m in answer("compare", bars_run)["measurements"]}
+    assert shown >= {"torch", "onnx", "onnx-int8", names(document)[0]}
+
+
 def test_predict(answer: Json, bars_run: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((1, 20, 20), np.float32))
     document = answer("predict", bars_run / "onnx", "bars:test:0", "bars:test:1", "one.npy", "--top", 2)
