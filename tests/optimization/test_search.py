@@ -25,8 +25,18 @@ cores = 2
 runtimes = { onnxruntime = "", litert = "" }
 """
 QUICK = ("--processes", 1, "--max-drop", 8)
-#: a small space: one training in two widths, three precisions, two runtimes, two counts of threads
-SMALL = ("model=cnn", "width=1,0.75", "lr=0.01", "weight_decay=0.01", "dropout=0", "ratio=0", "rung=min-max,mse")
+ONE = ("--try", "runtime=onnxruntime")
+#: a small space: one training in two widths, four precisions, two counts of threads
+SMALL = (
+    "runtime=onnxruntime",
+    "model=cnn",
+    "width=1,0.75",
+    "lr=0.01",
+    "weight_decay=0.01",
+    "dropout=0",
+    "ratio=0",
+    "rung=min-max,mse",
+)
 TASK = ("optimize", "bars", "--target", "steady", "--epochs", 8, *QUICK, *(w for d in SMALL for w in ("--try", d)))
 
 
@@ -48,9 +58,10 @@ def figures(found: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [tuple(json.dumps(trial[name]) for name in names) for trial in found["trials"]]
 
 
+@pytest.mark.slow
 def test_an_artifact(bars_run: Path, steady: Path, cli: Callable[..., Ended]) -> None:
     """No training: precisions, rungs, runtimes, threads; the same command again does nothing anew."""
-    words = ("optimize", bars_run, "--target", "steady", "--trials", 6, *QUICK, "--try", "rung=min-max,mse")
+    words = ("optimize", bars_run, "--target", "steady", "--trials", 6, *QUICK, "--try", "runtime=onnxruntime")
     ended = cli(*words)
     assert ended.code == 0, ended.err
     assert ended.err.count("\n  trial ") + ended.err.startswith("  trial ") >= 6
@@ -67,8 +78,8 @@ def test_an_artifact(bars_run: Path, steady: Path, cli: Callable[..., Ended]) ->
     assert outcome(bars_run)["recommended"] == found["recommended"]
     more = cli(*words, "--trials", 8)
     assert more.code == 0 and figures(outcome(bars_run))[:6] == figures(found)
-    rebuilt = cli("run", bars_run / "best.toml", "--out", "rebuilt", "--set", "plan.processes=1")
-    assert rebuilt.code in (0, 1), rebuilt.err
+    rebuilt = cli("run", bars_run / "best.toml", "--out", "rebuilt")
+    assert rebuilt.code in (0, 1), rebuilt.err  # 1: int8 of this tiny network may be over the budget here
     same = outcome(bars_run)["recommended"]
     made = json.loads((steady / "rebuilt" / same["artifact"] / "artifact.json").read_text())
     stored = json.loads((bars_run / same["artifact"] / "artifact.json").read_text())
@@ -154,12 +165,12 @@ def test_a_foreign_model_without_labels_is_judged_by_its_outputs(
 @pytest.mark.slow
 def test_killed_at_random_it_ends_as_if_it_had_not_been(steady: Path) -> None:
     """SIGKILL at random moments, again and again, and one SIGINT; no finished trial is done again."""
-    ended = run_cli(*TASK, "--trials", 14, "--out", "whole", cwd=steady)
+    ended = run_cli(*TASK, "--trials", 12, "--out", "whole", cwd=steady)
     assert ended.code == 0, ended.err
     rng = random.Random(5)
     finished: list[tuple[Any, ...]] = []
     for go in range(20):
-        process = start(*TASK, "--trials", 14, "--out", "broken", cwd=steady)
+        process = start(*TASK, "--trials", 12, "--out", "broken", cwd=steady)
         deadline = time.monotonic() + rng.uniform(3, 9)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -171,7 +182,7 @@ def test_killed_at_random_it_ends_as_if_it_had_not_been(steady: Path) -> None:
         assert rows[: len(finished)] == finished, "a finished trial was changed"
         finished = rows
     _, err = process.communicate(timeout=120)
-    last = run_cli(*TASK, "--trials", 14, "--out", "broken", cwd=steady)
+    last = run_cli(*TASK, "--trials", 12, "--out", "broken", cwd=steady)
     assert last.code == 0, last.err + err
     whole, broken = outcome(steady / "whole"), outcome(steady / "broken")
     assert figures(broken) == figures(whole)
