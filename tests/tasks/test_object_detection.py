@@ -122,7 +122,7 @@ def test_a_coco_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("box", [[60, 4, 40, 20], [-9, 4, 20, 20], [1, 1, 0, 5]])
 def test_a_box_outside_its_image_is_named(tmp_path: Path, box: list[float]) -> None:
-    with pytest.raises(InputError, match="annotation 1 .* outside its image"):
+    with pytest.raises(InputError, match=r"annotation 1 .* outside its image"):
         tasks.load(coco(tmp_path, box)).load("train")
 
 
