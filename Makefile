@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -39,6 +39,9 @@ bench-quantize: $(READY)  ## int8 beside that of other tools, on six trained net
 
 bench-optimize: $(READY)  ## the search against plain artifacts and against an exhaustive grid; goes on where it was stopped
 	$(BIN)/python tests/benchmarks/optimize.py
+
+bench-tasks: $(READY)  ## every task through the whole flow: the tables and pictures in docs/tasks; fetches its data
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/tasks $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

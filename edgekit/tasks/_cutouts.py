@@ -1,7 +1,8 @@
 """Composed pictures: photographed things, cut out, pasted on photographs; so masks and boxes are exact.
 
 The things are the cut-outs of Debian's `tuxpaint-stamps-default`, the backgrounds photographs that scikit-image's wheel
-carries. A picture is drawn from its number alone. Things and backgrounds of one split are in no other.
+carries. A picture is drawn from its number alone. Things of one split are in no other; the photographs, of which there
+are only fourteen, are in all, in random parts.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ CARRIER = ("scikit-image", "0.26.0")
 LICENCES = ("Tux Paint stamps (public domain and GPL-2.0)", "scikit-image sample photographs (BSD-3-Clause, CC0)")
 #: class → folders of stamps
 CLASSES = {"animal": ("animals",), "food": ("food",), "plant": ("plants",)}
-#: photographs without any of these, by split
-BACKGROUNDS = {
-    "train": ("brick.png", "camera.png", "coins.png", "hubble_deep_field.jpg", "gravel.png", "page.png", "ihc.png"),
-    "val": ("grass.png", "retina.jpg", "text.png"),
-    "test": ("astronaut.png", "coffee.png", "moon.png", "rocket.jpg"),
-}
+#: photographs without any of these
+BACKGROUNDS = (
+    *("astronaut.png", "brick.png", "camera.png", "coffee.png", "coins.png", "grass.png", "gravel.png"),
+    *("hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg", "rocket.jpg", "text.png"),
+)
 SIZE = 64
 COUNTS = {"train": 4000, "val": 500, "test": 1000}
 OFFSET = {"train": 0, "val": 1 << 20, "test": 1 << 21}
@@ -56,7 +56,7 @@ def pictures(split: str, count: int = 0) -> list[Picture]:
 def _composed(split: str, number: int) -> Picture:
     """One to three things on a part of a photograph; what is hidden for more than half by later ones is left out."""
     rng = np.random.default_rng(OFFSET[split] + number)
-    things, backgrounds = _things()[split], _backgrounds()[split]
+    things, backgrounds = _things()[split], _backgrounds()
     pixels = _part(backgrounds[rng.integers(len(backgrounds))], rng)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     owner = np.zeros((SIZE, SIZE), np.int64)
@@ -135,16 +135,15 @@ def _things() -> dict[str, list[list[Pixels]]]:
 
 
 @cache
-def _backgrounds() -> dict[str, list[Pixels]]:
+def _backgrounds() -> list[Pixels]:
     image = _pillow()
-    found: dict[str, list[Pixels]] = {}
+    found = []
     with zipfile.ZipFile(_downloads.wheel(*CARRIER)) as archive:
-        for split, names in BACKGROUNDS.items():
-            for name in names:
-                with image.open(io.BytesIO(archive.read(f"skimage/data/{name}"))) as picture:
-                    photo = picture.convert("RGB")
-                photo.thumbnail((256, 256))
-                found.setdefault(split, []).append(np.asarray(photo))
+        for name in BACKGROUNDS:
+            with image.open(io.BytesIO(archive.read(f"skimage/data/{name}"))) as picture:
+                photo = picture.convert("RGB")
+            photo.thumbnail((256, 256))
+            found.append(np.asarray(photo))
     return found
 
 

@@ -18,7 +18,7 @@ from edgekit.errors import InputError, os_errors
 from edgekit.ondevice import boxes
 from edgekit.tasks import _cutouts
 from edgekit.tasks._boxes import centre_maps, mean_average_precision
-from edgekit.tasks._dense import MEAN, STD, image_of
+from edgekit.tasks._dense import MEAN, STD, changed, image_of
 from edgekit.tasks._images import shuffled
 from edgekit.types import SampleSet, Scores
 
@@ -81,16 +81,13 @@ class ObjectDetection:
         return sets.sample_set(f"{self.name}:{split}", {"input": images}, labels)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """Half of the images mirrored, their brightness changed by up to a fifth."""
+        """See `changed`; what is mirrored is mirrored in the labels, too."""
         import torch
 
-        x = inputs["input"]
-        flip = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
-        factor = 0.8 + 0.4 * torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device)
-        x = torch.where(flip[:, None, None, None], x.flip(3), x) * factor
+        x, flip = changed(inputs["input"], generator)
         mirrored = labels.clone()
         mirrored[..., 1] = x.shape[3] - labels[..., 1] - labels[..., 3]
-        return {"input": x.clamp(0, 255)}, torch.where(flip[:, None, None], mirrored, labels)
+        return {"input": x}, torch.where(flip[:, None, None], mirrored, labels)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """CenterNet's: a focal loss over the centres' map, and the mean error of offsets and sizes at the centres."""

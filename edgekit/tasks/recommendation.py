@@ -27,8 +27,8 @@ from edgekit.types import SampleSet, Scores
 
 CARRIER = ("recbole", "1.2.1")
 FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"
-#: items that compete with the one a person took, in training and in judging
-DRAWN, RIVALS = 4, 99
+#: items that compete with the one a person took
+RIVALS = 99
 
 
 class Recommendation(_Base):
@@ -77,7 +77,7 @@ class Recommendation(_Base):
             labels = ratings[:, None].astype(np.float32)
             inputs = {"user": users[:, None].astype(np.int32), "item": items[:, None].astype(np.int32)}
             return sets.sample_set(f"{self.name}:{split}", inputs, labels)
-        rivals = self._rivals(users, DRAWN if split == "train" else RIVALS)
+        rivals = self._rivals(users, RIVALS)
         inputs = {"user": users[:, None].astype(np.int32), "item": np.concatenate([items[:, None], rivals], 1)}
         labels = np.zeros(inputs["item"].shape, np.float32)
         labels[:, 0] = 1
@@ -154,12 +154,12 @@ class Recommendation(_Base):
         return str(row["user"]), str(row["item"]), rating
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Ratings: mean squared error. Ranking: binary cross entropy, whether it was taken."""
-        from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+        """Ratings: mean squared error. Ranking: cross entropy, which of the items was taken (sampled softmax)."""
+        from torch.nn.functional import cross_entropy, mse_loss
 
         if self._options.goal == "rating":
             return mse_loss(outputs, labels)
-        return binary_cross_entropy_with_logits(outputs, labels)
+        return cross_entropy(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
         """RMSE of ratings, cut to their range; or whether (HR), and how far up (NDCG), the item taken is among ten."""

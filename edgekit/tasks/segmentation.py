@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.errors import InputError, os_errors
 from edgekit.tasks import _cutouts
-from edgekit.tasks._dense import MEAN, STD, image_of, parts
+from edgekit.tasks._dense import MEAN, STD, changed, image_of, parts
 from edgekit.types import SampleSet, Scores
 
 #: a pixel of this class is not judged and not learnt from, as in Pascal VOC and Cityscapes
@@ -99,14 +99,11 @@ class Segmentation:
             return np.asarray(picture.resize((self._options.size,) * 2, Image.Resampling.NEAREST), np.uint8)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """Half of the images mirrored, their brightness changed by up to a fifth."""
+        """See `changed`; what is mirrored is mirrored in the labels, too."""
         import torch
 
-        x = inputs["input"]
-        flip = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
-        factor = 0.8 + 0.4 * torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device)
-        x = torch.where(flip[:, None, None, None], x.flip(3), x) * factor
-        return {"input": x.clamp(0, 255)}, torch.where(flip[:, None, None], labels.flip(2), labels)
+        x, flip = changed(inputs["input"], generator)
+        return {"input": x}, torch.where(flip[:, None, None], labels.flip(2), labels)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """Mean cross entropy over pixels, the background's weighing a third."""
