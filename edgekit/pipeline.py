@@ -28,6 +28,7 @@ from edgekit.types import (
     Artifact,
     Context,
     Measurement,
+    Metric,
     Plan,
     Progress,
     Run,
@@ -215,10 +216,15 @@ def describe(finding: Finding) -> str:
     if finding.parity:
         parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
     if finding.metric:
-        parts.append(f"val {finding.metric.name} {finding.metric.value:.2%}")
+        parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
-        parts.append(f"drop {finding.metric.drop_pp:+.2f} pp, {finding.verdict.state}")
+        points = "pp" if finding.metric.unit == "fraction" else "%"
+        parts.append(f"drop {finding.metric.drop_pp:+.2f} {points}, {finding.verdict.state}")
     return ("FAILED: " if finding.failed else "verified: ") + ", ".join(parts)
+
+
+def _value(metric: Metric) -> str:
+    return f"{metric.value:.2%}" if metric.unit == "fraction" else f"{metric.value:.4g} {metric.unit}".strip()
 
 
 def make_one(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Artifact:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ Z95 = 1.959963984540054
 #: SQNR of identical outputs; JSON has no infinity
 MAX_DB = 300.0
 RESAMPLES = 500
+#: of a metric that is no mean over samples
+METRIC_RESAMPLES = 200
 BLOCKS = 20
 MAX_RATIO = 1e6
 #: how many values of an output are compared at a time
@@ -198,22 +200,20 @@ def mcnemar(reference: Array, other: Array) -> float:
 
 
 def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:
-    """The mean over samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
+    """The value over all samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
     values = np.asarray(scores.per_sample, np.float64)
     drop = interval = p = None
     if reference is not None:
+        drop, interval, _ = _drop(reference, scores)
         before = np.asarray(reference.per_sample, np.float64)
-        sign = 100.0 if scores.higher_is_better else -100.0
-        mean, ends, _ = paired_drop(before, values)
-        low, high = sorted((sign * ends[0], sign * ends[1]))
-        drop, interval = sign * mean, (low, high)
-        p = mcnemar(before, values) if np.isin(values, (0, 1)).all() and np.isin(before, (0, 1)).all() else None
+        counted = scores.reduce is None and np.isin(values, (0, 1)).all() and np.isin(before, (0, 1)).all()
+        p = mcnemar(before, values) if counted else None
     return Metric(
         name=scores.name,
         unit=scores.unit,
         higher_is_better=scores.higher_is_better,
-        value=float(values.mean()),
-        ci95=mean_interval(values),
+        value=float(values.mean()) if scores.reduce is None else scores.value,
+        ci95=mean_interval(values) if scores.reduce is None else _bootstrap_interval(scores),
         samples=len(values),
         set_sha256=set_sha256,
         drop_pp=drop,
@@ -224,18 +224,64 @@ def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, aga
 
 
 def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:
-    """Is the loss against `reference` within `budget_pp` percentage points, by the paired 95 % bound?"""
-    sign = 100.0 if scores.higher_is_better else -100.0
-    drop, ends, variance = paired_drop(reference.per_sample, scores.per_sample)
-    low, high = sorted((sign * ends[0], sign * ends[1]))
+    """Is the loss against `reference` within `budget_pp`, by the paired 95 % bound?
+
+    The budget is in percentage points, or in per cent of the reference where the metric is no fraction.
+    """
+    drop, (low, high), variance = _drop(reference, scores)
     if high <= budget_pp:
         return Verdict("met", budget_pp, set_name)
     if low > budget_pp:
         return Verdict("missed", budget_pp, set_name)
-    gap = (budget_pp - sign * drop) / 100
+    gap = (budget_pp - drop) / 100
     # the n at which the half-width of the interval equals the gap, were drop and discordance to stay as they are
     needed = math.ceil(Z95**2 * variance / gap**2) if abs(gap) > 1e-4 else None
     return Verdict("undecided", budget_pp, set_name, needed)
+
+
+def _drop(reference: Scores, scores: Scores) -> tuple[float, tuple[float, float], float]:
+    """The loss in points (see `Metric`), its interval, and the variance of one pair in units of 1, not of points."""
+    scale = 100.0 if scores.higher_is_better else -100.0
+    if scores.unit != "fraction":
+        scale /= abs(reference.value) or 1.0
+    if scores.reduce is None:
+        drop, ends, variance = paired_drop(reference.per_sample, scores.per_sample)
+    else:
+        drop, ends, variance = bootstrap_drop(reference, scores)
+    low, high = sorted((scale * ends[0], scale * ends[1]))
+    return scale * drop, (low, high), variance * (scale / 100) ** 2
+
+
+def bootstrap_drop(reference: Scores, other: Scores) -> tuple[float, tuple[float, float], float]:
+    """Like `paired_drop`, for a metric that is no mean: both sides are reduced over the same resampled samples.
+
+    The paired bootstrap (Efron and Tibshirani 1993, chapter 10); the interval is the normal one around the difference,
+    with the bootstrap's standard error.
+    """
+    before, after = np.asarray(reference.per_sample), np.asarray(other.per_sample)
+    reduce = _reduction(other)
+    drop = reduce(before) - reduce(after)
+    resampled = np.array([reduce(before[drawn]) - reduce(after[drawn]) for drawn in _draws(len(after))])
+    error = float(np.nanstd(resampled, ddof=1))
+    return drop, (drop - Z95 * error, drop + Z95 * error), error**2 * len(after)
+
+
+def _bootstrap_interval(scores: Scores) -> tuple[float, float]:
+    rows, reduce, value = np.asarray(scores.per_sample), _reduction(scores), scores.value
+    error = float(np.nanstd([reduce(rows[drawn]) for drawn in _draws(len(rows))], ddof=1))
+    low, high = value - Z95 * error, value + Z95 * error
+    return (max(0.0, low), min(1.0, high)) if scores.unit == "fraction" and value >= 0 else (low, high)
+
+
+def _reduction(scores: Scores) -> Callable[[Array], float]:
+    assert scores.reduce is not None
+    return scores.reduce
+
+
+def _draws(count: int, seed: int = 0) -> Iterator[Array]:
+    """Numbers of samples, drawn with replacement; the same ones each time, so that comparisons are paired."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(count, size=count) for _ in range(METRIC_RESAMPLES))
 
 
 def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
@@ -287,7 +287,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Metric:
-    """A task's figure of merit over a set; `drop_*` compare it, paired, with the artifact named in `against`."""
+    """A task's figure of merit over a set; `drop_*` compare it, paired, with the artifact named in `against`.
+
+    Drops are positive when worse: percentage points where the unit is "fraction", else per cent of the other's value.
+    """
 
     name: str
     unit: str
@@ -501,12 +504,21 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric that is a mean over samples: its name, and one value per sample."""
+    """A metric over samples: the mean of one value per sample, or what `reduce` makes of one row per sample.
+
+    A metric that is no mean (mIoU, mAP, AUC, RMSE, F1, …) gives `per_sample` as (samples, statistics) and a `reduce`
+    that takes any choice of its rows, one drawn twice included: intervals are bootstrapped through it.
+    """
 
     name: str
     unit: str
     higher_is_better: bool
     per_sample: NDArray[np.floating]
+    reduce: Callable[[NDArray[Any]], float] | None = None
+
+    @property
+    def value(self) -> float:
+        return float(self.per_sample.mean()) if self.reduce is None else float(self.reduce(self.per_sample))
 
 
 class Scorer(Protocol):

@@ -127,7 +127,8 @@ class Verifier:
         finding = dataclasses.replace(finding, verdict=verdict)
         if verdict.state == "missed" or (verdict.state == "undecided" and self.gates.strict):
             allowed = f"{self.gates.max_drop_pp:g} are allowed"
-            why = f"{metric.drop_pp:.2f} points below {root.name} ({verdict.state}); {allowed}"
+            points = "points below" if metric.unit == "fraction" else "% worse than"
+            why = f"{metric.drop_pp:.2f} {points} {root.name} ({verdict.state}); {allowed}"
             finding = dataclasses.replace(finding, failed="budget", reason=why)
             self._evidence(artifact, self.outputs(root), outputs)
         return finding

@@ -422,3 +422,60 @@ def test_trimmed_mean_against_scipy() -> None:
     assert variance == pytest.approx(stats.mstats.trimmed_stde(values, limits=(4 / 23, 4 / 23)) ** 2, rel=0.1)
     assert dof == 23 - 2 * 4 - 1
     assert score.trimmed_mean(np.ones(4))[:2] == (1.0, 0.0)
+
+
+# --- metrics that are no mean over samples ---------------------------------------------------------------------------
+
+
+def ratio(values: Any, unit: str = "fraction", higher: bool = True) -> Scores:
+    """Sum of the first column over the sum of the second."""
+    return Scores(
+        "ratio", unit, higher, np.asarray(values, np.float64), lambda rows: rows[:, 0].sum() / rows[:, 1].sum()
+    )
+
+
+def test_a_reduced_metric_that_is_a_mean_agrees_with_the_mean() -> None:
+    """With ones below the line the ratio is a mean, so that value, intervals and verdicts must be nearly its own."""
+    rng = np.random.default_rng(1)
+    before = rng.normal(0.8, 0.1, 2000)
+    after = before - rng.normal(0.01, 0.05, 2000)
+    ones = np.ones(2000)
+    mean = score.metric(scores(after), "s", scores(before), "torch")
+    reduced = score.metric(ratio(np.stack([after, ones], 1)), "s", ratio(np.stack([before, ones], 1)), "torch")
+    assert reduced.value == pytest.approx(mean.value) and reduced.drop_pp == pytest.approx(mean.drop_pp)
+    assert reduced.ci95 == pytest.approx(mean.ci95, abs=0.002)
+    assert reduced.drop_ci95 == pytest.approx(mean.drop_ci95, abs=0.1)
+    assert reduced.drop_p is None
+    for budget in (0.2, 5.0):
+        states = {
+            score.verdict(made(before), made(after), budget, "val").state
+            for made in (scores, lambda values: ratio(np.stack([values, ones], 1)))
+        }
+        assert len(states) == 1
+
+
+def test_the_bootstrap_of_a_ratio_covers_the_truth() -> None:
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(100):
+        below = rng.integers(1, 9, 200)
+        found = score.metric(ratio(np.stack([rng.binomial(below, 0.7), below], 1)), "s")
+        covered += found.ci95[0] <= 0.7 <= found.ci95[1]
+    assert covered >= 88
+
+
+def test_the_same_scores_twice_drop_nothing() -> None:
+    rows = ratio(np.random.default_rng(0).random((50, 2)))
+    found = score.metric(rows, "s", rows, "torch")
+    assert found.drop_pp == 0 and found.drop_ci95 == (0, 0)
+    assert score.verdict(rows, rows, 0.0, "val").state == "met"
+
+
+def test_the_drop_of_a_metric_with_a_unit_is_in_per_cent_of_it() -> None:
+    """An error of 2 stars that grows by 0.02 is 1 % worse."""
+    before = np.stack([np.full(40, 2.0), np.ones(40)], 1)
+    after = np.stack([np.full(40, 2.02), np.ones(40)], 1)
+    found = score.metric(ratio(after, "stars", False), "s", ratio(before, "stars", False), "torch")
+    assert found.drop_pp == pytest.approx(1)
+    assert score.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 1.1, "val").state == "met"
+    assert score.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 0.9, "val").state == "missed"

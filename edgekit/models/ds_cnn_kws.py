@@ -22,7 +22,11 @@ class DsCnnKws(nn.Module):
     ) -> None:
         super().__init__()
         self.cepstrum = Cepstrum(bands, coefficients) if coefficients else nn.Identity()
-        layers: list[nn.Module] = [_same(frames, coefficients or bands), nn.Conv2d(1, width, (10, 4), 2), *_after(width)]
+        layers: list[nn.Module] = [
+            _same(frames, coefficients or bands),
+            nn.Conv2d(1, width, (10, 4), 2),
+            *_after(width),
+        ]
         layers.append(nn.Dropout(0.2))
         for _ in range(blocks):
             layers += [nn.Conv2d(width, width, 3, padding=1, groups=width), *_after(width)]

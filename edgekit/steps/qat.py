@@ -176,7 +176,8 @@ def _judge(loaded: Program, exam: _Samples, batch: int, task: Task | None) -> Ca
             name: np.concatenate([np.asarray(value) for value in values])
             for name, values in zip(names, zip(*found, strict=True), strict=True)
         }
-        return float(task.score(outputs, exam.labels[exam._chosen]).per_sample.mean()), db
+        scores = task.score(outputs, exam.labels[exam._chosen])
+        return scores.value if scores.higher_is_better else -scores.value, db
 
     return judge
 

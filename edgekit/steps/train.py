@@ -186,7 +186,7 @@ def _evaluate(network: nn.Module, ctx: Context, device: torch.device) -> dict[st
             labels.append(as_array(wanted))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     scores = ctx.task.score(found, np.concatenate(labels))
-    return {"val_loss": total / len(samples), f"val_{scores.name}": float(scores.per_sample.mean())}
+    return {"val_loss": total / len(samples), f"val_{scores.name}": scores.value}
 
 
 class _Samples:

@@ -16,7 +16,7 @@ from edgekit.tasks._base import Classification, Regression
 from edgekit.types import SampleSet, Scores
 
 #: the shipped networks, which take images
-NETWORKS = ("cnn", "ds-cnn")
+NETWORKS = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
 
 
 class DataTask:

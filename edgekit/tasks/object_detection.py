@@ -1,0 +1,181 @@
+"""Object detection: photographed animals, food and plants on photographs; or any folder with COCO's JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets
+from edgekit.errors import InputError, os_errors
+from edgekit.ondevice import boxes
+from edgekit.tasks import _cutouts
+from edgekit.tasks._boxes import centre_maps, mean_average_precision
+from edgekit.tasks._dense import MEAN, STD, image_of
+from edgekit.tasks._images import shuffled
+from edgekit.types import SampleSet, Scores
+
+#: the most boxes that a picture of one's own may hold
+ROOM = 64
+
+
+class ObjectDetection:
+    """Images (N, 3, H, W) uint8 → centres and boxes (see the network); labels (N, M, 5): class (-1: none), x, y, w, h.
+
+    Peaks are picked and overlapping boxes suppressed outside the network, by `boxes.py`, which goes along.
+    """
+
+    name = "object-detection"
+    models = ("center-net",)
+
+    @dataclass(frozen=True)
+    class Options:
+        """`data`: a folder with `annotations.json` in COCO's format and its images; resized to `size` pixels."""
+
+        data: str = ""
+        size: int = 64
+
+        def problems(self) -> Iterator[str]:
+            if self.size < 32 or self.size % 16:
+                yield "size must be a multiple of 16, from 32 on"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or self.Options()
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        return () if self._options.data else _cutouts.LICENCES
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(_cutouts.CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
+
+    @cached_property
+    def _coco(self) -> _Coco:
+        return _Coco(Path(self._options.data))
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        size = self._options.size if self._options.data else _cutouts.SIZE
+        return {"shape": [3, size, size], "classes": len(self.classes), "mean": list(MEAN), "std": list(STD)}
+
+    def load(self, split: str) -> SampleSet:
+        """Raises InputError: no such split, no data, or annotations that cannot be right."""
+        if split not in sets.SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if self._options.data:
+            images, found = self._coco.load(split, self._options.size)
+        else:
+            made = _cutouts.pictures(split)
+            images, found = np.stack([p.pixels for p in made]), [list(p.boxes) for p in made]
+        labels = np.full((len(found), max(1, *map(len, found)), 5), -1, np.float32)
+        for index, one in enumerate(found):
+            if one:
+                labels[index, : len(one)] = one
+        return sets.sample_set(f"{self.name}:{split}", {"input": images}, labels)
+
+    def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
+        """Half of the images mirrored, their brightness changed by up to a fifth."""
+        import torch
+
+        x = inputs["input"]
+        flip = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
+        factor = 0.8 + 0.4 * torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device)
+        x = torch.where(flip[:, None, None, None], x.flip(3), x) * factor
+        mirrored = labels.clone()
+        mirrored[..., 1] = x.shape[3] - labels[..., 1] - labels[..., 3]
+        return {"input": x.clamp(0, 255)}, torch.where(flip[:, None, None], mirrored, labels)
+
+    def loss(self, outputs: Any, labels: Any) -> Any:
+        """CenterNet's: a focal loss over the centres' map, and the mean error of offsets and sizes at the centres."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        centres, sizes = outputs.values() if isinstance(outputs, Mapping) else outputs
+        heat, wanted, mask = centre_maps(labels, *centres.shape[1:])
+        p, count = torch.sigmoid(centres), mask.sum().clamp(min=1)
+        hit = -((1 - p) ** 2) * logsigmoid(centres) * (heat == 1)
+        miss = -(p**2) * logsigmoid(-centres) * (1 - heat) ** 4 * (heat < 1)
+        error = ((sizes - wanted).abs().mean(dim=1) * mask).sum()
+        return (hit.sum() + miss.sum() + 0.5 * error) / count
+
+    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        """COCO's mAP@[.5:.95], by pycocotools."""
+        centres, sizes = list(outputs.values())[:2]
+        if centres.shape[1] == 4 and sizes.shape[1] == len(self.classes) != 4:
+            centres, sizes = sizes, centres
+        found = [boxes.decoded(c, s) for c, s in zip(centres, sizes, strict=True)]  # type: ignore[no-untyped-call]
+        return mean_average_precision(found, labels, len(self.classes))
+
+    def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
+        """What makes boxes of the maps, beside the model."""
+        shutil.copyfile(boxes.__file__, folder / "boxes.py")
+
+
+class _Coco:
+    """`annotations.json` and the images it names (https://cocodataset.org/#format-data)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        path = root / "annotations.json"
+        with os_errors("read", path):
+            text = path.read_text(encoding="utf-8")
+        try:
+            data = json.loads(text)
+            self.categories = sorted((int(c["id"]), str(c["name"])) for c in data["categories"])
+            self.images = {int(image["id"]): image for image in data["images"]}
+            self.boxes: dict[int, list[tuple[float, ...]]] = {number: [] for number in self.images}
+            kinds = {number: index for index, (number, _) in enumerate(self.categories)}
+            for entry in data["annotations"]:
+                if not entry.get("iscrowd"):
+                    self._add(entry, kinds)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is not in COCO's format", repr(error), "see cocodataset.org/#format-data"
+            ) from error
+        if not self.categories or not self.images:
+            raise InputError(f"{path} names no {'images' if self.categories else 'categories'}")
+
+    def _add(self, entry: Mapping[str, Any], kinds: Mapping[int, int]) -> None:
+        image = self.images.get(int(entry["image_id"]))
+        where = f"annotation {entry.get('id', '?')} of {self.root / 'annotations.json'}"
+        if image is None or int(entry["category_id"]) not in kinds:
+            what = "image" if image is None else "category"
+            raise InputError(f"{where} names an unknown {what}", next="check its ids")
+        x, y, width, height = map(float, entry["bbox"])
+        slack = 1.0  # people round
+        inside = (
+            x >= -slack
+            and y >= -slack
+            and x + width <= image["width"] + slack
+            and y + height <= image["height"] + slack
+        )
+        if not inside or width <= 0 or height <= 0:
+            why = f"its box is {entry['bbox']}, the image {image['width']} x {image['height']}"
+            raise InputError(f"{where} lies outside its image", why, "a box is x, y, width, height in pixels")
+        self.boxes[int(image["id"])].append((kinds[int(entry["category_id"])], x, y, width, height))
+
+    def load(self, split: str, size: int) -> tuple[NDArray[np.uint8], list[list[tuple[float, ...]]]]:
+        """The images of a split, 80/10/10 by a fixed draw, and their boxes in pixels of the resized images."""
+        numbers = sorted(self.images)
+        if len(numbers) < 10:
+            raise InputError(f"{self.root} holds {len(numbers)} images", "ten are needed to share them out", "add some")
+        order, tenth = [numbers[i] for i in shuffled(len(numbers))], len(numbers) // 10
+        shares = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
+        images, found = [], []
+        for number in shares[split]:
+            image = self.images[number]
+            path = self.root / str(image["file_name"])
+            images.append(image_of(path if path.exists() else self.root / "images" / path.name, size))
+            across, down = size / float(image["width"]), size / float(image["height"])
+            scaled: list[tuple[float, ...]] = [
+                (k, x * across, y * down, w * across, h * down) for k, x, y, w, h in self.boxes[number]
+            ]
+            found.append(scaled[:ROOM])
+        return np.stack(images), found

@@ -1,0 +1,138 @@
+"""Semantic segmentation: photographed animals, food and plants on photographs; or any images with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets
+from edgekit.errors import InputError, os_errors
+from edgekit.tasks import _cutouts
+from edgekit.tasks._dense import MEAN, STD, image_of, parts
+from edgekit.types import SampleSet, Scores
+
+#: a pixel of this class is not judged and not learnt from, as in Pascal VOC and Cityscapes
+IGNORED = 255
+
+
+class Segmentation:
+    """Images (N, 3, H, W) uint8 → logits (N, classes, H, W); labels (N, H, W) are classes, 255 counts for nothing."""
+
+    name = "segmentation"
+    models = ("unet", "fcn")
+
+    @dataclass(frozen=True)
+    class Options:
+        """`data`: a folder with `images/` and `masks/` (in `train/`, `val/`, `test/` or not), and `classes.txt`.
+
+        Masks are PNG files of the images' names whose pixels are numbers of lines in `classes.txt`. All are resized to
+        `size` pixels.
+        """
+
+        data: str = ""
+        size: int = 64
+
+        def problems(self) -> Iterator[str]:
+            if self.size < 16 or self.size % 16:
+                yield "size must be a multiple of 16"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or self.Options()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        if not self._options.data:
+            return ("background", *_cutouts.CLASSES)
+        path = Path(self._options.data, "classes.txt")
+        with os_errors("read", path):
+            found = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        if len(found) < 2:
+            raise InputError(f"{path} names {len(found)} classes", next="write one name per line, the background first")
+        return found
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        return () if self._options.data else _cutouts.LICENCES
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        size = self._options.size if self._options.data else _cutouts.SIZE
+        return {"shape": [3, size, size], "classes": len(self.classes), "mean": list(MEAN), "std": list(STD)}
+
+    def load(self, split: str) -> SampleSet:
+        """Raises InputError: no such split, no data, a mask that is missing or holds an unknown class."""
+        if split not in sets.SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if self._options.data:
+            return self._own(split)
+        made = _cutouts.pictures(split)
+        images, masks = np.stack([p.pixels for p in made]), np.stack([p.mask for p in made])
+        return sets.sample_set(f"{self.name}:{split}", {"input": images}, masks)
+
+    def _own(self, split: str) -> SampleSet:
+        files = parts(Path(self._options.data), "images", split)
+        images = np.stack([image_of(file, self._options.size) for file in files])
+        masks = np.stack([self._mask(file) for file in files])
+        return sets.sample_set(f"{self.name}:{split}", {"input": images}, masks)
+
+    def _mask(self, image: Path) -> NDArray[np.uint8]:
+        """(size, size) classes of an image's pixels."""
+        from PIL import Image
+
+        path = image.parent.parent / "masks" / f"{image.stem}.png"
+        with os_errors("read", path), Image.open(path) as picture:
+            if picture.mode not in ("P", "L", "1"):
+                what = f"{path} is not a mask"
+                raise InputError(
+                    what, f"its pixels are colours ({picture.mode})", "save numbers of classes, one channel"
+                )
+            mask = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+            unknown = sorted({int(v) for v in np.unique(mask)} - {*range(len(self.classes)), IGNORED})
+            if unknown:
+                why = f"it holds {', '.join(map(str, unknown[:5]))}; there are {len(self.classes)} classes, from 0 on"
+                raise InputError(f"{path} holds unknown classes", why, "name them in classes.txt, or write 255")
+            return np.asarray(picture.resize((self._options.size,) * 2, Image.Resampling.NEAREST), np.uint8)
+
+    def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
+        """Half of the images mirrored, their brightness changed by up to a fifth."""
+        import torch
+
+        x = inputs["input"]
+        flip = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
+        factor = 0.8 + 0.4 * torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device)
+        x = torch.where(flip[:, None, None, None], x.flip(3), x) * factor
+        return {"input": x.clamp(0, 255)}, torch.where(flip[:, None, None], labels.flip(2), labels)
+
+    def loss(self, outputs: Any, labels: Any) -> Any:
+        """Mean cross entropy over pixels, the background's weighing a third."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        weight = torch.ones(outputs.shape[1], device=outputs.device)
+        weight[0] = 1 / 3
+        return cross_entropy(outputs, labels, weight, ignore_index=IGNORED)
+
+    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        """mIoU over the pixels of all samples: the mean over classes of intersection / union (PASCAL VOC)."""
+        values = next(iter(outputs.values()))
+        found, count = values.argmax(axis=1), values.shape[1]
+        judged = labels != IGNORED
+        axes = (1, 2)
+        rows = np.empty((len(labels), 2, count))
+        for index in range(count):
+            here, wanted = (found == index) & judged, labels == index
+            rows[:, 0, index] = (here & wanted).sum(axis=axes)
+            rows[:, 1, index] = (here | wanted).sum(axis=axes)
+        return Scores("mIoU", "fraction", True, rows, mean_iou)
+
+
+def mean_iou(rows: NDArray[Any]) -> float:
+    """(samples, 2, classes) pixels of intersection and union → mean over the classes that occur."""
+    both, either = np.asarray(rows, np.float64).sum(axis=0)
+    there = either > 0
+    return float((both[there] / either[there]).mean())

@@ -1,0 +1,125 @@
+"""Every task through the whole flow, on real data: `make bench-tasks` writes the tables and pictures in docs/tasks.
+
+Trained networks and finished measurements are reused, so that a run that was stopped goes on. `--no-latency` measures
+the metric only, which neighbours cannot disturb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pictures import picture
+from rows import ROWS, Row
+
+from edgekit import api, pipeline, recipe, score, tasks
+from edgekit.execute import execute, runtimes_for
+from edgekit.store import Store
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs" / "tasks"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", default=[], help="a recipe's name; may be given again")
+    parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument(
+        "--quick", action="store_true", help="a setting that learns within seconds; docs are left alone"
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tasks")
+    chosen = parser.parse_args()
+    for row in ROWS:
+        if not chosen.only or row.recipe in chosen.only:
+            started = time.monotonic()
+            lines = measured(row, chosen.runs / (row.recipe + ("-quick" if chosen.quick else "")), chosen)
+            print("\n".join([f"\n{row.recipe} ({time.monotonic() - started:.0f} s)", *lines]), flush=True)
+            if not chosen.quick:
+                write(DOCS / f"{row.page}.md", row.recipe, lines)
+
+
+def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
+    """The row's table, as Markdown."""
+    made = api.resolved_recipe(row.recipe, row.quick if chosen.quick else ())
+    if not chosen.no_latency:
+        api.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
+    store, task = Store(out), tasks.load(made.task)
+    flow = api._flow(store, task, made.targets, made.plan, made.gates, api.quiet, tell)
+    with store.lock():
+        flow.val = flow.set(f"{task.name}:val")
+        artifacts = pipeline.make(recipe.nodes(made, flow.targets), flow, {})
+        test = flow.set(f"{task.name}:test")
+    entries, roots = [], {}
+    for artifact in artifacts.values():
+        runtime = runtimes_for(artifact, flow.targets[0])[0]
+        kept = [m for m in store.measurements().values() if m.id == artifact.id and m.metric and m.latency_ms]
+        if kept:
+            entries.append((artifact, runtime, kept[-1].metric, kept[-1].latency_ms, bool(kept[-1].invalid)))
+            continue
+        outputs = execute(artifact, flow.targets[0], test, made.plan, runtime=runtime, latency=False).outputs
+        scores = task.score(outputs, test.labels)  # type: ignore[arg-type]
+        root = roots.setdefault(store.root(artifact).id, scores)
+        metric = score.metric(scores, test.sha256, root if root is not scores else None, store.root(artifact).name)
+        entries.append((artifact, runtime, metric, None, False))
+    if row.picture and not chosen.quick and test.labels is not None:
+        DOCS.mkdir(parents=True, exist_ok=True)
+        first = next(iter(artifacts.values()))
+        outputs = execute(first, flow.targets[0], test, made.plan, latency=False).outputs
+        (DOCS / f"{row.recipe}.svg").write_text(picture(row.picture, task, test, outputs))
+    return table(row, entries, {f.artifact: f for f in flow.outcome.findings}, [str(e) for e in flow.outcome.failures])
+
+
+def shown(value: float, fraction: bool) -> str:
+    return f"{value:.1%}" if fraction else f"{value:.3f}"
+
+
+def table(row: Row, entries: list[Any], findings: dict[str, Any], failures: list[str]) -> list[str]:
+    name = entries[0][2].name
+    lines = [f"| artifact | runtime | {name} | drop | budget | size, kB | p50, ms |", "|---|---|---|---|---|---|---|"]
+    for artifact, runtime, metric, latency, invalid in entries:
+        fraction = metric.unit == "fraction"
+        low, high = metric.ci95
+        value = shown(metric.value, fraction) + f" ({shown(low, fraction)} to {shown(high, fraction)})"
+        drop = "–" if metric.drop_pp is None else f"{metric.drop_pp:+.2f} {'pp' if fraction else '%'}"
+        found = findings.get(artifact.name)
+        verdict = found.verdict.state if found and found.verdict else "–"
+        time_ = "–" if latency is None else f"{latency.p50:.3g}" + (" (disturbed)" if invalid else "")
+        size = f"{artifact.sizes.total / 1000:.1f}"
+        lines.append(f"| {artifact.name} | {runtime} | {value} | {drop} | {verdict} | {size} | {time_} |")
+    lines += ["", *(f"Not made: {failure}" for failure in failures)]
+    if row.baseline:
+        what, value_ = row.baseline()
+        best = entries[0][2]
+        beaten = best.value > value_ if best.higher_is_better else best.value < value_
+        judged = f"{entries[0][0].name} is {'better' if beaten else 'not better'}"
+        lines.append(f"Baseline on the same split: {what}, {shown(value_, best.unit == 'fraction')}; {judged}.")
+    if row.picture:
+        lines += ["", f"![{row.picture} of {entries[0][0].name}]({row.recipe}.svg)"]
+    return lines
+
+
+def write(page: Path, recipe_name: str, lines: list[str]) -> None:
+    """Put the lines between the page's marks, at its end where it has none."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    text = page.read_text() if page.exists() else f"# {page.stem}\n"
+    start, end = f"<!-- measured: {recipe_name} -->", "<!-- end -->"
+    block = "\n".join([start, *lines, end])
+    if start in text:
+        before, _, rest = text.partition(start)
+        text = before + block + rest.partition(end)[2]
+    else:
+        text = f"{text.rstrip()}\n\n{block}\n"
+    page.write_text(text)
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
