@@ -149,7 +149,7 @@ class Store:
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
-                if step.gives.is_model and hasattr(context.task, "ship"):
+                if step.gives.is_model and context.task is not None and hasattr(context.task, "ship"):
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
                 _write_json(making / ARTIFACT, _to_json(artifact))

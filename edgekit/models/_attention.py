@@ -27,7 +27,8 @@ class Attention(nn.Module):
         return joined
 
     def _split(self, y: Tensor) -> Tensor:
-        return y.reshape(y.shape[0], y.shape[1], self.heads, self.size).transpose(1, 2)
+        parts: Tensor = y.reshape(y.shape[0], y.shape[1], self.heads, self.size).transpose(1, 2)
+        return parts
 
 
 class Block(nn.Module):
