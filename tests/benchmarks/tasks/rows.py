@@ -33,5 +33,6 @@ ROWS = (
     Row("sensor-series", "sensor-series", baselines.logistic, "confusion", ("train.epochs=10",)),
     Row("keyword-spotting", "keyword-spotting", None, "features", ("train.epochs=1",)),
     Row("text-classification", "text-classification", baselines.tf_idf, "confusion", ("train.epochs=1",)),
+    Row("translation", "translation", baselines.copied, "", ("train.epochs=1",)),
     Row("regression", "regression", baselines.least_squares, "", ("train.epochs=20",)),
 )
