@@ -13,7 +13,7 @@ from edgekit import refs, sets, targets, tasks
 from edgekit.errors import InputError, os_errors
 from edgekit.execute import execute
 from edgekit.sets import Corrupt, audio, images
-from edgekit.types import Artifact, Plan
+from edgekit.types import Artifact, Plan, Task
 
 
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
@@ -24,20 +24,30 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
     artifact = ref.store.get(ref.name or refs.float_root(ref.store))
     task = tasks.load(artifact.task) if artifact.task else None
     classes: tuple[str, ...] = task.classes if task else ()
-    samples = [_sample(text, artifact) for text in inputs]
+    read = [_sample(text, artifact, task) for text in inputs]
+    samples, notes = [sample for sample, _ in read], [said for _, said in read]
     names = samples[0].keys()
     stacked = {name: np.concatenate([sample[name] for sample in samples]) for name in names}
     data = sets.sample_set("inputs", stacked, None)
     run = execute(artifact, targets.load(target), data, Plan(), latency=False)
     counts = [len(next(iter(sample.values()))) for sample in samples]
     labels = [
-        f"{text}[{i}]" if count > 1 else text for text, count in zip(inputs, counts, strict=True) for i in range(count)
+        (f"{text}[{i}]" if count > 1 else text, said)
+        for text, count, said in zip(inputs, counts, notes, strict=True)
+        for i in range(count)
     ]
-    first = next(iter(run.outputs.values()))
-    return [
-        _entry(label, {k: v[i] for k, v in run.outputs.items()}, first[i], classes, top)
-        for i, label in enumerate(labels)
-    ]
+    entries = []
+    for index, (label, said) in enumerate(labels):
+        outputs = {name: value[index] for name, value in run.outputs.items()}
+        if task is not None and hasattr(task, "tell"):
+            sample = {name: value[index] for name, value in data.inputs.items()}
+            entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
+        else:
+            entry = _entry(label, outputs, next(iter(outputs.values())), classes, top)
+        if said:
+            entry |= {"notes": list(said), "text": f"{entry['text']} ({'; '.join(said)})"}
+        entries.append(entry)
+    return entries
 
 
 def _entry(
@@ -54,7 +64,21 @@ def _entry(
     return {**entry, "text": ", ".join(f"{n} {share[i]:.1%}" for n, i in zip(names, order, strict=True))}
 
 
-def _sample(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
+def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+    """Input name → (1 or more, …) array, and what was done to it; a task may know how its inputs are read."""
+    word, colon, index = text.rpartition(":")
+    numbered = colon and index.isdecimal() and (sets.is_data(word.partition("?")[0]) or ":" in word)
+    if (
+        task is not None
+        and hasattr(task, "read")
+        and not numbered
+        and Path(text).suffix.lower() not in (".npz", ".npy")
+    ):
+        return task.read(text, artifact.path)  # type: ignore[no-any-return]
+    return _array(text, artifact), ()
+
+
+def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     """Input name → (1 or more, …) array. Raises InputError for what cannot be read or does not fit."""
     path, suffix = Path(text), Path(text).suffix.lower()
     word, colon, index = text.rpartition(":")
@@ -88,4 +112,8 @@ def _sample(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
 def _options(text: str, artifact: Artifact) -> sets.Options:
     """A file's own options, else those of the data that the model was trained on: it must see what it saw then."""
     own = sets.take_apart(text).options
-    return own if "?" in text or not artifact.task else sets.take_apart(artifact.task).options
+    return (
+        own
+        if "?" in text or not artifact.task or tasks.configured(artifact.task)
+        else sets.take_apart(artifact.task).options
+    )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 from edgekit import registry
+from edgekit.errors import InputError, os_errors
 from edgekit.types import Job
 
 RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
 
 OUTPUT_BATCH = 64
+
+#: what is run around a model, by the name in its `driver.json`: edgekit's own files, never one from the run folder
+DRIVERS = {"greedy": "Greedy"}
+DRIVER = "driver.json"
 
 
 def job_json(job: Job, out: Path) -> dict[str, Any]:
@@ -28,9 +34,22 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
             "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
             "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
         },
+        "driver": _driver(artifact.path / DRIVER) if DRIVER in artifact.files else None,
         "inputs": {name: str(path) for name, path in job.inputs.items()},
         "threads": plan.threads,
         "precision": plan.precision,
         "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
         "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
     }
+
+
+def _driver(path: Path) -> dict[str, Any]:
+    """What runs around the model. Raises InputError where edgekit has no such driver."""
+    with os_errors("read", path):
+        settings = json.loads(path.read_text())
+    name = settings.pop("driver", "")
+    if name not in DRIVERS:
+        raise InputError(
+            f"{path} names the driver {name!r}", f"there is {', '.join(DRIVERS)}", "make the artifact again"
+        )
+    return {"file": str(RUNNER.with_name(f"{name}.py")), "class": DRIVERS[name], "settings": settings}

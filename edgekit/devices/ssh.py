@@ -141,11 +141,16 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     inputs = {name: f"inputs/{index}.npy" for index, name in enumerate(job.inputs)}
     files |= {inputs[name]: path for name, path in job.inputs.items()}
     outputs = {**here["outputs"], "folder": "out"} if here["outputs"] else None
+    driver = here["driver"]
+    if driver:
+        name = f"driver/{Path(driver['file']).name}"
+        files[name], driver = Path(driver["file"]), {**driver, "file": name}
     there = {
         **here,
         "runtime_file": f"runtime/{runtime.name}",
         "model": f"model/{model.name}",
         "inputs": inputs,
         "outputs": outputs,
+        "driver": driver,
     }
     return files, there

