@@ -5,10 +5,14 @@ The public API, each imported when first used: load, run, train, quantize, expor
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.api import bench, compare, export, load, quantize, run, train
+
+# else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "bench", "compare", "export", "load", "quantize", "run", "train"]
