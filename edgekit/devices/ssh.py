@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,6 +68,14 @@ class Ssh:
                     _environment.refuse(session, artifact, self.target.name, runtime, found.key)
                 except InputError as error:
                     yield error.why
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Files that will not be needed again there."""
+        session = self.session
+        with session.busy:
+            gone = [sha256(path) for path in paths]
+            session.checked(session.call("forget", files=gone))
+            session.present -= set(gone)
 
     def releases(self, folder: str) -> _releases.Releases:
         return _releases.Scripted(self, self.target.name, folder)
@@ -177,6 +185,8 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     files |= {f"model/{name}": job.artifact.path / name for name in job.artifact.files}
     inputs = {name: f"inputs/{index}.npy" for index, name in enumerate(job.inputs)}
     files |= {inputs[name]: path for name, path in job.inputs.items()}
+    if here["sensors"]:
+        files["sensors/sensors.py"] = Path(here["sensors"])
     outputs = {**here["outputs"], "folder": "out"} if here["outputs"] else None
     there = {
         **here,
@@ -184,5 +194,6 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         "model": f"model/{model.name}",
         "inputs": inputs,
         "outputs": outputs,
+        "sensors": "sensors/sensors.py" if here["sensors"] else None,
     }
     return files, there
