@@ -6,10 +6,14 @@ compare.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.api import bench, compare, export, load, optimize, quantize, run, train
+
+# else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "bench", "compare", "export", "load", "optimize", "quantize", "run", "train"]

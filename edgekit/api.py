@@ -326,12 +326,13 @@ def bench(
     data: str = "",
     plan: dict[str, Any] | None = None,
     out: Path | None = None,
+    resume: bool = False,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
     """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept.
 
-    `out` is the run folder that a foreign model is imported into.
+    `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
     """
     outcome = Outcome()
     for ref in [stored(refs.resolve(word, out), progress, say) for word in (artifacts or [""])]:
@@ -349,7 +350,7 @@ def bench(
                 targets.device(target)
                 _runnable(chosen, target)
             plans = [replace(flow.plan, threads=threads) for threads in _threads(flow.plan, plan)]
-            fleet.measure(chosen, flow.targets, samples, flow, plans, reuse=False)
+            fleet.measure(chosen, flow.targets, samples, flow, plans, reuse=resume)
         outcome.artifacts += chosen
         outcome.measurements += flow.outcome.measurements
         outcome.failures += flow.outcome.failures

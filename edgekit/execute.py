@@ -6,6 +6,7 @@ board or a phone. Labels never pass through.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 import weakref
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import registry, targets
+from edgekit.devices._job import OUTPUT_BATCH
 from edgekit.errors import DeviceError, InputError, Missing, os_errors
 from edgekit.ondevice.runner import let_go
 from edgekit.sets import take
@@ -32,6 +34,10 @@ MIN_CPU_SHARE = 0.95
 MAX_STEAL_SHARE = 0.05
 #: how much of a set is written at a time
 PART_BYTES = 1 << 23
+#: the part of a device's memory that samples on their way may take
+CHUNK_SHARE = 8
+#: samples that a sustained run goes round
+SUSTAINED_SAMPLES = 16
 #: outputs beyond this are looked at where they lie on disk
 LARGE_BYTES = 1 << 27
 
@@ -81,22 +87,25 @@ def execute_all(
         raise InputError(f"the set {data.name} is empty", next="give at least one sample")
     with _Door(target, take(data, plan.samples), plan) as door:
         parts = [_Parts() for _ in pairs]
-        rounds = [(index, False) for index in range(len(pairs)) if outputs]
+        everyone = range(len(pairs))
+        rounds: list[tuple[int, int | None]] = []
+        if outputs:
+            rounds += [(index, chunk) for chunk in range(len(door.chunks)) for index in everyone]
         if latency:
-            rounds += [(index, True) for _ in range(plan.processes) for index in range(len(pairs))]
-        for index, timed in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
+            rounds += [(index, None) for _ in range(plan.processes) for index in everyone]
+        for index, chunk in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
             artifact, runtime = pairs[index]
-            if timed:
+            if chunk is None:
                 door.time(artifact, runtime, parts[index])
             else:
-                door.outputs(artifact, runtime, parts[index])
+                door.outputs(artifact, runtime, parts[index], chunk, last=index == len(pairs) - 1)
         return [
             Run(
                 artifact.name,
                 target.name,
                 runtime,
                 door.device.provenance,
-                part.outputs,
+                door.joined(part.outputs),
                 tuple(part.processes),
                 {**door.device.facts(), **part.facts},
                 (part.disturbed,) if part.disturbed else (),
@@ -105,13 +114,26 @@ def execute_all(
         ]
 
 
+def sustain(artifact: Artifact, runtime: str, target: Target, data: SampleSet, plan: Plan) -> Mapping[str, Any]:
+    """One inference after another for `plan.sustained` seconds, in one process: what a long load does to the device.
+
+    A list for each quantity, one entry per window of time: `seconds` since the start, `p50_ms`, `p90_ms`,
+    `inferences`, `temperature_c`, `frequency_mhz`, `throttled` and `power_w`, None where the device does not tell;
+    `energy_mj` per inference with its `energy_source`, the idle board's share included.
+    """
+    longer = dataclasses.replace(plan, timeout=plan.timeout + plan.sustained)
+    with _Door(target, take(data, SUSTAINED_SAMPLES), longer) as door:
+        return door.sustain(artifact, runtime)
+
+
 @dataclass
 class _Parts:
     """What has come back so far for one pair."""
 
-    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    energy: list[float] = field(default_factory=list)
     disturbed: str = ""
 
 
@@ -126,19 +148,60 @@ class _Door:
         with os_errors("write", tempfile.gettempdir()):
             self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            self._inputs = {}
-            for index, (name, array) in enumerate(self.data.inputs.items()):
-                self._inputs[name] = _spooled(array) or _written(array, self._folder / f"input{index}.npy")
+            rows = self._rows()
+            self.chunks = [range(first, min(first + rows, len(self.data))) for first in range(0, len(self.data), rows)]
+            self._inputs = self._files(self.chunks[0])
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup()
 
-    def outputs(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
-        job = Job(artifact, runtime, self._inputs, self.plan, outputs=True, latency=False)
+    def _rows(self) -> int:
+        """How many samples go at a time: all, or as many as are a small part of the memory of a device elsewhere.
+
+        It maps its files, but where its disk is memory (a live system, a container) they would fill that.
+        """
+        room = int(self.device.facts().get("memory_bytes") or 0) // CHUNK_SHARE
+        whole = sum(array.nbytes for array in self.data.inputs.values())
+        if not room or whole <= room or not hasattr(self.device, "forget"):
+            return len(self.data)
+        return max(1, room * len(self.data) // whole // OUTPUT_BATCH) * OUTPUT_BATCH
+
+    def _files(self, rows: range) -> dict[str, Path]:
+        found = {}
+        for index, (name, array) in enumerate(self.data.inputs.items()):
+            part = array if len(rows) == len(array) else array[rows.start : rows.stop]
+            place = self._folder / f"input{index}-{rows.start}.npy"
+            found[name] = _spooled(part) or (place if place.is_file() else _written(part, place))
+        return found
+
+    def outputs(self, artifact: Artifact, runtime: str, parts: _Parts, chunk: int, last: bool) -> None:
+        """The outputs for one chunk of the samples; after the `last` artifact the device may forget it."""
+        with os_errors("write", self._folder):
+            inputs = self._files(self.chunks[chunk])
+        job = Job(artifact, runtime, inputs, self.plan, outputs=True, latency=False)
         with self._run(job) as result:
-            parts.outputs = {name: _read(Path(path)) for name, path in result["outputs"].items()}
+            parts.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
             parts.facts.update(result["facts"])
+        if last and chunk:  # the first is what the latency is measured over
+            self.device.forget(inputs.values())  # type: ignore[attr-defined]
+            for path in inputs.values():
+                path.unlink()
+
+    def joined(self, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
+        """The outputs of all chunks, one after the other. Raises DeviceError where their shapes differ."""
+        if len(chunks) < 2:
+            return chunks[0] if chunks else {}
+        try:
+            return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        except (KeyError, ValueError) as error:
+            raise DeviceError("the outputs change their shape between samples", str(error), "bench fewer") from error
+
+    def sustain(self, artifact: Artifact, runtime: str) -> Mapping[str, Any]:
+        job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=False, sustained=True)
+        with self._run(job) as result:
+            found: Mapping[str, Any] = result.get("sustained") or {}
+            return found
 
     def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
         """One timing process; run again, up to RETRIES times, where something else used its core."""
@@ -151,6 +214,9 @@ class _Door:
                 parts.disturbed = parts.disturbed or disturbed
                 load = max(parts.facts.get("load_average", 0.0), result["watch"]["load_average"])
                 parts.facts.update(result["facts"], load_average=load, batch=result["batch"])
+                if result.get("energy_mj") is not None:
+                    parts.energy.append(result["energy_mj"])
+                    parts.facts.update(energy_mj=float(np.median(parts.energy)), energy_source=result["energy_source"])
                 parts.processes.append(
                     Process(
                         tuple(result["times_ns"]),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit import fleet, registry, score, targets, verify
+from edgekit import agreement, fleet, registry, score, sustained, targets, verify
 from edgekit import recipe as recipes
 from edgekit.errors import EdgekitError, Missing
 from edgekit.execute import execute_all, runtimes_for
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgekit")
 
 #: held while results are written: targets are measured in threads
-_recording = threading.Lock()
+recording = threading.Lock()
 
 
 @dataclass
@@ -176,10 +176,10 @@ def measure(
     kept = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or m.invalid]
     runs = execute_all(todo, target, used, plan, progress=flow.progress) if todo else []
-    fresh = {(a.name, r): run for (a, r), run in zip(todo, runs, strict=True)}
+    fresh = {(a.name, r): agreement.agreed(a, run, target, used, flow) for (a, r), run in zip(todo, runs, strict=True)}
     session = uuid.uuid4().hex[:12]
     found = []
-    with _recording:
+    with recording:
         for artifact, runtime in pairs:
             key = keys[artifact.name, runtime]
             measurement = kept[key] if (artifact.name, runtime) not in fresh else None
@@ -192,8 +192,11 @@ def measure(
             else:
                 measurement = dataclasses.replace(measurement, **_findings(artifact))
             found.append(measurement)
-        flow.outcome.measurements += found
         flow.outcome.reused += len(pairs) - len(todo)
+    if plan.sustained:
+        found = [sustained.loaded(m, a, target, used, flow) for m, (a, _) in zip(found, pairs, strict=True)]
+    with recording:
+        flow.outcome.measurements += found
     return found
 
 
@@ -262,7 +265,7 @@ def _key(
         facts,
         runtime,
         runtime_version,
-        dataclasses.asdict(plan),
+        {name: value for name, value in dataclasses.asdict(plan).items() if name != "sustained" or value},
         set_sha256,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -210,6 +210,8 @@ class Plan:
     min_runs: int = 10
     samples: int = 0
     timeout: float = 600.0
+    #: seconds of one inference after another, with temperature and clock over time; 0: not at all
+    sustained: float = 0.0
 
     def problems(self) -> Iterator[str]:
         for name in ("threads", "batch", "processes", "min_runs"):
@@ -219,6 +221,8 @@ class Plan:
             yield "seconds and timeout must be positive, warmup_seconds not negative"
         if self.samples < 0:
             yield "samples must be 0 (all) or more"
+        if self.sustained < 0:
+            yield "sustained must be 0 (not at all) or more seconds"
 
 
 #: what --quick and --thorough change of a plan
@@ -532,7 +536,8 @@ class Job:
     """One runner process to be: which runtime, which model files, which inputs, what to measure.
 
     `inputs` are arrays with the sample as first axis; outputs are wanted for all of them when `outputs` is set, in
-    batches of `output_batch`; latency is measured over batches of `plan.batch` when `latency` is set.
+    batches of `output_batch`; latency is measured over batches of `plan.batch` when `latency` is set, and what a long
+    load does to it when `sustained` is.
     """
 
     artifact: Artifact
@@ -541,6 +546,7 @@ class Job:
     plan: Plan
     outputs: bool
     latency: bool
+    sustained: bool = False
 
 
 class Device(Protocol):

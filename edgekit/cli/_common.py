@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -132,6 +133,9 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 15)."),
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
+        click.option(
+            "--sustained", callback=_seconds, metavar="TIME", help="A long load too (10m, 30s): heat, clock and speed."
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -143,7 +147,8 @@ def plan_of(options: dict[str, Any]) -> dict[str, Any]:
     from edgekit.types import PRESETS
 
     plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
-    given = {name: options[name] for name in ("threads", "batch", "precision", "processes", "samples")}
+    names = ("threads", "batch", "precision", "processes", "samples", "sustained")
+    given = {name: options[name] for name in names}
     return {**plan, **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -155,6 +160,17 @@ def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise click.BadParameter(f"{value!r} is not a count, or counts with commas", ctx, parameter)
     return tuple(map(int, words))
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """ "10m", "30s", "1h" or plain seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 1 <= seconds <= 86_400:
+        raise click.BadParameter(f"{value!r} is no time from 1s to 24h, such as 30s or 10m", ctx, parameter)
+    return seconds
 
 
 def document(

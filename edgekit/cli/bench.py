@@ -13,12 +13,14 @@ from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, pla
 @answers("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1)
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
+@click.option("--resume", is_flag=True, help="Keep what an interrupted bench with the same options has measured.")
 @out_option
 @target_option
 @plan_options
 def command(
     artifacts: tuple[str, ...],
     data: str,
+    resume: bool,
     out: Path | None,
     target_names: tuple[str, ...],
     voice: Voice,
@@ -34,6 +36,7 @@ def command(
         data=data,
         plan=plan_of(options),
         out=out,
+        resume=resume,
         progress=voice.progress,
         say=voice.say,
     )

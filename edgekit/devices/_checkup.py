@@ -114,7 +114,8 @@ def _python(facts: Facts) -> Check:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         return Check("Python", "failed", f"{said} is older than {oldest}", "install a newer system there")
     if facts.bits == 32:
-        return Check("Python", "failed", f"{said} is a 32-bit one", "install the 64-bit system there")
+        next = "only LiteRT's predecessor has wheels for it: install the 64-bit system there for the others"
+        return Check("Python", "warning", f"{said} is a 32-bit one", next)
     return Check("Python", "ok", said)
 
 

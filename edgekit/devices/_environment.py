@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,14 +25,16 @@ from edgekit.devices._facts import Facts
 from edgekit.devices._files import sha256
 from edgekit.devices._ssh import Session
 from edgekit.errors import DeviceError, InputError
-from edgekit.types import Target
+from edgekit.types import Artifact, Target
 
 #: the oldest Python that the runner keeps to
 OLDEST_PYTHON = (3, 8)
 #: seconds that pip may take, there or here
 PIP_SECONDS = 900.0
 #: glibc's minor version below which no wheel of this architecture was ever built (PEP 600), and the older names
-FIRST_GLIBC = {"aarch64": 17, "x86_64": 5}
+FIRST_GLIBC = {"aarch64": 17, "armv7l": 17, "x86_64": 5}
+#: what 32-bit Arm is called in wheels; the kernel below may well be a 64-bit one
+ARM_32 = "armv7l"
 LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 #: what pip prints where it reaches no index; without one it then says that there is no such package
 UNREACHED = re.compile(r"after connection broken by|Could not fetch URL|ConnectTimeout|ProxyError")
@@ -50,21 +52,59 @@ class Way:
     version: str = ""
 
 
+def packages(runtime: str) -> tuple[str, ...]:
+    """The distributions that bring a runtime, the newest first: LiteRT's predecessor has the same interpreter."""
+    cls = registry.load("runtimes", runtime)
+    return (cls.package, *(name.partition("<")[0] for name in getattr(cls, "older", ())[:1]))
+
+
 def way(session: Session, target: Target, runtime: str) -> Way:
     """How `runtime` would come to be there; nothing is made. Raises DeviceError or InputError where it cannot be."""
     facts = session.facts
     _check(facts, target, runtime)
-    cls = registry.load("runtimes", runtime)
-    packages = list(dict.fromkeys(["numpy", cls.package]))
-    found = session.checked(session.call("versions", packages=packages))["versions"]
-    wanted = SpecifierSet(target.runtimes.get(runtime, ""))
-    if all(found.get(name) for name in packages) and wanted.contains(found[cls.package], prereleases=True):
-        return Way("own", version=found[cls.package])
+    names = list(dict.fromkeys(["numpy", *packages(runtime)]))
+    found = session.checked(session.call("versions", packages=names))["versions"]
+    if version_ := _usable(runtime, target, found):
+        return Way("own", version=version_)
     key = _key(runtime, target, facts)
     if session.checked(session.call("has", key=key))["has"]:
-        there = session.checked(session.call("versions", packages=packages, environment=key))["versions"]
-        return Way("made", key, there.get(cls.package) or "")
+        there = session.checked(session.call("versions", packages=names, environment=key))["versions"]
+        return Way("made", key, next((there[name] for name in packages(runtime) if there.get(name)), ""))
     return Way("pip" if _pip_works(session) else "wheels", key)
+
+
+def _usable(runtime: str, target: Target, found: Mapping[str, str | None]) -> str:
+    """The version of the runtime among what a Python has, "" where it cannot be used as it is."""
+    wanted = SpecifierSet(target.runtimes.get(runtime, ""))
+    if not found.get("numpy"):
+        return ""
+    for name in packages(runtime):
+        version_ = found.get(name)
+        old = name != registry.load("runtimes", runtime).package
+        if version_ and wanted.contains(version_, prereleases=True) and not (old and _too_new(str(found["numpy"]))):
+            return version_
+    return ""
+
+
+def _too_new(numpy: str) -> bool:
+    """tflite-runtime was built against numpy 1 and cannot make an interpreter beside a newer one."""
+    return int(numpy.partition(".")[0]) >= 2
+
+
+def refuse(session: Session, artifact: Artifact, name: str, runtime: str, environment: str) -> None:
+    """Raises InputError where the version of the runtime that is there is known not to run such an artifact."""
+    newest, *older = packages(runtime)
+    if not older or artifact.kind.format != "tflite":
+        return
+    if environment not in session.implementations:
+        asked = session.call("versions", packages=[newest, *older], environment=environment)
+        session.implementations[environment] = session.checked(asked)["versions"]
+    found = session.implementations[environment]
+    if found.get(newest) or not found.get(older[0]):
+        return
+    why = f"it has {older[0]} {found[older[0]]}, which does not know dynamically quantized operators"
+    if artifact.kind.precision == "dynamic":
+        raise InputError(f"{name} cannot run {artifact.name}", why, "use the float or the int8 artifact there")
 
 
 def ready(session: Session, target: Target, runtime: str) -> str:
@@ -96,13 +136,14 @@ def _check(facts: Facts, target: Target, runtime: str) -> None:
         raise DeviceError(
             f"the Python of {target.name} is too old", f"it is {there}, not {oldest}", "install a newer system there"
         )
-    if facts.bits == 32:
+    if facts.bits == 32 and len(packages(runtime)) == 1:
         why = f"its Python is a 32-bit one on {facts.arch}, and {runtime} has no 32-bit wheels"
         raise DeviceError(f"{target.name} cannot run {runtime}", why, "install the 64-bit system there")
 
 
 def _key(runtime: str, target: Target, facts: Facts) -> str:
     parts = [*_requirements(runtime, target), *map(str, (facts.python or ())[:2]), facts.arch, str(facts.glibc)]
+    parts += ["32"] if facts.bits == 32 else []
     return f"{runtime}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
@@ -120,13 +161,19 @@ def _requirements(runtime: str, target: Target) -> list[str]:
     return [f"{package}{wanted}", "numpy"]
 
 
-def _choices(runtime: str, target: Target) -> Iterator[list[str]]:
-    """The version that is here; else any the target takes (an older Python there may have no wheel of the newest)."""
-    first = _requirements(runtime, target)
-    any_version = [f"{registry.load('runtimes', runtime).package}{target.runtimes.get(runtime, '')}", "numpy"]
-    yield first
-    if first != any_version and first != ["numpy"]:
-        yield any_version
+def _choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]:
+    """The version that is here; else any the target takes (an older Python there may have no wheel of the newest);
+    else the runtime's predecessor with the numpy it needs, which alone has wheels for 32-bit Arm."""
+    first, wanted = _requirements(runtime, target), target.runtimes.get(runtime, "")
+    cls = registry.load("runtimes", runtime)
+    any_version = [f"{cls.package}{wanted}", "numpy"]
+    older = list(getattr(cls, "older", ()))
+    if bits == 64:
+        yield first
+        if first != any_version and first != ["numpy"]:
+            yield any_version
+    if older:
+        yield [f"{older[0]}{wanted}", *older[1:]]
 
 
 def _pip_works(session: Session) -> bool:
@@ -138,7 +185,7 @@ def _pip_works(session: Session) -> bool:
 
 
 def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
-    for wanted in _choices(runtime, target):
+    for wanted in _choices(runtime, target, session.facts.bits):
         arguments = ["install", "--quiet", "--only-binary=:all:", "--no-compile", *wanted]
         answer = session.call("pip", key=key, arguments=arguments, limit=PIP_SECONDS, timeout=PIP_SECONDS + 60)
         if session.checked(answer)["code"] == 0:
@@ -151,7 +198,7 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
     """Fetch wheels for the device's platform here, push them, unpack them there."""
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
         said = ""
-        for wanted in _choices(runtime, target):
+        for wanted in _choices(runtime, target, session.facts.bits):
             said = _download(wanted, session.facts, Path(folder))
             if not said or UNREACHED.search(said):
                 break
@@ -189,13 +236,14 @@ def _download(wanted: list[str], facts: Facts, folder: Path) -> str:
 
 def platforms(facts: Facts) -> list[str]:
     """Every platform tag whose wheels the device can load, the newest first: pip does not infer the lower ones."""
-    if facts.glibc is None or facts.arch not in FIRST_GLIBC:
+    arch = ARM_32 if facts.bits == 32 and facts.arch.startswith(("aarch64", "arm")) else facts.arch
+    if facts.glibc is None or arch not in FIRST_GLIBC:
         return []
     found = []
-    for minor in range(facts.glibc[1], FIRST_GLIBC[facts.arch] - 1, -1):
-        found.append(f"manylinux_2_{minor}_{facts.arch}")
+    for minor in range(facts.glibc[1], FIRST_GLIBC[arch] - 1, -1):
+        found.append(f"manylinux_2_{minor}_{arch}")
         if minor in LEGACY:
-            found.append(f"{LEGACY[minor]}_{facts.arch}")
+            found.append(f"{LEGACY[minor]}_{arch}")
     return found
 
 

@@ -13,6 +13,9 @@ from edgekit.errors import InputError, os_errors
 from edgekit.types import Job
 
 RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
+SENSORS = RUNNER.with_name("sensors.py")
+#: how many windows a sustained run is seen through, and how long one is at the least and at most, in seconds
+WINDOWS, SHORTEST, LONGEST = 60, 0.5, 5.0
 
 OUTPUT_BATCH = 64
 
@@ -25,6 +28,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
     """The job with paths as they are on this machine; a device with files of its own replaces them."""
     artifact, plan = job.artifact, job.plan
     runtime = registry.load("runtimes", job.runtime)
+    window = min(max(plan.sustained / WINDOWS, SHORTEST), LONGEST)
     latency = {"batch": plan.batch, "seconds": plan.seconds, "warmup_seconds": plan.warmup_seconds}
     return {
         "runtime_file": inspect.getfile(runtime),
@@ -40,6 +44,8 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "precision": plan.precision,
         "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
         "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
+        "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window} if job.sustained else None,
+        "sensors": str(SENSORS) if job.latency or job.sustained else None,
     }
 
 

@@ -72,8 +72,11 @@ class Session:
         self.present: set[str] = set()
         self.environments: dict[str, str] = {}
         self.versions: dict[str, str] | None = None
+        self.implementations: dict[str, dict[str, str | None]] = {}
         self.pip: bool | None = None
         self.locked = self.closed = False
+        #: of files, since it was opened: what was there already is not sent
+        self.sent_bytes = 0
         self._buffer = b""
         self._said: deque[str] = deque(maxlen=40)
         source = AGENT.read_bytes()
@@ -118,6 +121,7 @@ class Session:
         for sha in found["missing"]:
             log.info("sending %s (%d bytes) to %s", new[sha].name, sizes[sha], self.name)
             self.checked(self._put(sha, new[sha], sizes[sha]))
+            self.sent_bytes += sizes[sha]
         self.present |= set(new)
 
     def _put(self, sha: str, path: Path, size: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekit.devices import _releases
 from edgekit.devices._job import RUNNER, job_json
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, os_errors
 from edgekit.folders import PACKAGE
 from edgekit.types import Job, Provenance, Target
 
@@ -27,6 +29,30 @@ class Local:
 
     def facts(self) -> Mapping[str, Any]:
         return _facts()
+
+    def releases(self, folder: str) -> _releases.Releases:
+        return _releases.Scripted(self, self.target.name, folder)
+
+    def script(
+        self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
+    ) -> Mapping[str, Any]:
+        """One of edgekit's own scripts, in a process of its own, the files copied for it."""
+        with _releases.scratch() as place:
+            folder = Path(place)
+            with os_errors("write", folder):
+                for name, path in files.items():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, folder / name)
+                (folder / "job.json").write_text(json.dumps(request))
+            what = f"deploying to {self.target.name}"
+            command = [sys.executable, "-P", str(source), "job.json", "result.json"]
+            try:
+                done = subprocess.run(command, cwd=folder, capture_output=True, timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                raise DeviceError(f"{what} took too long", f"no result after {timeout:g} s") from error
+            if not (folder / "result.json").is_file():
+                raise DeviceError(f"{what} failed", _why(done.returncode, done.stderr), "run it again")
+            return _releases.read(folder / "result.json", self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         job_file, result_file = out / "job.json", out / "result.json"

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit import registry
-from edgekit.devices import _environment, _ssh
+from edgekit.devices import _environment, _releases, _ssh
 from edgekit.devices._address import Address
 from edgekit.devices._files import sha256
 from edgekit.devices._job import RUNNER, job_json
 from edgekit.errors import DeviceError, InputError
 from edgekit.ondevice.runner import SCHEMA
-from edgekit.types import Job, Provenance, Target
+from edgekit.types import Artifact, Job, Provenance, Target
 
 #: seconds beyond a job's own time-out that its answer may take to come here
 GRACE_SECONDS = 60.0
@@ -42,7 +41,7 @@ class Ssh:
 
     def facts(self) -> Mapping[str, Any]:
         """Beside the machine, the versions its own Python has: another one there is another measurement."""
-        packages = ["numpy", *(registry.load("runtimes", name).package for name in self.target.runtimes)]
+        packages = ["numpy", *(name for runtime in self.target.runtimes for name in _environment.packages(runtime))]
         session = self.session
         with session.busy:
             if session.versions is None:
@@ -59,11 +58,57 @@ class Ssh:
             session.close()
         return {"bytes": int(found["bytes"]), "root": str(found["root"])}
 
+    def refuses(self, artifact: Artifact, runtime: str) -> Iterator[str]:
+        """Why what there is of the runtime cannot run it; nothing is made or sent."""
+        session = self.session
+        with session.busy:
+            found = _environment.way(session, self.target, runtime)
+            if found.how in ("own", "made"):
+                try:
+                    _environment.refuse(session, artifact, self.target.name, runtime, found.key)
+                except InputError as error:
+                    yield error.why
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Files that will not be needed again there."""
+        session = self.session
+        with session.busy:
+            gone = [sha256(path) for path in paths]
+            session.checked(session.call("forget", files=gone))
+            session.present -= set(gone)
+
+    def releases(self, folder: str) -> _releases.Releases:
+        return _releases.Scripted(self, self.target.name, folder)
+
+    def script(
+        self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
+    ) -> Mapping[str, Any]:
+        """One of edgekit's own scripts, run there like a job."""
+        session = self.session
+        with session.busy, _releases.scratch() as folder:
+            session.lock()
+            environment = _environment.ready(session, self.target, runtime) if runtime else ""
+            links = {name: sha256(path) for name, path in {"runner/runner.py": source, **files}.items()}
+            session.send({links[name]: path for name, path in {"runner/runner.py": source, **files}.items()})
+            answer = session.call(
+                "run",
+                out=Path(folder),
+                links=links,
+                job={**request, "environment": environment},
+                environment=environment,
+                threads=1,
+                limit=timeout,
+                timeout=timeout + GRACE_SECONDS,
+            )
+            self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, Path(folder))
+            return _releases.read(Path(folder, "result.json"), self.target.name)
+
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         session = self.session
         with session.busy:
             session.lock()
             environment = _environment.ready(session, self.target, job.runtime)
+            _environment.refuse(session, job.artifact, self.target.name, job.runtime, environment)
             files, described = _there(job, out)
             links = {name: sha256(path) for name, path in files.items()}
             session.send({links[name]: path for name, path in files.items()})
@@ -77,7 +122,8 @@ class Ssh:
                 limit=job.plan.timeout,
                 timeout=job.plan.timeout + GRACE_SECONDS,
             )
-        self._check(session.checked(answer), job, out)
+        what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
+        self._check(session.checked(answer), what, job.plan.timeout, out)
         result = self._result(answer, out)
         if result["error"] and result["error"]["kind"] == "missing":
             what = f"{job.runtime} cannot be imported on {self.target.name}"
@@ -85,12 +131,11 @@ class Ssh:
             raise DeviceError(what, result["error"]["what"], next)
         return result
 
-    def _check(self, answer: Mapping[str, Any], job: Job, out: Path) -> None:
-        what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
+    def _check(self, answer: Mapping[str, Any], what: str, limit: float, out: Path) -> None:
         if answer["timed_out"]:
             raise DeviceError(
                 f"{what} took too long",
-                f"no result after {job.plan.timeout:g} s; it was stopped",
+                f"no result after {limit:g} s; it was stopped",
                 "allow more time with --set plan.timeout=SECONDS",
             )
         if not (out / "result.json").is_file():
@@ -140,6 +185,8 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     files |= {f"model/{name}": job.artifact.path / name for name in job.artifact.files}
     inputs = {name: f"inputs/{index}.npy" for index, name in enumerate(job.inputs)}
     files |= {inputs[name]: path for name, path in job.inputs.items()}
+    if here["sensors"]:
+        files["sensors/sensors.py"] = Path(here["sensors"])
     outputs = {**here["outputs"], "folder": "out"} if here["outputs"] else None
     driver = here["driver"]
     if driver:
@@ -152,5 +199,6 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         "inputs": inputs,
         "outputs": outputs,
         "driver": driver,
+        "sensors": "sensors/sensors.py" if here["sensors"] else None,
     }
     return files, there

@@ -129,6 +129,12 @@ class Agent:
                 os.unlink(part)
         return {}, []
 
+    def do_forget(self, request):
+        """These files (sha256) are not needed again."""
+        for sha in request["files"]:
+            remove(self.kept(sha))
+        return {}, []
+
     def do_lock(self, request):
         """Keep others from measuring here at the same time; waits for as long as it is told."""
         self.lock = self.lock or open(os.path.join(self.folder("."), "lock"), "w")  # noqa: SIM115 - held until the end

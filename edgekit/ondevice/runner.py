@@ -25,6 +25,7 @@ import time
 SCHEMA = "edgekit-runner/1"
 DISTINCT_BATCHES = 16  # inputs the timed loop cycles through
 WARMUP_BLOCK_SECONDS = 0.02
+THROTTLES = "/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count"
 #: what samples can hold
 DTYPES = tuple("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
 
@@ -77,8 +78,11 @@ def work(job):
     feeds = matched(session.inputs, arrays)
     result = {"load_ms": load_ms, "floor_rss_bytes": floor, "outputs": {}}
     try:
+        sensors = load_module(job["sensors"]) if job.get("sensors") else None
         if job["latency"]:
-            result.update(measure(session, feeds, job["latency"]))
+            result.update(measure(session, feeds, job["latency"], sensors))
+        if job.get("sustained"):
+            result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
         if job["outputs"]:
             result["outputs"] = all_outputs(session, feeds, job["outputs"]["folder"], job["outputs"]["batch"])
     except (MemoryError, Refused):
@@ -91,10 +95,14 @@ def work(job):
 
 
 def load_class(path, name):
+    return getattr(load_module(path), name)
+
+
+def load_module(path):
     spec = importlib.util.spec_from_file_location("edgekit_runtime", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name)
+    return module
 
 
 def matched(specs, arrays):
@@ -263,14 +271,9 @@ def let_go(array: object) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def measure(session, feeds, plan):
+def measure(session, feeds, plan, sensors=None):
     """Raw times of single inferences over real samples, after a warm-up that lasts until the times are steady."""
-    size = fixed_batch(feeds) or plan["batch"]
-    calls = []
-    for taken, feed in batches(feeds, size):
-        if len(calls) == DISTINCT_BATCHES:
-            break
-        calls.append(session.bind(padded(feed, taken, size)))
+    size, calls = bound(session, feeds, plan["batch"])
     clock = time.perf_counter_ns
     started = clock()
     calls[0]()
@@ -280,6 +283,7 @@ def measure(session, feeds, plan):
     warmups, steady = warm_up(calls, plan["warmup_seconds"])
     times = []
     watch = Watch()
+    energy = sensors.Energy(sampling=False) if sensors else None
     stop = clock() + int(plan["seconds"] * 1e9)
     index = 0
     while True:
@@ -291,6 +295,7 @@ def measure(session, feeds, plan):
         index += 1
         if after >= stop and index >= plan["min_runs"]:
             break
+    joules = energy.joules() if energy else None
     gc.enable()
     return {
         "first_ms": first_ms,
@@ -299,7 +304,60 @@ def measure(session, feeds, plan):
         "times_ns": times,
         "batch": size,
         "watch": watch.seen(),
+        "energy_mj": 1e3 * joules / len(times) if joules is not None else None,
+        "energy_source": energy.source if joules is not None else "",
     }
+
+
+def bound(session, feeds, batch):
+    """(samples per inference, calls over different ones)."""
+    size, calls = fixed_batch(feeds) or batch, []
+    for taken, feed in batches(feeds, size):
+        if len(calls) == DISTINCT_BATCHES:
+            break
+        calls.append(session.bind(padded(feed, taken, size)))
+    return size, calls
+
+
+def sustained(session, feeds, plan, sensors):
+    """Inference after inference for `seconds`, one entry per window of time: what a long load does to the device.
+
+    Windows are summarised here: ten minutes hold millions of times. `seconds` are those from the start to a window's
+    middle, `throttled` whether the clock was held back in it.
+    """
+    _, calls = bound(session, feeds, plan["batch"])
+    found = {name: [] for name in ("seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz")}
+    found["throttled"], found["power_w"] = [], []
+    clock, energy = time.perf_counter_ns, sensors.Energy(sampling=True)
+    gc.collect()
+    gc.disable()
+    start, total, joules, slowed = clock(), 0, energy.joules(), throttle_count()
+    first_joules = joules
+    while clock() - start < plan["seconds"] * 1e9:
+        opened, times = clock(), []
+        stop = min(opened + int(plan["window"] * 1e9), start + int(plan["seconds"] * 1e9))
+        while not times or clock() < stop:
+            before = clock()
+            calls[total % len(calls)]()
+            times.append(clock() - before)
+            total += 1
+        now, spent, count = clock(), energy.joules(), throttle_count()
+        times.sort()
+        found["seconds"].append(round(((opened + now) / 2 - start) / 1e9, 3))
+        found["p50_ms"].append(times[len(times) // 2] / 1e6)
+        found["p90_ms"].append(times[len(times) * 9 // 10] / 1e6)
+        found["inferences"].append(len(times))
+        found["temperature_c"].append(sensors.temperature_now())
+        found["frequency_mhz"].append(sensors.frequency_now())
+        held = sensors.firmware_now()
+        found["throttled"].append(count > slowed if held is None and os.path.exists(THROTTLES % 0) else held)
+        known = spent is not None and joules is not None
+        found["power_w"].append(round((spent - joules) / ((now - opened) / 1e9), 3) if known else None)
+        joules, slowed = spent, count
+    gc.enable()
+    energy.close()
+    per = 1e3 * (joules - first_joules) / total if joules is not None and first_joules is not None else None
+    return dict(found, energy_mj=per, energy_source=energy.source if per is not None else "")
 
 
 def warm_up(calls, seconds):
@@ -356,8 +414,7 @@ def throttle_count():
     total = 0
     for cpu in range(os.cpu_count() or 1):
         try:
-            path = "/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count" % cpu
-            with open(path, encoding="ascii") as file:
+            with open(THROTTLES % cpu, encoding="ascii") as file:
                 total += int(file.read())
         except (OSError, ValueError):
             return total

@@ -10,6 +10,8 @@ class Litert:
 
     formats = ("tflite",)
     package = "ai-edge-litert"
+    #: the same interpreter before it was renamed, and the numpy it was built against: the only one for 32-bit Arm
+    older = ("tflite-runtime", "numpy<2")
     extra = "tflite"
     precisions = ("fp32",)
 

@@ -11,6 +11,10 @@ class Onnxruntime:
 
     @staticmethod
     def prepare_imports():
+        import os
+
+        # else 1.32 makes an id of the device in ~/.cache/Microsoft when imported, and records what is done
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: F401
 
     def __init__(self, model, threads, precision, specs):

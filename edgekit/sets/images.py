@@ -91,6 +91,20 @@ class Picture:
             raise InputError(what, why, f"say which: '{self._name}?channels=1', or channels=3")
 
 
+def shape_for(spec: TensorSpec, options: Options) -> dict[str, Any] | None:
+    """What one image becomes for this input: layout, channels, height and width; None where it takes no images, or
+    where something is left open."""
+    try:
+        layout = options.layout or _layout(spec)
+        channels, height, width = _sizes(spec, layout)
+    except InputError:
+        return None
+    height, width = options.height_width if options.size else (height, width)
+    channels = options.channels or channels
+    found = {"layout": layout, "channels": channels, "height": height, "width": width}
+    return found if channels and height and width else None
+
+
 def normalized(array: NDArray[Any], options: Options, axis: int | None) -> NDArray[Any]:
     """(x / scale - mean) / std as float32, `axis` being the channels'; the array as it is where none is given."""
     if not options.normalizes:

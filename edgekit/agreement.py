@@ -1,0 +1,56 @@
+"""How near the outputs of a device are to this machine's, in the same runtime, over the same samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit import fleet, score, targets, verify
+from edgekit.errors import Missing
+from edgekit.execute import execute
+from edgekit.types import Artifact, Run, SampleSet, Target
+
+if TYPE_CHECKING:
+    from edgekit.pipeline import Flow
+
+
+def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: Flow) -> Run:
+    """A run elsewhere, with how near its outputs are to this machine's in the same runtime among its facts.
+
+    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up.
+    """
+    host = targets.load("host")
+    if target.device in fleet.HERE or not run.outputs or run.runtime not in host.runtimes:
+        return run
+    if verify.saturates(artifact, host):
+        return run
+    try:
+        here = execute(artifact, host, data, flow.plan, runtime=run.runtime, latency=False).outputs
+    except Missing:
+        return run
+    if any(name not in run.outputs or run.outputs[name].shape != value.shape for name, value in here.items()):
+        return run
+    parity = score.parity("host", here, run.outputs)
+    same = all(np.array_equal(value, run.outputs[name]) for name, value in here.items())
+    sqnr = parity.sqnr_db if np.isfinite(parity.sqnr_db) else None
+    agreement = {
+        "with": "host",
+        "bit_identical": same,
+        "max_abs": parity.max_abs,
+        "sqnr_db": sqnr,
+        "top1_agreement": parity.top1_agreement,
+        "samples": len(data),
+    }
+    flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
+    return dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
+
+
+def _alike(agreement: Mapping[str, Any]) -> str:
+    if agreement["bit_identical"]:
+        return f"all {agreement['samples']:,} outputs bit-identical to the host's"
+    top1 = agreement["top1_agreement"]
+    said = f", the same class for {top1:.2%}" if top1 is not None else ""
+    return f"outputs within {agreement['max_abs']:.2g} of the host's{said}"

@@ -1,0 +1,258 @@
+"""Answers of one deployed model: `./run INPUT…`, or `./run --check`. Needs Python 3.8, numpy and the model's runtime.
+
+It lies in a bundle beside `manifest.json`, which says everything else: the model's file, its runtime, how an input
+becomes an array (`front_end`) and what the classes are called. Inputs are .npy and .npz files, .pgm and .ppm images,
+any other image where Pillow is installed, and .wav sounds. `--check` runs the bundle's own samples and compares the
+answers with those of the machine that made it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BATCH = 64
+
+
+class Unfit(Exception):
+    """An input that cannot be read, or a bundle that is damaged."""
+
+
+def main(words):
+    sys.dont_write_bytecode = True
+    parser = argparse.ArgumentParser(description="Answers of one deployed model.")
+    parser.add_argument("inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, or any image where Pillow is there")
+    parser.add_argument("--check", action="store_true", help="compare with the answers of the machine that made it")
+    parser.add_argument("--json", action="store_true", help="one JSON object per input")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to show")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args(words)
+    with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
+        manifest = json.load(file)
+    try:
+        if given.check:
+            print(json.dumps(check(manifest, given.threads)))
+            return 0
+        if not given.inputs:
+            parser.error("give an input, or --check")
+        pairs = [(path, sample) for path in given.inputs for sample in read(path, manifest)]
+        for name, sample in pairs:
+            entry = described(answers(manifest, sample, given.threads), manifest, given.top)
+            print(json.dumps(dict(entry, input=name)) if given.json else "%s: %s" % (name, entry["text"]))
+    except (Unfit, OSError) as error:
+        print("predict: %s" % error, file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def answers(manifest, arrays, threads):
+    """Output name → array with the sample as first axis, real numbers, for arrays by input name."""
+    import numpy as np
+
+    runner = beside("runner")
+
+    runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
+    runtime_class.prepare_imports()
+    specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
+    try:
+        session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
+        feeds = runner.matched(session.inputs, arrays)
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            found = runner.all_outputs(session, feeds, folder, BATCH)
+            return {name: np.array(np.load(path, allow_pickle=False)) for name, path in found.items()}
+    except (runner.Refused, RuntimeError, ValueError) as error:
+        raise Unfit(runner.one_line(error)) from error
+
+
+def beside(name):
+    """The module of that name in this folder, whatever else is called so."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("edgekit_" + name, os.path.join(HERE, name + ".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def described(outputs, manifest, top):
+    """The likeliest classes where the first output is one row of them, and every output as lists."""
+    import numpy as np
+
+    entry = {"outputs": {name: value[0].tolist() for name, value in outputs.items()}}
+    first = next(iter(outputs.values()))[0]
+    if first.ndim != 1 or len(first) < 2 or not manifest["labels"]:
+        return dict(entry, text=", ".join("%s %s" % (name, np.array2string(v[0])) for name, v in outputs.items()))
+    shifted = np.exp(np.asarray(first, np.float64) - first.max())
+    share = shifted / shifted.sum()
+    labels = manifest["labels"]
+    order = [int(i) for i in np.argsort(-share)[:top]]
+    entry["classes"] = [{"class": labels[i] if i < len(labels) else str(i), "share": float(share[i])} for i in order]
+    return dict(entry, text=", ".join("%s %.1f%%" % (c["class"], 100 * c["share"]) for c in entry["classes"]))
+
+
+def check(manifest, threads):
+    """How far the answers here are from those that came with the bundle; `ok` says whether that is near enough.
+
+    Every file's sha256 is compared first. `max_relative` is over the largest absolute value of an output.
+    """
+    import numpy as np
+
+    for name, entry in sorted(manifest["files"].items()):
+        with open(os.path.join(HERE, name), "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != entry["sha256"]:
+                return {"ok": False, "why": "%s is damaged: its sha256 differs" % name}
+    inputs, wanted = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
+    found = answers(manifest, inputs, threads)
+    worst, largest, same, agreed, count = 0.0, 0.0, True, 0, 0
+    for name, expected in wanted.items():
+        got = found.get(name)
+        if got is None or got.shape != expected.shape:
+            return {"ok": False, "why": "output %s is absent or of another shape" % name}
+        same = same and np.array_equal(got, expected, equal_nan=got.dtype.kind == "f")
+        a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            return {"ok": False, "why": "output %s holds NaN or infinity" % name}
+        difference = float(np.max(np.abs(np.where(np.isfinite(a), a - b, 0.0)), initial=0.0))
+        scale = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
+        worst, largest = max(worst, difference / scale if scale else difference), max(largest, difference)
+        if count == 0 and b.ndim == 2:
+            agreed, count = int(np.sum(a.argmax(1) == b.argmax(1))), len(b)
+    allowed = manifest["check"]["tolerance"]
+    result = {"ok": same if allowed == 0 else worst <= allowed, "bit_identical": bool(same)}
+    result.update(max_abs=largest, max_relative=worst, tolerance=allowed, samples=len(next(iter(inputs.values()))))
+    result["top1_agreement"] = agreed / count if count else None
+    if not result["ok"]:
+        result["why"] = "its answers differ by %.3g of the largest value, %g is allowed" % (worst, allowed)
+    return result
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def read(path, manifest):
+    """The samples of a file: a list of dictionaries, input name → array with one sample along the first axis."""
+    import numpy as np
+
+    suffix, front = os.path.splitext(path)[1].lower(), manifest["front_end"]
+    first = manifest["inputs"][0]
+    try:
+        if suffix == ".npz":
+            arrays = {name: a for name, a in load_npz(path).items() if name != "label"}
+            count = min(len(a) for a in arrays.values())
+            return [{name: a[i : i + 1] for name, a in arrays.items()} for i in range(count)]
+        if suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+            whole = array.ndim == len(first["shape"])
+            return (
+                [{first["name"]: array[i : i + 1]} for i in range(len(array))]
+                if whole
+                else [{first["name"]: array[None]}]
+            )
+        if front["kind"] == "image":
+            return [{front["input"]: image(path, front)[None]}]
+        if front["kind"] == "sound" and suffix == ".wav":
+            return [{front["input"]: sound(path, front)[None]}]
+    except (ValueError, EOFError, KeyError) as error:
+        raise Unfit("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
+    raise Unfit("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
+
+
+def load_npz(path):
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def image(path, front):
+    """An image file as the model was given it on the machine that made the bundle: (C, H, W), (H, W, C) or (H, W)."""
+    import numpy as np
+
+    size, gray = (front["width"], front["height"]), front["channels"] == 1
+    try:
+        from PIL import Image
+    except ImportError:
+        array = netpbm(path)
+        if array.shape[:2] != size[::-1] or (array.ndim == 2) != gray:
+            what = "a %s image of %d x %d" % ("gray" if gray else "colour", size[0], size[1])
+            raise ValueError("without Pillow it must be %s (width x height) already" % what) from None
+    else:
+        with Image.open(path) as opened:
+            if opened.mode.startswith(("I", "F")):
+                raise ValueError("it has more than 8 bits (%s)" % opened.mode)
+            array = np.asarray(opened.convert("L" if gray else "RGB").resize(size))
+    if front["layout"] == "nhw":
+        return normalized(array, front, None)
+    array = array[..., None] if array.ndim == 2 else array
+    array = array if front["layout"] == "nhwc" else array.transpose(2, 0, 1)
+    return normalized(array, front, -1 if front["layout"] == "nhwc" else 0)
+
+
+def netpbm(path):
+    """A binary PGM or PPM file of 8 bits (netpbm's pgm(5), ppm(5)): (H, W) or (H, W, 3)."""
+    import re
+
+    import numpy as np
+
+    with open(path, "rb") as file:
+        raw = file.read()
+    head = re.match(rb"(P[56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+255\s", raw)
+    if not head:
+        raise ValueError("without Pillow only .pgm and .ppm images of 8 bits can be read")
+    width, height, channels = int(head.group(2)), int(head.group(3)), 3 if head.group(1) == b"P6" else 1
+    values = np.frombuffer(raw, np.uint8, width * height * channels, head.end())
+    return values.reshape((height, width, 3) if channels == 3 else (height, width))
+
+
+def sound(path, front):
+    """A WAV file of 8, 16 or 32 bits as float32 from -1 to 1, channels averaged, cut or filled up to the length."""
+    import wave
+
+    import numpy as np
+
+    try:
+        with wave.open(path, "rb") as file:
+            rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
+            raw = file.readframes(file.getnframes())
+    except wave.Error as error:
+        raise ValueError(str(error)) from error
+    if width not in (1, 2, 4):
+        raise ValueError("it has %d bits: 8, 16 or 32 are read" % (8 * width))
+    values = np.frombuffer(raw, {1: "u1", 2: "<i2", 4: "<i4"}[width]).astype(np.float32)
+    values = (values - 128) / 128 if width == 1 else values / float(1 << (8 * width - 1))
+    values = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
+    if front["rate"] and rate != front["rate"]:  # band-limited: the spectrum is cut, or filled up with zeros
+        count = max(1, round(len(values) * front["rate"] / float(rate)))
+        spectrum = np.fft.rfft(values)[: count // 2 + 1]
+        values = (np.fft.irfft(spectrum, count) * (count / float(len(values)))).astype(np.float32)
+    length = front["length"] or len(values)
+    values = np.pad(values[:length], (0, max(0, length - len(values))))
+    return normalized(values.reshape([1 if size == 1 else length for size in front["shape"]]), front, None)
+
+
+def normalized(array, front, axis):
+    """(x / scale - mean) / std as float32; the array as it is where nothing of that is given."""
+    import numpy as np
+
+    if front["scale"] == 1.0 and not front["mean"] and not front["std"]:
+        return array
+
+    def along(values, otherwise):
+        found = np.array(values or [otherwise], np.float32)
+        shape = [1] * array.ndim
+        if axis is not None:
+            shape[axis] = len(found)
+        return found.reshape(shape)
+
+    scaled = array.astype(np.float32) / np.float32(front["scale"])
+    return (scaled - along(front["mean"], 0.0)) / along(front["std"], 1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
