@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline import Flow
 
 
-def _sustained(
-    measurement: Measurement, artifact: Artifact, target: Target, data: SampleSet, flow: Flow
-) -> Measurement:
+def loaded(measurement: Measurement, artifact: Artifact, target: Target, data: SampleSet, flow: Flow) -> Measurement:
     """The measurement with a sustained run among its facts, kept as soon as it is there, and a picture beside it."""
     from edgekit import pipeline
 

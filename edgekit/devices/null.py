@@ -23,7 +23,7 @@ class Null:
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         (out / "job.json").write_text(json.dumps(job_json(job, out)))
-        runner.main(str(out / "job.json"), str(out / "result.json"))  # type: ignore[no-untyped-call]
+        runner.main(str(out / "job.json"), str(out / "result.json"))
         result: dict[str, Any] = json.loads((out / "result.json").read_text())
         return {**result, **CALM} if job.latency and not result["error"] else result
 

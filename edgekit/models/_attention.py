@@ -44,7 +44,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         y = self.first(x)
         x = x + self.dropout(self.attention(y, y, visible))
-        return x + self.dropout(self.think(self.second(x)))
+        thought: Tensor = self.dropout(self.think(self.second(x)))
+        return x + thought
 
 
 class Embed(nn.Module):
@@ -63,4 +64,5 @@ class Embed(nn.Module):
 
 def visible(tokens: Tensor) -> Tensor:
     """(N, 1, 1, L) 1.0 for a token, 0.0 for what only fills up (number 0)."""
-    return (tokens != 0).to(torch.float32)[:, None, None, :]
+    mask: Tensor = (tokens != 0).to(torch.float32)[:, None, None, :]
+    return mask

@@ -19,17 +19,18 @@ def lean(model: ModelProto) -> None:
 
     A DequantizeLinear without a zero point has one of 0 (ONNX operator specification), as signed weights and biases
     have; ONNX Runtime fuses convolutions without it, and matrix products only with it. Constants and what a conversion
-    writes get names of a letter or two. A model with branches or functions of its own keeps its names, since those may
-    be read from within.
+    writes get names of a letter or two. A model with branches or functions of its own keeps its constants and their names,
+    since they may be read from within.
     """
     graph = model.graph
-    _drop_zero_points(graph)
+    nested = model.functions or any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
     for node in graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
     del graph.value_info[:], graph.metadata_props[:]
     graph.doc_string = ""
-    if not model.functions and not any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+    if not nested:
+        _drop_zero_points(graph)
         _shorten(graph)
 
 

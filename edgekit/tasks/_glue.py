@@ -1,4 +1,4 @@
-"""Tables of texts: GLUE's layouts (https://gluebenchmark.com/tasks), any CSV, TSV, JSON Lines or Parquet; GLUE's metrics.
+"""Tables of texts: GLUE's layouts (https://gluebenchmark.com/tasks), any CSV, TSV, JSONL or Parquet; GLUE's metrics.
 
 A layout is known by its header, and implies the metric: CoLA (no header) Matthews correlation, MRPC and QQP F1, STS-B
 Spearman correlation, the others accuracy. GLUE's test files hold no labels: `dev.tsv` is then the test split, and

@@ -15,7 +15,7 @@ import wave
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def _features(raw: bytes, settings: Mapping[str, Any], said: dict[str, int]) -> 
     if len(values) > settings["length"] * rate / settings["rate"]:
         what = f"were cut to {settings['length'] / settings['rate']:.2g} s"
         said[what] = said.get(what, 0) + 1
-    features: Floats = sound.log_mel(sound.fitted(values, rate, settings), settings)  # type: ignore[no-untyped-call]
+    features: Floats = sound.log_mel(sound.fitted(values, rate, settings), settings)
     return features
 
 
@@ -229,7 +229,7 @@ def _decoded(raw: bytes) -> tuple[Floats, int, int]:
     try:
         with wave.open(io.BytesIO(raw)) as file:
             channels = file.getnchannels()
-        values, rate = sound.read_wav(io.BytesIO(raw))  # type: ignore[no-untyped-call]
+        values, rate = sound.read_wav(io.BytesIO(raw))
     except (wave.Error, EOFError, ValueError):
         values, rate, channels = _by_libsndfile(raw)
     if not len(values):

@@ -126,7 +126,7 @@ class Translation(_Base):
         found = next(iter(outputs.values()))
         if found.ndim == 3:
             settings = {"end": _text.SEPARATOR, "pad": _text.PAD}
-            found = greedy.ended(found.argmax(axis=-1), settings)  # type: ignore[no-untyped-call]
+            found = greedy.ended(found.argmax(axis=-1), settings)
         return corpus(self._options.metric, self.texts(found), self.texts(labels))
 
     def texts(self, tokens: NDArray[Any]) -> list[str]:

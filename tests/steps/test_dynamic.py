@@ -223,9 +223,10 @@ def test_seven_bit_weights_where_sums_would_saturate(made: Made) -> None:
     step = OnnxDynamic()
     x86 = Target("old", "an old one", "local", arch="x86_64", isa=("avx2",))
     assert step.resolve(x86).scheme == "u8s8-reduced"
-    assert step.resolve(Target("new", "", "local", arch="x86_64", isa=("avx512_vnni",))).scheme == "u8s8"
+    vnni = Target("new", "", "local", arch="x86_64", isa=("avx512_vnni",))
+    assert step.resolve(vnni).scheme == "u8s8"
     assert step.resolve(Target("pi", "", "local", arch="aarch64")).scheme == "u8s8"
-    whole = made.dynamic("dense", "onnx")
+    whole = made.get("whole", step.resolve(vnni), made.float("dense", "onnx"))
     reduced = made.get("reduced", step.resolve(x86), made.float("dense", "onnx"))
     assert _largest_weight(reduced.path) <= 64 < _largest_weight(whole.path) <= 127
     assert reduced.scheme.startswith("u8s8-reduced ")

@@ -65,7 +65,7 @@ def _interpreter(path: Path) -> Any:
 def _given(array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     public = tensor.public
     spec = {"name": public.name, "dtype": public.dtype, "quantization": public.quantization}
-    given: NDArray[Any] = as_input(array, spec)  # type: ignore[no-untyped-call]
+    given: NDArray[Any] = as_input(array, spec)
     return given
 
 
