@@ -1,7 +1,6 @@
 """edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
 
-The public API, each imported when first used: load, run, train, quantize, export, bench, optimize,
-compare.
+The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import bench, compare, export, load, optimize, quantize, run, train
+    from edgekit.api import bench, compare, export, gate, load, optimize, quantize, run, train
 
 # else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "bench", "compare", "export", "load", "optimize", "quantize", "run", "train"]
+__all__ = ["__version__", "bench", "compare", "export", "gate", "load", "optimize", "quantize", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:

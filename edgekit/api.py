@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit import fleet, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
+from edgekit import fleet, guard, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
 from edgekit import recipe as recipes
 from edgekit.errors import AnswerNo, InputError, os_errors
-from edgekit.execute import runtimes_for
+from edgekit.execute import execute_all, runtimes_for
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
@@ -30,6 +30,7 @@ from edgekit.types import (
     Measurement,
     Plan,
     Progress,
+    Ratio,
     SampleSet,
     Step,
     Target,
@@ -40,6 +41,8 @@ from edgekit.verify import Verifier
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+#: what a latency is gated over
+GUARD_SAMPLES = 64
 
 
 def silent(line: str) -> None:
@@ -458,17 +461,102 @@ def _plain_network(space: optimization.Space, flow: Flow) -> Artifact:
 
 def compare(sources: Sequence[str] = ()) -> list[Measurement]:
     """The measurements of run folders and results files, in order. Raises InputError where there are none."""
-    found: list[Measurement] = []
-    for word in sources or [str(refs.newest_run())]:
-        path = Path(word)
-        if path.is_dir():
-            stored = optimization.without_trials(Store(path))
-            if not stored:
-                raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
-            found += stored
-        else:
-            found += read_results(path)
+    return [m for word in sources or [str(refs.newest_run())] for m in _measured(word)]
+
+
+def gate(
+    sources: Sequence[str],
+    against: str,
+    fail_if: Sequence[str],
+    *,
+    plan: dict[str, Any] | None = None,
+    again: bool = True,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> list[guard.Gate]:
+    """Is anything worse than in `against` (a run folder or results file), beyond the limits in `fail_if`?
+
+    Latencies of two sessions say little: with `again`, the baseline's artifact is measured anew beside the one that
+    took its place, interleaved. Where either is not at hand, latency is undecided, and the rest is judged all the same.
+    """
+    limits = [guard.Limit.parse(text) for text in fail_if]
+    words = list(sources) or [str(refs.newest_run())]
+    old, new = _measured(against), [(word, m) for word in words for m in _measured(word)]
+    found = guard.pairs(old, [m for _, m in new])
+    guard.check_metrics(limits, found)
+    for line in guard.missing(old, [m for _, m in new]):
+        say(f"  missing   {line}")
+    homes = {guard.place(m): word for word, m in new}
+    timed: dict[tuple[str, ...], Ratio | str] = {}
+    if any(limit.quantity == "p50" for limit in limits):
+        twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms]
+        timed = {
+            guard.place(b): _timed_anew(a, b, against, homes[guard.place(b)], plan, again, progress, say)
+            for a, b in twins
+        }
+    verdicts = (guard.judge(limit, pair, timed.get(guard.place(pair[1]))) for pair in found for limit in limits)
+    return [verdict for verdict in verdicts if verdict]
+
+
+def _timed_anew(
+    old: Measurement,
+    new: Measurement,
+    against: str,
+    source: str,
+    plan: dict[str, Any] | None,
+    again: bool,
+    progress: Progress,
+    say: Say,
+) -> Ratio | str:
+    """p50 of the new artifact over that of the old one, measured side by side; or why that cannot be."""
+    assert old.latency_ms and new.latency_ms
+    if new.provenance != "measured":
+        return f"its latency is {new.provenance}"
+    if (old.session, old.target) == (new.session, new.target) and not (old.invalid or new.invalid):
+        return score.latency_ratio(new.latency_ms, old.latency_ms, paired=True)
+    if not again:
+        return "it was not measured again"
+    kept = [_at_hand(m, word) for m, word in ((old, against), (new, source))]
+    if kept[0] is None or kept[1] is None:
+        which = "the baseline's artifact" if kept[0] is None else "the artifact"
+        return f"{which} is not at hand, so it cannot be measured again"
+    latency = new.latency_ms
+    wanted = replace(_plan(Plan(threads=latency.threads, batch=latency.batch), plan), samples=0)
+    try:
+        target = targets.load(new.target)
+    except InputError as error:
+        return str(error)
+    store = Store(kept[1].path.parent)
+    flow = _flow(store, _task([kept[1]]), [new.target], wanted, Gates(), progress, say)
+    data = sets.take(_test(flow, [kept[1]]), GUARD_SAMPLES)
+    say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
+    runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)
+    if disturbed := [reason for run in runs for reason in run.invalid]:
+        return f"the measurement was disturbed: {disturbed[0]}"
+    before, now = (score.latency(run.processes, wanted.threads, wanted.batch) for run in runs)
+    return score.latency_ratio(now, before, paired=True)
+
+
+def _measured(word: str) -> list[Measurement]:
+    """What a run folder or a results file holds."""
+    path = Path(word)
+    if not path.is_dir():
+        return read_results(path)
+    found = optimization.without_trials(Store(path))
+    if not found:
+        raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
     return found
+
+
+def _at_hand(m: Measurement, source: str) -> Artifact | None:
+    """The artifact that was measured, where it lies beside its results and is still the same."""
+    path = Path(source)
+    store = Store(path if path.is_dir() else path.parent)
+    try:
+        artifact = store.get(m.artifact)
+    except InputError:
+        return None
+    return artifact if artifact.id == m.id else None
 
 
 def is_run(folder: Path) -> bool:

@@ -4,6 +4,7 @@
     ├── AnswerNo        (1)     edgekit worked and the answer is no
     │   ├── ParityFailed        an arrow changed the outputs more than it may
     │   ├── BudgetMissed        an arrow lost more accuracy than the budget allows
+    │   ├── GateFailed          something is worse than a baseline, further than a limit allows
     │   ├── CannotConvert       an exporter has no way for an operator of the network
     │   └── Diverged            training ran into NaN or infinity
     ├── InputError      (2)     bad usage or bad input
@@ -71,6 +72,10 @@ class ParityFailed(AnswerNo):
 
 
 class BudgetMissed(AnswerNo):
+    pass
+
+
+class GateFailed(AnswerNo):
     pass
 
 

@@ -1,42 +1,89 @@
-"""`edgekit compare [RUN|results.json…]`."""
+"""`edgekit compare [RUN|results.json…] [--against BASELINE --fail-if LIMIT…]`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers
+from edgekit.cli._common import Answer, Voice, answers, plan_of, plan_options
+
+if TYPE_CHECKING:
+    from edgekit.guard import Gate
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@answers("compare", short_help="Measured artifacts side by side.")
+@answers("compare", short_help="Measured artifacts side by side, and gates against a baseline.")
 @click.argument("sources", nargs=-1)
-@click.option("--markdown", type=FILE, help="Also write the table as Markdown.")
+@click.option("--markdown", type=FILE, help="Also write the table as Markdown, for a pull request.")
 @click.option("--html", type=FILE, help="Also write a page of its own: picture, table, how it was measured.")
 @click.option("--picture", type=FILE, help="Also write accuracy, latency and size as one SVG, for a README.")
+@click.option("--csv", type=FILE, help="Also write every figure as CSV, for spreadsheets and trackers.")
+@click.option("--against", metavar="BASELINE", help="A run folder or results file that nothing may be worse than.")
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="LIMIT",
+    help="p50>+5%, accuracy<-0.5pp, size>+2%, memory>+10%: end with 1 where it is so. Repeat it.",
+)
+@click.option("--stored", is_flag=True, help="Measure nothing again: latency stays undecided.")
+@plan_options
 def command(
-    sources: tuple[str, ...], markdown: Path | None, html: Path | None, picture: Path | None, voice: Voice
+    sources: tuple[str, ...],
+    markdown: Path | None,
+    html: Path | None,
+    picture: Path | None,
+    csv: Path | None,
+    against: str | None,
+    fail_if: tuple[str, ...],
+    stored: bool,
+    voice: Voice,
+    **options: Any,
 ) -> Answer:
-    """Show what was measured in run folders and results files, side by side. Left out: the newest run."""
-    from edgekit import api, report
-    from edgekit.errors import os_errors
+    """Show what was measured in run folders and results files, side by side. Left out: the newest run.
 
+    With --against, what --fail-if names is compared with the baseline's rows of the same artifact name, target and
+    runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
+    a run folder; the options of `bench` say how.
+    """
+    from edgekit import api, report
+    from edgekit.errors import InputError, os_errors
+
+    if bool(against) != bool(fail_if):
+        given, lacks = ("--against", "--fail-if") if against else ("--fail-if", "--against")
+        raise InputError(
+            f"{given} needs {lacks} too", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
+        )
     measurements = api.compare(sources)
+    gates: list[Gate] = []
+    if against:
+        plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
+        gates = api.gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
     title = ", ".join(dict.fromkeys(_title(source) for source in sources)) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
-        markdown: lambda: report.markdown(measurements),
+        markdown: lambda: report.markdown(measurements, gates),
         html: lambda: report.html(measurements, title),
         picture: lambda: report.picture(measurements, title),
+        csv: lambda: report.csv(measurements),
     }
     for path, write in wanted.items():
         if path:
             with os_errors("write", path):
                 path.write_text(write(), encoding="utf-8")
             voice.say(f"wrote {path}")
-    return Answer(lambda: report.terminal(measurements), measurements=measurements)
+
+    def show() -> None:
+        report.terminal(measurements)
+        if gates:
+            report.verdicts(gates)
+
+    failures = [error for gate in gates if (error := gate.error())]
+    result = {"gates": [asdict(gate) for gate in gates]} if against else None
+    return Answer(show, measurements=measurements, result=result, failures=failures)
 
 
 def _title(source: str) -> str:

@@ -4,6 +4,8 @@ from edgekit.report.html import html
 from edgekit.report.ladder import ladder
 from edgekit.report.markdown import markdown
 from edgekit.report.picture import picture
+from edgekit.report.spreadsheet import csv
 from edgekit.report.terminal import terminal
+from edgekit.report.verdicts import verdicts
 
-__all__ = ["html", "ladder", "markdown", "picture", "terminal"]
+__all__ = ["csv", "html", "ladder", "markdown", "picture", "terminal", "verdicts"]

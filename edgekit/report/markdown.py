@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from edgekit.report.rows import facts, metric_name, plain, ratios, rows
+from edgekit.report.rows import NOTHING, facts, metric_name, plain, ratios, rows
 from edgekit.types import Measurement
+
+if TYPE_CHECKING:
+    from edgekit.guard import Gate
 
 COLUMNS = {
     "artifact": "artifact",
@@ -22,8 +26,11 @@ COLUMNS = {
 }
 
 
-def markdown(measurements: Sequence[Measurement]) -> str:
-    """The table, then what was gained and how it was measured."""
+SIGNS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "➖ undecided"}
+
+
+def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) -> str:
+    """The verdicts on gates, where there are any, then the table, what was gained and how it was measured."""
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
     lines = [f"| {' | '.join(map(_cell, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
@@ -32,7 +39,19 @@ def markdown(measurements: Sequence[Measurement]) -> str:
         notes += [f"{row.artifact}: {note}" for note in row.notes]
     lines.append("")
     lines += [f"- {_cell(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_verdicts(gates), *lines]) + "\n"
+
+
+def _verdicts(gates: Sequence[Gate]) -> list[str]:
+    if not gates:
+        return []
+    lines = ["| gate | artifact | target | before | now | change | verdict |", "|---|---|---|---|---|---|---|"]
+    for gate in sorted(gates, key=lambda gate: gate.state != "failed"):
+        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else NOTHING
+        verdict = SIGNS[gate.state] + (f": {gate.why}" if gate.why else "")
+        cells = (f"`{gate.limit}`", gate.artifact, gate.target, gate.before, gate.after, change, verdict)
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return [*lines, ""]
 
 
 def _cell(text: str) -> str:

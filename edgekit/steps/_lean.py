@@ -19,7 +19,7 @@ def lean(model: ModelProto) -> None:
 
     A DequantizeLinear without a zero point has one of 0 (ONNX operator specification), as signed weights and biases
     have; ONNX Runtime fuses convolutions without it, and matrix products only with it. Constants and what a conversion
-    writes get names of a letter or two. A model with branches or functions of its own keeps its constants and their names,
+    writes get names of a letter or two. A model with branches or functions keeps its constants and their names,
     since they may be read from within.
     """
     graph = model.graph

@@ -1,4 +1,4 @@
-"""ONNX Runtime made 5 % slower on purpose: each inference is followed by idling for a twentieth of its own time."""
+"""ONNX Runtime made slower on purpose: each inference is followed by idling for a share of its own time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 
 from edgekit.runtimes.onnxruntime import Onnxruntime
 
-SLOWER = 1.05
-
 
 class Slowed(Onnxruntime):
-    """What `truth.py` must tell from the real thing."""
+    """5 % slower: what `truth.py` must tell from the real thing."""
+
+    slower = 1.05
 
     def bind(self, feeds):
         call, clock = super().bind(feeds), time.perf_counter_ns
@@ -18,9 +18,15 @@ class Slowed(Onnxruntime):
         def slowed():
             started = clock()
             outputs = call()
-            until = started + SLOWER * (clock() - started)
+            until = started + self.slower * (clock() - started)
             while clock() < until:
                 pass
             return outputs
 
         return slowed
+
+
+class Regressed(Slowed):
+    """10 % slower: what a gate of `p50>+5%` must fail."""
+
+    slower = 1.10

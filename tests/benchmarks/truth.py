@@ -6,6 +6,8 @@ b. The 100 measurements that those comparisons made of the artifact itself: how 
    the median of a long reference run that was interleaved with them: the processes of its twin, in the rounds around
    it? (aim: at least 90) The same with all processes shuffled, so that a machine that drifts does so alike in all of
    them: does the interval keep its promise where the machine keeps still?
+g. 50 gates of `p50>+5%` on an artifact against itself, and 50 against one made 10 % slower: how many fail?
+   (aims: at most 2, at least 45)
 c. Each runtime's p50 against a bare loop, and OpenVINO's also against its own benchmark_app: see `harness.py`.
 
 Run it on an idle machine; it says at the end how much the machine itself moved.
@@ -16,34 +18,44 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections import Counter
 from dataclasses import replace
 
 import harness
 import numpy as np
 from fixtures import artifacts, samples
-from slowed import Slowed
+from slowed import Regressed, Slowed
 
-from edgekit import registry, score, targets
+from edgekit import guard, registry, score, targets
 from edgekit.execute import execute_all
-from edgekit.types import PRESETS, Artifact, Latency, Plan, Process, Ratio, SampleSet, Target
+from edgekit.types import PRESETS, Artifact, Latency, Measurement, Plan, Process, Ratio, SampleSet, Target
 
 #: so many rounds on either side belong to a measurement's reference
 AROUND = 2
+#: a row of which only the latency matters
+ROW = Measurement(
+    "onnx", "", (), "onnx", "fp32", "", "host", "onnxruntime", "measured",
+    0, 0, 0, 0, None, None, None, None, None, None, None, {}, "",
+)  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="abc", help="a and b are one part; c is the other")
+    parser.add_argument("--parts", default="abgc", help="a and b are one part; g and c are others")
     parser.add_argument("--thorough", action="store_true", help="the plan of edgekit's own --thorough")
     parser.add_argument("--comparisons", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=12, help="of part c")
     options = parser.parse_args()
     registry.add("runtimes", "slowed", Slowed)
+    registry.add("runtimes", "regressed", Regressed)
     plan = Plan(**PRESETS["thorough"]) if options.thorough else Plan()
     data, host = samples(), targets.load("host")
     if set(options.parts) & set("ab"):
         with artifacts("to_onnx") as made:
             comparisons(made["to_onnx"], host, data, plan, options.comparisons)
+    if "g" in options.parts:
+        with artifacts("to_onnx") as made:
+            gates(made["to_onnx"], host, data, plan, options.comparisons)
     if "c" in options.parts:
         print("\nc. against a bare loop")
         harness.ratios(host, data, replace(plan, processes=1, seconds=0.5), options.rounds)
@@ -69,6 +81,31 @@ def comparisons(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, r
     differences([score.latency_ratio(b, a, paired=True) for a, b in twins], slower, seconds)
     coverage(twins)
     shuffled(processes, plan.processes)
+
+
+def gates(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, rounds: int) -> None:
+    """Each round is what `compare --against` does, twice: two artifacts interleaved, then the limit's verdict."""
+    limit = guard.Limit.parse("p50>+5%")
+    both = replace(host, runtimes={"onnxruntime": "", "regressed": ""})
+    states: dict[str, Counter[str]] = {"onnxruntime": Counter(), "regressed": Counter()}
+    seconds = []
+    for turn in range(rounds):
+        for runtime, counted in states.items():
+            started = time.monotonic()
+            runs = execute_all([(artifact, "onnxruntime"), (artifact, runtime)], both, data, plan, outputs=False)
+            seconds.append(time.monotonic() - started)
+            disturbed = any(run.invalid for run in runs)
+            before, now = (score.latency(run.processes, 1, 1) for run in runs)
+            rows = tuple(replace(ROW, latency_ms=latency) for latency in (before, now))
+            ratio = "disturbed" if disturbed else score.latency_ratio(now, before, paired=True)
+            verdict = guard.judge(limit, rows, ratio)
+            counted[verdict.state if verdict else "not asked"] += 1
+        print(
+            f"   round {turn + 1} of {rounds}: {dict(states['regressed'])}, {dict(states['onnxruntime'])}", flush=True
+        )
+    print(f"g. {limit.text} on itself: {dict(states['onnxruntime'])} (aim: at most 2 of 50 failed)")
+    print(f"   on one 10 % slower: {dict(states['regressed'])} (aim: at least 45 of 50 failed)")
+    print(f"   {statistics.median(seconds):.1f} s per gate, at most {max(seconds):.1f} s", flush=True)
 
 
 def differences(same: list[Ratio], slower: list[Ratio], seconds: list[float]) -> None:

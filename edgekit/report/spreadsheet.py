@@ -1,0 +1,67 @@
+"""Measurements → CSV (RFC 4180): one line each, one figure a cell, full precision, empty where there is none."""
+
+from __future__ import annotations
+
+import csv as csv_
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from edgekit.report.rows import memory, plain
+from edgekit.types import Measurement
+
+
+def csv(measurements: Sequence[Measurement]) -> str:
+    """Sizes in bytes, times in milliseconds, fractions as they are. Spreadsheets compute no cell of it."""
+    out = io.StringIO()
+    records = [_record(m) for m in measurements]
+    if records:
+        writer = csv_.DictWriter(out, list(records[0]))
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in record.items()} for record in records)
+    return out.getvalue()
+
+
+def _record(m: Measurement) -> dict[str, Any]:
+    metric, latency = m.metric, m.latency_ms
+    return {
+        "artifact": m.artifact,
+        "id": m.id,
+        "target": m.target,
+        "runtime": m.runtime,
+        "provenance": m.provenance,
+        "format": m.format,
+        "precision": m.precision,
+        "scheme": m.scheme,
+        "metric": metric and metric.name,
+        "value": metric and metric.value,
+        "value_low": metric and metric.ci95[0],
+        "value_high": metric and metric.ci95[1],
+        "samples": metric and metric.samples,
+        "set_sha256": metric and metric.set_sha256,
+        "drop_pp": metric and metric.drop_pp,
+        "budget": m.verdict and m.verdict.state,
+        "p50_ms": latency and latency.p50,
+        "p50_low_ms": latency and latency.ci95[0],
+        "p50_high_ms": latency and latency.ci95[1],
+        "p90_ms": latency and latency.p90,
+        "p99_ms": latency and latency.p99,
+        "threads": latency and latency.threads,
+        "batch": latency and latency.batch,
+        "load_ms": m.load_ms,
+        "size_bytes": m.size_bytes,
+        "weight_bytes": m.weight_bytes,
+        "memory_bytes": memory(m),
+        "sqnr_db": m.parity and m.parity.sqnr_db,
+        "cpu": m.facts.get("cpu"),
+        "session": m.session,
+        "invalid": "; ".join(m.invalid),
+    }
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula gets an apostrophe (OWASP, CSV injection)."""
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
