@@ -273,6 +273,13 @@ def test_settings_files_and_environment_in_order(
     assert by_flag["metric"]["samples"] == 40
 
 
+def test_deploy(answer: Json, bars_run: Path, tmp_path: Path) -> None:
+    document = answer("deploy", bars_run / "onnx-int8", "--bundle", tmp_path / "bundle")
+    assert document["command"] == "deploy" and document["result"]["how"] == "written"
+    assert (tmp_path / "bundle" / "manifest.json").is_file()
+    assert answer("deploy", bars_run / "torch", "--target", "host", code=2)["error"]["code"] == 2
+
+
 def test_every_command_is_tried_here() -> None:
     import click
 

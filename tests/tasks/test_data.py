@@ -70,7 +70,7 @@ def test_images_for_the_shipped_networks() -> None:
 
     photos(size=(32, 24))
     task = tasks.load("photos")
-    assert task.models == ("cnn", "ds-cnn") and task.classes == ("cat", "dog")
+    assert task.models == ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit") and task.classes == ("cat", "dog")
     arguments = task.arguments("cnn")
     assert arguments["shape"] == [3, 32, 24] and arguments["classes"] == 2
     images = task.load("train").inputs["input"]
