@@ -237,6 +237,8 @@ def test_no_exporter_drops_the_ranges() -> None:
 
 # What follows trains on Fashion-MNIST, and measures in the runtimes.
 
+#: dB; measured: -1.7 at the most in ONNX, -1.1 in OpenVINO
+SEVEN = -2.0
 TRAINED = {"cnn": "cnn", "ds-cnn": "ds-cnn", "mobile": nets.reference("Mobile")}
 
 
@@ -282,23 +284,24 @@ def int8(parent: Artifact, format: str, context: Context, **fields: Any) -> Arti
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("model", "gain"), [("ds-cnn", 1.5), ("cnn", 0.0), ("mobile", -2.0)])
+@pytest.mark.parametrize(("model", "gain"), [("ds-cnn", 1.5), ("cnn", 0.0), ("mobile", -1.0)])
 def test_the_weight_side_lifts_every_runtime(model: str, gain: float, fashion: Any) -> None:
-    """In dB of the outputs. Where rounded activations are what costs, as in `mobile`, up to 1.1 dB were lost.
+    """In dB of the outputs. Where rounded activations are what costs, as in `mobile`, there is little to gain.
 
-    GPTQ rounds to eight bits, which is nothing gained where a CPU without VNNI makes ONNX's weights seven bits wide.
+    GPTQ rounds to eight bits. A reduced scheme (a CPU without VNNI) has seven, so what it gained is rounded away again;
+    it may not cost more than SEVEN there.
     """
     parent, context = fashion(model)
     rounded = made(Gptq(), made(Equalize(), parent, context, "equalized"), context, "rounded")
     data = some("test", 1_000)
     reference = answered(parent, data)
-    found = {}
-    seven = targets.load("host").isa_class == "x86"
-    for format in [name for name in FORMATS if name != "onnx" or not seven]:
+    found, bounds = {}, {}
+    for format in FORMATS:
         plain, better = (int8(one, format, context, method="mse") for one in (parent, rounded))
         found[format] = [sqnr_db(reference, answered(one, data)) for one in (plain, better)]
-    print(model, found)
-    assert all(after > before + gain for before, after in found.values()), found
+        bounds[format] = SEVEN if "reduced" in plain.scheme else gain
+    print(model, found, bounds)
+    assert all(after > before + bounds[format] for format, (before, after) in found.items()), (found, bounds)
 
 
 @pytest.mark.slow
