@@ -89,9 +89,9 @@ class Store:
                 raise InputError(what, "its sha256 differs", "run the command that made it again")
         return artifact
 
-    def parent(self, artifact: Artifact) -> Artifact | None:
+    def parent(self, artifact: Artifact, role: str = "parent") -> Artifact | None:
         """The artifact it was made from, None at a root. Raises InputError where that one has been made anew since."""
-        link = artifact.parent()
+        link = artifact.parent(role)
         if link is None:
             return None
         parent = self.get(link.name)
@@ -101,8 +101,11 @@ class Store:
         return parent
 
     def root(self, artifact: Artifact) -> Artifact:
-        """The float root of the artifact's chain: where its line of parents begins."""
-        parent = self.parent(artifact)
+        """The float root of the artifact's chain: where its line of parents begins, or its teacher's.
+
+        A student is made in place of its teacher, so what it loses counts from there.
+        """
+        parent = self.parent(artifact) or self.parent(artifact, "teacher")
         return self.root(parent) if parent else artifact
 
     def current(self) -> tuple[Artifact, ...]:

@@ -73,6 +73,10 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
             "make it again, or restore that version",
         )
     network = build(reference["model"], reference["arguments"])
+    if "widths" in reference:
+        from edgekit.pruning.widths import narrow
+
+        narrow(network, reference["widths"], reference["tensors"])
     load_weights(network, folder / "model.safetensors")
     network.eval()
     if "call" not in reference:

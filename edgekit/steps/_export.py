@@ -9,13 +9,13 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import networks
+from edgekit import networks, registry
 from edgekit.errors import CannotConvert, EdgekitError
-from edgekit.types import Artifact, TensorSpec
+from edgekit.types import Artifact, Context, Kind, Step, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,6 +104,18 @@ def _shapes(network: nn.Module, found: Example, dims: Mapping[str, Any]) -> tupl
     )
     parameters = inspect.signature(network.forward).parameters.values()
     return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes
+
+
+def unstored(exporter: Step, inputs: Mapping[str, Artifact], folder: Path, ctx: Context) -> Artifact:
+    """The float file of the network, as an artifact that is in no store."""
+    exporter.apply(inputs, folder, ctx)
+    kind: Kind = exporter.gives
+    format = registry.load("formats", kind.format)
+    facts = format.describe(folder / str(format.file))
+    parent = inputs["parent"]
+    return replace(
+        parent, kind=kind, inputs=facts.inputs, outputs=facts.outputs, sizes=facts.sizes, files={}, path=folder
+    )
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from edgekit import registry
 from edgekit.errors import CannotConvert
 from edgekit.quantization.histograms import BINS, Histogram, Statistics
 from edgekit.quantization.ranges import Ranges
+from edgekit.steps._export import unstored
 from edgekit.steps._calibrated import RANGES, CalibratedStep, StaticInt8Step
 from edgekit.steps.equalize import sources
 from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
@@ -56,7 +57,7 @@ class TrainedInt8Step(CalibratedStep):
         trained = qat.load_ranges(parent.path / qat.RANGES)
         exporter, int8 = self.steps()
         with tempfile.TemporaryDirectory() as folder:
-            model = _exported(exporter, inputs, Path(folder), ctx)
+            model = unstored(exporter, inputs, Path(folder), ctx)
             path = model.path / str(registry.load("formats", model.kind.format).file)
             origin = observers.origin(model, path)
             theirs = observers.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin)
@@ -82,18 +83,6 @@ class TrainedInt8Step(CalibratedStep):
             why = f"the program has no {min(lost)!r}"
             raise CannotConvert(f"the trained ranges of {parent.name} are of another program", why, "train it again")
         return {name: found[name] for name in trained}
-
-
-def _exported(exporter: Step, inputs: Mapping[str, Artifact], folder: Path, ctx: Context) -> Artifact:
-    """The float file of the network, as an artifact that is in no store."""
-    exporter.apply(inputs, folder, ctx)
-    kind: Kind = exporter.gives
-    format = registry.load("formats", kind.format)
-    facts = format.describe(folder / str(format.file))
-    parent = inputs["parent"]
-    return replace(
-        parent, kind=kind, inputs=facts.inputs, outputs=facts.outputs, sizes=facts.sizes, files={}, path=folder
-    )
 
 
 def _same(theirs: Statistics, ours: Mapping[str, Histogram]) -> dict[str, list[str]]:

@@ -1,0 +1,330 @@
+"""torch → torch: whole channels and attention heads are cut away, and what is left is trained on."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from edgekit import networks, registry, score, targets
+from edgekit.errors import CannotConvert, InputError
+from edgekit.execute import execute_all
+from edgekit.pruning import channels, goals, widths
+from edgekit.pruning.channels import Cut, Importance, Scope
+from edgekit.pruning.goals import Found
+from edgekit.sets import take
+from edgekit.steps._export import example, unstored
+from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Plan, SampleSet, Step, Target, Task, kinds
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: formats that a latency can be measured in, in this order
+EXPORTERS = ("onnx", "tflite", "openvino")
+#: samples whose gradients the Taylor criterion sums, at most so many at once
+TAYLOR_SAMPLES, TAYLOR_BATCH = 512, 64
+#: measured by tests/benchmarks/prune.py --zeros
+UNSTRUCTURED = (
+    "zeros without structure make no runtime here faster (onnxruntime, litert and openvino multiply by them all the"
+    " same): prune channels"
+)
+#: how a candidate's latency is measured while a ratio is searched
+LOOK = Plan(processes=7, seconds=0.1)
+
+
+@dataclass(frozen=True)
+class Prune(Step):
+    """Structured pruning, by Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900), then fine-tuning.
+
+    One of: `ratio`, the share of channels that go, `macs` or `parameters`, the share that may stay, or `speedup`, how
+    many times faster it must be on `target` in each of `runtimes` (all it has, where none is named), measured.
+    `importance`: magnitude, taylor (https://arxiv.org/abs/1906.10771), or bn-scale (https://arxiv.org/abs/1708.06519)
+    after `sparse_epochs` that push BatchNorm's scales towards zero by `penalty`. `scope`: the ratio is each layer's,
+    or that of all together. Channels stay multiples of `round_to`. `structure`: channels; none, single
+    weights set to zero, is refused.
+
+    Cut and trained on `rounds` times, each for `epochs` (0: not at all), with the train step's options. The unpruned
+    network teaches unless `teacher` names another; `distil`, `temperature`, `alpha` and `weight` are as in train, and
+    `distil` "" leaves the labels alone.
+    """
+
+    takes: ClassVar = kinds("torch")
+    gives: ClassVar[Kind] = Kind("torch")
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    needs: ClassVar[str] = "prune"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors", "torch-pruning")
+
+    ratio: float = 0.0
+    macs: float = 0.0
+    parameters: float = 0.0
+    speedup: float = 0.0
+    target: str = ""
+    runtimes: tuple[str, ...] = ()
+    importance: Importance = "magnitude"
+    scope: Scope = "layer"
+    structure: Literal["channels", "none"] = "channels"
+    round_to: int = 8
+    rounds: int = 1
+    epochs: int = 4
+    lr: float = 0.002
+    batch: int = 128
+    weight_decay: float = 0.01
+    patience: int = 5
+    samples: int = 0
+    seed: int = 0
+    sparse_epochs: int = 0
+    penalty: float = 0.001
+    teacher: ArtifactRef = ""
+    distil: str = "logits"
+    temperature: float = 4.0
+    alpha: float = 0.7
+    weight: float = 1.0
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        yield from goals.problems(self.ratio, self._goals())
+        if self.structure == "none":
+            yield UNSTRUCTURED
+        learns = self.epochs or self.sparse_epochs or self.importance == "taylor"
+        if learns and task is None:
+            yield "there is no task to train on: epochs = 0 only cuts (and importance must not be taylor)"
+        for name in ("round_to", "rounds", "batch", "patience"):
+            if getattr(self, name) < 1:
+                yield f"{name} must be at least 1"
+        for name in ("epochs", "sparse_epochs", "samples"):
+            if getattr(self, name) < 0:
+                yield f"{name} must be 0 or more"
+        if not 0 < self.lr < math.inf:
+            yield "lr must be a positive number"
+        if self.sparse_epochs and self.importance != "bn-scale":
+            yield "sparse_epochs are for importance = bn-scale"
+        if self.penalty <= 0:
+            yield "penalty must be a positive number"
+        if self.distil:
+            yield from self._distillation().problems()
+
+    def resolve(self, target: Target) -> Self:
+        return replace(self, target=self.target or target.name) if self.speedup else self
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
+
+    def sources(self) -> tuple[Path, ...]:
+        return tuple(Path(str(module.__file__)) for module in (channels, goals, widths))
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
+        import torch
+
+        parent = inputs["parent"]
+        reference = networks.reference(parent.path)
+        if reference.get("loader", "named") != "named":
+            why = f"it came as a whole ({reference['loader']}), so its layers cannot be changed"
+            raise CannotConvert(f"{parent.name} cannot be pruned", why, "import the code that builds it: net.py:make")
+        torch.manual_seed(self.seed)
+        network, feed = networks.load(parent.path), example(parent).inputs
+        teacher = self._teacher(inputs, network)
+        history: list[dict[str, Any]] = []
+        if self.sparse_epochs:
+            history += self._fit(network, None, self.sparse_epochs, ctx, _thinning(self.penalty))
+        with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
+            trial = _Trial(self, parent, network, feed, ctx, Path(folder))
+            found = trial.found()
+        pruned = network
+        for number in range(1, self.rounds + 1):
+            before, after = (1 - found.ratio * n / self.rounds for n in (number - 1, number))
+            result = channels.cut(pruned, feed, self._cut(1 - after / before), self._learn(ctx))
+            pruned = result.network
+            if self.epochs:
+                history += self._fit(pruned, teacher, self.epochs, ctx, None)
+        pruned = pruned.cpu().eval()
+        _write(network, pruned, parent, out)
+        shares = {
+            "parameters": channels.size(pruned) / channels.size(network),
+            "macs": channels.macs(pruned, feed) / max(channels.macs(network, feed), 1),
+        }
+        details = {"ratio": found.ratio, **shares, "whole": list(result.whole), "history": history}
+        if found.speedups:
+            details["speedups"] = dict(found.speedups)
+        kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
+        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
+        return Notes(scheme, names, {**kept, "pruned": details})
+
+    def _goals(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
+
+    def _cut(self, ratio: float) -> Cut:
+        return Cut(ratio, self.importance, self.scope, self.round_to)
+
+    def _distillation(self) -> Any:
+        from edgekit.training.distillation import Distillation
+
+        return Distillation(self.distil, self.temperature, self.alpha, self.weight)
+
+    def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
+        if not self.distil or not self.epochs:
+            return None
+        if not self.teacher:
+            return copy.deepcopy(network)
+        return networks.load(inputs["teacher"].path if "teacher" in inputs else Path(self.teacher).parent)
+
+    def _fit(
+        self,
+        network: nn.Module,
+        teacher: nn.Module | None,
+        epochs: int,
+        ctx: Context,
+        after_backward: Callable[[nn.Module], None] | None,
+    ) -> list[dict[str, Any]]:
+        """Train in place, taught where there is a teacher; the best epoch on validation data is kept."""
+        from edgekit.training import engine, taught
+        from edgekit.training.settings import Settings
+
+        assert ctx.task is not None
+        names = {field.name for field in dataclasses.fields(Settings)}
+        shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
+        settings = Settings(epochs=epochs, **{name: value for name, value in shared.items() if name in names})
+        device = engine.device(self.accelerator)
+        return taught.fit(
+            network,
+            settings,
+            ctx,
+            device=device,
+            teacher=teacher,
+            how=self._distillation() if teacher is not None else None,
+            after_backward=after_backward,
+        )
+
+    def _learn(self, ctx: Context) -> Callable[[nn.Module], None] | None:
+        """What leaves the gradients of the task's loss in a network."""
+        if self.importance != "taylor":
+            return None
+        from edgekit.training import engine
+
+        assert ctx.task is not None
+        task, data = ctx.task, take(ctx.sets["train"], TAYLOR_SAMPLES)
+
+        def learn(network: nn.Module) -> None:
+            network.eval()
+            for inputs, labels in engine.batches(data, TAYLOR_BATCH):
+                task.loss(engine.call(network, inputs), labels).backward()
+
+        return learn
+
+
+@dataclass
+class _Trial:
+    """Cuts without training, to find the ratio that reaches the goal."""
+
+    step: Prune
+    parent: Artifact
+    network: nn.Module
+    feed: tuple[Tensor, ...]
+    ctx: Context
+    folder: Path
+    made: dict[Path, Artifact] = field(default_factory=dict)
+
+    def found(self) -> Found:
+        step = self.step
+        if step.ratio:
+            return Found(step.ratio)
+        if step.speedup:
+            kept = self.ctx.scratch / goals.KEPT if self.ctx.scratch else None
+            return goals.by_speed(step.speedup, self._speedups, kept)
+        if step.macs:
+            whole = channels.macs(self.network, self.feed)
+            return goals.by_count(step.macs, lambda r: channels.macs(self._cut(r), self.feed), whole, "MACs")
+        whole = channels.size(self.network)
+        return goals.by_count(step.parameters, lambda r: channels.size(self._cut(r)), whole, "parameters")
+
+    def _cut(self, ratio: float) -> nn.Module:
+        return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
+
+    def _speedups(self, ratio: float) -> Mapping[str, float]:
+        """Runtime → how many times faster a network cut so is, measured beside the whole one."""
+        target = targets.load(self.step.target or "host")
+        pruned = self.folder / f"{ratio:.2f}"
+        pruned.mkdir(exist_ok=True)
+        _write(self.network, self._cut(ratio), self.parent, pruned)
+        smaller = self._exports(target, replace(self.parent, path=pruned), pruned)
+        larger = self._exports(target, self.parent, self.folder / "whole")
+        data = take(self.ctx.sets["val"], LOOK.min_runs) if "val" in self.ctx.sets else self._stand_in()
+        pairs = [(models[name], name) for models in (larger, smaller) for name in larger]
+        runs = execute_all(pairs, target, data, LOOK, outputs=False, progress=self.ctx.progress)
+        if disturbed := [reason for run in runs for reason in run.invalid]:
+            self.ctx.log.warning("ratio %.2f: %s", ratio, disturbed[0])
+        times = [score.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
+        found = {
+            name: score.latency_ratio(a, b, paired=True).value
+            for name, a, b in zip(larger, times, times[len(larger) :], strict=True)
+        }
+        self.ctx.log.info("ratio %.2f: %s times faster", ratio, found)
+        return found
+
+    def _exports(self, target: Target, model: Artifact, folder: Path) -> dict[str, Artifact]:
+        """Runtime → the network in its format. Raises InputError where none of the target's runtimes is wanted."""
+        found: dict[str, Artifact] = {}
+        for name in self.step.runtimes or target.runtimes:
+            formats = registry.load("runtimes", name).formats if name in target.runtimes else ()
+            format = next((format for format in EXPORTERS if format in formats), None)
+            if format is None:
+                if self.step.runtimes:
+                    what = f"{target.name} has no runtime {name!r} to measure in"
+                    raise InputError(what, f"it has {', '.join(target.runtimes)}", "name one of these in runtimes")
+                continue
+            place = folder / format
+            if place not in self.made:
+                place.mkdir(parents=True, exist_ok=True)
+                exporter = registry.load("steps", f"to_{format}")()
+                made = unstored(exporter, {"parent": model}, place, self.ctx)
+                self.made[place] = replace(made, id=f"{model.id}-{place.parent.name}")
+            found[name] = self.made[place]
+        if not found:
+            raise InputError(f"{target.name} has no runtime to measure a speedup in", next="name a count: macs = 0.5")
+        return found
+
+    def _stand_in(self) -> SampleSet:
+        from edgekit import sets
+
+        return sets.stand_in(self.parent, self.parent)
+
+
+def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> None:
+    """The pruned network as `networks.load` builds it again, and a check that it does.
+
+    Raises CannotConvert where it would answer otherwise.
+    """
+    import torch
+
+    from edgekit.networks.interface import Positional, named
+
+    reference = dict(networks.reference(parent.path))
+    inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, whole))
+    kept = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
+    specs = {key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference}
+    networks.save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
+    if (examples := parent.path / networks.EXAMPLE).is_file():
+        (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
+    feed = example(replace(parent, path=out)).inputs
+    with torch.no_grad():
+        answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
+    if not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)):
+        why = "built again from its widths, it answers otherwise"
+        raise CannotConvert(f"{parent.name} cannot be pruned", why, "its builder must give the same network each time")
+
+
+def _thinning(penalty: float) -> Callable[[nn.Module], None]:
+    """Adds the gradient of an L1 penalty on BatchNorm's scales (https://arxiv.org/abs/1708.06519, equation 1)."""
+
+    def add(network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, channels.NORMS) and module.weight is not None and module.weight.grad is not None:
+                module.weight.grad.add_(penalty * module.weight.detach().sign())
+
+    return add
