@@ -1,0 +1,183 @@
+"""What is cut hangs together, answers in its old shapes, and is built again from plain numbers, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgekit import networks
+from edgekit.errors import CannotConvert, InputError
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_pruning")
+
+from torch import Tensor, nn  # noqa: E402
+
+from edgekit.networks.interface import named  # noqa: E402
+from edgekit.networks.weights import tensors_of  # noqa: E402
+from edgekit.pruning import channels, widths  # noqa: E402
+from edgekit.pruning.channels import Cut  # noqa: E402
+
+IMAGE = {"shape": [1, 28, 28], "classes": 10, "mean": [70.0], "std": [80.0]}
+TEXT = {"words": 200, "length": 12, "classes": 3}
+
+
+class Joined(nn.Module):
+    """Concatenation, a grouped and a transposed convolution, and a flattened image before a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(3, 32, 1)
+        self.grouped, self.up = nn.Conv2d(64, 64, 3, groups=4), nn.ConvTranspose2d(64, 32, 2, 2)
+        self.head = nn.Linear(32 * 12 * 12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.a(x).relu(), self.b(x).relu()], 1)
+        logits: Tensor = self.head(self.up(self.grouped(y)).relu().flatten(1))
+        return logits
+
+
+class Attending(nn.Module):
+    """PyTorch's own attention, which holds its matrices itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(16, 64), nn.MultiheadAttention(64, 4, batch_first=True)
+        self.think, self.head = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64)), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        logits: Tensor = self.head((x + self.think(x)).mean(1))
+        return logits
+
+
+class Fixed(nn.Module):
+    """A reshape that fixes how many channels the first layer has; the second can lose some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).reshape(len(x), 4, 8).flatten(1)
+        y = y[:, torch.arange(32)]
+        logits: Tensor = self.head(self.second(y).relu())
+        return logits
+
+
+def shipped(name: str, arguments: dict[str, Any]) -> Callable[[], nn.Module]:
+    return lambda: networks.build(name, arguments)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    **{
+        name: (shipped(name, IMAGE), (torch.rand(2, 1, 28, 28) * 255,))
+        for name in ("cnn", "ds-cnn", "resnet", "resnet8", "mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "vit")
+    },
+    "transformer-text": (shipped("transformer-text", TEXT), (torch.randint(1, 200, (2, 12), dtype=torch.int32),)),
+    "joined": (Joined, (torch.rand(2, 3, 8, 8),)),
+    "attending": (Attending, (torch.rand(2, 7, 16),)),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, tuple[Tensor, ...], Callable[[], nn.Module]]:
+    build, inputs = CASES[request.param]
+    torch.manual_seed(0)
+    return build().eval(), inputs, build
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_cut_and_built_again(case: Any, scope: Any) -> None:
+    network, inputs, build = case
+    cut = channels.cut(network, inputs, Cut(0.5, scope=scope)).network
+    assert channels.size(cut) < 0.7 * channels.size(network)
+    assert channels.macs(cut, inputs) < 0.7 * channels.macs(network, inputs)
+    shapes = [{name: t.shape for name, t in named(n(*inputs)).items()} for n in (network, cut)]
+    assert shapes[0] == shapes[1]
+    kept = json.loads(json.dumps(widths.changed(network, cut)))
+    torch.manual_seed(0)
+    again = build()
+    widths.narrow(again, kept, tensors_of(cut))
+    again.load_state_dict(cut.state_dict())
+    for a, b in zip(named(cut(*inputs)).values(), named(again.eval()(*inputs)).values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_original_is_left_alone() -> None:
+    network = networks.build("resnet", IMAGE).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    channels.cut(network, CASES["resnet"][1], Cut(0.5))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_channels_are_multiples_of_eight() -> None:
+    cut = channels.cut(networks.build("resnet", IMAGE).eval(), CASES["resnet"][1], Cut(0.3)).network
+    counts = {m.out_channels for m in cut.modules() if isinstance(m, nn.Conv2d)}
+    assert counts and all(count % 8 == 0 for count in counts)
+
+
+def test_the_largest_weights_stay() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[0].weight[8:] *= 0.01
+    cut = channels.cut(network, (torch.rand(2, 4),), Cut(0.5)).network
+    assert torch.equal(cut[0].weight, network[0].weight[:8])  # type: ignore[index]
+
+
+def test_taylor_keeps_what_the_loss_needs() -> None:
+    """Channels that are large and do nothing go first: magnitude would keep them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
+    with torch.no_grad():
+        network[0].weight[:8] *= 10
+        network[2].weight[:, :8] = 0
+
+    def learn(copy: nn.Module) -> None:
+        x = torch.rand(64, 4)
+        (copy(x) - x.sum(1, keepdim=True)).square().mean().backward()
+
+    cut = channels.cut(network, (torch.rand(2, 4),), Cut(0.5, importance="taylor"), learn).network
+    assert torch.equal(cut[0].weight, network[0].weight[8:])  # type: ignore[index]
+    assert all(parameter.grad is None for parameter in cut.parameters())
+
+
+def test_small_scales_go_first() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 3)).eval()
+    with torch.no_grad():
+        network[1].weight[::2] = 0.01
+    cut = channels.cut(network, (torch.rand(2, 1, 8, 8),), Cut(0.5, importance="bn-scale")).network
+    assert torch.equal(cut[0].weight, network[0].weight[1::2])  # type: ignore[index]
+
+
+def test_whole_heads_go() -> None:
+    network = networks.build("vit", IMAGE).eval()
+    cut = channels.cut(network, CASES["vit"][1], Cut(0.5)).network
+    block = cut.blocks[0]  # type: ignore[index]
+    assert (block.heads, block.size) == (2, 16)
+    assert block.query_key_value.out_features == 3 * 2 * 16
+
+
+def test_what_cannot_be_cut_stays_whole() -> None:
+    network = Fixed().eval()
+    found = channels.cut(network, (torch.rand(2, 8),), Cut(0.5))
+    assert "first" in found.whole
+    assert found.network.first.out_features == 32 and found.network.second.out_features == 16
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.1])
+def test_nothing_to_cut(ratio: float) -> None:
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(CannotConvert, match="nothing to prune.*multiples of 8"):
+        channels.cut(network, (torch.rand(2, 4),), Cut(ratio))
+
+
+def test_scales_of_a_network_without_any() -> None:
+    with pytest.raises(InputError, match="no BatchNorm"):
+        channels.cut(nn.Linear(16, 16), (torch.rand(2, 16),), Cut(0.5, importance="bn-scale"))
