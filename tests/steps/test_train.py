@@ -268,7 +268,7 @@ def test_samples_on_disk_are_read_batch_by_batch(own: Path, monkeypatch: pytest.
         mapped[name] = np.load(own / f"{name}.npy", mmap_mode="r")
     step = dataclasses.replace(QUICK, model="net.py:Factors")
     expected = ratings(own, step).details["history"]
-    monkeypatch.setattr("edgekit.steps.train.WHOLE_BYTES", 0)
+    monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
     found = ratings(own, step, train=sets.sample_set("mapped", mapped, whole.labels)).details["history"]
     assert [entry["loss"] for entry in found] == pytest.approx([entry["loss"] for entry in expected], rel=1e-5)
 
