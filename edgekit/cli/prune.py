@@ -46,7 +46,9 @@ def _times(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
-@click.option("--name", default="", metavar="CHAIN", help="What the chain is called (default: after the goal, prune50).")
+@click.option(
+    "--name", default="", metavar="CHAIN", help="What the chain is called (default: after the goal, prune50)."
+)
 @out_option
 def command(
     artifact: str | None,

@@ -1,5 +1,7 @@
-"""Which channels go, and cutting them: Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) follows a cut
-through residuals, depthwise and grouped convolutions, concatenations and attention.
+"""Which channels go, and cutting them.
+
+Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) follows a cut through residuals, depthwise and
+grouped convolutions, concatenations and attention.
 
 What cannot be cut without breaking the network (its outputs, what a reshape fixes, recurrent layers) is found by
 trying: every group is cut in turn, and one after which the network does not answer in its old shapes is left whole.
@@ -98,12 +100,20 @@ def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
         # the counter leaves its marks on modules
         found, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
     network.train(training)
-    return round(found / max(len(inputs[0]) if inputs[0].ndim else 1, 1))
+    batch = len(inputs[0]) if inputs[0].ndim else 1
+    return int(found) // max(batch, 1)
 
 
 def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
     """Cut in place; the names of the layers after whose cut the network no longer answered, where that happened."""
     import torch_pruning
+
+    class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
+        """Rounds to the nearest multiple; its own way is down, so that a hundredth could cost a layer of 16 a half."""
+
+        def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
+            nearest = round_to * max(round((current_channels - n_pruned) / round_to), 1)
+            return max(current_channels - nearest, 0)
 
     network.eval()
     modules = dict(network.named_modules())
@@ -119,7 +129,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            pruner = torch_pruning.pruner.BasePruner(
+            pruner = Pruner(
                 network,
                 tuple(inputs),
                 importance=importance,
@@ -193,4 +203,4 @@ def _set_heads(heads: dict[nn.Module, tuple[nn.Module, str, int]], left: dict[nn
         now = left.get(layer, count)
         setattr(module, attribute, now)
         if type(vars(module).get("all_head_size")) is int and type(vars(module).get("attention_head_size")) is int:
-            module.all_head_size = now * int(module.attention_head_size)  # type: ignore[arg-type]
+            setattr(module, "all_head_size", now * vars(module)["attention_head_size"])  # noqa: B010

@@ -71,7 +71,7 @@ def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], kept:
 def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
     """The smallest multiple of `step` that reaches the goal, taking larger ones to reach it as well; else None.
 
-    A ratio that cuts nothing has not reached it.
+    A ratio that cuts nothing has not reached it. Raises CannotConvert where the largest cuts nothing.
     """
 
     def fine(index: int) -> bool:
@@ -81,7 +81,7 @@ def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
             return False
 
     low, high = 0, round(LARGEST / step)
-    if not fine(high):
+    if not reached(round(high * step, 4)):
         return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -119,5 +119,3 @@ def problems(ratio: float, goals: Mapping[str, float]) -> list[str]:
     if goals["speedup"] and not 1 < goals["speedup"] < 1000:
         found.append("speedup must be more than 1, as 1.5 for one and a half times faster")
     return found
-
-

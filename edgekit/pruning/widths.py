@@ -68,7 +68,9 @@ def _numbers(network: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def _whole(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, tuple | list) and bool(value) and all(type(v) is int for v in value))
+    return type(value) is int or (
+        isinstance(value, tuple | list) and bool(value) and all(type(v) is int for v in value)
+    )
 
 
 def _plain(value: Any) -> Any:

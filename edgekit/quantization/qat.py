@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
-from torch.nn import functional as F
 
 from edgekit.errors import Diverged, InputError, os_errors
 from edgekit.quantization.program import Program, listed
 from edgekit.quantization.simulation import LARGEST, Range, nearest, rounded, scales
 from edgekit.quantization.weights import Layer
+from edgekit.training.taught import distance
 from edgekit.types import Progress
 
 RANGES = "ranges.npz"
@@ -103,12 +103,14 @@ def train(
     lesson: Lesson,
     judge: Callable[[Callable[..., list[Tensor]]], tuple[float, ...]],
     progress: Progress,
+    teacher: nn.Module | None = None,
 ) -> list[tuple[float, ...]]:
     """Let `program` learn in place, and return what `judge` said of the start and of every epoch; larger is better.
 
-    The best is kept, the start included. The teacher is the float program as it was. Raises Diverged.
+    The best is kept, the start included. The teacher is the float program as it was, unless another is given, which
+    takes the same inputs by position. Raises Diverged.
     """
-    teacher, student = _frozen(program), Student(program, found)
+    teacher, student = teacher or _frozen(program), Student(program, found)
     optimizer = torch.optim.Adam(student.parameters(), lr=lesson.lr)
     steps = max(lesson.count * lesson.epochs, 1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, lesson.lr * LAST_LR)
@@ -137,19 +139,6 @@ def train(
     student.load_state_dict(kept)
     student.finish()
     return history
-
-
-def distance(outputs: Sequence[Tensor], wanted: Sequence[Tensor], classes: bool) -> Tensor:
-    """How far the answers are from the teacher's: the divergence of what classes are likely, else the error's share."""
-    total = torch.zeros(())
-    for given, aim in zip(outputs, wanted, strict=True):
-        if not aim.is_floating_point():
-            continue
-        if classes and aim.ndim == 2 and aim.shape[1] > 1:
-            total = total + F.kl_div(given.log_softmax(1), aim.log_softmax(1), reduction="batchmean", log_target=True)
-        else:
-            total = total + F.mse_loss(given, aim) / aim.var(correction=0).clamp(min=1e-12)
-    return total
 
 
 def save_ranges(path: Path, found: Mapping[str, Range]) -> None:

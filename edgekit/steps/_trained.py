@@ -17,10 +17,10 @@ from edgekit import registry
 from edgekit.errors import CannotConvert
 from edgekit.quantization.histograms import BINS, Histogram, Statistics
 from edgekit.quantization.ranges import Ranges
-from edgekit.steps._export import unstored
 from edgekit.steps._calibrated import RANGES, CalibratedStep, StaticInt8Step
+from edgekit.steps._export import unstored
 from edgekit.steps.equalize import sources
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+from edgekit.types import Artifact, Context, Notes, Step, kinds
 
 #: how near two tensors' extremes must be, as a share of their span, and how far apart their distributions may be
 SAME_ENDS, SAME_SHARE = 1e-3, 0.02

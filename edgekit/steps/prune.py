@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import networks, registry, score, targets
+from edgekit import networks, registry, score, targets, training
 from edgekit.errors import CannotConvert, InputError
 from edgekit.execute import execute_all
 from edgekit.pruning import channels, goals, widths
@@ -19,6 +18,8 @@ from edgekit.pruning.channels import Cut, Importance, Scope
 from edgekit.pruning.goals import Found
 from edgekit.sets import take
 from edgekit.steps._export import example, unstored
+from edgekit.steps.train import DECIDING, TAUGHT
+from edgekit.training.distillation import Distillation
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Plan, SampleSet, Step, Target, Task, kinds
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ class Prune(Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        return tuple(Path(str(module.__file__)) for module in (channels, goals, widths))
+        cutting = tuple(Path(str(module.__file__)) for module in (channels, goals, widths))
+        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
+        return (*cutting, *learning) if self.epochs else cutting
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
@@ -131,7 +134,7 @@ class Prune(Step):
         teacher = self._teacher(inputs, network)
         history: list[dict[str, Any]] = []
         if self.sparse_epochs:
-            history += self._fit(network, None, self.sparse_epochs, ctx, _thinning(self.penalty))
+            history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _thinning(self.penalty))
         with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
             trial = _Trial(self, parent, network, feed, ctx, Path(folder))
             found = trial.found()
@@ -141,7 +144,7 @@ class Prune(Step):
             result = channels.cut(pruned, feed, self._cut(1 - after / before), self._learn(ctx))
             pruned = result.network
             if self.epochs:
-                history += self._fit(pruned, teacher, self.epochs, ctx, None)
+                history += self._fit(pruned, teacher, self.epochs, f"round-{number}", ctx, None)
         pruned = pruned.cpu().eval()
         _write(network, pruned, parent, out)
         shares = {
@@ -162,9 +165,7 @@ class Prune(Step):
     def _cut(self, ratio: float) -> Cut:
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
-    def _distillation(self) -> Any:
-        from edgekit.training.distillation import Distillation
-
+    def _distillation(self) -> Distillation:
         return Distillation(self.distil, self.temperature, self.alpha, self.weight)
 
     def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
@@ -179,23 +180,24 @@ class Prune(Step):
         network: nn.Module,
         teacher: nn.Module | None,
         epochs: int,
+        name: str,
         ctx: Context,
         after_backward: Callable[[nn.Module], None] | None,
     ) -> list[dict[str, Any]]:
-        """Train in place, taught where there is a teacher; the best epoch on validation data is kept."""
-        from edgekit.training import engine, taught
+        """Train in place, taught where there is a teacher; the best epoch on validation data is kept.
+
+        `name` is that of this training's folder for checkpoints.
+        """
+        from edgekit.training import taught
+        from edgekit.training.calls import chosen_device
         from edgekit.training.settings import Settings
 
-        assert ctx.task is not None
-        names = {field.name for field in dataclasses.fields(Settings)}
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
-        settings = Settings(epochs=epochs, **{name: value for name, value in shared.items() if name in names})
-        device = engine.device(self.accelerator)
         return taught.fit(
             network,
-            settings,
-            ctx,
-            device=device,
+            Settings(epochs=epochs, **shared),
+            replace(ctx, scratch=ctx.scratch / name if ctx.scratch else None),
+            device=chosen_device(self.accelerator),
             teacher=teacher,
             how=self._distillation() if teacher is not None else None,
             after_backward=after_backward,
@@ -205,15 +207,18 @@ class Prune(Step):
         """What leaves the gradients of the task's loss in a network."""
         if self.importance != "taylor":
             return None
-        from edgekit.training import engine
+        import torch
+
+        from edgekit.training.calls import call
+        from edgekit.training.data import Samples
 
         assert ctx.task is not None
-        task, data = ctx.task, take(ctx.sets["train"], TAYLOR_SAMPLES)
+        task, samples = ctx.task, Samples(take(ctx.sets["train"], TAYLOR_SAMPLES), torch.device("cpu"))
 
         def learn(network: nn.Module) -> None:
             network.eval()
-            for inputs, labels in engine.batches(data, TAYLOR_BATCH):
-                task.loss(engine.call(network, inputs), labels).backward()
+            for inputs, labels in samples.batches(torch.arange(len(samples)).split(TAYLOR_BATCH)):  # type: ignore[no-untyped-call]
+                task.loss(call(network, inputs), labels).backward()
 
         return learn
 
@@ -307,7 +312,9 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, whole))
     kept = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
-    specs = {key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference}
+    specs: dict[str, Any] = {
+        key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
+    }
     networks.save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())

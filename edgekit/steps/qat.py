@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from edgekit import networks
 from edgekit.errors import CannotConvert, InputError
+from edgekit.networks.factory import running
 from edgekit.steps._calibrated import fitting
 from edgekit.steps.equalize import sources
-from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step, Task, kinds
+from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, SampleSet, Step, Task, kinds
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from edgekit.quantization.program import Program
     from edgekit.quantization.qat import Lesson
@@ -35,7 +37,8 @@ class Qat(Step):
 
     Starts from this network rounded to nearest in ranges that `method` chooses, and keeps the best epoch on the
     validation split, the start included. `data`: a SET to learn from, with labels or without; "" takes the task's
-    training split. At most `samples` of it are used (0: all), `batch` at a time.
+    training split. At most `samples` of it are used (0: all), `batch` at a time. `teacher`: another network of the same
+    inputs and outputs to learn from, an artifact of the recipe or the model.json of one.
     """
 
     takes: ClassVar = kinds("torch")
@@ -51,6 +54,7 @@ class Qat(Step):
     samples: int = 0
     method: Literal["min-max", "percentile", "mse"] = "mse"
     seed: int = 0
+    teacher: ArtifactRef = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         if task is None and not self.data:
@@ -84,7 +88,8 @@ class Qat(Step):
         first = [inputs for inputs, _ in lessons.batches(np.arange(min(RANGED, len(lessons))), 1)]
         found = simulation.observed_ranges(loaded.module, first, self.method)
         judge = _judge(loaded, exam, self.batch, ctx.task)
-        history = qat.train(loaded, found, self._lesson(lessons, parent, ctx), judge, ctx.progress)
+        lesson, teacher = self._lesson(lessons, parent, ctx), self._teacher(inputs, lessons)
+        history = qat.train(loaded, found, lesson, judge, ctx.progress, teacher)
         program.write(loaded, parent, out, ctx.log)
         qat.save_ranges(out / qat.RANGES, _renamed(loaded, found, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
@@ -93,6 +98,24 @@ class Qat(Step):
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
         return Notes(scheme, names, {**details, "qat": trained})
+
+    def _teacher(self, inputs: Mapping[str, Artifact], lessons: _Samples) -> nn.Module | None:
+        """Raises InputError where it does not take the samples, or answers in other shapes."""
+        if not self.teacher:
+            return None
+        folder = inputs["teacher"].path if "teacher" in inputs else Path(self.teacher).parent
+        from edgekit.quantization.program import listed
+
+        found = networks.load(folder).requires_grad_(False)
+        feed, _ = next(lessons.batches(np.arange(len(lessons)), 2))
+        wanted = [tuple(spec.shape[1:]) for spec in lessons.outputs]
+        given = [
+            tuple(t.shape[1:]) for t in running(str(folder), "the teacher does not fit", lambda: listed(found(*feed)))
+        ]
+        if any(None not in a and a != b for a, b in zip(wanted, given, strict=False)) or len(wanted) != len(given):
+            why = f"it answers in the shapes {given}, the network in {wanted}"
+            raise InputError("the teacher does not fit the network", why, "take a teacher of the same task")
+        return found
 
     def _lesson(self, lessons: _Samples, parent: Artifact, ctx: Context) -> Lesson:
         from edgekit.quantization.qat import Lesson
@@ -114,7 +137,7 @@ class _Samples:
     def __init__(self, data: SampleSet, model: Artifact, count: int) -> None:
         """The first `count` samples, 0 for all. Raises InputError where they do not fit."""
         self.name, self._model, self._arrays = data.name, model, fitting(data, model)
-        self.labels = data.labels
+        self.labels, self.outputs = data.labels, model.outputs
         total = min(count, len(data)) if count else len(data)
         self._chosen = np.arange(total)
         if not total:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgekit import networks, registry, training
 from edgekit.errors import InputError
 from edgekit.networks.factory import running
+from edgekit.training.distillation import Distillation
 from edgekit.training.settings import Settings
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Step, Task
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
-#: files of `edgekit/training` that decide what is made
+#: files of `edgekit/training` that decide what is made; and with a teacher
 DECIDING = ("engine", "settings", "data", "calls", "losses", "rates")
+TAUGHT = ("distillation", "taught")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Train(Settings, Step):
     `model`: one of the task's networks, or a reference to one's own (`net.py:Net`), built with the task's arguments.
     `width` multiplies its channels and `dropout` is that before its last layer, where the network has such arguments
     (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, or a checkpoint that torch loads with
-    `weights_only=True`.
+    `weights_only=True`. `teacher`: an artifact of the recipe, or the model.json of a torch artifact, that is learnt
+    from as well; `distil`, `temperature`, `alpha` and `weight` say how (see `training/distillation.py`).
     """
 
     gives: ClassVar[Kind] = Kind("torch")
@@ -41,6 +44,11 @@ class Train(Settings, Step):
     width: float = 0.0
     dropout: float = 0.0
     init: ArtifactRef = ""
+    teacher: ArtifactRef = ""
+    distil: str = "logits"
+    temperature: float = 4.0
+    alpha: float = 0.9
+    weight: float = 1.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def check(self, task: Task | None) -> Iterator[str]:
@@ -51,6 +59,9 @@ class Train(Settings, Step):
         yield from self.problems()
         if not 0 <= self.width < math.inf:
             yield "width must be a positive number, or 0 for the network's own"
+        yield from self._distillation().problems()
+        if self.teacher and self.compile and self._distillation().chosen != ("logits",):
+            yield "features are not seen in a compiled network: leave out compile, or take logits"
         if not 0 <= self.dropout < 1:
             yield "dropout must be from 0 to below 1"
 
@@ -58,7 +69,8 @@ class Train(Settings, Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        deciding = (Path(training.__file__).parent / f"{name}.py" for name in DECIDING)
+        names = (*DECIDING, *(TAUGHT if self.teacher else ()))
+        deciding = (Path(training.__file__).parent / f"{name}.py" for name in names)
         return (*deciding, *((networks.source(self.model),) if self.model else ()))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
@@ -90,7 +102,7 @@ class Train(Settings, Step):
         import torch
 
         from edgekit.training import engine
-        from edgekit.training.calls import specs
+        from edgekit.training.calls import chosen_device, specs
 
         assert ctx.task is not None
         arguments = {**ctx.task.arguments(model), **self.shaped(model)}
@@ -99,22 +111,28 @@ class Train(Settings, Step):
         if self.init:
             weights = inputs["init"].path / networks.WEIGHTS if "init" in inputs else Path(self.init)
             networks.load_weights(network, weights)
-        device = _device(self.accelerator)
+        device = chosen_device(self.accelerator)
         sides = specs(network.eval(), ctx.sets["val"].inputs)
         train, val = ctx.sets["train"], ctx.sets["val"]
-        history = engine.fit(
-            network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
-        )
+        if self.teacher:
+            from edgekit.training import taught
+
+            teacher, how = self._teacher(inputs), self._distillation()
+            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=how)
+        else:
+            history = engine.fit(
+                network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
+            )
         return network.cpu().eval(), device, arguments, sides, history
 
+    def _distillation(self) -> Distillation:
+        return Distillation(self.distil, self.temperature, self.alpha, self.weight)
 
-def _device(accelerator: str) -> torch.device:
-    """The device asked for; "auto" takes the best there is. Raises InputError where it is not there."""
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        accelerator = next(name for name, available in there.items() if available)
-    if not there[accelerator]:
-        raise InputError(f"torch sees no {accelerator} here", next="use --accelerator auto")
-    return torch.device(accelerator)
+    def _teacher(self, inputs: Mapping[str, Artifact]) -> nn.Module:
+        """Raises InputError where it is no torch artifact."""
+        if "teacher" not in inputs:
+            return networks.load(Path(self.teacher).parent)
+        artifact = inputs["teacher"]
+        if artifact.kind.format != "torch":
+            raise InputError(f"{artifact.name} is {artifact.kind}", "a teacher is a torch network", "name that one")
+        return networks.load(artifact.path)

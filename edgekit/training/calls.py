@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgekit.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -74,3 +75,15 @@ def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
     found = {side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()}
     names = keywords(network, inputs)
     return found if isinstance(made, torch.Tensor) and not names else {**found, "call": names}
+
+
+def chosen_device(accelerator: str) -> torch.device:
+    """The device asked for; "auto" takes the best there is. Raises InputError where it is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        accelerator = next(name for name, available in there.items() if available)
+    if not there[accelerator]:
+        raise InputError(f"torch sees no {accelerator} here", next="use --accelerator auto")
+    return torch.device(accelerator)

@@ -174,7 +174,7 @@ def test_what_cannot_be_cut_stays_whole() -> None:
 @pytest.mark.parametrize("ratio", [0.01, 0.1])
 def test_nothing_to_cut(ratio: float) -> None:
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(CannotConvert, match="nothing to prune.*multiples of 8"):
+    with pytest.raises(CannotConvert, match=r"nothing to prune.*multiples of 8"):
         channels.cut(network, (torch.rand(2, 4),), Cut(ratio))
 
 

@@ -21,8 +21,9 @@ def test_the_smallest_ratio(goal: float) -> None:
 
 
 def test_a_count_out_of_reach() -> None:
-    with pytest.raises(CannotConvert, match=r"10% of the MACs cannot be reached.*40%.*0\.60 or more"):
+    with pytest.raises(CannotConvert, match=r"10% of the MACs cannot be reached.*40%") as refused:
         goals.by_count(0.1, lambda ratio: max(600, round(1000 * (1 - ratio))), 1000, "MACs")
+    assert "0.60 or more" in refused.value.next
 
 
 def test_ratios_that_cut_nothing_have_not_reached_it() -> None:
@@ -43,7 +44,8 @@ def test_the_slowest_runtime_decides_and_nothing_is_measured_twice(tmp_path: Pat
 
     kept = tmp_path / "scratch" / "speedups.json"
     found = goals.by_speed(1.5, measure, kept)
-    assert found.speedups == {"onnxruntime": pytest.approx(1 + 2 * found.ratio), "litert": pytest.approx(1 + found.ratio)}
+    wanted = {"onnxruntime": 1 + 2 * found.ratio, "litert": 1 + found.ratio}
+    assert found.speedups == pytest.approx(wanted)
     assert 1 + found.ratio >= 1.5 and 1 + found.ratio - 0.05 < 1.5 * goals.MARGIN
     first = len(asked)
     assert len(set(asked)) == first

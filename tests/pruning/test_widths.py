@@ -54,7 +54,8 @@ def test_there_and_back(first: int, second: int) -> None:
     """Any narrower network of the build comes back in its shapes, and in its numbers."""
     whole, cut = network(), network()
     numbers = {"0": {"out_channels": first}, "1": {"num_features": first}, "2": {"in_channels": first}}
-    shapes: dict[str, Any] = {"0.weight": [first, 1, 3, 3], "0.bias": [first], "2.weight": [min(second, 2), first, 3, 3]}
+    shapes: dict[str, Any] = {"0.weight": [first, 1, 3, 3], "0.bias": [first]}
+    shapes["2.weight"] = [min(second, 2), first, 3, 3]
     shapes |= {f"1.{name}": [first] for name in ("weight", "bias", "running_mean", "running_var")}
     widths.narrow(cut, numbers, {name: ["float32", shape] for name, shape in shapes.items()})
     found = widths.changed(whole, cut)
