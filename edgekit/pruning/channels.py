@@ -136,7 +136,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 pruning_ratio=how.ratio,
                 max_pruning_ratio=MOST if how.scope == "global" else 1.0,
                 global_pruning=how.scope == "global",
-                round_to=how.round_to if how.round_to > 1 else None,
+                round_to=how.round_to,
                 ignored_layers=ignored,
                 num_heads={layer: count for layer, (_, _, count) in heads.items()},
                 prune_num_heads=True,

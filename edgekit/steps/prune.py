@@ -267,7 +267,7 @@ class _Trial:
         times = [score.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
         found = {
             name: score.latency_ratio(a, b, paired=True).value
-            for name, a, b in zip(larger, times, times[len(larger) :], strict=True)
+            for name, a, b in zip(larger, times, times[len(larger) :], strict=False)
         }
         self.ctx.log.info("ratio %.2f: %s times faster", ratio, found)
         return found

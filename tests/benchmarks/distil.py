@@ -1,0 +1,94 @@
+"""Distillation on Fashion-MNIST: what a teacher adds to a small network, over five paired seeds.
+
+    make bench-distil                     into runs/bench-distil; what is trained already is used again
+
+One teacher, and per seed two students of one build that differ in nothing but the teacher: same initial weights, same
+order of samples, same epochs. Accuracy is over the 10,000 test images, through edgekit's own door; the gain's interval
+is Student's over the seeds' paired differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit import api, pipeline, sets, targets
+from edgekit.execute import execute
+from edgekit.recipe import Node
+from edgekit.score import t_quantile
+from edgekit.steps.train import Train
+from edgekit.store import Store
+from edgekit.types import Artifact, Plan, Step
+
+OUT, TASK, SEEDS = Path("runs/bench-distil"), "fashion-mnist", range(5)
+TEACHER: dict[str, Any] = {"model": "resnet", "epochs": 4, "lr": 0.01}
+STUDENT: dict[str, Any] = {"model": "ds-cnn", "width": 0.25, "epochs": 4, "lr": 0.01}
+WAYS: dict[str, dict[str, Any]] = {
+    "logits": {"distil": "logits"},
+    "logits, attention": {"distil": "logits,attention"},
+    "logits, features": {"distil": "logits,features"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=0, help="train on the first so many (0: all 55,000)")
+    parser.add_argument("--ways", default="logits", help=f"of {'; '.join(WAYS)}; with semicolons")
+    words = parser.parse_args()
+    flow = api._flow(Store(OUT), api.tasks.load(TASK), ["host"], Plan(), api.Gates(), api.quiet, say)
+    found: dict[str, Any] = {"samples": words.samples, "teacher": TEACHER, "student": STUDENT}
+    with api._working(flow.store):
+        teacher = made("teacher.torch", Train(**TEACHER, samples=words.samples), {}, flow)
+        found["teacher_accuracy"] = accuracy(teacher)
+        plain = [Train(**STUDENT, samples=words.samples, seed=seed) for seed in SEEDS]
+        found["plain"] = [accuracy(made(f"plain{step.seed}.torch", step, {}, flow)) for step in plain]
+        for way in words.ways.split(";"):
+            name, fields = way.replace(", ", "-"), WAYS[way.strip()]
+            taught = [replace(step, teacher=teacher.name, **fields) for step in plain]
+            found[way] = [
+                accuracy(made(f"{name}{step.seed}.torch", step, {"teacher": teacher}, flow)) for step in taught
+            ]
+    (OUT / "distil.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found, words.ways.split(";")))
+
+
+def made(name: str, step: Step, parents: dict[str, Artifact], flow: pipeline.Flow) -> Artifact:
+    return pipeline.make_one(Node(name, step, {role: a.name for role, a in parents.items()}), parents, flow)
+
+
+def accuracy(artifact: Artifact) -> float:
+    test = sets.load(f"{TASK}:test")
+    run = execute(artifact, targets.load("host"), test, Plan(), latency=False)
+    assert test.labels is not None
+    return float((run.outputs["output"].argmax(1) == test.labels).mean())
+
+
+def table(found: dict[str, Any], ways: list[str]) -> str:
+    lines = ["| | accuracy, mean ± sd | gain over plain, points (95 %) |", "|---|--:|--:|"]
+    lines.append(f"| teacher | {100 * found['teacher_accuracy']:.2f} % | |")
+    lines.append(f"| student, plain | {spread(found['plain'])} | |")
+    for way in ways:
+        gains = [100 * (a - b) for a, b in zip(found[way], found["plain"], strict=True)]
+        half = t_quantile(0.975, len(gains) - 1) * statistics.stdev(gains) / len(gains) ** 0.5
+        mean = statistics.mean(gains)
+        lines.append(
+            f"| student, {way} | {spread(found[way])} | {mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f}) |"
+        )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f} %"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
