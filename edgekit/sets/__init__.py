@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edgekit import folders, registry, tasks
 from edgekit.errors import InputError, RecipeError
 from edgekit.sets import _reading, audio, images, npz, shards, tables
-from edgekit.sets._folder import endings
+from edgekit.sets._folder import class_folders, endings
 from edgekit.sets._labels import Labels
 from edgekit.sets._options import SPLITS, Options, Word, take_apart
 from edgekit.sets._reading import Corrupt, Reader, collect, refuse_nan, sample_set
@@ -43,6 +43,7 @@ __all__ = [
     "labels",
     "load",
     "one",
+    "refuse_other_folders",
     "sample_set",
     "stand_in",
 ]
@@ -163,6 +164,21 @@ def stand_in(artifact: Artifact, root: Artifact) -> SampleSet:
         values = rng.random(shape) if "float" in spec.dtype else rng.integers(low, high, shape, endpoint=True)
         inputs[spec.name] = values.astype(spec.dtype)
     return sample_set("random", inputs, None)
+
+
+def refuse_other_folders(text: str) -> None:
+    """Raises InputError where a SET is a folder whose splits `train` and `val` do not hold the same classes."""
+    path = Path(take_apart(text).path) if not tasks.configured(text) and is_data(take_apart(text).path) else None
+    found = class_folders(path) if path is not None and path.is_dir() else {}
+    train, val = (found.get(split, frozenset()) for split in ("train", "val"))
+    if train and val and train != val:
+        said = [
+            f"only {split} has {', '.join(map(repr, sorted(names)[:5]))}" + (" …" if len(names) > 5 else "")
+            for split, names in (("train", train - val), ("val", val - train))
+            if names
+        ]
+        what = f"the classes in {path}/train and {path}/val differ"
+        raise InputError(what, "; ".join(said), "give both the same class folders")
 
 
 def take(data: SampleSet, count: int, name: str = "") -> SampleSet:

@@ -49,6 +49,15 @@ class Folder:
                 yield Item(str(path), file, group.label, lambda path=path: self._decode(path), group.split)  # type: ignore[misc]
 
 
+def class_folders(root: Path) -> dict[str, frozenset[str]]:
+    """The names of the class folders of each split that the folder itself names; empty where it names none."""
+    with os_errors("read", root):
+        splits = _folders(root)
+        if not splits or not all(name in SPLIT_NAMES for name in splits):
+            return {}
+        return {SPLIT_NAMES[name]: frozenset(_folders(root / name)) for name in splits}
+
+
 def endings(root: Path) -> frozenset[str]:
     """The endings of all files below the folder."""
     with os_errors("read", root):

@@ -39,7 +39,7 @@ def keywords(network: nn.Module, names: Iterable[str]) -> list[str]:
 
 
 def call(network: nn.Module, inputs: Mapping[str, Tensor], through: Any = None) -> Any:
-    """What the network gives; `through` is what to call in its place (it compiled, or shared between processes)."""
+    """What the network gives; `through` is what to call in its place: it compiled, or shared between processes."""
     called = network if through is None else through
     return called(**inputs) if keywords(network, inputs) else called(*inputs.values())
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.errors import InputError
 from edgekit.training.calls import as_input
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 
 #: a set up to this size is held in memory, on the accelerator where there is one
 WHOLE_BYTES = 512_000_000
+
+
+class Rows:
+    """Some rows of an array, read when asked for."""
+
+    def __init__(self, array: NDArray[Any], numbers: NDArray[np.int64]) -> None:
+        self._array, self._numbers = array, numbers
+        self.shape, self.dtype, self.ndim = (len(numbers), *array.shape[1:]), array.dtype, array.ndim
+        self.nbytes = array.nbytes // max(1, len(array)) * len(numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, chosen: Any) -> NDArray[Any]:
+        found: NDArray[Any] = self._array[self._numbers[chosen]]
+        return found
 
 
 class Samples:
@@ -34,7 +51,7 @@ class Samples:
         self._device = device
         self._inputs: dict[str, Any] = dict(data.inputs)
         if sum(array.nbytes for array in data.inputs.values()) <= WHOLE_BYTES:
-            whole = {name: np.require(array, requirements="W") for name, array in data.inputs.items()}
+            whole = {name: np.require(array[:], requirements="W") for name, array in data.inputs.items()}
             self._inputs = {name: torch.from_numpy(array).to(device) for name, array in whole.items()}
 
     def __len__(self) -> int:
@@ -46,11 +63,13 @@ class Samples:
             yield self.batch(numbers)
 
     def batch(self, chosen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        import torch
+
         here = chosen.to(self._device)
         inputs = {
-            name: as_input(array[chosen.numpy()]).to(self._device)
-            if isinstance(array, np.ndarray)
-            else as_input(array[here])
+            name: as_input(array[here])
+            if isinstance(array, torch.Tensor)
+            else as_input(array[chosen.numpy()]).to(self._device)
             for name, array in self._inputs.items()
         }
         return inputs, self._labels[here]
