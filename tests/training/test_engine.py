@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training.conftest import tiny
 
 from edgekit import networks, registry, sets
 from edgekit.errors import Diverged, InputError
@@ -24,11 +25,6 @@ def state(network: Any) -> dict[str, Any]:
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def made(seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    return networks.build("cnn", registry.load("tasks", "bars")().arguments("cnn"))
 
 
 @pytest.mark.parametrize(
@@ -61,35 +57,36 @@ def test_accumulated_batches_are_one_large_batch(bars_fit: Any) -> None:
 
 
 def test_frozen_parts_stay_as_they_are_until_they_learn(bars_fit: Any) -> None:
-    first = made()
+    first = tiny()
     before = copy.deepcopy(state(first))
-    (part, *_) = [name for name, child in first.named_children() if any(True for _ in child.parameters())]
+    part = "body"
     frozen, _ = bars_fit(replace(BASE, freeze=(part,)), network=first)
     held = {name: tensor for name, tensor in before.items() if name.startswith(f"{part}.")}
     assert held and same(held, state(frozen)), "weights, or statistics, of a frozen part changed"
     assert not same(before, state(frozen))
     assert all(parameter.requires_grad for parameter in frozen.parameters())
-    later, _ = bars_fit(replace(BASE, freeze=(part,), unfreeze=2), network=made())
+    later, _ = bars_fit(replace(BASE, freeze=(part,), unfreeze=2), network=tiny())
     assert not same(held, state(later))
     with pytest.raises(InputError, match="freeze names 'haed'"):
-        bars_fit(replace(BASE, freeze=("haed",)), network=made())
+        bars_fit(replace(BASE, freeze=("haed",)), network=tiny())
 
 
 def test_weights_are_the_running_mean_with_ema(bars_fit: Any) -> None:
     """With a decay of almost 1 nothing moves from the first step's weights; the loss still falls."""
     settings = replace(BASE, epochs=1, ema=0.5, schedule="constant", samples=64, batch=64)
-    averaged, _ = bars_fit(settings, network=made())
-    plain, _ = bars_fit(replace(settings, ema=0.0), network=made())
+    averaged, _ = bars_fit(settings, network=tiny())
+    plain, _ = bars_fit(replace(settings, ema=0.0), network=tiny())
     assert same(state(averaged), state(plain)), "the mean after one step is that step"
-    averaged, _ = bars_fit(replace(settings, samples=192), network=made())
-    plain, _ = bars_fit(replace(settings, samples=192, ema=0.0), network=made())
+    averaged, _ = bars_fit(replace(settings, samples=192), network=tiny())
+    plain, _ = bars_fit(replace(settings, samples=192, ema=0.0), network=tiny())
     assert not same(state(averaged), state(plain))
 
 
 def test_layers_learn_at_their_own_rates() -> None:
-    network = made()
+    network = tiny()
     stages = list(rates.stages(network))
-    optimizer = rates.optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=(f"{stages[0]}=0.1",)))
+    assert stages == ["body.0", "body.1", "head"]
+    optimizer = rates.optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=("body.0=0.1",)))
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(network.named_parameters())
     found = [{rate[id(p)] for name, p in parameters.items() if rates.under(name, stage)} for stage in stages]
@@ -117,13 +114,13 @@ def test_the_hooks_of_pruning_and_distillation(bars_fit: Any) -> None:
 
     def after(network: Any) -> None:
         assert all(parameter.grad is not None for parameter in network.parameters())
-        network.get_parameter("head.0.weight").grad.zero_()
+        network.get_parameter("head.weight").grad.zero_()
 
     adapter = torch.nn.Parameter(torch.ones(3))
     settings = replace(BASE, weight_decay=0.0)
-    network, history = bars_fit(settings, network=made(), extra_loss=extra, parameters=[adapter], after_backward=after)
+    network, history = bars_fit(settings, network=tiny(), extra_loss=extra, parameters=[adapter], after_backward=after)
     assert seen[0][0] == {"input"} and seen[0][1] == (64, 4) and seen[0][2:] == ((64,), 0)
-    assert torch.equal(network.get_parameter("head.0.weight"), made().get_parameter("head.0.weight"))
+    assert torch.equal(network.get_parameter("head.weight"), tiny().get_parameter("head.weight"))
     assert not torch.equal(adapter, torch.ones(3)) and history[-1]["loss"] < history[0]["loss"]
 
 
@@ -194,14 +191,14 @@ def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) ->
         return base * float("nan") if batches == 5 else base
 
     with pytest.raises(Diverged) as error:
-        bars_fit(replace(BASE, epochs=3), network=made(), extra_loss=failing, scratch=tmp_path / "s")
+        bars_fit(replace(BASE, epochs=3), network=tiny(), extra_loss=failing, scratch=tmp_path / "s")
     assert "epoch 2, batch 2" in error.value.why
     assert "weights of epoch 1 are kept: --init" in error.value.next
     kept = networks.read_weights(tmp_path / "s" / "best.safetensors")
-    again = made()
+    again = tiny()
     networks.load_weights(again, tmp_path / "s" / "best.safetensors")
     assert same(kept, state(again)) and all(torch.isfinite(tensor).all() for tensor in kept.values())
-    assert not same(kept, state(made()))
+    assert not same(kept, state(tiny()))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])

@@ -40,7 +40,7 @@ def same(a: Any, b: Any) -> bool:
 )
 def test_stopped_anywhere(bars_fit: Any, tmp_path: Path, settings: Settings, batches: int) -> None:
     """Stopped in the middle of an epoch, at its end and at a later one: dropout, order and means go on as they were."""
-    from test_engine import Shouting
+    from training.test_engine import Shouting
 
     task = Shouting(False)
     with session.using(Session(checkpoint_seconds=0.0)):
