@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from edgekit import folders, registry, tasks
 from edgekit.errors import InputError, RecipeError
 from edgekit.sets import _reading, audio, images, npz, shards, tables
-from edgekit.sets._folder import class_folders, endings
+from edgekit.sets._folder import Folder, class_folders, endings
 from edgekit.sets._labels import Labels
 from edgekit.sets._options import SPLITS, Options, Word, take_apart
 from edgekit.sets._reading import Corrupt, Reader, collect, refuse_nan, sample_set
 from edgekit.sets._spool import Spool, chunks
+from edgekit.sets._stream import streamed
 from edgekit.tables import build, read_toml
 from edgekit.types import Artifact, Progress, SampleSet, TensorSpec, quiet
 
@@ -213,6 +214,12 @@ def _data(name: str, word: Word, like: Sequence[TensorSpec], progress: Progress)
     found = _loaded.get(key)
     if found is None:
         reader = _reader(word, like)
+        if word.options.stream and word.split == "train":
+            if not isinstance(reader, Folder | shards.Shards):
+                raise InputError(f"{name} cannot be streamed", "only folders and shards can", "leave out stream")
+            reader.stream = True
+            found = _loaded[key] = streamed(name, reader, word.options, word.split, progress)
+            return found
         if isinstance(reader, npz.Npz) and not word.split and not word.options.count:
             found = sample_set(Path(word.path).name, reader.inputs, reader.encoded())
         else:

@@ -1,4 +1,4 @@
-"""A small fit on the task `bars`, in this process."""
+"""A small fit on the task `bars`, in this process. torch is imported late: see pytest_configure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from edgekit import registry, sets
 from edgekit.training.settings import Settings
 from edgekit.types import quiet
 
-torch = pytest.importorskip("torch")
-
 
 def tiny(seed: int = 0) -> Any:
     """Convolution, normalisation and dropout, learnt in next to no time."""
+    import torch
     from torch import nn
 
     torch.manual_seed(seed)
@@ -32,6 +31,8 @@ def bars_fit(members: None) -> Fit:
     """Fit a fresh `tiny` (or `network`) to the first samples of bars; returns it and the history."""
 
     def call(settings: Settings, *, network: Any = None, samples: int = 192, task: Any = None, **more: Any) -> Any:
+        import torch
+
         from edgekit.training import engine
 
         task = task or registry.load("tasks", "bars")()
@@ -45,7 +46,7 @@ def bars_fit(members: None) -> Fit:
             **more,
         }
         network = tiny(settings.seed) if network is None else network
-        history = engine.fit(network, settings, task, device=torch.device("cpu"), **arguments)
+        history = engine.fit(network, settings, task, **arguments)
         return network, history
 
     return call

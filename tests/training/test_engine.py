@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from training.conftest import tiny
 
-from edgekit import networks, registry, sets
+from edgekit import networks, registry, sets, tasks
 from edgekit.errors import Diverged, InputError
 from edgekit.training import losses, rates, refusals
 from edgekit.training.settings import Settings
@@ -133,6 +133,8 @@ class Shouting:
             self.augments = by_itself
 
     def __getattr__(self, name: str) -> Any:
+        if name == "augments":
+            raise AttributeError(name)
         return getattr(self._task, name)
 
     def augment(self, inputs: Any, labels: Any, generator: Any) -> Any:
@@ -152,8 +154,10 @@ def test_augmentation(bars_fit: Any, by_itself: bool | None, asked: Any, called:
 
 
 def test_an_augmentation_that_is_not_there(bars_fit: Any) -> None:
-    with pytest.raises(InputError, match="bars has no augmentation"):
-        bars_fit(replace(BASE, augment="on"))
+    task = tasks.Regression()
+    task.name = "plain"
+    with pytest.raises(InputError, match="plain has no augmentation"):
+        bars_fit(replace(BASE, augment="on"), task=task)
 
 
 def test_losses_that_do_not_fit(members: None) -> None:
