@@ -44,7 +44,8 @@ def summary(history: History) -> str:
     if not history:
         return "no epoch was finished"
     kept = next(entry for entry in history if entry["epoch"] == best_epoch(history))
-    found = ", ".join(f"{name.removeprefix('val_')} {kept[name]:.4g}" for name in kept if name.startswith("val_"))
+    judged = {name.removeprefix("val_"): value for name, value in kept.items() if name.startswith("val_")}
+    found = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if math.isfinite(value))
     return f"{len(history)} epochs, epoch {kept['epoch']} kept: on validation data {found}"
 
 
