@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -48,6 +48,9 @@ bench-prune: $(READY)  ## pruned to a measured speed, beside Torch-Pruning's own
 
 bench-distil: $(READY)  ## what a teacher adds to a small network, over five paired seeds
 	$(BIN)/python tests/benchmarks/distil.py
+
+bench-train: $(READY)  ## samples per second of training beside a hand-written loop; ARGS=--gpu for the part on a GPU
+	$(BIN)/python tests/benchmarks/train.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from edgekit import networks, registry, training
 from edgekit.errors import InputError
 from edgekit.networks.factory import running
+from edgekit.sets import refuse_other_folders, take
+from edgekit.training import session
 from edgekit.training.distillation import Distillation
 from edgekit.training.settings import Settings
-from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Step, Task
+from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Progress, Step, Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+T = TypeVar("T")
 
 #: files of `edgekit/training` that decide what is made; and with a teacher
 DECIDING = ("engine", "settings", "data", "calls", "losses", "rates")
@@ -31,9 +35,11 @@ class Train(Settings, Step):
 
     `model`: one of the task's networks, or a reference to one's own (`net.py:Net`), built with the task's arguments.
     `width` multiplies its channels and `dropout` is that before its last layer, where the network has such arguments
-    (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, or a checkpoint that torch loads with
-    `weights_only=True`. `teacher`: an artifact of the recipe, or the model.json of a torch artifact, that is learnt
-    from as well; `distil`, `temperature`, `alpha` and `weight` say how (see `training/distillation.py`).
+    (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, a checkpoint that torch loads
+    with `weights_only=True`, or a pretrained network of timm (`timm:NAME`); parts that start with a prefix in `fresh`
+    are not taken from it. `folds`: cross-validate over so many parts of the training split first; the network that is
+    kept learns from all of it. `teacher`: an artifact of the recipe, or the model.json of a torch artifact, that is
+    learnt from as well; `distil`, `temperature`, `alpha` and `weight` say how (see `training/distillation.py`).
     """
 
     gives: ClassVar[Kind] = Kind("torch")
@@ -44,6 +50,8 @@ class Train(Settings, Step):
     width: float = 0.0
     dropout: float = 0.0
     init: ArtifactRef = ""
+    fresh: tuple[str, ...] = ()
+    folds: int = 0
     teacher: ArtifactRef = ""
     distil: str = "logits"
     temperature: float = 4.0
@@ -59,9 +67,15 @@ class Train(Settings, Step):
         yield from self.problems()
         if not 0 <= self.width < math.inf:
             yield "width must be a positive number, or 0 for the network's own"
+        if self.folds < 0 or self.folds == 1:
+            yield "folds must be at least 2, or 0 for no cross-validation"
+        if self.fresh and not self.init:
+            yield "fresh needs weights to start from: name them in init"
         yield from self._distillation().problems()
         if self.teacher and self.compile and self._distillation().chosen != ("logits",):
             yield "features are not seen in a compiled network: leave out compile, or take logits"
+        if self.teacher and self.folds:
+            yield "folds are without a teacher: leave out one of them"
         if not 0 <= self.dropout < 1:
             yield "dropout must be from 0 to below 1"
 
@@ -79,13 +93,13 @@ class Train(Settings, Step):
         model = self.model or ctx.task.models[0]
         made = partial(self._made, model, ctx, inputs)
         if any(map(registry.is_reference, (model, ctx.task.name))):
-            network, device, arguments, specs, history = running(model, f"{model} cannot be trained", made)
+            trained = running(model, f"{model} cannot be trained", made)
         else:
-            network, device, arguments, specs, history = made()
-        networks.save(network, model, arguments, specs, out)
-        best = min(history, key=lambda epoch: epoch["val_loss"])
-        details = {"model": model, "device": str(device), "history": history, "best_epoch": best["epoch"]}
-        return Notes(details=details)
+            trained = made()
+        networks.save(trained.network, model, trained.arguments, trained.specs, out)
+        best = min(trained.history, key=lambda epoch: epoch["val_loss"])
+        details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": best["epoch"]}
+        return Notes(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
 
     def shaped(self, model: str) -> dict[str, float]:
         """Width and dropout as arguments of the network. Raises InputError where it has none of that name."""
@@ -97,33 +111,62 @@ class Train(Settings, Step):
             raise InputError(what, "its arguments: " + ", ".join(known), f"leave it out, or add {lacking[0]} to it")
         return given
 
-    def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> tuple[Any, ...]:
-        """The trained network on the CPU, what it was trained on, its arguments, specs and history."""
-        import torch
-
+    def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
+        """The trained network on the CPU, with what is recorded of it."""
         from edgekit.training import engine
         from edgekit.training.calls import chosen_device, specs
+
+        assert ctx.task is not None
+        refuse_other_folders(ctx.task.name)
+        device, train, val = chosen_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
+        network, arguments = self._network(model, ctx, inputs)
+        sides = specs(network.eval(), val.inputs)
+        folds = self._cross_validated(partial(self._network, model, ctx, inputs), ctx, device) if self.folds else {}
+        if folds:  # the training below must not notice
+            network, _ = self._network(model, ctx, inputs)
+        if self.teacher:
+            from edgekit.training import taught
+
+            how, teacher = self._distillation(), self._teacher(inputs)
+            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=how)
+        else:
+            history = engine.fit(
+                network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
+            )
+        return _Trained(network.cpu().eval(), str(device), arguments, sides, history, folds)
+
+    def _network(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> tuple[nn.Module, dict[str, Any]]:
+        """As it is before training, and the arguments it was built with."""
+        import torch
 
         assert ctx.task is not None
         arguments = {**ctx.task.arguments(model), **self.shaped(model)}
         torch.manual_seed(self.seed)
         network = networks.build(model, arguments)
         if self.init:
-            weights = inputs["init"].path / networks.WEIGHTS if "init" in inputs else Path(self.init)
-            networks.load_weights(network, weights)
-        device = chosen_device(self.accelerator)
-        sides = specs(network.eval(), ctx.sets["val"].inputs)
-        train, val = ctx.sets["train"], ctx.sets["val"]
-        if self.teacher:
-            from edgekit.training import taught
+            given = str(inputs["init"].path / networks.WEIGHTS) if "init" in inputs else self.init
+            networks.load_weights(network, given, self.fresh)
+        return network, arguments
 
-            teacher, how = self._teacher(inputs), self._distillation()
-            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=how)
-        else:
-            history = engine.fit(
-                network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
-            )
-        return network.cpu().eval(), device, arguments, sides, history
+    def _cross_validated(self, network: Callable[[], tuple[nn.Module, Any]], ctx: Context, device: Any) -> Any:
+        """Each fold's best epoch, their mean and spread; the networks are not kept."""
+        from edgekit.training import engine, folds
+
+        assert ctx.task is not None
+        found = []
+        for index, (learn, judge) in enumerate(
+            folds.split(take(ctx.sets["train"], self.samples), self.folds, self.seed)
+        ):
+            scratch = ctx.scratch / f"fold-{index + 1}" if ctx.scratch else None
+            titled = partial(_titled, ctx.progress, f"fold {index + 1} of {self.folds}, ")
+            made, _ = network()
+            with session.part(f"fold-{index + 1}"):
+                history = engine.fit(
+                    made, self, ctx.task, learn, judge, device=device, progress=titled, scratch=scratch
+                )
+            found.append(min(history, key=lambda epoch: epoch["val_loss"]))
+            ctx.log.info("fold %d of %d: %s", index + 1, self.folds, found[-1])
+        return folds.summary(found)
 
     def _distillation(self) -> Distillation:
         return Distillation(self.distil, self.temperature, self.alpha, self.weight)
@@ -136,3 +179,16 @@ class Train(Settings, Step):
         if artifact.kind.format != "torch":
             raise InputError(f"{artifact.name} is {artifact.kind}", "a teacher is a torch network", "name that one")
         return networks.load(artifact.path)
+
+
+class _Trained(NamedTuple):
+    network: nn.Module
+    device: str
+    arguments: dict[str, Any]
+    specs: dict[str, Any]
+    history: list[dict[str, Any]]
+    folds: dict[str, Any]
+
+
+def _titled(progress: Progress, title: str, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    return progress(items, title + what, total)

@@ -40,7 +40,7 @@ def keywords(network: nn.Module, names: Iterable[str]) -> list[str]:
 
 
 def call(network: nn.Module, inputs: Mapping[str, Tensor], through: Any = None) -> Any:
-    """What the network gives; `through` is what to call in its place (it compiled, or shared between processes)."""
+    """What the network gives; `through` is what to call in its place: it compiled, or shared between processes."""
     called = network if through is None else through
     return called(**inputs) if keywords(network, inputs) else called(*inputs.values())
 
@@ -81,6 +81,10 @@ def chosen_device(accelerator: str) -> torch.device:
     """The device asked for; "auto" takes the best there is. Raises InputError where it is not there."""
     import torch
 
+    from edgekit.training import processes
+
+    if isinstance(group := processes.current(), processes.Several):
+        return group.device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
         accelerator = next(name for name, available in there.items() if available)

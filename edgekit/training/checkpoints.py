@@ -36,7 +36,7 @@ class Keeper:
 
     def __init__(self, folder: Path | None, mark: str, seconds: float) -> None:
         self.folder, self._mark, self._seconds = folder, mark, seconds
-        self._wait, self._last, self._number = seconds, time.monotonic(), 0
+        self._wait, self._last = seconds, time.monotonic()
 
     def due(self) -> bool:
         """Has enough been learnt since the last one to be worth keeping?"""
@@ -54,7 +54,6 @@ class Keeper:
                 log.warning("%s is damaged: %s", place, error)
                 continue
             if plain.pop("mark", "") == self._mark:
-                self._number = int(place.name.rpartition("-")[2])
                 return dict(tensors), plain
         return None
 
@@ -65,8 +64,7 @@ class Keeper:
         assert self.folder is not None
         started = time.monotonic()
         before = self._written()
-        self._number += 1
-        place = self.folder / f"checkpoint-{self._number:06}"
+        place = self.folder / f"checkpoint-{max(map(_number, before), default=0) + 1:06}"
         part = place.with_suffix(".part")
         with os_errors("write", part):
             shutil.rmtree(part, ignore_errors=True)
@@ -104,6 +102,10 @@ class Keeper:
         if self.folder is None or not self.folder.is_dir():
             return []
         return sorted(place for place in self.folder.glob("checkpoint-*") if place.suffix != ".part")
+
+
+def _number(place: Path) -> int:
+    return int(place.name.rpartition("-")[2])
 
 
 def mark(network: nn.Module, what: Mapping[str, Any]) -> str:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgekit.errors import Diverged, InputError
 from edgekit.sets import take
 from edgekit.training import board, checkpoints, losses, processes, rates, refusals, session, states
-from edgekit.training.calls import as_array, call, floats
+from edgekit.training.calls import call, floats
 from edgekit.training.data import Samples
+from edgekit.training.evaluation import evaluate
 from edgekit.training.settings import Settings, plain
 from edgekit.types import Progress, SampleSet, Task
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgekit")
 
-EVALUATION_BATCH = 500
 #: on an accelerator the loss is looked at after so many batches: looking waits for it
 LOOKED_AT = 16
 
@@ -54,6 +52,7 @@ def fit(
     the loss to make small in place of the task's; `parameters` learn beside the network's; `after_backward` may change
     the gradients. Raises Diverged where the loss is not finite, InputError where something does not fit or memory ends.
     """
+    processes.current().begin()
     training = _Training(network.to(device), settings, task, train, val, device, tuple(parameters))
     training.extra_loss, training.after_backward = extra_loss, after_backward
     with refusals.explained(settings, device):
@@ -108,7 +107,8 @@ class _Training:
         self.began = self.order.get_state()
         self.best = copy.deepcopy(network.state_dict())
         self.now = _Now()
-        self.through: Any = None
+        self.wrapped: Any = network
+        self.through: Any = network
         self.frozen: bool | None = None
         self._pending: list[tuple[Tensor, int, int]] = []
 
@@ -172,18 +172,19 @@ class _Training:
 
         if self.augment is not None:
             inputs, labels = self.augment(inputs, labels, self.chance)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            outputs = call(self.network, inputs, self.through)
-        if self.settings.precision == "bf16":
-            outputs = floats(outputs)
-        loss = self.loss(outputs, labels)
-        if self.extra_loss is not None:
-            loss = self.extra_loss(inputs, outputs, labels, loss)
-        self._pending.append((loss.detach(), len(labels), index))
-        if self.device.type == "cpu" or len(self._pending) >= LOOKED_AT:
-            self._look()
-        weight = self._weight(len(labels), index)
-        self.group.backward(loss if weight == 1 else loss * weight, self.through, last)
+        low = self.settings.precision == "bf16"
+        with self.group.learning(self.wrapped, last):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+                outputs = call(self.network, inputs, self.through)
+            outputs = floats(outputs) if low else outputs
+            loss = self.loss(outputs, labels)
+            if self.extra_loss is not None:
+                loss = self.extra_loss(inputs, outputs, labels, loss)
+            self._pending.append((loss.detach(), len(labels), index))
+            if self.device.type == "cpu" or len(self._pending) >= LOOKED_AT:
+                self._look()
+            weight = self._weight(len(labels), index)
+            self.group.backward(loss if weight == 1 else loss * weight)
 
     def _weight(self, count: int, index: int) -> float:
         """What a batch's mean loss weighs in its step, so that every sample weighs the same."""
@@ -221,7 +222,7 @@ class _Training:
         """The epoch's entry, and its weights where they are the best so far."""
         now = self.now
         judged = self.network if self.average is None else self.average.module
-        found = self._evaluate(judged) if self.group.rank == 0 else None
+        found = evaluate(judged, self.exam, self.task, self.judged_by) if self.group.rank == 0 else None
         total = self.group.sum(now.total)
         entry = {"epoch": number, "loss": total / len(self.samples), **self.group.told(found)}
         now.history.append(entry)
@@ -235,25 +236,6 @@ class _Training:
             now.since += 1
         now.epoch, now.batch, now.total = number, 0, 0.0
 
-    def _evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Loss and metric over the validation split, batch by batch."""
-        import torch
-
-        from edgekit.networks.interface import named
-
-        network.eval()
-        total, parts, truths = 0.0, [], []
-        with torch.inference_mode():
-            numbers = torch.arange(len(self.exam)).split(EVALUATION_BATCH)  # type: ignore[no-untyped-call]
-            for inputs, labels in self.exam.batches(numbers):
-                outputs = call(network, inputs)
-                total += float(self.judged_by(outputs, labels)) * len(labels)
-                parts.append({name: as_array(value) for name, value in named(outputs).items()})
-                truths.append(as_array(labels))
-        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        scores = self.task.score(found, np.concatenate(truths))
-        return {"val_loss": total / len(self.exam), f"val_{scores.name}": scores.value}
-
     def _prepare(self, number: int) -> None:
         """Set what learns in this epoch: frozen parts do not, and their statistics stay as they are."""
         self.network.train()
@@ -266,9 +248,8 @@ class _Training:
         if self.frozen == frozen:
             return
         self._hold(frozen)
-        self.through = self.group.wrap(self.network)
-        if settings.compile:
-            self.through = refusals.compiled(self.network if self.through is None else self.through)
+        self.wrapped = self.group.wrap(self.network)
+        self.through = refusals.compiled(self.wrapped) if settings.compile else self.wrapped
 
     def _hold(self, frozen: bool) -> None:
         self.frozen = frozen

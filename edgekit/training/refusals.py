@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError, InputError, Missing
+from edgekit.training import processes
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def explained(settings: Settings, device: torch.device) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise _out_of_memory(settings, device) from error
+        if processes.current().count > 1 and processes.is_lost(error):
+            raise processes.lost() from error
         if settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             said = str(error).strip().partition("\n")[0]
             raise InputError("this network cannot be compiled", said, "leave out compile") from error

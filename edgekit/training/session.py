@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.errors import InputError
@@ -14,12 +14,12 @@ from edgekit.errors import InputError
 
 @dataclass(frozen=True)
 class Session:
-    """`tensorboard`: the folder of its logs, None for none. `resume`: True insists on a checkpoint, False starts anew,
-    None takes one where there is one. `workers`: processes that decode, -1 for as many as help. `checkpoint_seconds`:
-    how much training an interruption may cost, at most."""
+    """`tensorboard`: the folder of its logs, None for none. `resume`: go on from a checkpoint where there is one.
+    `workers`: processes that decode, -1 for as many as help. `checkpoint_seconds`: what an interruption may cost.
+    """
 
     tensorboard: Path | None = None
-    resume: bool | None = None
+    resume: bool = True
     workers: int = -1
     checkpoint_seconds: float = 30.0
 
@@ -36,7 +36,7 @@ def from_environment() -> Session:
     """`EDGEKIT_TENSORBOARD`, `EDGEKIT_WORKERS` and `EDGEKIT_CHECKPOINT_SECONDS`. Raises InputError."""
     board = os.environ.get("EDGEKIT_TENSORBOARD", "")
     workers, seconds = _number("EDGEKIT_WORKERS", -1), _number("EDGEKIT_CHECKPOINT_SECONDS", 30.0)
-    return Session(Path(board) if board else None, None, int(workers), seconds)
+    return Session(Path(board) if board else None, True, int(workers), seconds)
 
 
 @contextmanager
@@ -46,6 +46,14 @@ def using(session: Session) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """One training of several: its log is in a folder of its own."""
+    now = current()
+    with using(replace(now, tensorboard=now.tensorboard / name) if now.tensorboard else now):
+        yield
 
 
 def _number(name: str, otherwise: float) -> float:

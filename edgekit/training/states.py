@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import InputError
 from edgekit.training import session
 from edgekit.training.checkpoints import Keeper
 
@@ -32,14 +31,11 @@ def keeper(training: _Training, scratch: Path | None, sets: list[str]) -> Keeper
 
 
 def resume(training: _Training, keeper: Keeper) -> None:
-    """Go on where a checkpoint is. Raises InputError where there must be one and is none."""
+    """Go on where a checkpoint is, unless the session wants to begin anew."""
     wanted = session.current().resume
-    if wanted is False:
+    if not wanted:
         keeper.clear()
-    state = training.group.state(keeper.load() if wanted is not False else None)
-    if state is None and wanted:
-        what = "there is nothing to resume"
-        raise InputError(what, "no training with just these options was interrupted", "leave out --resume")
+    state = training.group.state(keeper.load() if wanted else None)
     if state is not None:
         _restore(training, *state)
         done = training.now

@@ -110,6 +110,14 @@ def test_export_and_quantize(answer: Json, bars_run: Path) -> None:
     assert (bars_run / "onnx-int8" / "artifact.json").is_file(), "the attempt is kept"
 
 
+def test_prune(answer: Json, bars_run: Path) -> None:
+    document = answer("prune", bars_run, "--ratio", 0.5, "--round-to", 2, "--epochs", 0, "--max-drop", 90)
+    assert names(document) == ["prune50.torch"]
+    (found,) = document["result"]["pruned"]
+    assert found["parameters"] < 0.5 and found["ratio"] == 0.5
+    answer("prune", bars_run, "--ratio", 1.5, code=2)
+
+
 def test_verify(answer: Json, bars_run: Path) -> None:
     document = answer("verify", bars_run)
     found = {finding["artifact"]: finding for finding in document["result"]}
