@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit import fleet, guard, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
+from edgekit import exhibits, fleet, guard, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
 from edgekit import recipe as recipes
 from edgekit.errors import AnswerNo, InputError, os_errors
 from edgekit.execute import execute_all, runtimes_for
@@ -22,7 +22,7 @@ from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
 from edgekit.report import html
-from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, Store, read_results, write_atomically
+from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, SAMPLES, Store, read_results, write_atomically
 from edgekit.types import (
     Artifact,
     Context,
@@ -84,7 +84,10 @@ def run(
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
         flow.val = flow.set(f"{task.name}:val")
         outcome = pipeline.run(made, flow, flow.set(f"{task.name}:test"))
-        write_atomically(store.path / REPORT, html(outcome.measurements, f"edgekit run {recipe}"))
+        write_atomically(
+            store.path / REPORT,
+            html(outcome.measurements, f"edgekit run {recipe}", exhibits.gather([store.path], outcome.measurements)),
+        )
         return outcome
 
 
@@ -570,6 +573,8 @@ def clean(folder: Path) -> list[str]:
     with store.lock(), os_errors("delete", folder):
         for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:
             shutil.rmtree(path)
+        for path in folder.glob(SAMPLES.format("*")):
+            path.unlink()
         for name in (RESULTS, REPORT, RECIPE, LOG, search.LADDER, *optimization.FILES):
             (folder / name).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)

@@ -40,6 +40,8 @@ from edgekit.types import (
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
 LOG, RECIPE, LOCK = "log.txt", "recipe.toml", ".lock"
+#: a few samples of a set, for the report
+SAMPLES = "samples-{}.json"
 
 
 class Store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def command(
     runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
     a run folder; the options of `bench` say how.
     """
-    from edgekit import api, report
+    from edgekit import api, exhibits, report
     from edgekit.errors import InputError, os_errors
 
     if bool(against) != bool(fail_if):
@@ -66,7 +66,7 @@ def command(
     title = ", ".join(dict.fromkeys(_title(source) for source in sources)) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
         markdown: lambda: report.markdown(measurements, gates),
-        html: lambda: report.html(measurements, title),
+        html: lambda: report.html(measurements, title, exhibits.gather(_folders(sources), measurements)),
         picture: lambda: report.picture(measurements, title),
         csv: lambda: report.csv(measurements),
     }
@@ -84,6 +84,14 @@ def command(
     failures = [error for gate in gates if (error := gate.error())]
     result = {"gates": [asdict(gate) for gate in gates]} if against else None
     return Answer(show, measurements=measurements, result=result, failures=failures)
+
+
+def _folders(sources: Sequence[str]) -> list[Path]:
+    """The run folders among the sources, and those that results files lie in."""
+    from edgekit import refs
+
+    paths = [Path(source) for source in sources] or [refs.newest_run()]
+    return [path if path.is_dir() else path.parent for path in paths]
 
 
 def _title(source: str) -> str:
