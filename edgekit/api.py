@@ -6,50 +6,62 @@ line per step, `progress` wraps long loops; both are silent unless given.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from edgekit import fleet, guard, optimization, pipeline, refs, registry, score, search, sets, targets, tasks
+from edgekit import (
+    comparison,
+    exhibits,
+    fleet,
+    optimization,
+    pipeline,
+    refs,
+    registry,
+    score,
+    search,
+    sets,
+    targets,
+    tasks,
+)
 from edgekit import recipe as recipes
 from edgekit.errors import AnswerNo, InputError, os_errors
-from edgekit.execute import execute_all, runtimes_for
+from edgekit.flows import (
+    Say,
+    finished,
+    flow_for,
+    is_task,
+    plan_with,
+    runnable,
+    task_of,
+    test_set,
+    threads_of,
+    validation,
+    working,
+)
+from edgekit.flows import silent as silent
+from edgekit.gating import gate as gate
 from edgekit.networks import WEIGHTS
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
 from edgekit.report import html
-from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, Store, read_results, write_atomically
+from edgekit.routes import format_of, installed_exporters, route, step_named, suffix_of
+from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, SAMPLES, Store, write_atomically
 from edgekit.training import processes, session
 from edgekit.types import (
     Artifact,
     Context,
-    Kind,
     Measurement,
     Plan,
     Progress,
-    Ratio,
-    SampleSet,
     Step,
-    Target,
-    Task,
     quiet,
 )
 from edgekit.verify import Verifier
-
-T = TypeVar("T")
-Say = Callable[[str], None]
-#: what a latency is gated over
-GUARD_SAMPLES = 64
-
-
-def silent(line: str) -> None:
-    """A `say` that says nothing."""
 
 
 def load(artifact: str | None = None) -> Artifact:
@@ -77,17 +89,20 @@ def run(
     made = resolved_recipe(recipe, settings, target_names, plan)
     store = Store(out or RUNS / recipes.find(recipe).stem)
     task = tasks.load(made.task)
-    flow = _flow(store, task, made.targets, made.plan, made.gates, progress, say)
+    flow = flow_for(store, task, made.targets, made.plan, made.gates, progress, say)
     pipeline.check_installed(recipes.nodes(made, flow.targets))
     for target in flow.targets:
         targets.device(target)  # one that nothing can reach is refused before any work
-    with _working(store):
+    with working(store):
         import tomli_w
 
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
         flow.val = flow.set(f"{task.name}:val")
         outcome = pipeline.run(made, flow, flow.set(f"{task.name}:test"))
-        write_atomically(store.path / REPORT, html(outcome.measurements, f"edgekit run {recipe}"))
+        write_atomically(
+            store.path / REPORT,
+            html(outcome.measurements, f"edgekit run {recipe}", exhibits.gather([store.path], outcome.measurements)),
+        )
         return outcome
 
 
@@ -96,9 +111,9 @@ def resolved_recipe(
 ) -> Recipe:
     """The recipe with everything from the command line in it, checked."""
     made = recipes.load(recipe, settings, {"targets": list(target_names)} if target_names else None)
-    if len(_threads(made.plan, plan)) > 1:
+    if len(threads_of(made.plan, plan)) > 1:
         raise InputError("a run measures with one number of threads", next="sweep with edgekit bench --threads 1,2,4")
-    return replace(made, plan=_plan(made.plan, plan))
+    return replace(made, plan=plan_with(made.plan, plan))
 
 
 def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
@@ -130,11 +145,12 @@ def train(
     resume: bool | None = None,
     tensorboard: Path | None = None,
     workers: int | None = None,
+    teacher: str = "",
     **fields: Any,
 ) -> Outcome:
     """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
 
-    What was interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its
+    `teacher`: a torch artifact that is learnt from as well; one of another run is copied into this one. What was interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its
     log. `workers`: processes that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
     made = tasks.load(task)
@@ -142,18 +158,21 @@ def train(
     if not first:
         raise InputError(f"{task} brings no network of its own", next="name one: --model net.py:Net")
     model = model or first
+    name = "torch" if model == first else f"{tasks.stem(model)}.torch"
+    store = Store(out or RUNS / tasks.stem(task))
     start = _start(fields.get("init", ""))
     if start is not None:
         fields["init"] = start.name
+    taught = _teacher(store, teacher) if teacher else None
+    if taught is not None:
+        fields["teacher"] = taught.name
     step: Step = registry.load("steps", "train")(model=model, **fields)
     problems = list(step.check(made))
     if problems:
         raise InputError("cannot train", "; ".join(problems), "see edgekit train --help")
-    name = "torch" if model == first else f"{tasks.stem(model)}.torch"
-    store = Store(out or RUNS / tasks.stem(task))
-    flow = _flow(store, made, ["host"], Plan(), Gates(), progress, say)
-    inputs = {} if start is None else {"init": start}
-    if start is not None and start.path.absolute() == (store.path / name).absolute():
+    flow = flow_for(store, made, ["host"], Plan(), Gates(), progress, say)
+    inputs = {role: artifact for role, artifact in (("init", start), ("teacher", taught)) if artifact is not None}
+    if any(artifact.path.absolute() == (store.path / name).absolute() for artifact in inputs.values()):
         raise InputError(f"this would replace {name}, which it starts from", next="put it elsewhere with --out")
     node = Node(name, step, {role: artifact.name for role, artifact in inputs.items()})
     if resume:
@@ -229,7 +248,7 @@ def import_model(
         raise InputError(f"{source} holds its weights", "there is nothing to fill", "leave out the weights")
     if problems := list(step.check(made)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
-    flow = _flow(ref.store, made, ["host"], Plan(), Gates(), progress, say)
+    flow = flow_for(ref.store, made, ["host"], Plan(), Gates(), progress, say)
     return _import(step, ref, flow)
 
 
@@ -243,9 +262,9 @@ def export(
 ) -> Outcome:
     """Export a float artifact to each format (all that are installed, where none is named), verified."""
     ref = refs.resolve(artifact, out)
-    source = _format(ref)
-    formats = to or [name for name in _installed_exporters() if name not in (source, "torch")]
-    return _extend(ref, [_route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
+    source = format_of(ref)
+    formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
+    return _extend(ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
 
 
 def quantize(
@@ -270,16 +289,16 @@ def quantize(
     budget, are wanting.
     """
     ref = refs.resolve(artifact, out)
-    source = _format(ref)
+    source = format_of(ref)
     if ref.foreign and precision == "int8" and not calibration:
         raise InputError(
             f"{ref.foreign} comes without calibration samples",
             "int8 needs typical inputs to find the ranges of the activations",
             "pass --calibration SET (an .npz with one array per input, or task:split)",
         )
-    possible = [name for name in _installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
+    possible = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
     formats = to or ([source] if source != "torch" else possible)
-    routes = {name: _route(source, name) for name in formats}
+    routes = {name: route(source, name) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not sets.labelled(val)):
@@ -316,7 +335,7 @@ def prune(
     ref = refs.resolve(artifact, out)
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     start, flow = _opened(ref, gates, target, val, {}, progress, say)
-    if start.kind != Kind("torch"):
+    if str(start.kind) != "torch":
         raise InputError(f"{start.name} is {start.kind}", "pruning changes a torch network", "name a torch artifact")
     if flow.task is None:
         fields = {"epochs": 0, **fields}
@@ -368,9 +387,9 @@ def _climb(
 ) -> Outcome:
     """The float model of each format, then the ladder on each."""
     start, flow = _opened(ref, gates, target, val, fields, progress, say)
-    suffix = _suffix(flow.targets[0])
+    suffix = suffix_of(flow.targets[0])
     for name in routes:
-        step = _step(f"{name}_int8", fields, flow.task)
+        step = step_named(f"{name}_int8", fields, flow.task)
         if problems := list(step.check(flow.task)):
             raise InputError("this cannot be done", "; ".join(problems), "mend the options")
         pipeline.check_installed([Node(name, step, {})])
@@ -380,12 +399,12 @@ def _climb(
             f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"
         )
     pipeline.check_installed(nodes)
-    with _working(flow.store):
+    with working(flow.store):
         made = {start.name: start, **pipeline.make(nodes, flow, {start.name: start})}
         for format, end in zip(routes, ends, strict=True):
             if end not in made:
                 continue  # its export broke, which is in the failures
-            resolved = _step(f"{format}_int8", fields, flow.task)
+            resolved = step_named(f"{format}_int8", fields, flow.task)
             differs = suffix and resolved.resolve(flow.targets[0]) != resolved.resolve(targets.load("host"))
             climb = search.Climb(flow, made[end], fields, budget, suffix if differs else "")
             try:
@@ -422,10 +441,10 @@ def verify(
 
     ref = stored(refs.resolve(artifact), progress, say)
     store = ref.store
-    chosen = [store.get(ref.name)] if ref.name else _finished(store)
-    flow = _flow(store, _task(chosen), [target], Plan(), Gates(), progress, say)
-    flow.val = _validation(flow, val, chosen[0])
-    with _working(store):
+    chosen = [store.get(ref.name)] if ref.name else finished(store)
+    flow = flow_for(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
+    flow.val = validation(flow, val, chosen[0])
+    with working(store):
         verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
         other = store.get(against) if against else None
         for item in chosen:
@@ -459,19 +478,21 @@ def bench(
     outcome = Outcome()
     for ref in [stored(refs.resolve(word, out), progress, say) for word in (artifacts or [""])]:
         store = ref.store
-        chosen = [store.get(ref.name)] if ref.name else _finished(store)
+        chosen = [store.get(ref.name)] if ref.name else finished(store)
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
         for name in sorted(skipped):
             say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
-        flow = _flow(store, _task(chosen), target_names or ["host"], _plan(Plan(), plan), Gates(), progress, say)
-        samples = flow.set(data, chosen[0].inputs) if data else _test(flow, chosen)
+        flow = flow_for(
+            store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
+        )
+        samples = flow.set(data, chosen[0].inputs) if data else test_set(flow, chosen)
         if samples.labels is not None and flow.scorer is None:
             flow.scorer = score.scorer(samples.labels)
-        with _working(store):
+        with working(store):
             for target in flow.targets:
                 targets.device(target)
-                _runnable(chosen, target)
-            plans = [replace(flow.plan, threads=threads) for threads in _threads(flow.plan, plan)]
+                runnable(chosen, target)
+            plans = [replace(flow.plan, threads=threads) for threads in threads_of(flow.plan, plan)]
             fleet.measure(chosen, flow.targets, samples, flow, plans, reuse=resume)
         outcome.artifacts += chosen
         outcome.measurements += flow.outcome.measurements
@@ -506,14 +527,14 @@ def optimize(
     budget = budget or optimization.Budget()
     fields = {"calibration": calibration} if calibration else {}
     start, flow = _searched(what, target, budget, val, fields, out, progress, say)
-    flow.plan = _plan(Plan(), plan)
+    flow.plan = plan_with(Plan(), plan)
     training = {"epochs": epochs, "samples": samples, "seed": seed}
     calibrated = flow.task is not None or bool(calibration)
     if not calibrated:
         say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
     space = optimization.build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
     targets.device(flow.targets[0])
-    with _working(flow.store):
+    with working(flow.store):
         if start is None:
             assert flow.task is not None
             flow.val = flow.set(f"{flow.task.name}:val")
@@ -544,9 +565,9 @@ def _searched(
 ) -> tuple[Artifact | None, Flow]:
     """The artifact to start from, None for a task; and the flow. Raises InputError."""
     gates = Gates(max_drop_pp=budget.max_drop_pp)
-    if what and _is_task(what):
+    if what and is_task(what):
         task = tasks.load(what)
-        return None, _flow(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
+        return None, flow_for(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
     ref = refs.resolve(what, out)
     if out and not ref.foreign:
         raise InputError("--out is for a task or a foreign model", f"{what} lies in {ref.store.path}", "leave it out")
@@ -556,15 +577,6 @@ def _searched(
             f"{start.name} is {start.kind.precision} already", "there is little to try", "name a float one"
         )
     return start, flow
-
-
-def _is_task(word: str) -> bool:
-    """Does the word name a task: a shipped one, data, or a class of the user's own that loads splits?"""
-    if word in registry.names("tasks"):
-        return True
-    if registry.is_reference(word):
-        return hasattr(registry.load("tasks", word), "load")
-    return not Path(word).is_dir() and not refs.is_model(word) and sets.is_data(sets.take_apart(word).path)
 
 
 def _plain_network(space: optimization.Space, flow: Flow) -> Artifact:
@@ -578,104 +590,12 @@ def _plain_network(space: optimization.Space, flow: Flow) -> Artifact:
     return pipeline.make_one(Node(name, step, {}), {}, flow)
 
 
-def compare(sources: Sequence[str] = ()) -> list[Measurement]:
-    """The measurements of run folders and results files, in order. Raises InputError where there are none."""
-    return [m for word in sources or [str(refs.newest_run())] for m in _measured(word)]
+def compare(sources: Sequence[str] = (), *, set: str = "") -> list[Measurement]:
+    """The measurements of run folders and results files, in order; `set` chooses a test set by how its sha256 begins.
 
-
-def gate(
-    sources: Sequence[str],
-    against: str,
-    fail_if: Sequence[str],
-    *,
-    plan: dict[str, Any] | None = None,
-    again: bool = True,
-    progress: Progress = quiet,
-    say: Say = silent,
-) -> list[guard.Gate]:
-    """Is anything worse than in `against` (a run folder or results file), beyond the limits in `fail_if`?
-
-    Latencies of two sessions say little: with `again`, the baseline's artifact is measured anew beside the one that
-    took its place, interleaved. Where either is not at hand, latency is undecided, and the rest is judged all the same.
+    Raises InputError where there are none, and where they are over different test sets.
     """
-    limits = [guard.Limit.parse(text) for text in fail_if]
-    words = list(sources) or [str(refs.newest_run())]
-    old, new = _measured(against), [(word, m) for word in words for m in _measured(word)]
-    found = guard.pairs(old, [m for _, m in new])
-    guard.check_metrics(limits, found)
-    for line in guard.missing(old, [m for _, m in new]):
-        say(f"  missing   {line}")
-    homes = {guard.place(m): word for word, m in new}
-    timed: dict[tuple[str, ...], Ratio | str] = {}
-    if any(limit.quantity == "p50" for limit in limits):
-        twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms]
-        timed = {
-            guard.place(b): _timed_anew(a, b, against, homes[guard.place(b)], plan, again, progress, say)
-            for a, b in twins
-        }
-    verdicts = (guard.judge(limit, pair, timed.get(guard.place(pair[1]))) for pair in found for limit in limits)
-    return [verdict for verdict in verdicts if verdict]
-
-
-def _timed_anew(
-    old: Measurement,
-    new: Measurement,
-    against: str,
-    source: str,
-    plan: dict[str, Any] | None,
-    again: bool,
-    progress: Progress,
-    say: Say,
-) -> Ratio | str:
-    """p50 of the new artifact over that of the old one, measured side by side; or why that cannot be."""
-    assert old.latency_ms and new.latency_ms
-    if new.provenance != "measured":
-        return f"its latency is {new.provenance}"
-    if (old.session, old.target) == (new.session, new.target) and not (old.invalid or new.invalid):
-        return score.latency_ratio(new.latency_ms, old.latency_ms, paired=True)
-    if not again:
-        return "it was not measured again"
-    kept = [_at_hand(m, word) for m, word in ((old, against), (new, source))]
-    if kept[0] is None or kept[1] is None:
-        which = "the baseline's artifact" if kept[0] is None else "the artifact"
-        return f"{which} is not at hand, so it cannot be measured again"
-    latency = new.latency_ms
-    wanted = replace(_plan(Plan(threads=latency.threads, batch=latency.batch), plan), samples=0)
-    try:
-        target = targets.load(new.target)
-    except InputError as error:
-        return str(error)
-    store = Store(kept[1].path.parent)
-    flow = _flow(store, _task([kept[1]]), [new.target], wanted, Gates(), progress, say)
-    data = sets.take(_test(flow, [kept[1]]), GUARD_SAMPLES)
-    say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
-    runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)
-    if disturbed := [reason for run in runs for reason in run.invalid]:
-        return f"the measurement was disturbed: {disturbed[0]}"
-    before, now = (score.latency(run.processes, wanted.threads, wanted.batch) for run in runs)
-    return score.latency_ratio(now, before, paired=True)
-
-
-def _measured(word: str) -> list[Measurement]:
-    """What a run folder or a results file holds."""
-    path = Path(word)
-    if not path.is_dir():
-        return read_results(path)
-    found = optimization.without_trials(Store(path))
-    if not found:
-        raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
-    return found
-
-
-def _at_hand(m: Measurement, source: str) -> Artifact | None:
-    """The artifact that was measured, where it lies beside its results and is still the same."""
-    path = Path(source)
-    store = Store(path if path.is_dir() else path.parent)
-    try:
-        artifact = store.get(m.artifact)
-    except InputError:
-        return None
-    return artifact if artifact.id == m.id else None
+    return [m for _, m in comparison.collected(sources, set)]
 
 
 def is_run(folder: Path) -> bool:
@@ -689,6 +609,8 @@ def clean(folder: Path) -> list[str]:
     with store.lock(), os_errors("delete", folder):
         for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:
             shutil.rmtree(path)
+        for path in folder.glob(SAMPLES.format("*")):
+            path.unlink()
         for name in (RESULTS, REPORT, RECIPE, LOG, search.LADDER, *optimization.FILES):
             (folder / name).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
@@ -714,7 +636,7 @@ def _extend(
     flow.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
-    nodes, _ = _nodes(start, chains, fields, flow, _suffix(flow.targets[0]))
+    nodes, _ = _nodes(start, chains, fields, flow, suffix_of(flow.targets[0]))
     return _make(nodes, flow, {start.name: start})
 
 
@@ -724,17 +646,11 @@ def _opened(
     """The stored artifact to start from, and a flow that checks arrows on the right samples."""
     ref = stored(ref, progress, say)
     start = ref.store.get(ref.name or refs.float_root(ref.store))
-    flow = _flow(ref.store, _task([start]), [target], Plan(), gates, progress, say)
-    flow.val = _validation(flow, val, start, str(fields.get("calibration", "")))
+    flow = flow_for(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
+    flow.val = validation(flow, val, start, str(fields.get("calibration", "")))
     if flow.val.labels is not None and flow.scorer is None:
         flow.scorer = score.scorer(flow.val.labels)
     return start, flow
-
-
-def _suffix(target: Target) -> str:
-    """What is added to the name of an artifact that was made for other instructions than the host's."""
-    other = target.name != "host" and targets.load("host").isa_class != target.isa_class
-    return f"@{target.isa_class}" if other else ""
 
 
 def _nodes(
@@ -750,7 +666,7 @@ def _nodes(
     for names in chains:
         before, kind = start.name, start.kind
         for name in names:
-            step = _step(name, fields, flow.task)
+            step = step_named(name, fields, flow.task)
             if kind.precision and kind not in step.takes:
                 raise InputError(f"{before} is {kind.precision} already", "there is nothing to do", "start from float")
             if kind not in step.takes:
@@ -771,41 +687,9 @@ def _nodes(
     return list(nodes.values()), ends
 
 
-def _format(ref: Ref) -> str:
-    """The format of the artifact, or of the foreign model, that a word names."""
-    if ref.foreign:
-        return str(registry.load("steps", ref.importer).format)
-    return ref.store.get(ref.name or refs.float_root(ref.store)).kind.format
-
-
-def _route(source: str, format: str) -> list[str]:
-    """The steps from one format to another; a foreign ONNX file goes through torch where no exporter takes it as it is.
-
-    What is not possible is left for `_extend` to refuse, since it knows the artifact's name.
-    """
-    if source == format:
-        return []
-    exporter = f"to_{format}"
-    direct = exporter in registry.names("steps") and Kind(source) in registry.load("steps", exporter).takes
-    return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
-
-
-def _step(name: str, fields: dict[str, Any], task: Task | None) -> Step:
-    try:
-        cls = registry.load("steps", name)
-    except InputError as error:
-        format, _, precision = name.rpartition("_")
-        what = f"there is no {precision} for {format}" if format != "to" else f"cannot export to {precision}"
-        known = ", ".join(n for n in registry.names("steps") if not n.startswith("import_"))
-        raise InputError(what, error.what, f"the steps there are: {known}") from error
-    known_fields = getattr(cls, "__dataclass_fields__", {})
-    step: Step = cls(**{k: v for k, v in fields.items() if k in known_fields})
-    return step
-
-
 def _make(nodes: Sequence[Node], flow: Flow, stored: dict[str, Artifact]) -> Outcome:
     pipeline.check_installed(nodes)
-    with _working(flow.store):
+    with working(flow.store):
         if flow.val is None and flow.task is not None:
             flow.val = flow.set(f"{flow.task.name}:val")
         pipeline.make(nodes, flow, stored)
@@ -817,7 +701,7 @@ def stored(ref: Ref, progress: Progress = quiet, say: Say = silent) -> Ref:
     if not ref.foreign:
         return ref
     step: Step = registry.load("steps", ref.importer).of(ref.foreign)
-    flow = _flow(ref.store, None, ["host"], Plan(), Gates(), progress, say)
+    flow = flow_for(ref.store, None, ["host"], Plan(), Gates(), progress, say)
     return Ref(ref.store, _import(step, ref, flow).artifacts[0].name)
 
 
@@ -825,100 +709,3 @@ def _import(step: Step, ref: Ref, flow: Flow) -> Outcome:
     if registry.is_reference(ref.foreign):
         flow.say(f"  {ref.foreign} is code of your own: it is run as it is")
     return _make([Node(step.gives.stem, step, {})], flow, {})
-
-
-def _flow(
-    store: Store, task: Task | None, names: Sequence[str], plan: Plan, gates: Gates, progress: Progress, say: Say
-) -> Flow:
-    chosen = [targets.load(name) for name in names]
-
-    def tell(line: str) -> None:
-        pipeline.log.info(line.strip())
-        say(line)
-
-    return Flow(store, task, chosen, plan, gates, None, task.score if task else None, progress, tell)
-
-
-def _task(artifacts: Sequence[Artifact]) -> Task | None:
-    names = {artifact.task for artifact in artifacts if artifact.task}
-    if len(names) > 1:
-        raise InputError(
-            "these artifacts belong to different tasks", ", ".join(sorted(names)), "name one run at a time"
-        )
-    return tasks.load(names.pop()) if names else None
-
-
-def _validation(flow: Flow, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
-    """The set that was named, the task's, the calibration's inputs (no accuracy is judged on them), or random ones."""
-    if val:
-        return flow.set(val, artifact.inputs)
-    if flow.task:
-        return flow.set(f"{flow.task.name}:val")
-    if calibration:
-        return replace(flow.set(calibration, artifact.inputs), labels=None)
-    made = _stand_in(flow.store, artifact)
-    flow.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
-    return made
-
-
-def _test(flow: Flow, artifacts: Sequence[Artifact]) -> SampleSet:
-    """The task's test split; without a task, random inputs (latency only)."""
-    return flow.set(f"{flow.task.name}:test") if flow.task else _stand_in(flow.store, artifacts[0])
-
-
-def _stand_in(store: Store, artifact: Artifact) -> SampleSet:
-    """Random inputs for an artifact that came without data."""
-    return sets.stand_in(artifact, store.root(artifact))
-
-
-def _finished(store: Store) -> list[Artifact]:
-    """Every artifact of a run that stands for itself: not the tries of a ladder, not ranges."""
-    tries = search.attempts(store) | optimization.tries(store)
-    return [a for a in store.current() if a.name not in tries and a.kind.is_model]
-
-
-def _runnable(artifacts: Sequence[Artifact], target: Target) -> None:
-    if not any(runtimes_for(artifact, target) for artifact in artifacts):
-        kinds = ", ".join(sorted({str(artifact.kind) for artifact in artifacts}))
-        raise InputError(f"{target.name} has no runtime for {kinds}", next=f"it has {', '.join(target.runtimes)}")
-
-
-def _plan(plan: Plan, overrides: dict[str, Any] | None) -> Plan:
-    """The plan with a command's options over it. Raises InputError where it cannot work."""
-    changed = replace(plan, **{**(overrides or {}), "threads": _threads(plan, overrides)[0]})
-    problems = list(changed.problems())
-    if problems:
-        raise InputError("the plan cannot work", "; ".join(problems))
-    return changed
-
-
-def _threads(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
-    """The thread counts to measure with: a number, or a tuple for a sweep."""
-    threads = (overrides or {}).get("threads", plan.threads)
-    return tuple(threads) if isinstance(threads, tuple | list) else (threads,)
-
-
-def _installed_exporters() -> tuple[str, ...]:
-    from edgekit.store import tools
-
-    names = [name for name in registry.names("steps") if name.startswith("to_")]
-    found = tuple(n.removeprefix("to_") for n in names if all(tools(registry.load("steps", n)()).values()))
-    if not found:
-        raise InputError("no exporter is installed", next="pip install 'edgekit-toolkit[onnx]'")
-    return found
-
-
-@contextmanager
-def _working(store: Store) -> Iterator[None]:
-    """The run folder locked, with `log.txt` open."""
-    with store.lock():
-        handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        pipeline.log.addHandler(handler)
-        pipeline.log.setLevel(logging.DEBUG)
-        pipeline.log.propagate = False
-        try:
-            yield
-        finally:
-            pipeline.log.removeHandler(handler)
-            handler.close()

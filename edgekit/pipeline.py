@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit import agreement, fleet, registry, score, sustained, targets, verify
+from edgekit import agreement, answers, fleet, registry, score, sustained, targets, verify
 from edgekit import recipe as recipes
 from edgekit.errors import EdgekitError, Missing
 from edgekit.execute import execute_all, runtimes_for
@@ -305,6 +305,8 @@ def _measurement(
         file = artifact.path / f"correct-{key}.npy"
         np.save(file, scores.per_sample.astype(np.float32))
         metric = dataclasses.replace(metric, correct_file=str(file.relative_to(flow.store.path)))
+    if run.outputs:
+        answers.keep(artifact, run, data, flow.task, flow.store.path, key)
     processes = run.processes
     return Measurement(
         artifact=artifact.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -351,6 +352,7 @@ def trimmed_mean(values: Array) -> tuple[float, float, float]:
     return float(ordered[cut : n - cut].mean()), variance, kept - 1.0
 
 
+@cache
 def t_quantile(p: float, dof: float) -> float:
     """Quantile of Student's t by bisection of its distribution function, which numpy and the standard library lack.
 

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgekit import registry, sets
+from edgekit import registry, results, sets
 from edgekit.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
 from edgekit.recipe import references, step_name
 from edgekit.types import (
@@ -40,6 +40,8 @@ from edgekit.types import (
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
 LOG, RECIPE, LOCK = "log.txt", "recipe.toml", ".lock"
+#: a few samples of a set, for the report
+SAMPLES = "samples-{}.json"
 
 
 class Store:
@@ -283,12 +285,12 @@ def read_results(path: Path) -> list[Measurement]:
     with os_errors("read", path):
         text = path.read_bytes()
     try:
-        document = json.loads(text)
-        if document["schema"] != SCHEMA:
-            what = f"{path} is of schema {document['schema']!r}"
-            raise InputError(what, f"this edgekit reads {SCHEMA}", "measure again, or use the edgekit that wrote it")
-        return [Measurement.from_json(entry) for entry in document["measurements"]]
-    except (ValueError, KeyError, TypeError) as error:
+        return results.parse(json.loads(text))
+    except results.OtherSchema as error:
+        what = f"{path} is of schema {str(error)!r}"
+        next = "measure again, or use the edgekit that wrote it"
+        raise InputError(what, f"this edgekit reads {SCHEMA}", next) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not an edgekit results file", str(error), "name a run folder or results.json"
         ) from error

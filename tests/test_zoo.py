@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import Ended
 
-from edgekit import api, sets, targets
+from edgekit import api, routes, sets, targets
 from edgekit.execute import execute
 from edgekit.types import Plan
 
@@ -69,7 +69,7 @@ def test_every_topology_converts(name: str, folder: Path) -> None:
     """With random weights: those that ONNX ships are all alike, and would hide any mistake."""
     onnx.save(filled(onnx.load(str(LIGHT / f"{name}.onnx"))), "model.onnx")
     wanted = ["torch", *(["openvino"] if name in LARGE else ["openvino", "tflite"])]
-    formats = [format for format in wanted if format in ("torch", *api._installed_exporters())]
+    formats = [format for format in wanted if format in ("torch", *routes.installed_exporters())]
     outcome = api.export("model.onnx", to=formats, out=folder / "run")
     assert not outcome.failures, outcome.failures
     found = {f.artifact: f.parity.sqnr_db for f in outcome.findings if f.parity}
@@ -171,7 +171,7 @@ def test_a_pretrained_sentence_encoder(folder: Path) -> None:
 
 
 def assert_three_formats(reference: str, folder: Path) -> None:
-    formats = [name for name in ("onnx", "tflite", "openvino") if name in api._installed_exporters()]
+    formats = [name for name in ("onnx", "tflite", "openvino") if name in routes.installed_exporters()]
     outcome = api.export(reference, to=formats, out=folder / "run")
     assert not outcome.failures, outcome.failures
     found = {f.artifact: f.parity.sqnr_db for f in outcome.findings if f.parity}

@@ -23,6 +23,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--html", type=FILE, help="Also write a page of its own: picture, table, how it was measured.")
 @click.option("--picture", type=FILE, help="Also write accuracy, latency and size as one SVG, for a README.")
 @click.option("--csv", type=FILE, help="Also write every figure as CSV, for spreadsheets and trackers.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also write every row as a run of TensorBoard, with its hyperparameters.",
+)
+@click.option("--set", "chosen", default="", metavar="SHA", help="Only rows over this test set; its first digits do.")
 @click.option("--against", metavar="BASELINE", help="A run folder or results file that nothing may be worse than.")
 @click.option(
     "--fail-if",
@@ -38,6 +45,8 @@ def command(
     html: Path | None,
     picture: Path | None,
     csv: Path | None,
+    tensorboard: Path | None,
+    chosen: str,
     against: str | None,
     fail_if: tuple[str, ...],
     stored: bool,
@@ -50,7 +59,7 @@ def command(
     runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
     a run folder; the options of `bench` say how.
     """
-    from edgekit import api, report
+    from edgekit import api, comparison, exhibits, report
     from edgekit.errors import InputError, os_errors
 
     if bool(against) != bool(fail_if):
@@ -58,17 +67,19 @@ def command(
         raise InputError(
             f"{given} needs {lacks} too", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
         )
-    measurements = api.compare(sources)
+    found = comparison.collected(sources, chosen)
+    measurements = [m for _, m in found]
+    rows = comparison.told_apart(found)
     gates: list[Gate] = []
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
         gates = api.gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
-    title = ", ".join(dict.fromkeys(_title(source) for source in sources)) or "edgekit compare"
+    title = ", ".join(dict.fromkeys(map(comparison.title, sources))) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
-        markdown: lambda: report.markdown(measurements, gates),
-        html: lambda: report.html(measurements, title),
-        picture: lambda: report.picture(measurements, title),
-        csv: lambda: report.csv(measurements),
+        markdown: lambda: report.markdown(rows, gates),
+        html: lambda: report.html(rows, title, exhibits.gather(comparison.folders(sources), measurements)),
+        picture: lambda: report.picture(rows, title),
+        csv: lambda: report.csv(rows),
     }
     for path, write in wanted.items():
         if path:
@@ -76,17 +87,16 @@ def command(
                 path.write_text(write(), encoding="utf-8")
             voice.say(f"wrote {path}")
 
+    if tensorboard:
+        with os_errors("write", tensorboard):
+            report.tensorboard(rows, tensorboard)
+        voice.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
+
     def show() -> None:
-        report.terminal(measurements)
+        report.terminal(rows, advise=True)
         if gates:
             report.verdicts(gates)
 
     failures = [error for gate in gates if (error := gate.error())]
     result = {"gates": [asdict(gate) for gate in gates]} if against else None
     return Answer(show, measurements=measurements, result=result, failures=failures)
-
-
-def _title(source: str) -> str:
-    """The run's name: of the folder, for a results file in it too."""
-    path = Path(source).resolve()
-    return path.parent.name if path.name == "results.json" else path.stem if path.suffix == ".json" else path.name

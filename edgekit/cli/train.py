@@ -43,6 +43,10 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option("--unfreeze", type=click.IntRange(1), metavar="EPOCH", help="From this epoch on everything learns."),
     click.option("--lr-decay", type=float, help="Each stage further from the output learns slower by this factor."),
     click.option("--lr-factor", "lr_factors", multiple=True, metavar="PART=X", help="A part that learns at X times."),
+    click.option("--teacher", metavar="ARTIFACT", help="A torch artifact to learn from as well (distillation)."),
+    click.option("--distil", metavar="WAY,…", help="Of logits, features, attention (default logits)."),
+    click.option("--temperature", type=float, help="Softens the teacher's logits."),
+    click.option("--alpha", type=float, help="The teacher's share of the loss; the labels have the rest."),
     click.option("--folds", type=click.IntRange(2), help="Cross-validate first; the network kept learns from all."),
     click.option("--accelerator", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="What to train on."),
 )

@@ -5,7 +5,8 @@ from edgekit.report.ladder import ladder
 from edgekit.report.markdown import markdown
 from edgekit.report.picture import picture
 from edgekit.report.spreadsheet import csv
+from edgekit.report.tensorboard import tensorboard
 from edgekit.report.terminal import terminal
 from edgekit.report.verdicts import verdicts
 
-__all__ = ["csv", "html", "ladder", "markdown", "picture", "terminal", "verdicts"]
+__all__ = ["csv", "html", "ladder", "markdown", "picture", "tensorboard", "terminal", "verdicts"]

@@ -1,6 +1,6 @@
 """Measurements → one page that stands alone: no request leaves it, and without its script it reads the same.
 
-Its content-security policy allows its own style and script by their hashes and nothing else, so even a name that
+Its content-security policy allows its own style and scripts by their hashes and nothing else, so even a name that
 slipped through escaping could neither run nor load anything.
 """
 
@@ -8,98 +8,98 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from edgekit.report import advice as advices
+from edgekit.report import sustained
+from edgekit.report.devices import devices
+from edgekit.report.exhibits import Exhibits, lineages, predictions
+from edgekit.report.explore import data, explore
+from edgekit.report.matrix import matrix
+from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
-from edgekit.report.rows import Gain, Row, Scope, facts, fronts, gains, memory, metric_name, rows, scopes
-from edgekit.report.style import PAGE, PICTURE, format_class, mark, safe, shape_of, variables
-from edgekit.types import Latency, Measurement, Metric
+from edgekit.report.rows import Gain, Scope, gains, scopes
+from edgekit.report.style import PAGE, PICTURE, safe, variables
+from edgekit.report.table import table
+from edgekit.types import Measurement
 
-Key = Callable[[Measurement], float | None]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: a Row's field, with `detail` in small print under it.
-
-    `key` gives the number it is sorted by; without one it holds text.
-    """
-
-    group: str
-    title: str
-    field: str
-    key: Key | None = None
-    detail: str = ""
+ASSETS = Path(__file__).parent / "assets"
+LIBRARY, SCRIPT = "chart.umd.min.js", "page.js"
 
 
-def _metric(of: Callable[[Metric], float | None]) -> Key:
-    return lambda m: of(m.metric) if m.metric else None
-
-
-def _latency(of: Callable[[Latency], float]) -> Key:
-    return lambda m: of(m.latency_ms) if m.latency_ms else None
-
-
-COLUMNS = (
-    Column("Model", "artifact", "artifact"),
-    Column("Model", "target", "target"),
-    Column("Model", "runtime", "runtime"),
-    Column("Model", "precision", "precision"),
-    Column("Quality", "accuracy", "accuracy", _metric(lambda metric: metric.value), "accuracy_ci"),
-    Column("Quality", "drop, pp", "drop", _metric(lambda metric: metric.drop_pp), "drop_ci"),
-    Column("Quality", "budget", "verdict", None, "budget"),
-    Column("Latency, ms", "p50", "p50", _latency(lambda latency: latency.p50), "p50_ci"),
-    Column("Latency, ms", "p90", "p90", _latency(lambda latency: latency.p90)),
-    Column("Latency, ms", "p99", "p99", _latency(lambda latency: latency.p99)),
-    Column("Latency, ms", "load", "load", lambda m: m.load_ms),
-    Column("Memory, MB", "model", "memory", memory),
-    Column("Memory, MB", "floor", "floor", lambda m: m.floor_rss_bytes),
-    Column("Size, kB", "file", "size", lambda m: m.size_bytes),
-    Column("Size, kB", "weights", "weights", lambda m: m.weight_bytes),
-    Column("Size, kB", "graph", "graph", lambda m: m.graph_bytes),
-    Column("Size, kB", "metadata", "metadata", lambda m: m.metadata_bytes),
-    Column("Parity", "dB", "parity", lambda m: m.parity.sqnr_db if m.parity else None),
-    Column("How", "scheme", "scheme"),
-    Column("How", "notes", "notes"),
-)
-#: State of a budget → the sign before its word, and its colour.
-VERDICTS = {"met": ("✓", "good"), "missed": ("✗", "bad"), "undecided": ("?", "unsure")}
-
-
-def html(measurements: Sequence[Measurement], title: str) -> str:
-    """The whole page."""
+def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | None = None) -> str:
+    """The whole page; `exhibits` are what the run folders hold beside the measurements."""
+    beside = exhibits or Exhibits()
     style = variables() + PICTURE + PAGE
-    body = "".join(
-        (
-            f"<header><h1>{safe(title)}</h1><p>{safe(_summary(measurements))}</p></header>",
-            _pictures(measurements),
-            _gains(measurements),
-            _table(measurements) if measurements else "",
-            _facts(measurements),
-        )
-    )
+    scripts = [_asset(LIBRARY), _asset(SCRIPT)] if scopes(measurements) else [_asset(SCRIPT)]
+    sections = [
+        _advice(measurements),
+        _pictures(measurements),
+        table(measurements) if measurements else "",
+        matrix(measurements),
+        _gains(measurements),
+        _sustained(measurements),
+        predictions(beside),
+        lineages(beside, measurements),
+        devices(measurements),
+    ]
+    points = f'<script type="application/json" id="points">{data(measurements)}</script>' if len(scripts) > 1 else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(style)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f'<title>{safe(title)}</title>\n<link rel="icon" href="data:,">\n<style>{style}</style>\n</head>\n'
-        f"<body>\n<main>{body}</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f'<body>\n<a class="skip" href="#main">To the content</a>\n'
+        f"<header><h1>{safe(title)}</h1><p>{safe(_summary(measurements))}</p>{_contents(sections)}</header>\n"
+        f'<main id="main">{"".join(sections)}</main>\n{points}'
+        f"{''.join(f'<script>{script}</script>' for script in scripts)}\n</body>\n</html>\n"
     )
 
 
-def _policy(style: str) -> str:
+@cache
+def _asset(name: str) -> str:
+    """A script, without the line that would have a browser's inspector ask for its source map."""
+    text = (ASSETS / name).read_text(encoding="utf-8")
+    return text.partition("\n//# sourceMappingURL")[0]
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    allowed = " ".join(f"'{_hash(script)}'" for script in scripts)
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(SCRIPT)}'; "
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src {allowed}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+#: section → its name in the page's contents
+CONTENTS = {
+    "ship": "What to ship",
+    "plot": "Plot",
+    "all": "Every measurement",
+    "matrix": "Device × runtime × model",
+    "gains": "Gained",
+    "sustained": "Long loads",
+    "samples": "Samples",
+    "training": "Training",
+    "lineage": "How it was made",
+    "devices": "Devices",
+}
+
+
+def _contents(sections: Sequence[str]) -> str:
+    body = "".join(sections)
+    links = "".join(
+        f'<li><a href="#{id}">{words}</a></li>' for id, words in CONTENTS.items() if f'<section id="{id}"' in body
+    )
+    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if links else ""
 
 
 def _summary(measurements: Sequence[Measurement]) -> str:
@@ -115,24 +115,44 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
+def _advice(measurements: Sequence[Measurement]) -> str:
+    found = advices.advice(measurements)
+    if not found:
+        return ""
+    return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, found))}</div></section>'
+
+
+def _card(item: advices.Advice) -> str:
+    said = "".join(f"<p>{safe(text)}</p>" for text in item.ship[1:])
+    costs = "".join(f"<li>{safe(text)}</li>" for text in item.costs)
+    doubts = "".join(f"<li>{safe(text[:1].upper() + text[1:])}</li>" for text in item.unproven)
+    return (
+        f"<article><h3>{safe(item.target)}{safe(item.plan)}</h3><p><strong>{safe(item.ship[0])}</strong></p>{said}"
+        f"{f'<h4>What it costs</h4><ul>{costs}</ul>' if costs else ''}"
+        f"{f'<h4>What is not proven</h4><ul>{doubts}</ul>' if doubts else ''}</article>"
+    )
+
+
 def _pictures(measurements: Sequence[Measurement]) -> str:
     found = scopes(measurements)
     if not found:
         return ""
-    figures = "".join(_figure(scope, shown, f"p{i}") for i, (scope, shown) in enumerate(found.items()))
-    return f"<section><h2>Accuracy, latency and size</h2>{figures}</section>"
+    figures = "".join(_figure(scope, shown, i) for i, (scope, shown) in enumerate(found.items()))
+    return f'<section id="plot"><h2>Metric, latency and size</h2>{explore(measurements)}{figures}</section>'
 
 
-def _figure(scope: Scope, measurements: Sequence[Measurement], name: str) -> str:
-    """Drawn twice, for a wide window and for a phone; the style shows the one that fits."""
-    wide, narrow = inline(scope, measurements, WIDE, f"{name}w"), inline(scope, measurements, NARROW, f"{name}n")
+def _figure(scope: Scope, measurements: Sequence[Measurement], number: int) -> str:
+    """Drawn twice, for a wide window and for a phone, for who runs no scripts; the style shows the one that fits."""
+    wide, narrow = inline(scope, measurements, WIDE, f"p{number}w"), inline(scope, measurements, NARROW, f"p{number}n")
     reached = [
-        f"On the Pareto front ({provenance}), fastest first: {', '.join(m.artifact for m in front)}."
-        for provenance, front in fronts(measurements).items()
+        f"Nothing beats these in {scope.metric}, p50, file and memory together ({provenance}), fastest first: "
+        f"{', '.join(m.artifact for m in front)}."
+        for provenance, front in unbeaten(measurements).items()
     ]
     return (
-        f'<figure><figcaption><h3>{safe(scope.target)}</h3><p class="soft">{safe(scope)}</p></figcaption>'
-        f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
+        f'<figure data-scope="{number}"><figcaption><h3>{safe(scope.target)}</h3>'
+        f'<p class="soft">{safe(scope)}</p></figcaption>'
+        f'<div class="still"><div class="wide">{wide}</div><div class="narrow">{narrow}</div></div>'
         f"{''.join(f'<p>{safe(line)}</p>' for line in reached)}</figure>"
     )
 
@@ -143,7 +163,7 @@ def _gains(measurements: Sequence[Measurement]) -> str:
         return ""
     several = len({m.target for m in measurements}) > 1
     items = "".join(f"<li>{_gain(gain, several)}</li>" for gain in found)
-    return f"<section><h2>What compression gained</h2><ul>{items}</ul></section>"
+    return f'<section id="gains"><h2>What compression gained</h2><ul>{items}</ul></section>'
 
 
 def _gain(gain: Gain, several: bool) -> str:
@@ -155,98 +175,19 @@ def _gain(gain: Gain, several: bool) -> str:
     return f"<b>{safe(gain.artifact)}</b> against {safe(gain.against)}{where}: {changes}."
 
 
-def _facts(measurements: Sequence[Measurement]) -> str:
-    items = "".join(f"<li>{safe(line)}.</li>" for line in facts(measurements))
-    if not items:
-        return ""
+def _sustained(measurements: Sequence[Measurement]) -> str:
+    shown = [m for m in measurements if isinstance(m.facts.get("sustained"), Mapping)]
+    figures = "".join(_long(m, m.facts["sustained"]) for m in shown)
+    return f'<section id="sustained"><h2>Under a long load</h2>{figures}</section>' if shown else ""
+
+
+def _long(m: Measurement, found: Mapping[str, Any]) -> str:
+    energy = ""
+    if m.facts.get("energy_mj") is not None:
+        words = f"{m.facts['energy_mj']:.3g} mJ per inference ({m.facts.get('energy_source', '?')})."
+        energy = f"<p>{safe(words)}</p>"
+    title = f"{m.artifact} on {m.target}, {m.runtime}"
     return (
-        f"<section><h2>How it was measured</h2><ul>{items}</ul>"
-        '<p class="soft">Small figures are 95 % intervals. Drop: percentage points lost against the float root on the '
-        "same samples, positive when worse. Model memory: the process’s peak above the runtime’s own floor. "
-        "Parity: signal to noise of the outputs against the parent’s. kB and MB are 1,000 and 1,000,000 bytes."
-        "</p></section>"
+        f"<figure><figcaption><h3>{safe(title)}</h3><p>{safe(sustained.summary(found))}.</p></figcaption>"
+        f"{sustained.picture(found, title, page=False)}{energy}</figure>"
     )
-
-
-def _table(measurements: Sequence[Measurement]) -> str:
-    body = "".join(_line(m, row) for m, row in zip(measurements, rows(measurements), strict=True))
-    return (
-        '<section><h2 id="all">Every measurement</h2><div class="scroll" role="region" aria-labelledby="all" '
-        'tabindex="0"><table><caption>One row per artifact, target and runtime</caption>'
-        f"<thead>{_head(measurements)}</thead><tbody>{body}</tbody></table></div></section>"
-    )
-
-
-def _head(measurements: Sequence[Measurement]) -> str:
-    groups = "".join(
-        f'<th scope="colgroup" colspan="{len(list(columns))}">{safe(group)}</th>'
-        for group, columns in groupby(COLUMNS, key=lambda column: column.group)
-    )
-    metric = metric_name(measurements)
-    titles = "".join(
-        f'<th scope="col"{_class(column)}>{safe(metric if column.field == "accuracy" else column.title)}</th>'
-        for column in COLUMNS
-    )
-    return f'<tr class="groups">{groups}</tr><tr class="titles">{titles}</tr>'
-
-
-def _class(column: Column) -> str:
-    starts = next(c for c in COLUMNS if c.group == column.group) is column
-    classes = " ".join(name for name, on in (("n", column.key), ("first", starts)) if on)
-    return f' class="{classes}"' if classes else ""
-
-
-def _line(m: Measurement, row: Row) -> str:
-    shape = mark(shape_of(m.precision), 8, 8, 5, f"ek-mark {'ek-invalid' if m.invalid else format_class(m.format)}")
-    icon = f'<svg class="ek" viewBox="0 0 16 16" aria-hidden="true">{shape}</svg>'
-    cells = [f'<th scope="row" class="first"><span>{icon}<span>{safe(row.artifact)}</span></span></th>']
-    cells += [_cell(column, m, row) for column in COLUMNS[1:]]
-    return f'<tr class="invalid">{"".join(cells)}</tr>' if m.invalid else f"<tr>{''.join(cells)}</tr>"
-
-
-def _cell(column: Column, m: Measurement, row: Row) -> str:
-    value = column.key(m) if column.key else None
-    sort = f' data-sort="{value!r}"' if value is not None and math.isfinite(value) else ""
-    if column.field == "notes":
-        return f'<td class="text">{"<br>".join(_notes(row))}</td>'
-    text = safe(getattr(row, column.field))
-    if column.field == "verdict" and row.verdict in VERDICTS:
-        sign, colour = VERDICTS[row.verdict]
-        text = f'<b class="{colour}"><span aria-hidden="true">{sign}</span> {text}</b>'
-    if column.detail and (detail := getattr(row, column.detail)):
-        text += f"<small>{safe(detail)}</small>"
-    classes = ' class="text"' if column.field == "scheme" else _class(column)
-    return f"<td{classes}{sort}>{text}</td>"
-
-
-def _notes(row: Row) -> Iterator[str]:
-    for note in row.notes:
-        yield f'<span class="bad">{safe(note)}</span>' if note.startswith("invalid") else safe(note)
-
-
-SCRIPT = """
-"use strict";
-for (const table of document.querySelectorAll("table")) {
-  const body = table.tBodies[0], heads = [...table.querySelectorAll(".titles th")];
-  const value = (row, i) => row.cells[i].dataset.sort ?? row.cells[i].textContent.trim();
-  const empty = (text) => text === "-" || text === "";
-  const compare = (a, b, numeric) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
-  heads.forEach((head, i) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener("click", () => {
-      const up = head.getAttribute("aria-sort") !== "ascending", numeric = head.classList.contains("n");
-      for (const other of heads) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const sorted = [...body.rows].sort((r, s) => {
-        const a = value(r, i), b = value(s, i);
-        if (empty(a) || empty(b)) return empty(a) - empty(b);
-        return compare(a, b, numeric) * (up ? 1 : -1) || 0;
-      });
-      body.append(...sorted);
-    });
-  });
-}
-"""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.report.advice import advice
+from edgekit.report.best import best
 from edgekit.report.rows import NOTHING, facts, metric_name, plain, ratios, rows
 from edgekit.types import Measurement
 
@@ -34,12 +36,30 @@ def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) ->
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
     lines = [f"| {' | '.join(map(_cell, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
-    for row in rows(measurements):
-        lines.append(f"| {' | '.join(_cell(getattr(row, name)) for name in COLUMNS)} |")
+    marks = best(measurements)
+    for i, row in enumerate(rows(measurements)):
+        bold = {"p50": i in marks.fastest, "accuracy": i in marks.most_accurate}
+        cells = (
+            f"**{_cell(getattr(row, name))}**" if bold.get(name) else _cell(getattr(row, name)) for name in COLUMNS
+        )
+        lines.append(f"| {' | '.join(cells)} |")
         notes += [f"{row.artifact}: {note}" for note in row.notes]
     lines.append("")
+    if marks.fastest:
+        notes.insert(0, "Bold: the best of its device; the fastest with all that cannot be told apart from it")
+    lines += _advice(measurements)
     lines += [f"- {_cell(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
     return "\n".join([*_verdicts(gates), *lines]) + "\n"
+
+
+def _advice(measurements: Sequence[Measurement]) -> list[str]:
+    """What to ship on each device, as a paragraph with a list under it."""
+    lines = []
+    for item in advice(measurements):
+        lines += [f"**{_cell(item.ship[0])}** {' '.join(map(_cell, item.ship[1:]))}".rstrip(), ""]
+        doubts = [f"Not proven: {text}" for text in item.unproven]
+        lines += [*(f"- {_cell(line)}" for line in (*item.costs, *doubts)), ""]
+    return lines
 
 
 def _verdicts(gates: Sequence[Gate]) -> list[str]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from edgekit.report.labels import Anchor, Box, Label, place, text_width
 from edgekit.report.legend import EDGE, legend, text
+from edgekit.report.pareto import fronts
 from edgekit.report.points import Point, points_of, radii, short
-from edgekit.report.rows import Scope, drawable, fronts, scopes
+from edgekit.report.rows import Scope, drawable, scopes
 from edgekit.report.scales import Scale, spans_decade
 from edgekit.report.style import PICTURE, mark, reach, safe, variables
 from edgekit.types import Measurement

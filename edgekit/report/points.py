@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.report.rows import fronts, kilobytes, metric_text, number
+from edgekit.report.pareto import fronts
+from edgekit.report.rows import kilobytes, metric_text, number
 from edgekit.report.style import format_class, shape_of
 from edgekit.types import Latency, Measurement, Metric
 

@@ -194,38 +194,6 @@ def drawable(value: float) -> bool:
     return abs(value) < LARGEST
 
 
-def fronts(scoped: Sequence[Measurement]) -> dict[str, list[Measurement]]:
-    """Provenance → its Pareto front, fastest first: valid rows no other one beats in metric and p50 at once.
-
-    `scoped` is one value of `scopes`. Provenances are never ranked together; invalid rows are never ranked.
-    """
-    found: dict[str, list[Measurement]] = {}
-    valid = [m for m in scoped if not m.invalid]
-    for provenance in dict.fromkeys(m.provenance for m in valid):
-        best = -math.inf
-        front: list[Measurement] = []
-        for m in sorted((m for m in valid if m.provenance == provenance), key=lambda m: (_p50(m), -_goodness(m))):
-            if _goodness(m) > best or (front and _same(m, front[-1])):
-                front.append(m)
-                best = _goodness(m)
-        found[provenance] = front
-    return found
-
-
-def _p50(m: Measurement) -> float:
-    return m.latency_ms.p50 if m.latency_ms else math.inf
-
-
-def _goodness(m: Measurement) -> float:
-    if m.metric is None:
-        return -math.inf
-    return m.metric.value if m.metric.higher_is_better else -m.metric.value
-
-
-def _same(a: Measurement, b: Measurement) -> bool:
-    return _p50(a) == _p50(b) and _goodness(a) == _goodness(b)
-
-
 @dataclass(frozen=True)
 class Gain:
     """How many times smaller and faster a compressed artifact is than `against`; below 1: larger, slower.

@@ -42,12 +42,12 @@ _POLYGONS = {
     "hexagon": (6, math.sqrt(2 * math.pi / math.sqrt(27)), 0.0),
 }
 #: XML 1.0 knows no other control characters, and UTF-8 no surrogates.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def safe(value: object) -> str:
     """Text from outside, for an element or a quoted attribute of HTML or XML."""
-    return escape(_UNPRINTABLE.sub("\ufffd", str(value)))
+    return escape(UNPRINTABLE.sub("\ufffd", str(value)))
 
 
 def variables() -> str:
@@ -116,10 +116,50 @@ PAGE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:1240px;margin:0 auto;padding:32px 24px 64px}
+main,body>header{max-width:1240px;margin:0 auto;padding:8px 24px 64px}
+body>header{padding:32px 24px 0}
 h1{font-size:28px;line-height:1.2;margin:0;overflow-wrap:anywhere}
 h2{font-size:19px;line-height:1.3;margin:40px 0 12px}
 h3{font-size:16px;margin:0;overflow-wrap:anywhere}
+h4{font-size:14px;margin:10px 0 2px}
+a{color:var(--focus)}
+nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:2px 18px;padding:0;margin:14px 0 0;font-size:14px}
+nav li{margin:0}
+.skip{position:absolute;left:-999px}
+.skip:focus{left:8px;top:8px;background:var(--paper);padding:6px 10px;z-index:9}
+.away{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr));gap:14px}
+article{padding:14px 18px;border:1px solid var(--line);border-radius:10px;font-size:15px;min-width:0}
+article li{font-size:14px}
+dl{display:grid;grid-template-columns:auto 1fr;gap:2px 14px;margin:8px 0 0;font-size:14px}
+dt{color:var(--soft)}
+dd{margin:0;overflow-wrap:anywhere}
+.folds{display:grid;gap:6px}
+details{border:1px solid var(--line);border-radius:8px;padding:6px 12px;font-size:14px;min-width:0}
+summary{cursor:pointer;overflow-wrap:anywhere}
+ol{padding-left:22px}
+code{font-size:12px;overflow-wrap:anywhere}
+.mark{color:var(--good);margin-right:2px}
+.filters{display:none;flex-wrap:wrap;gap:10px 16px;align-items:end;margin:0 0 12px;font-size:14px}
+.js .filters{display:flex}
+.filters label{display:grid;gap:3px;color:var(--soft);min-width:0}
+.filters .check{display:flex;align-items:center;gap:6px;min-height:34px}
+.filters input[type=search],.filters select,.filters button{font:inherit;color:var(--ink);background:var(--panel);
+border:1px solid var(--line);border-radius:6px;padding:5px 8px;max-width:100%;min-height:34px}
+.filters output{color:var(--soft);min-height:34px;line-height:34px}
+.canvas{position:relative;height:470px}
+.canvas canvas:focus-visible,a:focus-visible,summary:focus-visible,tr:focus-visible,.filters :focus-visible{
+outline:2px solid var(--focus);outline-offset:2px}
+tbody tr:focus>*{background:var(--panel)}
+#said{min-height:1.5em;font-size:14px}
+.js .still{display:none}
+#sustained .ek,#training .ek{max-width:760px}
+[hidden]{display:none!important}
+.answers img{display:block;width:64px;height:64px;object-fit:contain;image-rendering:pixelated;background:var(--panel)}
+.answers small{font-weight:400}
+.matrix .invalid{color:var(--soft);font-weight:400}
+.matrix div+div{margin-top:6px;border-top:1px solid var(--line)}
+.matrix .invalid small{white-space:normal;min-width:9em}
 p{margin:4px 0;overflow-wrap:anywhere}
 header p,.soft{color:var(--soft)}
 .soft{font-size:14px}
@@ -134,7 +174,8 @@ figure .wide,figure .narrow{margin:14px -8px 8px}
 figure .ek{width:100%;height:auto}
 figure>p{font-size:14px}
 .narrow{display:none}
-.scroll{overflow:auto;max-height:85vh;border:1px solid var(--line);border-radius:10px}
+.scroll{position:relative;width:fit-content;max-width:100%;overflow:auto;
+max-height:85vh;border:1px solid var(--line);border-radius:10px}
 .scroll:focus-visible,button:focus-visible{outline:2px solid var(--focus);outline-offset:-2px}
 table{border-collapse:separate;border-spacing:0;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
@@ -160,7 +201,12 @@ thead button::after{position:absolute;margin-left:1px;font-size:9px;line-height:
 [aria-sort=ascending] button::after{content:"▲"}
 [aria-sort=descending] button::after{content:"▼"}
 @media (max-width:700px){
-main{padding:20px 14px 48px}
+main{padding:4px 14px 48px}
+body>header{padding:20px 14px 0}
+.canvas{height:540px}
+.filters label{flex:1 1 130px}
+.filters .check{flex:1 1 100%}
+.filters input[type=search],.filters select{width:100%}
 h1{font-size:24px}
 figure{padding:12px 10px}
 figure .wide,figure .narrow{margin:12px -4px 4px}

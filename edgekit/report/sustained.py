@@ -21,15 +21,18 @@ ROWS = (
 )
 
 
-def picture(sustained: Mapping[str, Any], title: str = "") -> str:
-    """The `<svg>` of facts["sustained"], light or dark as the reader prefers; a quantity never read is left out."""
+def picture(sustained: Mapping[str, Any], title: str = "", page: bool = True) -> str:
+    """The `<svg>` of facts["sustained"], light or dark as the reader prefers; a quantity never read is left out.
+
+    A file of its own carries its style; without `page` it is part of one that has it.
+    """
     rows = [row for row in ROWS if _known(sustained.get(row[0]))]
-    top = 44.0 if title else 14.0
-    parts = [text(LEFT, 24, title, 15, "ek-bold")] if title else []
+    top = 44.0 if title and page else 14.0
+    parts = [text(LEFT, 24, title, 15, "ek-bold")] if title and page else []
     seconds = [float(value) for value in sustained.get("seconds", ())]
     if len(seconds) < 2 or not rows:
         parts.append(text(LEFT, top + 10, "Nothing to draw: fewer than two windows of time.", 13, "ek-soft"))
-        return _page(parts, top + 34, title, sustained)
+        return _page(parts, top + 34, title, sustained, page)
     x = Scale(0.0, max(seconds), LEFT, WIDTH - RIGHT)
     for key, words, unit, colour in rows:
         parts.append(_panel(sustained, seconds, (key, words, unit, colour), x, top))
@@ -39,7 +42,7 @@ def picture(sustained: Mapping[str, Any], title: str = "") -> str:
     if any(sustained.get("throttled") or ()):
         parts.append(text(LEFT, top + 14, "Shaded: the device held its clock back.", 12, "ek-soft"))
         top += 20
-    return _page(parts, top + 10, title, sustained)
+    return _page(parts, top + 10, title, sustained, page)
 
 
 def summary(sustained: Mapping[str, Any]) -> str:
@@ -97,11 +100,11 @@ def _shade(seconds: Sequence[float], flag: Any, index: int, x: Scale, area: Box)
     return f'<rect x="{left:.1f}" y="{area.top:.0f}" {size} fill="var(--bad)" fill-opacity=".15"/>'
 
 
-def _page(parts: Sequence[str], height: float, title: str, sustained: Mapping[str, Any]) -> str:
+def _page(parts: Sequence[str], height: float, title: str, sustained: Mapping[str, Any], page: bool) -> str:
     name = title or "A sustained run"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
         f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(sustained))}</desc>'
-        f"<style>{variables()}{PICTURE}</style>"
+        f"{f'<style>{variables()}{PICTURE}</style>' if page else ''}"
         f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
     )

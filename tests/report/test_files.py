@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,16 +12,21 @@ from xml.etree import ElementTree
 import pytest
 from report.made_up import many
 
-from edgekit.types import SCHEMA
+from edgekit.types import SCHEMA, Measurement
+
+
+def write_results(folder: Path, measurements: Sequence[Measurement] = (), name: str = "a-run") -> Path:
+    """A results file in a folder of its own."""
+    path = folder / name / "results.json"
+    path.parent.mkdir()
+    document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements or many(8)]}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    path = tmp_path / "a-run" / "results.json"
-    path.parent.mkdir()
-    document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in many(8)]}
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
+    return write_results(tmp_path)
 
 
 def test_compare_writes_what_it_was_asked_for(cli: Callable[..., Any], results: Path, tmp_path: Path) -> None:

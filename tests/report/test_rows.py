@@ -7,7 +7,8 @@ import math
 import pytest
 from report.made_up import latency, measurement, metric
 
-from edgekit.report.rows import fronts, gains, number, ratios, rows, scopes
+from edgekit.report.pareto import fronts
+from edgekit.report.rows import gains, number, ratios, rows, scopes
 
 
 @pytest.mark.parametrize(

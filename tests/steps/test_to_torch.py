@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import api
+from edgekit import api, routes
 from edgekit.errors import CannotConvert, EdgekitError, InputError
 from edgekit.pipeline import Outcome
 
@@ -98,7 +98,7 @@ FORMATS = ["openvino", "torch", "tflite"]
 
 
 def installed(formats: list[str]) -> list[str]:
-    return [name for name in formats if name in ("torch", *api._installed_exporters())]
+    return [name for name in formats if name in ("torch", *routes.installed_exporters())]
 
 
 @pytest.mark.parametrize("batch", ["n", 1, pytest.param(4, marks=pytest.mark.slow)])

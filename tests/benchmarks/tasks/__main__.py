@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pictures import picture
 from rows import ROWS, Row
 
-from edgekit import api, pipeline, recipe, score, tasks
+from edgekit import api, flows, pipeline, recipe, score, tasks
 from edgekit.execute import execute, runtimes_for
 from edgekit.store import Store
 
@@ -49,7 +49,7 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
     if not chosen.no_latency:
         api.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
     store, task = Store(out), tasks.load(made.task)
-    flow = api._flow(store, task, made.targets, made.plan, made.gates, api.quiet, tell)
+    flow = flows.flow_for(store, task, made.targets, made.plan, made.gates, api.quiet, tell)
     with store.lock():
         flow.val = flow.set(f"{task.name}:val")
         artifacts = pipeline.make(recipe.nodes(made, flow.targets), flow, {})

@@ -1,0 +1,255 @@
+"use strict";
+document.documentElement.classList.add("js");
+
+/* Sorting: every heading of the long table becomes a button. */
+for (const table of document.querySelectorAll("table.rows")) {
+  const body = table.tBodies[0], heads = [...table.querySelectorAll(".titles th")];
+  const value = (row, i) => row.cells[i].dataset.sort ?? row.cells[i].textContent.trim();
+  const empty = (text) => text === "-" || text === "";
+  const compare = (a, b, numeric) => numeric ? a - b : a.localeCompare(b, "en", {numeric: true});
+  heads.forEach((head, i) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") !== "ascending", numeric = head.classList.contains("n");
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const sorted = [...body.rows].sort((r, s) => {
+        const a = value(r, i), b = value(s, i);
+        if (empty(a) || empty(b)) return empty(a) - empty(b);
+        return compare(a, b, numeric) * (up ? 1 : -1) || 0;
+      });
+      body.append(...sorted);
+    });
+  });
+}
+
+/* Filtering: the same rules for rows and for points. */
+const form = document.querySelector("#all form.filters");
+const chosen = () => Object.fromEntries(form ? new FormData(form) : []);
+const passes = (rules, item) =>
+  (!rules.name || item.name.toLowerCase().includes(rules.name.trim().toLowerCase())) &&
+  ["target", "runtime", "precision"].every((key) => !rules[key] || rules[key] === item[key]) &&
+  (!rules.front || item.front) && (!rules.valid || !item.invalid);
+
+function filter() {
+  const rules = chosen(), rows = [...document.querySelectorAll("table.rows tbody tr")];
+  let shown = 0;
+  for (const row of rows) {
+    const {name, target, runtime, precision, front} = row.dataset;
+    row.hidden = !passes(rules, {name, target, runtime, precision, front, invalid: row.classList.contains("invalid")});
+    shown += !row.hidden;
+  }
+  form.querySelector("output").textContent = shown === rows.length ? `all ${shown} shown` : `${shown} of ${rows.length} shown`;
+}
+
+/* The plot. */
+const canvas = document.getElementById("chart");
+const data = canvas && JSON.parse(document.getElementById("points").textContent);
+const scope = document.getElementById("scope"), axis = document.getElementById("axis");
+const said = document.getElementById("said");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+let chart = null, current = null, order = [], fronted = new Set();
+
+function told(point) {
+  if (current === point) return;
+  current = point;
+  said.replaceChildren();
+  if (!point) return;
+  const link = document.createElement("a");
+  link.href = `#row-${point.row}`;
+  link.textContent = point.name;
+  link.addEventListener("click", (event) => { event.preventDefault(); visit(point); });
+  said.append(link, `: ${point.said.join(", ")}.`);
+}
+
+function visit(point) {
+  const row = document.getElementById(`row-${point.row}`);
+  if (row.hidden) { form.reset(); refresh(); }
+  row.scrollIntoView({block: "center"});
+  row.focus({preventScroll: true});
+}
+
+/* 95 % intervals, under the marks. */
+const whiskers = {
+  id: "whiskers",
+  beforeDatasetsDraw({ctx, chartArea: area, scales: {x, y}, data: {datasets}}) {
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(area.left, area.top, area.width, area.height);
+    ctx.clip();
+    for (const set of datasets) {
+      for (const {p} of set.data) {
+        if (!p) continue;
+        ctx.strokeStyle = set.borderColor;
+        ctx.globalAlpha = 0.65;
+        ctx.lineWidth = 1;
+        ctx.beginPath();
+        const left = x.getPixelForValue(p.x[axis.value]), top = y.getPixelForValue(p.y);
+        ctx.moveTo(left, y.getPixelForValue(p.ys[0]));
+        ctx.lineTo(left, y.getPixelForValue(p.ys[1]));
+        if (axis.value === "p50") {
+          ctx.moveTo(x.getPixelForValue(Math.max(p.xs[0], x.min)), top);
+          ctx.lineTo(x.getPixelForValue(p.xs[1]), top);
+        }
+        ctx.stroke();
+      }
+    }
+    ctx.restore();
+  },
+};
+
+/* Names beside their marks, those on the front first; where there is no room, the tooltip has it. */
+const names = {
+  id: "names",
+  afterDatasetsDraw(drawn) {
+    const {ctx, chartArea: area} = drawn, taken = [], marks = [];
+    drawn.data.datasets.forEach((set, d) => set.data.forEach(({p}, i) => {
+      const element = drawn.getDatasetMeta(d).data[i];
+      if (p) marks.push({p, x: element.x, y: element.y, r: element.options.radius, first: fronted.has(p)});
+    }));
+    for (const m of marks) taken.push([m.x - m.r, m.y - m.r, m.x + m.r, m.y + m.r]);
+    marks.sort((a, b) => b.first - a.first);
+    ctx.save();
+    ctx.textBaseline = "middle";
+    ctx.lineJoin = "round";
+    for (const m of marks) {
+      ctx.font = `${m.first ? "600 " : ""}12px system-ui, sans-serif`;
+      const text = m.p.name.length > 28 ? `${m.p.name.slice(0, 27)}…` : m.p.name, wide = ctx.measureText(text).width;
+      const places = [[m.x + m.r + 4, m.y], [m.x - m.r - 4 - wide, m.y],
+        [m.x - wide / 2, m.y - m.r - 9], [m.x - wide / 2, m.y + m.r + 9]];
+      for (const [left, middle] of places) {
+        const box = [left, middle - 7, left + wide, middle + 7];
+        const inside = box[0] >= area.left && box[2] <= area.right && box[1] >= area.top && box[3] <= area.bottom;
+        if (!inside || taken.some((t) => t[0] < box[2] + 2 && box[0] < t[2] + 2 && t[1] < box[3] && box[1] < t[3])) continue;
+        taken.push(box);
+        ctx.strokeStyle = colour("paper");
+        ctx.lineWidth = 3;
+        ctx.strokeText(text, left, middle);
+        ctx.fillStyle = colour(m.p.invalid ? "soft" : "ink");
+        ctx.fillText(text, left, middle);
+        break;
+      }
+    }
+    ctx.restore();
+  },
+};
+
+function sets(shown, picked) {
+  const groups = new Map(), largest = Math.max(1, ...picked.points.map((p) => p.bytes));
+  const most = Math.min(canvas.clientWidth < 500 ? 10 : 16, Math.max(7, 70 / Math.sqrt(picked.points.length)));
+  for (const p of shown) {
+    const label = p.invalid ? "invalid, not ranked" : `${p.format} ${p.precision || "fp32"}${p.provenance === "measured" ? "" : `, ${p.provenance}`}`;
+    if (!groups.has(label)) groups.set(label, []);
+    groups.get(label).push(p);
+  }
+  return [...groups].map(([label, points]) => {
+    const line = colour(points[0].invalid ? "soft" : points[0].colour);
+    const radius = points.map((p) => Math.max(4, most * Math.sqrt(p.bytes / largest)));
+    return {
+      label, order: 1, data: points.map((p) => ({x: p.x[axis.value], y: p.y, p})),
+      pointStyle: points.map((p) => p.style), borderColor: line, borderWidth: 1.75,
+      backgroundColor: points[0].invalid ? "transparent" : `${line}44`,
+      pointRadius: radius, pointHoverRadius: radius.map((r) => r + 2), hitRadius: 4,
+    };
+  });
+}
+
+function lines(picked) {
+  return Object.entries(picked.fronts[axis.value]).filter(([, places]) => places.length).map(([provenance, places]) => {
+    const at = places.map((i) => ({x: picked.points[i].x[axis.value], y: picked.points[i].y}));
+    const right = Math.max(...picked.points.map((p) => p.x[axis.value] ?? 0));
+    return {
+      type: "line", label: `Pareto front${provenance === "measured" ? "" : `, ${provenance}`}`, order: 2,
+      data: [...at, {x: right, y: at.at(-1).y}], stepped: "before", borderColor: colour("front"), borderWidth: 1.5,
+      borderDash: provenance === "measured" ? [] : [2, 4], pointRadius: 0, pointHitRadius: 0, pointStyle: "line",
+    };
+  });
+}
+
+function draw() {
+  const picked = data.scopes[scope.value], rules = {...chosen(), target: ""};
+  const shown = picked.points.filter((p) => p.x[axis.value] !== null && passes(rules, p));
+  const values = shown.map((p) => p.x[axis.value]), low = Math.min(...values), high = Math.max(...values);
+  const log = low > 0 && high / low > 10, text = colour("soft"), grid = {color: colour("line")};
+  const title = (words) => ({display: true, text: words, color: colour("ink"), font: {weight: 600}});
+  order = [...shown].sort((a, b) => a.x[axis.value] - b.x[axis.value]);
+  fronted = new Set(Object.values(picked.fronts[axis.value]).flat().map((i) => picked.points[i]));
+  for (const figure of document.querySelectorAll("figure[data-scope]")) figure.hidden = figure.dataset.scope !== scope.value;
+  told(null);
+  chart?.destroy();
+  chart = new Chart(canvas, {
+    type: "scatter",
+    data: {datasets: [...sets(shown, picked), ...lines(picked)]},
+    plugins: [whiskers, names],
+    options: {
+      animation: false, responsive: true, maintainAspectRatio: false, layout: {padding: {right: 12}},
+      interaction: {mode: "nearest", intersect: true},
+      onHover: (event, found) => {
+        const hit = found.map((f) => chart.data.datasets[f.datasetIndex].data[f.index].p).find(Boolean);
+        if (hit) told(hit);
+      },
+      scales: {
+        x: {
+          type: log ? "logarithmic" : "linear", title: title(`${data.axes[axis.value]}${log ? ", log scale" : ""}`), grid,
+          ...(values.length ? (log ? {min: low / 1.4, max: high * 1.4}
+            : {min: Math.max(0, low - (high - low) * 0.12 - low * 0.02), max: high + (high - low) * 0.12 + high * 0.02}) : {}),
+          ticks: {color: text, maxRotation: 0, autoSkipPadding: 14, callback: (value) => +value.toPrecision(3)},
+        },
+        y: {title: title(picked.y), grid, ticks: {color: text, callback: (value) => +value.toPrecision(5)}, grace: "8%",
+        },
+      },
+      plugins: {
+        legend: {position: "top", align: "start", labels: {color: text, usePointStyle: true, boxHeight: 8, padding: canvas.clientWidth < 500 ? 7 : 12, font: {size: canvas.clientWidth < 500 ? 11 : 12}}},
+        tooltip: {
+          filter: (item) => Boolean(item.raw.p), usePointStyle: true, displayColors: false, caretPadding: 8,
+          callbacks: {title: (items) => items.map((item) => item.raw.p.name).join(", "), label: (item) => item.raw.p.said},
+        },
+      },
+    },
+  });
+}
+
+function light(point) {
+  const found = [];
+  chart.data.datasets.forEach((set, datasetIndex) => set.data.forEach(({p}, index) => {
+    if (p && p === point) found.push({datasetIndex, index});
+  }));
+  chart.setActiveElements(found);
+  const element = found.length ? chart.getDatasetMeta(found[0].datasetIndex).data[found[0].index] : {x: 0, y: 0};
+  chart.tooltip.setActiveElements(found, {x: element.x, y: element.y});
+  chart.update("none");
+  told(point);
+}
+
+function refresh() {
+  if (form) filter();
+  if (canvas) draw();
+}
+
+if (form) {
+  form.addEventListener("input", refresh);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(refresh));
+  form.elements.target.addEventListener("input", () => {
+    const found = canvas ? data.scopes.findIndex((s) => s.target === form.elements.target.value) : -1;
+    if (found >= 0) scope.value = found;
+  });
+}
+if (canvas) {
+  canvas.closest("figure").hidden = false;
+  for (const select of [scope, axis]) select.addEventListener("input", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  canvas.addEventListener("keydown", (event) => {
+    const step = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key], at = order.indexOf(current);
+    const to = {Home: 0, End: order.length - 1}[event.key] ?? (step && (at < 0 ? 0 : at + step));
+    if (event.key === "Escape") light(null);
+    else if (event.key === "Enter" && current) visit(current);
+    else if (to !== undefined && order[to]) light(order[to]);
+    else if (to === undefined) return;
+    event.preventDefault();
+  });
+}
+refresh();

@@ -1,0 +1,54 @@
+"""The best rows of each device, among what may be compared; together where they cannot be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekit.report.pareto import goodness
+from edgekit.report.rows import scopes
+from edgekit.score import latency_ratio
+from edgekit.types import Measurement
+
+FASTEST, MOST_ACCURATE = "★", "◆"
+
+
+@dataclass(frozen=True)
+class Best:
+    """Positions in the list: the fastest with all that cannot be told apart from it; the highest metric."""
+
+    fastest: frozenset[int]
+    most_accurate: frozenset[int]
+
+    def marks(self, position: int) -> str:
+        return FASTEST * (position in self.fastest) + MOST_ACCURATE * (position in self.most_accurate)
+
+
+def best(measurements: Sequence[Measurement]) -> Best:
+    """Valid, measured rows of one device, test set and plan are ranked, where there are two or more."""
+    position = {id(m): i for i, m in enumerate(measurements)}
+    fastest: set[int] = set()
+    accurate: set[int] = set()
+    for scoped in scopes(measurements).values():
+        rivals = [m for m in scoped if m.provenance == "measured" and not m.invalid]
+        if len(rivals) < 2:
+            continue
+        first = min(rivals, key=_p50)
+        fastest |= {position[id(m)] for m in rivals if m is first or not slower(m, first)}
+        top = max(map(goodness, rivals))
+        accurate |= {position[id(m)] for m in rivals if goodness(m) == top}
+    return Best(frozenset(fastest), frozenset(accurate))
+
+
+def slower(m: Measurement, other: Measurement) -> bool:
+    """Is `m` slower than `other`, by more than noise? The 99 % interval of the ratio leaves out 1."""
+    assert m.latency_ms and other.latency_ms
+    if other.latency_ms.p50 <= 0 or m.latency_ms.p50 <= 0:
+        return m.latency_ms.p50 > other.latency_ms.p50
+    ratio = latency_ratio(m.latency_ms, other.latency_ms, paired=m.session == other.session)
+    return ratio.differs and ratio.value > 1
+
+
+def _p50(m: Measurement) -> float:
+    assert m.latency_ms
+    return m.latency_ms.p50

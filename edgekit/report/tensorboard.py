@@ -1,0 +1,84 @@
+"""Measurements → TensorBoard: every row a run of its own, its figures as scalars, what it is as hyperparameters.
+
+The HParams tab then shows them as a table, parallel coordinates and a scatter matrix.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import Missing
+from edgekit.report.rows import memory
+from edgekit.types import Measurement
+
+#: what a row is, beside its figures
+WHAT = ("artifact", "target", "runtime", "format", "precision", "scheme", "provenance")
+
+
+def tensorboard(measurements: Sequence[Measurement], folder: Path) -> None:
+    """Write event files under `folder`. Raises Missing where TensorBoard is not installed."""
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams import summary_v2 as hyper
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError as error:
+        raise Missing.install("--tensorboard", "tensorboard", "tensorboard") from error
+
+    def write(place: Path, summaries: Sequence[Any]) -> None:
+        writer = EventFileWriter(str(place))
+        for item in summaries:
+            writer.add_event(Event(step=0, summary=item))
+        writer.close()
+
+    shown = [hyper.HParam(name) for name in (*WHAT, "threads", "batch", "valid")]
+    write(folder, [hyper.hparams_config_pb(shown, [hyper.Metric(tag) for tag in _tags(measurements)])])
+    for name, m in zip(_names(measurements), measurements, strict=True):
+        scalars = [scalar_pb(tag, value) for tag, value in _figures(m).items()]
+        write(folder / name, [hyper.hparams_pb(_what(m), trial_id=name), *scalars])
+
+
+def _names(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """A folder for each row, made of what tells rows apart; only letters that every file system takes."""
+    seen: Counter[str] = Counter()
+    for m in measurements:
+        plan = f"{m.latency_ms.threads}x{m.latency_ms.batch}" if m.latency_ms else ""
+        words = [m.artifact, m.target, m.runtime, plan]
+        name = "--".join(filter(None, (re.sub(r"[^\w.@~+-]", "_", word).strip(".")[:60] for word in words))) or "row"
+        seen[name] += 1
+        yield f"{name}--{seen[name]}" if seen[name] > 1 else name
+
+
+def _what(m: Measurement) -> Mapping[str, Any]:
+    plan = {"threads": m.latency_ms.threads, "batch": m.latency_ms.batch} if m.latency_ms else {}
+    return {**{name: _utf8(getattr(m, name)) for name in WHAT}, **plan, "valid": not m.invalid}
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _figures(m: Measurement) -> dict[str, float]:
+    """Tag → value; what was not measured is left out."""
+    metric, latency = m.metric, m.latency_ms
+    found: dict[str, float | None] = {
+        _utf8(metric.name or "metric") if metric else "metric": metric.value if metric else None,
+        "drop_pp": metric.drop_pp if metric else None,
+        "p50_ms": latency.p50 if latency else None,
+        "p90_ms": latency.p90 if latency else None,
+        "p99_ms": latency.p99 if latency else None,
+        "load_ms": m.load_ms,
+        "size_bytes": m.size_bytes,
+        "weight_bytes": m.weight_bytes,
+        "memory_bytes": memory(m),
+    }
+    return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _tags(measurements: Sequence[Measurement]) -> list[str]:
+    return list(dict.fromkeys(tag for m in measurements for tag in _figures(m)))
