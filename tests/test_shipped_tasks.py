@@ -82,20 +82,23 @@ class Reduced:
     train: Mapping[str, float]
     bound: float
     chance: float
+    #: the first so many test samples are scored; 0: all
+    samples: int = 400
 
 
+#: measured: 0.993, 0.84, 0.79, 0.90, 0.17 (three epochs), 0.98, 1.03, 0.55, 0.46, 0.41, 0.98, 0.88
 LEARNT = {
-    "anomaly-detection": Reduced(0, {"epochs": 1, "samples": 8000}, 0.9, 0.5),
-    "fashion-mnist": Reduced(4, {"epochs": 2, "samples": 8000}, 0.6, 0.1),
-    "image-classification": Reduced(5, {"epochs": 2, "samples": 6000}, 0.5, 0.1),
-    "keyword-spotting": Reduced(0, {"epochs": 5}, 0.4, 0.1),
-    "object-detection": Reduced(1, {"epochs": 3}, 0.02, 0.0),
-    "question-answering": Reduced(2, {"epochs": 2}, 0.4, 0.05),
-    "recommendation": Reduced(0, {"epochs": 1, "samples": 40000}, 1.1, 1.15),
-    "recommendation-ranking": Reduced(1, {"epochs": 1, "samples": 100000}, 0.3, 0.1),
-    "regression": Reduced(2, {"epochs": 40}, 0.9, 1.0),
-    "segmentation": Reduced(0, {"epochs": 1}, 0.25, 0.2),
-    "sensor-series": Reduced(1, {"epochs": 15}, 0.6, 1 / 9),
+    "anomaly-detection": Reduced(0, {"epochs": 1, "samples": 8000}, 0.9, 0.5, 0),
+    "fashion-mnist": Reduced(4, {"epochs": 2, "samples": 8000}, 0.7, 0.1),
+    "image-classification": Reduced(5, {"epochs": 2, "samples": 6000}, 0.6, 0.1),
+    "keyword-spotting": Reduced(0, {"epochs": 5}, 0.6, 0.1),
+    "object-detection": Reduced(1, {"epochs": 1}, 0.02, 0.0),
+    "question-answering": Reduced(2, {"epochs": 2}, 0.8, 0.05),
+    "recommendation": Reduced(0, {"epochs": 1, "samples": 40000}, 1.08, 1.15),
+    "recommendation-ranking": Reduced(1, {"epochs": 1, "samples": 100000}, 0.4, 0.1),
+    "regression": Reduced(2, {"epochs": 40}, 0.6, 1.0),
+    "segmentation": Reduced(0, {"epochs": 1}, 0.3, 0.2),
+    "sensor-series": Reduced(1, {"epochs": 15}, 0.85, 1 / 9),
     "text-classification": Reduced(2, {"epochs": 2, "samples": 2500}, 0.7, 0.5),
     "translation": Reduced(0, {"epochs": 2}, 0.05, 0.0),
 }
@@ -113,7 +116,7 @@ def reduced(name: str, one: Reduced, path: Path) -> None:
     text = recipe.find(name).read_text()
     head, *chains = re.split(r"^\[\[chain\]\]\n", text.partition("[gates]")[0], flags=re.MULTILINE)
     chain = re.sub(r'name = ".*"\n', "", chains[one.chain])
-    path.write_text(f"{head}[[chain]]\n{chain}\n[gates]\nmax_drop_pp = 100.0\n{QUICK_PLAN}samples = 400\n")
+    path.write_text(f"{head}[[chain]]\n{chain}\n[gates]\nmax_drop_pp = 100.0\n{QUICK_PLAN}samples = {one.samples}\n")
 
 
 @pytest.mark.slow

@@ -38,7 +38,9 @@ class TransformerSpan(nn.Module):
     def forward(self, question: Tensor, context: Tensor) -> Tensor:
         tokens = torch.cat([question, context], dim=1)
         seen = visible(tokens)
-        x = self.dropout(self.embed(tokens) + self._shared(question, tokens) * self.same)
+        x = self.embed(tokens)
+        x = torch.cat([x[:, : self.asked], x[:, self.asked :] + shared(question, context) * self.same], dim=1)
+        x = self.dropout(x)
         for layer in self.near:
             x = layer(x)
         for block in self.blocks:
@@ -46,11 +48,11 @@ class TransformerSpan(nn.Module):
         logits: Tensor = self.head(self.norm(x[:, self.asked :]))
         return logits.transpose(1, 2)
 
-    def _shared(self, question: Tensor, tokens: Tensor) -> Tensor:
-        """(N, places, 1) 1.0 for a token of the context that the question holds too, else 0.0."""
-        equal = (tokens[:, :, None] == question[:, None]).to(torch.float32).amax(dim=2, keepdim=True)
-        filled = (tokens != 0).to(torch.float32)[:, :, None]
-        return torch.cat([torch.zeros_like(equal[:, : self.asked]), (equal * filled)[:, self.asked :]], dim=1)
+
+def shared(question: Tensor, context: Tensor) -> Tensor:
+    """(N, length, 1) 1.0 for a token of the context that the question holds too, else 0.0."""
+    equal = (context[:, :, None] == question[:, None]).to(torch.float32).amax(dim=2, keepdim=True)
+    return equal * (context != 0).to(torch.float32)[:, :, None]
 
 
 class _Near(nn.Module):
