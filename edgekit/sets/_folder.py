@@ -30,7 +30,7 @@ class _Group:
 class Folder:
     """Files with the given endings; `decode` turns one into input name → array.
 
-    Raises InputError for a folder without any, and for one where files lie beside class folders.
+    Raises InputError for a folder without any, one where files lie beside class folders, and a class without samples.
     """
 
     #: is every file's state wanted, which takes a look at each?
@@ -39,12 +39,17 @@ class Folder:
     def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode) -> None:
         self._root, self._decode = root, decode
         with os_errors("read", root):
-            self._groups = list(_groups(root, suffixes))
+            found = list(_groups(root, suffixes))
+        self._groups = [group for group in found if group.files]
         self.count: int | None = sum(len(group.files) for group in self._groups)
         self.labelled = any(group.label is not None for group in self._groups)
         self.splits = frozenset(group.split for group in self._groups) - {""}
         if not self.count:
             raise InputError(f"{root} holds no samples", f"no {', '.join(suffixes)} file lies in it", "check the path")
+        filled = {group.label for group in self._groups}
+        if self.labelled and (lacking := [str(group.label) for group in found if group.label not in filled]):
+            what, how = f"{root} has a class without samples", "put some into it, or remove the folder"
+            raise InputError(what, f"{lacking[0]}/ is empty", how)
 
     def __iter__(self) -> Iterator[Item]:
         for group in self._groups:
@@ -88,7 +93,10 @@ def _groups(root: Path, suffixes: tuple[str, ...]) -> Iterator[_Group]:
 
 
 def _classes(root: Path, within: str, split: str, suffixes: tuple[str, ...]) -> Iterator[_Group]:
-    """One group per folder in `within`, or one without a label where files alone lie in it."""
+    """One group per folder in `within`, an empty one too, or one without a label where files alone lie in it.
+
+    A folder that holds files of other kinds only is no class.
+    """
     place = root / within
     alone = tuple(
         str(Path(within, entry.name))
@@ -97,14 +105,15 @@ def _classes(root: Path, within: str, split: str, suffixes: tuple[str, ...]) -> 
     )
     groups = []
     for name in _folders(place):
-        files = tuple(f for f in _below(root, str(Path(within, name))) if f.lower().endswith(suffixes))
+        below = tuple(_below(root, str(Path(within, name))))
+        files = tuple(f for f in below if f.lower().endswith(suffixes))
         # 0 … 10 in alphabetical order would be 0, 1, 10, 2: a folder called by a number is that class
-        groups.append(_Group(split, int(name) if name.isdecimal() else name, files))
-    groups = [group for group in groups if group.files]
-    if alone and groups:
+        if files or not below:
+            groups.append(_Group(split, int(name) if name.isdecimal() else name, files))
+    if alone and any(group.files for group in groups):
         what = f"{place} holds files beside folders of files"
         raise InputError(what, f"{alone[0]} is in no class", "move it into one, or name one of the folders")
-    yield from groups
+    yield from groups if not alone else ()
     if alone:
         yield _Group(split, None, alone)
 

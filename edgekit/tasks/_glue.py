@@ -7,7 +7,6 @@ validation is drawn from train.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from edgekit.errors import InputError, Missing, os_errors
 from edgekit.registry import suggest
 from edgekit.sets import tables
 from edgekit.sets._rows import rows as table_rows
-from edgekit.tasks._text import Text
+from edgekit.tasks._text import Text, drawn
 from edgekit.types import Scores
 
 #: columns that hold the text, the first that are all there count
@@ -67,15 +66,8 @@ def read(place: Path, text: str, label: str) -> dict[str, list[Row]]:
 
 
 def _drawn(rows: Rows, splits: Sequence[str]) -> dict[str, list[Row]]:
-    """80/10/10 (or 90/10) by the sha256 of the text, so that two that are equal end in one split."""
-    parts: dict[str, list[Row]] = {name: Rows([], rows.skipped, rows.metric) for name in splits}
-    for row in rows:
-        bucket = hashlib.sha256(repr(row.text).encode()).digest()[0] % 10
-        parts[{8: "val", 9: "test" if "test" in splits else "train"}.get(bucket, "train")].append(row)
-    for name, part in parts.items():
-        if not part:
-            raise InputError(f"no text fell to {name}, of 80/10/10 drawn", next="give more texts")
-    return parts
+    parts = drawn(rows, lambda row: repr(row.text), splits, "text")
+    return {name: Rows(part, rows.skipped, rows.metric) for name, part in parts.items()}
 
 
 def _table(path: Path, text: str, label: str) -> Rows:

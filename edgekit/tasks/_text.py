@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,31 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 #: a text, or two that belong together
 Text = str | tuple[str, str]
+
+T = TypeVar("T")
+
+
+def problems(length: int, words: int, most: int = 4096) -> Iterator[str]:
+    """What is wrong with a task's sizes: the tokens of a text, and how many are told apart."""
+    if not 4 <= length <= most:
+        yield f"length must be from 4 to {most} tokens"
+    if not 300 <= words <= 100_000:
+        yield "words must be from 300 to 100000"
+
+
+def drawn(rows: Iterable[T], key: Callable[[T], str], splits: Sequence[str], what: str) -> dict[str, list[T]]:
+    """80/10/10 (or 90/10 without "test") by the sha256 of the key, so that two that are equal end in one split.
+
+    Raises InputError where a split gets none; `what` is what it gets none of.
+    """
+    parts: dict[str, list[T]] = {name: [] for name in splits}
+    for row in rows:
+        bucket = hashlib.sha256(key(row).encode()).digest()[0] % 10
+        parts[{8: "val", 9: "test" if "test" in splits else "train"}.get(bucket, "train")].append(row)
+    for name, part in parts.items():
+        if not part:
+            raise InputError(f"no {what} fell to {name}, of 80/10/10 drawn", next=f"give more {what}s")
+    return parts
 
 
 def library() -> Any:

@@ -55,10 +55,7 @@ class TextClassification(Classification):
         tokenizer: str = ""
 
         def problems(self) -> Iterator[str]:
-            if not 4 <= self.length <= 4096:
-                yield "length must be from 4 to 4096 tokens"
-            if not 300 <= self.words <= 100_000:
-                yield "words must be from 300 to 100000"
+            yield from _text.problems(self.length, self.words)
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()

@@ -8,7 +8,6 @@ source text is in one split only. The network takes the source and the target so
 from __future__ import annotations
 
 import gettext
-import hashlib
 import json
 import re
 import shutil
@@ -66,10 +65,7 @@ class Translation(_Base):
         metric: Literal["chrf", "bleu"] = "chrf"
 
         def problems(self) -> Iterator[str]:
-            if not 4 <= self.length <= 512:
-                yield "length must be from 4 to 512 tokens"
-            if not 300 <= self.words <= 100_000:
-                yield "words must be from 300 to 100000"
+            yield from _text.problems(self.length, self.words, most=512)
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -85,14 +81,7 @@ class Translation(_Base):
         """Split → pairs, 80/10/10 by the sha256 of the source."""
         options = self._options
         found, self.skipped = _table(Path(options.data)) if options.data else (_catalogues(options.to), ())
-        parts: dict[str, list[tuple[str, str]]] = {name: [] for name in SPLITS}
-        for pair in found:
-            bucket = hashlib.sha256(pair[0].lower().encode()).digest()[0] % 10
-            parts[{8: "val", 9: "test"}.get(bucket, "train")].append(pair)
-        for name, part in parts.items():
-            if not part:
-                raise InputError(f"no pair fell to {name}, of 80/10/10 drawn", next="give more pairs")
-        return parts
+        return _text.drawn(found, lambda pair: pair[0].lower(), SPLITS, "pair")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -161,6 +161,7 @@ def test_one_class_only(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("dog", "emu"):
         for path in (photos / name).iterdir():
             path.unlink()
+        (photos / name).rmdir()
     with caplog.at_level(logging.WARNING, "edgekit"):
         assert len(sets.load("photos")) == 10
     assert "one class only" in caplog.text

@@ -96,3 +96,11 @@ def test_bad_sounds(words: KeywordSpotting, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         KeywordSpotting(KeywordSpotting.Options(data="nowhere")).load("train")
     assert list(KeywordSpotting.Options(rate=1).problems())
+
+
+def test_a_word_without_sounds_is_named(words: KeywordSpotting) -> None:
+    Path("words", "up").mkdir()
+    with pytest.raises(InputError, match="a class without samples: up/ is empty"):
+        words.load("train")
+    Path("words", "up", "notes.txt").write_text("a folder of other things is no class")
+    assert KeywordSpotting(KeywordSpotting.Options(data="words")).classes == ("left", "right")

@@ -59,6 +59,14 @@ def test_the_tokenizer_ships_and_long_texts_are_said(reviews: TextClassification
         reviews.read("  ", tmp_path)
 
 
+def test_long_texts_of_a_table_are_counted() -> None:
+    rows = [f"{'long and ' * 9 * (i % 4 == 0)}text {i},{('bad', 'good')[i % 2]}" for i in range(80)]
+    Path("long.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    task = made(data="long.csv")
+    counts = [int(note.split()[0]) for split in ("train", "val", "test") for note in task.load(split).notes]
+    assert sum(counts) == 20
+
+
 def test_pairs_in_glue_s_layout() -> None:
     folder = Path("RTE")
     folder.mkdir()

@@ -97,6 +97,13 @@ def test_what_ships(pairs: Translation, tmp_path: Path) -> None:
     assert inputs["source"].shape == (1, 16)
 
 
+def test_long_pairs_are_cut_and_counted(pairs: Translation) -> None:
+    lines = [f"open {'the old ' * 20 * (i < 5)}file {i}\tDatei {i} öffnen" for i in range(100)]
+    Path("pairs.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    notes = [note for split in ("train", "val", "test") for note in pairs.load(split).notes]
+    assert sum(int(note.split()[0]) for note in notes) == 5 and all("to 16 tokens" in note for note in notes)
+
+
 def test_bad_tables() -> None:
     for text, what in {"": "it is empty", "no tab\n" * 20: "no pair with a tab"}.items():
         Path("bad.tsv").write_text(text)

@@ -14,8 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pictures import picture
+from pictures import examples, picture
 from rows import ROWS, Row
+from tiny import table as tiny_table
 
 from edgekit import api, flows, pipeline, recipe, score, tasks
 from edgekit.execute import execute, runtimes_for
@@ -23,17 +24,21 @@ from edgekit.store import Store
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "tasks"
+#: what --only calls the sizes of MLPerf Tiny's networks
+TINY = "mlperf-tiny"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", default=[], help="a recipe's name; may be given again")
+    parser.add_argument("--only", action="append", default=[], help="a recipe's name, or mlperf-tiny; again for more")
     parser.add_argument("--no-latency", action="store_true")
     parser.add_argument(
         "--quick", action="store_true", help="a setting that learns within seconds; docs are left alone"
     )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "tasks")
     chosen = parser.parse_args()
+    if (not chosen.only or TINY in chosen.only) and not chosen.quick:
+        write(DOCS / "README.md", TINY, tiny_table())
     for row in ROWS:
         if not chosen.only or row.recipe in chosen.only:
             started = time.monotonic()
@@ -54,52 +59,63 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
         flow.val = flow.set(f"{task.name}:val")
         artifacts = pipeline.make(recipe.nodes(made, flow.targets), flow, {})
         test = flow.set(f"{task.name}:test")
-    entries, roots = [], {}
+    entries, roots, others, first = [], {}, {}, None
+    judge = tasks.load(row.also) if row.also else None
     for artifact in artifacts.values():
         runtime = runtimes_for(artifact, flow.targets[0])[0]
         kept = [m for m in store.measurements().values() if m.id == artifact.id and m.metric and m.latency_ms]
         if kept:
             entries.append((artifact, runtime, kept[-1].metric, kept[-1].latency_ms, bool(kept[-1].invalid)))
+        if kept and not judge and (first or not row.picture):
             continue
         outputs = execute(artifact, flow.targets[0], test, made.plan, runtime=runtime, latency=False).outputs
+        first = first or outputs
+        if judge:
+            others[artifact.name] = judge.score(outputs, test.labels)  # type: ignore[arg-type]
+        if kept:
+            continue
         scores = task.score(outputs, test.labels)  # type: ignore[arg-type]
         root = roots.setdefault(store.root(artifact).id, scores)
         metric = score.metric(scores, test.sha256, root if root is not scores else None, store.root(artifact).name)
         entries.append((artifact, runtime, metric, None, False))
-    if row.picture and not chosen.quick and test.labels is not None:
+    lines = table(row, entries, others, {f.artifact: f for f in flow.outcome.findings})
+    lines += [f"Not made: {failure}" for failure in flow.outcome.failures]
+    if row.picture == "examples":
+        lines += examples(task, test, first)
+    elif row.picture and not chosen.quick:
         DOCS.mkdir(parents=True, exist_ok=True)
-        first = next(iter(artifacts.values()))
-        outputs = execute(first, flow.targets[0], test, made.plan, latency=False).outputs
-        (DOCS / f"{row.recipe}.svg").write_text(picture(row.picture, task, test, outputs))
-    return table(row, entries, {f.artifact: f for f in flow.outcome.findings}, [str(e) for e in flow.outcome.failures])
+        (DOCS / f"{row.recipe}.svg").write_text(picture(row.picture, task, test, first))
+        lines += ["", f"![{row.picture} of {entries[0][0].name}]({row.recipe}.svg)"]
+    return lines
 
 
 def shown(value: float, fraction: bool) -> str:
     return f"{value:.1%}" if fraction else f"{value:.3f}"
 
 
-def table(row: Row, entries: list[Any], findings: dict[str, Any], failures: list[str]) -> list[str]:
-    name = entries[0][2].name
-    lines = [f"| artifact | runtime | {name} | drop | budget | size, kB | p50, ms |", "|---|---|---|---|---|---|---|"]
+def table(row: Row, entries: list[Any], others: dict[str, Any], findings: dict[str, Any]) -> list[str]:
+    also = next(iter(others.values())).name if others else ""
+    names = f"{entries[0][2].name} | {also}" if also else entries[0][2].name
+    lines = [f"| artifact | runtime | {names} | drop | budget | size, kB | p50, ms |", "|---" * (7 + bool(also)) + "|"]
     for artifact, runtime, metric, latency, invalid in entries:
         fraction = metric.unit == "fraction"
         low, high = metric.ci95
         value = shown(metric.value, fraction) + f" ({shown(low, fraction)} to {shown(high, fraction)})"
+        if also:
+            value += f" | {shown(others[artifact.name].value, others[artifact.name].unit == 'fraction')}"
         drop = "–" if metric.drop_pp is None else f"{metric.drop_pp:+.2f} {'pp' if fraction else '%'}"
         found = findings.get(artifact.name)
         verdict = found.verdict.state if found and found.verdict else "–"
         time_ = "–" if latency is None else f"{latency.p50:.3g}" + (" (disturbed)" if invalid else "")
         size = f"{artifact.sizes.total / 1000:.1f}"
         lines.append(f"| {artifact.name} | {runtime} | {value} | {drop} | {verdict} | {size} | {time_} |")
-    lines += ["", *(f"Not made: {failure}" for failure in failures)]
+    lines.append("")
     if row.baseline:
         what, value_ = row.baseline()
         best = entries[0][2]
         beaten = best.value > value_ if best.higher_is_better else best.value < value_
         judged = f"{entries[0][0].name} is {'better' if beaten else 'not better'}"
         lines.append(f"Baseline on the same split: {what}, {shown(value_, best.unit == 'fraction')}; {judged}.")
-    if row.picture:
-        lines += ["", f"![{row.picture} of {entries[0][0].name}]({row.recipe}.svg)"]
     return lines
 
 

@@ -86,3 +86,35 @@ def copied() -> tuple[str, float]:
     task = tasks.load("translation")
     test = task.load("test")
     return "a copy of the source", task.score({"tokens": test.inputs["source"]}, test.labels).value  # type: ignore[arg-type]
+
+
+def shared_words() -> tuple[str, float]:
+    """The sentence that shares most words with the question: from there, what the question does not hold."""
+    import re
+
+    from edgekit.sets import SPLITS
+    from edgekit.tasks.question_answering import judged
+
+    task = tasks.load("question-answering")
+    test = task.load("test")
+    said, wanted = [], []
+    for split, row in test.labels[:, 2:]:  # type: ignore[index]
+        one = task.questions[SPLITS[split]][row]  # type: ignore[attr-defined]
+        asked = set(re.findall(r"\w+", one.question.lower()))
+        sentences = re.split(r"(?<=\.) ", one.context)
+        best = max(sentences, key=lambda text: len(asked & set(re.findall(r"\w+", text.lower()))))
+        said.append(" ".join(word for word in re.findall(r"\w+", best) if word.lower() not in asked))
+        wanted.append([text for text, _ in one.answers])
+    return "the sentence with most of the question's words, without them", judged("f1", said, wanted).value
+
+
+def forest() -> tuple[str, float]:
+    """A random forest over the raw pixels of 20,000 of the training images."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    task = tasks.load("fashion-mnist")
+    train, test = task.load("train"), task.load("test")
+    model = RandomForestClassifier(200, random_state=0)
+    model.fit(train.inputs["input"][:20000].reshape(20000, -1), train.labels[:20000])  # type: ignore[index]
+    found = float(model.score(test.inputs["input"].reshape(len(test), -1), test.labels))
+    return "random forest over pixels, 20,000 images", found

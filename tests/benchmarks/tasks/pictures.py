@@ -25,3 +25,17 @@ def picture(kind: str, task: Any, test: Any, outputs: Any) -> str:
         f"{task.classes[w]}: {task.classes[f]}" for w, f in zip(labels, values[0][:SHOWN].argmax(axis=1), strict=True)
     ]
     return samples.features(first, said)
+
+
+def examples(task: Any, test: Any, outputs: Any) -> list[str]:
+    """A table of texts: what was given, what came out, what it should have been."""
+    first, values = next(iter(test.inputs.values()))[:SHOWN], next(iter(outputs.values()))[:SHOWN]
+    if task.name == "translation":
+        rows = [task.texts(first), task.texts(values), task.texts(test.labels[:SHOWN])]
+        heads = "| source | said | the translator's |"
+    else:
+        wanted = [task.asked(label) for label in test.labels[:SHOWN]]
+        said = task.answers(values, test.labels[:SHOWN])
+        rows = [[one.question for one in wanted], said, [one.answers[0][0] for one in wanted]]
+        heads = "| question | said | true |"
+    return ["", heads, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in zip(*rows, strict=True))]
