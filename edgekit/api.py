@@ -150,8 +150,9 @@ def train(
 ) -> Outcome:
     """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
 
-    `teacher`: a torch artifact that is learnt from as well; one of another run is copied into this one. What was interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its
-    log. `workers`: processes that decode a streamed set. Raises InputError, Missing, or Diverged.
+    `teacher`: a torch artifact that is learnt from as well; one of another run is copied into this one. What was
+    interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its log.
+    `workers`: processes that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
     made = tasks.load(task)
     first = next(iter(made.models), model)

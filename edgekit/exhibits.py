@@ -68,10 +68,19 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
             one.scheme,
             dict(one.sets),
             dict(one.tools),
+            _history(one),
         )
 
     visit(artifact)
     return list(found.values())
+
+
+def _history(artifact: Artifact) -> Sequence[Mapping[str, Any]]:
+    """The epochs of the training that made it, () for what was not trained."""
+    pruned = artifact.details.get("pruned") or {}
+    history = artifact.details.get("history") or (pruned.get("history") if isinstance(pruned, Mapping) else None) or ()
+    whole = all(isinstance(entry, Mapping) and {"epoch", "loss", "val_loss"} <= entry.keys() for entry in history)
+    return tuple(history) if whole else ()
 
 
 def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:

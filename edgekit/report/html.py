@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.report import advice as advices
-from edgekit.report import sustained
+from edgekit.report import curve, path, sustained
 from edgekit.report.devices import devices
 from edgekit.report.exhibits import Exhibits, lineages, predictions
 from edgekit.report.explore import data, explore
@@ -41,8 +41,10 @@ def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | N
         table(measurements) if measurements else "",
         matrix(measurements),
         _gains(measurements),
+        path.section(measurements, beside),
         _sustained(measurements),
         predictions(beside),
+        curve.section(beside.lineages.values()),
         lineages(beside, measurements),
         devices(measurements),
     ]
@@ -86,6 +88,7 @@ CONTENTS = {
     "all": "Every measurement",
     "matrix": "Device × runtime × model",
     "gains": "Gained",
+    "path": "The path",
     "sustained": "Long loads",
     "samples": "Samples",
     "training": "Training",

@@ -57,9 +57,15 @@ def describe(measurements: Sequence[Measurement]) -> str:
     return " ".join(found) or f"Nothing is drawn: {NOTHING_DRAWN}"
 
 
-def inline(scope: Scope, measurements: Sequence[Measurement], width: int, name: str) -> str:
-    """One panel as an `<svg>` for a page that carries the style."""
-    drawn, height = panel(scope, measurements, width)
+def inline(
+    scope: Scope,
+    measurements: Sequence[Measurement],
+    width: int,
+    name: str,
+    paths: Sequence[Sequence[Measurement]] = (),
+) -> str:
+    """One panel as an `<svg>` for a page that carries the style; `paths` join some of its points by lines."""
+    drawn, height = panel(scope, measurements, width, paths)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" aria-labelledby="{name}-title {name}-desc" '
         f'viewBox="0 0 {width} {height:.0f}"><title id="{name}-title">'
@@ -68,7 +74,9 @@ def inline(scope: Scope, measurements: Sequence[Measurement], width: int, name: 
     )
 
 
-def panel(scope: Scope, measurements: Sequence[Measurement], width: int) -> tuple[str, float]:
+def panel(
+    scope: Scope, measurements: Sequence[Measurement], width: int, paths: Sequence[Sequence[Measurement]] = ()
+) -> tuple[str, float]:
     """The elements of one picture, and the height they take."""
     points = points_of(measurements)
     wide = width >= 600
@@ -93,6 +101,8 @@ def panel(scope: Scope, measurements: Sequence[Measurement], width: int) -> tupl
     labels = place(anchors, area, lines)
     parts = [keys, *_axes(scope, x, y, area, wide)]
     parts += [_front(provenance, corners) for provenance, corners in steps]
+    places = {id(p.m): (anchor.x, anchor.y) for p, anchor in zip(points, anchors, strict=True)}
+    parts += [_path([places[id(m)] for m in path if id(m) in places]) for path in paths]
     order = sorted(range(len(points)), key=lambda i: (not points[i].m.invalid, -sizes[i]))
     for i in order:
         parts.append(_bubble(points[i], anchors[i], sizes[i], bars[i]))
@@ -171,6 +181,11 @@ def _front(provenance: str, corners: Sequence[tuple[float, float]]) -> str:
     classes = "ek-front" if provenance == "measured" else "ek-front ek-other"
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
     return f'<path class="{classes}" d="M{path}"><title>Pareto front ({safe(provenance)})</title></path>'
+
+
+def _path(corners: Sequence[tuple[float, float]]) -> str:
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
+    return f'<path class="ek-path" d="M{line}"/>' if len(corners) > 1 else ""
 
 
 def _axes(scope: Scope, x: Scale, y: Scale, area: Box, wide: bool) -> Iterator[str]:

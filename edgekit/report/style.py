@@ -98,6 +98,7 @@ PICTURE = (
 .ek .ek-axis{stroke:var(--front);stroke-width:1;fill:none}
 .ek .ek-front{stroke:var(--front);stroke-width:1.5;fill:none;stroke-linejoin:round}
 .ek .ek-other{stroke-dasharray:2 4}
+.ek .ek-path{stroke:var(--soft);stroke-width:2;stroke-dasharray:1 4;stroke-linecap:round;fill:none}
 .ek .ek-lead{stroke:var(--soft);stroke-width:.75;fill:none}
 .ek .ek-halo{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}
 .ek .ek-mark{stroke-width:1.75;fill-opacity:.2;stroke-linejoin:round}
