@@ -82,7 +82,7 @@ class Prune(Step):
     penalty: float = 0.001
     teacher: ArtifactRef = ""
     distil: str = "logits"
-    temperature: float = 4.0
+    temperature: float = 2.0
     alpha: float = 0.7
     weight: float = 1.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -54,8 +54,8 @@ class Train(Settings, Step):
     folds: int = 0
     teacher: ArtifactRef = ""
     distil: str = "logits"
-    temperature: float = 4.0
-    alpha: float = 0.9
+    temperature: float = 2.0
+    alpha: float = 0.7
     weight: float = 1.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 

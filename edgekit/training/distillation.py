@@ -19,8 +19,8 @@ class Distillation:
     """
 
     methods: str = "logits"
-    temperature: float = 4.0
-    alpha: float = 0.9
+    temperature: float = 2.0
+    alpha: float = 0.7
     weight: float = 1.0
 
     @property
