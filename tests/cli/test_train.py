@@ -35,10 +35,7 @@ def test_from_an_artifact_with_folds_and_a_log(cli: Cli, bars_run: Path, tmp_pat
     ("words", "said"),
     [
         (("--init", "nowhere"), "there are no weights 'nowhere'"),
-        (("--warmup", 1), "one-cycle has a warmup of its own"),
         (("--loss", "mse"), "the loss mse does not fit the labels"),
-        (("--freeze", "haed"), "freeze names 'haed'"),
-        (("--fresh", "head"), "fresh needs weights"),
     ],
 )
 def test_refusals(cli: Cli, words: tuple[object, ...], said: str) -> None:

@@ -159,6 +159,8 @@ def test_a_network_whose_source_changed_is_refused(
         ({"lr": 0.0}, "lr"),
         ({"lr": float("inf")}, "lr"),
         ({"lr": float("nan")}, "lr"),
+        ({"warmup": 1.0}, "one-cycle has a warmup of its own"),
+        ({"fresh": ("head",)}, "fresh needs weights"),
     ],
 )
 def test_fields_that_cannot_work(fields: dict[str, Any], said: str) -> None:
