@@ -1,7 +1,7 @@
 """edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
 
 The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate, and for
-the rows that are compared: advise, plot, report.
+the rows that are compared: advise, page, plot.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.api import bench, compare, export, gate, load, optimize, quantize, run, train
-    from edgekit.showing import advise, plot, report
+    from edgekit.showing import advise, page, plot
 
 # else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-_SHOWING = ("advise", "plot", "report")
+_SHOWING = ("advise", "page", "plot")
 __all__ = [
     "__version__",
     "advise",
@@ -27,9 +27,9 @@ __all__ = [
     "gate",
     "load",
     "optimize",
+    "page",
     "plot",
     "quantize",
-    "report",
     "run",
     "train",
 ]

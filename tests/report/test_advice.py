@@ -32,9 +32,7 @@ def test_the_fastest_within_the_budget_is_named_with_its_cost() -> None:
     text = said(measurement("onnx", 0.902), int8())
     assert "On host, ship onnx-int8 in onnxruntime: 90.00% accuracy, p50 0.500 ms, 30.0 kB, 12.0 MB of memory." in text
     assert "It is the fastest of all." in text
-    assert (
-        "Against torch, 10,000 samples show no loss of accuracy (+0.10 points, 95 % interval -0.10 to" in text
-    )
+    assert "Against torch, 10,000 samples show no loss of accuracy (+0.10 points, 95 % interval -0.10 to" in text
     assert "Against onnx, which it was made from: file 3.33 times smaller, p50 2.00 times faster." in text
     assert (
         "Best accuracy: onnx, 90.20% accuracy (0.20 points of accuracy better; the intervals overlap, so that is not"
