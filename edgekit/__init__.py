@@ -1,7 +1,7 @@
 """edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
 
-The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate, and for
-the rows that are compared: advise, page, plot.
+The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate, and
+for the rows that are compared: advise, page, plot.
 """
 
 from __future__ import annotations
