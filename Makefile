@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks clean
+.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-train clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -42,6 +42,9 @@ bench-optimize: $(READY)  ## the search against plain artifacts and against an e
 
 bench-tasks: $(READY)  ## every task through the whole flow: the tables and pictures in docs/tasks; fetches its data
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/tasks $(ARGS)
+
+bench-train: $(READY)  ## samples per second of training beside a hand-written loop; ARGS=--gpu for the part on a GPU
+	$(BIN)/python tests/benchmarks/train.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

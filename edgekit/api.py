@@ -7,6 +7,7 @@ line per step, `progress` wraps long loops; both are silent unless given.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,14 @@ from edgekit.flows import (
 )
 from edgekit.flows import silent as silent
 from edgekit.gating import gate as gate
+from edgekit.networks import WEIGHTS
 from edgekit.pipeline import Flow, Outcome
 from edgekit.recipe import Gates, Node, Recipe
 from edgekit.refs import RUNS, Ref
 from edgekit.report import html
 from edgekit.routes import format_of, installed_exporters, route, step_named, suffix_of
 from edgekit.store import LOCK, LOG, RECIPE, REPORT, RESULTS, SAMPLES, Store, write_atomically
+from edgekit.training import processes, session
 from edgekit.types import (
     Artifact,
     Context,
@@ -139,17 +142,24 @@ def train(
     out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
+    resume: bool | None = None,
+    tensorboard: Path | None = None,
+    workers: int | None = None,
     **fields: Any,
 ) -> Outcome:
     """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
 
-    Raises InputError, Missing, or Diverged.
+    What was interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its
+    log. `workers`: processes that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
     made = tasks.load(task)
     first = next(iter(made.models), model)
     if not first:
         raise InputError(f"{task} brings no network of its own", next="name one: --model net.py:Net")
     model = model or first
+    start = _start(fields.get("init", ""))
+    if start is not None:
+        fields["init"] = start.name
     step: Step = registry.load("steps", "train")(model=model, **fields)
     problems = list(step.check(made))
     if problems:
@@ -157,7 +167,56 @@ def train(
     name = "torch" if model == first else f"{tasks.stem(model)}.torch"
     store = Store(out or RUNS / tasks.stem(task))
     flow = flow_for(store, made, ["host"], Plan(), Gates(), progress, say)
-    return _make([Node(name, step, {})], flow, {})
+    inputs = {} if start is None else {"init": start}
+    if start is not None and start.path.absolute() == (store.path / name).absolute():
+        raise InputError(f"this would replace {name}, which it starts from", next="put it elsewhere with --out")
+    node = Node(name, step, {role: artifact.name for role, artifact in inputs.items()})
+    if resume:
+        _insist(node, inputs, flow)
+    now = session.from_environment()
+    board, helpers = tensorboard or now.tensorboard, now.workers if workers is None else workers
+    with session.using(replace(now, tensorboard=board, resume=resume is not False, workers=helpers)):
+        return _train_together(node, inputs, flow) if processes.started() > 1 else _trained(node, inputs, flow)
+
+
+def _start(init: str) -> Artifact | None:
+    """The artifact that `init` names; None where it names weights elsewhere. Raises InputError for another kind."""
+    if not init or init.startswith("timm:") or Path(init).is_file():
+        return None
+    if not Path(init).is_dir():
+        raise InputError(f"there are no weights {init!r}", "no such file, nor an artifact", "see edgekit train --help")
+    found = load(init)
+    if found.kind.format != "torch" or not (found.path / WEIGHTS).is_file():
+        raise InputError(f"{init} is {found.kind}", "training starts from a torch artifact", "name that one")
+    return found
+
+
+def _trained(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Outcome:
+    return _make([node], flow, {artifact.name: artifact for artifact in inputs.values()})
+
+
+def _insist(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> None:
+    """Raises InputError where no training of just this kind was interrupted, or is finished."""
+    data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
+    id = flow.store.id(node.step, inputs, Context(flow.task, data, flow.progress, pipeline.log))
+    if not (flow.store.path / f".scratch-{id}").is_dir() and flow.store.reusable(node.name, id) is None:
+        what = f"there is nothing to resume in {flow.store.path}"
+        raise InputError(what, "no training with just these options was interrupted there", "leave out --resume")
+
+
+def _train_together(node: Node, inputs: Mapping[str, Artifact], flow: Flow) -> Outcome:
+    """In one of several processes: the first writes to the store, the others only learn."""
+    with processes.joined(getattr(node.step, "accelerator", "auto")) as group:
+        if group.rank == 0:
+            try:
+                return _trained(node, inputs, flow)
+            finally:
+                group.release()
+        if group.wait():
+            data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
+            with tempfile.TemporaryDirectory() as place:
+                node.step.apply(inputs, Path(place), Context(flow.task, data, quiet, pipeline.log))
+    return flow.outcome
 
 
 def import_model(

@@ -19,6 +19,7 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
     lineages: dict[str, Lineage] = {}
     answers: dict[str, list[Answers]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
+    trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in dict.fromkeys(folders):
         store, records = Store(folder), _Records(Store(folder))
         for m in measurements:
@@ -27,11 +28,15 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
                 continue
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
+            for made in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
+                if _is_history(made.details.get("history")):
+                    trainings[made.name] = made.details["history"]
             told = _told(m, artifact, store)
             if told is not None and all(other.artifact != m.artifact for other in answers.get(told[0], ())):
                 answers.setdefault(told[0], []).append(told[1])
                 samples.setdefault(told[0], _samples(store, told[0]))
-    return Exhibits(lineages, {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]})
+    shown = {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]}
+    return Exhibits(lineages, shown, trainings)
 
 
 class _Records:
@@ -72,6 +77,10 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
 
     visit(artifact)
     return list(found.values())
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
 
 
 def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:

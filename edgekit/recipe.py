@@ -305,7 +305,7 @@ def _references(node: Node, known: tuple[str, ...], problems: list[Problem]) -> 
         value = getattr(node.step, role)
         if value in known:
             yield role, value
-        elif value and not Path(value).exists():
+        elif value and not value.startswith("timm:") and not Path(value).exists():
             hint = registry.suggest(value, known)
             problems.append(Problem(node.name, f"{role} = {value!r} is neither an artifact nor a file", hint))
 

@@ -16,7 +16,7 @@ from typing import Any
 from edgekit.report import advice as advices
 from edgekit.report import sustained
 from edgekit.report.devices import devices
-from edgekit.report.exhibits import Exhibits, lineages, predictions
+from edgekit.report.exhibits import Exhibits, lineages, predictions, trainings
 from edgekit.report.explore import data, explore
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
@@ -43,6 +43,7 @@ def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | N
         _gains(measurements),
         _sustained(measurements),
         predictions(beside),
+        trainings(beside),
         lineages(beside, measurements),
         devices(measurements),
     ]

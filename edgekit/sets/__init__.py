@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from edgekit import folders, registry, tasks
 from edgekit.errors import InputError, RecipeError
 from edgekit.sets import _reading, audio, images, npz, shards, tables
-from edgekit.sets._folder import endings
+from edgekit.sets._folder import Folder, class_folders, endings
 from edgekit.sets._labels import Labels
 from edgekit.sets._options import SPLITS, Options, Word, take_apart
 from edgekit.sets._reading import Corrupt, Reader, collect, refuse_nan, sample_set
 from edgekit.sets._spool import Spool, chunks
+from edgekit.sets._stream import streamed
 from edgekit.tables import build, read_toml
 from edgekit.types import Artifact, Progress, SampleSet, TensorSpec, quiet
 
@@ -43,6 +44,7 @@ __all__ = [
     "labels",
     "load",
     "one",
+    "refuse_other_folders",
     "sample_set",
     "stand_in",
 ]
@@ -165,6 +167,21 @@ def stand_in(artifact: Artifact, root: Artifact) -> SampleSet:
     return sample_set("random", inputs, None)
 
 
+def refuse_other_folders(text: str) -> None:
+    """Raises InputError where a SET is a folder whose splits `train` and `val` do not hold the same classes."""
+    path = Path(take_apart(text).path) if not tasks.configured(text) and is_data(take_apart(text).path) else None
+    found = class_folders(path) if path is not None and path.is_dir() else {}
+    train, val = (found.get(split, frozenset()) for split in ("train", "val"))
+    if train and val and train != val:
+        said = [
+            f"only {split} has {', '.join(map(repr, sorted(names)[:5]))}" + (" …" if len(names) > 5 else "")
+            for split, names in (("train", train - val), ("val", val - train))
+            if names
+        ]
+        what = f"the classes in {path}/train and {path}/val differ"
+        raise InputError(what, "; ".join(said), "give both the same class folders")
+
+
 def take(data: SampleSet, count: int, name: str = "") -> SampleSet:
     """The first `count` samples (0: all of them) as a set of its own."""
     if not 0 < count < len(data):
@@ -197,6 +214,12 @@ def _data(name: str, word: Word, like: Sequence[TensorSpec], progress: Progress)
     found = _loaded.get(key)
     if found is None:
         reader = _reader(word, like)
+        if word.options.stream and word.split == "train":
+            if not isinstance(reader, Folder | shards.Shards):
+                raise InputError(f"{name} cannot be streamed", "only folders and shards can", "leave out stream")
+            reader.stream = True
+            found = _loaded[key] = streamed(name, reader, word.options, word.split, progress)
+            return found
         if isinstance(reader, npz.Npz) and not word.split and not word.options.count:
             found = sample_set(Path(word.path).name, reader.inputs, reader.encoded())
         else:

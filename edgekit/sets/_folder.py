@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class Folder:
     Raises InputError for a folder without any, and for one where files lie beside class folders.
     """
 
+    #: is every file's state wanted, which takes a look at each?
+    stream = False
+
     def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode) -> None:
         self._root, self._decode = root, decode
         with os_errors("read", root):
@@ -45,8 +49,27 @@ class Folder:
     def __iter__(self) -> Iterator[Item]:
         for group in self._groups:
             for file in group.files:
-                path = self._root / file
-                yield Item(str(path), file, group.label, lambda path=path: self._decode(path), group.split)  # type: ignore[misc]
+                read = partial(self._read, file)
+                state = file_state(self._root / file) if self.stream else ""
+                yield Item(str(self._root / file), file, group.label, read, group.split, read, state)
+
+    def _read(self, file: str) -> Mapping[str, NDArray[Any]]:
+        return self._decode(self._root / file)
+
+
+def file_state(path: Path) -> str:
+    """Of a file: its size and when it changed."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def class_folders(root: Path) -> dict[str, frozenset[str]]:
+    """The names of the class folders of each split that the folder itself names; empty where it names none."""
+    with os_errors("read", root):
+        splits = _folders(root)
+        if not splits or not all(name in SPLIT_NAMES for name in splits):
+            return {}
+        return {SPLIT_NAMES[name]: frozenset(_folders(root / name)) for name in splits}
 
 
 def endings(root: Path) -> frozenset[str]:

@@ -27,7 +27,8 @@ class Options:
     `scale`, `mean` or `std` an input x becomes (x / scale - mean) / std, float32; `mean` and `std` are one number or
     one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
     says whether whole numbers are classes or values. `columns` picks inputs. `rate` is in Hz. `count` samples are drawn
-    with `seed`; 0: all of them.
+    with `seed`; 0: all of them. `stream`: the training split of a folder or of shards is decoded anew in each epoch, by
+    processes of its own, and is never held whole.
     """
 
     size: str = ""
@@ -43,6 +44,7 @@ class Options:
     seconds: float = 0.0
     count: int = 0
     seed: int = 0
+    stream: bool = False
 
     def problems(self) -> Iterator[str]:
         if self.size and not all(side.isdecimal() and int(side) for side in self._sides):

@@ -41,6 +41,7 @@ class Item:
     """One sample, listed but not decoded. `name` is for people, `key` is what its split is drawn from.
 
     `read` gives input name → array; it raises Corrupt, and is called before the next item is asked for, or never.
+    `again` does the same at any time, where that can be; `state` is the file's.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Item:
     label: Raw | None
     read: Callable[[], Mapping[str, NDArray[Any]]]
     split: str = ""
+    again: Callable[[], Mapping[str, NDArray[Any]]] | None = None
+    state: str = ""
 
 
 class Reader(Protocol):

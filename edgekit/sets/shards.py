@@ -14,7 +14,8 @@ import math
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import InputError, os_errors
 from edgekit.sets import audio, images
+from edgekit.sets._folder import file_state
 from edgekit.sets._labels import Raw
 from edgekit.sets._options import Options
 from edgekit.sets._reading import Corrupt, Item
@@ -40,9 +42,13 @@ _DAMAGED = (tarfile.TarError, EOFError, OSError, zlib.error)
 class Shards:
     """`word`: one tar file, a pattern with `*`, or a range `shards-{000..003}.tar`. Raises InputError, Missing."""
 
+    #: is it to be read in any order?
+    stream = False
+
     def __init__(self, word: str, options: Options, like: Sequence[TensorSpec]) -> None:
         self._word, self._options, self._like = word, options, like
         self._paths = expanded(word)
+        self._states: dict[Path, str] = {}
         self._decoders: dict[str, images.Picture | audio.Clip] = {}
         self.count: int | None = None
         self.splits: frozenset[str] = frozenset()
@@ -50,6 +56,8 @@ class Shards:
 
     def __iter__(self) -> Iterator[Item]:
         for path in self._paths:
+            if self.stream and path.is_file():
+                self._states[path] = file_state(path)
             yield from self._shard(path)
 
     def _shard(self, path: Path) -> Iterator[Item]:
@@ -82,7 +90,29 @@ class Shards:
             label = self._label(tar, members)
         except Corrupt as error:
             return _broken(path, key, str(error))
-        return Item(name, key, label, lambda: self._read(tar, name, members))
+
+        def read() -> Mapping[str, NDArray[Any]]:
+            return self._read(lambda ending: _bytes(tar, members[ending]), name, members)
+
+        if not self.stream or path.suffix != ".tar":  # a packed one can only be read in order
+            return Item(name, key, label, read)
+        places = {ending: (member.offset_data, member.size) for ending, member in members.items()}
+        again = partial(self._again, path, name, places)
+        return Item(name, key, label, read, again=again, state=f"{self._states[path]} {places}")
+
+    def _again(self, path: Path, name: str, places: Mapping[str, tuple[int, int]]) -> Mapping[str, NDArray[Any]]:
+        """A sample from where it lies in a shard that is not packed."""
+        with os_errors("read", path), path.open("rb") as file:
+
+            def fetch(ending: str) -> bytes:
+                start, size = places[ending]
+                file.seek(start)
+                raw = file.read(size) if size <= LARGEST else b""
+                if len(raw) != size:
+                    raise Corrupt(f"{ending} is cut off")
+                return raw
+
+            return self._read(fetch, name, places)
 
     def _label(self, tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> Raw | None:
         for ending in LABELS:
@@ -101,18 +131,17 @@ class Shards:
                 return _as_label(found)
         return None
 
-    def _read(
-        self, tar: tarfile.TarFile, name: str, members: Mapping[str, tarfile.TarInfo]
-    ) -> Mapping[str, NDArray[Any]]:
+    def _read(self, fetch: Callable[[str], bytes], name: str, members: Iterable[str]) -> Mapping[str, NDArray[Any]]:
+        """The inputs among the members that have these endings; `fetch` gives one's bytes."""
         values: dict[str, NDArray[Any]] = {}
-        for ending, member in members.items():
+        for ending in members:
             suffix = f".{ending.rpartition('.')[2]}"
             given = ending.removesuffix(suffix).removeprefix(".")
             if suffix == ".npy":
-                values[given or self._only("input")] = _array(_bytes(tar, member))
+                values[given or self._only("input")] = _array(fetch(ending))
             elif suffix in images.SUFFIXES or suffix in audio.SUFFIXES:
                 decoder = self._decoder(given, suffix)
-                values[given or decoder.input] = decoder(io.BytesIO(_bytes(tar, member)), name)
+                values[given or decoder.input] = decoder(io.BytesIO(fetch(ending)), name)
         if not values:
             raise Corrupt(f"it holds no input, only {', '.join(members)}")
         return values

@@ -67,7 +67,7 @@ class ImportNetwork(ImportTorchStep):
 
     def _made(self, ctx: Context) -> tuple[Made, Mapping[str, Any]]:
         from edgekit.networks.factory import Made, make, required
-        from edgekit.steps.train import as_input
+        from edgekit.training.calls import as_input
 
         if registry.is_reference(self.path):
             ctx.log.warning("%s is code of your own: it is run as it is", self.path)

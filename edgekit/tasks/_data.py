@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.errors import InputError
 from edgekit.tasks._base import Classification, Regression
+from edgekit.tasks._images import moved
 from edgekit.types import SampleSet, Scores
 
 #: the shipped networks, which take images
 NETWORKS = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
+
+
+#: of a streamed set, so many images tell mean and spread
+MEASURED = 1000
 
 
 class DataTask:
@@ -68,8 +73,16 @@ class DataTask:
             what = f"the network {model!r} tells classes of images (channels, height, width) apart"
             found = f"samples of {self.name} are {list(images.shape[1:])}" if classes else "its labels are values"
             raise InputError(what, found, "name a network of your own: --model net.py:Net")
-        mean, std = _moments(images)
+        mean, std = _moments(images.spread(MEASURED) if hasattr(images, "spread") else images)
         return {"shape": list(images.shape[1:]), "classes": len(classes), "mean": mean, "std": std}
+
+    augments = False
+
+    def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
+        """Images moved and mirrored. Raises InputError for other data."""
+        if not sets.has_images(self._word) and not all(value.ndim == 4 for value in inputs.values()):
+            raise InputError(f"{self.name} has no augmentation", "it holds no images", "leave augment out")
+        return {name: moved(x, generator, mirror=True) for name, x in inputs.items()}, labels
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         return self._family.loss(outputs, labels)

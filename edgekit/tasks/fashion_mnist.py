@@ -47,6 +47,7 @@ class FashionMnist(ImageClassification):
     shape = (1, 28, 28)
     mean = (72.9,)
     std = (90.0,)
+    mirrored: ClassVar = True
     #: the last 5,000 of the 60,000 training images are the validation split; the test images follow them
     splits: ClassVar = {"train": (0, 55000), "val": (55000, 60000), "test": (60000, 70000)}
 

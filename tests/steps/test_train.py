@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgekit import networks, registry, sets, tasks
-from edgekit.errors import Diverged, InputError
+from edgekit.errors import Diverged, InputError, Missing
 from edgekit.steps.train import Train
 from edgekit.types import Context, Notes, SampleSet
 
@@ -268,7 +269,7 @@ def test_samples_on_disk_are_read_batch_by_batch(own: Path, monkeypatch: pytest.
         mapped[name] = np.load(own / f"{name}.npy", mmap_mode="r")
     step = dataclasses.replace(QUICK, model="net.py:Factors")
     expected = ratings(own, step).details["history"]
-    monkeypatch.setattr("edgekit.steps.train.WHOLE_BYTES", 0)
+    monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
     found = ratings(own, step, train=sets.sample_set("mapped", mapped, whole.labels)).details["history"]
     assert [entry["loss"] for entry in found] == pytest.approx([entry["loss"] for entry in expected], rel=1e-5)
 
@@ -284,3 +285,121 @@ def test_what_ones_own_network_does_wrong(own: Path) -> None:
     unlabelled = sets.sample_set("bare", tasks.load("net.py:Ratings").load("train").inputs, None)
     with pytest.raises(InputError, match="bare has no labels"):
         ratings(own, dataclasses.replace(QUICK, model="net.py:Factors"), train=unlabelled)
+
+
+class Evil:
+    """A stranger's pickle: loading it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.path), "w"))
+
+
+def test_a_strangers_pickle_is_never_executed(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+    torch.save({"state_dict": {"head.0.weight": Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
+    with pytest.raises(InputError) as error:
+        train(dataclasses.replace(QUICK, init=str(tmp_path / "evil.pt")))
+    assert "it was not executed" in error.value.why and "safetensors" in error.value.next
+    assert not (tmp_path / "ran").exists()
+
+
+def test_checkpoints_as_others_write_them(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+    """Under a key of its own, with the names that several processes give."""
+    _, out = train(dataclasses.replace(QUICK, epochs=1))
+    torch.save({"model": {f"module.{k}": v for k, v in weights(out).items()}, "epoch": 3}, tmp_path / "ddp.pth")
+    found = networks.read_weights(tmp_path / "ddp.pth")
+    assert set(found) == set(weights(out))
+
+
+def test_a_fresh_head(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+    """Weights of a network for other classes: the first tensor that does not fit is named, and may stay as it was."""
+    from safetensors.torch import save_file
+
+    _, out = train(dataclasses.replace(QUICK, epochs=1))
+    other = {name: torch.zeros(9, *t.shape[1:]) if name.startswith("head.0") else t for name, t in weights(out).items()}
+    save_file(other, tmp_path / "other.safetensors")
+    given = dataclasses.replace(QUICK, epochs=1, lr=1e-12, weight_decay=0.0, init=str(tmp_path / "other.safetensors"))
+    with pytest.raises(InputError) as error:
+        train(given)
+    assert "'head.0.weight' is [9," in error.value.why and "--fresh head.0" in error.value.next
+    _, again = train(dataclasses.replace(given, fresh=("head.0",)))
+    body = next(name for name, t in weights(out).items() if t.ndim == 4)
+    assert torch.allclose(weights(again)[body], weights(out)[body], atol=1e-5)
+    with pytest.raises(InputError, match="no part 'hat'"):
+        train(dataclasses.replace(given, fresh=("hat",)))
+
+
+def test_weights_of_timm(
+    train: Callable[..., tuple[Notes, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for timm, which cannot be installed beside this torch: what is asked of it, and what it may answer."""
+    import types
+
+    _, out = train(dataclasses.replace(QUICK, epochs=1))
+    asked: list[Any] = []
+
+    def create_model(name: str, pretrained: bool) -> Any:
+        asked.append((name, pretrained, os.environ.get("HF_HUB_OFFLINE")))
+        if name.endswith(".away"):
+            raise OSError("cannot find it in the cache\nmore")
+        return types.SimpleNamespace(state_dict=lambda: weights(out))
+
+    timm = types.ModuleType("timm")
+    timm.create_model, timm.list_models = create_model, lambda: ["bars_net"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.delenv("EDGEKIT_DOWNLOAD", raising=False)
+    step = dataclasses.replace(QUICK, epochs=1, lr=1e-12, weight_decay=0.0, init="timm:bars_net.v1")
+    _, again = train(step)
+    assert asked == [("bars_net.v1", True, "1")] and "HF_HUB_OFFLINE" not in os.environ
+    assert torch.allclose(weights(out)["head.0.weight"], weights(again)["head.0.weight"], atol=1e-6)
+    with pytest.raises(InputError) as error:
+        train(dataclasses.replace(step, init="timm:bars_net.away"))
+    assert "EDGEKIT_DOWNLOAD=1" in error.value.next and "more" not in error.value.why
+    with pytest.raises(InputError, match="timm has no network"):
+        train(dataclasses.replace(step, init="timm:bar_net"))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(Missing, match="needs timm"):
+        train(step)
+
+
+def test_folds(train: Callable[..., tuple[Notes, Path]]) -> None:
+    """Mean and spread over the folds; the network that is kept is the one that would have come without them."""
+    step = dataclasses.replace(QUICK, epochs=1)
+    plain, first = train(step)
+    notes, second = train(dataclasses.replace(step, folds=3))
+    found = notes.details["cross_validation"]
+    values = [entry["val_accuracy"] for entry in found["folds"]]
+    assert len(values) == 3 and found["accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert found["accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
+    assert notes.details["history"] == plain.details["history"] and "cross_validation" not in plain.details
+    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
+    assert any("folds" in problem for problem in Train(folds=1).check(registry.load("tasks", "bars")()))
+
+
+def test_every_sample_is_in_one_fold() -> None:
+    from edgekit.training import folds
+
+    labels = np.repeat([0, 1, 2], [20, 10, 5])
+    data = sets.sample_set("d", {"input": np.arange(35, dtype=np.float32)[:, None]}, labels)
+    parts = list(folds.split(data, 5, 0))
+    judged = np.concatenate([part.inputs["input"][:][:, 0] for _, part in parts])
+    assert sorted(judged.tolist()) == list(range(35))
+    for learn, judge in parts:
+        assert not set(learn.inputs["input"][:][:, 0]) & set(judge.inputs["input"][:][:, 0])
+        assert np.bincount(judge.labels).tolist() == [4, 2, 1] and len(learn) == 28
+    with pytest.raises(InputError, match="cannot be split"):
+        list(folds.split(sets.take(data, 7), 5, 0))
+
+
+def test_moved_images_stay_images(members: None) -> None:
+    from edgekit.tasks._images import moved
+
+    x = torch.arange(2 * 3 * 20 * 30).reshape(2, 3, 20, 30).float()
+    still = moved(x, torch.Generator().manual_seed(0), mirror=False)
+    assert still.shape == x.shape and not torch.equal(still, x)
+    assert torch.equal(still[0].diff(dim=1).clamp(0, 30)[0, 8], torch.full((30,), 30.0)), "rows keep their order"
+    flipped = torch.cat([moved(x, torch.Generator().manual_seed(seed), mirror=True) for seed in range(8)])
+    backwards = (flipped[:, 0, 0].diff(dim=1) < 0).any(dim=1)
+    assert 0 < int(backwards.sum()) < 16, "about every other one is mirrored"

@@ -1,0 +1,53 @@
+"""`edgekit train` on the command line: cross-validation, weights to start from, a log for TensorBoard, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import Ended
+
+from edgekit.store import Store
+
+Cli = Callable[..., Ended]
+
+
+def test_from_an_artifact_with_folds_and_a_log(cli: Cli, bars_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    words = ("train", "bars", "--init", bars_run / "torch", "--epochs", 1, "--batch", 64, "--seed", 3)
+    ended = cli(*words, "--out", "again", "--folds", 2, "--tensorboard", "log", "--json")
+    assert ended.code == 0, ended.err
+    found = ended.json["result"]
+    assert len(found["cross_validation"][0]["folds"]) == 2 and len(found["history"][0]) == 1
+    artifact = Store(tmp_path / "again").get("torch")
+    assert [(p.role, p.name) for p in artifact.parents] == [("init", "torch")]
+    assert artifact.parents[0].id == Store(bars_run).get("torch").id
+    assert found["history"][0][0]["val_accuracy"] > 0.5, "it did not start from what was learnt"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert log.Scalars("val_loss")[0].value == pytest.approx(found["history"][0][0]["val_loss"])
+    assert {path.name for path in (tmp_path / "log").iterdir() if path.is_dir()} == {"fold-1", "fold-2"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--init", "nowhere"), "there are no weights 'nowhere'"),
+        (("--warmup", 1), "one-cycle has a warmup of its own"),
+        (("--loss", "mse"), "the loss mse does not fit the labels"),
+        (("--freeze", "haed"), "freeze names 'haed'"),
+        (("--fresh", "head"), "fresh needs weights"),
+    ],
+)
+def test_refusals(cli: Cli, words: tuple[object, ...], said: str) -> None:
+    ended = cli("train", "bars", "--epochs", 1, "--out", "r", *words)
+    assert ended.code == 2 and said in ended.line
+
+
+def test_what_it_starts_from_is_not_replaced(cli: Cli, bars_run: Path) -> None:
+    ended = cli("train", "bars", "--init", bars_run / "torch", "--epochs", 1, "--out", bars_run)
+    assert ended.code == 2 and "would replace torch" in ended.line and "--out" in ended.line
+    onnx = cli("train", "bars", "--init", bars_run / "onnx", "--out", "r")
+    assert onnx.code == 2 and "training starts from a torch artifact" in onnx.line

@@ -1,0 +1,239 @@
+"""The loop's options do what they say, and nothing that was not asked for."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from training.conftest import tiny
+
+from edgekit import networks, registry, sets, tasks
+from edgekit.errors import Diverged, InputError
+from edgekit.training import losses, rates, refusals
+from edgekit.training.settings import Settings
+
+torch = pytest.importorskip("torch")
+BASE = Settings(epochs=2, batch=64, lr=0.01)
+
+
+def state(network: Any) -> dict[str, Any]:
+    return dict(network.state_dict())
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "schedule": "cosine", "warmup": 1.0, "lr": 0.1},
+        {"optimizer": "sgd", "momentum": 0.0, "lr": 0.05},
+        {"optimizer": "adam", "schedule": "step"},
+        {"schedule": "constant", "ema": 0.8, "clip": 1.0, "decay": "weights"},
+        {"label_smoothing": 0.1, "lr_decay": 0.8, "lr_factors": ("head=2",)},
+        {"loss": "bce"},
+        {"accumulate": 2, "channels_last": False},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_option_learns(bars_fit: Any, options: dict[str, Any]) -> None:
+    _, history = bars_fit(replace(BASE, epochs=8, patience=8, batch=32, **options), samples=384)
+    assert history[-1]["loss"] < 0.97 * history[0]["loss"], history
+
+
+def test_accumulated_batches_are_one_large_batch(bars_fit: Any) -> None:
+    """Without a normalisation over batches, two halves make the step of the whole."""
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(400, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4))
+    whole, _ = bars_fit(replace(BASE, lr=0.001), network=copy.deepcopy(plain), samples=160)
+    halves, _ = bars_fit(replace(BASE, lr=0.001, batch=32, accumulate=2), network=plain, samples=160)
+    for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_frozen_parts_stay_as_they_are_until_they_learn(bars_fit: Any) -> None:
+    first = tiny()
+    before = copy.deepcopy(state(first))
+    part = "body"
+    frozen, _ = bars_fit(replace(BASE, freeze=(part,)), network=first)
+    held = {name: tensor for name, tensor in before.items() if name.startswith(f"{part}.")}
+    assert held and same(held, state(frozen)), "weights, or statistics, of a frozen part changed"
+    assert not same(before, state(frozen))
+    assert all(parameter.requires_grad for parameter in frozen.parameters())
+    later, _ = bars_fit(replace(BASE, freeze=(part,), unfreeze=2), network=tiny())
+    assert not same(held, state(later))
+    with pytest.raises(InputError, match="freeze names 'haed'"):
+        bars_fit(replace(BASE, freeze=("haed",)), network=tiny())
+
+
+def test_weights_are_the_running_mean_with_ema(bars_fit: Any) -> None:
+    """With a decay of almost 1 nothing moves from the first step's weights; the loss still falls."""
+    settings = replace(BASE, epochs=1, ema=0.5, schedule="constant", samples=64, batch=64)
+    averaged, _ = bars_fit(settings, network=tiny())
+    plain, _ = bars_fit(replace(settings, ema=0.0), network=tiny())
+    assert same(state(averaged), state(plain)), "the mean after one step is that step"
+    averaged, _ = bars_fit(replace(settings, samples=192), network=tiny())
+    plain, _ = bars_fit(replace(settings, samples=192, ema=0.0), network=tiny())
+    assert not same(state(averaged), state(plain))
+
+
+def test_layers_learn_at_their_own_rates() -> None:
+    network = tiny()
+    stages = list(rates.stages(network))
+    assert stages == ["body.0", "body.1", "head"]
+    optimizer = rates.optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=("body.0=0.1",)))
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    parameters = dict(network.named_parameters())
+    found = [{rate[id(p)] for name, p in parameters.items() if rates.under(name, stage)} for stage in stages]
+    expected = [0.5 ** (len(stages) - 1 - i) * (0.1 if i == 0 else 1) for i in range(len(stages))]
+    assert [min(rates_) for rates_ in found] == pytest.approx(expected)
+    assert len(rate) == len(list(network.parameters()))
+    spared = rates.optimizer(network, (), replace(BASE, decay="weights"))
+    for group in spared.param_groups:
+        assert all((p.ndim < 2) == (group["weight_decay"] == 0) for p in group["params"])
+
+
+def test_schedules() -> None:
+    assert rates.share("cosine", 0, 0, 100) == 1 and rates.share("cosine", 99, 0, 100) < 0.001
+    assert rates.share("cosine", 4, 10, 110) == 0.5
+    assert [rates.share("step", step, 0, 100) for step in (0, 50, 75)] == pytest.approx([1, 0.1, 0.01])
+    assert rates.share("constant", 80, 0, 100) == 1
+
+
+def test_the_hooks_of_pruning_and_distillation(bars_fit: Any) -> None:
+    seen: list[Any] = []
+
+    def extra(inputs: Any, outputs: Any, labels: Any, base: Any) -> Any:
+        seen.append((set(inputs), outputs.shape, labels.shape, base.ndim))
+        return base * 0 + (outputs**2).mean() + adapter.sum() ** 2
+
+    def after(network: Any) -> None:
+        assert all(parameter.grad is not None for parameter in network.parameters())
+        network.get_parameter("head.weight").grad.zero_()
+
+    adapter = torch.nn.Parameter(torch.ones(3))
+    settings = replace(BASE, weight_decay=0.0)
+    network, history = bars_fit(settings, network=tiny(), extra_loss=extra, parameters=[adapter], after_backward=after)
+    assert seen[0][0] == {"input"} and seen[0][1] == (64, 4) and seen[0][2:] == ((64,), 0)
+    assert torch.equal(network.get_parameter("head.weight"), tiny().get_parameter("head.weight"))
+    assert not torch.equal(adapter, torch.ones(3)) and history[-1]["loss"] < history[0]["loss"]
+
+
+class Shouting:
+    """The task bars with an augmentation that can be seen."""
+
+    def __init__(self, by_itself: bool | None) -> None:
+        self._task, self.calls = registry.load("tasks", "bars")(), 0
+        if by_itself is not None:
+            self.augments = by_itself
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "augments":
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def augment(self, inputs: Any, labels: Any, generator: Any) -> Any:
+        self.calls += 1
+        torch.rand(3, generator=generator)
+        return inputs, labels
+
+
+@pytest.mark.parametrize(
+    ("by_itself", "asked", "called"),
+    [(None, "auto", True), (False, "auto", False), (False, "on", True), (None, "off", False)],
+)
+def test_augmentation(bars_fit: Any, by_itself: bool | None, asked: Any, called: bool) -> None:
+    task = Shouting(by_itself)
+    bars_fit(replace(BASE, epochs=1, augment=asked), task=task)
+    assert bool(task.calls) == called
+
+
+def test_an_augmentation_that_is_not_there(bars_fit: Any) -> None:
+    task = tasks.Regression()
+    task.name = "plain"
+    with pytest.raises(InputError, match="plain has no augmentation"):
+        bars_fit(replace(BASE, augment="on"), task=task)
+
+
+def test_losses_that_do_not_fit(members: None) -> None:
+    task = registry.load("tasks", "bars")()
+    inputs = {"input": np.zeros((8, 2), np.float32)}
+    values = sets.sample_set("v", inputs, np.linspace(-3, 3, 8, dtype=np.float32))
+    classes = sets.sample_set("c", inputs, np.arange(8) % 4)
+    for kind, data, said in (
+        ("cross-entropy", values, "values, not classes"),
+        ("bce", values, "from -3 to 3"),
+        ("mse", classes, "no quantity"),
+    ):
+        with pytest.raises(InputError, match=said):
+            losses.chosen(replace(BASE, loss=kind), task, data)  # type: ignore[arg-type]
+    learn, judge = losses.chosen(replace(BASE, label_smoothing=0.2), task, classes)
+    logits, labels = torch.eye(4) * 9, torch.arange(4)
+    assert float(learn(logits, labels)) > float(judge(logits, labels)) > 0
+    ratings = sets.sample_set("r", inputs, np.linspace(0, 1, 8, dtype=np.float32))
+    with pytest.raises(InputError, match="has no label smoothing"):
+        losses.chosen(replace(BASE, label_smoothing=0.2), type("T", (), {"name": "t", "loss": 1})(), ratings)
+    one_hot = torch.nn.functional.one_hot(labels, 4).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
+    assert torch.allclose(losses.bce(logits, labels), expected)
+    with pytest.raises(InputError, match="differ in shape"):
+        losses.bce(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) -> None:
+    """The loss turns to NaN in the second epoch: the first one's weights are in the file that the message names."""
+    batches = 0
+
+    def failing(inputs: Any, outputs: Any, labels: Any, base: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        return base * float("nan") if batches == 5 else base
+
+    with pytest.raises(Diverged) as error:
+        bars_fit(replace(BASE, epochs=3), network=tiny(), extra_loss=failing, scratch=tmp_path / "s")
+    assert "epoch 2, batch 2" in error.value.why
+    assert "weights of epoch 1 are kept: --init" in error.value.next
+    kept = networks.read_weights(tmp_path / "s" / "best.safetensors")
+    again = tiny()
+    networks.load_weights(again, tmp_path / "s" / "best.safetensors")
+    assert same(kept, state(again)) and all(torch.isfinite(tensor).all() for tensor in kept.values())
+    assert not same(kept, state(tiny()))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_out_of_memory_says_what_to_halve(error: Exception) -> None:
+    with pytest.raises(InputError) as found, refusals.explained(BASE, torch.device("cpu")):
+        raise error
+    assert "--batch 32 --accumulate 2" in found.value.next
+
+
+def test_out_of_memory_as_torch_says_it_on_a_cpu() -> None:
+    with pytest.raises(InputError, match="out of memory"), refusals.explained(BASE, torch.device("cpu")):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError), refusals.explained(BASE, torch.device("cpu")):
+        torch.ones(2) @ torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"warmup": 1.0}, "one-cycle has a warmup of its own"),
+        ({"schedule": "cosine", "warmup": 10.0}, "shorter than the training"),
+        ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing"),
+        ({"unfreeze": 2}, "freeze"),
+        ({"lr_decay": 0.0}, "lr_decay"),
+        ({"lr_factors": ("head",)}, "PREFIX=NUMBER"),
+        ({"ema": 1.0}, "ema"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"clip": float("nan")}, "clip"),
+    ],
+)
+def test_settings_that_cannot_work(fields: dict[str, Any], said: str) -> None:
+    assert any(said in problem for problem in Settings(**fields).problems())
+    assert not list(Settings().problems())
