@@ -30,15 +30,16 @@ def test_it_holds_no_outputs_and_nothing_but_python() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(660)
 def test_every_cell_runs(tmp_path: Path) -> None:
     """As plain Python, one cell after another in one process: what a notebook's kernel does with them."""
     end = "\nassert picture._repr_svg_().startswith('<svg')\n"
     (tmp_path / "cells.py").write_text("\n\n".join(_cells("code")) + end)
     done = subprocess.run(
-        [sys.executable, "cells.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=280
+        [sys.executable, "cells.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert "ds-cnn.torch torch" in done.stdout and "onnx-int8" in done.stdout and "On host" in done.stdout
+    assert "torch torch" in done.stdout and "onnx-int8" in done.stdout and "On host" in done.stdout
     ElementTree.parse(tmp_path / "notebook.svg")
     page = (tmp_path / "notebook.html").read_text(encoding="utf-8")
     assert "train → to_onnx → onnx_int8" in page and "data:image/png;base64," in page
