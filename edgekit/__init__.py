@@ -1,6 +1,7 @@
 """edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
 
-The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate.
+The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate, and
+for the rows that are compared: advise, page, plot.
 """
 
 from __future__ import annotations
@@ -10,15 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.api import bench, compare, export, gate, load, optimize, quantize, run, train
+    from edgekit.showing import advise, page, plot
 
 # else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "bench", "compare", "export", "gate", "load", "optimize", "quantize", "run", "train"]
+_SHOWING = ("advise", "page", "plot")
+__all__ = [
+    "__version__",
+    "advise",
+    "bench",
+    "compare",
+    "export",
+    "gate",
+    "load",
+    "optimize",
+    "page",
+    "plot",
+    "quantize",
+    "run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SHOWING:
+        from edgekit import showing
+
+        return getattr(showing, name)
     if name in __all__:
         from edgekit import api
 

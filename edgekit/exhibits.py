@@ -19,6 +19,7 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
     lineages: dict[str, Lineage] = {}
     answers: dict[str, list[Answers]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
+    trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in dict.fromkeys(folders):
         store, records = Store(folder), _Records(Store(folder))
         for m in measurements:
@@ -27,11 +28,16 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
                 continue
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
+            for made in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
+                history = made.details.get("history") or (made.details.get("pruned") or {}).get("history")
+                if _is_history(history):
+                    trainings[made.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
             told = _told(m, artifact, store)
             if told is not None and all(other.artifact != m.artifact for other in answers.get(told[0], ())):
                 answers.setdefault(told[0], []).append(told[1])
                 samples.setdefault(told[0], _samples(store, told[0]))
-    return Exhibits(lineages, {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]})
+    shown = {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]}
+    return Exhibits(lineages, shown, trainings)
 
 
 class _Records:
@@ -68,19 +74,14 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
             one.scheme,
             dict(one.sets),
             dict(one.tools),
-            _history(one),
         )
 
     visit(artifact)
     return list(found.values())
 
 
-def _history(artifact: Artifact) -> Sequence[Mapping[str, Any]]:
-    """The epochs of the training that made it, () for what was not trained."""
-    pruned = artifact.details.get("pruned") or {}
-    history = artifact.details.get("history") or (pruned.get("history") if isinstance(pruned, Mapping) else None) or ()
-    whole = all(isinstance(entry, Mapping) and {"epoch", "loss", "val_loss"} <= entry.keys() for entry in history)
-    return tuple(history) if whole else ()
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
 
 
 def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:

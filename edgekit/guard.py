@@ -93,10 +93,14 @@ class Gate:
         said = f"{self.artifact} on {self.target} in {self.runtime}: {self.before} before, {self.after} now{moved}"
         return f"{said}; {self.why}" if self.why else said
 
-    def error(self) -> GateFailed | None:
-        if self.state != "failed":
-            return None
-        return GateFailed(f"{self.limit} failed", self.sentence(), "mend it, or accept it as the new baseline")
+    def error(self, strict: bool = False) -> GateFailed | None:
+        """Why it ends with 1; where `strict`, an undecided one does too."""
+        if self.state == "failed":
+            return GateFailed(f"{self.limit} failed", self.sentence(), "mend it, or accept it as the new baseline")
+        if self.state == "undecided" and strict:
+            next = "measure on an idle machine with --thorough, beside the baseline's run folder"
+            return GateFailed(f"{self.limit} is undecided", self.sentence(), next)
+        return None
 
 
 Pair = tuple[Measurement, Measurement]

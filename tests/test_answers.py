@@ -51,6 +51,7 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
     page = (bars_run / "report.html").read_text()
     assert "A few samples, and what each model says" in page
     assert "train → to_onnx → onnx_int8" in page and "epochs 8" in page
+    assert "How it was trained" in page and page.count("<style>") == 1
     ended = cli("compare", bars_run, "--html", "a.html")
     assert ended.code == 0, ended.err
     again = (bars_run.parent / "a.html").read_text()

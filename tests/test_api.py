@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 from helpers import environment
 
-NAMES = {"load", "run", "train", "quantize", "export", "bench", "compare", "__version__"}
+NAMES = {
+    "load",
+    "run",
+    "train",
+    "quantize",
+    "export",
+    "bench",
+    "compare",
+    "gate",
+    "advise",
+    "plot",
+    "page",
+    "__version__",
+}
 
 SCRIPT = """
 import edgekit

@@ -196,6 +196,18 @@ def test_bad_gates(cli: Callable[..., Ended], bars_run: Path, baseline: Path, wo
     assert ended.code == 2 and what in ended.err and ended.err.count("\n") == 1
 
 
+def test_strict_fails_what_is_undecided(cli: Callable[..., Ended], bars_run: Path, tmp_path: Path) -> None:
+    results = json.loads((bars_run / "results.json").read_text())
+    for row in results["measurements"]:
+        row["session"] = "another"
+    alone = tmp_path / "alone.json"
+    alone.write_text(json.dumps(results))
+    words = ("compare", bars_run, "--against", alone, "--fail-if", "p50>+5%")
+    assert cli(*words).code == 0
+    ended = cli(*words, "--strict")
+    assert ended.code == 1 and "edgekit: p50>+5% is undecided: " in ended.err
+
+
 def test_another_schema_version(cli: Callable[..., Ended], bars_run: Path, tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     old.write_text(json.dumps({"schema": "edgekit/0", "measurements": []}))

@@ -38,6 +38,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="p50>+5%, accuracy<-0.5pp, size>+2%, memory>+10%: end with 1 where it is so. Repeat it.",
 )
 @click.option("--stored", is_flag=True, help="Measure nothing again: latency stays undecided.")
+@click.option("--strict", is_flag=True, help="A gate that is undecided fails too.")
 @plan_options
 def command(
     sources: tuple[str, ...],
@@ -50,6 +51,7 @@ def command(
     against: str | None,
     fail_if: tuple[str, ...],
     stored: bool,
+    strict: bool,
     voice: Voice,
     **options: Any,
 ) -> Answer:
@@ -97,6 +99,6 @@ def command(
         if gates:
             report.verdicts(gates)
 
-    failures = [error for gate in gates if (error := gate.error())]
+    failures = [error for gate in gates if (error := gate.error(strict))]
     result = {"gates": [asdict(gate) for gate in gates]} if against else None
     return Answer(show, measurements=measurements, result=result, failures=failures)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgekit.report.exhibits import Lineage
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
 from edgekit.report.scales import Scale
@@ -18,34 +17,13 @@ PANEL, GAP = 120, 34
 History = Sequence[Mapping[str, Any]]
 
 
-def section(lineages: Iterable[Lineage]) -> str:
-    """The curve of every training in these lineages, folded away; "" where there was none."""
-    trained = {link.id: link for lineage in lineages for link in lineage.links if link.history}
-    if not trained:
-        return ""
-    items = "".join(
-        f"<details><summary><b>{safe(link.name)}</b> {safe(summary(link.history))}</summary>"
-        f"{picture(_numbered(link.history), styled=False)}</details>"
-        for link in trained.values()
-    )
-    return f'<section id="training"><h2>Training</h2><div class="folds">{items}</div></section>'
-
-
-def _numbered(history: History) -> History:
-    """Epochs counted on where a network was trained several times over."""
-    return [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
-
-
-def picture(history: History, title: str = "", *, styled: bool = True) -> str:
-    """The `<svg>` of a train step's `details["history"]`, light or dark as the reader prefers.
-
-    `styled` False: for a page that carries the style.
-    """
+def picture(history: History, title: str = "") -> str:
+    """The `<svg>` of a train step's `details["history"]`, light or dark as the reader prefers."""
     top = 50.0 if title else 20.0
     parts = [text(LEFT, 24, title, 15, "ek-bold")] if title else []
     if not history:
         parts.append(text(LEFT, top + 10, "Nothing to draw: no epoch was finished.", 13, "ek-soft"))
-        return _page(parts, top + 34, title, history, styled)
+        return _page(parts, top + 34, title, history)
     epochs = [float(entry["epoch"]) for entry in history]
     x = Scale.over(epochs, LEFT, WIDTH - RIGHT, 8, False)
     best = best_epoch(history)
@@ -58,7 +36,7 @@ def picture(history: History, title: str = "", *, styled: bool = True) -> str:
         if value == round(value):
             parts.append(text(x(value), top - GAP + 18, label, 12, "ek-soft", "middle"))
     parts.append(text(LEFT, top + 4, f"Epochs; dashed: epoch {best}, whose weights were kept.", 12, "ek-soft"))
-    return _page(parts, top + 18, title, history, styled)
+    return _page(parts, top + 18, title, history)
 
 
 def summary(history: History) -> str:
@@ -114,12 +92,11 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
     return "".join(parts)
 
 
-def _page(parts: Sequence[str], height: float, title: str, history: History, styled: bool) -> str:
+def _page(parts: Sequence[str], height: float, title: str, history: History) -> str:
     name = title or "A training"
-    style = f"<style>{variables()}{PICTURE}</style>" if styled else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
         f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(history))}</desc>'
-        f"{style}"
+        f"<style>{variables()}{PICTURE}</style>"
         f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
     )

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.report import curve
 from edgekit.report.rows import kilobytes
 from edgekit.report.style import safe
 from edgekit.types import Measurement
 
 #: samples shown of those that were kept
 SHOWN = 8
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
@@ -29,7 +31,6 @@ class Link:
     scheme: str = ""
     sets: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
-    history: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Exhibits:
-    """What a page shows beside measurements: artifact id → lineage, set → its samples and what was answered."""
+    """What a page shows beside measurements: artifact id → lineage, set → its samples and answers."""
 
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
     answers: Mapping[str, tuple[tuple[Sample, ...], tuple[Answers, ...]]] = field(default_factory=dict)
+    #: trained artifact → an entry per epoch
+    trainings: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def lineages(exhibits: Exhibits, measurements: Sequence[Measurement]) -> str:
@@ -102,6 +105,15 @@ def _link(link: Link) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def trainings(exhibits: Exhibits) -> str:
+    """The curve of every training that the shown artifacts came from; the page has its style."""
+    figures = "".join(
+        f"<figure><figcaption><h3>{safe(name)}</h3></figcaption>{_STYLE.sub('', curve.picture(history))}</figure>"
+        for name, history in exhibits.trainings.items()
+    )
+    return f'<section id="training"><h2>How it was trained</h2>{figures}</section>' if figures else ""
 
 
 def predictions(exhibits: Exhibits) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.report import advice as advices
-from edgekit.report import curve, path, sustained
+from edgekit.report import path, sustained
 from edgekit.report.devices import devices
-from edgekit.report.exhibits import Exhibits, lineages, predictions
+from edgekit.report.exhibits import Exhibits, lineages, predictions, trainings
 from edgekit.report.explore import data, explore
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
@@ -44,7 +44,7 @@ def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | N
         path.section(measurements, beside),
         _sustained(measurements),
         predictions(beside),
-        curve.section(beside.lineages.values()),
+        trainings(beside),
         lineages(beside, measurements),
         devices(measurements),
     ]

@@ -35,7 +35,7 @@ def terminal(
         return
     shown = list(zip(rows(measurements), measurements, strict=True))
     marks = best(measurements) if advise else Best(frozenset(), frozenset())
-    names = Counter((row.artifact, row.target, row.plan) for row, _ in shown)
+    names = Counter(place[:-1] for place in {(row.artifact, row.target, row.plan, row.runtime) for row, _ in shown})
     several = len({m.target for m in measurements}) > 1
     notes = []
     for group in dict.fromkeys((row.target, row.plan) for row, _ in shown):

@@ -15,8 +15,7 @@ STEPS = {"torch": "train", "small.torch": "train", "small.torch~prune": "prune",
 
 
 def link(name: str, step: str, parents: tuple[str, ...], **fields: Any) -> Link:
-    history = ({"epoch": 1, "loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.8},) if step == "train" else ()
-    return Link(name, f"id-{name}", step, fields, parents, 1000, history=history)
+    return Link(name, f"id-{name}", step, fields, parents, 1000)
 
 
 LINKS = (
@@ -61,4 +60,3 @@ def test_without_run_folders_there_is_none() -> None:
 def test_on_the_page() -> None:
     page = html(ALL, "a run", Exhibits(LINEAGES))
     assert '<section id="path">' in page and 'class="ek-path"' in page and 'href="#path"' in page
-    assert '<section id="training">' in page and page.count("1 epochs, epoch 1 kept") == 4

@@ -41,7 +41,7 @@ def test_every_row_is_a_run_with_its_figures(tmp_path: Path) -> None:
     figures = {tag: one.Tensors(tag)[0].tensor_proto.float_val[0] for tag in tags}
     assert figures["accuracy"] == 0.875 and figures["p50_ms"] == 0.25 and figures["size_bytes"] == 100_000
     said = one.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    start = metadata.parse_session_start_plugin_data(said)
+    start = metadata.parse_session_start_info_plugin_data(said)
     assert start.hparams["precision"].string_value == "int8" and start.hparams["threads"].number_value == 1
     assert found["bare--host--onnxruntime"].Tags()["tensors"].count("p50_ms") == 0
     experiment = found["."].SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content

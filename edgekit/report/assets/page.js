@@ -82,7 +82,7 @@ const whiskers = {
     ctx.clip();
     for (const set of datasets) {
       for (const {p} of set.data) {
-        if (!p) continue;
+        if (!p || p.invalid) continue;
         ctx.strokeStyle = set.borderColor;
         ctx.globalAlpha = 0.65;
         ctx.lineWidth = 1;
