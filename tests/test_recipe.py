@@ -75,7 +75,7 @@ def test_every_problem_at_once() -> None:
         "task: there is no task 'barz' (did you mean bars?)",
         "unknown key 'seeds' (did you mean seed?)",
         "there is no target 'hots' (did you mean host?)",
-        "chain 1, step 1: there is no step 'trian' (did you mean train?)",
+        "chain 1, step 1: there is no step 'trian' (did you mean train or pretrain?)",
         "the name 'a.b' must be plain text",
         "chain 3, step 1: must be a name or {step =",
         "chain 3, step 2: must be a name or {step =",

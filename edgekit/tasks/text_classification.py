@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,7 +43,8 @@ class TextClassification(Classification):
     @dataclass(frozen=True)
     class Options:
         """`data`: reuters-r8, 20-newsgroups, a folder in one of GLUE's layouts, or a table (then `text` and `label`
-        name columns, two texts with a comma between). `words`: how many tokens are told apart, at most.
+        name columns, two texts with a comma between). `words`: how many tokens are told apart, at most. `tokenizer`: a
+        file, or reuters-r8 or 20-newsgroups for the one learnt from these (for a base that another task adapts).
         """
 
         data: str = "reuters-r8"
@@ -93,6 +94,8 @@ class TextClassification(Classification):
     def tokenizer(self) -> Tokenizer:
         """The one that was named, else one learnt from the training texts alone."""
         options, paired = self._options, any(isinstance(row.text, tuple) for row in self._rows["train"])
+        if options.tokenizer in FILES:
+            return TextClassification(replace(options, data=options.tokenizer, tokenizer="")).tokenizer
         if options.tokenizer:
             return _text.settle(_text.loaded(Path(options.tokenizer)), options.length)
         texts = (row.text for row in self._rows["train"])

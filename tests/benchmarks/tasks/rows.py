@@ -26,6 +26,8 @@ class Row:
 
 ROWS = (
     Row("image-classification", "image-classification", baselines.forest, "confusion", ("train.epochs=1",)),
+    Row("fine-tuning-images", "fine-tuning", None, "", ("pretrain.epochs=1",)),
+    Row("fine-tuning-text", "fine-tuning", None, "", ("pretrain.epochs=1",)),
     Row("object-detection", "object-detection", None, "boxes", ("train.epochs=1",)),
     Row("segmentation", "segmentation", baselines.background, "masks", ("train.epochs=1",)),
     Row("recommendation", "recommendation", baselines.biases, "", ("train.epochs=1",)),

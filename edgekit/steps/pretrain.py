@@ -1,0 +1,38 @@
+"""nothing → torch: as `train`, but on another task: a base that `train` then adapts, named in its `init`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekit import tasks
+from edgekit.errors import InputError
+from edgekit.steps import train
+from edgekit.steps.train import Train
+from edgekit.types import Artifact, Context, Notes, Task
+
+
+@dataclass(frozen=True)
+class Pretrain(Train):
+    """`on`: the task that is learnt instead of the recipe's. What is measured of it is how the recipe's task finds it,
+    before it was adapted: about chance.
+    """
+
+    on: str = ""
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        try:
+            yield from super().check(tasks.load(self.on) if self.on else None)
+        except InputError as error:
+            yield f"on: {error}"
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        return super().sets(tasks.load(self.on)) if self.on else {}
+
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(train.__file__))
+
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+        """Raises what training does."""
+        return super().apply(inputs, out, replace(ctx, task=tasks.load(self.on)))
