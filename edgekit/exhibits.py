@@ -29,7 +29,7 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
             for made in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
-                history = made.details.get("history") or (made.details.get("pruned") or {}).get("history")
+                history: Any = made.details.get("history") or (made.details.get("pruned") or {}).get("history")
                 if _is_history(history):
                     trainings[made.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
             told = _told(m, artifact, store)

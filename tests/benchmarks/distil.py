@@ -2,8 +2,8 @@
 
     make bench-distil                     into runs/bench-distil; what is trained already is used again
 
-One teacher, trained on all 55,000 images; students that are given 4,000 of them. Per seed two students of one build that
-differ in nothing but the teacher: same initial weights, same order of samples, same epochs. Accuracy is over the 10,000
+One teacher, trained on all 55,000 images; students that are given 4,000 of them. Per seed two students of one build
+that differ in nothing but the teacher: same initial weights, same order of samples, same epochs. Accuracy is over the 10,000
 test images, through edgekit's own door; the gain's interval is Student's over the seeds' paired differences.
 """
 
@@ -17,13 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import api, pipeline, sets, targets
+from edgekit import pipeline, sets, targets, tasks
 from edgekit.execute import execute
-from edgekit.recipe import Node
+from edgekit.flows import flow_for, working
+from edgekit.recipe import Gates, Node
 from edgekit.score import t_quantile
 from edgekit.steps.train import Train
 from edgekit.store import Store
-from edgekit.types import Artifact, Plan, Step
+from edgekit.types import Artifact, Plan, Step, quiet
 
 OUT, TASK, SEEDS = Path("runs/bench-distil"), "fashion-mnist", range(5)
 TEACHER: dict[str, Any] = {"model": "cnn", "epochs": 6}
@@ -41,9 +42,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4000, help="what students are given (0: all 55,000)")
     parser.add_argument("--ways", default="logits", help=f"of {'; '.join(WAYS)}; with semicolons")
     words = parser.parse_args()
-    flow = api._flow(Store(OUT), api.tasks.load(TASK), ["host"], Plan(), api.Gates(), api.quiet, say)
+    flow = flow_for(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
     found: dict[str, Any] = {"samples": words.samples, "teacher": TEACHER, "student": STUDENT}
-    with api._working(flow.store):
+    with working(flow.store):
         teacher = made("teacher.torch", Train(**TEACHER), {}, flow)
         found["teacher_accuracy"] = accuracy(teacher)
         plain = [Train(**STUDENT, samples=words.samples, seed=seed) for seed in SEEDS]

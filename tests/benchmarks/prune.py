@@ -26,14 +26,15 @@ TASK, GOAL = "fashion-mnist", 1.5
 TRAIN: dict[str, Any] = {"epochs": 4, "lr": 0.005}
 TUNE: dict[str, Any] = {"epochs": 4, "lr": 0.003}
 
-from edgekit import api, networks, pipeline, score, sets, targets  # noqa: E402
+from edgekit import networks, pipeline, score, sets, targets, tasks  # noqa: E402
 from edgekit.execute import execute_all  # noqa: E402
-from edgekit.recipe import Node  # noqa: E402
+from edgekit.flows import flow_for, working  # noqa: E402
+from edgekit.recipe import Gates, Node  # noqa: E402
 from edgekit.registry import load  # noqa: E402
 from edgekit.steps.prune import Prune  # noqa: E402
 from edgekit.steps.train import Train  # noqa: E402
 from edgekit.store import Store  # noqa: E402
-from edgekit.types import Artifact, Context, Plan, Run, Step  # noqa: E402
+from edgekit.types import Artifact, Context, Plan, Run, Step, quiet  # noqa: E402
 
 
 def main() -> None:
@@ -46,8 +47,8 @@ def main() -> None:
     words = parser.parse_args()
     out = words.out.absolute()
     os.chdir(HERE)  # the networks are named by their file
-    flow = api._flow(Store(out), api.tasks.load(TASK), ["host"], Plan(), api.Gates(), api.quiet, say)
-    with api._working(flow.store):
+    flow = flow_for(Store(out), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    with working(flow.store):
         for name in words.networks.split(","):
             if words.zeros:
                 print(zeros(name, words.samples, flow))
@@ -100,7 +101,7 @@ def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], flow: pipe
 
 
 def row(runs: Mapping[str, Run], who: str, test: Any) -> dict[str, Any]:
-    task = api.tasks.load(TASK)
+    task = tasks.load(TASK)
     times = {name: score.latency(run.processes, 1, 1) for name, run in runs.items()}
     scores = {name: task.score(run.outputs, test.labels) for name, run in runs.items()}
     reference = None if who == "parent" else scores["parent"]
@@ -149,7 +150,7 @@ def zeros(name: str, samples: int, flow: pipeline.Flow) -> str:
     from edgekit.steps._export import unstored
 
     lines = []
-    context = Context(flow.task, {}, api.quiet, pipeline.log)
+    context = Context(flow.task, {}, quiet, pipeline.log)
     for format, runtime in FORMATS.items():
         place = folder / format
         place.mkdir(exist_ok=True)
