@@ -26,6 +26,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(ONE_THREAD)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests that may take longest come first: begun last, one of them would keep every other worker waiting."""
+
+    def allowed(item: pytest.Item) -> float:
+        limit = item.get_closest_marker("timeout")
+        return float(limit.args[0]) if limit and item.get_closest_marker("slow") else 0.0
+
+    items.sort(key=allowed, reverse=True)
+
+
 # In CI the same examples every time: a change must not fail by the luck of the draw. Elsewhere new ones are sought.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
