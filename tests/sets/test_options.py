@@ -30,6 +30,7 @@ options = st.builds(
     seconds=number.map(abs),
     count=st.integers(0, 1000),
     seed=st.integers(-5, 1000),
+    stream=st.booleans(),
 )
 
 
@@ -37,7 +38,9 @@ def written(given: Options) -> str:
     parts = []
     for key, value in vars(given).items():
         values = value if isinstance(value, tuple) else (value,)
-        parts.append(f"{key}=" + ",".join(quote(str(v), safe="") for v in values))
+        parts.append(
+            f"{key}=" + ",".join(quote(str(v).lower() if isinstance(v, bool) else str(v), safe="") for v in values)
+        )
     return "&".join(part for part in parts if not part.endswith("="))
 
 
