@@ -140,7 +140,9 @@ class _Parts:
     def count(self, result: Mapping[str, Any]) -> None:
         """A process on an emulated board, whose clock counts instructions: none of its times is kept as one."""
         self.facts.update(result["facts"], batch=result["batch"], instructions=int(np.median(result["times_ns"])))
-        self.processes.append(Process((), 0.0, 0.0, result["warmups"], result["peak_rss_bytes"], result["floor_rss_bytes"]))
+        self.processes.append(
+            Process((), 0.0, 0.0, result["warmups"], result["peak_rss_bytes"], result["floor_rss_bytes"])
+        )
 
 
 class _Door:

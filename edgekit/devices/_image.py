@@ -1,7 +1,7 @@
-"""The systems that emulated boards start from: Debian for arm64, made once and kept in the user's cache.
+"""The system that emulated boards start from: Debian 12 for arm64, made once and kept in the user's cache.
 
-`pi` is Debian 12 with OpenSSH's server, Python and the runtimes' wheels; `phone` is Debian 13's userland with the real
-adbd, a busybox shell and no Python. Packages are unpacked and never run here, so nothing of arm64 is executed.
+It has OpenSSH's server, Python and the runtimes' wheels. Packages are unpacked and never run here, so nothing of arm64
+is executed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,8 @@ TOOLS = {
     "ssh-keygen": "openssh-client",
 }
 _BASE = "bash,dash,coreutils,grep,sed,findutils,tar,gzip,procps,util-linux,mount,base-files,base-passwd,libc-bin"
-#: system → (suite of Debian, packages)
-SYSTEMS = {
-    "pi": ("bookworm", f"linux-image-arm64,busybox-static,python3,openssh-server,{_BASE},libgomp1,libstdc++6"),
-    "phone": ("trixie", "adbd,busybox-static,dash,coreutils,base-files,base-passwd,libc-bin,libgomp1,libstdc++6"),
-}
+SUITE = "bookworm"
+PACKAGES = f"linux-image-arm64,busybox-static,python3,openssh-server,{_BASE},libgomp1,libstdc++6"
 #: whose wheels are there from the start; another runtime, or version, is pushed like to any board
 RUNTIMES = {"onnxruntime": ">=1.20", "litert": ">=2.1"}
 
@@ -53,11 +50,9 @@ class Image:
     disk: Path
 
 
-def check_tools(*more: tuple[str, str]) -> None:
+def check_tools() -> None:
     """Raises Missing, with what to type, where a program is not installed."""
-    wanted = {**TOOLS, **dict(more)}
-    if os.geteuid() != 0:
-        wanted["fakeroot"] = "fakeroot"
+    wanted = TOOLS if os.geteuid() == 0 else {**TOOLS, "fakeroot": "fakeroot"}
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     absent = sorted({package for name, package in wanted.items() if shutil.which(name, path=path) is None})
     if not KEYRING.is_file():
@@ -73,23 +68,19 @@ def cache() -> Path:
     return user_cache_path("edgekit") / "boards"
 
 
-def image(system: str) -> Image:
-    """The image of a system, made where it is not there yet. Raises Missing or DeviceError."""
+def image() -> Image:
+    """The image, made where it is not there yet. Raises Missing or DeviceError."""
     check_tools()
-    folder = cache() / "images" / f"{system}-{_key(system)}"
+    folder = cache() / "images" / _key()
     if not folder.is_dir():
-        _environment.log.info("making the %s system for emulated boards, once", system)
-        _build(system, folder)
-    kernel = folder if (folder / "kernel").is_file() else None
-    if kernel is None:  # a phone's system has no kernel of its own here
-        of = image("pi")
-        return Image(of.kernel, of.busybox, of.modules, folder / "disk.img")
-    modules = tuple(sorted((kernel / "modules").glob("*.ko")))
-    return Image(kernel / "kernel", kernel / "busybox", modules, folder / "disk.img")
+        _environment.log.info("making the system for emulated boards, once")
+        _build(folder)
+    modules = tuple(sorted((folder / "modules").glob("*.ko")))
+    return Image(folder / "kernel", folder / "busybox", modules, folder / "disk.img")
 
 
 def facts() -> _facts.Facts:
-    """What the `pi` system says of itself, as far as wheels are concerned."""
+    """What the system says of itself, as far as wheels are concerned."""
     said = {"uname": "Linux\n\naarch64", "libc": "glibc 2.36", "python": "3.11.2 cpython 64"}
     return _facts.read(said)
 
@@ -100,28 +91,30 @@ def _wanted() -> dict[str, str]:
     return {_environment._key(name, target, facts()): name for name in RUNTIMES}
 
 
-def _key(system: str) -> str:
-    suite, packages = SYSTEMS[system]
-    parts = [suite, packages, *(path.read_text() for path in sorted(SOURCE.iterdir()))]
-    parts += sorted(_wanted()) if system == "pi" else []
+def _key() -> str:
+    parts = [SUITE, PACKAGES, *(path.read_text() for path in sorted(SOURCE.iterdir())), *sorted(_wanted())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _build(system: str, folder: Path) -> None:
-    suite, packages = SYSTEMS[system]
+def _build(folder: Path) -> None:
     with os_errors("write", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{system}-", dir=folder.parent))
+        part = Path(tempfile.mkdtemp(prefix=".image-", dir=folder.parent))
         part.chmod(0o755)  # apt reads as a user of its own
     try:
-        _overlay(system, part / "overlay")
+        _overlay(part / "overlay")
         prefix = ["fakeroot"] if os.geteuid() != 0 else []
         mirror = os.environ.get("EDGEKIT_DEBIAN_MIRROR") or MIRROR
-        command = [*prefix, "sh", str(SOURCE / "build.sh"), suite, packages, mirror, str(KEYRING), str(part)]
+        command = [*prefix, "sh", str(SOURCE / "build.sh"), SUITE, PACKAGES, mirror, str(KEYRING), str(part)]
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C"}
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=BUILD_SECONDS,
+                stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired as error:
             what = "the system for emulated boards could not be made"
@@ -138,17 +131,16 @@ def _build(system: str, folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _overlay(system: str, overlay: Path) -> None:
-    """What lies over Debian's files: the first program, and a `pi`'s environments."""
+def _overlay(overlay: Path) -> None:
+    """What lies over Debian's files: the first program, and the environments."""
     with os_errors("write", overlay):
         (overlay / "sbin").mkdir(parents=True)
         (overlay / "etc").mkdir()
-        shutil.copy(SOURCE / f"{system}.sh", overlay / "sbin" / "board")
+        shutil.copy(SOURCE / "board.sh", overlay / "sbin" / "board")
         (overlay / "sbin" / "board").chmod(0o755)
         (overlay / "etc" / "hosts").write_text("127.0.0.1 localhost board\n")
-    if system == "pi":
-        for key, runtime in _wanted().items():
-            _unpacked(runtime, overlay / "home/pi/.cache/edgekit/environments" / key)
+    for key, runtime in _wanted().items():
+        _unpacked(runtime, overlay / "home/pi/.cache/edgekit/environments" / key)
 
 
 def _unpacked(runtime: str, place: Path) -> None:

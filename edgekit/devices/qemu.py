@@ -1,4 +1,4 @@
-"""An emulated board: started when it is first asked for, then reached like a real one, over ssh or adb.
+"""An emulated board: started when it is first asked for, then reached like a real one, over ssh.
 
 What it computes is a board's; how long it takes is not. So its clock counts instructions (see `_boards`), and these are
 what is kept of a timed run.
@@ -28,7 +28,7 @@ class Qemu:
     @property
     def inside(self) -> Ssh:
         """The device as it is reached, with the board up."""
-        board = _boards.board(self.target, _boards.ssh_is_up)
+        board = _boards.board(self.target)
         return Ssh(dataclasses.replace(self.target, address=board.address), str(board.config))
 
     @property
@@ -61,6 +61,7 @@ class Qemu:
 @cache
 def _emulator() -> str:
     """`QEMU emulator version 7.2.22 (Debian …)` → "qemu 7.2.22"."""
-    said = subprocess.run(["qemu-system-aarch64", "--version"], capture_output=True, text=True).stdout
+    command = ["qemu-system-aarch64", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
     words = said.split("\n")[0].split()
     return f"qemu {words[3]}" if len(words) > 3 else "qemu"
