@@ -308,6 +308,7 @@ def _measurement(
     if run.outputs:
         answers.keep(artifact, run, data, flow.task, flow.store.path, key)
     processes = run.processes
+    timed = [p for p in processes if p.times_ns]  # an emulated board's time is none
     return Measurement(
         artifact=artifact.name,
         id=artifact.id,
@@ -323,8 +324,8 @@ def _measurement(
         graph_bytes=artifact.sizes.graph,
         metadata_bytes=artifact.sizes.metadata,
         metric=metric,
-        latency_ms=score.latency(processes, flow.plan.threads, run.facts["batch"]) if processes else None,
-        load_ms=float(np.median([p.load_ms for p in processes])) if processes else None,
+        latency_ms=score.latency(timed, flow.plan.threads, run.facts["batch"]) if timed else None,
+        load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,
         facts={**run.facts, **({"samples_skipped": len(data.skipped)} if data.skipped else {})},

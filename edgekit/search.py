@@ -347,7 +347,7 @@ class Climb:
     def _measure(self) -> None:
         """Latency of every attempt and of the float model, interleaved, by the quick plan."""
         ladder = self.ladder
-        if not ladder.runtime or self.target.device == "null":
+        if not ladder.runtime or self.target.device in ("null", "qemu"):  # they have no times
             return
         tried = [a for a in ladder.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in tried if a.artifact)]

@@ -11,7 +11,7 @@ from edgekit.tables import build, read_toml
 from edgekit.types import Device, Target
 
 #: ways to a device that are planned and not built
-PLANNED = {"adb": "phones, over adb", "qemu": "emulated boards"}
+PLANNED = {"adb": "phones, over adb"}
 #: runtimes with wheels by architecture, and the versions from which on this toolkit has been tried with them
 WHEELS = {arch: {"onnxruntime": ">=1.20", "litert": ">=2.1", "openvino": ">=2025.4"} for arch in ("aarch64", "x86_64")}
 

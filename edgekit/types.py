@@ -249,6 +249,8 @@ class Target:
     address: str = ""
     #: the Python to run there
     python: str = "python3"
+    #: the processor that qemu emulates, of its list
+    cpu: str = ""
 
     def problems(self) -> Iterator[str]:
         from edgekit.devices._address import problems

@@ -97,11 +97,12 @@ def _check(name: str, voice: Voice) -> Answer:
 def _clean(name: str, voice: Voice) -> Answer:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
     from edgekit import targets
+    from edgekit.devices.qemu import Qemu
     from edgekit.devices.ssh import Ssh
     from edgekit.errors import InputError
 
     device = targets.device(targets.load(name))
-    if not isinstance(device, Ssh):
+    if not isinstance(device, (Ssh, Qemu)):
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return Answer(

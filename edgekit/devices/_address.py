@@ -51,6 +51,7 @@ _FIELDS = {
     "device": (r"[a-z][a-z0-9_]*", "small letters"),
     "arch": (r"[A-Za-z0-9_]*", "letters, digits and '_'"),
     "python": (r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*", "a command's name or path"),
+    "cpu": (r"([a-z0-9][a-z0-9-]*)?", "a processor as qemu names it, such as cortex-a72"),
 }
 
 

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from edgekit import registry
 from edgekit.devices._environment import OLDEST_PYTHON, way
 from edgekit.devices._facts import Facts
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, Missing
 from edgekit.types import Target
 
 #: room for two runtimes' packages and some data
@@ -50,7 +50,7 @@ def checks(target: Target) -> Iterator[Check]:
     from edgekit import targets
 
     device = targets.device(target)
-    if target.device == "ssh":
+    if target.device in ("ssh", "qemu"):
         yield from _over_ssh(target)
     else:
         yield Check("reached", "ok", f"{device.facts()['cpu']}: nothing to connect to")
@@ -59,15 +59,20 @@ def checks(target: Target) -> Iterator[Check]:
 
 
 def _over_ssh(target: Target) -> Iterator[Check]:
+    from edgekit.devices.qemu import Qemu
     from edgekit.devices.ssh import Ssh
 
     started = time.monotonic()
     try:
-        session = Ssh(target).session
+        session = (Qemu(target) if target.device == "qemu" else Ssh(target)).session
+    except Missing:
+        raise
     except EdgekitError as error:
         yield Check("reached", "failed", str(error), error.next)
         return
-    yield Check("reached", "ok", f"{target.address}, in {time.monotonic() - started:.1f} s; its host key is known")
+    yield Check(
+        "reached", "ok", f"{target.address or 'started'}, in {time.monotonic() - started:.1f} s; its host key is known"
+    )
     yield from judged(target, session.facts, time.time())
     if session.facts.python is None:
         return

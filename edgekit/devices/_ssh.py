@@ -66,8 +66,8 @@ class Session:
     `facts` were read when it was opened. One job at a time: `busy` is held around it by whoever uses the session.
     """
 
-    def __init__(self, name: str, address: Address, python: str) -> None:
-        self.name, self.address, self.python = name, address, python
+    def __init__(self, name: str, address: Address, python: str, config: str = "") -> None:
+        self.name, self.address, self.python, self.config = name, address, python, config
         self.busy = threading.RLock()
         self.present: set[str] = set()
         self.environments: dict[str, str] = {}
@@ -81,7 +81,7 @@ class Session:
         self._said: deque[str] = deque(maxlen=40)
         source = AGENT.read_bytes()
         script = _script(python, len(source)).encode()
-        self._process = _started(address, REMOTE.format(size=len(script)))
+        self._process = _started(address, REMOTE.format(size=len(script)), config)
         _all.add(self)
         os.set_blocking(self._in, False)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -273,7 +273,7 @@ class Session:
             self._process.wait(2)
         self._listener.join(1)
         opened = hasattr(self, "facts")
-        return refusal([*seen.split("\n"), *self._said], self.name, self.address, _front(), opened=opened)
+        return refusal([*seen.split("\n"), *self._said], self.name, self.address, _front(self.config), opened=opened)
 
     def _silent(self, seconds: float) -> DeviceError:
         why = f"connected, but nothing came for {seconds:.0f} s"
@@ -298,15 +298,15 @@ def _script(python: str, size: int) -> str:
     return f'{script}command -v "$python" >/dev/null 2>&1 || exit 0\nexec "$python" -I -u -c {bootstrap}\n'
 
 
-def _front() -> list[str]:
-    """`ssh`, with another configuration file where EDGEKIT_SSH_CONFIG names one."""
-    config = os.environ.get("EDGEKIT_SSH_CONFIG", "")
+def _front(config: str) -> list[str]:
+    """`ssh`, with the configuration file given, else the one that EDGEKIT_SSH_CONFIG names, else the user's."""
+    config = config or os.environ.get("EDGEKIT_SSH_CONFIG", "")
     return ["ssh", *(["-F", config] if config else [])]
 
 
-def _started(address: Address, remote: str) -> subprocess.Popen[bytes]:
+def _started(address: Address, remote: str, config: str) -> subprocess.Popen[bytes]:
     options = [word for key, value in OPTIONS.items() for word in ("-o", f"{key}={value}")]
-    command = [*_front(), "-T", "-x", "-a", *options, *address.words(), remote]
+    command = [*_front(config), "-T", "-x", "-a", *options, *address.words(), remote]
     pipe = subprocess.PIPE
     try:
         # a session of its own: Ctrl-C is for edgekit, which then ends the connection
@@ -317,20 +317,20 @@ def _started(address: Address, remote: str) -> subprocess.Popen[bytes]:
 
 
 _all: weakref.WeakSet[Session] = weakref.WeakSet()
-_open: dict[tuple[Address, str], Session] = {}
-_opening: dict[tuple[Address, str], threading.Lock] = {}
+_open: dict[tuple[Address, str, str], Session] = {}
+_opening: dict[tuple[Address, str, str], threading.Lock] = {}
 _guard = threading.Lock()
 
 
-def session(name: str, address: Address, python: str) -> Session:
+def session(name: str, address: Address, python: str, config: str = "") -> Session:
     """The open session with a device, or a new one: there is one per device and process."""
-    key = address, python
+    key = address, python, config
     with _guard:
         opening = _opening.setdefault(key, threading.Lock())
     with opening:  # so that one device that does not answer holds up nobody else
         found = _open.get(key)
         if found is None or found.closed:
-            found = _open[key] = Session(name, address, python)
+            found = _open[key] = Session(name, address, python, config)
         return found
 
 

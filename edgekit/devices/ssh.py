@@ -27,9 +27,9 @@ SLOWED = 0b1110
 class Ssh:
     provenance: ClassVar[Provenance] = "measured"
 
-    def __init__(self, target: Target) -> None:
-        """Raises InputError where the target says how, but not where to."""
-        self.target = target
+    def __init__(self, target: Target, config: str = "") -> None:
+        """`config` is a file of ssh's in place of the user's. Raises InputError where the target does not say where."""
+        self.target, self.config = target, config
         if not target.address:
             next = f"edgekit targets add my-{target.name} --ssh user@host --like {target.name}"
             raise InputError(f"{target.name} is a kind of board, without an address", "edgekit ships none", next)
@@ -37,7 +37,7 @@ class Ssh:
 
     @property
     def session(self) -> _ssh.Session:
-        return _ssh.session(self.target.name, self.address, self.target.python)
+        return _ssh.session(self.target.name, self.address, self.target.python, self.config)
 
     def facts(self) -> Mapping[str, Any]:
         """Beside the machine, the versions its own Python has: another one there is another measurement."""

@@ -189,7 +189,7 @@ class Agent:
         for _, sha in sorted(request["wheels"].items()):
             with zipfile.ZipFile(self.kept(sha)) as wheel:
                 for member in wheel.infolist():
-                    self.unpack(wheel, member, part)
+                    unpack(wheel, member, part)
         self.finish(part, request["key"])
         return {}, []
 
@@ -266,16 +266,6 @@ class Agent:
     def finish(self, part, key):
         os.replace(part, os.path.join(self.root, "environments", key))
 
-    def unpack(self, wheel, member, folder):
-        """One file of a wheel: what belongs to site-packages, wherever the wheel keeps it (PEP 427)."""
-        first, _, rest = member.filename.partition("/")
-        if first.endswith(".data"):
-            scheme, _, name = rest.partition("/")
-            if scheme not in ("purelib", "platlib") or not name:
-                return
-            member.filename = name
-        wheel.extract(member, folder)
-
     def kept(self, sha):
         return os.path.join(self.root, "files", sha)
 
@@ -296,6 +286,17 @@ class Agent:
             at = os.path.dirname(at)
         found = os.statvfs(at)
         return found.f_bavail * found.f_frsize
+
+
+def unpack(wheel, member, folder):
+    """One file of a wheel: what belongs to site-packages, wherever the wheel keeps it (PEP 427)."""
+    first, _, rest = member.filename.partition("/")
+    if first.endswith(".data"):
+        scheme, _, name = rest.partition("/")
+        if scheme not in ("purelib", "platlib") or not name:
+            return
+        member.filename = name
+    wheel.extract(member, folder)
 
 
 def remove(path):

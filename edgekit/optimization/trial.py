@@ -231,7 +231,7 @@ class Trier:
         plan = replace(self.plan(trial.point), processes=1)
         pairs = [(artifact, str(trial.point["runtime"]))]
         (run,) = execute_all(pairs, self.target(trial.point), take(self.flow.val, 64), plan, outputs=False)
-        if not run.processes or run.invalid:
+        if not run.processes or run.invalid or not run.processes[0].times_ns:
             return
         p50 = score.latency(run.processes, plan.threads, plan.batch).p50
         limit = self.budget.max_latency_ms

@@ -1,0 +1,67 @@
+"""An emulated board: started when it is first asked for, then reached like a real one, over ssh.
+
+What it computes is a board's; how long it takes is not. So its clock counts instructions (see `_boards`), and these are
+what is kept of a timed run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgekit.devices import _boards, _releases, _ssh
+from edgekit.devices.ssh import Ssh
+from edgekit.errors import InputError
+from edgekit.types import Artifact, Job, Provenance, Target
+
+
+class Qemu:
+    provenance: ClassVar[Provenance] = "emulated"
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    @property
+    def inside(self) -> Ssh:
+        """The device as it is reached, with the board up."""
+        board = _boards.board(self.target)
+        return Ssh(dataclasses.replace(self.target, address=board.address), str(board.config))
+
+    @property
+    def session(self) -> _ssh.Session:
+        return self.inside.session
+
+    def facts(self) -> Mapping[str, Any]:
+        return {**self.inside.facts(), "emulator": _emulator()}
+
+    def run(self, job: Job, out: Path) -> Mapping[str, Any]:
+        if job.plan.threads > 1:
+            why = "an emulated board has one core: instructions are counted on that"
+            raise InputError(f"{self.target.name} runs one thread", why, "leave --threads at 1")
+        return self.inside.run(job, out)
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        self.inside.forget(paths)
+
+    def refuses(self, artifact: Artifact, runtime: str) -> Iterator[str]:
+        return self.inside.refuses(artifact, runtime)
+
+    def releases(self, folder: str) -> _releases.Releases:
+        return self.inside.releases(folder)
+
+    def clean(self) -> dict[str, Any]:
+        """Its disk and keys go; nothing is started for that."""
+        return _boards.clean(self.target.name)
+
+
+@cache
+def _emulator() -> str:
+    """`QEMU emulator version 7.2.22 (Debian …)` → "qemu 7.2.22"."""
+    command = ["qemu-system-aarch64", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    words = said.split("\n")[0].split()
+    return f"qemu {words[3]}" if len(words) > 3 else "qemu"
