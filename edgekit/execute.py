@@ -92,7 +92,7 @@ def execute_all(
         if outputs:
             rounds += [(index, chunk) for chunk in range(len(door.chunks)) for index in everyone]
         if latency:
-            times = plan.processes if door.timed else 1  # a count of instructions is the same each time
+            times = plan.processes if door.timed else 1  # instructions are counted once
             rounds += [(index, None) for _ in range(times) for index in everyone]
         for index, chunk in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
             artifact, runtime = pairs[index]

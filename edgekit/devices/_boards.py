@@ -1,7 +1,7 @@
 """Emulated boards that run: one `qemu-system-aarch64` per board and process, ended with whoever started it.
 
 Every board counts instructions (`-icount`): its clock goes on by a nanosecond per instruction, so what a program there
-measures as time is a number of instructions, and the same each time. Its disk is kept between starts.
+measures as time is a number of instructions. Its disk is kept between starts.
 """
 
 from __future__ import annotations
