@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
+.PHONY: demo test test-slow test-all test-boards lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -18,6 +18,9 @@ test-slow: $(READY)  ## the other tier: whole runs, crashes, fresh installs, pub
 	$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-all: test test-slow  ## everything
+
+test-boards: $(READY)  ## every emulated board from nothing; the slow tier starts the first only
+	EDGEKIT_BOARDS=all $(BIN)/python -m pytest -q -m slow tests/devices/test_qemu.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
