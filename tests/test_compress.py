@@ -16,8 +16,8 @@ from edgekit.store import Store
 from edgekit.tasks.fashion_mnist import find
 
 pytest.importorskip("torch_pruning")
-#: a training that still learns: chance is 0.1
-REDUCED = ("train.samples=4000", "train.epochs=2", "prune.samples=2000", "prune.epochs=1", "qat.samples=1000")
+#: a training that still learns
+REDUCED = ("train.samples=3000", "train.epochs=2", "prune.samples=2000", "prune.epochs=1", "qat.samples=600")
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_from_a_large_network_to_a_small_int8_file(cli: Callable[..., Ended], tm
     small = store.get("small.onnx-int8")
     assert store.root(small).name == "torch", "what is lost counts from the teacher"
     assert found["small.onnx-int8"]["metric"]["against"] == "torch"
-    assert found["small.onnx-int8"]["metric"]["value"] > 0.5
+    assert found["small.onnx-int8"]["metric"]["value"] > 0.3, "chance is 0.1"
     assert found["onnx"]["weight_bytes"] > 10 * found["small.onnx-int8"]["weight_bytes"]
     assert store.get("small.torch~prune").details["pruned"]["macs"] <= 0.6
     page = (tmp_path / "run" / "report.html").read_text()
