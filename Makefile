@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all test-boards lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -14,10 +14,13 @@ test: $(READY) lint  ## the quick tier: all that a change should be checked with
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the other tier: whole runs, crashes, fresh installs, public models
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone"
-	$(BIN)/python -m pytest -q -m "slow and alone"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone and not nightly"
+	$(BIN)/python -m pytest -q -m "slow and alone and not nightly"
 
-test-all: test test-slow  ## everything
+test-nightly: $(READY)  ## what CI's time limit leaves out: the longer recipes on a reduced setting; fetches their data
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m nightly
+
+test-all: test test-slow test-nightly  ## everything
 
 test-boards: $(READY)  ## every emulated board from nothing; the slow tier starts the first only
 	EDGEKIT_BOARDS=all $(BIN)/python -m pytest -q -m slow tests/devices/test_qemu.py

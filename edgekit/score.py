@@ -323,7 +323,7 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     trimmed by a fifth at each end: a neighbour's burst makes a few processes much slower, and would otherwise hide a
     difference that all the others agree on. With fewer than two processes on a side nothing can be said.
     """
-    if min(*a.per_process_p50, *b.per_process_p50, 1) <= 0:
+    if min([*a.per_process_p50, *b.per_process_p50, 1]) <= 0:
         return Ratio(1.0, (0.0, MAX_RATIO))
     x, y = np.log(a.per_process_p50), np.log(b.per_process_p50)
     if min(len(x), len(y)) < 2:

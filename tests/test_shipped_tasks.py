@@ -110,6 +110,10 @@ LEARNT = {
 }
 
 
+#: what CI runs, too: half a minute each, in every format
+SHORT = ("fashion-mnist", "keyword-spotting", "recommendation", "regression", "sensor-series")
+
+
 def test_every_recipe_is_run() -> None:
     others = {"mnist", "compress"}  # each has a test of its own: above, and in test_compress.py
     assert set(LEARNT) | others == set(folders.names("recipes"))
@@ -132,7 +136,9 @@ def reduced(name: str, one: Reduced, path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.nightly) for name in LEARNT]
+)
 def test_a_recipe_learns_and_keeps_it_in_int8(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "keyword-spotting" and not os.environ.get("EDGEKIT_DATA"):
         pytest.skip("EDGEKIT_DATA names no folder with the spoken digits (fsdd.zip)")

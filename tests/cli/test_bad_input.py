@@ -126,7 +126,7 @@ def test_every_problem_of_a_recipe_at_once(cli: Callable[..., Ended], tmp_path: 
     text = "\n".join(problems)
     for wanted in (
         "unknown key 'sede' did you mean seed?",
-        "unknown key 'epoch' did you mean epochs?",
+        "unknown key 'epoch' did you mean epochs or teacher?",
         "lr: must be a number, not string 'fast'",
         "there is no step 'to_onxx' did you mean to_onnx",
         "it starts with to_onnx, which needs torch",

@@ -59,7 +59,7 @@ def test_linux_can_unpack_the_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", STARTED)
 def test_a_board_from_nothing(
     name: str, bars_made: Path, members: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

@@ -131,7 +131,7 @@ def test_a_student_of_an_artifact(tmp_path: Path, bars_run: Path) -> None:
     context = Context(
         task, {split: sets.load(f"bars:{split}") for split in ("train", "val")}, quiet, logging.getLogger("t")
     )
-    step = Train(model="ds-cnn", epochs=2, samples=512, lr=0.01, accelerator="cpu", alpha=1.0)
+    step = Train(model="ds-cnn", epochs=4, samples=512, batch=16, lr=0.01, accelerator="cpu", alpha=1.0)
     assert not list(dataclasses.replace(step, teacher="torch").check(task))
     x = torch.from_numpy(sets.load("bars:test").inputs["input"]).float()
     apart = []
