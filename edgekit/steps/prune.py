@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import networks, registry, score, targets, training
+from edgekit import networks, pruning, registry, score, targets, training
 from edgekit.errors import CannotConvert, InputError
 from edgekit.execute import execute_all
-from edgekit.pruning import channels, goals, widths
-from edgekit.pruning.channels import Cut, Importance, Scope
+from edgekit.pruning import goals
 from edgekit.pruning.goals import Found
 from edgekit.sets import take
 from edgekit.steps._export import example, unstored
@@ -24,6 +23,8 @@ from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Plan, Sam
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from edgekit.pruning.channels import Cut
 
 #: formats that a latency can be measured in, in this order
 EXPORTERS = ("onnx", "tflite", "openvino")
@@ -66,8 +67,8 @@ class Prune(Step):
     speedup: float = 0.0
     target: str = ""
     runtimes: tuple[str, ...] = ()
-    importance: Importance = "magnitude"
-    scope: Scope = "layer"
+    importance: Literal["magnitude", "taylor", "bn-scale"] = "magnitude"
+    scope: Literal["layer", "global"] = "layer"
     structure: Literal["channels", "none"] = "channels"
     round_to: int = 8
     rounds: int = 1
@@ -116,13 +117,15 @@ class Prune(Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        cutting = tuple(Path(str(module.__file__)) for module in (channels, goals, widths))
+        cutting = tuple(Path(pruning.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
         learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
         return (*cutting, *learning) if self.epochs else cutting
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
         import torch
+
+        from edgekit.pruning import channels
 
         parent = inputs["parent"]
         reference = networks.reference(parent.path)
@@ -163,6 +166,8 @@ class Prune(Step):
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
 
     def _cut(self, ratio: float) -> Cut:
+        from edgekit.pruning.channels import Cut
+
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
     def _distillation(self) -> Distillation:
@@ -236,6 +241,8 @@ class _Trial:
     made: dict[Path, Artifact] = field(default_factory=dict)
 
     def found(self) -> Found:
+        from edgekit.pruning import channels
+
         step = self.step
         if step.ratio:
             return Found(step.ratio)
@@ -249,6 +256,8 @@ class _Trial:
         return goals.by_count(step.parameters, lambda r: channels.size(self._cut(r)), whole, "parameters")
 
     def _cut(self, ratio: float) -> nn.Module:
+        from edgekit.pruning import channels
+
         return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
 
     def _speedups(self, ratio: float) -> Mapping[str, float]:
@@ -308,6 +317,7 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     import torch
 
     from edgekit.networks.interface import Positional, named
+    from edgekit.pruning import widths
 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, whole))
@@ -328,6 +338,8 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
 
 def _thinning(penalty: float) -> Callable[[nn.Module], None]:
     """Adds the gradient of an L1 penalty on BatchNorm's scales (https://arxiv.org/abs/1708.06519, equation 1)."""
+
+    from edgekit.pruning import channels
 
     def add(network: nn.Module) -> None:
         for module in network.modules():
