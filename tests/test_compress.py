@@ -17,10 +17,11 @@ from edgekit.tasks.fashion_mnist import find
 
 pytest.importorskip("torch_pruning")
 #: a training that still learns
-REDUCED = ("train.samples=3000", "train.epochs=2", "prune.samples=2000", "prune.epochs=1", "qat.samples=600")
+REDUCED = ("train.samples=4000", "train.epochs=2", "prune.samples=2000", "prune.epochs=1", "qat.samples=1000")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_from_a_large_network_to_a_small_int8_file(cli: Callable[..., Ended], tmp_path: Path) -> None:
     try:
         find()
@@ -31,7 +32,7 @@ def test_from_a_large_network_to_a_small_int8_file(cli: Callable[..., Ended], tm
     plan = f"[gates]\nmax_drop_pp = 60.0\n{QUICK_PLAN}samples = 1000\n"
     (tmp_path / "reduced.toml").write_text("[[chain]]\n".join([head, chains[0], chains[3]]) + plan)
     words = [word for setting in REDUCED for word in ("--set", setting)]
-    ended = cli("run", "reduced.toml", "--out", "run", "--json", *words, timeout=280)
+    ended = cli("run", "reduced.toml", "--out", "run", "--json", *words, timeout=560)
     assert ended.code == 0, ended.err
     found = {row["artifact"]: row for row in ended.json["measurements"]}
     assert list(found) == ["torch", "onnx", "small.torch~train", "small.torch~prune", "small.torch", "small.onnx-int8"]
