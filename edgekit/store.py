@@ -242,7 +242,7 @@ class Store:
             shutil.rmtree(old, ignore_errors=True)
             place.rename(old)
         made.rename(place)
-        _sync_folder(self.path)
+        sync(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def _recover(self) -> None:
@@ -358,13 +358,13 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _sync_folder(folder)
+            sync(path)
+    sync(folder)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the system write a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -82,6 +82,8 @@ def command(
 
     def show() -> None:
         for made in outcome.artifacts:
+            if spoilt := made.details["pruned"].get("disturbed"):
+                click.echo(f"careful: the speedup was measured on a disturbed machine ({spoilt}): edgekit bench")
             click.echo(f"{made.path}")
 
     return Answer.of(outcome, show, {"pruned": [made.details.get("pruned") for made in outcome.artifacts]})

@@ -144,25 +144,21 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 head_pruning_ratio=how.ratio,
                 root_module_types=[nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear],
             )
-            groups = iter(pruner.step(interactive=True))
+            groups = pruner.step(interactive=True)
         except Exception as error:  # whatever its tracer meets
             said = str(error).splitlines() or [type(error).__name__]
             raise CannotConvert("what hangs together in this network cannot be traced", said[0]) from error
-        while True:
+        for group in groups:
+            involved = _layers(group, names)
             try:
-                group = next(groups, None)
-                if group is None:
-                    return set()
-                involved = _layers(group, names)
                 group.prune()
                 _set_heads(heads, pruner.num_heads)
-                if _shapes(network, inputs) == shapes:
-                    continue
-            except Exception as error:  # a reshape that fixed a size, an index beyond the end, …
-                if "group" not in locals() or group is None:
-                    said = str(error).splitlines() or [type(error).__name__]
-                    raise CannotConvert("this network cannot be pruned", said[0]) from error
-            return involved
+                answers = _shapes(network, inputs) == shapes
+            except Exception:  # a reshape that fixed a size, an index beyond the end, …
+                answers = False
+            if not answers:
+                return involved
+    return set()
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:

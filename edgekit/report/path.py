@@ -30,12 +30,13 @@ def section(measurements: Sequence[Measurement], exhibits: Exhibits) -> str:
 def paths(measurements: Sequence[Measurement], lineages: Mapping[str, Lineage]) -> list[list[Measurement]]:
     """For each artifact that nothing was made from, and in whose making a network was changed: its measured steps.
 
-    Of an artifact that was measured in several runtimes, the fastest valid measurement stands for it.
+    Of an artifact that was measured in several runtimes, the fastest valid measurement stands for it; an invalid one,
+    drawn grey, only where there is no other.
     """
     best: dict[str, Measurement] = {}
     for m in measurements:
         other = best.get(m.id)
-        if m.latency_ms and not m.invalid and (other is None or m.latency_ms.p50 < _p50(other)):
+        if m.latency_ms and (other is None or _rank(m) < _rank(other)):
             best[m.id] = m
     parents = {name for m in best.values() for name in m.parents}
     found = []
@@ -54,5 +55,5 @@ def _pictures(scope: Scope, drawn: Sequence[Sequence[Measurement]], number: int)
     return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
 
 
-def _p50(m: Measurement) -> float:
-    return m.latency_ms.p50 if m.latency_ms else float("inf")
+def _rank(m: Measurement) -> tuple[bool, float]:
+    return bool(m.invalid), m.latency_ms.p50 if m.latency_ms else float("inf")

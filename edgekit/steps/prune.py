@@ -18,8 +18,8 @@ from edgekit.pruning.goals import Found
 from edgekit.sets import take
 from edgekit.steps._export import example, unstored
 from edgekit.steps.train import DECIDING, TAUGHT
-from edgekit.training.distillation import Distillation
-from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Plan, SampleSet, Step, Target, Task, kinds
+from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.types import Artifact, Context, Kind, Notes, Plan, SampleSet, Step, Target, Task, kinds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,7 @@ LOOK = Plan(processes=7, seconds=0.1)
 
 
 @dataclass(frozen=True)
-class Prune(Step):
+class Prune(Distillation, Step):
     """Structured pruning, by Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900), then fine-tuning.
 
     One of: `ratio`, the share of channels that go, `macs` or `parameters`, the share that may stay, or `speedup`, how
@@ -51,8 +51,7 @@ class Prune(Step):
     weights set to zero, is refused.
 
     Cut and trained on `rounds` times, each for `epochs` (0: not at all), with the train step's options. The unpruned
-    network teaches unless `teacher` names another; `distil`, `temperature`, `alpha` and `weight` are as in train, and
-    `distil` "" leaves the labels alone.
+    network teaches unless `teacher` names another; `distil` "" leaves the labels alone.
     """
 
     takes: ClassVar = kinds("torch")
@@ -81,11 +80,6 @@ class Prune(Step):
     seed: int = 0
     sparse_epochs: int = 0
     penalty: float = 0.001
-    teacher: ArtifactRef = ""
-    distil: str = "logits"
-    temperature: float = 2.0
-    alpha: float = 0.7
-    weight: float = 1.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def check(self, task: Task | None) -> Iterator[str]:
@@ -108,7 +102,7 @@ class Prune(Step):
         if self.penalty <= 0:
             yield "penalty must be a positive number"
         if self.distil:
-            yield from self._distillation().problems()
+            yield from self.teaching_problems()
 
     def resolve(self, target: Target) -> Self:
         return replace(self, target=self.target or target.name) if self.speedup else self
@@ -119,7 +113,7 @@ class Prune(Step):
     def sources(self) -> tuple[Path, ...]:
         cutting = tuple(Path(pruning.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
         learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
-        return (*cutting, *learning) if self.epochs else cutting
+        return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
@@ -148,7 +142,7 @@ class Prune(Step):
             pruned = result.network
             if self.epochs:
                 history += self._fit(pruned, teacher, self.epochs, f"round-{number}", ctx, None)
-        pruned = pruned.cpu().eval()
+        pruned.eval()
         _write(network, pruned, parent, out)
         shares = {
             "parameters": channels.size(pruned) / channels.size(network),
@@ -157,6 +151,7 @@ class Prune(Step):
         details = {"ratio": found.ratio, **shares, "whole": list(result.whole), "history": history}
         if found.speedups:
             details["speedups"] = dict(found.speedups)
+            details["disturbed"] = trial.disturbed.get(found.ratio, "")
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
@@ -170,15 +165,10 @@ class Prune(Step):
 
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
-    def _distillation(self) -> Distillation:
-        return Distillation(self.distil, self.temperature, self.alpha, self.weight)
-
     def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
         if not self.distil or not self.epochs:
             return None
-        if not self.teacher:
-            return copy.deepcopy(network)
-        return networks.load(inputs["teacher"].path if "teacher" in inputs else Path(self.teacher).parent)
+        return teacher_of(self.teacher, inputs) if self.teacher else copy.deepcopy(network)
 
     def _fit(
         self,
@@ -198,15 +188,17 @@ class Prune(Step):
         from edgekit.training.settings import Settings
 
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
-        return taught.fit(
+        history = taught.fit(
             network,
             Settings(epochs=epochs, **shared),
             replace(ctx, scratch=ctx.scratch / name if ctx.scratch else None),
             device=chosen_device(self.accelerator),
             teacher=teacher,
-            how=self._distillation() if teacher is not None else None,
+            how=self,
             after_backward=after_backward,
         )
+        network.cpu()  # what is cut next is traced there
+        return history
 
     def _learn(self, ctx: Context) -> Callable[[nn.Module], None] | None:
         """What leaves the gradients of the task's loss in a network."""
@@ -239,6 +231,7 @@ class _Trial:
     ctx: Context
     folder: Path
     made: dict[Path, Artifact] = field(default_factory=dict)
+    disturbed: dict[float, str] = field(default_factory=dict)
 
     def found(self) -> Found:
         from edgekit.pruning import channels
@@ -271,8 +264,9 @@ class _Trial:
         data = take(self.ctx.sets["val"], LOOK.min_runs) if "val" in self.ctx.sets else self._stand_in()
         pairs = [(models[name], name) for models in (larger, smaller) for name in larger]
         runs = execute_all(pairs, target, data, LOOK, outputs=False, progress=self.ctx.progress)
-        if disturbed := [reason for run in runs for reason in run.invalid]:
-            self.ctx.log.warning("ratio %.2f: %s", ratio, disturbed[0])
+        if spoilt := [reason for run in runs for reason in run.invalid]:
+            self.disturbed[ratio] = spoilt[0]
+            self.ctx.log.warning("ratio %.2f: %s", ratio, spoilt[0])
         times = [score.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
         found = {
             name: score.latency_ratio(a, b, paired=True).value

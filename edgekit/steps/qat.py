@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from edgekit import networks
+from edgekit import training
 from edgekit.errors import CannotConvert, InputError
 from edgekit.networks.factory import running
 from edgekit.steps._calibrated import fitting
 from edgekit.steps.equalize import sources
+from edgekit.training.distillation import teacher_of
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, SampleSet, Step, Task, kinds
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Qat(Step):
         return found | ({"val": f"{task.name}:val"} if task else {})
 
     def sources(self) -> tuple[Path, ...]:
-        return sources("program", "weights", "simulation", "histograms", "ranges", "qat")
+        named = sources("program", "weights", "simulation", "histograms", "ranges", "qat")
+        return (*named, Path(training.__file__).parent / "taught.py")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises Diverged, InputError where the samples do not fit, CannotConvert where nothing can learn."""
@@ -103,14 +105,13 @@ class Qat(Step):
         """Raises InputError where it does not take the samples, or answers in other shapes."""
         if not self.teacher:
             return None
-        folder = inputs["teacher"].path if "teacher" in inputs else Path(self.teacher).parent
         from edgekit.quantization.program import listed
 
-        found = networks.load(folder).requires_grad_(False)
+        found = teacher_of(self.teacher, inputs).requires_grad_(False)
         feed, _ = next(lessons.batches(np.arange(len(lessons)), 2))
         wanted = [tuple(spec.shape[1:]) for spec in lessons.outputs]
         given = [
-            tuple(t.shape[1:]) for t in running(str(folder), "the teacher does not fit", lambda: listed(found(*feed)))
+            tuple(t.shape[1:]) for t in running(self.teacher, "the teacher does not fit", lambda: listed(found(*feed)))
         ]
         if any(None not in a and a != b for a, b in zip(wanted, given, strict=False)) or len(wanted) != len(given):
             why = f"it answers in the shapes {given}, the network in {wanted}"

@@ -15,7 +15,7 @@ from edgekit.errors import InputError
 from edgekit.networks.factory import running
 from edgekit.sets import refuse_other_folders, take
 from edgekit.training import session
-from edgekit.training.distillation import Distillation
+from edgekit.training.distillation import Distillation, teacher_of
 from edgekit.training.settings import Settings
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Progress, Step, Task
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: files of `edgekit/training` that decide what is made; and with a teacher
-DECIDING = ("engine", "settings", "data", "calls", "losses", "rates")
+DECIDING = ("engine", "settings", "data", "calls", "losses", "rates", "evaluation", "folds")
 TAUGHT = ("distillation", "taught")
 
 
 @dataclass(frozen=True)
-class Train(Settings, Step):
+class Train(Settings, Distillation, Step):
     """Learning as the settings say; the weights of the best validation epoch are kept.
 
     `model`: one of the task's networks, or a reference to one's own (`net.py:Net`), built with the task's arguments.
@@ -38,8 +38,7 @@ class Train(Settings, Step):
     (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, a checkpoint that torch loads
     with `weights_only=True`, or a pretrained network of timm (`timm:NAME`); parts that start with a prefix in `fresh`
     are not taken from it. `folds`: cross-validate over so many parts of the training split first; the network that is
-    kept learns from all of it. `teacher`: an artifact of the recipe, or the model.json of a torch artifact, that is
-    learnt from as well; `distil`, `temperature`, `alpha` and `weight` say how (see `training/distillation.py`).
+    kept learns from all of it. With a `teacher`, that is learnt from as well (see `training/distillation.py`).
     """
 
     gives: ClassVar[Kind] = Kind("torch")
@@ -52,11 +51,6 @@ class Train(Settings, Step):
     init: ArtifactRef = ""
     fresh: tuple[str, ...] = ()
     folds: int = 0
-    teacher: ArtifactRef = ""
-    distil: str = "logits"
-    temperature: float = 2.0
-    alpha: float = 0.7
-    weight: float = 1.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def check(self, task: Task | None) -> Iterator[str]:
@@ -71,8 +65,8 @@ class Train(Settings, Step):
             yield "folds must be at least 2, or 0 for no cross-validation"
         if self.fresh and not self.init:
             yield "fresh needs weights to start from: name them in init"
-        yield from self._distillation().problems()
-        if self.teacher and self.compile and self._distillation().chosen != ("logits",):
+        yield from self.teaching_problems()
+        if self.teacher and self.compile and self.chosen != ("logits",):
             yield "features are not seen in a compiled network: leave out compile, or take logits"
         if self.teacher and self.folds:
             yield "folds are without a teacher: leave out one of them"
@@ -127,8 +121,8 @@ class Train(Settings, Step):
         if self.teacher:
             from edgekit.training import taught
 
-            how, teacher = self._distillation(), self._teacher(inputs)
-            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=how)
+            teacher = teacher_of(self.teacher, inputs)
+            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=self)
         else:
             history = engine.fit(
                 network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
@@ -167,18 +161,6 @@ class Train(Settings, Step):
             found.append(min(history, key=lambda epoch: epoch["val_loss"]))
             ctx.log.info("fold %d of %d: %s", index + 1, self.folds, found[-1])
         return folds.summary(found)
-
-    def _distillation(self) -> Distillation:
-        return Distillation(self.distil, self.temperature, self.alpha, self.weight)
-
-    def _teacher(self, inputs: Mapping[str, Artifact]) -> nn.Module:
-        """Raises InputError where it is no torch artifact."""
-        if "teacher" not in inputs:
-            return networks.load(Path(self.teacher).parent)
-        artifact = inputs["teacher"]
-        if artifact.kind.format != "torch":
-            raise InputError(f"{artifact.name} is {artifact.kind}", "a teacher is a torch network", "name that one")
-        return networks.load(artifact.path)
 
 
 class _Trained(NamedTuple):

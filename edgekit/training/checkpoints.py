@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import os_errors
+from edgekit.store import sync
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,9 +72,9 @@ class Keeper:
             save_file(_apart(tensors), part / TENSORS)
             (part / PLAIN).write_text(json.dumps({"mark": self._mark, **plain}), encoding="utf-8")
             for file in (part / TENSORS, part / PLAIN):
-                _sync(file)
+                sync(file)
             part.rename(place)
-            _sync(self.folder)
+            sync(self.folder)
         for old in before:
             shutil.rmtree(old, ignore_errors=True)
         self._last = time.monotonic()
@@ -126,11 +126,3 @@ def _byte() -> Any:
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, each with memory of its own, as safetensors wants them."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -46,6 +46,12 @@ def test_the_fastest_valid_measurement_stands_for_an_artifact() -> None:
     assert path[-1] is ALL[-1]
 
 
+def test_a_disturbed_one_stands_where_there_is_no_other() -> None:
+    spoilt = measured("small.onnx-int8", 0.1, invalid=("throttled",))
+    (path,) = paths([*ALL[:-1], spoilt], LINEAGES)
+    assert path[-1] is spoilt
+
+
 def test_exports_alone_are_no_path() -> None:
     links = (link("torch", "train", ()), link("onnx", "to_onnx", ("torch",)), link("onnx-int8", "onnx_int8", ("onnx",)))
     lineages = {one.id: Lineage(one.name, one.id, links[: index + 1]) for index, one in enumerate(links)}

@@ -65,7 +65,7 @@ def test_attention_is_where_activations_are_large() -> None:
 @pytest.mark.parametrize("methods", ["logits", "attention", "logits, attention"])
 def test_a_teacher_that_knows_no_more(methods: str) -> None:
     same = net(4)
-    how = Distillation(methods, alpha=0.5)
+    how = Distillation(distil=methods, alpha=0.5)
     share = 0.5 if "logits" in methods else 1.0
     assert lesson(how, same, same, torch.randn(2, 1, 8, 8)) == pytest.approx(share, abs=1e-5)
 
@@ -81,7 +81,7 @@ def test_alpha_shares_the_loss() -> None:
 
 def test_features_are_mapped_by_what_learns_along() -> None:
     student, teacher, x = net(4), net(8), torch.randn(8, 1, 8, 8)
-    lessons = Lessons(Distillation("features"), teacher, True)
+    lessons = Lessons(Distillation(distil="features"), teacher, True)
     with lessons.watching(student, {"input": x}):
         assert [(p.in_channels, p.out_channels) for p in lessons.projections] == [(4, 8), (4, 8)]  # type: ignore[union-attr]
         optimizer = torch.optim.Adam([*student.parameters(), *lessons.parameters()], 0.01)
@@ -101,7 +101,7 @@ def test_no_common_resolution() -> None:
     x = torch.randn(2, 1, 8, 8)
     coarse = nn.Sequential(nn.Conv2d(1, 4, 3, 4), nn.Flatten(), nn.Linear(16, 3))
     with pytest.raises(InputError, match="no layers whose outputs are of one resolution"):
-        lesson(Distillation("features"), coarse, net(4), x)
+        lesson(Distillation(distil="features"), coarse, net(4), x)
 
 
 def test_a_teacher_of_something_else() -> None:
@@ -113,15 +113,15 @@ def test_a_teacher_of_something_else() -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (Distillation("looks"), "no way 'looks'"),
-        (Distillation(""), "name a way"),
+        (Distillation(distil="looks"), "no way 'looks'"),
+        (Distillation(distil=""), "name a way"),
         (Distillation(temperature=0), "temperature"),
         (Distillation(alpha=1.5), "alpha"),
         (Distillation(weight=-1), "weight"),
     ],
 )
 def test_options_that_cannot_be(how: Distillation, said: str) -> None:
-    assert said in "; ".join(how.problems())
+    assert said in "; ".join(how.teaching_problems())
 
 
 def test_a_student_of_an_artifact(tmp_path: Path, bars_run: Path) -> None:
