@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXPORTERS = ("onnx", "tflite", "openvino")
 #: samples whose gradients the Taylor criterion sums, at most so many at once
 TAYLOR_SAMPLES, TAYLOR_BATCH = 512, 64
-#: tests/benchmarks/prune.py --zeros measures it
+#: measured by tests/benchmarks/prune.py --zeros, see docs/pruning.md
 UNSTRUCTURED = (
     "zeros without structure make no runtime here faster (onnxruntime, litert and openvino multiply by them all the"
     " same): prune channels"
