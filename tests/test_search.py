@@ -122,6 +122,7 @@ def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None
     assert not outcome.ladders[0].to_json()["recommended"]
 
 
+@pytest.mark.slow
 def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
     outcome = api.quantize(str(bars_run / "onnx"), rungs=("mse", "gptq"))
     rungs = {a.rung: a for a in outcome.ladders[0].attempts}

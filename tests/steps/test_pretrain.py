@@ -51,6 +51,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: None) -> Non
     Path("turned.py").write_text(OTHER)
 
 
+@pytest.mark.slow
 def test_a_base_is_adapted(cli: Callable[..., Any], tmp_path: Path) -> None:
     Path("fine.toml").write_text(RECIPE + QUICK_PLAN)
     ended = cli("run", "fine.toml", "--out", "run")

@@ -176,6 +176,7 @@ def test_the_target_enters_only_where_it_matters() -> None:
     assert faster.resolve(host).target == "host"
 
 
+@pytest.mark.slow
 def test_from_the_command_line(cli: Callable[..., Ended], bars_run: Path) -> None:
     """Pruned, then pruned again, exported and quantized as any other network."""
     quick = ("--samples", 256, "--epochs", 1, "--lr", 0.005, "--max-drop", 60)

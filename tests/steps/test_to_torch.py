@@ -182,8 +182,12 @@ def quantized(path: Path, folder: Path, samples: str, *formats: str) -> dict[str
         ("n", {}),
         (1, {}),
         pytest.param(4, {}, marks=pytest.mark.slow),
-        ("n", {"opset": 9}),
-        ("n", {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}),
+        pytest.param("n", {"opset": 9}, marks=pytest.mark.slow),
+        pytest.param(
+            "n",
+            {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["open", "one", "four", "old", "external"],
 )
