@@ -232,5 +232,4 @@ def _version(facts: ModelFacts, runtime: str, there: str) -> Iterator[str]:
 
 
 def _sent(device: Device) -> int:
-    session = getattr(device, "session", None)
-    return int(session.sent_bytes) if session is not None else 0
+    return int(getattr(device, "sent_bytes", 0))

@@ -61,7 +61,7 @@ def measure(
 
 def _finish(futures: dict[str, Future[None]]) -> None:
     """Wait for all. Interrupted, the connections are ended first, and with them what runs on the devices."""
-    from edgekit.devices import _boards, _ssh
+    from edgekit.devices import _adb, _boards, _ssh
 
     try:
         wait(futures.values())
@@ -69,5 +69,6 @@ def _finish(futures: dict[str, Future[None]]) -> None:
         for future in futures.values():
             future.cancel()
         _ssh.close_all()
+        _adb.close_all()
         _boards.stop_all()
         raise

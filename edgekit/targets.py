@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from edgekit import folders, registry
 from edgekit.errors import InputError, RecipeError, os_errors
 from edgekit.tables import build, read_toml
 from edgekit.types import Device, Target
 
-#: ways to a device that are planned and not built
-PLANNED = {"adb": "phones, over adb"}
+if TYPE_CHECKING:
+    from edgekit.devices._facts import Facts
+
 #: runtimes with wheels by architecture, and the versions from which on this toolkit has been tried with them
 WHEELS = {arch: {"onnxruntime": ">=1.20", "litert": ">=2.1", "openvino": ">=2025.4"} for arch in ("aarch64", "x86_64")}
 
@@ -46,9 +49,6 @@ def read(path: Path) -> Target:
 
 def device(target: Target) -> Device:
     """What reaches a target; nothing is connected yet. Raises InputError where nothing can."""
-    if target.device in PLANNED and target.device not in registry.names("devices"):
-        why = f"{PLANNED[target.device]} cannot be reached yet"
-        raise InputError(f"nothing can run on {target.name}", why, "what is made for it can be: see `edgekit quantize`")
     made: Device = registry.load("devices", target.device)(target)
     return made
 
@@ -74,19 +74,29 @@ def write(target: Target, *, replace: bool = False) -> Path:
     return path
 
 
-def measured(name: str, address: str, like: str = "", python: str = "python3") -> Target:
+def measured(
+    name: str,
+    device: Literal["ssh", "adb"],
+    address: str,
+    like: str = "",
+    python: str = "python3",
+    libraries: Mapping[str, str] | None = None,
+) -> Target:
     """A target read from the device itself; its title, runtimes and notes are those of the target `like`.
 
-    Raises InputError (the address, or `like`), DeviceError (the device cannot be reached).
+    `libraries` are those of a phone that takes no Linux wheel's: runtime → path here. Raises InputError (the address, a
+    path, or `like`), DeviceError (the device cannot be reached).
     """
-    from edgekit.devices import _ssh
-    from edgekit.devices._address import Address
-
     kind = load(like) if like else None
-    blank = Target(name, name, "ssh", address=address, python=python)
+    runtimes = kind.runtimes if kind else {"onnxruntime": "", "litert": ""} if device == "adb" else {}
+    blank = Target(name, name, device, runtimes=runtimes, address=address, python=python, libraries=libraries or {})
     if problems := list(blank.problems()):
-        raise InputError(f"cannot add {name!r}", "; ".join(problems), "edgekit targets add NAME --ssh user@host")
-    facts = _ssh.session(name, Address.parse(address), python).facts
+        next = "edgekit targets add NAME --ssh user@host, or --adb SERIAL"
+        raise InputError(f"cannot add {name!r}", "; ".join(problems), next)
+    for path in blank.libraries.values():
+        with os_errors("read", path):
+            Path(path).open("rb").close()
+    facts = _facts_of(blank)
     return dataclasses.replace(
         blank,
         title=f"{facts.model or (kind.title if kind else facts.cpu)} ({facts.os})" if facts.os else facts.model or name,
@@ -94,6 +104,17 @@ def measured(name: str, address: str, like: str = "", python: str = "python3") -
         isa=facts.isa,
         cores=facts.cores,
         memory_mb=facts.memory_bytes >> 20,
-        runtimes=kind.runtimes if kind else WHEELS.get(facts.arch, {}),
+        runtimes=runtimes or WHEELS.get(facts.arch, {}),
         notes=kind.notes if kind else "",
     )
+
+
+def _facts_of(target: Target) -> Facts:
+    if target.device == "adb":
+        from edgekit.devices import _adb
+
+        return _adb.phone(target.name, target.address).facts
+    from edgekit.devices import _ssh
+    from edgekit.devices._address import Address
+
+    return _ssh.session(target.name, Address.parse(target.address), target.python).facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import click
 
@@ -48,18 +49,33 @@ def _show(name: str, voice: Voice) -> Answer:
 
 @answers("add", full="targets add", short_help="Read a device and keep it as a target of your own.")
 @click.argument("name")
+@click.option("--ssh", default="", metavar="[USER@]HOST[:PORT]", help="Where it is; an ssh alias will do.")
+@click.option("--adb", default="", metavar="SERIAL", help="A phone: what `adb devices` calls it, or host:port.")
 @click.option(
-    "--ssh", "address", required=True, metavar="[USER@]HOST[:PORT]", help="Where it is; an ssh alias will do."
+    "--library", "libraries", multiple=True, metavar="RUNTIME=PATH", help="A runtime's library built for the phone."
 )
 @click.option("--like", default="", metavar="T", help="A known target: its runtimes and notes are taken over.")
 @click.option("--python", default="python3", metavar="PATH", help="The Python to use there (default: python3).")
 @click.option("--replace", is_flag=True, help="Overwrite a target of your own with that name.")
-def _add(name: str, address: str, like: str, python: str, replace: bool, voice: Voice) -> Answer:
+def _add(
+    name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, voice: Voice
+) -> Answer:
     """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
-    changed there. Its host key must be known: connect to it once with ssh before."""
+    changed there. Over ssh its host key must be known: connect to it once with ssh before."""
     from edgekit import targets
+    from edgekit.errors import InputError
 
-    target = targets.measured(name, address, like, python)
+    if bool(ssh) == bool(adb):
+        raise InputError("say how it is reached", next=f"edgekit targets add {name} --ssh user@host, or --adb SERIAL")
+    if libraries and not adb:
+        raise InputError("--library is for phones", "elsewhere a runtime comes with its package", "leave it out")
+    own = {}
+    for word in libraries:
+        runtime, _, library = word.partition("=")
+        if not library:
+            raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
+        own[runtime] = os.path.abspath(os.path.expanduser(library))
+    target = targets.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
@@ -97,12 +113,10 @@ def _check(name: str, voice: Voice) -> Answer:
 def _clean(name: str, voice: Voice) -> Answer:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
     from edgekit import targets
-    from edgekit.devices.qemu import Qemu
-    from edgekit.devices.ssh import Ssh
     from edgekit.errors import InputError
 
     device = targets.device(targets.load(name))
-    if not isinstance(device, (Ssh, Qemu)):
+    if not hasattr(device, "clean"):
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return Answer(

@@ -1,4 +1,4 @@
-"""Where a device is, as `ssh` takes it; nothing that a shell, or ssh itself, could take for something else."""
+"""Where a device is, as `ssh` or `adb` takes it; nothing that a shell, or ssh itself, could take for something else."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class Address:
         return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
 
 
+#: what adb calls a device: a serial number, or host:port
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
+
 #: what a field may hold, as a pattern and in words; free text (title, notes) is only ever printed
 _FIELDS = {
     "name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-'"),
@@ -72,7 +75,13 @@ def problems(target: Target) -> Iterator[str]:
             SpecifierSet(versions)
         except InvalidSpecifier:
             yield f"runtimes.{runtime} must be a version specifier such as '>=1.20', not {versions!r}"
-    if target.address:
+    for runtime, path in target.libraries.items():
+        if runtime not in target.runtimes or not path or "\0" in path or "\n" in path:
+            yield f"libraries.{runtime} must be the path of a library, of a runtime that is in runtimes"
+    if target.address and target.device == "adb":
+        if not _SERIAL.fullmatch(target.address):
+            yield f"address: {target.address!r} is no serial number: `adb devices` shows them"
+    elif target.address:
         try:
             Address.parse(target.address)
         except ValueError as error:

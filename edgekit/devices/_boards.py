@@ -15,10 +15,11 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edgekit.devices._image import SOURCE, Image, cache, image
+from edgekit.devices._image import SOURCE, Image, cache, check_tools, image
 from edgekit.devices._initramfs import FILE, FOLDER, archive
 from edgekit.errors import DeviceError, InputError, os_errors
 from edgekit.types import Target
@@ -27,18 +28,22 @@ from edgekit.types import Target
 BOOT_SECONDS = 300.0
 #: MB below which Debian does not come up
 LEAST_MB = 128
+#: ports that adb takes for emulators of its own
+ADB_SCANS = range(5554, 5586)
 #: runs qemu until it ends, or until its own standard input does: the end of whoever started it, however that came
 KEEPER = """exec 3<&0; "$@" </dev/null & board=$!
 { read line <&3; kill -9 $board; } 2>/dev/null & wait $board"""
 
 
 class Board:
-    """One that is up. `port` on this machine leads to its sshd; `config` is what ssh needs to reach it."""
+    """One that is up. `port` on this machine leads to its sshd or adbd; `config` is what ssh needs to reach it."""
 
     def __init__(self, target: Target) -> None:
-        self.name = target.name
+        self.name, self.system = target.name, target.system or "pi"
         _check(target)
-        made = image()
+        if self.system == "phone":
+            check_tools(("adb", "adb"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"))
+        made = image(self.system)
         self.folder = cache() / "machines" / target.name
         with os_errors("write", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,10 +68,10 @@ class Board:
     def address(self) -> str:
         return f"pi@127.0.0.1:{self.port}"
 
-    def wait(self) -> None:
-        """Until sshd greets. Raises DeviceError where it does not come up."""
+    def wait(self, up: Callable[[int], bool]) -> None:
+        """Until `up(port)`. Raises DeviceError where it does not come up."""
         stop = time.monotonic() + BOOT_SECONDS
-        while not _is_up(self.port):
+        while not up(self.port):
             ended = self.process.poll() is not None
             if ended or time.monotonic() > stop:
                 why = f"qemu ended: {self._said()}" if ended else f"it was not up after {BOOT_SECONDS:.0f} s"
@@ -100,8 +105,9 @@ class Board:
         disk = self.folder / "disk.img"
         if not disk.is_file():
             part = disk.with_suffix(".part")
-            command = ["cp", "--sparse=always", "--reflink=auto", str(made.disk), str(part)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(
+                ["cp", "--sparse=always", "--reflink=auto", str(made.disk), str(part)], capture_output=True, text=True
+            )
             if done.returncode != 0:
                 part.unlink(missing_ok=True)
                 raise DeviceError(f"the disk of {self.name} could not be made", done.stderr.strip()[:200])
@@ -123,13 +129,14 @@ def _check(target: Target) -> None:
 
 
 def _command(target: Target, made: Image, folder: Path, port: int) -> list[str]:
+    inside = 5555 if target.system == "phone" else 22
     return [
         *("qemu-system-aarch64", "-M", "virt", "-cpu", target.cpu, "-smp", "1", "-m", str(target.memory_mb)),
         *("-icount", "shift=0", "-nographic", "-no-reboot", "-kernel", str(made.kernel)),
         *("-initrd", str(folder / "initrd")),
         *("-append", f"console=ttyAMA0 rdinit=/init quiet panic=-1 edgekit.now={int(time.time())}"),
         # restrict: it reaches nothing, neither this machine nor the network
-        *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{inside}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *("-drive", f"file={folder / 'disk.img'},format=raw,if=none,id=disk,cache=unsafe"),
         *("-device", "virtio-blk-pci,drive=disk"),
@@ -173,13 +180,15 @@ def _config(folder: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        if port not in ADB_SCANS:
+            return port
 
 
-def _is_up(port: int) -> bool:
+def ssh_is_up(port: int) -> bool:
     """Does a server greet? qemu itself takes every call."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         return client.recv(4) == b"SSH-"
@@ -191,7 +200,7 @@ _guard = threading.Lock()
 _starting: dict[str, threading.Lock] = {}
 
 
-def board(target: Target) -> Board:
+def board(target: Target, up: Callable[[int], bool]) -> Board:
     """The board of a target, started where it is not: there is one per target and process."""
     with _guard:
         starting = _starting.setdefault(target.name, threading.Lock())
@@ -200,7 +209,7 @@ def board(target: Target) -> Board:
         if found is not None and found.process.poll() is None:
             return found
         made = _running[target.name] = Board(target)
-        made.wait()
+        made.wait(up)
         return made
 
 

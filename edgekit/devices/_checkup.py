@@ -52,6 +52,8 @@ def checks(target: Target) -> Iterator[Check]:
     device = targets.device(target)
     if target.device in ("ssh", "qemu"):
         yield from _over_ssh(target)
+    elif target.device == "adb":
+        yield from _over_adb(target)
     else:
         yield Check("reached", "ok", f"{device.facts()['cpu']}: nothing to connect to")
         if target.device == "local":
@@ -86,10 +88,36 @@ def _over_ssh(target: Target) -> Iterator[Check]:
         yield Check(name, "ok", f"{found.version} ({HOW[found.how]})" if found.version else HOW[found.how])
 
 
+def _over_adb(target: Target) -> Iterator[Check]:
+    from edgekit.devices import _native
+    from edgekit.devices.adb import Adb
+
+    started = time.monotonic()
+    try:
+        facts = Adb(target).phone.facts
+    except EdgekitError as error:
+        yield Check("reached", "failed", str(error), error.next)
+        return
+    yield Check("reached", "ok", f"{target.address}, in {time.monotonic() - started:.1f} s")
+    yield from (check for check in judged(target, facts, time.time()) if check.what not in ("Python", "C library"))
+    try:
+        _native.runner(facts)
+        yield Check("runner", "ok", f"built for {facts.arch}")
+    except EdgekitError as error:
+        yield Check("runner", "failed", str(error), error.next)
+    for name in target.runtimes:
+        try:
+            path = _native.library(target, facts, name)
+            own = target.libraries.get(name)
+            yield Check(name, "ok", f"{path} will be pushed" if own else "the library of its wheel will be pushed")
+        except EdgekitError as error:
+            yield Check(name, "failed", str(error), error.next)
+
+
 def judged(target: Target, facts: Facts, now: float) -> Iterator[Check]:
     """What the facts alone tell."""
     if target.arch and target.arch != facts.arch:
-        next = f"edgekit targets add {target.name} --ssh {target.address} --replace"
+        next = f"edgekit targets add {target.name} --{target.device} {target.address} --replace"
         yield Check("machine", "failed", f"it is {facts.arch}; the target says {target.arch}", next)
     else:
         board = f"{facts.model}, " if facts.model else ""

@@ -1,7 +1,7 @@
-"""The system that emulated boards start from: Debian 12 for arm64, made once and kept in the user's cache.
+"""The systems that emulated boards start from: Debian for arm64, made once and kept in the user's cache.
 
-It has OpenSSH's server, Python and the runtimes' wheels. Packages are unpacked and never run here, so nothing of arm64
-is executed.
+`pi` is Debian 12 with OpenSSH's server, Python and the runtimes' wheels; `phone` is Debian 13's userland with the real
+adbd, a busybox shell and no Python. Packages are unpacked and never run here, so nothing of arm64 is executed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ TOOLS = {
     "ssh-keygen": "openssh-client",
 }
 _BASE = "bash,dash,coreutils,grep,sed,findutils,tar,gzip,procps,util-linux,mount,base-files,base-passwd,libc-bin"
-SUITE = "bookworm"
-PACKAGES = f"linux-image-arm64,busybox-static,python3,openssh-server,{_BASE},libgomp1,libstdc++6"
+#: system → (suite of Debian, packages)
+SYSTEMS = {
+    "pi": ("bookworm", f"linux-image-arm64,busybox-static,python3,openssh-server,{_BASE},libgomp1,libstdc++6"),
+    "phone": ("trixie", "adbd,busybox-static,dash,coreutils,base-files,base-passwd,libc-bin,libgomp1,libstdc++6"),
+}
 #: whose wheels are there from the start; another runtime, or version, is pushed like to any board
 RUNTIMES = {"onnxruntime": ">=1.20", "litert": ">=2.1"}
 
@@ -50,9 +53,11 @@ class Image:
     disk: Path
 
 
-def check_tools() -> None:
+def check_tools(*more: tuple[str, str]) -> None:
     """Raises Missing, with what to type, where a program is not installed."""
-    wanted = TOOLS if os.geteuid() == 0 else {**TOOLS, "fakeroot": "fakeroot"}
+    wanted = {**TOOLS, **dict(more)}
+    if os.geteuid() != 0:
+        wanted["fakeroot"] = "fakeroot"
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     absent = sorted({package for name, package in wanted.items() if shutil.which(name, path=path) is None})
     if not KEYRING.is_file():
@@ -68,19 +73,23 @@ def cache() -> Path:
     return user_cache_path("edgekit") / "boards"
 
 
-def image() -> Image:
-    """The image, made where it is not there yet. Raises Missing or DeviceError."""
+def image(system: str) -> Image:
+    """The image of a system, made where it is not there yet. Raises Missing or DeviceError."""
     check_tools()
-    folder = cache() / "images" / _key()
+    folder = cache() / "images" / f"{system}-{_key(system)}"
     if not folder.is_dir():
-        _environment.log.info("making the system for emulated boards, once")
-        _build(folder)
-    modules = tuple(sorted((folder / "modules").glob("*.ko")))
-    return Image(folder / "kernel", folder / "busybox", modules, folder / "disk.img")
+        _environment.log.info("making the %s system for emulated boards, once", system)
+        _build(system, folder)
+    kernel = folder if (folder / "kernel").is_file() else None
+    if kernel is None:  # a phone's system has no kernel of its own here
+        of = image("pi")
+        return Image(of.kernel, of.busybox, of.modules, folder / "disk.img")
+    modules = tuple(sorted((kernel / "modules").glob("*.ko")))
+    return Image(kernel / "kernel", kernel / "busybox", modules, folder / "disk.img")
 
 
 def facts() -> _facts.Facts:
-    """What the system says of itself, as far as wheels are concerned."""
+    """What the `pi` system says of itself, as far as wheels are concerned."""
     said = {"uname": "Linux\n\naarch64", "libc": "glibc 2.36", "python": "3.11.2 cpython 64"}
     return _facts.read(said)
 
@@ -91,21 +100,24 @@ def _wanted() -> dict[str, str]:
     return {_environment._key(name, target, facts()): name for name in RUNTIMES}
 
 
-def _key() -> str:
-    parts = [SUITE, PACKAGES, *(path.read_text() for path in sorted(SOURCE.iterdir())), *sorted(_wanted())]
+def _key(system: str) -> str:
+    suite, packages = SYSTEMS[system]
+    parts = [suite, packages, *(path.read_text() for path in sorted(SOURCE.iterdir()))]
+    parts += sorted(_wanted()) if system == "pi" else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _build(folder: Path) -> None:
+def _build(system: str, folder: Path) -> None:
+    suite, packages = SYSTEMS[system]
     with os_errors("write", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".image-", dir=folder.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{system}-", dir=folder.parent))
         part.chmod(0o755)  # apt reads as a user of its own
     try:
-        _overlay(part / "overlay")
+        _overlay(system, part / "overlay")
         prefix = ["fakeroot"] if os.geteuid() != 0 else []
         mirror = os.environ.get("EDGEKIT_DEBIAN_MIRROR") or MIRROR
-        command = [*prefix, "sh", str(SOURCE / "build.sh"), SUITE, PACKAGES, mirror, str(KEYRING), str(part)]
+        command = [*prefix, "sh", str(SOURCE / "build.sh"), suite, packages, mirror, str(KEYRING), str(part)]
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C"}
         try:
             done = subprocess.run(
@@ -131,16 +143,17 @@ def _build(folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _overlay(overlay: Path) -> None:
-    """What lies over Debian's files: the first program, and the environments."""
+def _overlay(system: str, overlay: Path) -> None:
+    """What lies over Debian's files: the first program, and a `pi`'s environments."""
     with os_errors("write", overlay):
         (overlay / "sbin").mkdir(parents=True)
         (overlay / "etc").mkdir()
-        shutil.copy(SOURCE / "board.sh", overlay / "sbin" / "board")
+        shutil.copy(SOURCE / f"{system}.sh", overlay / "sbin" / "board")
         (overlay / "sbin" / "board").chmod(0o755)
         (overlay / "etc" / "hosts").write_text("127.0.0.1 localhost board\n")
-    for key, runtime in _wanted().items():
-        _unpacked(runtime, overlay / "home/pi/.cache/edgekit/environments" / key)
+    if system == "pi":
+        for key, runtime in _wanted().items():
+            _unpacked(runtime, overlay / "home/pi/.cache/edgekit/environments" / key)
 
 
 def _unpacked(runtime: str, place: Path) -> None:

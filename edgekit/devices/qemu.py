@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices import _boards, _releases, _ssh
+from edgekit.devices import _adb, _boards, _releases
+from edgekit.devices.adb import Adb
 from edgekit.devices.ssh import Ssh
 from edgekit.errors import InputError
 from edgekit.types import Artifact, Job, Provenance, Target
@@ -26,14 +27,17 @@ class Qemu:
         self.target = target
 
     @property
-    def inside(self) -> Ssh:
+    def inside(self) -> Ssh | Adb:
         """The device as it is reached, with the board up."""
-        board = _boards.board(self.target)
+        if self.target.system == "phone":
+            phone = _boards.board(self.target, _adb.is_up)
+            return Adb(dataclasses.replace(self.target, address=f"127.0.0.1:{phone.port}"))
+        board = _boards.board(self.target, _boards.ssh_is_up)
         return Ssh(dataclasses.replace(self.target, address=board.address), str(board.config))
 
     @property
-    def session(self) -> _ssh.Session:
-        return self.inside.session
+    def sent_bytes(self) -> int:
+        return self.inside.sent_bytes
 
     def facts(self) -> Mapping[str, Any]:
         return {**self.inside.facts(), "emulator": _emulator()}

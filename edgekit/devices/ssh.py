@@ -39,6 +39,10 @@ class Ssh:
     def session(self) -> _ssh.Session:
         return _ssh.session(self.target.name, self.address, self.target.python, self.config)
 
+    @property
+    def sent_bytes(self) -> int:
+        return self.session.sent_bytes
+
     def facts(self) -> Mapping[str, Any]:
         """Beside the machine, the versions its own Python has: another one there is another measurement."""
         packages = ["numpy", *(name for runtime in self.target.runtimes for name in _environment.packages(runtime))]

@@ -101,14 +101,18 @@ def check(manifest, threads):
 
     Every file's sha256 is compared first. `max_relative` is over the largest absolute value of an output.
     """
-    import numpy as np
-
     for name, entry in sorted(manifest["files"].items()):
         with open(os.path.join(HERE, name), "rb") as file:
             if hashlib.sha256(file.read()).hexdigest() != entry["sha256"]:
                 return {"ok": False, "why": "%s is damaged: its sha256 differs" % name}
     inputs, wanted = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
-    found = answers(manifest, inputs, threads)
+    return agreement(answers(manifest, inputs, threads), wanted, manifest["check"]["tolerance"])
+
+
+def agreement(found, wanted, allowed):
+    """How far the outputs `found` are from those `wanted`, by name; 0 is allowed: they must be the same bits."""
+    import numpy as np
+
     worst, largest, same, agreed, count = 0.0, 0.0, True, 0, 0
     for name, expected in wanted.items():
         got = found.get(name)
@@ -123,9 +127,8 @@ def check(manifest, threads):
         worst, largest = max(worst, difference / scale if scale else difference), max(largest, difference)
         if count == 0 and b.ndim == 2:
             agreed, count = int(np.sum(a.argmax(1) == b.argmax(1))), len(b)
-    allowed = manifest["check"]["tolerance"]
     result = {"ok": same if allowed == 0 else worst <= allowed, "bit_identical": bool(same)}
-    result.update(max_abs=largest, max_relative=worst, tolerance=allowed, samples=len(next(iter(inputs.values()))))
+    result.update(max_abs=largest, max_relative=worst, tolerance=allowed, samples=len(next(iter(wanted.values()))))
     result["top1_agreement"] = agreed / count if count else None
     if not result["ok"]:
         result["why"] = "its answers differ by %.3g of the largest value, %g is allowed" % (worst, allowed)

@@ -31,7 +31,7 @@ PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=5, samples=2
 
 @pytest.mark.parametrize("cpu", ["", "max", "host", "cortex-a72,sve=off", "-daemonize", "a b"])
 def test_a_processor_that_cannot_be_emulated_starts_nothing(cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boards, "image", lambda: pytest.fail("nothing is made for it"))
+    monkeypatch.setattr(_boards, "image", lambda _: pytest.fail("nothing is made for it"))
     target = dataclasses.replace(targets.load(SHIPPED[0]), cpu=cpu)
     with pytest.raises(InputError, match="cannot be emulated"):
         Qemu(target).facts()
@@ -45,7 +45,7 @@ def test_too_little_memory_starts_nothing() -> None:
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_image.TOOLS, "no-such-program", "no-such-package")
     with pytest.raises(Missing) as error:
-        _image.image()
+        _image.image("pi")
     assert error.value.code == 3 and "no-such-package" in error.value.next
 
 

@@ -1,0 +1,511 @@
+/* Run one job on a device without Python: `runner JOB.json RESULT.json`; the protocol of ../runner.py.
+ *
+ * The job names a runtime and its library, which is loaded, so that one runner serves every release of it. Samples are
+ * run one at a time, or in the batch that the model insists on. Labels never come here.
+ *
+ * `runner --predict JOB OUT INPUT.npy …` takes the runtime and the model from a job, and the inputs, in the model's
+ * order, from files; the outputs come to OUT, and a result.json that names them. `runner --link TO PATH` puts a symbolic
+ * link in the place of another in one step, which not every device's `ln` and `mv` can.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <glob.h>
+#include <math.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include "engine.h"
+#include "json.h"
+
+#define SCHEMA "edgekit-runner/1"
+enum { DISTINCT_BATCHES = 16 };
+
+static const char *result_path;
+static const Engine *engine;
+Spec ins[MOST], outs[MOST];
+size_t in_count, out_count;
+static Array given[MOST]; /* in the order of the inputs */
+
+/* --- the result ------------------------------------------------------------------------------------------------- */
+
+static FILE *result_open(char *part, size_t room) {
+    snprintf(part, room, "%s.part", result_path);
+    FILE *file = fopen(part, "w");
+    if (!file) {
+        fprintf(stderr, "%s cannot be written\n", part);
+        exit(2);
+    }
+    return file;
+}
+
+static void result_close(FILE *file, const char *part) {
+    if (fflush(file) || fsync(fileno(file)) || fclose(file) || rename(part, result_path)) {
+        fprintf(stderr, "%s: No space left on device, or it cannot be written\n", result_path);
+        exit(2);
+    }
+}
+
+_Noreturn void refuse(const char *kind, const char *format, ...) {
+    char part[4096], what[600];
+    va_list words;
+    va_start(words, format);
+    vsnprintf(what, sizeof what, format, words);
+    va_end(words);
+    for (char *at = what; *at; at++)
+        if (*at == '\n') *at = ' ';
+    FILE *file = result_open(part, sizeof part);
+    fprintf(file, "{\"schema\": \"" SCHEMA "\", \"error\": {\"kind\": \"%s\", \"what\": ", kind);
+    json_write(file, what);
+    fprintf(file, "}}\n");
+    result_close(file, part);
+    exit(0);
+}
+
+void *room(size_t bytes) {
+    void *made = malloc(bytes ? bytes : 1);
+    if (!made) refuse("memory", "out of memory");
+    return made;
+}
+
+static const char *open_library(const Json *job) {
+    static const Engine *const engines[] = {&onnxruntime, &litert};
+    const char *name = json_text(job, "runtime"), *path = json_text(job, "library");
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+        if (!strcmp(engines[i]->name, name)) engine = engines[i];
+    if (!engine) refuse("missing", "the runner knows no runtime %s", name);
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    if (!library) refuse("missing", "%s", dlerror());
+    return engine->open(library, json_text(job, "version"));
+}
+
+/* --- the samples ------------------------------------------------------------------------------------------------ */
+
+static const char *listed(const int64_t *shape, int axes, char *text, size_t room_) {
+    size_t used = (size_t)snprintf(text, room_, "[");
+    for (int i = 0; i < axes && used < room_; i++)
+        used += (size_t)snprintf(text + used, room_ - used, shape[i] < 0 ? "%sNone" : "%s%lld", i ? ", " : "", (long long)shape[i]);
+    if (used < room_) snprintf(text + used, room_ - used, "]");
+    return text;
+}
+
+/* Is each sample all of the input, since it has an axis more? Else the input's first axis is the batch. */
+static int whole(size_t i) { return given[i].axes > ins[i].axes; }
+
+static void match(size_t count, const char *const *names, const char *const *paths) {
+    if (count != in_count) refuse("input", "the model takes %zu inputs; the samples hold %zu", in_count, count);
+    for (size_t i = 0; i < in_count; i++) {
+        size_t at = in_count == 1 ? 0 : i;
+        for (size_t k = 0; names && in_count > 1 && k <= count; k++) {
+            if (k == count) refuse("input", "the model takes %s, which the samples do not hold", ins[i].name);
+            if (!strcmp(names[k], ins[i].name)) {
+                at = k;
+                break;
+            }
+        }
+        const char *wrong = npy_read(paths[at], &given[i]);
+        if (*wrong) refuse("input", "%s: %s", names ? names[at] : paths[at], wrong);
+        const Spec *spec = &ins[i];
+        int from = whole(i) ? 0 : 1, fits = given[i].axes == spec->axes - from + 1;
+        for (int axis = from; fits && axis < spec->axes; axis++)
+            fits = spec->shape[axis] < 0 || spec->shape[axis] == given[i].shape[axis - from + 1];
+        char a[200], b[200];
+        if (!fits)
+            refuse("input", "%s takes %s per sample; the samples are %s", spec->name,
+                   listed(spec->shape + (spec->axes > 0), spec->axes ? spec->axes - 1 : 0, a, sizeof a),
+                   listed(given[i].shape + 1, given[i].axes - 1, b, sizeof b));
+    }
+}
+
+/* The batch the model insists on, 0 where it is open. */
+static int64_t fixed_batch(void) {
+    int64_t smallest = 0, largest = 0, open = 0;
+    for (size_t i = 0; i < in_count; i++) {
+        int64_t size = whole(i) ? 1 : ins[i].shape[0];
+        if (size < 0) {
+            open = 1;
+            continue;
+        }
+        smallest = smallest && smallest < size ? smallest : size;
+        largest = largest > size ? largest : size;
+    }
+    if (largest > 1 && (smallest != largest || open))
+        refuse("input", "one input takes %lld rows where others take another number", (long long)largest);
+    return smallest;
+}
+
+static int64_t sample_count(void) {
+    int64_t count = INT64_MAX;
+    for (size_t i = 0; i < in_count; i++) count = given[i].shape[0] < count ? given[i].shape[0] : count;
+    return in_count ? count : 0;
+}
+
+/* One number as the input stores it: quantized where it stores integers for reals. */
+static void stored(const Spec *spec, char *to, int64_t at, Type type, const char *from, int64_t index) {
+    long double value = get(type, from, index), exact = value;
+    if (spec->scale != 0) {
+        float steps = rintf((float)value / spec->scale) + (float)spec->zero;
+        float low = spec->type == T_I8 ? -128 : spec->type == T_I16 ? -32768 : 0;
+        float high = spec->type == T_I8 ? 127 : spec->type == T_U8 ? 255 : spec->type == T_I16 ? 32767 : 65535;
+        value = steps < low ? low : steps > high ? high : steps;
+    }
+    if (!put(spec->type, to, at, value)) refuse("input", "%s takes %s; the samples hold %Lg", spec->name, TYPES[spec->type].name, exact);
+}
+
+/* A batch of `size` from the sample `first` on, as the model takes it; the last one repeated where there are fewer. */
+static Feed feed_of(int64_t first, int64_t size, int64_t count) {
+    Feed feed = {0};
+    for (size_t i = 0; i < in_count; i++) {
+        const Array *array = &given[i];
+        const Spec *spec = &ins[i];
+        int64_t per = elements(array->shape + 1, array->axes - 1);
+        int64_t rows = whole(i) ? 1 : size, width = (int64_t)TYPES[spec->type].width;
+        feed.bytes[i] = (size_t)(rows * per * width);
+        feed.data[i] = room(feed.bytes[i]);
+        for (int64_t row = 0; row < rows; row++) {
+            int64_t from = (first + row < count ? first + row : count - 1) * per;
+            char *to = feed.data[i] + row * per * width;
+            if (array->type == spec->type && spec->scale == 0) {
+                memcpy(to, array->data + from * width, (size_t)(per * width));
+                continue;
+            }
+            for (int64_t k = 0; k < per; k++) stored(spec, to, k, array->type, array->data, from + k);
+        }
+        if (!whole(i)) feed.shape[i][feed.axes[i]++] = rows;
+        for (int axis = 1; axis < array->axes; axis++) feed.shape[i][feed.axes[i]++] = array->shape[axis];
+    }
+    engine->bind(&feed);
+    return feed;
+}
+
+static void feed_free(Feed *feed) {
+    engine->unbind(feed);
+    for (size_t i = 0; i < in_count; i++) free(feed->data[i]);
+}
+
+/* --- the outputs ------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    char *data;
+    Type type;
+    int axes;
+    int64_t shape[MAX_AXES], per;
+} Kept;
+
+/* One output of a batch of `ran`, of which `taken` count, to its place in the file: real numbers, as in ../runner.py. */
+static void keep(Kept *kept, size_t index, const char *folder, int64_t at, int64_t taken, int64_t ran, int64_t count) {
+    Output out;
+    const Spec *spec = &outs[index];
+    engine->output(index, &out);
+    Type type = spec->scale != 0 ? T_F32 : out.type;
+    if (ran == 1 && !(out.axes && out.shape[0] == 1)) { /* the sample's, as it is */
+        memmove(out.shape + 1, out.shape, (size_t)out.axes * sizeof *out.shape);
+        out.axes++;
+    } else if (ran > 1 && (!out.axes || out.shape[0] != ran)) {
+        refuse("run", "output %s: its first axis is not the batch", spec->name);
+    }
+    out.shape[0] = count;
+    if (out.axes > MAX_AXES) refuse("run", "output %s has too many axes", spec->name);
+    if (!kept->data) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/output%zu.npy", folder, index);
+        kept->type = type;
+        kept->axes = out.axes;
+        memcpy(kept->shape, out.shape, sizeof kept->shape);
+        kept->per = elements(out.shape + 1, out.axes - 1);
+        kept->data = npy_create(path, type, out.shape, out.axes);
+        if (!kept->data) refuse("run", "%s cannot be written: No space left on device?", path);
+    } else if (kept->type != type || kept->axes != out.axes || memcmp(kept->shape, out.shape, (size_t)out.axes * sizeof *out.shape)) {
+        refuse("run", "output %s changes its shape between samples", spec->name);
+    }
+    int64_t width = (int64_t)TYPES[type].width;
+    char *to = kept->data + at * kept->per * width;
+    if (spec->scale == 0) memcpy(to, out.data, (size_t)(taken * kept->per * width));
+    else
+        for (int64_t k = 0; k < taken * kept->per; k++)
+            ((float *)(void *)to)[k] = ((float)get(out.type, out.data, k) - (float)spec->zero) * spec->scale;
+}
+
+static void all_outputs(const char *folder) {
+    int64_t count = sample_count(), size = fixed_batch();
+    static Kept kept[MOST];
+    size = size ? size : 1;
+    for (int64_t at = 0; at < count; at += size) {
+        int64_t taken = count - at < size ? count - at : size;
+        Feed feed = feed_of(at, size, count);
+        engine->run(&feed);
+        for (size_t i = 0; i < out_count; i++) keep(&kept[i], i, folder, at, taken, size, count);
+        engine->done();
+        feed_free(&feed);
+    }
+}
+
+/* --- the times -------------------------------------------------------------------------------------------------- */
+
+static int64_t now_of(clockid_t clock) {
+    struct timespec at;
+    clock_gettime(clock, &at);
+    return at.tv_sec * 1000000000LL + at.tv_nsec;
+}
+
+static int64_t now(void) { return now_of(CLOCK_MONOTONIC); }
+
+static int by_size(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static Feed calls[DISTINCT_BATCHES];
+static int call_count;
+
+static int64_t bind_calls(int64_t batch) {
+    int64_t count = sample_count(), size = fixed_batch();
+    size = size ? size : batch;
+    if (!call_count)
+        for (int64_t first = 0; first < count && call_count < DISTINCT_BATCHES; first += size)
+            calls[call_count++] = feed_of(first, size, count);
+    if (!call_count) refuse("input", "there are no samples");
+    return size;
+}
+
+static int64_t timed(int64_t index) {
+    int64_t before = now();
+    engine->run(&calls[index % call_count]);
+    int64_t after = now();
+    engine->done();
+    return after - before;
+}
+
+/* For `seconds`, then on until three blocks' medians agree within 3 %, or ten times as long: how often it ran. */
+static int64_t warm_up(double seconds, int *steady) {
+    int64_t started = now(), runs = 0, *times = NULL, medians[3] = {0};
+    size_t space = 0, blocks = 0;
+    for (;;) {
+        int64_t block = now();
+        size_t used = 0;
+        do {
+            if (used == space && !(times = realloc(times, (space = space * 2 + 64) * sizeof *times))) refuse("memory", "out of memory");
+            times[used++] = timed(runs++);
+        } while (now() - block < 20000000);
+        qsort(times, used, sizeof *times, by_size);
+        medians[blocks++ % 3] = times[used / 2];
+        double elapsed = (double)(now() - started) / 1e9;
+        int64_t sorted[3] = {medians[0], medians[1], medians[2]};
+        qsort(sorted, 3, sizeof *sorted, by_size);
+        *steady = blocks >= 3 && (double)sorted[2] <= 1.03 * (double)sorted[0];
+        if ((elapsed >= seconds && *steady) || elapsed >= 10 * seconds) break;
+    }
+    free(times);
+    return runs;
+}
+
+static void steal(double *stolen, double *total) {
+    double ticks[8] = {0};
+    FILE *file = fopen("/proc/stat", "r");
+    *stolen = *total = 0;
+    if (!file) return;
+    if (fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", ticks, ticks + 1, ticks + 2, ticks + 3, ticks + 4, ticks + 5, ticks + 6, ticks + 7) == 8) {
+        *stolen = ticks[7];
+        for (int i = 0; i < 8; i++) *total += ticks[i];
+    }
+    fclose(file);
+}
+
+static void measure(FILE *file, const Json *plan) {
+    int64_t size = bind_calls((int64_t)json_number(plan, "batch")), least = (int64_t)json_number(plan, "min_runs");
+    int64_t first = timed(0), runs = 0, *times = NULL;
+    int steady;
+    int64_t warmups = warm_up(json_number(plan, "warmup_seconds"), &steady);
+    size_t space = 0;
+    double stolen, ticks, stolen_after, ticks_after, load = 0;
+    steal(&stolen, &ticks);
+    int64_t cpu = now_of(CLOCK_PROCESS_CPUTIME_ID), wall = now(), stop = wall + (int64_t)(json_number(plan, "seconds") * 1e9);
+    do {
+        if ((size_t)runs == space && !(times = realloc(times, (space = space * 2 + 1024) * sizeof *times))) refuse("memory", "out of memory");
+        times[runs] = timed(runs);
+        runs++;
+    } while (now() < stop || runs < least);
+    cpu = now_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    wall = now() - wall;
+    steal(&stolen_after, &ticks_after);
+    FILE *average = fopen("/proc/loadavg", "r");
+    if (average) {
+        if (fscanf(average, "%lf", &load) != 1) load = 0;
+        fclose(average);
+    }
+    fprintf(file, ", \"first_ms\": %.6f, \"warmups\": %lld, \"steady\": %s, \"batch\": %lld, \"times_ns\": [", (double)first / 1e6,
+            (long long)warmups, steady ? "true" : "false", (long long)size);
+    for (int64_t i = 0; i < runs; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)times[i]);
+    fprintf(file, "], \"watch\": {\"cpu_share\": %.6f, \"steal_share\": %.6f, \"throttled\": 0, \"load_average\": %.2f}",
+            (double)cpu / (double)wall, ticks_after > ticks ? (stolen_after - stolen) / (ticks_after - ticks) : 0, load);
+    fprintf(file, ", \"energy_mj\": null, \"energy_source\": \"\"");
+    free(times);
+}
+
+/* --- a long load ------------------------------------------------------------------------------------------------ */
+
+/* The largest number in the files of a pattern, in thousandths; NAN where there is none that is sane. */
+static double largest(const char *pattern, double least, double most) {
+    glob_t found;
+    double best = NAN;
+    if (glob(pattern, 0, NULL, &found)) return NAN;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        double value;
+        FILE *file = fopen(found.gl_pathv[i], "r");
+        if (!file) continue;
+        if (fscanf(file, "%lf", &value) == 1 && value / 1000 > least && value / 1000 < most && !(value / 1000 <= best)) best = value / 1000;
+        fclose(file);
+    }
+    globfree(&found);
+    return best;
+}
+
+enum { WINDOWS = 4096, COLUMNS = 6 };
+static double windows[COLUMNS][WINDOWS];
+
+static void sustained(FILE *file, const Json *plan) {
+    static const char *names[COLUMNS] = {"seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz"};
+    bind_calls((int64_t)json_number(plan, "batch"));
+    int64_t start = now(), end = start + (int64_t)(json_number(plan, "seconds") * 1e9), total = 0, *times = NULL;
+    int64_t window = (int64_t)(json_number(plan, "window") * 1e9);
+    size_t space = 0;
+    int count = 0;
+    while (now() < end && count < WINDOWS) {
+        int64_t opened = now(), stop = opened + window < end ? opened + window : end;
+        size_t used = 0;
+        do {
+            if (used == space && !(times = realloc(times, (space = space * 2 + 1024) * sizeof *times))) refuse("memory", "out of memory");
+            times[used++] = timed(total++);
+        } while (now() < stop);
+        qsort(times, used, sizeof *times, by_size);
+        windows[0][count] = (double)((opened + now()) / 2 - start) / 1e9;
+        windows[1][count] = (double)times[used / 2] / 1e6;
+        windows[2][count] = (double)times[used * 9 / 10] / 1e6;
+        windows[3][count] = (double)used;
+        windows[4][count] = largest("/sys/class/thermal/thermal_zone*/temp", -40, 150);
+        windows[5][count++] = largest("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", 1, 1e5);
+    }
+    fprintf(file, ", \"sustained\": {");
+    for (int column = 0; column < COLUMNS; column++) {
+        fprintf(file, "\"%s\": [", names[column]);
+        for (int i = 0; i < count; i++) {
+            double value = windows[column][i];
+            fprintf(file, i ? ", " : "");
+            if (isnan(value)) fprintf(file, "null");
+            else fprintf(file, column == 3 ? "%.0f" : "%.6f", value);
+        }
+        fprintf(file, "], ");
+    }
+    for (int column = 0; column < 2; column++) {
+        fprintf(file, "\"%s\": [", column ? "power_w" : "throttled");
+        for (int i = 0; i < count; i++) fprintf(file, i ? ", null" : "null");
+        fprintf(file, "], ");
+    }
+    fprintf(file, "\"energy_mj\": null, \"energy_source\": \"\"}");
+    free(times);
+}
+
+/* --- all of it -------------------------------------------------------------------------------------------------- */
+
+static int64_t peak_rss_bytes(void) {
+    char line[256];
+    long long kilobytes = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %lld", &kilobytes) == 1) break;
+    if (file) fclose(file);
+    return kilobytes * 1024;
+}
+
+static Json *job_read(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (!file || fseek(file, 0, SEEK_END)) json_fail(path);
+    long size = ftell(file);
+    rewind(file);
+    char *text = calloc(1, (size_t)size + 1);
+    if (fread(text, 1, (size_t)size, file) != (size_t)size) json_fail(path);
+    fclose(file);
+    Json *job;
+    json_value(text, &job, 0);
+    return job;
+}
+
+static void list_outputs(FILE *file, const char *folder) {
+    for (size_t i = 0; i < out_count; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/output%zu.npy", folder, i);
+        fprintf(file, i ? ", " : "");
+        json_write(file, outs[i].name);
+        fprintf(file, ": ");
+        json_write(file, path);
+    }
+}
+
+static void work(const Json *job) {
+    Json *outputs = json_get(job, "outputs"), *inputs = json_get(job, "inputs");
+    const char *names[MOST], *paths[MOST], *version = open_library(job);
+    int64_t floor = peak_rss_bytes(), started = now();
+    engine->load(json_text(job, "model"), (int)json_number(job, "threads"));
+    double load_ms = (double)(now() - started) / 1e6;
+    size_t count = 0;
+    for (Json *at = inputs ? inputs->first : NULL; at && count < MOST; at = at->next, count++) {
+        names[count] = at->name;
+        paths[count] = at->text;
+    }
+    match(count, names, paths);
+    char part[4096];
+    FILE *file = result_open(part, sizeof part);
+    fprintf(file, "{\"schema\": \"" SCHEMA "\", \"error\": null, \"load_ms\": %.6f, \"floor_rss_bytes\": %lld", load_ms, (long long)floor);
+    if (json_get(job, "latency")) measure(file, json_get(job, "latency"));
+    if (json_get(job, "sustained")) sustained(file, json_get(job, "sustained"));
+    fprintf(file, ", \"outputs\": {");
+    if (outputs) {
+        all_outputs(json_text(outputs, "folder"));
+        list_outputs(file, json_text(outputs, "folder"));
+    }
+    fprintf(file, "}, \"peak_rss_bytes\": %lld, \"facts\": {\"runtime_version\": ", (long long)peak_rss_bytes());
+    json_write(file, version);
+    fprintf(file, ", \"runner\": \"native\"%s}}\n", engine->details);
+    result_close(file, part);
+}
+
+static void predict(const Json *job, const char *folder, size_t count, char **inputs) {
+    open_library(job);
+    engine->load(json_text(job, "model"), 1);
+    match(count, NULL, (const char *const *)inputs);
+    all_outputs(folder);
+    char part[4096];
+    FILE *file = result_open(part, sizeof part);
+    fprintf(file, "{\"schema\": \"" SCHEMA "\", \"error\": null, \"outputs\": {");
+    list_outputs(file, folder);
+    fprintf(file, "}}\n");
+    result_close(file, part);
+}
+
+static int link_(const char *to, const char *path) {
+    char part[4096];
+    snprintf(part, sizeof part, "%s.part", path);
+    unlink(part);
+    if (!symlink(to, part) && !rename(part, path)) return 0;
+    perror(path);
+    return 1;
+}
+
+int main(int count, char **words) {
+    if (count == 4 && !strcmp(words[1], "--link")) return link_(words[2], words[3]);
+    if (count >= 5 && !strcmp(words[1], "--predict")) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/result.json", words[3]);
+        result_path = path;
+        predict(job_read(words[2]), words[3], (size_t)count - 4, words + 4);
+        return 0;
+    }
+    if (count != 3) {
+        fprintf(stderr, "usage: %s JOB RESULT | --predict JOB OUT INPUT.npy … | --link TO PATH\n", words[0]);
+        return 2;
+    }
+    result_path = words[2];
+    Json *job = job_read(words[1]);
+    alarm((unsigned)json_number(job, "limit")); /* whatever becomes of the connection */
+    work(job);
+    return 0;
+}
