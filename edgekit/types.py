@@ -249,8 +249,11 @@ class Target:
     address: str = ""
     #: the Python to run there
     python: str = "python3"
-    #: the processor that qemu emulates, of its list
+    #: what qemu emulates: a processor of its list, and the system, "pi" or "phone"
     cpu: str = ""
+    system: str = ""
+    #: runtime → the C library to push to a phone; without it the one of the Linux wheel
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
         from edgekit.devices._address import problems

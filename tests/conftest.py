@@ -87,6 +87,18 @@ def bars_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture(scope="session")
+def bars_formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in every format. Never written to."""
+    folder = tmp_path_factory.mktemp("formats")
+    chains = (["to_tflite", "tflite_int8"], ["to_openvino"])
+    more = "".join(f"\n[[chain]]\nsteps = {json.dumps(['train', *steps])}\n" for steps in chains)
+    (folder / "bars.toml").write_text(BARS + more + QUICK_PLAN)
+    ended = run_cli("run", "bars.toml", "--out", "run", cwd=folder)
+    assert ended.code == 0, ended.err
+    return folder / "run"
+
+
 @pytest.fixture
 def bars_run(bars_made: Path, tmp_path: Path) -> Path:
     """A copy of the bars run, the test's own; `bars.toml` beside it is the recipe it came from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+from pathlib import Path
 
 import click
 
@@ -74,7 +74,7 @@ def _add(
         runtime, _, library = word.partition("=")
         if not library:
             raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
-        own[runtime] = os.path.abspath(os.path.expanduser(library))
+        own[runtime] = str(Path(library).expanduser().absolute())
     target = targets.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
     path = targets.write(target, replace=replace)
 

@@ -49,7 +49,7 @@ say thermal; for zone in /sys/class/thermal/thermal_zone*; do cat "$zone/temp" 2
 say governor; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null
 say release; cat /etc/os-release 2>/dev/null
 say libc; for loader in /lib/ld-linux-aarch64.so.1 /lib64/ld-linux-x86-64.so.2; do
-    [ -f "$loader" ] && "$loader" --version 2>/dev/null | sed -n '1s/.*version \([0-9]*\.[0-9]*\).*/glibc \1/p'
+    [ -f "$loader" ] && "$loader" --version 2>/dev/null | head -n 1
 done
 say getprop; getprop 2>/dev/null
 printf '\n{_facts.END}\n'
@@ -77,6 +77,8 @@ def phone_facts(found: Mapping[str, str]) -> _facts.Facts:
     properties = getprop(found.get("getprop", ""))
     model = " ".join(filter(None, (properties.get(f"ro.product.{name}", "") for name in ("manufacturer", "model"))))
     sections = {name: text.replace("\r", "") for name, text in found.items()} | {"model": model}
+    loader = re.search(r"GLIBC.*version (\d+\.\d+)", sections.get("libc", ""))
+    sections["libc"] = f"glibc {loader[1]}" if loader else ""
     if release := properties.get("ro.build.version.release", ""):
         api = properties.get("ro.build.version.sdk", "?")
         sections["release"] = f'PRETTY_NAME="Android {release} (API {api})"'
@@ -236,6 +238,8 @@ class Phone:
 
     def _whole(self, files: Mapping[str, Path]) -> set[str]:
         """Those that are there with the sha256 that they are called by."""
+        if not files:
+            return set()
         size = sum(path.stat().st_size for path in files.values())
         names = " ".join(sorted(files))
         _, said = self.shell(

@@ -55,6 +55,7 @@ _FIELDS = {
     "arch": (r"[A-Za-z0-9_]*", "letters, digits and '_'"),
     "python": (r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*", "a command's name or path"),
     "cpu": (r"([a-z0-9][a-z0-9-]*)?", "a processor as qemu names it, such as cortex-a72"),
+    "system": (r"(pi|phone)?", "pi or phone"),
 }
 
 

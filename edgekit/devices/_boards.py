@@ -28,6 +28,8 @@ from edgekit.types import Target
 BOOT_SECONDS = 300.0
 #: MB below which Debian does not come up
 LEAST_MB = 128
+#: what a phone needs beside (see `_image.TOOLS`)
+PHONE_TOOLS = (("adb", "adb"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"))
 #: ports that adb takes for emulators of its own
 ADB_SCANS = range(5554, 5586)
 #: runs qemu until it ends, or until its own standard input does: the end of whoever started it, however that came
@@ -42,7 +44,7 @@ class Board:
         self.name, self.system = target.name, target.system or "pi"
         _check(target)
         if self.system == "phone":
-            check_tools(("adb", "adb"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"))
+            check_tools(*PHONE_TOOLS)
         made = image(self.system)
         self.folder = cache() / "machines" / target.name
         with os_errors("write", self.folder):
@@ -105,9 +107,8 @@ class Board:
         disk = self.folder / "disk.img"
         if not disk.is_file():
             part = disk.with_suffix(".part")
-            done = subprocess.run(
-                ["cp", "--sparse=always", "--reflink=auto", str(made.disk), str(part)], capture_output=True, text=True
-            )
+            command = ["cp", "--sparse=always", "--reflink=auto", str(made.disk), str(part)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 part.unlink(missing_ok=True)
                 raise DeviceError(f"the disk of {self.name} could not be made", done.stderr.strip()[:200])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from packaging.specifiers import SpecifierSet
 
@@ -15,6 +15,12 @@ from edgekit.devices._environment import OLDEST_PYTHON, way
 from edgekit.devices._facts import Facts
 from edgekit.errors import EdgekitError, Missing
 from edgekit.types import Target
+
+if TYPE_CHECKING:
+    from edgekit.devices._ssh import Session
+    from edgekit.devices.adb import Adb
+    from edgekit.devices.qemu import Qemu
+    from edgekit.devices.ssh import Ssh
 
 #: room for two runtimes' packages and some data
 LITTLE_BYTES = 500_000_000
@@ -48,36 +54,46 @@ def checks(target: Target) -> Iterator[Check]:
     Raises InputError where its kind of device cannot be reached at all.
     """
     from edgekit import targets
+    from edgekit.devices.adb import Adb
+    from edgekit.devices.qemu import Qemu
+    from edgekit.devices.ssh import Ssh
 
     device = targets.device(target)
-    if target.device in ("ssh", "qemu"):
-        yield from _over_ssh(target)
-    elif target.device == "adb":
-        yield from _over_adb(target)
+    if isinstance(device, (Ssh, Adb, Qemu)):
+        yield from _elsewhere(target, device)
     else:
         yield Check("reached", "ok", f"{device.facts()['cpu']}: nothing to connect to")
         if target.device == "local":
             yield from (_installed(target, name) for name in target.runtimes)
 
 
-def _over_ssh(target: Target) -> Iterator[Check]:
+def _elsewhere(target: Target, device: Ssh | Adb | Qemu) -> Iterator[Check]:
+    from edgekit.devices.adb import Adb
     from edgekit.devices.qemu import Qemu
-    from edgekit.devices.ssh import Ssh
 
     started = time.monotonic()
     try:
-        session = (Qemu(target) if target.device == "qemu" else Ssh(target)).session
+        facts = device.machine
     except Missing:
         raise
     except EdgekitError as error:
         yield Check("reached", "failed", str(error), error.next)
         return
-    yield Check(
-        "reached", "ok", f"{target.address or 'started'}, in {time.monotonic() - started:.1f} s; its host key is known"
-    )
-    yield from judged(target, session.facts, time.time())
-    if session.facts.python is None:
-        return
+    inside = device.inside if isinstance(device, Qemu) else device
+    where = f"{target.address or 'started'}, in {time.monotonic() - started:.1f} s"
+    if isinstance(inside, Adb):
+        yield Check("reached", "ok", where)
+        unneeded = ("Python", "C library")
+        yield from (check for check in judged(target, facts, time.time()) if check.what not in unneeded)
+        yield from _pushed(inside.target, facts)
+    else:
+        yield Check("reached", "ok", f"{where}; its host key is known")
+        yield from judged(target, facts, time.time())
+        if facts.python is not None:
+            yield from _environments(target, inside.session)
+
+
+def _environments(target: Target, session: Session) -> Iterator[Check]:
     for name in target.runtimes:
         with session.busy:
             try:
@@ -88,18 +104,10 @@ def _over_ssh(target: Target) -> Iterator[Check]:
         yield Check(name, "ok", f"{found.version} ({HOW[found.how]})" if found.version else HOW[found.how])
 
 
-def _over_adb(target: Target) -> Iterator[Check]:
+def _pushed(target: Target, facts: Facts) -> Iterator[Check]:
+    """What a device without Python is given."""
     from edgekit.devices import _native
-    from edgekit.devices.adb import Adb
 
-    started = time.monotonic()
-    try:
-        facts = Adb(target).phone.facts
-    except EdgekitError as error:
-        yield Check("reached", "failed", str(error), error.next)
-        return
-    yield Check("reached", "ok", f"{target.address}, in {time.monotonic() - started:.1f} s")
-    yield from (check for check in judged(target, facts, time.time()) if check.what not in ("Python", "C library"))
     try:
         _native.runner(facts)
         yield Check("runner", "ok", f"built for {facts.arch}")
@@ -108,10 +116,11 @@ def _over_adb(target: Target) -> Iterator[Check]:
     for name in target.runtimes:
         try:
             path = _native.library(target, facts, name)
-            own = target.libraries.get(name)
-            yield Check(name, "ok", f"{path} will be pushed" if own else "the library of its wheel will be pushed")
         except EdgekitError as error:
             yield Check(name, "failed", str(error), error.next)
+            continue
+        own = target.libraries.get(name)
+        yield Check(name, "ok", f"{path} will be pushed" if own else "the library of its wheel will be pushed")
 
 
 def judged(target: Target, facts: Facts, now: float) -> Iterator[Check]:

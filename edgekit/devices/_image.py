@@ -146,10 +146,10 @@ def _build(system: str, folder: Path) -> None:
 def _overlay(system: str, overlay: Path) -> None:
     """What lies over Debian's files: the first program, and a `pi`'s environments."""
     with os_errors("write", overlay):
-        (overlay / "sbin").mkdir(parents=True)
+        (overlay / "usr" / "sbin").mkdir(parents=True)
         (overlay / "etc").mkdir()
-        shutil.copy(SOURCE / f"{system}.sh", overlay / "sbin" / "board")
-        (overlay / "sbin" / "board").chmod(0o755)
+        shutil.copy(SOURCE / f"{system}.sh", overlay / "usr/sbin/board")
+        (overlay / "usr/sbin/board").chmod(0o755)
         (overlay / "etc" / "hosts").write_text("127.0.0.1 localhost board\n")
     if system == "pi":
         for key, runtime in _wanted().items():

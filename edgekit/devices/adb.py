@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.devices import _adb, _native, _pushed, _releases
+from edgekit.devices._facts import Facts
 from edgekit.devices._files import sha256
 from edgekit.devices._job import job_json
 from edgekit.errors import DeviceError, EdgekitError, InputError
@@ -37,6 +38,10 @@ class Adb:
     @property
     def phone(self) -> _adb.Phone:
         return _adb.phone(self.target.name, self.target.address)
+
+    @property
+    def machine(self) -> Facts:
+        return self.phone.facts
 
     @property
     def sent_bytes(self) -> int:

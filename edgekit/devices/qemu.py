@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.devices import _adb, _boards, _releases
+from edgekit.devices._facts import Facts
 from edgekit.devices.adb import Adb
 from edgekit.devices.ssh import Ssh
 from edgekit.errors import InputError
@@ -34,6 +35,10 @@ class Qemu:
             return Adb(dataclasses.replace(self.target, address=f"127.0.0.1:{phone.port}"))
         board = _boards.board(self.target, _boards.ssh_is_up)
         return Ssh(dataclasses.replace(self.target, address=board.address), str(board.config))
+
+    @property
+    def machine(self) -> Facts:
+        return self.inside.machine
 
     @property
     def sent_bytes(self) -> int:

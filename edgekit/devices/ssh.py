@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.devices import _environment, _releases, _ssh
 from edgekit.devices._address import Address
+from edgekit.devices._facts import Facts
 from edgekit.devices._files import sha256
 from edgekit.devices._job import RUNNER, job_json
 from edgekit.errors import DeviceError, InputError
@@ -38,6 +39,10 @@ class Ssh:
     @property
     def session(self) -> _ssh.Session:
         return _ssh.session(self.target.name, self.address, self.target.python, self.config)
+
+    @property
+    def machine(self) -> Facts:
+        return self.session.facts
 
     @property
     def sent_bytes(self) -> int:

@@ -28,7 +28,7 @@ chmod 640 root/etc/shadow
 rm -rf --one-file-system root/usr/share/doc root/usr/share/man root/usr/share/locale root/var/cache root/var/lib/apt
 mkdir -p root/home/pi root/proc root/sys root/dev root/run root/tmp
 cp -a overlay/. root/
-chown -R 0:0 root/sbin/board root/etc/hosts
+chown -R 0:0 root/usr/sbin/board root/etc/hosts
 chown -R 1000:1000 root/home/pi
 mke2fs -q -t ext4 -m 0 -E root_owner=0:0 -d root disk.img "$(($(du -sk root | cut -f1) / 1024 + 2048))M"
 rm -rf --one-file-system root overlay

@@ -1,0 +1,227 @@
+"""Phones: what adb says against one, in the quick tier; an emulated one with the real adbd, in the slow tier."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Ended
+
+from edgekit import deploy, sets, targets
+from edgekit.devices import _adb, _boards, _image
+from edgekit.devices.qemu import Qemu
+from edgekit.errors import DeviceError, EdgekitError, InputError
+from edgekit.execute import execute, execute_all
+from edgekit.store import Store
+from edgekit.types import Plan, Target
+
+Cli = Callable[..., Ended]
+#: virtual seconds
+PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=11, samples=256)
+PAIRS = (("onnx", "onnxruntime"), ("onnx-int8", "onnxruntime"), ("tflite", "litert"), ("tflite-int8", "litert"))
+PHONE = Target("phone", "", "adb", runtimes={"onnxruntime": ""}, address="R58M123ABC")
+
+
+# --- adb's own words, by a script in its place -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Put a shell script in adb's place."""
+
+    def write(text: str) -> None:
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / "adb").write_text(f'#!/bin/sh\n[ "$1" = start-server ] && exit 0\n{text}\n')
+        (tmp_path / "bin" / "adb").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    yield write
+    _adb.close_all()
+
+
+@pytest.mark.parametrize(
+    ("said", "what", "next"),
+    [
+        ("error: device unauthorized.", "has not let this computer in", "allow USB debugging"),
+        ("error: device offline", "does not answer", "adb reconnect offline"),
+        ("error: device 'R58M123ABC' not found", "adb does not see phone", "adb devices -l"),
+        ("error: insufficient permissions for device: udev", "may not use", "udev"),
+        ("something new", "cannot talk to phone", "adb devices -l"),
+    ],
+)
+def test_what_adb_says_is_made_plain(said: str, what: str, next: str, scripted: Callable[[str], None]) -> None:
+    scripted(f'echo "{said}" >&2; exit 1')
+    with pytest.raises(DeviceError, match=what) as error:
+        _adb.Phone("phone", "R58M123ABC")
+    assert error.value.code == 4 and next in error.value.next and error.value.why == said
+
+
+def test_without_adb_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EdgekitError) as error:
+        _adb.Phone("phone", "R58M123ABC")
+    assert error.value.code == 3 and "apt install adb" in error.value.next
+
+
+ANDROID = """case "$3" in get-state) echo device; exit 0 ;; esac
+cat <<'END'
+
+== edgekit 1
+
+== uname
+Linux
+5.10.149-android13-4
+aarch64
+
+== cpuinfo
+processor\t: 0
+Features\t: fp asimd evtstrm aes asimdhp asimddp
+CPU implementer\t: 0x41
+CPU part\t: 0xd44
+
+== cores
+8
+
+== meminfo
+MemTotal:        7678144 kB
+
+== disk
+Filesystem     1024-blocks    Used Available Capacity Mounted on
+/dev/block/dm-5  112000000 5000000 107000000       5% /data
+
+== date
+1790000000
+
+== getprop
+[ro.product.manufacturer]: [Google]
+[ro.product.model]: [Pixel 7 Pro]
+[ro.build.version.release]: [13]
+[ro.build.version.sdk]: [33]
+
+== end
+
+== exit 0
+END"""
+
+
+def test_a_phone_is_read_and_kept(cli: Cli, scripted: Callable[[str], None], tmp_path: Path) -> None:
+    """Composed from what Android's own documentation says these commands print; no phone was at hand."""
+    scripted(ANDROID)
+    own = tmp_path / "libonnxruntime.so"
+    own.write_bytes(b"\x7fELF")
+    settings = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PATH": os.environ["PATH"]}
+    words = ("targets", "add", "mine", "--adb", "R58M123ABC", "--library", f"onnxruntime={own}", "--json")
+    ended = cli(*words, env=settings)
+    assert ended.code == 0, ended.err
+    found = ended.json["result"]
+    assert found["title"] == "Google Pixel 7 Pro (Android 13 (API 33))" and found["cores"] == 8
+    assert (found["arch"], found["isa"], found["memory_mb"]) == ("aarch64", ["asimd", "asimdhp", "asimddp"], 7498)
+    assert found["libraries"] == {"onnxruntime": str(own)} and found["address"] == "R58M123ABC"
+    checked = cli("targets", "check", "mine", env=settings)
+    assert checked.code == 4 and "EDGEKIT_ANDROID_CC" in checked.out and "Pixel 7 Pro" in checked.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("x", "--adb", "a; touch pwned"),
+        ("x", "--adb", "-s"),
+        ("x", "--adb", "1", "--ssh", "me@pi"),
+        ("x",),
+        ("x", "--adb", "1", "--library", "onnxruntime"),
+        ("x", "--adb", "1", "--library", "openvino=/x.so"),
+        ("x", "--adb", "1", "--library", "onnxruntime=/no/such.so"),
+        ("x", "--ssh", "me@pi", "--library", "onnxruntime=/x.so"),
+    ],
+)
+def test_bad_words_reach_no_device(words: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    ended = cli("targets", "add", *words)
+    assert ended.code == 2 and not list(tmp_path.rglob("pwned")), ended.err
+
+
+def test_shell_metacharacters_are_no_field(tmp_path: Path) -> None:
+    for field in ("name", "address", "arch", "system", "cpu"):
+        bad = replace(PHONE, **{field: "$(touch pwned)"})  # type: ignore[arg-type]
+        assert any(field in problem for problem in bad.problems()), field
+
+
+# --- a real adbd -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "boards"))
+        try:
+            _image.check_tools(*_boards.PHONE_TOOLS)
+        except EdgekitError as error:
+            assert not os.environ.get("CI"), error
+            pytest.skip(str(error))
+        yield targets.load("emulated-phone")
+        _boards.stop("emulated-phone")
+        _adb.close_all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_emulated_phone(phone: Target, bars_formats: Path, members: None) -> None:
+    """From nothing: both runtimes, float and int8, then a deployment, then its end in mid-run."""
+    store, data = Store(bars_formats), sets.take(sets.load("bars:test"), 256)
+    pairs = [(store.get(name), runtime) for name, runtime in PAIRS]
+    there = execute_all(pairs, phone, data, PLAN)
+    again = execute_all(pairs, phone, data, PLAN, outputs=False)
+    here = execute_all(pairs, targets.load("host"), data, PLAN, latency=False)
+    for (artifact, _), first, second, host in zip(pairs, there, again, here, strict=True):
+        mine, theirs = first.outputs["output"], host.outputs["output"]
+        if "int8" in artifact.name and not ("s8s8" in artifact.scheme and targets.load("host").isa_class == "x86"):
+            assert np.array_equal(mine, theirs), artifact.name
+        else:
+            np.testing.assert_allclose(mine, theirs, atol=1e-5 * np.abs(theirs).max(), err_msg=artifact.name)
+        assert first.provenance == "emulated" and not first.processes[0].times_ns
+        counts = first.facts["instructions"] / second.facts["instructions"]
+        print(artifact.name, first.facts["instructions"], counts, first.processes[0].peak_rss_bytes)
+        assert abs(counts - 1) <= 0.02, (artifact.name, counts)
+        assert 4_000_000 < first.processes[0].peak_rss_bytes < 100_000_000
+    _deployed(phone, bars_formats)
+    _faults(phone, store)
+
+
+def _deployed(phone: Target, run: Path) -> None:
+    first = deploy.deploy(str(run / "onnx-int8"), phone.name)
+    assert first.how == "deployed" and first.check["ok"] and first.sent_bytes > 0
+    again = deploy.deploy(str(run / "onnx-int8"), phone.name)
+    assert again.how == "unchanged" and again.sent_bytes == 0
+    second = deploy.deploy(str(run / "tflite"), phone.name)
+    assert second.previous == first.id and second.check["ok"]
+    inside = Qemu(phone).inside.phone  # type: ignore[union-attr]
+    code, said = inside.shell(
+        f"cd {second.at} && sh ./run /data/local/tmp/answers check/input00.npy && ls /data/local/tmp/answers"
+    )
+    assert code == 0 and "output0.npy" in said and "result.json" in said
+    back = deploy.rollback(str(run / "onnx-int8"), phone.name)
+    assert (back.id, back.previous) == (first.id, second.id)
+
+
+def _faults(phone: Target, store: Store) -> None:
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    with pytest.raises(InputError, match="openvino does not run"):
+        execute(store.get("openvino"), replace(phone, runtimes={"openvino": ""}), data, PLAN, runtime="openvino")
+    with pytest.raises(DeviceError, match="took too long"):
+        execute(onnx, phone, data, replace(PLAN, seconds=600.0, timeout=3.0))
+    inside = Qemu(phone).inside.phone  # type: ignore[union-attr]
+    assert "runner" not in inside.shell("ps 2>/dev/null | grep files/ | grep -v grep")[1]
+    inside.shell("dd if=/dev/zero of=/data/local/tmp/full bs=1M 2>/dev/null; sync")
+    more = replace(data, inputs={"input": np.random.default_rng(5).random((4000, 1, 20, 20), np.float32)}, labels=None)
+    with pytest.raises(DeviceError, match="storage of emulated-phone is full"):
+        execute(onnx, phone, more, PLAN, latency=False)
+    inside.shell("rm -f /data/local/tmp/full")
+    assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
+    pid = _boards._running[phone.name].process.pid
+    subprocess.Popen(["sh", "-c", f"sleep 3; kill -9 -- -{pid}"])
+    with pytest.raises(DeviceError):
+        execute(onnx, phone, data, replace(PLAN, seconds=60.0))

@@ -1,0 +1,170 @@
+"""The runner in C, on this machine: it answers as the runner in Python does, and refuses what that refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekit import sets, targets
+from edgekit.devices import _native
+from edgekit.devices._facts import Facts
+from edgekit.execute import execute
+from edgekit.store import Store
+from edgekit.types import Plan
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: sudo apt install gcc libc6-dev")
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built without a warning."""
+    made = tmp_path_factory.mktemp("native") / "runner"
+    sources = sorted(map(str, _native.SOURCE.glob("*.c")))
+    command = ["cc", *_native.FLAGS, "-Werror", "-o", str(made), *sources, "-ldl", "-lm"]
+    subprocess.run(command, check=True)
+    return made
+
+
+def library(runtime: str) -> str:
+    package, _, name = _native.LIBRARIES[runtime].partition("/")
+    spec = find_spec(package)
+    assert spec and spec.submodule_search_locations
+    return str(next(Path(spec.submodule_search_locations[0]).glob(f"{name}*")))
+
+
+def ran(
+    runner: Path, folder: Path, runtime: str, model: Path, inputs: Mapping[str, NDArray[Any]], **more: object
+) -> dict[str, Any]:
+    """The result of one job, as JSON."""
+    (folder / "out").mkdir(exist_ok=True)
+    paths = {name: str(folder / f"in{place}.npy") for place, name in enumerate(inputs)}
+    for name, array in inputs.items():
+        np.save(paths[name], array)
+    job = {"runtime": runtime, "library": library(runtime), "version": "of the test", "model": str(model), "threads": 1}
+    job |= {"limit": 60, "inputs": paths, "outputs": {"folder": str(folder / "out")}, "latency": None, **more}
+    (folder / "job.json").write_text(json.dumps(job))
+    command = [runner, folder / "job.json", folder / "result.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found: dict[str, Any] = json.loads((folder / "result.json").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8", "tflite", "tflite-int8"])
+def test_it_answers_as_the_runner_in_python(
+    name: str, runner: Path, bars_formats: Path, members: None, tmp_path: Path
+) -> None:
+    artifact = Store(bars_formats).get(name)
+    runtime = "litert" if name.startswith("tflite") else "onnxruntime"
+    model = next(path for path in artifact.path.iterdir() if path.suffix in (".onnx", ".tflite"))
+    data = sets.take(sets.load("bars:test"), 33)
+    plan = {"batch": 1, "seconds": 0.05, "warmup_seconds": 0.01, "min_runs": 7}
+    long = {"batch": 1, "seconds": 0.3, "window": 0.1}
+    found = ran(runner, tmp_path, runtime, model, data.inputs, latency=plan, sustained=long)
+    assert found["error"] is None
+    here = execute(artifact, targets.load("host"), data, Plan(), runtime=runtime, latency=False).outputs
+    assert set(found["outputs"]) == set(here)
+    for output, path in found["outputs"].items():
+        got = np.load(path)
+        assert got.dtype == here[output].dtype
+        if "int8" in name:
+            assert np.array_equal(got, here[output])
+        else:
+            np.testing.assert_allclose(got, here[output], atol=1e-5 * np.abs(here[output]).max())
+    assert len(found["times_ns"]) >= 7 and min(found["times_ns"]) > 0 and found["batch"] == 1
+    assert found["peak_rss_bytes"] > found["floor_rss_bytes"] > 0
+    assert len(found["sustained"]["p50_ms"]) == 3 and all(found["sustained"]["inferences"])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_what_does_not_fit_is_refused(runtime: str, runner: Path, bars_formats: Path, tmp_path: Path) -> None:
+    artifact = Store(bars_formats).get("onnx" if runtime == "onnxruntime" else "tflite")
+    model = next(path for path in artifact.path.iterdir() if path.suffix in (".onnx", ".tflite"))
+    wrong = ran(runner, tmp_path, runtime, model, {"input": np.zeros((3, 1, 20, 21), np.float32)})["error"]
+    assert wrong["kind"] == "input" and "[1, 20, 20]" in wrong["what"] and "[1, 20, 21]" in wrong["what"]
+    (tmp_path / "broken").write_bytes(b"no model at all")
+    broken = ran(runner, tmp_path, runtime, tmp_path / "broken", {"input": np.zeros((3, 1, 20, 20), np.float32)})
+    assert broken["error"]["kind"] == "model"
+    other = "litert" if runtime == "onnxruntime" else "onnxruntime"
+    missing = ran(runner, tmp_path, runtime, model, {"input": np.zeros(1)}, library=library(other))["error"]
+    assert missing["kind"] == "missing"
+
+
+def test_a_hung_job_ends_by_itself(runner: Path, bars_formats: Path, tmp_path: Path) -> None:
+    model = next(Store(bars_formats).get("onnx").path.glob("*.onnx"))
+    plan = {"batch": 1, "seconds": 600, "warmup_seconds": 0.01, "min_runs": 7}
+    job = {
+        "runtime": "onnxruntime",
+        "library": library("onnxruntime"),
+        "version": "",
+        "model": str(model),
+        "threads": 1,
+    }
+    np.save(tmp_path / "in.npy", np.zeros((3, 1, 20, 20), np.float32))
+    job |= {"threads": 1, "limit": 1, "inputs": {"input": str(tmp_path / "in.npy")}, "outputs": None, "latency": plan}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    done = subprocess.run([runner, tmp_path / "job.json", tmp_path / "result.json"], timeout=60)
+    assert done.returncode == -signal.SIGALRM and not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"runtime": 1}', '{"a": "\\u12"}', "[" * 100, '{"runtime": "torch"}'])
+def test_a_damaged_job_is_no_crash(text: str, runner: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(text)
+    done = subprocess.run([runner, tmp_path / "job.json", tmp_path / "result.json"], capture_output=True, timeout=20)
+    assert done.returncode == 2 and done.stderr
+
+
+def test_a_link_is_put_in_place_of_another(runner: Path, tmp_path: Path) -> None:
+    for id in ("one", "two"):
+        (tmp_path / id).mkdir()
+        subprocess.run([runner, "--link", id, tmp_path / "current"], check=True)
+        assert (tmp_path / "current").resolve() == tmp_path / id
+    assert subprocess.run([runner, "--link", "one", tmp_path / "no" / "where"], capture_output=True).returncode == 1
+
+
+def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No glibc: neither this machine's compiler nor a wheel's library will do, and the way out is named."""
+    from edgekit.devices import _facts
+    from edgekit.errors import InputError, Missing
+    from edgekit.types import Target
+
+    facts: Facts = _facts.read({"uname": "Linux\n5.10\naarch64"})
+    monkeypatch.delenv("EDGEKIT_ANDROID_CC", raising=False)
+    with pytest.raises(Missing) as missing:
+        _native.runner(facts)
+    assert missing.value.code == 3 and "EDGEKIT_ANDROID_CC" in missing.value.next
+    phone = Target("phone", "", "adb", runtimes={"onnxruntime": ""}, address="123")
+    with pytest.raises(InputError, match="Android build") as error:
+        _native.library(phone, facts, "onnxruntime")
+    assert "--library onnxruntime=PATH" in error.value.next
+    with pytest.raises(InputError, match="openvino does not run"):
+        _native.check("openvino", "phone")
+
+
+def test_the_table_of_onnxruntime_is_that_of_its_header() -> None:
+    """The places in its C API that the runner counts on, against the real header where it is installed."""
+    import os
+    import re
+
+    folder = Path(os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime"))
+    header = next((p for p in (folder / "onnxruntime_c_api.h",) if p.is_file()), None)
+    if header is None:
+        assert not os.environ.get("CI"), "CI has the header"
+        pytest.skip("needs ONNX Runtime's C header (Debian 13: libonnxruntime-dev)")
+    table = header.read_text().partition("struct OrtApi {")[2].partition("\n};")[0]
+    entry = re.compile(r"ORT_API2_STATUS\((\w+)|ORT_CLASS_RELEASE\((\w+)\)|\(ORT_API_CALL\s*\*\s*(\w+)\)")
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", table, flags=re.S)
+    names = [m[1] or (f"Release{m[2]}" if m[2] else m[3]) for m in entry.finditer(text)]
+    ours = (_native.SOURCE / "onnxruntime.c").read_text()
+    for name, place in re.findall(r"^    (\w+) = (\d+),$", ours, re.MULTILINE):
+        assert names[int(place)] == name
