@@ -163,7 +163,7 @@ def _fill(disk: Path, leave: int) -> None:
         file.truncate(max(0, file.tell() - leave * 1024))
 
 
-LEAVE = [24, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 8, 16, 32, 40, 48, 64, 80))]
+LEAVE = [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 8, 16, 24, 32, 40, 48, 64, 80))]
 
 
 @pytest.mark.parametrize("leave", LEAVE)

@@ -92,6 +92,7 @@ def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> Non
     assert all(a.latency and a.ratio and a.seconds > 0 for a in ladder.attempts)
 
 
+@pytest.mark.slow
 def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")}
     said: list[str] = []
@@ -101,6 +102,7 @@ def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
     assert again.ladders[0].to_json() == climbed.ladders[0].to_json()
 
 
+@pytest.mark.slow
 def test_tries_are_not_measured_with_the_run(climbed: Any, bars_run: Path) -> None:
     outcome = api.bench([str(bars_run)], plan={"processes": 1, "seconds": 0.02, "warmup_seconds": 0.01})
     assert {m.artifact for m in outcome.measurements} == {"torch", "onnx", "onnx-int8"}
@@ -114,6 +116,7 @@ def test_with_a_budget_the_first_rung_that_keeps_it_ends_the_climb(bars_run: Pat
     assert not outcome.failures
 
 
+@pytest.mark.slow
 def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None:
     outcome = api.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, rungs=("min-max", "mse"))
     (failure,) = outcome.failures
@@ -131,6 +134,7 @@ def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
     assert rungs["gptq"].finding.parity.against == "onnx", "against the float model, not the rounded one"
 
 
+@pytest.mark.slow
 def test_a_rung_that_cannot_be_made_says_why_and_stops_nothing(bars_made: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     api.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])

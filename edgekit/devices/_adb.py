@@ -106,8 +106,16 @@ def is_up(port: int) -> bool:
 
 def adb(words: Sequence[str], timeout: float) -> tuple[int, str]:
     """(exit code, what it printed) of one adb command. Raises Missing, DeviceError."""
-    done = _communicated(["adb", *words], timeout)
-    return done[0], done[1].decode("utf-8", "replace")
+    try:
+        code, said = _communicated(["adb", *words], timeout)
+    except TimeoutError as error:
+        return -9, str(error)
+    return code, said.decode("utf-8", "replace")
+
+
+def late(what: str, seconds: float) -> DeviceError:
+    why = f"no result after {seconds:g} s; it was stopped"
+    return DeviceError(f"{what} took too long", why, "allow more time with --set plan.timeout=SECONDS")
 
 
 class Phone:
@@ -126,10 +134,13 @@ class Phone:
         code, text = self.shell(FACTS)
         self.facts = phone_facts(_facts.sections(text))
 
-    def shell(self, script: str, timeout: float = SHELL_SECONDS) -> tuple[int, str]:
+    def shell(self, script: str, timeout: float = SHELL_SECONDS, what: str = "") -> tuple[int, str]:
         """A script's exit code and output; the code comes in the output, since old devices' adbd gives none."""
-        command = ["adb", "-s", self.serial, "shell", f'(\n{script}\n); echo; echo "== exit $?"']
-        code, said = _communicated(command, timeout, held=True)
+        command = ["adb", "-s", self.serial, "shell", f'(\n{script}\n); code=$?; echo; echo "== exit $code"']
+        try:
+            code, said = _communicated(command, timeout, held=True)
+        except TimeoutError as error:
+            raise late(what or f"a command on {self.name}", timeout) from error
         found = EXIT.search(said)
         text = (said[: found.start()] if found else said).decode("utf-8", "replace")
         if not found:
@@ -178,8 +189,7 @@ class Phone:
     def ended(self, code: int, said: str, what: str, limit: float) -> None:
         """Raises DeviceError for a runner that ended otherwise than well."""
         if code == 128 + signal.SIGALRM:
-            why = f"no result after {limit:g} s; it was stopped"
-            raise DeviceError(f"{what} took too long", why, "allow more time with --set plan.timeout=SECONDS")
+            raise late(what, limit)
         if code:
             raise DeviceError(f"{what} failed", self._why(code, said), "see log.txt in the run folder")
 
@@ -324,13 +334,19 @@ def _communicated(command: Sequence[str], timeout: float, held: bool = False) ->
         command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     _children.add(child)
-    late = threading.Timer(timeout, child.kill)
-    late.start()
+    ended: list[bool] = []
+
+    def end() -> None:
+        ended.append(True)
+        child.kill()
+
+    timer = threading.Timer(timeout, end)
+    timer.start()
     try:
         said = child.stdout.read()  # type: ignore[union-attr]
         code = child.wait()
     finally:
-        late.cancel()
+        timer.cancel()
         child.kill()
         child.wait()
         _children.discard(child)
@@ -338,8 +354,8 @@ def _communicated(command: Sequence[str], timeout: float, held: bool = False) ->
             if pipe:
                 with suppress(OSError):
                     pipe.close()
-    if code == -9 and late.finished.is_set() and not said:
-        return code, f"timed out after {timeout:.0f} s".encode()
+    if ended:
+        raise TimeoutError(f"timed out after {timeout:.0f} s")
     return code, said
 
 

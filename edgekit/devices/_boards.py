@@ -135,7 +135,7 @@ def _command(target: Target, made: Image, folder: Path, port: int) -> list[str]:
         *("qemu-system-aarch64", "-M", "virt", "-cpu", target.cpu, "-smp", "1", "-m", str(target.memory_mb)),
         *("-icount", "shift=0", "-nographic", "-no-reboot", "-kernel", str(made.kernel)),
         *("-initrd", str(folder / "initrd")),
-        *("-append", f"console=ttyAMA0 rdinit=/init quiet panic=-1 edgekit.now={int(time.time())}"),
+        *("-append", f"console=ttyAMA0 rdinit=/init norandmaps quiet panic=-1 edgekit.now={int(time.time())}"),
         # restrict: it reaches nothing, neither this machine nor the network
         *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{inside}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),

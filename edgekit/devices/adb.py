@@ -98,8 +98,8 @@ class Adb:
                 script = _adb.RUN.format(
                     folder=folder, threads=job.plan.threads, runner=f"{_adb.ROOT}/files/{sha256(runner)}"
                 )
-                code, said = phone.shell(script, job.plan.timeout + GRACE_SECONDS)
                 what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
+                code, said = phone.shell(script, job.plan.timeout + GRACE_SECONDS, what)
                 phone.ended(code, said, what, job.plan.timeout)
                 phone.pull(f"{folder}/out", out)
             finally:

@@ -112,6 +112,7 @@ def test_what_cannot_be_imported(
     assert not Store(net / "runs" / "net").names()
 
 
+@pytest.mark.slow
 def test_training_a_network_of_ones_own(cli: Callable[..., Ended], net: Path) -> None:
     """A network that the task does not know, built with the task's arguments."""
     ended = cli("train", "bars", "--model", "net.py:Net", "--epochs", 1, "--out", "run")

@@ -98,6 +98,7 @@ def test_fine_tuning_starts_from_the_weights(answer: Json, bars_run: Path) -> No
     assert document["result"]["history"][0][0]["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_export_and_quantize(answer: Json, bars_run: Path) -> None:
     assert names(answer("export", bars_run, "--to", "onnx")) == ["onnx"]
     half = answer("quantize", bars_run / "onnx", "--fp16")
@@ -154,6 +155,7 @@ def test_bench_of_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path)
     assert labelled["measurements"][0]["metric"]["value"] > 0.8
 
 
+@pytest.mark.slow
 def test_quantize_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
     document = answer("quantize", "mine.onnx", "--calibration", "bars:train", "--val", "bars:val", "--max-drop", "20")

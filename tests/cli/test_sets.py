@@ -77,7 +77,8 @@ def test_runs_are_called_as_the_data(trained: Path) -> None:
     assert sorted(path.name for path in (trained / "runs").iterdir()) == ["house", "houses"]
 
 
-@pytest.mark.parametrize("run", [pytest.param("houses", marks=pytest.mark.slow), "house"])
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["houses", "house"])
 def test_later_commands_find_the_data_again(trained: Path, run: str) -> None:
     ended = run_cli("bench", f"runs/{run}", "--processes", 1, "--json", cwd=trained)
     assert ended.code == 0, ended.err

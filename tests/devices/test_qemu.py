@@ -26,7 +26,7 @@ STARTED = SHIPPED if os.environ.get("EDGEKIT_BOARDS") == "all" else SHIPPED[:1]
 #: million instructions were 0.8 % apart, for a reason that is not known yet
 REPEATS = 0.02
 #: virtual seconds: so many thousand millions of instructions
-PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=5, samples=256)
+PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=11, samples=256)
 
 
 @pytest.mark.parametrize("cpu", ["", "max", "host", "cortex-a72,sve=off", "-daemonize", "a b"])

@@ -86,6 +86,7 @@ def test_an_artifact(bars_run: Path, steady: Path, cli: Callable[..., Ended]) ->
     assert (made["id"], made["files"]) == (stored["id"], stored["files"]), "the recipe makes the very same files"
 
 
+@pytest.mark.slow
 def test_an_impossible_budget_names_the_nearest(bars_run: Path, steady: Path, cli: Callable[..., Ended]) -> None:
     words = (
         "optimize",

@@ -133,7 +133,7 @@ def test_an_int8_model_has(make: Make, format: str) -> None:
     assert sum(kernel.precision == "int8" for kernel in heavy) >= 12, "all but the squeeze-and-excitation's"
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", pytest.param("tflite", marks=pytest.mark.slow)])
 def test_operators_left_in_float_are_named(make: Make, format: str) -> None:
     """Also what they cost: the values before them go back to float, those after to int8."""
     types = {"onnx": "Conv", "openvino": "Convolution", "tflite": "CONV_2D"}

@@ -264,6 +264,7 @@ steps = ["train", "to_onnx", {step = "onnx_int8", ranges = "seen.ranges", method
 """
 
 
+@pytest.mark.slow
 def test_in_a_recipe(cli: Callable[..., Ended], tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(BARS.partition("[[chain]]")[0] + CHAINS + QUICK_PLAN)
     ended = cli("run", "r.toml", "--out", "run", "--json")

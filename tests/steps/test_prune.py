@@ -116,6 +116,7 @@ def test_twice_is_as_far_as_once(prune: Callable[..., tuple[Notes, Path]]) -> No
     assert len(twice["history"]) == 2
 
 
+@pytest.mark.slow
 def test_speed_is_measured_beside_the_whole_network(parent: Artifact, tmp_path: Path) -> None:
     """In every format of the runtimes that were named, through the door; how much faster is no matter here."""
     step = dataclasses.replace(QUICK, ratio=0.0, speedup=1.5, target="host", runtimes=("onnxruntime", "openvino"))

@@ -129,6 +129,7 @@ def test_half_precision(export: Callable[..., Outcome], tmp_path: Path) -> None:
     assert {a.inputs[0].dtype for a in outcome.artifacts} == {"float16"}
 
 
+@pytest.mark.slow
 def test_weights_in_a_file_of_their_own(export: Callable[..., Outcome], tmp_path: Path) -> None:
     path = image(tmp_path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     outcome = export(path, *installed(FORMATS[:2]))
@@ -180,7 +181,7 @@ def quantized(path: Path, folder: Path, samples: str, *formats: str) -> dict[str
     ("batch", "settings"),
     [
         ("n", {}),
-        (1, {}),
+        pytest.param(1, {}, marks=pytest.mark.slow),
         pytest.param(4, {}, marks=pytest.mark.slow),
         pytest.param("n", {"opset": 9}, marks=pytest.mark.slow),
         pytest.param(
@@ -199,6 +200,7 @@ def test_int8(tmp_path: Path, batch: Any, settings: dict[str, Any]) -> None:
     assert min(found.values()) > 25
 
 
+@pytest.mark.slow
 def test_int8_of_tokens_and_truth_values(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     samples = calibration(tmp_path, ids=rng.integers(0, 50, (20, 11)), mask=rng.integers(0, 2, (20, 11)).astype(bool))
@@ -209,9 +211,8 @@ def test_int8_of_tokens_and_truth_values(tmp_path: Path) -> None:
         assert reference["example"]["ids"] == [1, 11], "the samples say how long a sequence is"
 
 
-@pytest.mark.parametrize(
-    "padding", [{"auto_pad": "SAME_UPPER"}, pytest.param({"pads": [1, 1, 1, 1]}, marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("padding", [{"auto_pad": "SAME_UPPER"}, {"pads": [1, 1, 1, 1]}], ids=str)
 def test_int8_of_a_maximum_over_padding(tmp_path: Path, padding: dict[str, Any]) -> None:
     """Minus infinity, with which a maximum is padded, has no place in int8."""
     nodes = [

@@ -20,7 +20,7 @@
 #define SCHEMA "edgekit-runner/1"
 enum { DISTINCT_BATCHES = 16 };
 
-static const char *result_path;
+static const char *job_path, *result_path;
 static const Engine *engine;
 Spec ins[MOST], outs[MOST];
 size_t in_count, out_count;
@@ -67,9 +67,20 @@ void *room(size_t bytes) {
     return made;
 }
 
+/* A path of the job; one that is not absolute is meant from where the job's file lies. */
+static const char *path_in(const Json *job, const char *key) {
+    const char *path = json_text(job, key), *end = strrchr(job_path, '/');
+    if (*path == '/' || !end) return path;
+    size_t folder = (size_t)(end - job_path) + 1;
+    char *whole_path = room(folder + strlen(path) + 1);
+    memcpy(whole_path, job_path, folder);
+    strcpy(whole_path + folder, path);
+    return whole_path;
+}
+
 static const char *open_library(const Json *job) {
     static const Engine *const engines[] = {&onnxruntime, &litert};
-    const char *name = json_text(job, "runtime"), *path = json_text(job, "library");
+    const char *name = json_text(job, "runtime"), *path = path_in(job, "library");
     for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
         if (!strcmp(engines[i]->name, name)) engine = engines[i];
     if (!engine) refuse("missing", "the runner knows no runtime %s", name);
@@ -444,7 +455,7 @@ static void work(const Json *job) {
     Json *outputs = json_get(job, "outputs"), *inputs = json_get(job, "inputs");
     const char *names[MOST], *paths[MOST], *version = open_library(job);
     int64_t floor = peak_rss_bytes(), started = now();
-    engine->load(json_text(job, "model"), (int)json_number(job, "threads"));
+    engine->load(path_in(job, "model"), (int)json_number(job, "threads"));
     double load_ms = (double)(now() - started) / 1e6;
     size_t count = 0;
     for (Json *at = inputs ? inputs->first : NULL; at && count < MOST; at = at->next, count++) {
@@ -470,7 +481,7 @@ static void work(const Json *job) {
 
 static void predict(const Json *job, const char *folder, size_t count, char **inputs) {
     open_library(job);
-    engine->load(json_text(job, "model"), 1);
+    engine->load(path_in(job, "model"), 1);
     match(count, NULL, (const char *const *)inputs);
     all_outputs(folder);
     char part[4096];
@@ -496,6 +507,7 @@ int main(int count, char **words) {
         char path[4096];
         snprintf(path, sizeof path, "%s/result.json", words[3]);
         result_path = path;
+        job_path = words[2];
         predict(job_read(words[2]), words[3], (size_t)count - 4, words + 4);
         return 0;
     }
@@ -503,6 +515,7 @@ int main(int count, char **words) {
         fprintf(stderr, "usage: %s JOB RESULT | --predict JOB OUT INPUT.npy … | --link TO PATH\n", words[0]);
         return 2;
     }
+    job_path = words[1];
     result_path = words[2];
     Json *job = job_read(words[1]);
     alarm((unsigned)json_number(job, "limit")); /* whatever becomes of the connection */
