@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -22,8 +22,8 @@ test-nightly: $(READY)  ## what CI's time limit leaves out: the longer recipes o
 
 test-all: test test-slow test-nightly  ## everything
 
-test-boards: $(READY)  ## every emulated board from nothing; the slow tier starts the first only
-	EDGEKIT_BOARDS=all $(BIN)/python -m pytest -q -m slow tests/devices/test_qemu.py
+test-boards: $(READY)  ## every emulated board from nothing; the slow tier starts a board and a phone
+	$(BIN)/python -m pytest -q -m "slow or nightly" tests/devices/test_qemu.py tests/devices/test_adb.py tests/devices/test_lab.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -57,6 +57,9 @@ bench-distil: $(READY)  ## what a teacher adds to a small network, over five pai
 
 bench-train: $(READY)  ## samples per second of training beside a hand-written loop; ARGS=--gpu for the part on a GPU
 	$(BIN)/python tests/benchmarks/train.py $(ARGS)
+
+bench-devices: $(READY)  ## the device x runtime x precision table in docs/devices.md; ARGS="--target my-pi" adds a board
+	$(BIN)/python tests/benchmarks/devices.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

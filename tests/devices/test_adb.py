@@ -216,7 +216,7 @@ def _faults(phone: Target, store: Store) -> None:
     inside = Qemu(phone).inside.phone  # type: ignore[union-attr]
     assert "runner" not in inside.shell("ps 2>/dev/null | grep files/ | grep -v grep")[1]
     free = inside.free()
-    inside.checked(f"fallocate -l {free - 3_000_000} /data/local/tmp/full")
+    inside.checked(f"fallocate -l {free - 300_000} /data/local/tmp/full")
     more = replace(data, inputs={"input": np.random.default_rng(5).random((4000, 1, 20, 20), np.float32)}, labels=None)
     with pytest.raises(DeviceError, match="storage of emulated-phone is full"):
         execute(onnx, phone, more, PLAN, latency=False)

@@ -1,4 +1,5 @@
-"""Emulated boards: what is refused before one starts, in the quick tier; a real one from nothing, in the slow tier."""
+"""Emulated boards: what is refused before one starts, in the quick tier; real ones from nothing, with
+`make test-boards`; the slow tier starts one in test_lab.py."""
 
 from __future__ import annotations
 
@@ -20,8 +21,6 @@ from edgekit.store import Store
 from edgekit.types import Plan
 
 SHIPPED = ("emulated-cortex-a72", "emulated-cortex-a76")
-#: what is started: two to three minutes each, so the second only with `make test-boards`
-STARTED = SHIPPED if os.environ.get("EDGEKIT_BOARDS") == "all" else SHIPPED[:1]
 #: how near two processes' counts are. 0.5 % is the aim, and is missed: on a Cortex-A76 two counts of a network of 0.28
 #: million instructions were 0.8 % apart, for a reason that is not known yet
 REPEATS = 0.02
@@ -59,8 +58,9 @@ def test_linux_can_unpack_the_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", STARTED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_board_from_nothing(
     name: str, bars_made: Path, members: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
