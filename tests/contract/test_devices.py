@@ -17,8 +17,8 @@ from edgekit.types import Job, Plan, SampleSet, Target
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
 #: device → a runtime that a target reached by it has
 HERE = {"local": "onnxruntime", "null": "null", "ssh": "onnxruntime"}
-#: a system has to be made for it: tests/devices/test_qemu.py, in the slow tier
-MADE = {"qemu"}
+#: a system has to be made for these: tests/devices/test_lab.py and test_adb.py, in the slow tier
+MADE = {"qemu", "adb"}
 
 
 @pytest.fixture(params=HERE)
