@@ -202,7 +202,10 @@ def test_a_device_that_fails_wins_over_an_answer(cli: Cli, config: Path, bars_ru
 
 def test_run_refuses_before_any_work_what_nothing_can_reach(cli: Cli, tmp_path: Path, bars_made: Path) -> None:
     (tmp_path / "bars.toml").write_text((bars_made.parent / "bars.toml").read_text())
-    for target, said in (("raspberry-pi-4", "targets add my-raspberry-pi-4"), ("android-arm64", "targets add my-phone --adb")):
+    for target, said in (
+        ("raspberry-pi-4", "targets add my-raspberry-pi-4"),
+        ("android-arm64", "targets add my-phone --adb"),
+    ):
         ended = cli("run", "bars.toml", "--out", "new", "--target", target)
         assert ended.code == 2 and said in ended.line
         assert not (tmp_path / "new").exists()
