@@ -163,9 +163,10 @@ def _fill(disk: Path, leave: int) -> None:
         file.truncate(max(0, file.tell() - leave * 1024))
 
 
-LEAVE = [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 8, 16, 24, 32, 40, 48, 64, 80))]
+LEAVE = [8, 24, 48, *(pytest.param(n, marks=pytest.mark.nightly) for n in (0, 4, 16, 32, 40, 64, 80))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", LEAVE)
 def test_no_space(small_disk: Path, leave: int, bars_made: Path, cli: Callable[..., Ended], tmp_path: Path) -> None:
     """Wherever the disk gets full, the command says so, and what was finished is whole; with space it goes on."""
