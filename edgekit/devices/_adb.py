@@ -1,7 +1,7 @@
 """One device through the system's `adb`: its server, its keys, USB or network alike.
 
 A device gets scripts for its own shell, whichever it is (toybox, busybox), and archives. No name that a user wrote is
-part of a script: files are called by their sha256, jobs by a number.
+part of a script, but a deployment's folder, quoted (`_pushed`): files are called by their sha256, jobs by a number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ ROOT = f"{HOME}/.edgekit"
 SHELL_SECONDS, CONNECT_SECONDS = 60.0, 15.0
 #: bytes per second that a slow cable moves at the least
 SLOW = 1e6
-TAIL = 4000
 EXIT = re.compile(rb"\n?== exit (\d+)\r?\n?$")
 
 #: everything is read; a section that a system does not have is empty
@@ -208,12 +207,7 @@ class Phone:
         return f"it ended with exit code {code}" + (f": {lines[-1][:300]}" if lines else "")
 
     def pull(self, there: str, here: Path) -> None:
-        """Every file of a folder, into a folder that is there."""
-        code, said = adb(["-s", self.serial, "pull", f"{there}/.", str(here)], 600.0)
-        if code != 0:
-            raise refusal(said, self.name, self.serial, opened=True)
-
-    def pull_file(self, there: str, here: Path) -> None:
+        """A file to a path, or every file of a folder (`FOLDER/.`) into a folder that is there."""
         code, said = adb(["-s", self.serial, "pull", there, str(here)], 600.0)
         if code != 0:
             raise refusal(said, self.name, self.serial, opened=True)

@@ -6,6 +6,7 @@ adbd, a busybox shell and no Python. Packages are unpacked and never run here, s
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -80,12 +81,10 @@ def image(system: str) -> Image:
     if not folder.is_dir():
         _environment.log.info("making the %s system for emulated boards, once", system)
         _build(system, folder)
-    kernel = folder if (folder / "kernel").is_file() else None
-    if kernel is None:  # a phone's system has no kernel of its own here
-        of = image("pi")
-        return Image(of.kernel, of.busybox, of.modules, folder / "disk.img")
-    modules = tuple(sorted((kernel / "modules").glob("*.ko")))
-    return Image(kernel / "kernel", kernel / "busybox", modules, folder / "disk.img")
+    if system == "phone":  # a phone's system has no kernel of its own here
+        return dataclasses.replace(image("pi"), disk=folder / "disk.img")
+    modules = tuple(sorted((folder / "modules").glob("*.ko")))
+    return Image(folder / "kernel", folder / "busybox", modules, folder / "disk.img")
 
 
 def facts() -> _facts.Facts:

@@ -50,10 +50,10 @@ class Pushed:
 
     def status(self) -> Mapping[str, Any]:
         lines = [line.split(" ", 1) for line in self._there(STATUS).splitlines() if " " in line]
-        ids = {name: posixpath.basename(path.strip()) or None for name, path in lines if name != "release"}
-        found = sorted(posixpath.basename(path.strip()) for name, path in lines if name == "release")
-        names = [name for name in found if ID.fullmatch(name)]
-        return {"current": ids.get("current"), "previous": ids.get("previous"), "releases": names}
+        found = [(name, posixpath.basename(path.strip())) for name, path in lines]
+        found = [(name, id) for name, id in found if ID.fullmatch(id)]  # what else lies there is none of ours
+        links, names = dict(found), sorted(id for name, id in found if name == "release")
+        return {"current": links.get("current"), "previous": links.get("previous"), "releases": names}
 
     def place(self, bundle: Bundle) -> Mapping[str, Any]:
         runtime = str(bundle.manifest["runtime"])
@@ -81,9 +81,9 @@ class Pushed:
             code, said = self.phone.shell(script, CHECK_SECONDS)
             try:
                 self.phone.ended(code, said, f"checking the release on {self.phone.name}", CHECK_SECONDS)
-                self.phone.pull(out, here)
+                self.phone.pull(f"{out}/.", here)
                 for name in (MANIFEST, "check/outputs.npz"):
-                    self.phone.pull_file(f"{place}/{name}", here / posixpath.basename(name))
+                    self.phone.pull(f"{place}/{name}", here / posixpath.basename(name))
                 result = json.loads((here / "result.json").read_bytes())
                 if result["error"]:
                     return {"ok": False, "why": str(result["error"]["what"])}

@@ -101,7 +101,7 @@ class Adb:
                 what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
                 code, said = phone.shell(script, job.plan.timeout + GRACE_SECONDS, what)
                 phone.ended(code, said, what, job.plan.timeout)
-                phone.pull(f"{folder}/out", out)
+                phone.pull(f"{folder}/out/.", out)
             finally:
                 _leave(phone, folder)
         return self._result(out)

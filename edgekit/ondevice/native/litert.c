@@ -97,6 +97,7 @@ static Spec spec_of(void *tensor, Tensor *type) {
     spec.type = type_of(type->element_type);
     if (spec.type == T_NONE) refuse("input", "%s is no tensor of numbers", spec.name);
     spec.axes = type->layout.rank;
+    if (spec.axes > RANK) refuse("model", "%s has more than %d axes", spec.name, RANK);
     for (int axis = 0; axis < spec.axes; axis++) spec.shape[axis] = type->layout.dimensions[axis];
     check(quantization_kind(tensor, &kind), "model", spec.name);
     if (kind == PER_TENSOR && spec.type >= T_I8) {

@@ -155,8 +155,13 @@ static void stored(const Spec *spec, char *to, int64_t at, Type type, const char
     long double value = get(type, from, index), exact = value;
     if (spec->scale != 0) {
         float steps = rintf((float)value / spec->scale) + (float)spec->zero;
-        float low = spec->type == T_I8 ? -128 : spec->type == T_I16 ? -32768 : 0;
-        float high = spec->type == T_I8 ? 127 : spec->type == T_U8 ? 255 : spec->type == T_I16 ? 32767 : 65535;
+        /* for the wide types the outermost floats within both signed and unsigned 32 bits */
+        float low = spec->type == T_I8 ? -128 : spec->type == T_I16 ? -32768 : spec->type < T_U8 ? -2147483648.0f : 0;
+        float high = spec->type == T_I8    ? 127
+                     : spec->type == T_U8  ? 255
+                     : spec->type == T_I16 ? 32767
+                     : spec->type == T_U16 ? 65535
+                                           : 2147483520.0f;
         value = steps < low ? low : steps > high ? high : steps;
     }
     if (!put(spec->type, to, at, value)) refuse("input", "%s takes %s; the samples hold %Lg", spec->name, TYPES[spec->type].name, exact);
