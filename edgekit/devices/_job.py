@@ -1,4 +1,4 @@
-"""A `Job` as the runner reads it."""
+"""A `Job` as the runner reads it, and what the runner of a device sends back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekit import registry
-from edgekit.errors import InputError, os_errors
+from edgekit.errors import DeviceError, InputError, os_errors
+from edgekit.ondevice.runner import SCHEMA
 from edgekit.types import Job
 
 RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
@@ -59,3 +62,25 @@ def _driver(path: Path) -> dict[str, Any]:
             f"{path} names the driver {name!r}", f"there is {', '.join(DRIVERS)}", "make the artifact again"
         )
     return {"file": str(RUNNER.with_name(f"{name}.py")), "class": DRIVERS[name], "settings": settings}
+
+
+def result_of(out: Path, name: str) -> dict[str, Any]:
+    """The result that the runner on `name` left in `out`, with its outputs where they lie now.
+
+    Raises DeviceError where it is none: cut short, not JSON, of another version, or an output that is no array.
+    """
+    try:
+        result: dict[str, Any] = json.loads((out / "result.json").read_bytes())
+        if result["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
+        if result["error"] is None:
+            result["outputs"] = {key: str(out / Path(path).name) for key, path in result["outputs"].items()}
+            for path in result["outputs"].values():
+                np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(result["facts"], dict) or not isinstance(result.get("watch", {"throttled": 0}), dict):
+                raise TypeError("its facts are no table")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        why = " ".join(str(error).split())[:200]
+        what = f"{name} sent what is not a result"
+        raise DeviceError(what, why, "run it again; is its storage failing?") from error
+    return result

@@ -11,14 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from edgekit.devices import _adb, _native, _pushed, _releases
 from edgekit.devices._facts import Facts
 from edgekit.devices._files import sha256
-from edgekit.devices._job import job_json
-from edgekit.errors import DeviceError, EdgekitError, InputError
-from edgekit.ondevice.runner import SCHEMA
+from edgekit.devices._job import job_json, result_of
+from edgekit.errors import EdgekitError, InputError
 from edgekit.types import Artifact, Job, Provenance, Target
 
 #: seconds beyond a job's own time-out that its end may take to come here
@@ -104,23 +101,7 @@ class Adb:
                 phone.pull(f"{folder}/out/.", out)
             finally:
                 _leave(phone, folder)
-        return self._result(out)
-
-    def _result(self, out: Path) -> Mapping[str, Any]:
-        """The runner's result with the outputs where they lie now. Raises DeviceError where it is none."""
-        try:
-            result = json.loads((out / "result.json").read_bytes())
-            if result["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
-            if result["error"] is None:
-                result["outputs"] = {name: str(out / Path(path).name) for name, path in result["outputs"].items()}
-                for path in result["outputs"].values():
-                    np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            why = " ".join(str(error).split())[:200]
-            what = f"{self.target.name} sent what is not a result"
-            raise DeviceError(what, why, "run it again; is its storage failing?") from error
-        return dict(result)
+        return result_of(out, self.target.name)
 
 
 def _refuse(artifact: Artifact, runtime: str, name: str) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from edgekit.devices import _environment, _releases, _ssh
 from edgekit.devices._address import Address
 from edgekit.devices._facts import Facts
 from edgekit.devices._files import sha256
-from edgekit.devices._job import RUNNER, job_json
+from edgekit.devices._job import RUNNER, job_json, result_of
 from edgekit.errors import DeviceError, InputError
-from edgekit.ondevice.runner import SCHEMA
 from edgekit.types import Artifact, Job, Provenance, Target
 
 #: seconds beyond a job's own time-out that its answer may take to come here
@@ -133,7 +129,11 @@ class Ssh:
             )
         what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
         self._check(session.checked(answer), what, job.plan.timeout, out)
-        result = self._result(answer, out)
+        result = result_of(out, self.target.name)
+        if answer.get("temperature_c") is not None and not result["error"]:
+            result["facts"]["temperature_c"] = answer["temperature_c"]
+        if answer.get("throttled", 0) & SLOWED and "watch" in result:
+            result["watch"]["throttled"] += 1
         if result["error"] and result["error"]["kind"] == "missing":
             what = f"{job.runtime} cannot be imported on {self.target.name}"
             next = f"edgekit targets clean {self.target.name}, then run it again"
@@ -162,27 +162,6 @@ class Ssh:
         if lines and "No space left on device" in lines[-1]:
             return f"its disk is full: {lines[-1]}"
         return f"it ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
-
-    def _result(self, answer: Mapping[str, Any], out: Path) -> Mapping[str, Any]:
-        """The runner's result with the outputs where they lie now. Raises DeviceError where it is none."""
-        try:
-            result = json.loads((out / "result.json").read_bytes())
-            if result["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
-            if result["error"] is None:
-                result["outputs"] = {name: str(out / Path(path).name) for name, path in result["outputs"].items()}
-                for path in result["outputs"].values():
-                    np.load(path, mmap_mode="r", allow_pickle=False)
-                if answer.get("temperature_c") is not None:
-                    result["facts"]["temperature_c"] = answer["temperature_c"]
-                if answer.get("throttled", 0) & SLOWED and "watch" in result:
-                    result["watch"]["throttled"] += 1
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise DeviceError(
-                f"{self.target.name} sent what is not a result", why, "run it again; is its storage failing?"
-            ) from error
-        return dict(result)
 
 
 def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
