@@ -92,13 +92,17 @@ def connect(serial: str) -> str:
     return "" if re.search(r"^(already )?connected to", said, re.MULTILINE) else said.strip() or "it does not answer"
 
 
+def _state(serial: str) -> tuple[str, str]:
+    """(what adb says against a device, the state it is in: `device` where it answers)."""
+    said = connect(serial)
+    return said, adb(["-s", serial, "get-state"], CONNECT_SECONDS)[1].strip()
+
+
 def is_up(port: int) -> bool:
     """Does the adbd behind a port of this machine answer?"""
     serial = f"127.0.0.1:{port}"
     try:
-        if connect(serial):
-            return False
-        return adb(["-s", serial, "get-state"], CONNECT_SECONDS)[1].strip() == "device"
+        return _state(serial) == ("", "device")
     except DeviceError:
         return False
 
@@ -126,11 +130,14 @@ class Phone:
         self.present: set[str] = set()
         self.sent_bytes = 0
         self.locked: IO[str] | None = None
-        said = connect(serial)
-        code, state = adb(["-s", serial, "get-state"], CONNECT_SECONDS)
-        if code != 0 or state.strip() != "device":
+        self.cut = False
+        said, state = _state(serial)
+        if state != "device" and ":" in serial:  # adb holds on to a connection that broke, as "offline"
+            adb(["disconnect", serial], CONNECT_SECONDS)
+            said, state = _state(serial)
+        if state != "device":
             raise refusal(said or state, name, serial)
-        code, text = self.shell(FACTS)
+        _, text = self.shell(FACTS)
         self.facts = phone_facts(_facts.sections(text))
 
     def shell(self, script: str, timeout: float = SHELL_SECONDS, what: str = "") -> tuple[int, str]:
@@ -143,7 +150,7 @@ class Phone:
         found = EXIT.search(said)
         text = (said[: found.start()] if found else said).decode("utf-8", "replace")
         if not found:
-            raise refusal(text or f"adb ended with exit code {code}", self.name, self.serial, opened=True)
+            raise self._gone(text or f"adb ended with exit code {code}")
         for line in text.splitlines():
             log.debug("%s: %s", self.name, line)
         return int(found[1]), text
@@ -175,7 +182,7 @@ class Phone:
             code, said = adb(words, SHELL_SECONDS + archive.stat().st_size / SLOW)
             if code != 0:
                 self.shell(f"rm -f {ROOT}/sent.tar")
-                raise refusal(said, self.name, self.serial, opened=True)
+                raise self._gone(said)
         unpacked = f"cd {ROOT} && tar -xf sent.tar; code=$?; rm -f sent.tar; exit $code"
         self.checked(unpacked, SHELL_SECONDS + size / SLOW)
         if damaged := set(wanted) - self._whole(wanted):
@@ -210,7 +217,7 @@ class Phone:
         """A file to a path, or every file of a folder (`FOLDER/.`) into a folder that is there."""
         code, said = adb(["-s", self.serial, "pull", there, str(here)], 600.0)
         if code != 0:
-            raise refusal(said, self.name, self.serial, opened=True)
+            raise self._gone(said)
 
     def free(self) -> int | None:
         """Bytes that may still be written there."""
@@ -251,6 +258,11 @@ class Phone:
         )
         lines = (line.split() for line in said.splitlines())
         return {words[1] for words in lines if len(words) == 2 and words[0] == words[1]} & set(files)
+
+    def _gone(self, said: str) -> EdgekitError:
+        """The error for a device that had answered; what is known of it is known no more."""
+        self.cut = True
+        return refusal(said, self.name, self.serial, opened=True)
 
     def _refused(self, said: str) -> EdgekitError:
         last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "without a word")
@@ -369,11 +381,14 @@ _guard = threading.Lock()
 
 
 def phone(name: str, serial: str) -> Phone:
-    """The open device of a serial number: there is one per process."""
+    """The open device of a serial number: there is one per process, and another after its connection was cut."""
     with _guard:
-        if serial not in _open:
-            _open[serial] = Phone(name, serial)
-        return _open[serial]
+        found = _open.get(serial)
+        if found is None or found.cut:
+            if found is not None:
+                found.close()
+            found = _open[serial] = Phone(name, serial)
+        return found
 
 
 @atexit.register

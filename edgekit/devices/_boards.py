@@ -209,6 +209,7 @@ def board(target: Target, up: Callable[[int], bool]) -> Board:
         found = _running.get(target.name)
         if found is not None and found.process.poll() is None:
             return found
+        stop(target.name)  # one that rebooted, or died: its lock goes with it
         made = _running[target.name] = Board(target)
         made.wait(up)
         return made

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +100,7 @@ Filesystem     1024-blocks    Used Available Capacity Mounted on
 /dev/block/dm-5  112000000 5000000 107000000       5% /data
 
 == date
-1790000000
+1000000000
 
 == getprop
 [ro.product.manufacturer]: [Google]
@@ -125,6 +129,8 @@ def test_a_phone_is_read_and_kept(cli: Cli, scripted: Callable[[str], None], tmp
     assert found["libraries"] == {"onnxruntime": str(own)} and found["address"] == "R58M123ABC"
     checked = cli("targets", "check", "mine", env=settings)
     assert checked.code == 4 and "EDGEKIT_ANDROID_CC" in checked.out and "Pixel 7 Pro" in checked.out
+    [clock] = [line for line in checked.out.splitlines() if "clock" in line]
+    assert "off by" in clock and "days" in clock, "it believes to be in 2001"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +228,68 @@ def _faults(phone: Target, store: Store) -> None:
         execute(onnx, phone, more, PLAN, latency=False)
     inside.shell("rm -f /data/local/tmp/full")
     assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
+    _damaged_results(phone, store)
+    _cuts(phone, store)
+
+
+@contextmanager
+def _in_front(script: str) -> Iterator[None]:
+    """The real adb, as "$real", behind a script."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "adb")
+        path.write_text(f'#!/bin/sh\nreal="{shutil.which("adb")}"\n{script}\n')
+        path.chmod(0o755)
+        patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        yield
+
+
+def _damaged_results(phone: Target, store: Store) -> None:
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    for damage in ("head -c 60", "tr { x"):
+        pulled = f'{damage} <"$5/result.json" >"$5/less" && mv "$5/less" "$5/result.json"'
+        with (
+            _in_front(f'"$real" "$@" || exit; [ "$3" != pull ] || {{ {pulled}; }}'),
+            pytest.raises(DeviceError, match="sent what is not a result"),
+        ):
+            execute(onnx, phone, data, PLAN, latency=False)
+    assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
+
+
+def _cuts(phone: Target, store: Store) -> None:
+    """The connection in mid-run and while files are sent; the device's own reboot; its power."""
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    long = replace(PLAN, seconds=60.0)
+    noise = np.random.default_rng(time.time_ns()).random((8000, 1, 20, 20), np.float32)
+    large, whole = replace(data, inputs={"input": noise}, labels=None), replace(PLAN, samples=8000)
+
+    def inside() -> _adb.Phone:
+        return Qemu(phone).inside.phone  # type: ignore[union-attr]
+
+    first = inside()
+    serial = first.serial
+    threading.Timer(3.0, _adb.adb, (["disconnect", serial], 15)).start()
+    with pytest.raises(DeviceError) as error:
+        execute(onnx, phone, data, long)
+    assert error.value.code == 4 and first.cut, error.value
+    second = inside()
+    assert second is not first and second.serial == serial, "the same device, reached anew"
+    assert "runner" not in second.shell("ps 2>/dev/null | grep files/ | grep -v grep")[1]
+
+    cutting = f'[ "$3" = push ] && {{ sleep 0.3; "$real" disconnect {serial}; }} >/dev/null &\nexec "$real" "$@"'
+    with _in_front(cutting), pytest.raises(DeviceError) as error:
+        execute(onnx, phone, large, whole, latency=False)
+    assert error.value.code == 4 and second.cut, error.value
+    assert len(execute(onnx, phone, large, whole, latency=False).outputs["output"]) == 8000
+
+    board = _boards._running[phone.name]
+    threading.Timer(3.0, _adb.adb, (["-s", serial, "shell", "busybox reboot -f"], 15)).start()
+    with pytest.raises(DeviceError):
+        execute(onnx, phone, data, long)
+    board.process.wait(60)
+    assert len(execute(onnx, phone, large, whole, latency=False).outputs["output"]) == 8000, "as its disk was left"
+    assert _boards._running[phone.name] is not board
+
     pid = _boards._running[phone.name].process.pid
     threading.Timer(3.0, os.killpg, (pid, signal.SIGKILL)).start()
     with pytest.raises(DeviceError):
-        execute(onnx, phone, data, replace(PLAN, seconds=60.0))
+        execute(onnx, phone, data, long)
