@@ -16,11 +16,16 @@ from edgekit.types import Artifact, Run, SampleSet, Target
 if TYPE_CHECKING:
     from edgekit.pipeline import Flow
 
+#: SQNR below which a device does not round otherwise, but computes something else: another version's int8 kernels were
+#: 46 dB apart, OpenVINO's int8 on Arm (2026.4.1), which is known to be wrong, 11 dB
+LEAST_DB = 30.0
+
 
 def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: Flow) -> Run:
     """A run elsewhere, with how near its outputs are to this machine's in the same runtime among its facts.
 
-    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up.
+    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up. Below
+    LEAST_DB the run is invalid: its accuracy may look right on few samples, and is luck.
     """
     host = targets.load("host")
     if target.device in fleet.HERE or not run.outputs or run.runtime not in host.runtimes:
@@ -45,7 +50,14 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
         "samples": len(data),
     }
     flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
-    return dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
+    run = dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
+    if parity.sqnr_db >= LEAST_DB:
+        return run
+    why = (
+        f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {parity.sqnr_db:.1f} dB, "
+        f"{LEAST_DB:g} are the least; take another runtime or precision for it"
+    )
+    return dataclasses.replace(run, invalid=(*run.invalid, why))
 
 
 def _alike(agreement: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def _measured(
     if not kept:
         why = "every measurement of it is invalid" if not valid else "everything measured there missed its budget"
         reason = next((f" ({m.artifact}: {m.invalid[0]})" for m in scoped if m.invalid), "") if not valid else ""
-        next_ = "measure again on an idle device" if not valid else "allow more, or try other methods"
+        next_ = "see to that, then measure again" if not valid else "allow more, or try other methods"
         text = f"On {where}{plan} nothing can be recommended: {why}{reason}; {next_}."
         return Advice(where, plan, None, "", (text,))
     top = max(kept, key=goodness)

@@ -1,0 +1,42 @@
+"""A device's outputs against this machine's, where what the device says is changed on purpose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit import agreement, sets, targets
+from edgekit.execute import execute
+from edgekit.pipeline import Flow
+from edgekit.recipe import Gates
+from edgekit.store import Store
+from edgekit.types import Plan, Target, quiet
+
+PLAN = Plan(processes=1, samples=64)
+#: reached over ssh in name only: nothing here is sent to it
+BOARD = Target("board", "", "ssh", runtimes={"onnxruntime": ""}, address="me@pi")
+
+
+@pytest.mark.parametrize(
+    ("noise", "invalid"),
+    [(0.0, False), (0.01, False), (0.3, True), (np.nan, True)],
+    ids=["same", "rounded otherwise", "11 dB", "NaN"],
+)
+def test_outputs_that_are_something_else_are_not_weighed(
+    noise: float, invalid: bool, bars_made: Path, members: None
+) -> None:
+    store, said = Store(bars_made), list[str]()
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
+    values = here.outputs["output"]
+    random = np.random.default_rng(0).standard_normal(values.shape)
+    there = (values + noise * np.sqrt(np.mean(values**2)) * random).astype(np.float32)
+    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    run = agreement.agreed(onnx, replace(here, target="board", outputs={"output": there}), BOARD, data, flow)
+    assert bool(run.invalid) == invalid and run.facts["agreement"]["samples"] == 64
+    assert run.facts["agreement"]["bit_identical"] == (noise == 0) and said
+    if invalid:
+        assert "another runtime or precision" in run.invalid[0]
