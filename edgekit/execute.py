@@ -47,6 +47,15 @@ def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
     return tuple(name for name in target.runtimes if artifact.kind.format in registry.load("runtimes", name).formats)
 
 
+def runtime_for(artifact: Artifact, target: Target) -> str:
+    """The first of these. Raises InputError where there is none."""
+    runtime = next(iter(runtimes_for(artifact, target)), "")
+    if not runtime:
+        what = f"{target.name} has no runtime for {artifact.kind}"
+        raise InputError(what, next=f"its runtimes: {', '.join(target.runtimes)}")
+    return runtime
+
+
 def execute(
     artifact: Artifact,
     target: Target,
@@ -61,10 +70,7 @@ def execute(
 
     Raises InputError (the model or the samples do not fit), Missing (a package), DeviceError.
     """
-    runtime = runtime or next(iter(runtimes_for(artifact, target)), "")
-    if not runtime:
-        what = f"{target.name} has no runtime for {artifact.kind}"
-        raise InputError(what, next=f"its runtimes: {', '.join(target.runtimes)}")
+    runtime = runtime or runtime_for(artifact, target)
     pairs = [(artifact, runtime)]
     return next(iter(execute_all(pairs, target, data, plan, outputs=outputs, latency=latency)))
 
@@ -125,6 +131,16 @@ def sustain(artifact: Artifact, runtime: str, target: Target, data: SampleSet, p
     longer = dataclasses.replace(plan, timeout=plan.timeout + plan.sustained)
     with _Door(target, take(data, SUSTAINED_SAMPLES), longer) as door:
         return door.sustain(artifact, runtime)
+
+
+@contextmanager
+def profile(
+    artifact: Artifact, runtime: str, target: Target, data: SampleSet, plan: Plan
+) -> Iterator[Mapping[str, Any]]:
+    """The runner's result with a `profile`: `runs`, and `rows` of operators as the runtime's class describes them; None
+    from a runtime that does not tell. What the runtime left beside it is in `folder` until the block ends."""
+    with _Door(target, data, plan) as door, door.profile(artifact, runtime) as result:
+        yield result
 
 
 @dataclass
@@ -212,6 +228,12 @@ class _Door:
             found: Mapping[str, Any] = result.get("sustained") or {}
             return found
 
+    @contextmanager
+    def profile(self, artifact: Artifact, runtime: str) -> Iterator[Mapping[str, Any]]:
+        job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=False, profile=True)
+        with self._run(job) as result:
+            yield result
+
     def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
         """One timing process; run again, up to RETRIES times, where something else used its core."""
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=True)
@@ -243,13 +265,13 @@ class _Door:
 
     @contextmanager
     def _run(self, job: Job) -> Iterator[Mapping[str, Any]]:
-        """The runner's result; its files are there until the block ends."""
+        """The runner's result; its files are there, in its `folder`, until the block ends."""
         out = Path(tempfile.mkdtemp(dir=self._folder))
         try:
             with os_errors("write", out):
                 result = self.device.run(job, out)
             _raise(result["error"], job)
-            yield result
+            yield {**result, "folder": out}
         finally:
             shutil.rmtree(out, ignore_errors=True)
 

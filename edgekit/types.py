@@ -541,8 +541,8 @@ class Job:
     """One runner process to be: which runtime, which model files, which inputs, what to measure.
 
     `inputs` are arrays with the sample as first axis; outputs are wanted for all of them when `outputs` is set, in
-    batches of `output_batch`; latency is measured over batches of `plan.batch` when `latency` is set, and what a long
-    load does to it when `sustained` is.
+    batches of `output_batch`; latency is measured over batches of `plan.batch` when `latency` is set, what a long load
+    does to it when `sustained` is, and each operator's time when `profile` is.
     """
 
     artifact: Artifact
@@ -552,6 +552,7 @@ class Job:
     outputs: bool
     latency: bool
     sustained: bool = False
+    profile: bool = False
 
 
 class Device(Protocol):

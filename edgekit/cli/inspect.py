@@ -11,8 +11,9 @@ from edgekit.cli._common import Answer, Voice, answers
 @click.argument("model", required=False)
 @click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="How many of the heaviest to show.")
 @click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
-@click.option("--times", "timed", is_flag=True, help="Run it here on random inputs: time by operator, against float.")
-def command(model: str | None, layers: int, formats: str, timed: bool, voice: Voice) -> Answer:
+@click.option("--times", "timed", is_flag=True, help="Run it on random inputs: time by operator, against float.")
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where --times runs it.")
+def command(model: str | None, layers: int, formats: str, timed: bool, target: str, voice: Voice) -> Answer:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
     what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
     from edgekit import inspection
@@ -23,7 +24,7 @@ def command(model: str | None, layers: int, formats: str, timed: bool, voice: Vo
     if timed:
         from edgekit.quantization.times import times
 
-        found["times"] = times(model)
+        found["times"] = times(model, target)
 
     def show() -> None:
         from edgekit.report import times as shown

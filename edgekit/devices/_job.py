@@ -48,6 +48,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
         "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
         "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window} if job.sustained else None,
+        "profile": {"folder": str(out)} if job.profile else None,
         "sensors": str(SENSORS) if job.latency or job.sustained else None,
     }
 

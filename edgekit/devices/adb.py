@@ -77,6 +77,9 @@ class Adb:
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         _refuse(job.artifact, job.runtime, self.target.name)
+        if job.profile:
+            why = "the runner of a phone tells no times per operator"
+            raise InputError(f"no operators of {self.target.name}", why, "ask a board, or this machine")
         phone = self.phone
         with phone.busy:
             phone.lock()

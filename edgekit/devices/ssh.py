@@ -186,6 +186,7 @@ def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         "model": f"model/{model.name}",
         "inputs": inputs,
         "outputs": outputs,
+        "profile": {"folder": "out"} if here["profile"] else None,
         "driver": driver,
         "sensors": "sensors/sensors.py" if here["sensors"] else None,
     }

@@ -2,14 +2,15 @@
 
 This file and the file of one runtime are all that a device needs beside Python 3.8, numpy and that runtime. The job
 names the runtime's file and class, the model, `.npy` files of inputs, and what is wanted: the outputs for every sample
-(written as `.npy` files), the latency of one batch (raw times, nothing summarised), or both. Labels never come here.
+(written as `.npy` files), the latency of one batch (raw times, nothing summarised), the time of each operator, or
+several of these. Labels never come here.
 
 Samples of as many axes as the model's input lie along its first axis, the batch; with one axis more, each sample is
 the whole input (a scalar, a state, an image without a batch axis) and the model is run on one at a time.
 
 A runtime's class offers `prepare_imports()`, `(model, threads, precision, specs)`, `inputs`, `outputs` (lists of dicts
 with name, dtype, shape, quantization), `bind(feeds) -> callable` that runs one inference and returns the outputs in
-order, and `facts()`.
+order, and `facts()`. One whose runtime tells each operator's time offers `profile(model, folder, repeat)`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import time
 SCHEMA = "edgekit-runner/1"
 DISTINCT_BATCHES = 16  # inputs the timed loop cycles through
 WARMUP_BLOCK_SECONDS = 0.02
+# inferences before a profile, and how long, how often at least and at most those in it are repeated
+PROFILE_WARM_UPS, PROFILE_SECONDS, PROFILE_LEAST, PROFILE_MOST = 3, 0.5, 10, 500
 THROTTLES = "/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count"
 #: what samples can hold
 DTYPES = tuple("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
@@ -83,6 +86,8 @@ def work(job):
             result.update(measure(session, feeds, job["latency"], sensors))
         if job.get("sustained"):
             result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
+        if job.get("profile"):
+            result["profile"] = profiled(runtime_class, job["model"], feeds, job["profile"]["folder"])
         if job["outputs"]:
             result["outputs"] = all_outputs(session, feeds, job["outputs"]["folder"], job["outputs"]["batch"])
     except (MemoryError, Refused):
@@ -358,6 +363,32 @@ def sustained(session, feeds, plan, sensors):
     energy.close()
     per = 1e3 * (joules - first_joules) / total if joules is not None and first_joules is not None else None
     return dict(found, energy_mj=per, energy_source=energy.source if per is not None else "")
+
+
+def profiled(runtime_class, model, feeds, folder):
+    """Each operator's mean time, as the runtime itself tells it, in one thread; None from one that does not tell.
+
+    To profile costs time of its own: it explains a latency and is none.
+    """
+    if not hasattr(runtime_class, "profile"):
+        return None
+    size, given = fixed_batch(feeds) or 1, []
+    for taken, feed in batches(feeds, size):
+        given.append(padded(feed, taken, size))
+        if len(given) == DISTINCT_BATCHES:
+            break
+
+    def repeat(run, warm):
+        """Run the warm-ups, or until the time is over; how often."""
+        stop, runs = time.monotonic() + PROFILE_SECONDS, 0
+        while not (runs >= PROFILE_WARM_UPS if warm else runs >= PROFILE_MOST):
+            run(given[runs % len(given)])
+            runs += 1
+            if not warm and runs >= PROFILE_LEAST and time.monotonic() >= stop:
+                break
+        return runs
+
+    return runtime_class.profile(model, folder, repeat)
 
 
 def warm_up(calls, seconds):

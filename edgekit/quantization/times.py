@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgekit import api, refs, registry, sets
-from edgekit.errors import EdgekitError, InputError
+from edgekit import api, refs, sets, targets
+from edgekit.errors import InputError
 from edgekit.quantization import profiles
-from edgekit.quantization.profiles import Kernel, Profile
+from edgekit.quantization.profiles import Kernel
 from edgekit.refs import Ref
-from edgekit.steps._calibrated import CalibratedStep, model_file
 from edgekit.store import Store
-from edgekit.types import Artifact, Context, SampleSet, quiet
+from edgekit.types import Artifact, Target
 
 COSTLIEST = 5
 THREADS = 1
 
 
-def times(model: str | None) -> dict[str, Any]:
-    """Plain JSON values for a model of a run, or a file; random inputs do. Raises InputError for what cannot be run.
+def times(model: str | None, target: str = "host") -> dict[str, Any]:
+    """Plain JSON values for a model of a run, or a file, on a target; random inputs do.
+
+    Raises InputError for what cannot be run, DeviceError.
 
     `types`: microseconds per inference by operator type, beside those of the float model of the same format that it
-    was made from (null where there is none). `costliest`: of an int8 model the operators that are not int8.
+    was made from (null where there is none); of an emulated board thousands of instructions. `costliest`: of an int8
+    model the operators that are not int8.
     """
-    ref = refs.resolve(model)
+    ref, where = refs.resolve(model), targets.load(target)
     if not ref.foreign:
-        return _of(ref.store, ref.store.get(ref.name or refs.float_root(ref.store)))
+        return _of(ref.store, ref.store.get(ref.name or refs.float_root(ref.store)), where)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         copied: Ref = api.stored(refs.resolve(model, Path(folder, "run")))
-        return _of(copied.store, copied.store.get(copied.name))
+        return _of(copied.store, copied.store.get(copied.name), where)
 
 
-def _of(store: Store, artifact: Artifact) -> dict[str, Any]:
+def _of(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:
     if artifact.kind.format not in ("onnx", "openvino", "tflite"):
         why = f"{artifact.kind.format} is run by no runtime that tells"
         raise InputError(f"{artifact.name} has no times per operator", why, "name an exported model")
@@ -44,9 +45,11 @@ def _of(store: Store, artifact: Artifact) -> dict[str, Any]:
     if parent is None or parent.kind.format != artifact.kind.format or not artifact.kind.precision:
         parent = None
     data = sets.stand_in(artifact, store.root(artifact))
-    own = _profiled(artifact, data)
-    other = _profiled(parent, data) if parent else None
+    own = profiles.profile(artifact, target, data)
+    other = profiles.profile(parent, target, data) if parent else None
     return {
+        "target": target.name,
+        "provenance": targets.device(target).provenance,
         "runtime": own.runtime,
         "threads": THREADS,
         "runs": own.runs,
@@ -58,26 +61,6 @@ def _of(store: Store, artifact: Artifact) -> dict[str, Any]:
         "reasons": list(own.reasons) if artifact.kind.precision == "int8" else [],
         "why": own.why,
     }
-
-
-def _profiled(artifact: Artifact, data: SampleSet) -> Profile:
-    """Raises InputError for whatever the runtime refuses."""
-    runtime = _runtime(artifact.kind.format)
-    context = Context(None, {"calibration": data}, quiet, logging.getLogger("edgekit"))
-    try:
-        runtime.prepare_imports()
-        feeds = CalibratedStep().feeds(artifact, context)
-        return profiles.profile(artifact.kind.format, model_file(artifact), feeds)
-    except (EdgekitError, OSError, MemoryError):
-        raise
-    except Exception as error:  # every runtime has its own
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"cannot run {artifact.name}", why, "check it: edgekit inspect") from error
-
-
-def _runtime(format: str) -> Any:
-    loaded = (registry.load("runtimes", name) for name in registry.names("runtimes"))
-    return next(runtime for runtime in loaded if format in runtime.formats)
 
 
 def by_type(own: Sequence[Kernel], other: Sequence[Kernel] | None) -> list[dict[str, Any]]:

@@ -22,16 +22,22 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(found: Mapping[str, Any]) -> Iterator[str]:
     beside = found["against"] is not None
-    what = f"{found['runtime']}, {found['threads']} thread, random inputs; to explain a latency, not to report one"
-    yield from _wrapped("times", what)
-    heads = f"{'us':>10}" + (f"{'float us':>12}{'ratio':>8}" if beside else "") + "  precision"
+    counted = found["provenance"] == "emulated"
+    where = "" if found["target"] == "host" else f" on {found['target']}"
+    aim = "thousands of instructions" if counted else "to explain a latency, not to report one"
+    yield from _wrapped("times", f"{found['runtime']}{where}, {found['threads']} thread, random inputs; {aim}")
+    unit = "k instr." if counted else "us"
+    heads = (
+        f"{unit:>10}" + (f"{'float ' + ('' if counted else unit):>12}{'ratio':>8}" if beside else "") + "  precision"
+    )
     yield f"{'':<{LABEL}}{'operators':<{TYPE}}{heads}"
     for entry in found["types"]:
         name = f"{entry['count']} {entry['type']}"
         yield _row(name, entry["us"], entry["against_us"], beside, _precisions(entry["precisions"]))
     yield _row("all", found["total_us"], found["against_us"], beside, "")
     for index, kernel in enumerate(found["costliest"]):
-        text = f"{kernel['us']:>10.1f} us  {kernel['precision']:<10}  {kernel['type']} {kernel['name']}"
+        what = f"{kernel['precision']:<10}  {kernel['type']} {kernel['name']}"
+        text = f"{kernel['us']:>10.1f} {'k ' if counted else 'us'}  {what}"
         label = "" if index else "costliest"
         yield _cut(f"{label:<{LABEL}}{text}")
 

@@ -32,25 +32,8 @@ class Openvino:
         import openvino  # noqa: F401
 
     def __init__(self, model, threads, precision, specs):
-        import openvino
-
         wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": wanted,
-            # pinned, a thread could not leave a core that something else has taken; in peace it makes no difference
-            "ENABLE_CPU_PINNING": False,
-            "CACHE_DIR": "",
-        }
-        if not asks_for_dynamic(model):
-            # the activations of a model whose weights alone are int8 would be quantized too
-            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-        try:
-            self._compiled = openvino.Core().compile_model(model, "CPU", options)
-        except RuntimeError as error:
-            raise RuntimeError(plain(str(error))) from error
+        self._compiled = _compiled(model, threads, wanted)
         self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if self._precision != wanted:
             raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
@@ -78,6 +61,30 @@ class Openvino:
         call.inputs = arrays  # a shared tensor does not keep its array alive
         return call
 
+    @staticmethod
+    def profile(model, folder, repeat):
+        """`rows`: [name, operator, kernel, us] per node that was executed.
+
+        Its counters are means over all inferences so far; what the warm-ups took is taken out again.
+        """
+        compiled = _compiled(model, 1, "f32", PERF_COUNT=True)
+        names = [_spec(port)["name"] for port in compiled.inputs]
+        request = compiled.create_infer_request()
+
+        def run(feed):
+            request.infer([feed[name] for name in names], share_inputs=True)
+
+        def counters():
+            return {info.node_name: info for info in request.get_profiling_info() if info.status.name == "EXECUTED"}
+
+        warm, before = repeat(run, True), counters()
+        runs, rows = repeat(run, False), []
+        for name, info in counters().items():
+            mean, early = (c.real_time.total_seconds() * 1e6 if c else 0.0 for c in (info, before.get(name)))
+            us = (mean * (warm + runs) - early * warm) / runs
+            rows.append([name, info.node_type, info.exec_type, max(0.0, us)])
+        return {"runs": runs, "rows": rows}
+
     def facts(self):
         import openvino
 
@@ -86,6 +93,27 @@ class Openvino:
             "precision": self._precision,
             "threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
         }
+
+
+def _compiled(model, threads, precision, **more):
+    import openvino
+
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        # pinned, a thread could not leave a core that something else has taken; in peace it makes no difference
+        "ENABLE_CPU_PINNING": False,
+        "CACHE_DIR": "",
+    }
+    if not asks_for_dynamic(model):
+        # the activations of a model whose weights alone are int8 would be quantized too
+        options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+    try:
+        return openvino.Core().compile_model(model, "CPU", dict(options, **more))
+    except RuntimeError as error:
+        raise RuntimeError(plain(str(error))) from error
 
 
 def asks_for_dynamic(model):

@@ -22,6 +22,7 @@ from edgekit.devices import _adb, _boards, _image
 from edgekit.devices.qemu import Qemu
 from edgekit.errors import DeviceError, EdgekitError, InputError
 from edgekit.execute import execute, execute_all
+from edgekit.quantization.times import times
 from edgekit.store import Store
 from edgekit.types import Plan, Target
 
@@ -217,6 +218,8 @@ def _faults(phone: Target, store: Store) -> None:
     onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
     with pytest.raises(InputError, match="openvino does not run"):
         execute(store.get("openvino"), replace(phone, runtimes={"openvino": ""}), data, PLAN, runtime="openvino")
+    with pytest.raises(InputError, match="no operators of"):
+        times(str(onnx.path), phone.name)
     with pytest.raises(DeviceError, match="took too long"):
         execute(onnx, phone, data, replace(PLAN, seconds=600.0, timeout=1.0))
     inside = Qemu(phone).inside.phone  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from edgekit import sets, targets
 from edgekit.devices import _boards, _image
 from edgekit.errors import EdgekitError, InputError
 from edgekit.execute import execute, execute_all
+from edgekit.quantization.times import times
 from edgekit.store import Store
 from edgekit.types import Plan
 
@@ -104,6 +105,9 @@ def test_other_runtimes_on_a_board(
         mine, theirs = run.outputs["output"], native.outputs["output"]
         np.testing.assert_allclose(mine, theirs, atol=most * np.abs(theirs).max(), err_msg=file.name)
         assert np.mean(mine.argmax(1) == theirs.argmax(1)) >= 0.99, file.name
+    counts = times(str(store.get("onnx-int8").path), board.name)
+    assert counts["provenance"] == "emulated" and counts["against"] == "onnx" and counts["total_us"] > 10
+    assert any("int8" in entry["precisions"] for entry in counts["types"] if entry["type"] == "Conv")
     sent = targets.device(old).sent_bytes  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=f"cannot run {dynamic.name}") as error:
         execute(dynamic, old, data, PLAN, runtime="litert")

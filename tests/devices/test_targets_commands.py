@@ -132,6 +132,18 @@ def test_bench_there(cli: Cli, added: Path, bars_run: Path, check_document: Call
     assert not Path(cleaned.json["result"]["root"]).exists()
 
 
+def test_the_operators_times_there(cli: Cli, added: Path, bars_run: Path, check_document: Callable[..., None]) -> None:
+    ended = cli("inspect", bars_run / "onnx-int8", "--times", "--target", "board", "--json")
+    assert ended.code == 0, ended.err
+    check_document(ended.json)
+    found = ended.json["result"]["times"]
+    assert (found["target"], found["provenance"], found["against"]) == ("board", "measured", "onnx")
+    assert found["total_us"] > 0 and any("int8" in entry["precisions"] for entry in found["types"])
+    shown = cli("inspect", bars_run / "onnx", "--times", "--target", "board")
+    assert " on board, 1 thread" in shown.out and max(map(len, shown.out.splitlines())) <= 80
+    assert cli("inspect", bars_run / "onnx", "--times", "--target", "no-such").code == 2
+
+
 def test_run_on_several_measures_only_what_is_missing(
     members: None, board: Board, added: Path, config: Path, bars_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,9 +13,9 @@ from helpers import Ended
 pytest.importorskip("torch")
 from quantization import nets
 
-from edgekit import registry, sets
+from edgekit import registry, sets, targets
 from edgekit.errors import InputError
-from edgekit.quantization.profiles import Kernel, profile
+from edgekit.quantization.profiles import Kernel, Profile, profile
 from edgekit.quantization.profiles.onnx import plain, precision
 from edgekit.quantization.profiles.openvino import precision as openvino_precision
 from edgekit.quantization.times import by_type, costliest, times
@@ -47,8 +47,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     return call
 
 
-def feeds(model: Artifact) -> list[dict[str, Any]]:
-    return [{model.inputs[0].name: sample[None]} for sample in sets.take(DATA, 4).inputs["x"]]
+def profiled(model: Artifact) -> Profile:
+    return profile(model, targets.load("host"), sets.take(DATA, 4))
 
 
 # --- by hand -----------------------------------------------------------------------------------------------------
@@ -75,15 +75,12 @@ def test_words_for_what_is_fused() -> None:
 
 
 def test_precision_from_a_profile() -> None:
-    def entry(op: str, *types: str) -> dict[str, Any]:
-        return {"op_name": op, "input_type_shape": [{name: [1, 2]} for name in types]}
-
-    assert precision(entry("QLinearConv", "uint8", "float", "uint8", "int8")) == "int8"
-    assert precision(entry("MatMulIntegerToFloat", "float", "int8")) == "int8"
-    assert precision(entry("Conv", "float", "float")) == "float32"
-    assert precision(entry("DequantizeLinear", "uint8", "float")) == "conversion"
-    assert precision(entry("Gather", "int64", "int64")) == "int64"
-    assert precision({"op_name": "Constant"}) == ""
+    assert precision("QLinearConv", ["uint8", "float", "uint8", "int8"]) == "int8"
+    assert precision("MatMulIntegerToFloat", ["float", "int8"]) == "int8"
+    assert precision("Conv", ["float", "float"]) == "float32"
+    assert precision("DequantizeLinear", ["uint8", "float"]) == "conversion"
+    assert precision("Gather", ["int64", "int64"]) == "int64"
+    assert precision("Constant", []) == ""
 
 
 def test_precision_from_a_kernels_name() -> None:
@@ -118,7 +115,7 @@ def test_totals_by_type() -> None:
 def test_a_float_model_has_no_integer_kernels(make: Make, format: str) -> None:
     pytest.importorskip(registry.load("runtimes", {"onnx": "onnxruntime"}.get(format, format)).package)
     model = make(format)
-    found = profile(format, model_file(model), feeds(model))
+    found = profiled(model)
     assert found.runs >= 10 and not found.why
     assert {kernel.precision for kernel in found.kernels} <= {"float32", "conversion", "int64", "int32", ""}
     assert sum("Conv" in kernel.type or "Deconv" in kernel.type for kernel in found.kernels) >= 5
@@ -128,7 +125,7 @@ def test_a_float_model_has_no_integer_kernels(make: Make, format: str) -> None:
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_an_int8_model_has(make: Make, format: str) -> None:
     model = make(format, "int8")
-    found = profile(format, model_file(model), feeds(model))
+    found = profiled(model)
     heavy = [kernel for kernel in found.kernels if kernel.type in ("Conv", "Convolution")]
     assert sum(kernel.precision == "int8" for kernel in heavy) >= 12, "all but the squeeze-and-excitation's"
 
@@ -140,9 +137,7 @@ def test_operators_left_in_float_are_named(make: Make, format: str) -> None:
     operators = registry.load("formats", format).describe(model_file(make(format))).operators
     names = [operator.name for operator in operators if operator.type == types[format]][-2:]
     model = make(format, "int8", f"{format}-kept", keep_float=tuple(names))
-    before, reasons = (
-        " ".join(profile(format, model_file(m), feeds(m)).reasons) for m in (make(format, "int8"), model)
-    )
+    before, reasons = (" ".join(profiled(m).reasons) for m in (make(format, "int8"), model))
     assert "compute in float32" in reasons
     assert reasons != before
     words = {"onnx": "DequantizeLinear", "openvino": "left in the compiled graph", "tflite": "DEQUANTIZE"}

@@ -1,24 +1,19 @@
 """What a runtime really executes of a model after its own optimizations, operator by operator, and how long each takes.
 
-A file here is a format: its `profile` asks the format's runtime. For diagnosis only: to profile costs time of its own,
-so these figures explain a latency and are never reported as one.
+A file here is a format: its `kernels` and `reasons` make sense of what the format's runtime told (`profile` of its
+class). For diagnosis only: to profile costs time of its own, so these figures explain a latency and are never reported
+as one.
 """
 
 from __future__ import annotations
 
 import importlib
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
-from pathlib import Path
-from typing import Any
 
-from edgekit.quantization.pairs import Feed
-
-#: inferences before those that count, and how long, how often at least and at most those are repeated
-WARM_UPS = 3
-SECONDS, MIN_RUNS, MAX_RUNS = 0.5, 10, 500
+from edgekit import execute
+from edgekit.steps._calibrated import model_file
+from edgekit.types import Artifact, Plan, SampleSet, Target
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class Kernel:
     """One executed operator. `type` is the model's word for it (Conv, whatever the runtime has fused into it).
 
     `precision`: int8, float32, …, or "conversion" where it only moves values between two. `us`: mean microseconds per
-    inference.
+    inference; on an emulated board thousands of instructions.
     """
 
     name: str
@@ -49,22 +44,19 @@ class Profile:
     why: str = ""
 
 
-def profile(format: str, path: Path, feeds: Iterable[Feed]) -> Profile:
-    """The model in its runtime, with one thread, over `feeds` again and again for about SECONDS."""
-    module = importlib.import_module(f"{__name__}.{format}")
-    found: Profile = module.profile(path, list(feeds))
-    return found
+def profile(artifact: Artifact, target: Target, data: SampleSet) -> Profile:
+    """The artifact in its runtime on the target, with one thread, over `data` again and again for half a second.
 
-
-def repeat(run: Callable[[Feed], Any], feeds: Sequence[Feed]) -> int:
-    """Run until the time is over; how often."""
-    stop, runs = time.monotonic() + SECONDS, 0
-    for feed in cycle(feeds):
-        run(feed)
-        runs += 1
-        if (time.monotonic() >= stop and runs >= MIN_RUNS) or runs >= MAX_RUNS:
-            break
-    return runs
+    Raises InputError, Missing, DeviceError.
+    """
+    runtime = execute.runtime_for(artifact, target)
+    module = importlib.import_module(f"{__name__}.{artifact.kind.format}")
+    with execute.profile(artifact, runtime, target, data, Plan()) as result:
+        told = result["profile"] or {"runs": 0, "rows": ()}
+        kernels = tuple(module.kernels(told["rows"]))
+        reasons = tuple(module.reasons(model_file(artifact), kernels, result))
+    why = "" if result["profile"] else module.NO_TIMES
+    return Profile(f"{runtime} {result['facts']['runtime_version']}", kernels, told["runs"], reasons, why)
 
 
 def few(names: Sequence[str], count: int = 4) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.quantization.pairs import Feed
-from edgekit.quantization.profiles import WARM_UPS, Kernel, Profile, few, in_float, repeat
-from edgekit.runtimes.openvino import asks_for_dynamic, no_telemetry
+from edgekit.quantization.profiles import Kernel, few, in_float
 
 HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
 #: nodes that only change a tensor's type or its layout in memory
@@ -19,44 +17,10 @@ _ENDS = ("Input", "Parameter", "Output", "Result", "Constant", "Const")
 _PRECISIONS = {"I8": "int8", "U8": "int8", "FP32": "float32", "F32": "float32", "FP16": "float16", "BF16": "bfloat16"}
 
 
-def profile(path: Path, feeds: Sequence[Feed]) -> Profile:
-    """The counters are means over all inferences so far; what the warm-ups took is taken out again."""
-    no_telemetry()
-    import openvino
-
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
-    options |= {"INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": "", "PERF_COUNT": True}
-    if not asks_for_dynamic(path):  # type: ignore[no-untyped-call]
-        options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-    compiled = openvino.Core().compile_model(path, "CPU", options)
-    names = [min(port.get_names(), default=port.node.get_friendly_name()) for port in compiled.inputs]
-    request = compiled.create_infer_request()
-
-    def run(feed: Feed) -> None:
-        request.infer([feed[name] for name in names], share_inputs=True)
-
-    for index in range(WARM_UPS):
-        run(feeds[index % len(feeds)])
-    before = _counters(request)
-    runs = repeat(run, feeds)
-    kernels = tuple(_kernels(before, _counters(request), runs))
-    version = openvino.get_version().split("-")[0]
-    return Profile(f"openvino {version}", kernels, runs, tuple(_reasons(kernels)))
-
-
-def _counters(request: Any) -> dict[str, Any]:
-    """Node → its counters, where it was executed at all."""
-    found = request.get_profiling_info()
-    return {info.node_name: info for info in found if info.status.name == "EXECUTED"}
-
-
-def _kernels(before: dict[str, Any], after: dict[str, Any], runs: int) -> Iterator[Kernel]:
-    for name, info in after.items():
-        if info.node_type in _ENDS:
-            continue
-        mean, early = (c.real_time.total_seconds() * 1e6 if c else 0.0 for c in (info, before.get(name)))
-        us = (mean * (WARM_UPS + runs) - early * WARM_UPS) / runs
-        yield Kernel(name, info.node_type, precision(info.node_type, info.exec_type), max(0.0, us))
+def kernels(rows: Sequence[Sequence[Any]]) -> Iterator[Kernel]:
+    for name, kind, kernel, us in rows:
+        if kind not in _ENDS:
+            yield Kernel(name, kind, precision(kind, kernel), us)
 
 
 def precision(node_type: str, exec_type: str) -> str:
@@ -67,7 +31,7 @@ def precision(node_type: str, exec_type: str) -> str:
     return _PRECISIONS.get(found[1], found[1].lower()) if found else ""
 
 
-def _reasons(kernels: Sequence[Kernel]) -> Iterator[str]:
+def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) -> Iterator[str]:
     moving = [kernel for kernel in kernels if kernel.precision == "conversion" and kernel.us > 0]
     if moving:
         many = ", ".join(f"{count} {name}" for name, count in Counter(kernel.type for kernel in moving).items())

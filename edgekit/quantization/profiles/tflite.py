@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgekit.formats.tflite import read
-from edgekit.quantization.pairs import Feed
-from edgekit.quantization.profiles import Profile, few
-from edgekit.runtimes.litert import Litert
+from edgekit.quantization.profiles import Kernel, few
 
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL", "CONV_3D")
 NO_TIMES = "LiteRT's Python interpreter gives no times per operator (its benchmark_model does: --enable_op_profiling)"
 
 
-def profile(path: Path, feeds: Sequence[Feed]) -> Profile:
-    facts = Litert(str(path), 1, "fp32", {}).facts()  # type: ignore[no-untyped-call]
-    runtime = f"litert {facts['runtime_version']}"
-    return Profile(runtime, (), 0, tuple(_reasons(path, facts["delegate_partitions"])), NO_TIMES)
+def kernels(rows: Sequence[Sequence[Any]]) -> Iterator[Kernel]:
+    yield from ()
 
 
-def _reasons(path: Path, partitions: int | None) -> Iterator[str]:
+def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) -> Iterator[str]:
+    partitions = result["facts"].get("delegate_partitions")
     graph = read(path).subgraphs[0]
     ends = {tensor.index for tensor in (*graph.inputs, *graph.outputs)}
     inside = [
