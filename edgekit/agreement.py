@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit import fleet, score, targets, verify
 from edgekit.errors import Missing
 from edgekit.execute import execute
 from edgekit.types import Artifact, Run, SampleSet, Target
+
+Outputs = Mapping[str, NDArray[Any]]
 
 if TYPE_CHECKING:
     from edgekit.pipeline import Flow
@@ -19,13 +22,15 @@ if TYPE_CHECKING:
 #: SQNR below which a device does not round otherwise, but computes something else: another version's int8 kernels were
 #: 46 dB apart, OpenVINO's int8 on Arm (2026.4.1), which is known to be wrong, 11 dB
 LEAST_DB = 30.0
+#: dB below an artifact's own distance to what it was made from: where int8 disturbs much, so may another rounding
+MARGIN_DB = 6.0
 
 
 def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: Flow) -> Run:
     """A run elsewhere, with how near its outputs are to this machine's in the same runtime among its facts.
 
-    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up. Below
-    LEAST_DB the run is invalid: its accuracy may look right on few samples, and is luck.
+    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up. Too far
+    apart, the run is invalid: its accuracy may look right on few samples, and is luck.
     """
     host = targets.load("host")
     if target.device in fleet.HERE or not run.outputs or run.runtime not in host.runtimes:
@@ -51,13 +56,27 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
     }
     flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
     run = dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
-    if parity.sqnr_db >= LEAST_DB:
+    least, found = _least(artifact), _real_sqnr(here, run.outputs)
+    if found is None or found >= least:
         return run
     why = (
-        f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {parity.sqnr_db:.1f} dB, "
-        f"{LEAST_DB:g} are the least; take another runtime or precision for it"
+        f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {found:.1f} dB, "
+        f"{least:.0f} are the least; take another runtime or precision for it"
     )
     return dataclasses.replace(run, invalid=(*run.invalid, why))
+
+
+def _least(artifact: Artifact) -> float:
+    finding = verify.read(artifact)
+    own = finding.parity.sqnr_db if finding and finding.parity else score.MAX_DB
+    return min(LEAST_DB, own - MARGIN_DB)
+
+
+def _real_sqnr(here: Outputs, there: Outputs) -> float | None:
+    """Of the outputs that are real numbers, None where there are none: one rounding changes a whole class or word."""
+    return min(
+        (score.sqnr_db(value, there[name]) for name, value in here.items() if value.dtype.kind == "f"), default=None
+    )
 
 
 def _alike(agreement: Mapping[str, Any]) -> str:

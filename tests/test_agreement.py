@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import agreement, sets, targets
+from edgekit import agreement, sets, targets, verify
 from edgekit.execute import execute
 from edgekit.pipeline import Flow
 from edgekit.recipe import Gates
@@ -40,3 +40,18 @@ def test_outputs_that_are_something_else_are_not_weighed(
     assert run.facts["agreement"]["bit_identical"] == (noise == 0) and said
     if invalid:
         assert "another runtime or precision" in run.invalid[0]
+
+
+def test_classes_and_what_int8_disturbs_much_are_not_called_wrong(
+    bars_made: Path, members: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(bars_made)
+    int8, data = store.get("onnx-int8"), sets.take(sets.load("bars:test"), 64)
+    values = execute(int8, targets.load("host"), data, PLAN, latency=False).outputs["output"]
+    classes = values.argmax(1)
+    assert agreement._real_sqnr({"output": classes}, {"output": classes[::-1]}) is None
+    finding = verify.read(int8)
+    assert finding and finding.parity and agreement._least(int8) == agreement.LEAST_DB
+    far = replace(finding, parity=replace(finding.parity, sqnr_db=12.0))
+    monkeypatch.setattr(verify, "read", lambda _: far)
+    assert agreement._least(int8) == 6.0
