@@ -80,6 +80,8 @@ class Prune(Distillation, Step):
     seed: int = 0
     sparse_epochs: int = 0
     penalty: float = 0.001
+    #: a parent that has not learnt all it could holds back whoever learns from it alone (docs/pruning.md)
+    alpha: float = 0.3
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def check(self, task: Task | None) -> Iterator[str]:

@@ -40,7 +40,7 @@ from edgekit.types import Artifact, Context, Plan, Run, Step, quiet  # noqa: E40
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="resnet,mobilenet")
-    parser.add_argument("--samples", type=int, default=0, help="train on the first so many (0: all 55,000)")
+    parser.add_argument("--samples", type=int, default=10_000, help="train on the first so many (0: all 55,000)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-prune"))
     parser.add_argument("--warm", action="store_true", help="make everything, measure nothing more")
     parser.add_argument("--zeros", action="store_true")

@@ -12,7 +12,7 @@ ROWS = ((1, 32, 1, 2), (6, 48, 2, 1), (6, 64, 2, 2), (6, 128, 2, 1))
 
 
 def resnet(**arguments: Any) -> Resnet:
-    return Resnet(**arguments, width=2.0)
+    return Resnet(**arguments, width=4.0)
 
 
 def mobilenet(**arguments: Any) -> MobilenetV2:
