@@ -40,8 +40,8 @@ def _times(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--batch", type=click.IntRange(1), help="Samples per step.")
 @click.option("--samples", type=click.IntRange(0), help="Train on the first N samples only (0: all).")
 @click.option("--seed", type=int, help="Seed of the sample order.")
-@click.option("--teacher", default=None, metavar="ARTIFACT", help="Who teaches (default: the network before pruning).")
-@click.option("--distil", metavar="WAY,…", help='Of logits, features, attention (default logits; "" for none).')
+@click.option("--teacher", default=None, metavar="ARTIFACT", help="Who teaches meanwhile (default: nobody).")
+@click.option("--distil", metavar="WAY,…", help="Of logits, features, attention (the unpruned teaches).")
 @click.option("--accelerator", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="What to train on.")
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
@@ -62,8 +62,8 @@ def command(
     **fields: Any,
 ) -> Answer:
     """Prune ARTIFACT (RUN, RUN/NAME, or net.py:make; left out: the newest run's float model): whole channels and
-    heads are cut, by --ratio or towards --macs, --parameters or a measured --speedup, and the rest is trained on with
-    the unpruned network as its teacher. Exit 1 where the budget is missed; what was made is kept."""
+    heads are cut, by --ratio or towards --macs, --parameters or a measured --speedup, and the rest is trained
+    on. Exit 1 where the budget is missed; what was made is kept."""
     from edgekit import api
 
     given = {key: value for key, value in fields.items() if value is not None and value != ()}

@@ -50,8 +50,8 @@ class Prune(Distillation, Step):
     or that of all together. Channels stay multiples of `round_to`. `structure`: channels; none, single
     weights set to zero, is refused.
 
-    Cut and trained on `rounds` times, each for `epochs` (0: not at all), with the train step's options. The unpruned
-    network teaches unless `teacher` names another; `distil` "" leaves the labels alone.
+    Cut and trained on `rounds` times, each for `epochs` (0: not at all), with the train step's options, from the
+    labels alone; where `distil` or `teacher` is given the teacher too, the unpruned network unless another is named.
     """
 
     takes: ClassVar = kinds("torch")
@@ -80,7 +80,8 @@ class Prune(Distillation, Step):
     seed: int = 0
     sparse_epochs: int = 0
     penalty: float = 0.001
-    #: a parent that has not learnt all it could holds back whoever learns from it alone (docs/pruning.md)
+    #: none: a parent that has not learnt all it could holds back whoever learns from it (docs/pruning.md)
+    distil: str = ""
     alpha: float = 0.3
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
@@ -103,8 +104,12 @@ class Prune(Distillation, Step):
             yield "sparse_epochs are for importance = bn-scale"
         if self.penalty <= 0:
             yield "penalty must be a positive number"
-        if self.distil:
+        if self.chosen:
             yield from self.teaching_problems()
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        return super().chosen or (("logits",) if self.teacher else ())
 
     def resolve(self, target: Target) -> Self:
         return replace(self, target=self.target or target.name) if self.speedup else self
@@ -168,7 +173,7 @@ class Prune(Distillation, Step):
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
     def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
-        if not self.distil or not self.epochs:
+        if not self.chosen or not self.epochs:
             return None
         return teacher_of(self.teacher, inputs) if self.teacher else copy.deepcopy(network)
 
