@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgekit import execute
+from edgekit.errors import InputError
 from edgekit.steps._calibrated import model_file
 from edgekit.types import Artifact, Plan, SampleSet, Target
 
@@ -52,10 +53,12 @@ def profile(artifact: Artifact, target: Target, data: SampleSet) -> Profile:
     runtime = execute.runtime_for(artifact, target)
     module = importlib.import_module(f"{__name__}.{artifact.kind.format}")
     with execute.profile(artifact, runtime, target, data, Plan()) as result:
-        told = result["profile"] or {"runs": 0, "rows": ()}
+        told = result.get("profile") or {"runs": 0, "rows": ()}
+        why = "" if told["rows"] else getattr(module, "NO_TIMES", "")
+        if not told["rows"] and not why:
+            raise InputError(f"{target.name} tells no times per operator", next="take a target that computes")
         kernels = tuple(module.kernels(told["rows"]))
         reasons = tuple(module.reasons(model_file(artifact), kernels, result))
-    why = "" if result["profile"] else module.NO_TIMES
     return Profile(f"{runtime} {result['facts']['runtime_version']}", kernels, told["runs"], reasons, why)
 
 
