@@ -44,7 +44,9 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
     if any(name not in run.outputs or run.outputs[name].shape != value.shape for name, value in here.items()):
         return run
     parity = score.parity("host", here, run.outputs)
-    same = all(np.array_equal(value, run.outputs[name]) for name, value in here.items())
+    same = all(
+        np.array_equal(value, run.outputs[name], equal_nan=value.dtype.kind == "f") for name, value in here.items()
+    )
     sqnr = parity.sqnr_db if np.isfinite(parity.sqnr_db) else None
     agreement = {
         "with": "host",
@@ -57,7 +59,7 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
     flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
     run = dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
     least, found = _least(artifact), _real_sqnr(here, run.outputs)
-    if found is None or found >= least:
+    if same or found is None or least is None or found >= least:
         return run
     why = (
         f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {found:.1f} dB, "
@@ -66,10 +68,12 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
     return dataclasses.replace(run, invalid=(*run.invalid, why))
 
 
-def _least(artifact: Artifact) -> float:
+def _least(artifact: Artifact) -> float | None:
+    """None for what is quantized and was not checked here: how much its roundings matter is not known."""
     finding = verify.read(artifact)
-    own = finding.parity.sqnr_db if finding and finding.parity else score.MAX_DB
-    return min(LEAST_DB, own - MARGIN_DB)
+    if finding and finding.parity:
+        return min(LEAST_DB, finding.parity.sqnr_db - MARGIN_DB)
+    return None if artifact.kind.precision else LEAST_DB
 
 
 def _real_sqnr(here: Outputs, there: Outputs) -> float | None:

@@ -51,7 +51,23 @@ def test_classes_and_what_int8_disturbs_much_are_not_called_wrong(
     classes = values.argmax(1)
     assert agreement._real_sqnr({"output": classes}, {"output": classes[::-1]}) is None
     finding = verify.read(int8)
-    assert finding and finding.parity and agreement._least(int8) == agreement.LEAST_DB
-    far = replace(finding, parity=replace(finding.parity, sqnr_db=12.0))
-    monkeypatch.setattr(verify, "read", lambda _: far)
-    assert agreement._least(int8) == 6.0
+    assert finding and finding.parity
+    for own, least in ((40.0, agreement.LEAST_DB), (12.0, 6.0)):
+        checked = replace(finding, parity=replace(finding.parity, sqnr_db=own))
+        monkeypatch.setattr(verify, "read", lambda _, checked=checked: checked)
+        assert agreement._least(int8) == least
+    monkeypatch.setattr(verify, "read", lambda _: None)
+    assert agreement._least(int8) is None, "an int8 model from elsewhere"
+    assert agreement._least(store.get("onnx")) == agreement.LEAST_DB
+
+
+def test_infinities_that_are_the_same_agree(bars_made: Path, members: None) -> None:
+    store = Store(bars_made)
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
+    masked = np.where(here.outputs["output"] < 0, -np.inf, here.outputs["output"])
+    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agreement, "execute", lambda *_, **__: replace(here, outputs={"output": masked}))
+        run = agreement.agreed(onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, flow)
+    assert not run.invalid and run.facts["agreement"]["bit_identical"]

@@ -43,5 +43,5 @@ def test_from_a_large_network_to_a_small_int8_file(cli: Callable[..., Ended], tm
     assert found["small.onnx-int8"]["metric"]["against"] == "torch"
     assert found["small.onnx-int8"]["metric"]["value"] > 0.3, "chance is 0.1"
     assert found["onnx"]["weight_bytes"] > 10 * found["small.onnx-int8"]["weight_bytes"]
-    assert store.get("small.torch~prune").details["pruned"]["macs"] <= 0.6
+    assert store.get("small.torch~prune").details["pruned"]["macs"] <= 0.75
     assert '<section id="path">' in (tmp_path / "run" / "report.html").read_text()
