@@ -131,12 +131,18 @@ class Phone:
         self.sent_bytes = 0
         self.locked: IO[str] | None = None
         self.cut = False
-        said, state = _state(serial)
-        if state != "device" and ":" in serial:  # adb holds on to a connection that broke, as "offline"
-            adb(["disconnect", serial], CONNECT_SECONDS)
-            said, state = _state(serial)
+        self.open()
+
+    def open(self) -> None:
+        """Reach it, and read what it is; again after its connection was cut."""
+        said, state = _state(self.serial)
+        if "offline" in state and ":" in self.serial:  # adb holds on to a connection that broke
+            adb(["disconnect", self.serial], CONNECT_SECONDS)
+            said, state = _state(self.serial)
         if state != "device":
-            raise refusal(said or state, name, serial)
+            raise refusal(said or state, self.name, self.serial)
+        self.present.clear()
+        self.cut = False
         _, text = self.shell(FACTS)
         self.facts = phone_facts(_facts.sections(text))
 
@@ -260,7 +266,7 @@ class Phone:
         return {words[1] for words in lines if len(words) == 2 and words[0] == words[1]} & set(files)
 
     def _gone(self, said: str) -> EdgekitError:
-        """The error for a device that had answered; what is known of it is known no more."""
+        """The error for a device that had answered: it is to be opened again."""
         self.cut = True
         return refusal(said, self.name, self.serial, opened=True)
 
@@ -293,7 +299,11 @@ def _packed(archive: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]
 
 #: (what adb prints, what happened, what to do), the most telling first
 _MEANINGS = (
-    (r"unauthorized", "{name} has not let this computer in", "unlock it and allow USB debugging on its screen"),
+    (
+        r"unauthorized|failed to authenticate",
+        "{name} has not let this computer in",
+        "unlock it and allow USB debugging on its screen",
+    ),
     (
         r"no permissions|insufficient permissions",
         "adb may not use {name}'s cable",
@@ -378,16 +388,20 @@ def _server() -> None:
 
 _open: dict[str, Phone] = {}
 _guard = threading.Lock()
+_opening: dict[str, threading.Lock] = {}
 
 
 def phone(name: str, serial: str) -> Phone:
-    """The open device of a serial number: there is one per process, and another after its connection was cut."""
+    """The open device of a serial number: there is one per process, opened again where its connection was cut."""
     with _guard:
-        found = _open.get(serial)
-        if found is None or found.cut:
-            if found is not None:
-                found.close()
-            found = _open[serial] = Phone(name, serial)
+        opening = _opening.setdefault(serial, threading.Lock())
+    with opening:
+        if serial not in _open:
+            _open[serial] = Phone(name, serial)
+        found = _open[serial]
+        if found.cut:
+            with found.busy:
+                found.open()
         return found
 
 

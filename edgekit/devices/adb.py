@@ -61,17 +61,19 @@ class Adb:
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Files that will not be needed again there."""
-        with self.phone.busy:
+        phone = self.phone
+        with phone.busy:
             gone = [sha256(path) for path in paths]
-            self.phone.checked(f"cd {_adb.ROOT}/files && rm -f {' '.join(gone)}")
-            self.phone.present -= set(gone)
+            phone.checked(f"cd {_adb.ROOT}/files && rm -f {' '.join(gone)}")
+            phone.present -= set(gone)
 
     def clean(self) -> dict[str, Any]:
         """Remove everything edgekit keeps there; says how many `bytes`, and where (`root`)."""
-        with self.phone.busy:
-            self.phone.lock()
-            said = self.phone.checked(f"du -sk {_adb.ROOT} 2>/dev/null; rm -rf {_adb.ROOT}")
-            self.phone.present.clear()
+        phone = self.phone
+        with phone.busy:
+            phone.lock()
+            said = phone.checked(f"du -sk {_adb.ROOT} 2>/dev/null; rm -rf {_adb.ROOT}")
+            phone.present.clear()
         words = said.split()
         return {"bytes": int(words[0]) * 1024 if words and words[0].isdecimal() else 0, "root": _adb.ROOT}
 

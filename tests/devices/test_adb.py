@@ -30,6 +30,8 @@ Cli = Callable[..., Ended]
 #: virtual seconds
 PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=11, samples=256)
 PAIRS = (("onnx", "onnxruntime"), ("onnx-int8", "onnxruntime"), ("tflite", "litert"), ("tflite-int8", "litert"))
+#: what runs there of a job: each process has its job's file among its words
+JOBS = "ps -o args | grep out/result.jso[n]"
 PHONE = Target("phone", "", "adb", runtimes={"onnxruntime": ""}, address="R58M123ABC")
 
 
@@ -54,6 +56,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     ("said", "what", "next"),
     [
         ("error: device unauthorized.", "has not let this computer in", "allow USB debugging"),
+        ("failed to authenticate to 10.0.0.7:5555", "has not let this computer in", "allow USB debugging"),
         ("error: device offline", "does not answer", "adb reconnect offline"),
         ("error: device 'R58M123ABC' not found", "adb does not see phone", "adb devices -l"),
         ("error: insufficient permissions for device: udev", "may not use", "udev"),
@@ -223,7 +226,7 @@ def _faults(phone: Target, store: Store) -> None:
     with pytest.raises(DeviceError, match="took too long"):
         execute(onnx, phone, data, replace(PLAN, seconds=600.0, timeout=1.0))
     inside = Qemu(phone).inside.phone  # type: ignore[union-attr]
-    assert "runner" not in inside.shell("ps 2>/dev/null | grep files/ | grep -v grep")[1]
+    assert _nothing_runs(inside)
     free = inside.free()
     inside.checked(f"fallocate -l {free - 300_000} /data/local/tmp/full")
     more = replace(data, inputs={"input": np.random.default_rng(5).random((4000, 1, 20, 20), np.float32)}, labels=None)
@@ -233,6 +236,16 @@ def _faults(phone: Target, store: Store) -> None:
     assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
     _damaged_results(phone, store)
     _cuts(phone, store)
+
+
+def _nothing_runs(phone: _adb.Phone) -> bool:
+    """Once the processes of a job that was ended have gone."""
+    stop = time.monotonic() + 20
+    while "job.json" in phone.shell(JOBS)[1]:
+        if time.monotonic() > stop:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 @contextmanager
@@ -270,13 +283,16 @@ def _cuts(phone: Target, store: Store) -> None:
 
     first = inside()
     serial = first.serial
+    running: list[str] = []
+    threading.Timer(2.0, lambda: running.append(first.shell(JOBS)[1])).start()
     threading.Timer(3.0, _adb.adb, (["disconnect", serial], 15)).start()
     with pytest.raises(DeviceError) as error:
         execute(onnx, phone, data, long)
     assert error.value.code == 4 and first.cut, error.value
+    assert "job.json" in running[0]
     second = inside()
-    assert second is not first and second.serial == serial, "the same device, reached anew"
-    assert "runner" not in second.shell("ps 2>/dev/null | grep files/ | grep -v grep")[1]
+    assert second is first and not second.cut, "the same device, reached anew"
+    assert _nothing_runs(second)
 
     cutting = f'[ "$3" = push ] && {{ sleep 0.3; "$real" disconnect {serial}; }} >/dev/null &\nexec "$real" "$@"'
     with _in_front(cutting), pytest.raises(DeviceError) as error:
