@@ -177,8 +177,9 @@ def test_a_file_from_elsewhere(make: Make, tmp_path: Path, monkeypatch: pytest.M
 def test_a_network_has_none(make: Make) -> None:
     with pytest.raises(InputError, match="no times per operator"):
         times(str(make("onnx").path.parent / "torch"))
-    with pytest.raises(InputError, match="null tells no times"):
-        times(str(make("onnx").path), "null")
+    for format in ("onnx", "tflite"):
+        with pytest.raises(InputError, match="null computes nothing"):
+            times(str(make(format).path), "null")
 
 
 def test_the_command(cli: Cli, bars_run: Path, check_document: Any) -> None:

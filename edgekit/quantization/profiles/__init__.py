@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgekit import execute
+from edgekit import execute, targets
 from edgekit.errors import InputError
 from edgekit.steps._calibrated import model_file
 from edgekit.types import Artifact, Plan, SampleSet, Target
@@ -50,13 +50,15 @@ def profile(artifact: Artifact, target: Target, data: SampleSet) -> Profile:
 
     Raises InputError, Missing, DeviceError.
     """
+    if targets.device(target).provenance == "estimated":
+        raise InputError(f"{target.name} computes nothing", next="take a target that does")
     runtime = execute.runtime_for(artifact, target)
     module = importlib.import_module(f"{__name__}.{artifact.kind.format}")
     with execute.profile(artifact, runtime, target, data, Plan()) as result:
         told = result.get("profile") or {"runs": 0, "rows": ()}
         why = "" if told["rows"] else getattr(module, "NO_TIMES", "")
         if not told["rows"] and not why:
-            raise InputError(f"{target.name} tells no times per operator", next="take a target that computes")
+            raise InputError(f"{runtime} tells no times per operator", next="take another of edgekit's formats")
         kernels = tuple(module.kernels(told["rows"]))
         reasons = tuple(module.reasons(model_file(artifact), kernels, result))
     return Profile(f"{runtime} {result['facts']['runtime_version']}", kernels, told["runs"], reasons, why)
