@@ -41,7 +41,7 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
         here = execute(artifact, host, data, flow.plan, runtime=run.runtime, latency=False).outputs
     except Missing:
         return run
-    if any(name not in run.outputs or run.outputs[name].shape != value.shape for name, value in here.items()):
+    if set(here) - set(run.outputs):
         return run
     parity = score.parity("host", here, run.outputs)
     same = all(
@@ -56,16 +56,26 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
         "top1_agreement": parity.top1_agreement,
         "samples": len(data),
     }
+    wrong = "" if same else _wrong(artifact, run, here)
     flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
-    run = dataclasses.replace(run, facts={**run.facts, "agreement": agreement})
+    run = dataclasses.replace(run, facts={**run.facts, "agreement": {**agreement, "wrong": wrong}})
+    return dataclasses.replace(run, invalid=(*run.invalid, wrong)) if wrong else run
+
+
+def _wrong(artifact: Artifact, run: Run, here: Outputs) -> str:
+    """Why what a device computes is not this artifact, or ""."""
+    next = "take another runtime or precision for it"
+    for name, value in here.items():
+        if run.outputs[name].shape != value.shape:
+            shapes = f"{list(run.outputs[name].shape)}, here {list(value.shape)}"
+            return f"{run.runtime} computes it otherwise there: output {name} has the shape {shapes}; {next}"
     least, found = _least(artifact), _real_sqnr(here, run.outputs)
-    if same or found is None or least is None or found >= least:
-        return run
-    why = (
+    if found is None or least is None or found >= least:
+        return ""
+    return (
         f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {found:.1f} dB, "
-        f"{least:.0f} are the least; take another runtime or precision for it"
+        f"{least:.0f} are the least; {next}"
     )
-    return dataclasses.replace(run, invalid=(*run.invalid, why))
 
 
 def _least(artifact: Artifact) -> float | None:

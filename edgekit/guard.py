@@ -147,7 +147,8 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     """The verdict on a row; None where the limit is not about it. `ratio` is p50 now over p50 before, or why not.
 
     Accuracy, size and memory are judged by their values: the samples are the same, a file is as large as it is. A
-    latency fails where its change is beyond the limit and the 99 % interval of the ratio leaves out 1.
+    latency fails where its change is beyond the limit and the 99 % interval of the ratio leaves out 1. Where the device
+    computes something else now than the artifact, and did not before, its accuracy and latency fail whatever they are.
     """
     old, new = pair
     state: Literal["passed", "failed", "undecided"]
@@ -155,6 +156,8 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
         if old.latency_ms is None and new.latency_ms is None:
             return None
         texts = tuple(f"{number(m.latency_ms.p50)} ms" if m.latency_ms else "-" for m in pair)
+        if new.wrong:
+            return _wrong(limit, pair, texts)
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
             why = ratio if isinstance(ratio, str) else "it was not measured in both"
             return _gate(limit, new, texts, None, "undecided", why)
@@ -171,6 +174,8 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     if values is None:
         return None
     texts, (before, after) = values
+    if new.wrong and limit.on_metric:
+        return _wrong(limit, pair, texts)
     if before is None or after is None:
         return _gate(limit, new, texts, None, "undecided", "it was not measured in both")
     if limit.unit == "%" and not before:
@@ -197,6 +202,11 @@ def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | No
         return None
     texts = tuple(metric_text(metric, metric.value) if metric else "-" for metric in metrics)
     return texts, (metrics[0].value if metrics[0] else None, metrics[1].value if metrics[1] else None)
+
+
+def _wrong(limit: Limit, pair: Pair, texts: Sequence[str]) -> Gate:
+    old, new = pair
+    return _gate(limit, new, texts, None, "undecided" if old.wrong else "failed", new.wrong)
 
 
 def _gate(

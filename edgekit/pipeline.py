@@ -174,7 +174,7 @@ def measure(
     pairs = list(_pairs(artifacts, target, flow))
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
     kept = store.measurements() if reuse else {}
-    todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or m.invalid]
+    todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or _disturbed(m)]
     runs = execute_all(todo, target, used, plan, progress=flow.progress) if todo else []
     fresh = {(a.name, r): agreement.agreed(a, run, target, used, flow) for (a, r), run in zip(todo, runs, strict=True)}
     session = uuid.uuid4().hex[:12]
@@ -198,6 +198,11 @@ def measure(
     with recording:
         flow.outcome.measurements += found
     return found
+
+
+def _disturbed(m: Measurement) -> bool:
+    """Is it worth another try? A device that computes something else does so again."""
+    return any(reason != m.wrong for reason in m.invalid)
 
 
 def _pairs(artifacts: Sequence[Artifact], target: Target, flow: Flow) -> Iterator[tuple[Artifact, str]]:

@@ -394,6 +394,11 @@ class Measurement:
     key: str = ""
     invalid: tuple[str, ...] = ()
 
+    @property
+    def wrong(self) -> str:
+        """Why the device computes something else than the artifact, "" where it does not (`edgekit.agreement`)."""
+        return str(self.facts.get("agreement", {}).get("wrong", ""))
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         nested = {"metric": Metric, "latency_ms": Latency, "verdict": Verdict, "parity": Parity}

@@ -76,6 +76,18 @@ def state(text: str, old: Any, new: Any, ratio: Ratio | str | None = None) -> st
     return found.state if found else "not asked"
 
 
+def test_what_a_device_computes_otherwise_passes_no_gate() -> None:
+    right = measurement(value=0.9)
+    wrong = replace(right, facts={"agreement": {"wrong": "11.0 dB, 30 are the least"}}, invalid=("11.0 dB",))
+    same = Ratio(1.0, (0.99, 1.01))
+    for text in ("metric<-1pp", "p50>+5%"):
+        assert state(text, right, right, same) == "passed"
+        assert state(text, right, wrong, same) == "failed"
+        assert state(text, wrong, wrong, same) == "undecided"
+        assert state(text, wrong, right, same) == "passed"
+    assert state("size>+2%", right, wrong) == "passed", "a file is as large as it is"
+
+
 def test_values_are_judged_by_what_they_are() -> None:
     old = measurement(value=0.9)
     for value, wanted in {0.8949: "failed", 0.895: "passed", 0.8951: "passed", 0.95: "passed"}.items():

@@ -111,6 +111,16 @@ def test_invalid_measurements_are_made_again(go: Go, bars_run: Path) -> None:
     assert again.measurements[1] == first.measurements[1]
 
 
+def test_what_a_device_computes_otherwise_is_not_measured_again(go: Go, bars_run: Path) -> None:
+    made = recipe(("", [TRAIN, "to_onnx"]))
+    first = go(made).measurements[0]
+    facts = {**first.facts, "agreement": {"wrong": "11 dB"}}
+    Store(bars_run).add(dataclasses.replace(first, facts=facts, invalid=("11 dB",)))
+    assert go(made).measurements[0].session == first.session
+    Store(bars_run).add(dataclasses.replace(first, facts=facts, invalid=("shared its core", "11 dB")))
+    assert go(made).measurements[0].session != first.session
+
+
 def test_what_is_missing_is_said_before_any_work(go: Go, monkeypatch: pytest.MonkeyPatch, bars_run: Path) -> None:
     made = recipe(("new", [TRAIN, "to_onnx", "onnx_int8"]))
     monkeypatch.setattr("edgekit.pipeline.tools", lambda step: dict.fromkeys(step.tools, ""))
