@@ -284,12 +284,19 @@ def _cuts(phone: Target, store: Store) -> None:
     first = inside()
     serial = first.serial
     running: list[str] = []
-    threading.Timer(2.0, lambda: running.append(first.shell(JOBS)[1])).start()
-    threading.Timer(3.0, _adb.adb, (["disconnect", serial], 15)).start()
+
+    def cut() -> None:
+        stop = time.monotonic() + 60
+        while not running and time.monotonic() < stop:
+            running.extend(line for line in first.shell(JOBS)[1].splitlines() if "job.json" in line)
+        _adb.adb(["disconnect", serial], 15)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
     with pytest.raises(DeviceError) as error:
-        execute(onnx, phone, data, long)
-    assert error.value.code == 4 and first.cut, error.value
-    assert "job.json" in running[0]
+        execute(onnx, phone, data, long, outputs=False)
+    cutter.join()
+    assert error.value.code == 4 and first.cut and running, error.value
     second = inside()
     assert second is first and not second.cut, "the same device, reached anew"
     assert _nothing_runs(second)
