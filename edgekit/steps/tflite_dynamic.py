@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.formats.tflite import Tflite, unpack
+from edgekit.steps import _embeddings
 from edgekit.steps.to_tflite import packed, silent
 from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
 
@@ -26,6 +27,9 @@ class TfliteDynamic(Step):
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(_embeddings.__file__))
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
         parent = inputs["parent"]
@@ -33,7 +37,9 @@ class TfliteDynamic(Step):
             from ai_edge_quantizer import quantizer, recipe
 
             try:
-                made = quantizer.Quantizer(str(parent.path / "model.tflite"), recipe.dynamic_wi8_afp32())
+                made = quantizer.Quantizer(
+                    str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), _embeddings.in_int8()]
+                )
                 raw = bytes(made.quantize(enable_progress_report=False).quantized_model)
             except (EdgekitError, OSError, MemoryError):
                 raise

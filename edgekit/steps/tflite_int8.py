@@ -17,6 +17,7 @@ from edgekit.formats.tflite import Model, read, unpack
 from edgekit.quantization.histograms import Histogram
 from edgekit.quantization.observers.tflite import pads_below_all
 from edgekit.quantization.ranges import Ranges, ranges
+from edgekit.steps import _embeddings
 from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import packed, silent
 from edgekit.types import Artifact, Context, Kind, Notes, kinds
@@ -36,6 +37,9 @@ class TfliteInt8(StaticInt8Step):
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(_embeddings.__file__))
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
         parent = inputs["parent"]
@@ -48,7 +52,7 @@ class TfliteInt8(StaticInt8Step):
             raw = quantize(finite, found, parent.name, kept)
         path.write_bytes(packed(unpack(raw, str(path))))
         floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
-        for name in floats:
+        for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
@@ -93,7 +97,7 @@ def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> 
         for name in kept
     ]
     try:
-        static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), *floats])
+        static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), _embeddings.in_int8(), *floats])
         result = static.quantize(given, enable_progress_report=False)
     except (EdgekitError, OSError, MemoryError):
         raise
@@ -104,7 +108,7 @@ def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> 
 
 
 def float_operators(model: Model) -> list[str]:
-    """Operators that still compute in float, as "TYPE name"; none in a model that is int8 throughout."""
+    """Operators that still give float, as "TYPE name"; none in a model that is int8 throughout."""
     return [
         f"{node.type} {node.name}"
         for graph in model.subgraphs

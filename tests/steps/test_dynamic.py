@@ -13,6 +13,7 @@ import pytest
 
 from edgekit import networks, registry, score, targets
 from edgekit.errors import CannotConvert
+from edgekit.formats.tflite import read
 from edgekit.steps.onnx_dynamic import OnnxDynamic
 from edgekit.steps.openvino_dynamic import OpenvinoDynamic
 from edgekit.store import Store
@@ -285,3 +286,10 @@ def test_from_the_command_line(bars_run: Path, cli: Callable[..., Any]) -> None:
     assert (bars_run / "onnx-dynamic" / "model.onnx").is_file()
     again = cli("quantize", "run/onnx-dynamic", "--dynamic")
     assert again.code == 2 and "onnx-dynamic is dynamic already" in again.line
+
+
+def test_a_table_has_one_scale_in_tflite(made: Made) -> None:
+    """The interpreter before LiteRT reads no more than the first of many, and says nothing."""
+    nodes = read(made.dynamic("attention", "tflite").path / "model.tflite").subgraphs[0].nodes
+    (table,) = (node.inputs[1] for node in nodes if node.type == "EMBEDDING_LOOKUP")
+    assert table and (table.dtype, len(table.scales)) == ("int8", 1)

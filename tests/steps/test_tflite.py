@@ -19,6 +19,7 @@ from edgekit.errors import CannotConvert, InputError, ParityFailed
 from edgekit.execute import execute
 from edgekit.formats.tflite import Tflite, read, unpack
 from edgekit.quantization.observers.tflite import observe
+from edgekit.quantization.ranges import ranges
 from edgekit.recipe import Gates
 from edgekit.steps import tflite_int8, to_tflite
 from edgekit.steps._export import Example
@@ -436,3 +437,47 @@ def test_the_same_export_without_the_dropout_passes(tmp_path: Path, host: Target
     assert finding.error() is None
     assert finding.parity is not None
     assert finding.parity.sqnr_db > 35
+
+
+class Tokens(torch.nn.Module):  # type: ignore[misc]
+    """A table of embeddings, their mean, and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = torch.nn.Embedding(500, 32), torch.nn.Linear(32, 32)
+
+    def forward(self, ids: Any) -> Any:
+        return self.layer(self.table(ids).mean(1))
+
+
+def test_a_table_of_embeddings_is_int8_too(tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    torch.manual_seed(0)
+    path, smaller = tmp_path / "model.tflite", tmp_path / "int8.tflite"
+    with to_tflite.silent(LOG):
+        to_tflite.convert(Tokens().eval(), _example(("ids", "int64", 5)), path, "tokens")
+    name = read(path).subgraphs[0].inputs[0].name
+    feeds = [{name: ids} for ids in np.random.default_rng(0).integers(0, 500, (32, 1, 5)).astype(np.int32)]
+    with to_tflite.silent(LOG):
+        raw = tflite_int8.quantize(path, ranges(observe(path, feeds, _context()), "min-max"), "tokens")
+    smaller.write_bytes(raw)
+    found = read(smaller)
+    assert [name.split()[0] for name in tflite_int8.float_operators(found)] == ["EMBEDDING_LOOKUP"]
+    facts = Tflite.describe(smaller)
+    assert not any("in float inside an int8 graph" in line for line in facts.slow), "it gives float from int8"
+    assert Tflite.describe(smaller).traits == {"int8"}
+    (table,) = (node.inputs[1] for node in found.subgraphs[0].nodes if node.type == "EMBEDDING_LOOKUP")
+    assert table and (table.dtype, len(table.scales)) == ("int8", 1), "older interpreters know one scale only"
+    answers = []
+    for file in (path, smaller):
+        session = Interpreter(str(file))
+        session.allocate_tensors()
+        (given,), (asked,) = session.get_input_details(), session.get_output_details()
+        scale, zero = asked["quantization"]
+        for feed in feeds:
+            session.set_tensor(given["index"], feed[name])
+            session.invoke()
+            value = session.get_tensor(asked["index"]).astype(np.float32)
+            answers.append((value - zero) * scale if scale else value)
+    assert score.sqnr_db(np.concatenate(answers[:32]), np.concatenate(answers[32:])) > 20
