@@ -21,6 +21,12 @@ PURPOSE = {
     "keras": "import .keras files",
     "images": "read image files",
     "data": "read Parquet and sound files, too",
+    "metrics": "score boxes, masks, translations, anomalies and the like",
+    "text": "tokenizers, for the tasks on texts",
+    "prune": "edgekit prune",
+    "optimize": "edgekit optimize",
+    "distributed": "training in several processes",
+    "tensorboard": "curves and figures for TensorBoard",
 }
 
 

@@ -31,7 +31,7 @@ def command(
     **options: Any,
 ) -> Answer:
     """Make, verify and measure everything a recipe names, then compare. RECIPE is a shipped name (mnist,
-    fashion-mnist) or a .toml file; left out: mnist.
+    fashion-mnist, text-classification, keyword-spotting, …: docs/tasks) or a .toml file; left out: mnist.
 
     What has not changed since the last run is reused. A step whose check fails stops its own chain only.
     """

@@ -89,7 +89,10 @@ def _add(
 @answers("check", full="targets check", short_help="Can it be measured on? What to do where not.")
 @click.argument("name")
 def _check(name: str, voice: Voice) -> Answer:
-    """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature."""
+    """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature.
+
+    An emulated board is started for it, and its system made where it is missing.
+    """
     from edgekit import targets
     from edgekit.devices._checkup import checks
     from edgekit.errors import DeviceError

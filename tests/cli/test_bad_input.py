@@ -174,6 +174,8 @@ def test_words_that_name_nothing(refused: Refused, bars_run: Path, tmp_path: Pat
     refused("run", "mnist", "--set", "train.epochs=many")
     refused("run", "mnist", "--set", "nonsense")
     refused("compare", bars_run / "log.txt")
+    assert "--threads" in refused("compare", bars_run, "--threads", 2)
+    assert "--against" in refused("compare", bars_run, "--quick")
     refused("predict", bars_run / "onnx", "bars:test:999999")
     refused("predict", bars_run / "onnx", tmp_path / "absent.npy")
     refused("export", bars_run / "onnx", "--to", "onnx")
