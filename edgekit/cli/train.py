@@ -87,8 +87,8 @@ def command(
     **fields: Any,
 ) -> Answer:
     """Train a network of TASK: mnist (where it is left out), fashion-mnist, keyword-spotting, … (docs/tasks), a class
-    of your own (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on validation data are kept. Started
-    by torchrun, several processes train together."""
+    of your own (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on
+    validation data are kept. Started by torchrun, several processes train together."""
     from edgekit import api, recipe
     from edgekit.training import processes
 
