@@ -7,8 +7,8 @@ from typing import Any
 from edgekit.models.mobilenet_v2 import MobilenetV2
 from edgekit.models.resnet import Resnet
 
-#: as the shipped network's, every stage twice as wide
-ROWS = ((1, 32, 1, 2), (6, 48, 2, 1), (6, 64, 2, 2), (6, 128, 2, 1))
+#: the paper's blocks with half its expansion and three stages: what trains within minutes and still takes over 2 ms
+ROWS = ((1, 96, 1, 1), (3, 160, 2, 2), (3, 384, 2, 2), (3, 512, 2, 1))
 
 
 def resnet(**arguments: Any) -> Resnet:
@@ -16,4 +16,4 @@ def resnet(**arguments: Any) -> Resnet:
 
 
 def mobilenet(**arguments: Any) -> MobilenetV2:
-    return MobilenetV2(**arguments, rows=ROWS, stem=32, last=512)
+    return MobilenetV2(**arguments, rows=ROWS, stem=64, last=1280)
