@@ -26,6 +26,9 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option("--warmup", type=float, metavar="EPOCHS", help="Lead up to the rate (one-cycle does by itself)."),
     click.option("--weight-decay", type=float, help="Default 0.01."),
     click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs that were no better."),
+    click.option(
+        "--judge", type=click.Choice(["loss", "metric"]), help="What says which epoch is better (default loss)."
+    ),
     click.option("--loss", type=click.Choice(["cross-entropy", "mse", "bce"]), help="In place of the task's own."),
     click.option("--label-smoothing", type=float, help="Of cross-entropy, for example 0.1."),
     click.option("--augment", type=click.Choice(["auto", "on", "off"]), help="The task's changes of its samples."),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
 from edgekit.report.scales import Scale
 from edgekit.report.style import PICTURE, safe, variables
+from edgekit.training.history import History, best
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 120, 34
-
-History = Sequence[Mapping[str, Any]]
 
 
 def picture(history: History, title: str = "") -> str:
@@ -26,16 +24,16 @@ def picture(history: History, title: str = "") -> str:
         return _page(parts, top + 34, title, history)
     epochs = [float(entry["epoch"]) for entry in history]
     x = Scale.over(epochs, LEFT, WIDTH - RIGHT, 8, False)
-    best = best_epoch(history)
+    kept = best(history)["epoch"]
     for lines in _panels(history):
         area = Box(LEFT, top, WIDTH - RIGHT, top + PANEL)
         parts.append(_panel(lines, epochs, x, area))
-        parts.append(f'<path class="ek-front ek-other" d="M{x(best):.1f} {area.top:.0f}V{area.bottom:.0f}"/>')
+        parts.append(f'<path class="ek-front ek-other" d="M{x(kept):.1f} {area.top:.0f}V{area.bottom:.0f}"/>')
         top += PANEL + GAP
     for value, label in x.ticks(10):
         if value == round(value):
             parts.append(text(x(value), top - GAP + 18, label, 12, "ek-soft", "middle"))
-    parts.append(text(LEFT, top + 4, f"Epochs; dashed: epoch {best}, whose weights were kept.", 12, "ek-soft"))
+    parts.append(text(LEFT, top + 4, f"Epochs; dashed: epoch {kept}, whose weights were kept.", 12, "ek-soft"))
     return _page(parts, top + 18, title, history)
 
 
@@ -43,15 +41,10 @@ def summary(history: History) -> str:
     """One line: how many epochs, which was kept, and how good it is."""
     if not history:
         return "no epoch was finished"
-    kept = next(entry for entry in history if entry["epoch"] == best_epoch(history))
+    kept = best(history)
     judged = {name.removeprefix("val_"): value for name, value in kept.items() if name.startswith("val_")}
     found = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if math.isfinite(value))
     return f"{len(history)} epochs, epoch {kept['epoch']} kept: on validation data {found}"
-
-
-def best_epoch(history: History) -> int:
-    """The one with the lowest validation loss; of several, the first."""
-    return int(min(history, key=lambda entry: float(entry["val_loss"]))["epoch"])
 
 
 #: in words, values by epoch, colour

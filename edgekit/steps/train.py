@@ -16,6 +16,7 @@ from edgekit.networks.factory import running
 from edgekit.sets import refuse_other_folders, take
 from edgekit.training import session
 from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.history import best
 from edgekit.training.settings import Settings
 from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Progress, Step, Task
 
@@ -91,8 +92,8 @@ class Train(Settings, Distillation, Step):
         else:
             trained = made()
         networks.save(trained.network, model, trained.arguments, trained.specs, out)
-        best = min(trained.history, key=lambda epoch: epoch["val_loss"])
-        details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": best["epoch"]}
+        kept = best(trained.history)
+        details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": kept["epoch"]}
         return Notes(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
 
     def shaped(self, model: str) -> dict[str, float]:
@@ -158,7 +159,7 @@ class Train(Settings, Distillation, Step):
                 history = engine.fit(
                     made, self, ctx.task, learn, judge, device=device, progress=titled, scratch=scratch
                 )
-            found.append(min(history, key=lambda epoch: epoch["val_loss"]))
+            found.append({key: value for key, value in best(history).items() if key != "kept"})
             ctx.log.info("fold %d of %d: %s", index + 1, self.folds, found[-1])
         return folds.summary(found)
 

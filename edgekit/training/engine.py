@@ -66,7 +66,7 @@ class _Now:
     epoch: int = 0
     batch: int = 0
     total: float = 0.0
-    best_loss: float = math.inf
+    least: float = math.inf
     best_epoch: int = 0
     since: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -123,7 +123,7 @@ class _Training:
                 if self.group.any(self.keeper.due()):
                     states.save(self, self.keeper)
             if now.since >= settings.patience:
-                log.info("stopped early: no better validation loss for %d epochs", now.since)
+                log.info("stopped early: no better epoch for %d", now.since)
         self._finish()
         return now.history
 
@@ -222,16 +222,21 @@ class _Training:
         """The epoch's entry, and its weights where they are the best so far."""
         now = self.now
         judged = self.network if self.average is None else self.average.module
-        found = evaluate(judged, self.exam, self.task, self.judged_by) if self.group.rank == 0 else None
+        found = None
+        if self.group.rank == 0:
+            found = evaluate(judged, self.exam, self.task, self.judged_by, self.settings.judge)
         total = self.group.sum(now.total)
-        entry = {"epoch": number, "loss": total / len(self.samples), **self.group.told(found)}
+        figures, cost = self.group.told(found)
+        entry = {"epoch": number, "loss": total / len(self.samples), **figures}
+        if cost < now.least:
+            entry["kept"] = True
         now.history.append(entry)
         log.info("epoch %d: %s", number, entry)
         if not math.isfinite(entry["val_loss"]):
             self._diverged(f"the validation loss is not finite after epoch {number}")
-        if entry["val_loss"] < now.best_loss:
+        if cost < now.least:
             self.best = copy.deepcopy(judged.state_dict())
-            now.best_loss, now.best_epoch, now.since = entry["val_loss"], number, 0
+            now.least, now.best_epoch, now.since = cost, number, 0
         else:
             now.since += 1
         now.epoch, now.batch, now.total = number, 0, 0.0

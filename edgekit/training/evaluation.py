@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 BATCH = 500
 
 
-def evaluate(network: nn.Module, exam: Samples, task: Task, loss: Callable[[Any, Any], Any]) -> dict[str, float]:
-    """`val_loss` and `val_METRIC`, batch by batch, in float32."""
+def evaluate(
+    network: nn.Module, exam: Samples, task: Task, loss: Callable[[Any, Any], Any], judge: str = "loss"
+) -> tuple[dict[str, float], float]:
+    """`val_loss` and `val_METRIC`, batch by batch, in float32; and what is to be small of them."""
     import torch
 
     from edgekit.networks.interface import named
@@ -35,4 +37,7 @@ def evaluate(network: nn.Module, exam: Samples, task: Task, loss: Callable[[Any,
             truths.append(as_array(labels))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     scores = task.score(found, np.concatenate(truths))
-    return {"val_loss": total / len(exam), f"val_{scores.name}": scores.value}
+    figures = {"val_loss": total / len(exam), f"val_{scores.name}": scores.value}
+    if judge == "loss":
+        return figures, figures["val_loss"]
+    return figures, -scores.value if scores.higher_is_better else scores.value

@@ -13,14 +13,14 @@ from typing import Any, Literal
 class Settings:
     """AdamW under a one-cycle learning rate, unless told otherwise; the weights of the best validation epoch are kept.
 
-    `lr` is the highest learning rate, `batch` the samples of a step over all processes; `accumulate` batches make one
-    step of the optimizer. `samples`: only the first so many training samples, 0 for all. `patience` epochs without a
-    better validation loss end the training. `warmup` (in epochs) leads up to `lr` where the schedule does not do so
-    itself. `decay` = "weights" spares biases and norms the weight decay. `loss` replaces the task's own. `augment` =
-    "auto" is what the task does by itself. `clip` bounds the gradient's norm, `ema` averages the weights with this
-    decay; 0 is off for both. `freeze` names parts (by prefix) that stay as they are, up to the epoch `unfreeze`, or for
-    good (0). `lr_decay` lowers the rate by this factor with each stage further from the output; `lr_factors` are
-    entries such as "features=0.1".
+    `lr` is the highest learning rate, `batch` the samples of a step over all processes; `accumulate` batches make
+    one step of the optimizer. `samples`: only the first so many training samples, 0 for all. `judge`: what of the
+    validation split says which epoch is better; `patience` epochs without a better one end the training. `warmup`
+    (in epochs) leads up to `lr` where the schedule does not do so itself. `decay` = "weights" spares biases and
+    norms the weight decay. `loss` replaces the task's own. `augment` = "auto" is what the task does by itself.
+    `clip` bounds the gradient's norm, `ema` averages the weights with this decay; 0 is off for both. `freeze` names
+    parts (by prefix) that stay as they are, up to the epoch `unfreeze`, or for good (0). `lr_decay` lowers the rate
+    by this factor with each stage further from the output; `lr_factors` are entries such as "features=0.1".
     """
 
     epochs: int = 10
@@ -34,6 +34,7 @@ class Settings:
     schedule: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
     warmup: float = 0.0
     patience: int = 5
+    judge: Literal["loss", "metric"] = "loss"
     seed: int = 0
     samples: int = 0
     loss: Literal["", "cross-entropy", "mse", "bce"] = ""

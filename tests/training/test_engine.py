@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from training.conftest import tiny
 from edgekit import networks, registry, sets, tasks
 from edgekit.errors import Diverged, InputError
 from edgekit.training import losses, rates, refusals
+from edgekit.training.history import best
 from edgekit.training.settings import Settings
 
 torch = pytest.importorskip("torch")
@@ -44,6 +46,19 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def test_every_option_learns(bars_fit: Any, options: dict[str, Any]) -> None:
     _, history = bars_fit(replace(BASE, epochs=8, patience=8, batch=32, **options), samples=384)
     assert history[-1]["loss"] < 0.97 * history[0]["loss"], history
+
+
+@pytest.mark.parametrize("judge", ["loss", "metric"])
+def test_the_best_epoch_is_the_judges(bars_fit: Any, judge: Any) -> None:
+    """The first of the best; what follows it is no better, and ends the training."""
+    _, history = bars_fit(replace(BASE, epochs=30, patience=3, judge=judge, lr=0.05), samples=384)
+    worth = [entry["val_accuracy"] if judge == "metric" else -entry["val_loss"] for entry in history]
+    kept = worth.index(max(worth))
+    assert best(history) is history[kept]
+    assert len(history) == min(30, kept + 1 + 3)
+    assert [bool(entry.get("kept")) for entry in history] == [
+        value > max(worth[:index], default=-math.inf) for index, value in enumerate(worth)
+    ]
 
 
 def test_accumulated_batches_are_one_large_batch(bars_fit: Any) -> None:
