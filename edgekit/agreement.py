@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import fleet, score, targets, verify
-from edgekit.errors import Missing
+from edgekit.errors import DeviceError, InputError, Missing
 from edgekit.execute import execute
 from edgekit.types import Artifact, Run, SampleSet, Target
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LEAST_DB = 30.0
 #: dB below an artifact's own distance to what it was made from: where int8 disturbs much, so may another rounding
 MARGIN_DB = 6.0
+#: below that a difference is larger than the outputs
+NOTHING_ALIKE_DB = 0.0
+#: what an output that is zero here may be there
+NEGLIGIBLE = 1e-6
 
 
 def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: Flow) -> Run:
@@ -41,6 +45,9 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
         here = execute(artifact, host, data, flow.plan, runtime=run.runtime, latency=False).outputs
     except Missing:
         return run
+    except (InputError, DeviceError) as error:  # the device's own, newer library may take what this one refuses
+        flow.say(f"            {artifact.name} on {target.name} is not compared with this machine: {error}")
+        return run
     if set(here) - set(run.outputs):
         return run
     parity = score.parity("host", here, run.outputs)
@@ -55,9 +62,10 @@ def agreed(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: 
         "sqnr_db": sqnr,
         "top1_agreement": parity.top1_agreement,
         "samples": len(data),
+        "same_shapes": _same_shapes(run.outputs, here),
     }
     wrong = "" if same else _wrong(artifact, run, here)
-    flow.say(f"            {artifact.name} on {target.name}: {_alike(agreement)}")
+    flow.say(f"            {artifact.name} on {target.name}: {wrong or _alike(agreement)}")
     run = dataclasses.replace(run, facts={**run.facts, "agreement": {**agreement, "wrong": wrong}})
     return dataclasses.replace(run, invalid=(*run.invalid, wrong)) if wrong else run
 
@@ -70,7 +78,7 @@ def _wrong(artifact: Artifact, run: Run, here: Outputs) -> str:
             shapes = f"{list(run.outputs[name].shape)}, here {list(value.shape)}"
             return f"{run.runtime} computes it otherwise there: output {name} has the shape {shapes}; {next}"
     least, found = _least(artifact), _real_sqnr(here, run.outputs)
-    if found is None or least is None or found >= least:
+    if found is None or found >= least:
         return ""
     return (
         f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {found:.1f} dB, "
@@ -78,19 +86,47 @@ def _wrong(artifact: Artifact, run: Run, here: Outputs) -> str:
     )
 
 
-def _least(artifact: Artifact) -> float | None:
-    """None for what is quantized and was not checked here: how much its roundings matter is not known."""
+def _same_shapes(there: Outputs, here: Outputs) -> bool:
+    return all(there[name].shape == value.shape for name, value in here.items())
+
+
+def _least(artifact: Artifact) -> float:
+    """What is quantized and was not checked here may be any distance away: how much its roundings matter is unknown."""
     finding = verify.read(artifact)
     if finding and finding.parity:
-        return min(LEAST_DB, finding.parity.sqnr_db - MARGIN_DB)
-    return None if artifact.kind.precision else LEAST_DB
+        named = zip(finding.parity.per_output.values(), artifact.outputs, strict=False)
+        real = [sqnr for sqnr, spec in named if not spec.dtype.startswith(("int32", "int64", "bool"))]
+        return min(LEAST_DB, min(real, default=finding.parity.sqnr_db) - MARGIN_DB)
+    return NOTHING_ALIKE_DB if artifact.kind.precision in ("int8", "dynamic") else LEAST_DB
 
 
 def _real_sqnr(here: Outputs, there: Outputs) -> float | None:
-    """Of the outputs that are real numbers, None where there are none: one rounding changes a whole class or word."""
-    return min(
-        (score.sqnr_db(value, there[name]) for name, value in here.items() if value.dtype.kind == "f"), default=None
-    )
+    """SQNR of the output that differs most, None where all are classes or words: one rounding changes a whole one.
+
+    Of all samples together, or of the one in the middle, whichever is higher: where a list is sorted, or cut by a
+    threshold, a rounding moves whole rows of a few samples, and what is computed wrongly is wrong everywhere.
+    """
+    found = [_output_sqnr(value, there[name]) for name, value in here.items() if value.dtype.kind == "f"]
+    return min((sqnr for sqnr in found if sqnr is not None), default=None)
+
+
+def _output_sqnr(here: NDArray[Any], there: NDArray[Any]) -> float | None:
+    """None for whole numbers, and where nothing but rounding stands against nothing. Equal infinities agree."""
+    signal, noise = np.zeros(len(here)), np.zeros(len(here))
+    whole, largest = True, 0.0
+    for index, (a, b) in enumerate(zip(here, there, strict=True)):  # outputs may be larger than memory
+        r, o = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        same = ~np.isfinite(r) & ((r == o) | (np.isnan(r) & np.isnan(o)))
+        r, o = np.where(same, 0.0, r), np.where(same, 0.0, o)
+        if not (np.isfinite(r).all() and np.isfinite(o).all()):
+            return -score.MAX_DB
+        whole = whole and bool((r == np.rint(r)).all() and (o == np.rint(o)).all())
+        signal[index], noise[index] = np.sum(r * r), np.sum((r - o) ** 2)
+        largest = max(largest, float(np.max(np.abs(r - o), initial=0.0)))
+    if whole or (not signal.any() and largest < NEGLIGIBLE):
+        return None
+    middle = np.median([score.decibels(s, n) for s, n in zip(signal, noise, strict=True)])
+    return max(score.decibels(float(signal.sum()), float(noise.sum())), float(middle))
 
 
 def _alike(agreement: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ def gate(
     homes = {guard.place(m): word for word, m in new}
     timed: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
-        twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms and not b.wrong]
+        twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.wrong or not b.wrong)]
         timed = {
             guard.place(b): _timed_anew(a, b, against, homes[guard.place(b)], plan, again, progress, say)
             for a, b in twins

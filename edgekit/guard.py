@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +100,15 @@ class Gate:
             return GateFailed(f"{self.limit} failed", self.sentence(), "mend it, or accept it as the new baseline")
         if self.state == "undecided" and strict:
             next = "measure on an idle machine with --thorough, beside the baseline's run folder"
+            if self.why.startswith(WRONG_BEFORE):
+                next = "take another runtime or precision for it"
             return GateFailed(f"{self.limit} is undecided", self.sentence(), next)
         return None
 
 
 Pair = tuple[Measurement, Measurement]
+#: how the reason begins where the device computed something else already in the baseline
+WRONG_BEFORE = "as in the baseline"
 
 
 def pairs(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
@@ -148,16 +153,25 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
 
     Accuracy, size and memory are judged by their values: the samples are the same, a file is as large as it is. A
     latency fails where its change is beyond the limit and the 99 % interval of the ratio leaves out 1. Where the device
-    computes something else now than the artifact, and did not before, its accuracy and latency fail whatever they are.
+    computes something else now than the artifact, and did not before, its accuracy and latency fail whatever they are;
+    where it did before too, they do not pass.
     """
+    gate = _judged(limit, pair, ratio)
+    about = limit.on_metric or limit.quantity == "p50"
+    if gate and gate.state == "passed" and about and pair[1].wrong:
+        return dataclasses.replace(gate, state="undecided", why=f"{WRONG_BEFORE}: {pair[1].wrong}")
+    return gate
+
+
+def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     old, new = pair
     state: Literal["passed", "failed", "undecided"]
     if limit.quantity == "p50":
         if old.latency_ms is None and new.latency_ms is None:
             return None
         texts = tuple(f"{number(m.latency_ms.p50)} ms" if m.latency_ms else "-" for m in pair)
-        if new.wrong:
-            return _wrong(limit, pair, texts)
+        if new.wrong and not old.wrong:
+            return _gate(limit, new, texts, None, "failed", _newly(pair))
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
             why = ratio if isinstance(ratio, str) else "it was not measured in both"
             return _gate(limit, new, texts, None, "undecided", why)
@@ -174,8 +188,8 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     if values is None:
         return None
     texts, (before, after) = values
-    if new.wrong and limit.on_metric:
-        return _wrong(limit, pair, texts)
+    if new.wrong and not old.wrong and limit.on_metric:
+        return _gate(limit, new, texts, None, "failed", _newly(pair))
     if before is None or after is None:
         return _gate(limit, new, texts, None, "undecided", "it was not measured in both")
     if limit.unit == "%" and not before:
@@ -183,6 +197,12 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     change = {"%": 100 / abs(before) if before else 0.0, "pp": 100.0}.get(limit.unit, 1.0) * (after - before)
     change /= _BYTES.get(limit.unit, 1.0)
     return _gate(limit, new, texts, change, "failed" if limit.beyond(change) else "passed")
+
+
+def _newly(pair: Pair) -> str:
+    old, new = pair
+    known = "wrong" in old.facts.get("agreement", {})
+    return new.wrong if known else f"{new.wrong} (the baseline was not compared with this machine)"
 
 
 def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | None, float | None]] | None:
@@ -202,11 +222,6 @@ def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | No
         return None
     texts = tuple(metric_text(metric, metric.value) if metric else "-" for metric in metrics)
     return texts, (metrics[0].value if metrics[0] else None, metrics[1].value if metrics[1] else None)
-
-
-def _wrong(limit: Limit, pair: Pair, texts: Sequence[str]) -> Gate:
-    old, new = pair
-    return _gate(limit, new, texts, None, "undecided" if old.wrong else "failed", new.wrong)
 
 
 def _gate(

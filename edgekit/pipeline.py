@@ -284,11 +284,12 @@ def _root_run(
     if root.id == artifact.id or flow.scorer is None or data.labels is None:
         return None
     for (name, _), run in fresh.items():
-        if name == root.name:
+        if name == root.name and not run.facts.get("agreement", {}).get("wrong"):
             return root.name, flow.scorer(run.outputs, data.labels).per_sample
     for measurement in flow.store.measurements().values():
         metric = measurement.metric
-        if measurement.id == root.id and metric and metric.set_sha256 == data.sha256 and metric.correct_file:
+        usable = metric and metric.set_sha256 == data.sha256 and not measurement.wrong
+        if measurement.id == root.id and usable and metric and metric.correct_file:
             return root.name, np.load(flow.store.path / metric.correct_file)
     return None
 
@@ -303,14 +304,15 @@ def _measurement(
     root: tuple[str, np.ndarray] | None,
 ) -> Measurement:
     metric = None
-    if flow.scorer is not None and data.labels is not None:
+    scored = run.facts.get("agreement", {}).get("same_shapes", True)  # what has another shape is no answer
+    if flow.scorer is not None and data.labels is not None and scored:
         scores = flow.scorer(run.outputs, data.labels)
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = score.metric(scores, data.sha256, reference, root[0] if root else None)
         file = artifact.path / f"correct-{key}.npy"
         np.save(file, scores.per_sample.astype(np.float32))
         metric = dataclasses.replace(metric, correct_file=str(file.relative_to(flow.store.path)))
-    if run.outputs:
+    if run.outputs and scored:
         answers.keep(artifact, run, data, flow.task, flow.store.path, key)
     processes = run.processes
     timed = [p for p in processes if p.times_ns]  # an emulated board's time is none

@@ -79,7 +79,7 @@ def alike(values: Any, labels: Any) -> tuple[Any, Any]:
 def sqnr_db(reference: Array, other: Array) -> float:
     """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN counts as -MAX_DB."""
     signal, noise, _ = _energies(reference, other)
-    return _decibels(signal, noise)
+    return decibels(signal, noise)
 
 
 def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
@@ -97,7 +97,7 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
         signal, noise, largest = _energies(a, b)
         if _whole(a) and _whole(b):
             signal, noise = float(a.size), float(np.count_nonzero(a != b))
-        per_output[name] = _decibels(signal, noise)
+        per_output[name] = decibels(signal, noise)
         max_abs = max(max_abs, largest)
     if len(reference) != len(other):
         per_output["number of outputs"], max_abs = -MAX_DB, math.inf
@@ -134,7 +134,7 @@ def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
     return signal, noise, largest
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
     if not math.isfinite(noise) or not math.isfinite(signal):
         return -MAX_DB
     if noise == 0:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import agreement, sets, targets, verify
+from edgekit import agreement, pipeline, score, sets, targets, verify
+from edgekit.errors import InputError
 from edgekit.execute import execute
 from edgekit.pipeline import Flow
 from edgekit.recipe import Gates
@@ -57,7 +58,7 @@ def test_classes_and_what_int8_disturbs_much_are_not_called_wrong(
         monkeypatch.setattr(verify, "read", lambda _, checked=checked: checked)
         assert agreement._least(int8) == least
     monkeypatch.setattr(verify, "read", lambda _: None)
-    assert agreement._least(int8) is None, "an int8 model from elsewhere"
+    assert agreement._least(int8) == agreement.NOTHING_ALIKE_DB, "an int8 model from elsewhere"
     assert agreement._least(store.get("onnx")) == agreement.LEAST_DB
 
 
@@ -71,3 +72,55 @@ def test_infinities_that_are_the_same_agree(bars_made: Path, members: None) -> N
         patch.setattr(agreement, "execute", lambda *_, **__: replace(here, outputs={"output": masked}))
         run = agreement.agreed(onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, flow)
     assert not run.invalid and run.facts["agreement"]["bit_identical"]
+
+
+def test_rows_that_change_places_are_no_other_computation() -> None:
+    """A detector's list is sorted: where two scores are nearly equal, a rounding swaps whole rows of a sample."""
+    random = np.random.default_rng(0)
+    here = {"boxes": random.uniform(0, 100, (40, 20, 4)).astype(np.float32), "classes": np.ones((40, 20), np.float32)}
+    there = {name: value * np.float32(1 + 1e-6) for name, value in here.items()}
+    there["boxes"][:8, [0, 1]] = there["boxes"][:8, [1, 0]]
+    there["classes"] = here["classes"] + (random.uniform(size=(40, 20)) < 0.1)
+    found = agreement._real_sqnr(here, there)
+    assert found and found > 100
+    there["boxes"] = here["boxes"] + random.normal(0, 20, here["boxes"].shape).astype(np.float32)
+    assert (agreement._real_sqnr(here, there) or 0.0) < 15
+
+
+def test_nothing_against_nothing_and_infinities_at_the_same_places() -> None:
+    logits = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    masked = np.where(logits < 0, -np.inf, logits)
+    assert (agreement._real_sqnr({"y": masked}, {"y": masked * np.float32(1 + 1e-6)}) or 0.0) > 100
+    assert agreement._real_sqnr({"y": masked}, {"y": logits}) == -score.MAX_DB
+    nothing = np.zeros((8, 5), np.float32)
+    assert agreement._real_sqnr({"y": nothing}, {"y": nothing + np.float32(1e-9)}) is None
+    assert (agreement._real_sqnr({"y": nothing}, {"y": nothing + np.float32(0.5)}) or 0.0) < 0
+
+
+def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None) -> None:
+    store = Store(bars_made)
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
+    there = replace(here, target="board", outputs={"output": here.outputs["output"][:, None]})
+    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    run = agreement.agreed(onnx, there, BOARD, data, flow)
+    assert "has the shape" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
+    flow.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
+    assert pipeline._measurement(onnx, run, data, flow, "session", "key", None).metric is None
+
+
+def test_what_this_machine_cannot_run_is_not_compared(
+    bars_made: Path, members: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, said = Store(bars_made), list[str]()
+    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
+
+    def refused(*_: object, **__: object) -> None:
+        raise InputError("cannot load onnx in onnxruntime", "opset 99")
+
+    monkeypatch.setattr(agreement, "execute", refused)
+    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    run = replace(here, target="board")
+    assert agreement.agreed(onnx, run, BOARD, data, flow) is run
+    assert "not compared" in said[0] and "opset 99" in said[0]

@@ -85,6 +85,13 @@ def test_what_a_device_computes_otherwise_passes_no_gate() -> None:
         assert state(text, right, wrong, same) == "failed"
         assert state(text, wrong, wrong, same) == "undecided"
         assert state(text, wrong, right, same) == "passed"
+    worse = replace(wrong, metric=metric(0.45))
+    gate = guard.judge(Limit.parse("p50>+5%"), (wrong, wrong), same)
+    assert gate and gate.error() is None
+    refusal = gate.error(strict=True)
+    assert refusal and "another runtime" in refusal.next
+    assert state("metric<-1pp", wrong, worse) == "failed", "it was wrong before, and is worse now"
+    assert state("p50>+5%", wrong, wrong, Ratio(3.0, (2.9, 3.1))) == "failed"
     assert state("size>+2%", right, wrong) == "passed", "a file is as large as it is"
 
 

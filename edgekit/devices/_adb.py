@@ -17,8 +17,8 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -142,9 +142,20 @@ class Phone:
         if state != "device":
             raise refusal(said or state, self.name, self.serial)
         self.present.clear()
-        self.cut = False
         _, text = self.shell(FACTS)
         self.facts = phone_facts(_facts.sections(text))
+        self.cut = False
+        if self.locked:
+            self.shell(f"rm -rf {ROOT}/jobs/*")  # of the job that was cut off
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Nobody else works with it meanwhile; reached anew where its connection was cut while this waited."""
+        with self.busy:
+            if self.cut:
+                self.open()
+            self.lock()
+            yield
 
     def shell(self, script: str, timeout: float = SHELL_SECONDS, what: str = "") -> tuple[int, str]:
         """A script's exit code and output; the code comes in the output, since old devices' adbd gives none."""

@@ -14,8 +14,7 @@ import re
 import shlex
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ class Pushed:
     def place(self, bundle: Bundle) -> Mapping[str, Any]:
         runtime = str(bundle.manifest["runtime"])
         runner, library = _native.runner(self.phone.facts), _native.library(self.target, self.phone.facts, runtime)
-        with self._working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        with self.phone.working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             files = {**bundle.files, "runner": runner, "library.so": library}
             files |= self._written(bundle, _native.version(self.target, runtime, library), Path(folder))
             hashes = {name: sha256(path) for name, path in files.items()}
@@ -74,7 +73,7 @@ class Pushed:
     def check(self, id: str) -> Mapping[str, Any]:
         """The release's own samples, run there; its answers are compared with the host's here."""
         place, out = self._path(id), f"{_adb.ROOT}/jobs/{uuid.uuid4().hex}"
-        with self._working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        with self.phone.working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             here = Path(folder)
             inputs = f'for input in check/input*.npy; do set -- "$@" {place}/$input; done'
             script = f'cd {place} || exit 1\nset --\n{inputs}\nsh ./run {out} "$@"'
@@ -101,7 +100,7 @@ class Pushed:
 
     def switch(self, id: str) -> Mapping[str, Any]:
         before = self.status()["current"]
-        with self._working():
+        with self.phone.working():
             links = [f"./{self._own(id)}/runner --link releases/{id} current"]
             if before and before != id:
                 links.insert(0, f"./{self._own(id)}/runner --link releases/{before} previous")
@@ -120,7 +119,7 @@ class Pushed:
         check = self.check(back)
         if not check["ok"]:
             return {"check": check, "current": now, "previous": back}
-        with self._working():
+        with self.phone.working():
             link = f"./{self._own(back)}/runner --link"
             self._there(f"cd {{folder}} && {link} releases/{back} current && {link} releases/{now} previous")
         return {**self._switched(), "check": check}
@@ -139,12 +138,6 @@ class Pushed:
     def _there(self, script: str) -> str:
         """What a script prints that must work; `{folder}` in it is the deployment's, quoted."""
         return self.phone.checked(script.replace("{folder}", shlex.quote(self.folder)))
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        with self.phone.busy:
-            self.phone.lock()
-            yield
 
     def _written(self, bundle: Bundle, version: str, folder: Path) -> dict[str, Path]:
         """What a release on a phone has beside the bundle's files; no path of this machine is in it."""

@@ -70,8 +70,7 @@ class Adb:
     def clean(self) -> dict[str, Any]:
         """Remove everything edgekit keeps there; says how many `bytes`, and where (`root`)."""
         phone = self.phone
-        with phone.busy:
-            phone.lock()
+        with phone.working():
             said = phone.checked(f"du -sk {_adb.ROOT} 2>/dev/null; rm -rf {_adb.ROOT}")
             phone.present.clear()
         words = said.split()
@@ -83,8 +82,7 @@ class Adb:
             why = "the runner of a phone tells no times per operator"
             raise InputError(f"no operators of {self.target.name}", why, "ask a board, or this machine")
         phone = self.phone
-        with phone.busy:
-            phone.lock()
+        with phone.working():
             runner = _native.runner(phone.facts)
             library = _native.library(self.target, phone.facts, job.runtime)
             folder = f"{_adb.ROOT}/jobs/{uuid.uuid4().hex}"

@@ -89,7 +89,7 @@ def finish(result: Result, trier: Trier, second: SampleSet, test: SampleSet) -> 
             if owner := wanted.get((m.artifact, m.runtime)):
                 owners[id(m)] = owner
                 result.measured.append(m)
-    chosen = recommended(result.measured) or (result.measured[0] if result.measured else None)
+    chosen = recommended(result.measured) or next((m for m in result.measured if not m.wrong), None)
     if chosen is None:
         return
     result.trial = owners[id(chosen)]

@@ -170,9 +170,9 @@ def _doubts(m: Measurement) -> Iterator[str]:
 
 def _left_out(scoped: Sequence[Measurement], kept: Sequence[Measurement]) -> Iterator[str]:
     invalid = [m for m in scoped if m.invalid]
-    if invalid:
-        names = _names([m.artifact for m in invalid])
-        yield f"anything about {names}: invalid ({invalid[0].invalid[0]}), so not weighed."
+    for reason in dict.fromkeys(m.invalid[0] for m in invalid):
+        names = _names([m.artifact for m in invalid if m.invalid[0] == reason])
+        yield f"anything about {names}: invalid ({reason}), so not weighed."
     missed = [m.artifact for m in scoped if not m.invalid and m not in kept]
     if missed:
         yield f"that {_names(missed)} would do: the accuracy budget was missed, so not weighed."
