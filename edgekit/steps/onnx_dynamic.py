@@ -8,34 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import numpy as np
-
 from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.quantization.observers.onnx import ready
-from edgekit.steps import _lean
+from edgekit.steps import _lean, _recurrent
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, kinds
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto
 
 #: what ONNX Runtime computes on integers, or keeps as integers, in a dynamic model
 _OPERATORS = ("MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
 #: what they become
 _MADE = frozenset("MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention QEmbedLayerNormalization".split())
-#: operators that have no integer kernel: their weights are stored as int8 and computed with in float
-_RECURRENT = ("GRU", "RNN", "LSTM")
 
 
 @dataclass(frozen=True)
 class OnnxDynamic(Step):
     """ONNX Runtime's dynamic quantizer: matrix products and LSTMs on integers, embeddings stored as int8.
 
-    GRUs have no integer kernel: their weights are stored as int8 and turned back into float at each run, which costs a
-    little time. Convolutions stay float unless `convolutions` is set: quantized as activations come they are a quarter
-    of the size, and several times slower than in float.
-    `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
-    weights on x86 without VNNI (its sums would saturate).
+    GRUs have no integer kernel: their weights are stored as int8 (see `_recurrent.py`). Convolutions stay float unless
+    `convolutions` is set: quantized as activations come they are a quarter of the size, and several times slower than
+    in float. `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with
+    7-bit weights on x86 without VNNI (its sums would saturate).
     """
 
     takes: ClassVar = kinds("onnx")
@@ -50,6 +45,9 @@ class OnnxDynamic(Step):
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(_lean.__file__), Path(_recurrent.__file__))
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
         import onnx
@@ -63,16 +61,18 @@ class OnnxDynamic(Step):
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        stored = _store_recurrent(model)
+        stored = _recurrent.store(model)
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
             found = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {found}", "use onnx_int8")
         _lean.lean(model)
         onnx.save(model, str(out / "model.onnx"))
-        kept = f", weights of {stored} recurrent operators stored only" if stored else ""
-        scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come{kept}"
-        return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
+        return Notes(
+            scheme=scheme + _recurrent.described(stored),
+            tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
+        )
 
     def _quantized(self, model: ModelProto) -> ModelProto:
         import onnx
@@ -97,41 +97,3 @@ def _has_int8(model: ModelProto) -> bool:
     import onnx
 
     return any(t.data_type == onnx.TensorProto.INT8 and len(t.dims) >= 2 for t in model.graph.initializer)
-
-
-def _store_recurrent(model: ModelProto) -> int:
-    """Store the weights of recurrent operators as int8, one scale per row, dequantized where they are read.
-
-    Returns how many operators there were. Weights: (directions, gates · H, I) and (directions, gates · H, H); both
-    directions share a row's scale, since DequantizeLinear has one axis.
-    """
-    from onnx import helper, numpy_helper
-
-    floats = {t.name: t for t in model.graph.initializer if t.data_type == 1 and len(t.dims) == 3}
-    readers = [node for node in model.graph.node if node.op_type in _RECURRENT and node.domain in ("", "ai.onnx")]
-    made: dict[str, str] = {}
-    for node in readers:
-        for index in (1, 2):
-            name = node.input[index]
-            if name in floats and name not in made:
-                values, scale = _int8(floats[name])
-                made[name] = f"{name}_dequantized"
-                tensors = {f"{name}_int8": values, f"{name}_scale": scale}
-                model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in tensors.items())
-                model.graph.node.insert(0, helper.make_node("DequantizeLinear", [*tensors], [made[name]], axis=1))
-            node.input[index] = made.get(name, name)
-    read = {name for node in model.graph.node for name in node.input}
-    for name in made:
-        if name not in read:
-            model.graph.initializer.remove(floats[name])
-    return sum(any(name in made.values() for name in node.input) for node in readers)
-
-
-def _int8(tensor: TensorProto) -> tuple[np.ndarray, np.ndarray]:
-    """Integers of the tensor's shape, and a float32 scale for each index of its second axis."""
-    from onnx import numpy_helper
-
-    values = numpy_helper.to_array(tensor)
-    largest = np.abs(values).max(axis=(0, 2), keepdims=True)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale.reshape(-1)

@@ -15,7 +15,7 @@ from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.formats.onnx import read
 from edgekit.quantization.observers.onnx import ready
 from edgekit.quantization.ranges import Ranges, ranges
-from edgekit.steps import _lean
+from edgekit.steps import _lean, _recurrent
 from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
@@ -48,7 +48,7 @@ class OnnxInt8(StaticInt8Step):
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_lean.__file__))
+        return (*super().sources(), Path(_lean.__file__), Path(_recurrent.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
@@ -61,7 +61,7 @@ class OnnxInt8(StaticInt8Step):
             with silent(ctx.log), quiet_root():
                 model = ready(parent.path / "model.onnx")
                 excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
-                self.quantize(model, ranges(statistics, self.method), excluded, path)
+                stored = self.quantize(model, ranges(statistics, self.method), excluded, path)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
@@ -70,11 +70,14 @@ class OnnxInt8(StaticInt8Step):
         if not _is_quantized(path):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}"
+        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{_recurrent.described(stored)}"
         return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
-    def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> None:
-        """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float."""
+    def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> int:
+        """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float.
+
+        Returns of how many recurrent operators the weights alone are int8.
+        """
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -94,8 +97,10 @@ class OnnxInt8(StaticInt8Step):
             extra_options={},
         )
         quantizer.quantize_model()
+        stored = _recurrent.store(quantizer.model.model, excluded)
         _lean.lean(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
+        return stored
 
 
 def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, score, targets
+from edgekit import networks, registry, score, sets, targets
 from edgekit.errors import CannotConvert
 from edgekit.formats.tflite import read
 from edgekit.steps.onnx_dynamic import OnnxDynamic
+from edgekit.steps.onnx_int8 import OnnxInt8
 from edgekit.steps.openvino_dynamic import OpenvinoDynamic
 from edgekit.store import Store
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, quiet
@@ -200,6 +201,26 @@ def test_activations_are_quantized_where_there_are_kernels(made: Made) -> None:
     assert {"Gather", "MatMulInteger", "DynamicQuantizeLinear"} <= types["attention"]
     assert "weights of 1 recurrent operators stored only" in made.dynamic("gru", "onnx").scheme
     assert "recurrent" not in made.dynamic("lstm", "onnx").scheme
+
+
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_static_int8_stores_recurrent_weights_too(made: Made, model: str) -> None:
+    plain, data = made.float(model, "onnx"), samples(model)
+    step = OnnxInt8(calibration="x").resolve(targets.load("host"))
+    context = replace(CONTEXT, sets={"calibration": sets.sample_set("x", {"x": data}, None)})
+    found = {}
+    for name, kept in (("static", ()), ("kept", tuple(_named(plain, model.upper())))):
+        with made.store.lock():
+            found[name] = made.store.make(f"{model}.{name}", replace(step, keep_float=kept), {"parent": plain}, context)
+    static = found["static"]
+    assert static.scheme.endswith(", weights of 1 recurrent operators stored only")
+    assert plain.sizes.weights >= 3 * static.sizes.weights and found["kept"].sizes.weights > 2 * static.sizes.weights
+    outputs = ({"y": answers(artifact, data)} for artifact in (plain, static))
+    assert score.parity("float", *outputs).sqnr_db > 25
+
+
+def _named(artifact: Artifact, type: str) -> list[str]:
+    return [node.name for node in onnx.load(str(artifact.path / "model.onnx")).graph.node if node.op_type == type]
 
 
 def test_openvino_quantizes_activations_where_the_file_asks_for_it(made: Made) -> None:
