@@ -43,7 +43,8 @@ def confusion(wanted: NDArray[Any], found: NDArray[Any], classes: Sequence[str])
             if value >= 0.005:
                 colour = "#fff" if value > 0.5 else "#222"
                 parts.append(_text(x + side / 2, y + side / 2 + 4, f"{100 * value:.0f}", "middle", f'fill="{colour}"'))
-    return _svg(left + count * side + 60, top + count * side + 8, parts, "confusion matrix, per cent of each row")
+    title = "Rows: what it was; columns: what was said; in per cent of the row."
+    return _svg(left + count * side + 60, top + count * side + 8, parts, title)
 
 
 def boxes(
@@ -63,7 +64,7 @@ def boxes(
             label = f"{classes[int(box[0])]} {100 * box[1]:.0f}"
             at = max(y + 11, y + box[3] * scale[1] - 3)
             parts.append(_text(x + max(0, box[2] * scale[0]), at, label, "start", f'fill="{colour}" {OUTLINE}'))
-    return _panels(len(images), parts, classes, "boxes found (lines) and true (dashed)")
+    return _panels(len(images), parts, classes, "Boxes found (lines, with their score) and true (dashed).")
 
 
 OUTLINE = 'stroke="#fff" stroke-width="3" paint-order="stroke" font-weight="600"'
@@ -78,7 +79,7 @@ def masks(images: NDArray[Any], wanted: NDArray[Any], found: NDArray[Any], class
             parts.append(_image(shown, GAP + index * (CELL + GAP), GAP + row * (CELL + GAP)))
     width, height = GAP + len(images) * (CELL + GAP), GAP + 3 * (CELL + GAP)
     parts += _legend(classes[1:], height)
-    return _svg(width, height + LINE, parts, "images, true masks, masks found")
+    return _svg(width, height + LINE, parts, "From above: the image, its true mask, the mask found.")
 
 
 def features(values: NDArray[Any], captions: Sequence[str]) -> str:
@@ -90,7 +91,7 @@ def features(values: NDArray[Any], captions: Sequence[str]) -> str:
         gray = (255 * (one - low) / max(high - low, 1e-9)).astype(np.uint8).T[::-1]
         parts.append(_image(np.stack([gray] * 3), x, y))
         parts.append(_text(x, y - 5, captions[index], "start"))
-    return _panels(len(values), parts, (), "features and predictions", LINE)
+    return _panels(len(values), parts, (), "Features over time; above each what it was, and what was said.", LINE)
 
 
 def _place(index: int, above: int = 0) -> tuple[int, int]:
@@ -144,6 +145,8 @@ def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
+    """The picture, its title below."""
+    parts, height = [*parts, _text(GAP, height + 12, title, "start")], height + LINE + 2
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     inner = "".join(parts)
     back = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#fff"/>'
