@@ -26,7 +26,7 @@ import networks  # noqa: E402
 import peers  # noqa: E402
 import table  # noqa: E402
 from data import cache  # noqa: E402
-from measure import FLOAT, OURS, Row, one_line, rows  # noqa: E402
+from measure import FLOAT, OURS, Row, one_line, rows, together  # noqa: E402
 from networks import NETWORKS, Made, Network  # noqa: E402
 
 from edgekit import sets, targets, tasks  # noqa: E402
@@ -47,7 +47,14 @@ def main() -> None:
     parser.add_argument("--no-latency", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures there too")
     parser.add_argument("--folder", type=Path, help="where trained networks and files are kept")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", metavar="JSON", help="print the tables of figures written before"
+    )
     options = parser.parse_args()
+    if options.show:
+        runs = [[Row.from_json(row) for row in json.loads(path.read_text())["rows"]] for path in options.show]
+        print(table.document(together(runs)))
+        return
     written = options.json.absolute() if options.json else None
     folder = options.folder.absolute() if options.folder else cache() / "quantize-benchmark"
     wanted = options.networks.split(",") if options.networks else [network.name for network in NETWORKS]

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit import score
 from edgekit.execute import execute_all, runtimes_for
-from edgekit.types import Artifact, Latency, Metric, Plan, Ratio, Run, SampleSet, Scores, Target, Task
+from edgekit.types import Artifact, Latency, Metric, Plan, Ratio, Run, SampleSet, Scores, Target, Task, from_json
 
 OURS, FLOAT = "edgekit", "float"
 #: a call shorter than this is measured in batches
@@ -47,6 +47,23 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        kinds: Mapping[str, type[Any]] = {"metric": Metric, "latency": Latency, "ratio": Ratio}
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        return cls(**{**plain, **{name: from_json(kind, data[name]) for name, kind in kinds.items()}})
+
+
+def together(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of several runs; one that comes again gives its latency where none was measured before."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in (row for rows in runs for row in rows):
+        first = found.setdefault((row.network, row.runtime, row.tool), row)
+        if first.latency is None:
+            timed = {name: getattr(row, name) for name in ("latency", "invalid", "fastest", "ratio")}
+            found[row.network, row.runtime, row.tool] = dataclasses.replace(first, **timed)
+    return list(found.values())
 
 
 def rows(
