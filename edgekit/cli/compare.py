@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgekit.cli._common import Answer, Voice, answers, plan_of, plan_options
 
@@ -69,17 +70,19 @@ def command(
         raise InputError(
             f"{given} needs {lacks} too", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
         )
-    plan = plan_of(options)
-    if fixed := [f"--{name}" for name in ("threads", "batch") if name in plan]:
+    context = click.get_current_context()
+    typed = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if fixed := [f"--{name}" for name in ("threads", "batch") if name in typed]:
         why = "each pair is measured as its rows were"
         raise InputError(f"{fixed[0]} changes nothing in compare", why, "edgekit bench RUN measures with it")
-    if plan and not against:
+    if typed and not against:
         raise InputError("nothing is measured", "options of bench need --against", "edgekit bench RUN measures")
     found = comparison.collected(sources, chosen)
     measurements = [m for _, m in found]
     rows = comparison.told_apart(found)
     gates: list[Gate] = []
     if against:
+        plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
         gates = api.gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
     title = ", ".join(dict.fromkeys(map(comparison.title, sources))) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {

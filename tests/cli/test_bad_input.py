@@ -176,6 +176,8 @@ def test_words_that_name_nothing(refused: Refused, bars_run: Path, tmp_path: Pat
     refused("compare", bars_run / "log.txt")
     assert "--threads" in refused("compare", bars_run, "--threads", 2)
     assert "--against" in refused("compare", bars_run, "--quick")
+    (tmp_path / "edgekit.toml").write_text('threads = "2"\nsamples = 20\n')
+    assert run_cli("compare", bars_run, cwd=tmp_path).code == 0, "a default for all commands is no request"
     refused("predict", bars_run / "onnx", "bars:test:999999")
     refused("predict", bars_run / "onnx", tmp_path / "absent.npy")
     refused("export", bars_run / "onnx", "--to", "onnx")
