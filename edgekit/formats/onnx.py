@@ -192,7 +192,7 @@ _BITS = {
 }
 _FLOATS = {1, 10, 11, 16, 17, 18, 19, 20, 23}
 _INTEGERS = {2, 3, 21, 22}
-_DOUBLE, _HALF = 11, 10
+_INT8, _HALF, _DOUBLE = 3, 10, 11
 
 
 def _bytes(tensor: TensorProto) -> int:
@@ -402,7 +402,7 @@ def _quantized(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> str:
         return "QDQ"
     if any(name.startswith(("MatMulInteger", "ConvInteger", "DynamicQuantize")) for name in types):
         return "dynamic"
-    if types & {"DequantizeLinear", "MatMulNBits"}:
+    if types & {"DequantizeLinear", "MatMulNBits"} or any(tensor.data_type == _INT8 for tensor in heavy):
         return "weight-only"
     return "fp16" if heavy and all(tensor.data_type == _HALF for tensor in heavy) else ""
 
