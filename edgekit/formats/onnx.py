@@ -402,7 +402,10 @@ def _quantized(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> str:
         return "QDQ"
     if any(name.startswith(("MatMulInteger", "ConvInteger", "DynamicQuantize")) for name in types):
         return "dynamic"
-    if types & {"DequantizeLinear", "MatMulNBits"} or any(tensor.data_type == _INT8 for tensor in heavy):
+    integers = {tensor.name for tensor in heavy if tensor.data_type == _INT8}
+    if types & {"DequantizeLinear", "MatMulNBits"} or any(
+        n.op_type == "Cast" and n.input[0] in integers for n in nodes
+    ):
         return "weight-only"
     return "fp16" if heavy and all(tensor.data_type == _HALF for tensor in heavy) else ""
 
