@@ -29,8 +29,10 @@ _PASSING = frozenset(
 _ATTENTION = "ScaledDotProductAttention"
 
 
-def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str) -> None:
+def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, symmetric: bool = False) -> None:
     """Range every FakeQuantize anew: those of activations by `method`, those of weights by each channel's largest.
+
+    Zero stays in the middle of what goes into an attention operator, with `symmetric` wherever it was placed so.
 
     What meets in a Concat keeps one range, so that nothing is rescaled there. Raises InputError where the statistics
     lack a tensor: they are of another model.
@@ -40,13 +42,14 @@ def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str) -
         if node.get_friendly_name() not in live:
             _set_weights(node)
     found = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
-    chosen = {name: _chosen(node, statistics, method) for name, node in found.items()}
+    middle = {name for name, node in found.items() if _is_symmetric(node, symmetric)}
+    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in found.items()}
     for group in _joined(model, found):
         low, high = min(chosen[name][0] for name in group), max(chosen[name][1] for name in group)
         chosen |= dict.fromkeys(group, (low, high))
     for name, node in found.items():
         levels = node.get_attributes()["levels"]
-        low, high = (_symmetric if _is_symmetric(node) else grid)(*chosen[name], levels)
+        low, high = (_symmetric if name in middle else grid)(*chosen[name], levels)
         _set(node, np.array(low, np.float32), np.array(high, np.float32))
 
 
@@ -75,18 +78,20 @@ def _symmetric(low: float, high: float, levels: int = 256) -> Range:
     return -half * step, (half - 1) * step
 
 
-def _chosen(node: Node, statistics: Mapping[str, Histogram], method: str) -> Range:
+def _chosen(node: Node, statistics: Mapping[str, Histogram], method: str, symmetric: bool) -> Range:
     name = key(node.input_value(0))
     if name not in statistics:
         why = f"they say nothing of {name!r}"
         raise InputError("these ranges are of another model", why, "calibrate this one")
-    return choose(statistics[name], method, symmetric=_is_symmetric(node))
+    return choose(statistics[name], method, symmetric=symmetric)
 
 
-def _is_symmetric(node: Node) -> bool:
-    """Was it placed with zero in the middle? Only what goes into an attention operator is."""
+def _is_symmetric(node: Node, anywhere: bool) -> bool:
+    """Was it placed with zero in the middle, and on purpose: before an attention operator, or `anywhere`?"""
     low, high = (_constant(node.input_value(index)).reshape(-1)[0] for index in (1, 2))
-    return bool(np.isclose(low * 127, high * -128, rtol=1e-4) and low < 0) and _ATTENTION in _reached(node.output(0))
+    return bool(np.isclose(low * 127, high * -128, rtol=1e-4) and low < 0) and (
+        anywhere or _ATTENTION in _reached(node.output(0))
+    )
 
 
 def _reached(port: Output) -> set[str]:

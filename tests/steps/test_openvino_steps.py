@@ -358,3 +358,26 @@ def test_a_model_that_does_not_load_is_the_users_to_mend(
 def _edit(folder: Path, old: str, new: str) -> None:
     path = folder / "model.xml"
     path.write_text(path.read_text().replace(old, new))
+
+
+class Attends(torch.nn.Module):  # type: ignore[misc]
+    """Two products of activations with a softmax between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (torch.nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        return torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1) @ self.value(x)
+
+
+def test_activations_of_a_transformer_are_symmetric() -> None:
+    """Where they are not, OpenVINO multiplies two of them in float."""
+    import openvino
+
+    from edgekit.steps import openvino_int8
+
+    torch.manual_seed(0)
+    example = torch.randn(1, 8, 16)
+    models = [openvino.convert_model(net.eval(), example_input=example) for net in (Attends(), torch.nn.Linear(16, 4))]
+    assert [openvino_int8._symmetric(model) for model in models] == [True, False]
