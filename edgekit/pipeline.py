@@ -288,8 +288,9 @@ def _root_run(
             return root.name, flow.scorer(run.outputs, data.labels).per_sample
     for measurement in flow.store.measurements().values():
         metric = measurement.metric
-        usable = metric and metric.set_sha256 == data.sha256 and not measurement.wrong
-        if measurement.id == root.id and usable and metric and metric.correct_file:
+        if measurement.id != root.id or measurement.wrong or metric is None:
+            continue
+        if metric.set_sha256 == data.sha256 and metric.correct_file:
             return root.name, np.load(flow.store.path / metric.correct_file)
     return None
 

@@ -135,6 +135,7 @@ def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
 
 
 def decibels(signal: float, noise: float) -> float:
+    """10 log10 of the ratio of two energies, between -MAX_DB and MAX_DB; what is not finite is noise alone."""
     if not math.isfinite(noise) or not math.isfinite(signal):
         return -MAX_DB
     if noise == 0:

@@ -32,10 +32,9 @@ _ATTENTION = "ScaledDotProductAttention"
 def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, symmetric: bool = False) -> None:
     """Range every FakeQuantize anew: those of activations by `method`, those of weights by each channel's largest.
 
-    Zero stays in the middle of what goes into an attention operator, with `symmetric` wherever it was placed so.
-
-    What meets in a Concat keeps one range, so that nothing is rescaled there. Raises InputError where the statistics
-    lack a tensor: they are of another model.
+    Zero stays in the middle of what goes into an attention operator, with `symmetric` wherever it was placed so. What
+    meets in a Concat keeps one range, so that nothing is rescaled there. Raises InputError where the statistics lack a
+    tensor: they are of another model.
     """
     live = computed(model)
     for node in quantizers(model):

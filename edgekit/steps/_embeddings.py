@@ -8,8 +8,8 @@ from typing import Any
 def in_int8() -> dict[str, Any]:
     """The entry of ai-edge-quantizer's recipe; what follows it in the recipe has the last word.
 
-    Its static recipe leaves tables in float, its dynamic one gives every row a scale. The interpreters before LiteRT
-    (tflite-runtime 2.14) know one scale only, take the file all the same, and answer with something else.
+    Its static recipe leaves tables in float, its dynamic one gives every row a scale: tflite-runtime 2.14 takes such a
+    file, and answers with something else.
     """
     weights = {"num_bits": 8, "symmetric": True, "granularity": "TENSORWISE", "dtype": "INT"}
     how = {"weight_tensor_config": weights, "compute_precision": "INTEGER", "explicit_dequantize": False}

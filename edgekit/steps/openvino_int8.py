@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit import sets
 from edgekit.errors import CannotConvert, EdgekitError, InputError
+from edgekit.quantization import fake_quantize
 from edgekit.quantization.fake_quantize import quantizers, set_ranges
 from edgekit.quantization.observers.openvino import read
 from edgekit.steps._calibrated import StaticInt8Step
@@ -60,6 +61,9 @@ class OpenvinoInt8(StaticInt8Step):
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(fake_quantize.__file__))
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples or ranges that do not fit, CannotConvert where NNCF has no way."""
         parent = inputs["parent"]
@@ -98,12 +102,13 @@ class OpenvinoInt8(StaticInt8Step):
 
         types = _types(model)
         branches, alone = "If" in types, _alone(types)
+        presets = nncf.QuantizationPreset
         samples = self._samples(branches, parent, ctx)
         reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
             model,
             nncf.Dataset(samples),
-            preset=getattr(nncf.QuantizationPreset, "PERFORMANCE" if _symmetric(model) else "MIXED"),
+            preset=presets.PERFORMANCE if _symmetric(model) else presets.MIXED,
             subset_size=len(samples),
             fast_bias_correction=branches,  # the other kind has no way for them
             ignored_scope=nncf.IgnoredScope(
@@ -140,8 +145,8 @@ def _alone(types: set[str]) -> bool:
 
 
 def _symmetric(model: Model) -> bool:
-    """Does it attend? OpenVINO has no fast product of two activations with zero points: a transformer took 1.3 times as
-    long with them as without, and came no nearer to float."""
+    """Does it attend? With zero points in its activations a transformer took 1.3 times as long, and came no nearer to
+    float."""
     types = _types(model)
     return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
 

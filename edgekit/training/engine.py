@@ -228,15 +228,17 @@ class _Training:
         total = self.group.sum(now.total)
         figures, cost = self.group.told(found)
         entry = {"epoch": number, "loss": total / len(self.samples), **figures}
-        if cost < now.least:
+        better = cost < now.least or not now.best_epoch
+        if better:
             entry["kept"] = True
         now.history.append(entry)
         log.info("epoch %d: %s", number, entry)
         if not math.isfinite(entry["val_loss"]):
             self._diverged(f"the validation loss is not finite after epoch {number}")
-        if cost < now.least:
+        if better:
             self.best = copy.deepcopy(judged.state_dict())
-            now.least, now.best_epoch, now.since = cost, number, 0
+            now.best_epoch, now.since = number, 0
+            now.least = cost if math.isfinite(cost) else math.inf  # a metric may have no value yet
         else:
             now.since += 1
         now.epoch, now.batch, now.total = number, 0, 0.0

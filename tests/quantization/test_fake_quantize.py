@@ -101,6 +101,19 @@ def test_activations_take_the_range_of_the_method() -> None:
     assert tops["percentile"] < 10 and tops["mse"] < 100
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_zero_stays_in_the_middle_where_it_was_put_and_that_is_wanted(symmetric: bool) -> None:
+    ends = {}
+    for placed, low in (("middle", -128 / 127), ("anywhere", -0.5)):
+        x = ops.parameter([1, 4], np.float32, name="x")
+        model = openvino.Model([quantized(x, low, 1, 256, "x/fq")], [x], placed)
+        set_ranges(model, seen(x=[-1.0, 3.0]), "min-max", symmetric)
+        (node,) = quantizers(model)
+        ends[placed] = float(values(node, 1)), float(values(node, 2))
+    assert ends["anywhere"] == pytest.approx((-1, 3), abs=0.02)
+    assert ends["middle"] == pytest.approx((-3 * 128 / 127, 3) if symmetric else (-1, 3), abs=0.02)
+
+
 def test_ranges_of_another_model_are_refused() -> None:
     model = dense(np.ones((2, 4), np.float32), np.full((2, 1), -1), np.full((2, 1), 1))
     with pytest.raises(InputError, match="another model: they say nothing of 'x'"):

@@ -372,7 +372,7 @@ class Attends(torch.nn.Module):  # type: ignore[misc]
 
 
 def test_activations_of_a_transformer_are_symmetric() -> None:
-    """Where they are not, OpenVINO multiplies two of them in float."""
+    """And those of another network without convolutions are not."""
     import openvino
 
     from edgekit.steps import openvino_int8

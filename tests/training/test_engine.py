@@ -13,7 +13,7 @@ from training.conftest import tiny
 
 from edgekit import networks, registry, sets, tasks
 from edgekit.errors import Diverged, InputError
-from edgekit.training import losses, rates, refusals
+from edgekit.training import engine, losses, rates, refusals
 from edgekit.training.history import best
 from edgekit.training.settings import Settings
 
@@ -59,6 +59,14 @@ def test_the_best_epoch_is_the_judges(bars_fit: Any, judge: Any) -> None:
     assert [bool(entry.get("kept")) for entry in history] == [
         value > max(worth[:index], default=-math.inf) for index, value in enumerate(worth)
     ]
+
+
+def test_a_metric_that_has_no_value_yet_is_no_best(bars_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = iter((math.nan, math.nan, -0.5, math.nan, -0.4))
+    found = ({"val_loss": 1.0, "val_accuracy": 0.0} for _ in range(5))
+    monkeypatch.setattr(engine, "evaluate", lambda *_: (next(found), next(costs)))
+    _, history = bars_fit(replace(BASE, epochs=5, judge="metric"), samples=128)
+    assert [bool(entry.get("kept")) for entry in history] == [True, False, True, False, False]
 
 
 def test_accumulated_batches_are_one_large_batch(bars_fit: Any) -> None:
