@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.quantization.observers.onnx import ready
-from edgekit.steps import _lean, _recurrent
+from edgekit.steps import _lean, _stored
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, kinds
 
@@ -27,7 +27,7 @@ _MADE = frozenset("MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention QEmb
 class OnnxDynamic(Step):
     """ONNX Runtime's dynamic quantizer: matrix products and LSTMs on integers, embeddings stored as int8.
 
-    GRUs have no integer kernel: their weights are stored as int8 (see `_recurrent.py`). Convolutions stay float unless
+    GRUs have no integer kernel: their weights are stored as int8 (see `_stored.py`). Convolutions stay float unless
     `convolutions` is set: quantized as activations come they are a quarter of the size, and several times slower than
     in float. `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with
     7-bit weights on x86 without VNNI (its sums would saturate).
@@ -46,7 +46,7 @@ class OnnxDynamic(Step):
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_lean.__file__), Path(_recurrent.__file__))
+        return (*super().sources(), Path(_lean.__file__), Path(_stored.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
@@ -61,7 +61,7 @@ class OnnxDynamic(Step):
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        stored = _recurrent.store(model)
+        stored = _stored.store(model)
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
             found = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
@@ -70,7 +70,7 @@ class OnnxDynamic(Step):
         onnx.save(model, str(out / "model.onnx"))
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
         return Notes(
-            scheme=scheme + _recurrent.described(stored),
+            scheme=scheme + _stored.described(stored),
             tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
         )
 

@@ -15,7 +15,7 @@ from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.formats.onnx import read
 from edgekit.quantization.observers.onnx import ready
 from edgekit.quantization.ranges import Ranges, ranges
-from edgekit.steps import _lean, _recurrent
+from edgekit.steps import _lean, _stored
 from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
@@ -48,7 +48,7 @@ class OnnxInt8(StaticInt8Step):
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_lean.__file__), Path(_recurrent.__file__))
+        return (*super().sources(), Path(_lean.__file__), Path(_stored.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
@@ -70,7 +70,7 @@ class OnnxInt8(StaticInt8Step):
         if not _is_quantized(path):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{_recurrent.described(stored)}"
+        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{_stored.described(stored)}"
         return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
     def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> int:
@@ -97,7 +97,7 @@ class OnnxInt8(StaticInt8Step):
             extra_options={},
         )
         quantizer.quantize_model()
-        stored = _recurrent.store(quantizer.model.model, excluded)
+        stored = _stored.store(quantizer.model.model, excluded)
         _lean.lean(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
         return stored

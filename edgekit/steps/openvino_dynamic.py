@@ -53,6 +53,7 @@ class OpenvinoDynamic(Step):
             if not compress(model):
                 why = f"it has no weights of {SMALL:,} values or more"
                 raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
+            halve_tables(model)
             if self.group_size:
                 model.set_rt_info(str(self.group_size), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
@@ -89,6 +90,26 @@ def compress(model: Model) -> int:
                 reader.replace_source_output(weight.output(0))
             count += 1
     return count
+
+
+def halve_tables(model: Model) -> None:
+    """Store tables that are added, as a transformer's of places, as float16, in place; they are added in float32."""
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "f32":
+            continue
+        readers = node.output(0).get_target_inputs()
+        values = node.data
+        is_table = values.size >= SMALL and sum(size > 1 for size in values.shape) > 1
+        if not is_table or any(reader.get_node().get_type_name() != "Add" for reader in readers):
+            continue
+        half = values.astype(np.float16)
+        if np.abs(half - values).max() > np.abs(values).max() / 1024:  # infinite, or next to nothing
+            continue
+        stored = ops.constant(half, name=f"{node.get_friendly_name()}/float16")
+        for reader in readers:
+            reader.replace_source_output(ops.convert(stored, "f32").output(0))
 
 
 def channels(node: Node) -> Mapping[int, tuple[int, ...]]:
