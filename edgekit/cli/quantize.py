@@ -26,7 +26,8 @@ from edgekit.cli.export import split
     callback=split,
     default="",
     metavar="R,…",
-    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, keep-float, qat.",
+    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, bias, symmetric, "
+    "keep-float, qat.",
 )
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(

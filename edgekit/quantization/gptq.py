@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,22 +43,34 @@ SHARE, SHARE_DAMPING = 0.5, 1.0
 class Rounded:
     """What became of a layer: "asymmetric" also makes good its inputs' errors, "gptq" only its own weights'.
 
-    Errors are of its output on held-out samples against the float network's, as shares of the output's energy.
+    Errors are of its output on held-out samples against the float network's, as shares of the output's energy, before
+    the biases of `shifted` channels were corrected.
     """
 
     layer: str
     method: str
     nearest_error: float
     error: float
+    shifted: int = 0
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of inputs in int8, X, and in float, X + E, over some places: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|²."""
+    """Of inputs in int8, X, and in float, X + E, over some places: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|².
+
+    `sums`: of X and of E, `[groups, in, 1]`; `places`: over how many.
+    """
 
     curvature: Tensor
     drift: Tensor
     floor: float
+    sums: tuple[Tensor, Tensor]
+    places: int
+
+    def missing(self, matrix: Tensor, rounded: Tensor) -> Tensor:
+        """The sum of W (X + E) - Q X over all places, `[groups, out]`."""
+        total, drift = self.sums
+        return ((matrix - rounded) @ total + matrix @ drift)[..., 0]
 
     def error(self, matrix: Tensor, rounded: Tensor) -> float:
         """|W (X + E) - Q X|², for float weights W and rounded ones Q."""
@@ -73,8 +85,12 @@ def quantize(
     seed: int,
     progress: Progress,
     log: logging.Logger,
+    correct_biases: bool = False,
 ) -> list[Rounded]:
     """Round the weights of every layer of `program`, in order; `found` are the ranges that activations are rounded in.
+
+    `correct_biases` takes what is left of each channel's mean error out of its bias, where held-out samples agree that
+    it is one (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2; there for weights rounded to nearest).
 
     Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
     """
@@ -84,21 +100,33 @@ def quantize(
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
         floats.until(layer.node)
-        best, made = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        best, shift, made = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
         floats.step()  # with the float weights, which are replaced now
         layer.assign(best)
+        if correct_biases and layer.bias is not None:
+            layer.values(layer.bias).detach().add_(shift)
+            made = replace(made, shifted=int(shift.count_nonzero()))
         log.info("gptq: %s", made)
         report.append(made)
     return report
 
 
 @torch.no_grad()
-def choose(layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> tuple[Tensor, Rounded]:
-    """The layer's weights on their grid, by whatever does best on held-out samples of (int8 input, float input)."""
+def choose(
+    layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
+) -> tuple[Tensor, Tensor, Rounded]:
+    """The layer's weights on their grid, by whatever does best on held-out samples of (int8 input, float input).
+
+    The second is what its bias lacks then, `[out]`: 0 for a channel where it would not help on the held-out samples.
+    """
     matrix = layer.matrix()
     tried = {"nearest": nearest(matrix)}
     if matrix.shape[-1] > MAX_ROWS:
-        return tried["nearest"], Rounded(layer.name, "nearest", 0.0, 0.0)
+        return (
+            tried["nearest"],
+            matrix.new_zeros(matrix.shape[0] * matrix.shape[1]),
+            Rounded(layer.name, "nearest", 0, 0),
+        )
     held_out = [value for index, value in enumerate(values) if index % HELD_OUT == HELD_OUT - 1]
     seen = [value for index, value in enumerate(values) if index % HELD_OUT != HELD_OUT - 1]
     learnt = moments(layer, matrix, seen, generator)
@@ -108,15 +136,20 @@ def choose(layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: tor
     energy = max(output_energy(matrix, judge.curvature), 1e-30)
     errors = {name: judge.error(matrix, rounded) / energy for name, rounded in tried.items()}
     best = min(errors, key=lambda name: errors[name])
-    return tried[best], Rounded(layer.name, best, errors["nearest"], errors[best])
+    shift = learnt.missing(matrix, tried[best]) / learnt.places
+    gain = 2 * shift * judge.missing(matrix, tried[best]) - judge.places * shift.square()
+    shift = torch.where(gain > 0, shift, 0).flatten()
+    return tried[best], shift, Rounded(layer.name, best, errors["nearest"], errors[best])
 
 
 def moments(
     layer: Layer, matrix: Tensor, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
 ) -> Moments:
     """Summed over up to PLACES places of each sample, the same in both inputs."""
-    curvature, drift = (torch.zeros(len(matrix), *[matrix.shape[-1]] * 2) for _ in range(2))
-    floor = 0.0
+    groups, _, size = matrix.shape
+    curvature, drift = (torch.zeros(groups, size, size) for _ in range(2))
+    sums = torch.zeros(groups, size, 1), torch.zeros(groups, size, 1)
+    floor, places = 0.0, 0
     for value, wanted in values:
         state = generator.get_state()
         columns = layer.columns(value, PLACES, generator)
@@ -125,7 +158,10 @@ def moments(
         curvature += columns @ columns.transpose(1, 2)
         drift += error @ columns.transpose(1, 2)
         floor += float((matrix @ error).square().sum())
-    return Moments(curvature, drift, floor)
+        for total, part in zip(sums, (columns, error), strict=True):
+            total += part.sum(2, keepdim=True)
+        places += columns.shape[2]
+    return Moments(curvature, drift, floor, sums, places)
 
 
 def corrected(matrix: Tensor, found: Moments) -> Tensor:

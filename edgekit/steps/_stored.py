@@ -56,7 +56,8 @@ def _smaller(node: NodeProto, floats: Mapping[str, np.ndarray]) -> Iterator[tupl
         if node.op_type in RECURRENT and index in (1, 2) and values.ndim == 3:
             yield index, _int8(values)
         elif (node.op_type in RECURRENT and index == 3) or (node.op_type == "Add" and _is_table(values)):
-            half = values.astype(np.float16)
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
             if np.abs(half - values).max() <= np.abs(values).max() / 1024:  # neither infinite nor next to nothing
                 yield index, (half,)
 

@@ -23,6 +23,7 @@ class Gptq(CalibratedStep):
     Weights stay float32, on a grid of 255 points per output channel. `method` chooses the ranges in which activations
     are rounded meanwhile, from at least 256 samples. `calibration`: a SET; "" takes the task's training split, of which
     `samples` samples are looked at together: memory grows with them. `seed` draws the places that are looked at.
+    `correct_biases` takes what is left of each channel's mean error out of its bias.
     """
 
     takes: ClassVar = kinds("torch")
@@ -34,6 +35,7 @@ class Gptq(CalibratedStep):
     samples: int = 32
     method: Literal["min-max", "percentile", "mse"] = "mse"
     seed: int = 0
+    correct_biases: bool = False
 
     def sources(self) -> tuple[Path, ...]:
         return (*super().sources(), *sources("program", "weights", "simulation", "gptq"))
@@ -50,10 +52,12 @@ class Gptq(CalibratedStep):
         ranging = replace(self, samples=max(self.samples, RANGED))
         found = simulation.observed_ranges(loaded.module, program.tensors(ranging.feeds(parent, ctx)), self.method)
         feeds = list(program.tensors(self.feeds(parent, ctx)))
-        report = gptq.quantize(loaded, feeds, found, self.seed, ctx.progress, ctx.log)
+        report = gptq.quantize(loaded, feeds, found, self.seed, ctx.progress, ctx.log, self.correct_biases)
         program.write(loaded, parent, out, ctx.log)
         better = sum(entry.method != "nearest" for entry in report)
         scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {self.count(ctx)} samples"
+        if self.correct_biases:
+            scheme += f", {sum(entry.shifted for entry in report)} biases corrected"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         layers = [

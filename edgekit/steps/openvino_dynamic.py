@@ -104,7 +104,8 @@ def halve_tables(model: Model) -> None:
         is_table = values.size >= SMALL and sum(size > 1 for size in values.shape) > 1
         if not is_table or any(reader.get_node().get_type_name() != "Add" for reader in readers):
             continue
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
         if np.abs(half - values).max() > np.abs(values).max() / 1024:  # infinite, or next to nothing
             continue
         stored = ops.constant(half, name=f"{node.get_friendly_name()}/float16")

@@ -31,6 +31,8 @@ _FLOAT = frozenset(
 )
 #: those that are worth it beside convolutions only, into which a sum is fused
 _FLOAT_ALONE = _FLOAT | {"Add", "AvgPool", "ReduceMean"}
+#: what a scheme without zero points ends in
+SYMMETRIC = ", symmetric activations"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class OpenvinoInt8(StaticInt8Step):
     weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
+    `activations`: "symmetric" has no zero points, "mixed" where it helps; "" is symmetric for transformers, else mixed.
     `correct_biases` lets NNCF make up for the mean error of each layer, which takes a pass per layer.
     """
 
@@ -52,6 +55,7 @@ class OpenvinoInt8(StaticInt8Step):
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
+    activations: Literal["", "mixed", "symmetric"] = ""
     correct_biases: bool = False
 
     def check(self, task: Task | None) -> Iterator[str]:
@@ -79,7 +83,8 @@ class OpenvinoInt8(StaticInt8Step):
                 if not quantizers(quantized):
                     why = "it has no operator with weights that int8 is for"
                     raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-                set_ranges(quantized, statistics, self.method, _symmetric(model))
+                symmetric = self._symmetric(model)
+                set_ranges(quantized, statistics, self.method, symmetric)
                 _store_weights(quantized)
                 openvino_dynamic.halve_tables(quantized)
             except (EdgekitError, OSError, MemoryError):
@@ -87,7 +92,7 @@ class OpenvinoInt8(StaticInt8Step):
             except Exception as error:  # OpenVINO's and NNCF's own, and plain ones from inside
                 why = " ".join(str(error).split())[:300] or type(error).__name__
                 raise CannotConvert(f"NNCF cannot quantize {parent.name}", why, "try openvino_fp16") from error
-            centred = ", symmetric activations" if _symmetric(model) else ""
+            centred = SYMMETRIC if symmetric else ""
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
@@ -96,7 +101,7 @@ class OpenvinoInt8(StaticInt8Step):
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
         """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.
 
-        Asymmetric activations, symmetric weights: what NNCF calls mixed; in a transformer all are symmetric.
+        Asymmetric activations and symmetric weights are what NNCF calls mixed.
         """
         import nncf
         from nncf.quantization.advanced_parameters import OverflowFix
@@ -111,7 +116,7 @@ class OpenvinoInt8(StaticInt8Step):
         return nncf.quantize(
             model,
             nncf.Dataset(samples),
-            preset=presets.PERFORMANCE if _symmetric(model) else presets.MIXED,
+            preset=presets.PERFORMANCE if self._symmetric(model) else presets.MIXED,
             subset_size=len(samples),
             fast_bias_correction=branches,  # the other kind has no way for them
             ignored_scope=nncf.IgnoredScope(
@@ -124,6 +129,14 @@ class OpenvinoInt8(StaticInt8Step):
                 backend_params={"compress_weights": False},
             ),
         )
+
+    def _symmetric(self, model: Model) -> bool:
+        """By itself where the model attends: with zero points in its activations a transformer took 1.3 times as long,
+        and came no nearer to float."""
+        if self.activations:
+            return self.activations == "symmetric"
+        types = _types(model)
+        return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
 
     def _samples(self, branches: bool, parent: Artifact, ctx: Context) -> _Samples:
         """What NNCF runs the model on: one sample, any, where all it does is to place; else all of them."""
@@ -159,13 +172,6 @@ def _is_other_product(node: Node) -> bool:
 def _alone(types: set[str]) -> bool:
     """Are there no convolutions, into which a sum is fused?"""
     return "MVN" in types or not any("Convolution" in kind for kind in types)
-
-
-def _symmetric(model: Model) -> bool:
-    """Does it attend? With zero points in its activations a transformer took 1.3 times as long, and came no nearer to
-    float."""
-    types = _types(model)
-    return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
 
 
 def operators(model: Model) -> Iterator[str]:

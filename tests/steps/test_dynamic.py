@@ -55,16 +55,16 @@ class Both(nn.Module):  # type: ignore[misc]
 
 
 class Attention(nn.Module):  # type: ignore[misc]
-    """Tokens: an embedding, one layer of attention, a mean."""
+    """Tokens: an embedding, what each place adds, one layer of attention, a mean."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = nn.Embedding(200, 64)
+        self.table, self.places = nn.Embedding(200, 64), nn.Parameter(torch.randn(200, 64))
         self.layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, norm_first=True)
         self.head = nn.Linear(64, 32)
 
     def forward(self, tokens: Any) -> Any:
-        return self.head(self.layer(self.table(tokens)).mean(1))
+        return self.head(self.layer(self.table(tokens) + self.places[: tokens.shape[1]]).mean(1))
 
 
 def dense() -> Any:
@@ -80,7 +80,7 @@ NETWORKS: Mapping[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "lstm": (lambda: Recurrent(nn.LSTM), (12, 24)),
     "gru": (lambda: Recurrent(nn.GRU), (12, 24)),
     "both": (Both, (12, 24)),
-    "attention": (Attention, (12,)),
+    "attention": (Attention, (24,)),
     "dense": (dense, (64,)),
     "convolutions": (convolutions, (1, 12, 12)),
     "exponential": (lambda: Exponential(), (8,)),
@@ -201,6 +201,39 @@ def test_activations_are_quantized_where_there_are_kernels(made: Made) -> None:
     assert {"Gather", "MatMulInteger", "DynamicQuantizeLinear"} <= types["attention"]
     assert "weights of 1 recurrent operators stored only" in made.dynamic("gru", "onnx").scheme
     assert "recurrent" not in made.dynamic("lstm", "onnx").scheme
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_tables_that_are_added_are_float16(made: Made, format: str) -> None:
+    path = made.dynamic("attention", format).path
+    if format == "onnx":
+        found = [onnx.numpy_helper.to_array(t) for t in onnx.load(str(path / "model.onnx")).graph.initializer]
+    else:
+        nodes = openvino.Core().read_model(path / "model.xml").get_ops()
+        found = [node.data for node in nodes if node.get_type_name() == "Constant"]
+    halves = [array.size for array in found if array.dtype == np.float16]
+    assert halves == [24 * 64] or halves == [200 * 64]
+    assert not any(array.size >= 24 * 64 for array in found if array.dtype == np.float32)
+
+
+def test_a_value_that_float16_lacks_stays_as_it_is() -> None:
+    from edgekit.steps import _stored
+
+    values = {"huge": 1e6, "tiny": 1e-12, "plain": 1.0}
+    table = {name: np.full((64, 64), value, np.float32) for name, value in values.items()}
+    nodes = [onnx.helper.make_node("Add", ["x", name], [f"y_{name}"]) for name in values]
+    wanted = [onnx.helper.make_tensor_value_info(f"y_{name}", 1, [64, 64]) for name in values]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [64, 64])],
+        wanted,
+        [onnx.numpy_helper.from_array(array, name) for name, array in table.items()],
+    )
+    model = onnx.helper.make_model(graph)
+    assert _stored.store(model) == 0
+    assert {t.name: t.data_type for t in model.graph.initializer} == {"huge": 1, "tiny": 1, "plain_stored": 10}
+    onnx.checker.check_model(model)
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm"])

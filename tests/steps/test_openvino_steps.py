@@ -305,6 +305,15 @@ def test_biases_are_corrected_on_samples(made: Made, host: Target, expected: Any
     )
 
 
+@pytest.mark.parametrize("made", ["cnn"], indirect=True)
+def test_without_zero_points(made: Made, host: Target, expected: Any) -> None:
+    with made.store.lock():
+        step = OpenvinoInt8(samples=32, activations="symmetric")
+        symmetric = made.store.make("symmetric", step, {"parent": made.openvino}, _context())
+    assert symmetric.scheme.endswith(", symmetric activations") and "symmetric" not in made.int8.scheme
+    assert 25 < _sqnr(expected, host, symmetric) < 60
+
+
 def test_int8_needs_samples_and_a_set() -> None:
     assert list(OpenvinoInt8(samples=0).check(None)) == [
         "samples must be at least 1",
@@ -371,13 +380,38 @@ class Attends(torch.nn.Module):  # type: ignore[misc]
         return torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1) @ self.value(x)
 
 
+class Squeezes(torch.nn.Module):  # type: ignore[misc]
+    """Squeeze-and-excite between two convolutions, a product of equals, and one with a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 8, 3), torch.nn.Conv2d(8, 8, 3)
+        self.factors = torch.nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        squeezed = torch.sigmoid(self.factors(x.mean((2, 3), keepdim=True)))
+        x = self.second(x * squeezed)
+        return x * torch.tanh(x) * 0.3
+
+
+def test_only_squeeze_and_excite_is_multiplied_in_int8() -> None:
+    import openvino
+
+    from edgekit.steps.openvino_int8 import _is_other_product
+
+    model = openvino.convert_model(Squeezes().eval(), example_input=torch.randn(2, 1, 9, 9))
+    products = [node for node in model.get_ordered_ops() if node.get_type_name() == "Multiply"]
+    assert [_is_other_product(node) for node in products] == [False, True, True]
+
+
 def test_activations_of_a_transformer_are_symmetric() -> None:
     """And those of another network without convolutions are not."""
     import openvino
 
-    from edgekit.steps import openvino_int8
-
     torch.manual_seed(0)
     example = torch.randn(1, 8, 16)
     models = [openvino.convert_model(net.eval(), example_input=example) for net in (Attends(), torch.nn.Linear(16, 4))]
-    assert [openvino_int8._symmetric(model) for model in models] == [True, False]
+    assert [OpenvinoInt8()._symmetric(model) for model in models] == [True, False]
+    assert [OpenvinoInt8(activations="mixed")._symmetric(model) for model in models] == [False, False]
+    assert [OpenvinoInt8(activations="symmetric")._symmetric(model) for model in models] == [True, True]

@@ -41,6 +41,7 @@ NETWORKS = (
     Network("transformer", "text.py:Reuters", "text.py:Transformer", {"epochs": 6, "lr": 0.002, "batch": 64}, True),
     Network("gru", "speech.py:Digits", "speech.py:Gru", {"epochs": 40, "lr": 0.003, "batch": 64, "patience": 40}, True),
     Network("crepe-tiny", "pitch.py:Pitch", "pitch.py:tiny"),
+    Network("efficientnet-lite0", "photos.py:Photos", "photos.py:lite0"),
 )
 
 
