@@ -7,7 +7,6 @@
     equalize     cross-layer equalization of the torch network first, then the best ranges so far
     gptq         Hessian-based rounding of the torch network's weights first, then the best ranges so far
     bias         the better of those once more, and what is left of each channel's mean error taken out of its bias
-    symmetric    OpenVINO: the best static one without zero points in its activations, taken where that is faster
     keep-float   the operators that add most noise stay in float: two, four, eight of them
     qat          quantization-aware training, where there are a torch network and training data
 
@@ -16,7 +15,7 @@ are compared on one half of the validation samples, in the runtime that will run
 other half and takes the plain name. With a budget the climb ends at the first rung that keeps it; without one, the
 rungs that need no training are all tried, and the one whose outputs are nearest to the float model's is taken: among
 models that keep the accuracy, SQNR tells them apart where top-1 is noise. Between static and dynamic int8 that both
-keep it, with and without zero points, the faster is taken.
+keep it, the faster is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from edgekit.store import Store, write_atomically
 from edgekit.types import PRESETS, Artifact, Latency, Plan, Ratio, SampleSet, Step, from_json
 from edgekit.verify import Finding, Verifier
 
-RUNGS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "symmetric", "keep-float", "qat")
+RUNGS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 #: those that only choose ranges: one pass over the samples serves them all
 METHODS = ("min-max", "percentile", "mse")
 #: those that cost speed or training, tried only where the others do not keep the budget
@@ -171,8 +170,6 @@ class Climb:
         for rung in (name for name in RUNGS if name in rungs):
             if rung == "dynamic" and not self.suits_dynamic():
                 continue
-            if rung == "symmetric" and self.format != "openvino":
-                continue
             if rung in COSTLY and self.best and self.best.enough:
                 continue
             if rung not in ("dynamic", *METHODS) and not self.best and self.failure:
@@ -198,23 +195,19 @@ class Climb:
         return max((a for a in self.ladder.attempts if a.usable), key=lambda a: a.worth, default=None)
 
     def _decided(self) -> Attempt | None:
-        """The best attempt; of static and dynamic int8, with and without zero points, a faster one that is no worse in
-        its budget."""
+        """The best attempt; where static and dynamic int8 both keep the budget, the faster of the two, if one is."""
         fit = [a for a in self.ladder.attempts if a.usable and a.enough and a.latency and a.artifact]
-        kinds: dict[tuple[str, bool], Attempt] = {}
+        kinds: dict[str, Attempt] = {}
         for attempt in sorted(fit, key=lambda a: a.worth):
             assert attempt.artifact is not None
-            kinds[attempt.artifact.kind.precision, attempt.rung == "symmetric"] = attempt
-        chosen: Attempt | None = None
-        for attempt in sorted(kinds.values(), key=lambda a: a.worth, reverse=True):
-            if chosen is None:
-                chosen = attempt
-                continue
-            assert attempt.latency is not None and chosen.latency is not None
-            ratio = score.latency_ratio(attempt.latency, chosen.latency, paired=True)
-            if ratio.differs and ratio.value < 1:
-                chosen = attempt
-        return chosen or self.best
+            kinds[attempt.artifact.kind.precision] = attempt
+        if len(kinds) == 2:
+            first, second = kinds.values()
+            assert first.latency is not None and second.latency is not None
+            ratio = score.latency_ratio(first.latency, second.latency, paired=True)
+            if ratio.differs:
+                return first if ratio.value < 1 else second
+        return self.best
 
     def _doubt(self) -> None:
         step = self.step("calibrate")
@@ -432,20 +425,6 @@ def _bias(climb: Climb) -> Iterator[Artifact]:
     yield climb.int8(climb.exported(climb.verified(corrected), variant), variant, variant, method=climb.method())
 
 
-def _symmetric(climb: Climb) -> Iterator[Artifact]:
-    """Only OpenVINO asks: elsewhere zero points cost nothing, or are how activations are stored."""
-    static = [a for a in climb.ladder.attempts if a.usable and a.artifact and a.artifact.kind.precision == "int8"]
-    best = max(static, key=lambda a: a.worth, default=None)
-    if best is None or best.artifact is None or "symmetric" in best.artifact.scheme:
-        return
-    model, link = climb.store.parent(best.artifact), best.artifact.parent("ranges")
-    assert model is not None and link is not None
-    step = registry.load("steps", best.artifact.step)(**_tuples(best.artifact.fields))
-    step = dataclasses.replace(step, activations="symmetric")
-    inputs = {"parent": model, "ranges": climb.store.get(link.name)}
-    yield climb.make(f"{climb.plain('int8')}~symmetric", step, inputs)
-
-
 def _keep_float(climb: Climb) -> Iterator[Artifact]:
     """From the best attempt so far: more and more of its noisiest operators left in float."""
     from edgekit.quantization import layers
@@ -488,7 +467,6 @@ RUNG_STEPS: Mapping[str, Callable[[Climb], Iterator[Artifact]]] = {
     "equalize": _equalize,
     "gptq": _gptq,
     "bias": _bias,
-    "symmetric": _symmetric,
     "keep-float": _keep_float,
     "qat": _qat,
 }

@@ -26,7 +26,7 @@ from edgekit.cli.export import split
     callback=split,
     default="",
     metavar="R,…",
-    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, bias, symmetric, "
+    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, bias, "
     "keep-float, qat.",
 )
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from edgekit import sets
 from edgekit.errors import CannotConvert, EdgekitError, InputError
 from edgekit.quantization import fake_quantize
-from edgekit.quantization.fake_quantize import quantizers, set_ranges
+from edgekit.quantization.fake_quantize import quantizers, set_ranges, weighs_channels
 from edgekit.quantization.observers.openvino import read
 from edgekit.steps import openvino_dynamic
 from edgekit.steps._calibrated import StaticInt8Step
@@ -22,7 +22,7 @@ from edgekit.types import Artifact, Context, Kind, Notes, Target, Task, kinds
 from edgekit.types import quiet as no_progress
 
 if TYPE_CHECKING:
-    from openvino import Model, Node
+    from openvino import Model
 
 #: operators that NNCF would quantize the inputs of, though int8 makes them less exact and no faster
 _FLOAT = frozenset(
@@ -31,8 +31,6 @@ _FLOAT = frozenset(
 )
 #: those that are worth it beside convolutions only, into which a sum is fused
 _FLOAT_ALONE = _FLOAT | {"Add", "AvgPool", "ReduceMean"}
-#: what a scheme without zero points ends in
-SYMMETRIC = ", symmetric activations"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,6 @@ class OpenvinoInt8(StaticInt8Step):
     weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
-    `activations`: "symmetric" has no zero points, "mixed" where it helps; "" is symmetric for transformers, else mixed.
     `correct_biases` lets NNCF make up for the mean error of each layer, which takes a pass per layer.
     """
 
@@ -55,7 +52,6 @@ class OpenvinoInt8(StaticInt8Step):
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
-    activations: Literal["", "mixed", "symmetric"] = ""
     correct_biases: bool = False
 
     def check(self, task: Task | None) -> Iterator[str]:
@@ -83,8 +79,7 @@ class OpenvinoInt8(StaticInt8Step):
                 if not quantizers(quantized):
                     why = "it has no operator with weights that int8 is for"
                     raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-                symmetric = self._symmetric(model)
-                set_ranges(quantized, statistics, self.method, symmetric)
+                set_ranges(quantized, statistics, self.method, _symmetric(model))
                 _store_weights(quantized)
                 openvino_dynamic.halve_tables(quantized)
             except (EdgekitError, OSError, MemoryError):
@@ -92,7 +87,7 @@ class OpenvinoInt8(StaticInt8Step):
             except Exception as error:  # OpenVINO's and NNCF's own, and plain ones from inside
                 why = " ".join(str(error).split())[:300] or type(error).__name__
                 raise CannotConvert(f"NNCF cannot quantize {parent.name}", why, "try openvino_fp16") from error
-            centred = SYMMETRIC if symmetric else ""
+            centred = ", symmetric activations" if _symmetric(model) else ""
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
@@ -101,7 +96,7 @@ class OpenvinoInt8(StaticInt8Step):
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
         """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.
 
-        Asymmetric activations and symmetric weights are what NNCF calls mixed.
+        Asymmetric activations, symmetric weights: what NNCF calls mixed; in a transformer all are symmetric.
         """
         import nncf
         from nncf.quantization.advanced_parameters import OverflowFix
@@ -109,14 +104,16 @@ class OpenvinoInt8(StaticInt8Step):
 
         types = _types(model)
         branches, alone = "If" in types, _alone(types)
-        names = [*kept, *(node.get_friendly_name() for node in model.get_ops() if _is_other_product(node))]
+        products = [node for node in model.get_ops() if node.get_type_name() == "Multiply"]
+        # with the one of squeeze-and-excite in float a MobileNetV3 took 1.07 times as long; in int8 it costs 1 dB
+        names = [*kept, *(node.get_friendly_name() for node in products if not weighs_channels(node))]
         presets = nncf.QuantizationPreset
         samples = self._samples(branches, parent, ctx)
         reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
             model,
             nncf.Dataset(samples),
-            preset=presets.PERFORMANCE if self._symmetric(model) else presets.MIXED,
+            preset=presets.PERFORMANCE if _symmetric(model) else presets.MIXED,
             subset_size=len(samples),
             fast_bias_correction=branches,  # the other kind has no way for them
             ignored_scope=nncf.IgnoredScope(
@@ -129,14 +126,6 @@ class OpenvinoInt8(StaticInt8Step):
                 backend_params={"compress_weights": False},
             ),
         )
-
-    def _symmetric(self, model: Model) -> bool:
-        """By itself where the model attends: with zero points in its activations a transformer took 1.3 times as long,
-        and came no nearer to float."""
-        if self.activations:
-            return self.activations == "symmetric"
-        types = _types(model)
-        return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
 
     def _samples(self, branches: bool, parent: Artifact, ctx: Context) -> _Samples:
         """What NNCF runs the model on: one sample, any, where all it does is to place; else all of them."""
@@ -155,23 +144,16 @@ def _types(model: Model) -> set[str]:
     return {node.get_type_name() for node in model.get_ops()}
 
 
-def _is_other_product(node: Node) -> bool:
-    """Is it a product, and not the one of squeeze-and-excite, a factor for each channel (N, C, 1, 1)?
-
-    With that one in float a MobileNetV3 took 1.07 times as long; in int8 it costs 0.5 dB. Others stay float.
-    """
-    if node.get_type_name() != "Multiply":
-        return False
-    if any(port.get_node().get_type_name() == "Constant" for port in node.input_values()):
-        return True
-    sides = [list(port.get_partial_shape()) for port in node.input_values()]
-    spatial = [[side.is_static and side.get_length() == 1 for side in shape[2:]] for shape in sides]
-    return not (all(len(shape) > 2 for shape in sides) and sorted(map(all, spatial)) == [False, True])
-
-
 def _alone(types: set[str]) -> bool:
     """Are there no convolutions, into which a sum is fused?"""
     return "MVN" in types or not any("Convolution" in kind for kind in types)
+
+
+def _symmetric(model: Model) -> bool:
+    """Does it attend? With zero points in its activations a transformer took 1.3 times as long, and came no nearer to
+    float."""
+    types = _types(model)
+    return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
 
 
 def operators(model: Model) -> Iterator[str]:

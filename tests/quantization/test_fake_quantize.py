@@ -144,3 +144,16 @@ def test_the_model_computes_what_the_ranges_say(tmp_path: Path) -> None:
     y = compiled([x])[0]
     assert np.abs(y - x).max() <= 0.51 * 4 / 255
     assert abs(y[0, 0]) < 1e-6
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_zero_is_in_the_middle_of_what_squeeze_and_excite_weighs(weighed: bool) -> None:
+    """And only there: a hard-swish ends at -0.375, so that half of the levels would go to waste."""
+    x = ops.parameter([-1, 4, 5, 5], np.float32, name="x")
+    rounded = quantized(x, -0.4, 8, 256, "x/fq")
+    factors = ops.reduce_mean(rounded, np.array([2, 3]), keep_dims=True)
+    model = openvino.Model([ops.multiply(rounded, factors if weighed else ops.sigmoid(rounded))], [x], "weighs")
+    set_ranges(model, seen(x=[-0.375, 8]), "min-max")
+    low, high = (float(values(quantizers(model)[0], index)) for index in (1, 2))
+    assert low == pytest.approx(-high * 128 / 127 if weighed else -0.375, abs=0.04)
+    assert high == pytest.approx(8, abs=0.04)

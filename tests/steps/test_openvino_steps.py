@@ -305,15 +305,6 @@ def test_biases_are_corrected_on_samples(made: Made, host: Target, expected: Any
     )
 
 
-@pytest.mark.parametrize("made", ["cnn"], indirect=True)
-def test_without_zero_points(made: Made, host: Target, expected: Any) -> None:
-    with made.store.lock():
-        step = OpenvinoInt8(samples=32, activations="symmetric")
-        symmetric = made.store.make("symmetric", step, {"parent": made.openvino}, _context())
-    assert symmetric.scheme.endswith(", symmetric activations") and "symmetric" not in made.int8.scheme
-    assert 25 < _sqnr(expected, host, symmetric) < 60
-
-
 def test_int8_needs_samples_and_a_set() -> None:
     assert list(OpenvinoInt8(samples=0).check(None)) == [
         "samples must be at least 1",
@@ -398,20 +389,20 @@ class Squeezes(torch.nn.Module):  # type: ignore[misc]
 def test_only_squeeze_and_excite_is_multiplied_in_int8() -> None:
     import openvino
 
-    from edgekit.steps.openvino_int8 import _is_other_product
+    from edgekit.quantization.fake_quantize import weighs_channels
 
     model = openvino.convert_model(Squeezes().eval(), example_input=torch.randn(2, 1, 9, 9))
     products = [node for node in model.get_ordered_ops() if node.get_type_name() == "Multiply"]
-    assert [_is_other_product(node) for node in products] == [False, True, True]
+    assert [weighs_channels(node) for node in products] == [True, False, False]
 
 
 def test_activations_of_a_transformer_are_symmetric() -> None:
     """And those of another network without convolutions are not."""
     import openvino
 
+    from edgekit.steps import openvino_int8
+
     torch.manual_seed(0)
     example = torch.randn(1, 8, 16)
     models = [openvino.convert_model(net.eval(), example_input=example) for net in (Attends(), torch.nn.Linear(16, 4))]
-    assert [OpenvinoInt8()._symmetric(model) for model in models] == [True, False]
-    assert [OpenvinoInt8(activations="mixed")._symmetric(model) for model in models] == [False, False]
-    assert [OpenvinoInt8(activations="symmetric")._symmetric(model) for model in models] == [True, True]
+    assert [openvino_int8._symmetric(model) for model in models] == [True, False]
