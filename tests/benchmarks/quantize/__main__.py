@@ -1,4 +1,4 @@
-"""`make bench-quantize`: edgekit's int8 beside that of the other tools, on six trained networks, in each runtime.
+"""`make bench-quantize`: edgekit's int8 beside that of the other tools, on seven trained networks, in each runtime.
 
 Every tool is given the same float file and the same 256 samples of training data. Files are measured through edgekit's
 own door: accuracy on test data, SQNR against the float model, latency with all files of a network interleaved, size.
