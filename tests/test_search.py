@@ -188,4 +188,4 @@ def test_a_climb_that_was_killed_goes_on_behind_the_last_finished_rung(bars_run:
         assert f"reused    onnx-int8~{rung}\n" in again.err
     rungs = [a["rung"] for a in again.json["result"]["ladders"][0]["attempts"]]
     assert rungs[:3] == ["min-max", "percentile", "mse"]
-    assert {"equalize", "gptq"} <= {part for rung in rungs for part in rung.split("-")}
+    assert {"equalize", "gptq", "bias"} <= {part for rung in rungs for part in rung.split("-")}

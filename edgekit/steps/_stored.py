@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit.steps._halves import half, is_table
+
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 RECURRENT = ("GRU", "RNN", "LSTM")
-#: a table with fewer values is not worth an operator of its own
-LARGE = 1024
 #: below it float16 has fewer than its eleven bits
 LEAST_HALF = 2.0**-14
 
@@ -55,15 +55,10 @@ def _smaller(node: NodeProto, floats: Mapping[str, np.ndarray]) -> Iterator[tupl
             continue
         if node.op_type in RECURRENT and index in (1, 2) and values.ndim == 3:
             yield index, _int8(values)
-        elif (node.op_type in RECURRENT and index == 3) or (node.op_type == "Add" and _is_table(values)):
-            with np.errstate(over="ignore"):
-                half = values.astype(np.float16)
-            if np.abs(half - values).max() <= np.abs(values).max() / 1024:  # neither infinite nor next to nothing
-                yield index, (half,)
-
-
-def _is_table(values: np.ndarray) -> bool:
-    return values.size >= LARGE and sum(size > 1 for size in values.shape) > 1
+            continue
+        halved = (node.op_type in RECURRENT and index == 3) or (node.op_type == "Add" and is_table(values))
+        if halved and (found := half(values)) is not None:
+            yield index, (found,)
 
 
 def _int8(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +88,16 @@ def _write(model: ModelProto, parts: Mapping[str, tuple[np.ndarray, ...]]) -> No
             first.append(helper.make_node("Mul", factors, [f"{name}_float"]))
     for place, node in enumerate(first):
         graph.node.insert(place, node)
-    read = {name for node in graph.node for name in node.input}
+    read = {value.name for value in graph.output} | set(_read(graph))
     for tensor in [tensor for tensor in graph.initializer if tensor.name in parts and tensor.name not in read]:
         graph.initializer.remove(tensor)
+
+
+def _read(graph: GraphProto) -> Iterator[str]:
+    """Names of what its operators read, those inside branches and loops included."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read(inner)
+                yield from (value.name for value in inner.output)

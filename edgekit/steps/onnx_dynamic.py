@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.quantization.observers.onnx import ready
-from edgekit.steps import _lean, _stored
+from edgekit.steps import _halves, _lean, _stored
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, kinds
 
@@ -46,7 +46,7 @@ class OnnxDynamic(Step):
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_lean.__file__), Path(_stored.__file__))
+        return (*super().sources(), Path(_halves.__file__), Path(_lean.__file__), Path(_stored.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""

@@ -15,7 +15,7 @@ from edgekit.errors import CannotConvert, EdgekitError
 from edgekit.formats.onnx import read
 from edgekit.quantization.observers.onnx import ready
 from edgekit.quantization.ranges import Ranges, ranges
-from edgekit.steps import _lean, _stored
+from edgekit.steps import _halves, _lean, _stored
 from edgekit.steps._calibrated import StaticInt8Step
 from edgekit.steps.to_tflite import silent
 from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
@@ -48,7 +48,7 @@ class OnnxInt8(StaticInt8Step):
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_lean.__file__), Path(_stored.__file__))
+        return (*super().sources(), Path(_halves.__file__), Path(_lean.__file__), Path(_stored.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""

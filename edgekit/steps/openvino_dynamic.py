@@ -11,7 +11,9 @@ import numpy as np
 
 from edgekit.errors import CannotConvert
 from edgekit.runtimes.openvino import no_telemetry
+from edgekit.steps import _halves
 from edgekit.steps._export import quiet
+from edgekit.steps._halves import half, is_table
 from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ class OpenvinoDynamic(Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if self.group_size < 0 or self.group_size % 16:
             yield "group_size must be 0 or a multiple of 16"
+
+    def sources(self) -> tuple[Path, ...]:
+        return (*super().sources(), Path(_halves.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
         """Raises CannotConvert where there is nothing to store as int8."""
@@ -100,15 +105,11 @@ def halve_tables(model: Model) -> None:
         if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "f32":
             continue
         readers = node.output(0).get_target_inputs()
-        values = node.data
-        is_table = values.size >= SMALL and sum(size > 1 for size in values.shape) > 1
-        if not is_table or any(reader.get_node().get_type_name() != "Add" for reader in readers):
+        if not is_table(node.data) or any(reader.get_node().get_type_name() != "Add" for reader in readers):
             continue
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if np.abs(half - values).max() > np.abs(values).max() / 1024:  # infinite, or next to nothing
+        if (halves := half(node.data)) is None:
             continue
-        stored = ops.constant(half, name=f"{node.get_friendly_name()}/float16")
+        stored = ops.constant(halves, name=f"{node.get_friendly_name()}/float16")
         for reader in readers:
             reader.replace_source_output(ops.convert(stored, "f32").output(0))
 

@@ -236,6 +236,27 @@ def test_a_value_that_float16_lacks_stays_as_it_is() -> None:
     onnx.checker.check_model(model)
 
 
+def test_a_table_that_a_branch_reads_too_stays() -> None:
+    from edgekit.steps import _stored
+
+    table = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "table")
+    out = onnx.helper.make_tensor_value_info("z", 1, [64, 64])
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["table"], ["z"])], "branch", [], [out])
+    nodes = [
+        onnx.helper.make_node("Add", ["x", "table"], ["y"]),
+        onnx.helper.make_node("If", ["yes"], ["negative"], then_branch=branch, else_branch=branch),
+    ]
+    shapes = {"y": [64, 64], "negative": [64, 64]}
+    outputs = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    inputs = [onnx.helper.make_tensor_value_info("x", 1, [64, 64]), onnx.helper.make_tensor_value_info("yes", 9, [])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, [table])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    _stored.store(model)
+    session = pytest.importorskip("onnxruntime").InferenceSession(model.SerializeToString())
+    y, negative = session.run(None, {"x": np.zeros((64, 64), np.float32), "yes": np.array(True)})
+    assert (y == 1).all() and (negative == -1).all()
+
+
 @pytest.mark.parametrize("model", ["gru", "lstm"])
 def test_static_int8_stores_recurrent_weights_too(made: Made, model: str) -> None:
     plain, data = made.float(model, "onnx"), samples(model)
