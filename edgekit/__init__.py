@@ -10,8 +10,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import bench, compare, export, gate, load, optimize, quantize, run, train
-    from edgekit.showing import advise, page, plot
+    from edgekit.runs.references import load
+    from edgekit.workflows.bench import bench
+    from edgekit.workflows.compare import compare
+    from edgekit.workflows.compare.gate import gate
+    from edgekit.workflows.compare.notebook import advise, page, plot
+    from edgekit.workflows.export import export
+    from edgekit.workflows.optimize import optimize
+    from edgekit.workflows.quantize import quantize
+    from edgekit.workflows.run import run
+    from edgekit.workflows.train import train
 
 # else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -37,9 +45,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _SHOWING:
-        from edgekit import showing
+        from edgekit.workflows.compare import notebook
 
-        return getattr(showing, name)
+        return getattr(notebook, name)
     if name in __all__:
         from edgekit import api
 

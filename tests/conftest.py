@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
-from edgekit import registry
+from edgekit.core import registry
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import agreement, pipeline, score, sets, targets, verify
-from edgekit.errors import InputError
-from edgekit.execute import execute
-from edgekit.pipeline import Flow
-from edgekit.recipe import Gates
-from edgekit.store import Store
-from edgekit.types import Plan, Target, quiet
+from edgekit import sets
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.statistics import MAX_DB
+from edgekit.core.target import Plan, Target
+from edgekit.measure import host_parity, measurements, targets, verify
+from edgekit.measure.context import RunContext
+from edgekit.measure.execute import execute
+from edgekit.measure.host_parity import LEAST_DB, NOTHING_ALIKE_DB
+from edgekit.runs import named_sets
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
 
 PLAN = Plan(processes=1, samples=64)
 #: reached over ssh in name only: nothing here is sent to it
@@ -30,13 +35,15 @@ def test_outputs_that_are_something_else_are_not_weighed(
     noise: float, invalid: bool, bars_made: Path, members: None
 ) -> None:
     store, said = Store(bars_made), list[str]()
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
     values = here.outputs["output"]
     random = np.random.default_rng(0).standard_normal(values.shape)
     there = (values + noise * np.sqrt(np.mean(values**2)) * random).astype(np.float32)
-    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
-    run = agreement.agreed(onnx, replace(here, target="board", outputs={"output": there}), BOARD, data, flow)
+    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    run = host_parity.compare_with_host(
+        onnx, replace(here, target="board", outputs={"output": there}), BOARD, data, flow
+    )
     assert bool(run.invalid) == invalid and run.facts["agreement"]["samples"] == 64
     assert run.facts["agreement"]["bit_identical"] == (noise == 0) and said
     if invalid:
@@ -47,30 +54,32 @@ def test_classes_and_what_int8_disturbs_much_are_not_called_wrong(
     bars_made: Path, members: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(bars_made)
-    int8, data = store.get("onnx-int8"), sets.take(sets.load("bars:test"), 64)
+    int8, data = store.get("onnx-int8"), sets.take(named_sets.load("bars:test"), 64)
     values = execute(int8, targets.load("host"), data, PLAN, latency=False).outputs["output"]
     classes = values.argmax(1)
-    assert agreement._real_sqnr({"output": classes}, {"output": classes[::-1]}) is None
+    assert host_parity._real_sqnr({"output": classes}, {"output": classes[::-1]}) is None
     finding = verify.read(int8)
     assert finding and finding.parity
-    for own, least in ((40.0, agreement.LEAST_DB), (12.0, 6.0)):
+    for own, least in ((40.0, LEAST_DB), (12.0, 6.0)):
         checked = replace(finding, parity=replace(finding.parity, sqnr_db=own))
         monkeypatch.setattr(verify, "read", lambda _, checked=checked: checked)
-        assert agreement._least(int8) == least
+        assert host_parity._least(int8) == least
     monkeypatch.setattr(verify, "read", lambda _: None)
-    assert agreement._least(int8) == agreement.NOTHING_ALIKE_DB, "an int8 model from elsewhere"
-    assert agreement._least(store.get("onnx")) == agreement.LEAST_DB
+    assert host_parity._least(int8) == NOTHING_ALIKE_DB, "an int8 model from elsewhere"
+    assert host_parity._least(store.get("onnx")) == LEAST_DB
 
 
 def test_infinities_that_are_the_same_agree(bars_made: Path, members: None) -> None:
     store = Store(bars_made)
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
     masked = np.where(here.outputs["output"] < 0, -np.inf, here.outputs["output"])
-    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "execute", lambda *_, **__: replace(here, outputs={"output": masked}))
-        run = agreement.agreed(onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, flow)
+        patch.setattr(host_parity, "execute", lambda *_, **__: replace(here, outputs={"output": masked}))
+        run = host_parity.compare_with_host(
+            onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, flow
+        )
     assert not run.invalid and run.facts["agreement"]["bit_identical"]
 
 
@@ -81,46 +90,46 @@ def test_rows_that_change_places_are_no_other_computation() -> None:
     there = {name: value * np.float32(1 + 1e-6) for name, value in here.items()}
     there["boxes"][:8, [0, 1]] = there["boxes"][:8, [1, 0]]
     there["classes"] = here["classes"] + (random.uniform(size=(40, 20)) < 0.1)
-    found = agreement._real_sqnr(here, there)
+    found = host_parity._real_sqnr(here, there)
     assert found and found > 100
     there["boxes"] = here["boxes"] + random.normal(0, 20, here["boxes"].shape).astype(np.float32)
-    assert (agreement._real_sqnr(here, there) or 0.0) < 15
+    assert (host_parity._real_sqnr(here, there) or 0.0) < 15
 
 
 def test_nothing_against_nothing_and_infinities_at_the_same_places() -> None:
     logits = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     masked = np.where(logits < 0, -np.inf, logits)
-    assert (agreement._real_sqnr({"y": masked}, {"y": masked * np.float32(1 + 1e-6)}) or 0.0) > 100
-    assert agreement._real_sqnr({"y": masked}, {"y": logits}) == -score.MAX_DB
+    assert (host_parity._real_sqnr({"y": masked}, {"y": masked * np.float32(1 + 1e-6)}) or 0.0) > 100
+    assert host_parity._real_sqnr({"y": masked}, {"y": logits}) == -MAX_DB
     nothing = np.zeros((8, 5), np.float32)
-    assert agreement._real_sqnr({"y": nothing}, {"y": nothing + np.float32(1e-9)}) is None
-    assert (agreement._real_sqnr({"y": nothing}, {"y": nothing + np.float32(0.5)}) or 0.0) < 0
+    assert host_parity._real_sqnr({"y": nothing}, {"y": nothing + np.float32(1e-9)}) is None
+    assert (host_parity._real_sqnr({"y": nothing}, {"y": nothing + np.float32(0.5)}) or 0.0) < 0
 
 
 def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None) -> None:
     store = Store(bars_made)
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
     there = replace(here, target="board", outputs={"output": here.outputs["output"][:, None]})
-    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
-    run = agreement.agreed(onnx, there, BOARD, data, flow)
+    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    run = host_parity.compare_with_host(onnx, there, BOARD, data, flow)
     assert "has the shape" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
     flow.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
-    assert pipeline._measurement(onnx, run, data, flow, "session", "key", None).metric is None
+    assert measurements._measurement(onnx, run, data, flow, "session", "key", None).metric is None
 
 
 def test_what_this_machine_cannot_run_is_not_compared(
     bars_made: Path, members: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, said = Store(bars_made), list[str]()
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 64)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
 
     def refused(*_: object, **__: object) -> None:
         raise InputError("cannot load onnx in onnxruntime", "opset 99")
 
-    monkeypatch.setattr(agreement, "execute", refused)
-    flow = Flow(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    monkeypatch.setattr(host_parity, "execute", refused)
+    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
     run = replace(here, target="board")
-    assert agreement.agreed(onnx, run, BOARD, data, flow) is run
+    assert host_parity.compare_with_host(onnx, run, BOARD, data, flow) is run
     assert "not compared" in said[0] and "opset 99" in said[0]

@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from helpers import Ended
 
-from edgekit import answers, api, exhibits
+from edgekit.measure import sample_predictions
+from edgekit.measure.sample_predictions import COUNT
 from edgekit.report import html
-from edgekit.report.exhibits import Answers, Exhibits, Sample
+from edgekit.report.lineage import Answers, Exhibits, Sample
+from edgekit.workflows import clean, compare
+from edgekit.workflows.compare import lineage as lineages
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3)])
 def test_a_png_is_what_it_was_made_of(shape: tuple[int, ...]) -> None:
     image = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert np.array_equal(np.asarray(image.open(io.BytesIO(answers.png(pixels)))), pixels)
+    assert np.array_equal(np.asarray(image.open(io.BytesIO(sample_predictions.png(pixels)))), pixels)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_a_png_is_what_it_was_made_of(shape: tuple[int, ...]) -> None:
     ],
 )
 def test_only_what_is_a_picture_is_kept_as_one(shape: tuple[int, ...], dtype: Any, kept: bool) -> None:
-    made = answers._png_of({"input": np.zeros((2, *shape), dtype)}, 1)
+    made = sample_predictions._png_of({"input": np.zeros((2, *shape), dtype)}, 1)
     assert (made is not None) == kept
     assert not made or len(made) < 20_000
 
@@ -46,7 +49,7 @@ def test_only_what_is_a_picture_is_kept_as_one(shape: tuple[int, ...], dtype: An
 def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], bars_run: Path) -> None:
     (samples,) = bars_run.glob("samples-*.json")
     document = json.loads(samples.read_text())
-    assert len(document["samples"]) == answers.COUNT
+    assert len(document["samples"]) == COUNT
     assert {s["label"] for s in document["samples"]} == {"left", "right", "top", "bottom"}
     page = (bars_run / "report.html").read_text()
     assert "A few samples, and what each model says" in page
@@ -59,8 +62,8 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
 
 
 def test_answers_agree_with_the_metric(bars_run: Path) -> None:
-    measurements = api.compare([str(bars_run)])
-    (found,) = exhibits.gather([bars_run], measurements).answers.values()
+    measurements = compare.compare([str(bars_run)])
+    (found,) = lineages.gather([bars_run], measurements).answers.values()
     for one in found[1]:
         m = next(m for m in measurements if m.artifact == one.artifact)
         assert m.metric and m.metric.correct_file
@@ -69,17 +72,17 @@ def test_answers_agree_with_the_metric(bars_run: Path) -> None:
 
 
 def test_damaged_files_are_left_out(bars_run: Path) -> None:
-    measurements = api.compare([str(bars_run)])
+    measurements = compare.compare([str(bars_run)])
     for path in [*bars_run.glob("samples-*.json"), *bars_run.glob("onnx/answers-*.json")]:
         path.write_text('{"answers": 3, "samples": [{}]}')
     (bars_run / "onnx-int8" / "artifact.json").write_text("{")
-    found = exhibits.gather([bars_run, bars_run / "nowhere"], measurements)
+    found = lineages.gather([bars_run, bars_run / "nowhere"], measurements)
     assert not found.answers
     assert {lineage.artifact for lineage in found.lineages.values()} == {"torch", "onnx"}
 
 
 def test_a_run_is_cleaned_of_its_samples(bars_run: Path) -> None:
-    left = api.clean(bars_run)
+    left = clean.clean(bars_run)
     assert not [name for name in left if name.startswith("samples-")]
 
 

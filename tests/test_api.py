@@ -46,7 +46,7 @@ assert all(m.latency_ms.p50 > 0 for m in found)
 
 try:
     edgekit.load("nothing")
-except edgekit.errors.InputError as error:
+except edgekit.core.errors.InputError as error:
     print("refused:", error)
 """
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from helpers import QUICK_PLAN, Ended
 
-from edgekit import recipe
-from edgekit.errors import InputError
-from edgekit.store import Store
+from edgekit.core.errors import InputError
+from edgekit.runs import recipe
+from edgekit.runs.store import Store
 from edgekit.tasks.fashion_mnist import find
 
 pytest.importorskip("torch_pruning")

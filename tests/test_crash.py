@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers import BARS, QUICK_PLAN, Ended, run_cli, start
 
-from edgekit.store import RESULTS, Store, read_results
+from edgekit.runs.store import RESULTS, Store, read_results
 
 PR_CAPBSET_DROP = 24
 

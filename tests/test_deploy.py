@@ -19,14 +19,19 @@ import pytest
 from devices.sshd import Board, _board, board  # noqa: F401 - fixtures
 from helpers import Ended
 
-from edgekit import bundle, deploy, prediction, sets, targets
-from edgekit.bundle import Bundle, tolerance
-from edgekit.deploy import Deployed
-from edgekit.devices import _ssh
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.target import Target
+from edgekit.devices.shared import ssh
+from edgekit.devices.shared.bundle import Bundle
+from edgekit.devices.shared.ssh import Session
 from edgekit.devices.ssh import Ssh
-from edgekit.errors import DeviceError, InputError
-from edgekit.store import Store
-from edgekit.types import Artifact, Target
+from edgekit.measure import execute, targets
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.workflows import deploy, predict
+from edgekit.workflows.deploy import Deployed, bundle
+from edgekit.workflows.deploy.bundle import CHECKED, FLOAT, HALF, ONDEVICE, ROUNDED, tolerance
 
 
 @pytest.fixture(autouse=True)
@@ -68,12 +73,12 @@ def run_there(done: Deployed, *words: object) -> subprocess.CompletedProcess[str
 def test_what_is_deployed_answers_as_predict_does(bars_made: Path, home: Path, tmp_path: Path, name: str) -> None:
     done = deploy.deploy(str(bars_made / name), "host")
     assert done.how == "deployed" and Path(done.at) == home / "edgekit" / "run" / "current"
-    assert done.check["ok"] and done.check["bit_identical"] and done.check["samples"] == bundle.CHECKED
-    sample = sets.load("bars:test").inputs["input"][:1]
+    assert done.check["ok"] and done.check["bit_identical"] and done.check["samples"] == CHECKED
+    sample = named_sets.load("bars:test").inputs["input"][:1]
     np.save(tmp_path / "one.npy", sample)
     ran = run_there(done, "--json", tmp_path / "one.npy")
     assert ran.returncode == 0, ran.stderr
-    (expected,) = prediction.predict(str(bars_made / name), [str(tmp_path / "one.npy")], "host", 3)
+    (expected,) = predict.predict(str(bars_made / name), [str(tmp_path / "one.npy")], "host", 3)
     found = json.loads(ran.stdout)
     assert found["classes"] == expected["classes"] and found["outputs"] == expected["outputs"]
     assert expected["text"].split()[0] in run_there(done, tmp_path / "one.npy").stdout
@@ -87,7 +92,7 @@ def test_images_are_read_as_predict_reads_them(bars_made: Path, home: Path, tmp_
     image.fromarray(pixels[:20, :20]).save(tmp_path / "fits.pgm")
     done = deploy.deploy(str(bars_made / "onnx"), "host")
     for name in ("photo.png", "fits.pgm"):
-        (expected,) = prediction.predict(str(bars_made / "onnx"), [str(tmp_path / name)], "host", 3)
+        (expected,) = predict.predict(str(bars_made / "onnx"), [str(tmp_path / name)], "host", 3)
         ran = run_there(done, "--json", tmp_path / name)
         assert json.loads(ran.stdout)["outputs"] == expected["outputs"]
     for name, said in (("none.png", "No such file"), ("bad.npy", "cannot read"), ("x.mp4", "cannot")):
@@ -112,10 +117,10 @@ def test_netpbm_needs_no_pillow(tmp_path: Path) -> None:
 
 def test_sounds_are_read_as_predict_reads_them(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
+    from edgekit.core.artifact import TensorSpec
     from edgekit.ondevice import predict
-    from edgekit.sets._options import Options
     from edgekit.sets.audio import Clip
-    from edgekit.types import TensorSpec
+    from edgekit.sets.options import Options
 
     spec = TensorSpec("x", "float32", (None, 1000))
     wave = np.sin(np.arange(900) / 9).astype(np.float32) * 0.7
@@ -203,7 +208,7 @@ def test_the_c_example_for_onnxruntime_answers_alike(bars_made: Path, tmp_path: 
 def test_the_c_example_for_litert_compiles(tmp_path: Path) -> None:
     """No package has the library for it, so it is not run."""
     compiler = shutil.which("cc") or pytest.skip("no C compiler")
-    source = bundle.ONDEVICE / "examples" / "litert.c"
+    source = ONDEVICE / "examples" / "litert.c"
     subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-c", source, "-o", tmp_path / "x.o"], check=True)
 
 
@@ -212,11 +217,11 @@ def test_the_c_example_for_litert_compiles(tmp_path: Path) -> None:
 
 def test_the_second_deploy_sends_only_a_check(bars_made: Path, board: Board, there: Target) -> None:
     Ssh(there).clean()
-    _ssh.close_all()
+    ssh.close_all()
     first = deploy.deploy(str(bars_made / "onnx"), there.name)
     assert first.how == "deployed" and first.sent_bytes > first.size_bytes, "the bundle, and the script"
     assert first.check["bit_identical"] and Path(first.at) == board.home / "edgekit" / "run" / "current"
-    _ssh.close_all()
+    ssh.close_all()
     second = deploy.deploy(str(bars_made / "onnx"), there.name)
     assert (second.how, second.sent_bytes, second.id) == ("unchanged", 0, first.id)
     assert second.check["ok"]
@@ -253,7 +258,7 @@ def test_a_wrong_answer_there_is_not_switched_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good = deploy.deploy(str(bars_made / "onnx"), there.name)
-    real = bundle.execute
+    real = execute.execute
 
     def off_by_little(*words: Any, **fields: Any) -> Any:
         run = real(*words, **fields)
@@ -274,19 +279,19 @@ def test_a_cut_while_it_is_sent_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good = deploy.deploy(str(bars_made / "onnx"), there.name)
-    real = _ssh.Session._put
+    real = Session._put
 
-    def cut(self: _ssh.Session, sha: str, path: Path, size: int) -> dict[str, Any]:
+    def cut(self: Session, sha: str, path: Path, size: int) -> dict[str, Any]:
         if path.name == "model.onnx":
             board.stop()
         return real(self, sha, path, size)
 
     Ssh(there).clean()  # so that everything has to be sent
-    monkeypatch.setattr(_ssh.Session, "_put", cut)
+    monkeypatch.setattr(Session, "_put", cut)
     with pytest.raises(DeviceError, match="was cut"):
         deploy.deploy(str(bars_made / "onnx-int8"), there.name)
     assert str(Path(good.at).readlink()) == f"releases/{good.id}" and run_there(good, "--check").returncode == 0
-    monkeypatch.setattr(_ssh.Session, "_put", real)
+    monkeypatch.setattr(Session, "_put", real)
     board.start()
     assert deploy.deploy(str(bars_made / "onnx-int8"), there.name).previous == good.id
 
@@ -314,7 +319,7 @@ def test_a_folder_that_cannot_be_written(bars_made: Path, board: Board, there: T
 
 @pytest.fixture
 def nothing_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh.Session, "send", lambda *_: pytest.fail("something was sent"))
+    monkeypatch.setattr(Session, "send", lambda *_: pytest.fail("something was sent"))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -377,20 +382,20 @@ def test_torch_stays_here(cli: Callable[..., Ended], bars_run: Path) -> None:
 @pytest.mark.parametrize(
     ("format", "precision", "fields", "wanted"),
     [
-        ("onnx", "", {}, bundle.FLOAT),
+        ("onnx", "", {}, FLOAT),
         ("onnx", "int8", {}, 0.0),
         ("tflite", "int8", {}, 0.0),
-        ("tflite", "int8", {"keep_float": ["Conv_0"]}, bundle.ROUNDED),
-        ("openvino", "int8", {}, bundle.ROUNDED),
-        ("openvino", "", {}, bundle.HALF),
-        ("onnx", "fp16", {}, bundle.HALF),
-        ("tflite", "dynamic", {}, bundle.ROUNDED),
+        ("tflite", "int8", {"keep_float": ["Conv_0"]}, ROUNDED),
+        ("openvino", "int8", {}, ROUNDED),
+        ("openvino", "", {}, HALF),
+        ("onnx", "fp16", {}, HALF),
+        ("tflite", "dynamic", {}, ROUNDED),
     ],
 )
 def test_how_far_answers_may_differ(
     bars_made: Path, format: str, precision: str, fields: dict[str, Any], wanted: float
 ) -> None:
-    from edgekit.types import Kind
+    from edgekit.core.artifact import Kind
 
     kind = Kind(format, frozenset([precision] if precision else []))
     artifact: Artifact = dataclasses.replace(Store(bars_made).get("onnx"), kind=kind, fields=fields)
@@ -398,12 +403,12 @@ def test_how_far_answers_may_differ(
     assert tolerance(artifact, host, host) == wanted
     if (format, precision, fields) == ("onnx", "int8", {}):
         old = dataclasses.replace(host, arch="x86_64", isa=("avx2",))
-        assert tolerance(dataclasses.replace(artifact, scheme="u8s8"), old, host) == bundle.ROUNDED
+        assert tolerance(dataclasses.replace(artifact, scheme="u8s8"), old, host) == ROUNDED
 
 
 def test_bundles_name_their_files(bars_made: Path, tmp_path: Path) -> None:
     artifact = Store(bars_made).get("onnx")
     host = targets.load("host")
-    made: Bundle = bundle.make(artifact, "onnxruntime", sets.load("bars:test"), host, host, tmp_path)
+    made: Bundle = bundle.make(artifact, "onnxruntime", named_sets.load("bars:test"), host, host, tmp_path)
     assert made.size == sum(path.stat().st_size for path in made.files.values())
     assert set(made.sha256) == set(made.files) and len(made.id) == 16

@@ -16,13 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edgekit import execute as execute_module
-from edgekit import sets, targets
-from edgekit.errors import DeviceError, EdgekitError, InputError, Missing
-from edgekit.execute import execute, execute_all, runtimes_for
+from edgekit import sets
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import DeviceError, EdgekitError, InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.measure import execute as execute_module
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, execute_all, runtimes_for
 from edgekit.ondevice import runner
-from edgekit.store import Store
-from edgekit.types import Artifact, Plan, SampleSet, Target
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 QUICK = Plan(processes=2, seconds=0.02, warmup_seconds=0.01, min_runs=5)
 RUNNER = Path(runner.__file__)
@@ -41,7 +45,7 @@ def onnx(bars_made: Path) -> Artifact:
 
 @pytest.fixture
 def data(members: None) -> SampleSet:
-    return sets.take(sets.load("bars:test"), 70)
+    return sets.take(named_sets.load("bars:test"), 70)
 
 
 # --- execute --------------------------------------------------------------------------------------------------------
@@ -79,7 +83,7 @@ def test_processes_are_interleaved(
         return real(self, job, out)
 
     monkeypatch.setattr(Local, "run", spy)
-    monkeypatch.setattr("edgekit.execute._disturbance", lambda *_: "")
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: "")
     store = Store(bars_made)
     pairs = [(store.get(name), "onnxruntime") for name in ("onnx", "onnx-int8")]
     execute_all(pairs, host, data, QUICK)
@@ -90,7 +94,7 @@ def test_a_disturbed_process_is_retried_then_marked(
     onnx: Artifact, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter(["busy", "busy", "", "busy", "busy", "busy", "busy"])
-    monkeypatch.setattr("edgekit.execute._disturbance", lambda *_: next(answers))
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: next(answers))
     run = execute(onnx, host, data, QUICK, outputs=False)
     assert len(run.invalid) == 1 and "busy" in run.invalid[0]
     assert len(run.processes) == 2

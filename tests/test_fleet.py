@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from edgekit import fleet, pipeline, score
-from edgekit.errors import DeviceError, InputError
-from edgekit.pipeline import Flow
-from edgekit.recipe import Gates
-from edgekit.store import Store
-from edgekit.types import Plan, Target, quiet
+from edgekit.core import metrics
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.progress import quiet
+from edgekit.core.target import Plan, Target
+from edgekit.measure import measurements, parallel
+from edgekit.measure.context import RunContext
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
 
 ELSEWHERE = [Target(name, "", "ssh", address=name) for name in ("a", "b", "c")]
 HOST = Target("host", "", "local")
@@ -23,24 +25,24 @@ Measure = Callable[..., None]
 
 
 @pytest.fixture
-def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Flow]:
+def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunContext]:
     """Measure with a stand-in for the pipeline's own; returns the flow with its outcome."""
 
-    def call(measure: Measure, targets: list[Target], plans: list[Plan] | None = None) -> Flow:
-        monkeypatch.setattr(pipeline, "measure", measure)
-        flow = Flow(Store(tmp_path), None, targets, Plan(), Gates(), None, score.scorer, quiet, lambda _: None)
-        fleet.measure([], targets, None, flow, plans or [Plan()], reuse=False)  # type: ignore[arg-type]
+    def call(measure: Measure, targets: list[Target], plans: list[Plan] | None = None) -> RunContext:
+        monkeypatch.setattr(measurements, "measure", measure)
+        flow = RunContext(Store(tmp_path), None, targets, Plan(), Gates(), None, metrics.scorer, quiet, lambda _: None)
+        parallel.measure([], targets, None, flow, plans or [Plan()], reuse=False)  # type: ignore[arg-type]
         return flow
 
     return call
 
 
-def test_those_elsewhere_at_once_this_machine_alone(go: Callable[..., Flow]) -> None:
+def test_those_elsewhere_at_once_this_machine_alone(go: Callable[..., RunContext]) -> None:
     together = threading.Barrier(len(ELSEWHERE), timeout=20)
     running: set[str] = set()
     seen: list[tuple[str, frozenset[str]]] = []
 
-    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
         running.add(target.name)
         if target.device == "ssh":
             together.wait()  # breaks where they are not all here
@@ -53,10 +55,10 @@ def test_those_elsewhere_at_once_this_machine_alone(go: Callable[..., Flow]) -> 
     assert [m.target for m in flow.outcome.measurements] == ["host", "a", "b", "c"]
 
 
-def test_one_that_fails_ends_only_its_own(go: Callable[..., Flow]) -> None:
+def test_one_that_fails_ends_only_its_own(go: Callable[..., RunContext]) -> None:
     asked: list[tuple[str, int]] = []
 
-    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
         asked.append((target.name, flow.plan.threads))
         if target.name == "b":
             raise DeviceError("b is off")
@@ -68,15 +70,15 @@ def test_one_that_fails_ends_only_its_own(go: Callable[..., Flow]) -> None:
     assert sorted(asked) == [("a", 1), ("a", 2), ("b", 1), ("c", 1), ("host", 1), ("host", 2)]
 
 
-def test_what_is_wrong_here_is_raised(go: Callable[..., Flow]) -> None:
-    def measure(_: Any, target: Target, __: Any, flow: Flow, *, reuse: bool) -> None:
+def test_what_is_wrong_here_is_raised(go: Callable[..., RunContext]) -> None:
+    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
         raise (InputError if target.device == "local" else DeviceError)(target.name)
 
     with pytest.raises(InputError, match="host"):
         go(measure, [ELSEWHERE[0], HOST])
 
 
-def test_a_bug_is_not_taken_for_a_device_that_failed(go: Callable[..., Flow]) -> None:
+def test_a_bug_is_not_taken_for_a_device_that_failed(go: Callable[..., RunContext]) -> None:
     def measure(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import inspection, registry
-from edgekit.formats._lifetimes import peak_bytes
+from edgekit.core import registry
 from edgekit.formats.onnx import Onnx
+from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.workflows.inspect import model as models
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -48,7 +49,7 @@ def convolution(tmp_path: Path) -> Path:
 
 
 def test_memory_by_layer_counted_by_hand(convolution: Path) -> None:
-    found = inspection.inspect(str(convolution))
+    found = models.inspect(str(convolution))
     assert found["inputs"][0]["axes"] == {"0": "batch"} and found["inputs"][0]["shape"][0] is None
     conv, up = layer(found, "Conv"), layer(found, "ConvTranspose")
     assert (conv["weight_bytes"], conv["activation_bytes"], conv["macs"]) == (432, 4 * 4 * 64, 256 * 27)
@@ -71,7 +72,7 @@ def test_recurrent_layers_are_counted_step_by_step(tmp_path: Path) -> None:
     constants = {"w": np.ones((1, 20, 3), np.float32), "r": np.ones((1, 20, 5), np.float32)}
     nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)]
     path = save(tmp_path / "m.onnx", nodes, [("x", FLOAT, [7, 1, 3])], [("y", FLOAT, [7, 1, 1, 5])], constants)
-    assert inspection.inspect(str(path))["macs"] == 7 * (60 + 100)
+    assert models.inspect(str(path))["macs"] == 7 * (60 + 100)
 
 
 def test_large_weights_are_counted_and_not_read(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_large_weights_are_counted_and_not_read(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["a", "v"], ["y"]),
     ]
     path = save(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["n", 300])], [("y", FLOAT, ["n", 30])])
-    found = inspection.inspect(str(path))
+    found = models.inspect(str(path))
     assert found["parameters"] == 12_000 + 1200
     assert found["macs"] == 12_000 + 1200
     assert found["sizes"]["weights"] == 4 * 13_200
@@ -106,7 +107,7 @@ def test_old_files_whose_weights_are_inputs_too(tmp_path: Path) -> None:
 
 
 def problems(path: Path, target: str = "host") -> str:
-    found = inspection.inspect(str(path))
+    found = models.inspect(str(path))
     return "; ".join(text for answer in found["targets"] if answer["target"] == target for text in answer["problems"])
 
 
@@ -163,7 +164,7 @@ def test_an_int8_graph_that_goes_back_to_float(tmp_path: Path) -> None:
         **{"wq": np.ones((2, 1, 1, 1), np.int8), "k": np.ones((4, 3), np.float32)},
     }
     ends = [("x", FLOAT, [1, 1, 4, 4])], [("y", FLOAT, [1, 2, 4, 3])]
-    found = inspection.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
+    found = models.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
     assert (found["precision"], found["quantized"]) == ("int8", "QDQ")
     said = "\n".join(found["slow"])
     assert "1 MatMul (first: left) in float" in said
@@ -195,7 +196,7 @@ def test_how_it_is_quantized(types: list[str], how: str, precision: str, tmp_pat
         ],
         "": [helper.make_node("MatMul", ["x", "k"], ["y"])],
     }[how]
-    found = inspection.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
+    found = models.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
     assert (found["quantized"], found["precision"]) == (how, precision)
     assert found["macs"] == 9
 
@@ -203,21 +204,21 @@ def test_how_it_is_quantized(types: list[str], how: str, precision: str, tmp_pat
 def test_float64_is_named(tmp_path: Path) -> None:
     ends = [("x", TensorProto.DOUBLE, [1, 2])], [("y", TensorProto.DOUBLE, [1, 2])]
     path = save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], *ends)
-    assert "float64" in inspection.inspect(str(path))["slow"][0]
+    assert "float64" in models.inspect(str(path))["slow"][0]
 
 
 def test_every_line_fits_a_terminal(convolution: Path, bars_made: Path) -> None:
     for word in (convolution, bars_made / "onnx-int8", bars_made / "torch"):
-        shown = list(inspection.lines(inspection.inspect(str(word)), 9))
+        shown = list(models.lines(models.inspect(str(word)), 9))
         assert max(map(len, shown)) <= 80, max(shown, key=len)
-    shown = list(inspection.lines(inspection.inspect(str(convolution)), 1))
+    shown = list(models.lines(models.inspect(str(convolution)), 1))
     assert "input        x: float32[batch, 3, 8, 8]" in shown
     assert sum("ConvTranspose up" in line for line in shown) == 1 and not any("Relu relu" in line for line in shown)
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (24_500_000, "24.5 MB")])
 def test_sizes_as_people_say_them(count: int, text: str) -> None:
-    assert inspection._size(count) == text
+    assert models._size(count) == text
 
 
 def test_onnx_light_models_are_described() -> None:
@@ -232,5 +233,5 @@ def test_onnx_light_models_are_described() -> None:
     if not folder.is_dir():
         pytest.skip("this onnx comes without its light models")
     for name, macs in published.items():
-        found = inspection.inspect(str(folder / f"{name}.onnx"))
+        found = models.inspect(str(folder / f"{name}.onnx"))
         assert found["macs"] == pytest.approx(macs, rel=0.01)

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from edgekit import pipeline, registry, sets, targets
-from edgekit import recipe as recipes
-from edgekit.errors import Missing, ParityFailed
-from edgekit.pipeline import Flow, Outcome
-from edgekit.recipe import Gates, Recipe
-from edgekit.store import Store
-from edgekit.types import Plan
+from edgekit.core import registry
+from edgekit.core.errors import Missing, ParityFailed
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.context import Outcome, RunContext
+from edgekit.runs import named_sets
+from edgekit.runs import recipe as recipes
+from edgekit.runs.recipe import Gates, Recipe
+from edgekit.runs.store import Store
+from edgekit.workflows import run
 
 pytestmark = pytest.mark.usefixtures("members")
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
@@ -43,12 +46,12 @@ def go(bars_run: Path) -> Go:
     def call(made: Recipe, **changes: Any) -> Outcome:
         said: list[str] = []
         found = [targets.load(name) for name in made.targets]
-        val = sets.load("bars:val")
-        flow = Flow(store, task, found, made.plan, Gates(), val, task.score, quiet, said.append)
+        val = named_sets.load("bars:val")
+        flow = RunContext(store, task, found, made.plan, Gates(), val, task.score, quiet, said.append)
         for name, value in changes.items():
             setattr(flow, name, value)
         with store.lock():
-            outcome = pipeline.run(made, flow, sets.load("bars:test"))
+            outcome = run.make_and_measure(made, flow, named_sets.load("bars:test"))
         outcome.said = said  # type: ignore[attr-defined]
         return outcome
 
@@ -123,7 +126,7 @@ def test_what_a_device_computes_otherwise_is_not_measured_again(go: Go, bars_run
 
 def test_what_is_missing_is_said_before_any_work(go: Go, monkeypatch: pytest.MonkeyPatch, bars_run: Path) -> None:
     made = recipe(("new", [TRAIN, "to_onnx", "onnx_int8"]))
-    monkeypatch.setattr("edgekit.pipeline.tools", lambda step: dict.fromkeys(step.tools, ""))
+    monkeypatch.setattr("edgekit.workflows.make.tools", lambda step: dict.fromkeys(step.tools, ""))
     with pytest.raises(Missing) as error:
         go(made)
     assert "onnxruntime" in error.value.what and "torch" in error.value.what

@@ -13,11 +13,13 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgekit import recipe as recipes
-from edgekit import registry, targets
-from edgekit.errors import InputError, Problem, RecipeError
-from edgekit.recipe import Recipe, check, nodes, to_table
-from edgekit.types import Target
+from edgekit.core import registry
+from edgekit.core.errors import InputError, Problem, RecipeError
+from edgekit.core.target import Target
+from edgekit.measure import targets
+from edgekit.runs import recipe as recipes
+from edgekit.runs.graph import nodes
+from edgekit.runs.recipe import Recipe, check, to_table
 
 pytestmark = pytest.mark.usefixtures("members")
 

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import registry
-from edgekit.errors import InputError
+from edgekit.core import errors, registry, user_code
+from edgekit.core.errors import InputError
+from edgekit.core.registry import GROUPS
 
 PACKAGE = Path(registry.__file__).parent
 
 
-@pytest.mark.parametrize("group", registry.GROUPS)
+@pytest.mark.parametrize("group", GROUPS)
 def test_names_are_files(group: str) -> None:
     files = {p.stem for p in (PACKAGE / group).glob("*.py") if not p.stem.startswith("_")}
     hyphens = group in ("tasks", "models")
     assert {f.replace("_", "-") if hyphens else f for f in files} <= set(registry.names(group))
 
 
-@pytest.mark.parametrize("group", registry.GROUPS)
+@pytest.mark.parametrize("group", GROUPS)
 def test_names_are_found_without_importing(group: str) -> None:
     code = f"import sys; from edgekit import registry; registry.names({group!r}); " + (
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'onnx', 'numpy', 'edgekit_members')])"
@@ -58,9 +59,9 @@ def test_near_names() -> None:
     with pytest.raises(InputError) as error:
         registry.load("steps", "onnx_int")
     assert "onnx_int8" in error.value.next
-    assert registry.suggest("zzzzzz", ("alpha", "beta")) == "known: alpha, beta"
-    assert registry.suggest("alpa", ("alpha", "beta")) == "did you mean alpha?"
-    assert registry.suggest("x", ()) == ""
+    assert errors.suggest("zzzzzz", ("alpha", "beta")) == "known: alpha, beta"
+    assert errors.suggest("alpa", ("alpha", "beta")) == "did you mean alpha?"
+    assert errors.suggest("x", ()) == ""
 
 
 def test_a_class_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,7 @@ def test_a_file_of_ones_own(here: Path) -> None:
     """Its neighbours can be imported; its name may be one that Python knows already."""
     (here / "neighbour.py").write_text("WIDTH = 3\n")
     (here / "test.py").write_text("from neighbour import WIDTH\nclass Net:\n    width = WIDTH\n")
-    assert registry.is_reference("test.py:Net")
+    assert user_code.is_reference("test.py:Net")
     assert registry.load("models", "test.py:Net").width == 3
     assert registry.source("models", "test.py:Net") == here / "test.py"
 
@@ -104,7 +105,7 @@ def test_a_module_of_ones_own(here: Path) -> None:
     "word", ["mnist:test", "mnist", "C:\\net", "net.py:", "net.py:a b", "no_such_module:Net", ":x"]
 )
 def test_what_is_no_reference(here: Path, word: str) -> None:
-    assert not registry.is_reference(word)
+    assert not user_code.is_reference(word)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 from report.made_up import measurement, metric
 from report.test_files import write_results
 
-from edgekit import comparison, report, results
-from edgekit.errors import InputError
-from edgekit.store import read_results
-from edgekit.types import SCHEMA, Measurement
+from edgekit.core.artifact import SCHEMA
+from edgekit.core.errors import InputError
+from edgekit.core.measurement import Measurement
+from edgekit.report import html, markdown, spreadsheet, terminal
+from edgekit.runs import results
+from edgekit.runs.results import OtherSchema
+from edgekit.runs.store import read_results
+from edgekit.workflows.compare import rows as rowss
 
 #: written by edgekit as it first was, before rows had a p-value
 FIRST = TESTS / "report" / "first-results.json"
@@ -35,7 +39,7 @@ def test_the_first_files_are_still_read() -> None:
     rows = read_results(FIRST)
     assert [m.artifact for m in rows] == [row["artifact"] for row in raw["measurements"]]
     assert all(m.metric and m.metric.drop_p is None for m in rows)
-    assert report.markdown(rows) and report.csv(rows) and report.html(rows, "t")
+    assert markdown(rows) and spreadsheet.csv(rows) and html(rows, "t")
 
 
 def test_what_a_later_edgekit_adds_is_left_out() -> None:
@@ -97,10 +101,10 @@ def test_any_damage_is_read_or_refused(data: st.DataObject, capsys: pytest.Captu
     inner[place[-1]] = data.draw(json_values)
     try:
         rows = results.parse(made)
-    except (ValueError, results.OtherSchema):
+    except (ValueError, OtherSchema):
         return
-    assert report.markdown(rows) is not None and report.csv(rows) is not None and report.html(rows, "t")
-    report.terminal(rows, advise=True)
+    assert markdown(rows) is not None and spreadsheet.csv(rows) is not None and html(rows, "t")
+    terminal(rows, advise=True)
     capsys.readouterr()
 
 
@@ -132,7 +136,7 @@ def test_one_name_in_two_runs_is_told_apart() -> None:
         ("runs/b/results.json", measurement("onnx", id="3" * 16)),
         ("pi.json", measurement("onnx", id="1" * 16, target="pi")),
     ]
-    told = comparison.told_apart(rows)
+    told = rowss.disambiguated(rows)
     assert [m.artifact for m in told] == ["a/onnx", "onnx-int8", "b/onnx", "a/onnx"]
     assert told[1].parents == ("a/onnx",)
-    assert comparison.told_apart(rows[:2]) == [m for _, m in rows[:2]]
+    assert rowss.disambiguated(rows[:2]) == [m for _, m in rows[:2]]

@@ -22,13 +22,22 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edgekit import networks, registry, score, sets, targets
-from edgekit.execute import execute
+from edgekit import sets
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Plan, Target
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.measure.targets import read
+from edgekit.measure.verify import saturates
+from edgekit.networks import named
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.store import Store
-from edgekit.targets import read
-from edgekit.types import Artifact, Context, Kind, Notes, Plan, SampleSet, Step, Target, quiet
-from edgekit.verify import saturates
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("members")]
 HASWELL = """
@@ -66,12 +75,12 @@ class Full(Step):
 
     gives: ClassVar[Kind] = Kind("torch")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch
 
         torch.manual_seed(0)
         arguments: dict[str, Any] = {"shape": list(SHAPE), "classes": 6, "mean": [0.0] * 4, "std": [1.0] * 4}
-        network = networks.build("cnn", {**arguments, "widths": [16, 16, 16, 32]}).eval()
+        network = named.build("cnn", {**arguments, "widths": [16, 16, 16, 32]}).eval()
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.uniform_(0.9, 1.0) if name.endswith("weight") else parameter.zero_()
@@ -80,15 +89,15 @@ class Full(Step):
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, *SHAPE]}],
             "outputs": [{"name": "output", "dtype": "float32", "shape": [None, 6]}],
         }
-        networks.save(network, "cnn", {**arguments, "widths": [16, 16, 16, 32]}, specs, out)
-        return Notes()
+        named.save(network, "cnn", {**arguments, "widths": [16, 16, 16, 32]}, specs, out)
+        return StepResult()
 
 
 @pytest.fixture(scope="module")
 def data() -> SampleSet:
     values = np.random.default_rng(0).uniform(0.8, 1.0, (24, *SHAPE)).astype(np.float32)
     brightness = np.linspace(0.8, 1.0, 24, dtype=np.float32)[:, None, None, None]
-    return sets.sample_set("bright", {"input": values * brightness}, None)
+    return reading.sample_set("bright", {"input": values * brightness}, None)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +142,7 @@ def nearness(make: Make, data: SampleSet, haswell: Target) -> Callable[..., floa
 
     def call(format: str, artifact: Artifact, target: Target) -> float:
         reference = execute(make(format), host, few, Plan(), latency=False).outputs
-        return score.parity("", reference, execute(artifact, target, few, Plan(), latency=False).outputs).sqnr_db
+        return statistics.parity("", reference, execute(artifact, target, few, Plan(), latency=False).outputs).sqnr_db
 
     return call
 
@@ -189,9 +198,11 @@ def test_litert_is_right(
 
 def test_a_trained_network_loses_by_it_too(bars_made: Path, emulated: Callable[[], None], haswell: Target) -> None:
     """One that was not made for the trap."""
-    model, few = Store(bars_made).get("onnx"), sets.take(sets.load("bars:test"), 200)
+    model, few = Store(bars_made).get("onnx"), sets.take(named_sets.load("bars:test"), 200)
     folder = Store(bars_made.parent / "trained")
-    context = Context(None, {"calibration": sets.take(sets.load("bars:train"), 128)}, quiet, logging.getLogger("t"))
+    context = Context(
+        None, {"calibration": sets.take(named_sets.load("bars:train"), 128)}, quiet, logging.getLogger("t")
+    )
     with folder.lock():
         made = {
             scheme: folder.make(scheme, OnnxInt8(scheme=scheme), {"parent": model}, context)
@@ -201,7 +212,7 @@ def test_a_trained_network_loses_by_it_too(bars_made: Path, emulated: Callable[[
     reference = execute(model, host, few, Plan(), latency=False).outputs
     emulated()
     found = {
-        scheme: score.parity("", reference, execute(artifact, haswell, few, Plan(), latency=False).outputs).sqnr_db
+        scheme: statistics.parity("", reference, execute(artifact, haswell, few, Plan(), latency=False).outputs).sqnr_db
         for scheme, artifact in made.items()
     }
     assert found["u8s8-reduced"] > RIGHT_DB

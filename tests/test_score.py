@@ -12,9 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edgekit import score
-from edgekit.score import MAX_DB, Z95
-from edgekit.types import Process, Scores
+from edgekit.core import metrics, statistics
+from edgekit.core.measurement import Process
+from edgekit.core.statistics import MAX_DB, Z95
+from edgekit.core.task import Scores
 
 finite = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 tensors = arrays(np.float32, array_shapes(min_dims=1, max_dims=3, max_side=6), elements=finite)
@@ -36,7 +37,7 @@ def scores(values: Any, higher: bool = True) -> Scores:
 
 @given(tensors)
 def test_sqnr_of_itself_is_the_most(x: np.ndarray) -> None:
-    assert score.sqnr_db(x, x) == MAX_DB
+    assert statistics.sqnr_db(x, x) == MAX_DB
 
 
 @given(tensors, st.floats(1e-6, 0.5))
@@ -44,7 +45,7 @@ def test_sqnr_of_a_scaled_copy(x: np.ndarray, relative: float) -> None:
     """Noise that is a fixed share of the signal: -20 log10(share), whatever the signal."""
     x = x.astype(np.float64)
     assume(np.sum(x * x) > 1e-6)
-    assert score.sqnr_db(x, x * (1 + relative)) == pytest.approx(-20 * math.log10(relative), abs=0.01)
+    assert statistics.sqnr_db(x, x * (1 + relative)) == pytest.approx(-20 * math.log10(relative), abs=0.01)
 
 
 @given(tensors, tensors.map(lambda a: a.ravel()[0]), st.floats(0.01, 100))
@@ -52,7 +53,7 @@ def test_sqnr_has_no_unit(x: np.ndarray, noise: float, unit: float) -> None:
     a = x.astype(np.float64)
     b = a + noise
     assume(np.sum(a * a) > 1e-3 and abs(noise) > 1e-3)
-    assert score.sqnr_db(a, b) == pytest.approx(score.sqnr_db(a * unit, b * unit), abs=0.1)
+    assert statistics.sqnr_db(a, b) == pytest.approx(statistics.sqnr_db(a * unit, b * unit), abs=0.1)
 
 
 @given(tensors, st.integers(0, 10**6))
@@ -61,14 +62,14 @@ def test_sqnr_ignores_the_order_of_samples(x: np.ndarray, seed: int) -> None:
     order = np.random.default_rng(seed + 1).permutation(x.size)
     a = x.astype(np.float64).ravel()
     b = a + noise
-    assert score.sqnr_db(a, b) == pytest.approx(score.sqnr_db(a[order], b[order]), abs=1e-6)
+    assert statistics.sqnr_db(a, b) == pytest.approx(statistics.sqnr_db(a[order], b[order]), abs=1e-6)
 
 
 @given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 8)), elements=st.floats(width=32)))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_sqnr_is_always_a_number_json_can_hold(both: np.ndarray) -> None:
     x, y = both
-    assert -MAX_DB <= score.sqnr_db(x, y) <= MAX_DB
+    assert -MAX_DB <= statistics.sqnr_db(x, y) <= MAX_DB
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -76,21 +77,21 @@ def test_sqnr_is_always_a_number_json_can_hold(both: np.ndarray) -> None:
 def test_sqnr_of_what_is_not_finite_is_the_least(bad: float) -> None:
     whole = np.ones(4)
     broken = np.array([1, 1, bad, 1])
-    assert score.sqnr_db(whole, broken) == -MAX_DB
-    assert score.sqnr_db(broken, whole) == -MAX_DB
-    assert score.sqnr_db(broken, broken) == -MAX_DB
+    assert statistics.sqnr_db(whole, broken) == -MAX_DB
+    assert statistics.sqnr_db(broken, whole) == -MAX_DB
+    assert statistics.sqnr_db(broken, broken) == -MAX_DB
 
 
 def test_sqnr_of_nothing_against_something() -> None:
-    assert score.sqnr_db(np.zeros(3), np.ones(3)) == -MAX_DB
-    assert score.sqnr_db(np.zeros(3), np.zeros(3)) == MAX_DB
+    assert statistics.sqnr_db(np.zeros(3), np.ones(3)) == -MAX_DB
+    assert statistics.sqnr_db(np.zeros(3), np.zeros(3)) == MAX_DB
 
 
 def test_sqnr_known_value() -> None:
     """8-bit rounding of a full-scale sine: 6.02 bits + 1.76 dB."""
     t = np.linspace(0, 2 * np.pi * 997, 200_001)
     x = np.sin(t)
-    assert score.sqnr_db(x, np.round(x * 128) / 128) == pytest.approx(6.02 * 8 + 1.76, abs=0.2)
+    assert statistics.sqnr_db(x, np.round(x * 128) / 128) == pytest.approx(6.02 * 8 + 1.76, abs=0.2)
 
 
 # --- parity ---------------------------------------------------------------------------------------------------------
@@ -98,17 +99,17 @@ def test_sqnr_known_value() -> None:
 
 def test_parity_the_worst_output_counts() -> None:
     good, bad = np.random.default_rng(0).normal(size=(2, 10, 4))
-    found = score.parity("torch", {"a": good, "b": good}, {"x": good, "y": good + 0.1 * bad})
+    found = statistics.parity("torch", {"a": good, "b": good}, {"x": good, "y": good + 0.1 * bad})
     assert found.against == "torch"
     assert found.samples == 10
     assert found.per_output["a"] == MAX_DB
-    assert found.sqnr_db == found.per_output["b"] == pytest.approx(score.sqnr_db(good, good + 0.1 * bad))
+    assert found.sqnr_db == found.per_output["b"] == pytest.approx(statistics.sqnr_db(good, good + 0.1 * bad))
     assert found.max_abs == pytest.approx(np.abs(0.1 * bad).max())
     assert found.top1_agreement == 1
 
 
 def test_parity_of_shapes_that_differ() -> None:
-    found = score.parity("p", {"a": np.ones((4, 3))}, {"a": np.ones((4, 2))})
+    found = statistics.parity("p", {"a": np.ones((4, 3))}, {"a": np.ones((4, 2))})
     assert (found.sqnr_db, found.top1_agreement) == (-MAX_DB, None)
     assert math.isfinite(found.max_abs) and found.max_abs > 1e100
 
@@ -116,13 +117,13 @@ def test_parity_of_shapes_that_differ() -> None:
 def test_parity_of_outputs_that_are_missing() -> None:
     one = {"a": np.ones((4, 3))}
     for left, right in ((one, {**one, "b": np.ones(4)}), ({**one, "b": np.ones(4)}, one)):
-        found = score.parity("p", left, right)
+        found = statistics.parity("p", left, right)
         assert found.sqnr_db == -MAX_DB
         assert found.per_output["a"] == MAX_DB
 
 
 def test_parity_with_nan() -> None:
-    found = score.parity("p", {"a": np.ones((2, 2))}, {"a": np.array([[1, np.nan], [1, 1]])})
+    found = statistics.parity("p", {"a": np.ones((2, 2))}, {"a": np.array([[1, np.nan], [1, 1]])})
     assert found.sqnr_db == -MAX_DB
     assert math.isfinite(found.max_abs), "JSON has no infinity"
 
@@ -130,34 +131,34 @@ def test_parity_with_nan() -> None:
 @pytest.mark.parametrize(("shape", "expected"), [((5, 1), None), ((5,), None), ((5, 2, 2), None), ((5, 3), 1.0)])
 def test_agreement_is_for_classes_only(shape: tuple[int, ...], expected: float | None) -> None:
     x = np.random.default_rng(1).normal(size=shape)
-    assert score.parity("p", {"a": x}, {"a": x}).top1_agreement == expected
+    assert statistics.parity("p", {"a": x}, {"a": x}).top1_agreement == expected
 
 
 def test_parity_of_whole_numbers_is_how_many_agree() -> None:
     classes = np.arange(1000)
     shifted = classes + 1
     few = np.where(classes % 100 == 0, 7, classes)
-    same, wrong, near = (score.parity("p", {"a": classes}, {"a": other}) for other in (classes, shifted, few))
+    same, wrong, near = (statistics.parity("p", {"a": classes}, {"a": other}) for other in (classes, shifted, few))
     assert (same.sqnr_db, same.top1_agreement) == (MAX_DB, 1)
     assert (wrong.sqnr_db, wrong.top1_agreement) == (0, 0), "large numbers one beside each other are still wrong"
     assert near.sqnr_db == pytest.approx(20) and near.top1_agreement == pytest.approx(0.99)
     truths = np.array([[True, False], [True, True]])
-    assert score.parity("p", {"a": truths}, {"a": truths}).sqnr_db == MAX_DB
-    assert score.parity("p", {"a": truths}, {"a": ~truths}).sqnr_db == 0
-    assert score.parity("p", {"a": classes.astype(np.int64)}, {"a": classes.astype(np.int32)}).sqnr_db == MAX_DB
+    assert statistics.parity("p", {"a": truths}, {"a": truths}).sqnr_db == MAX_DB
+    assert statistics.parity("p", {"a": truths}, {"a": ~truths}).sqnr_db == 0
+    assert statistics.parity("p", {"a": classes.astype(np.int64)}, {"a": classes.astype(np.int32)}).sqnr_db == MAX_DB
 
 
 def test_parity_of_nothing() -> None:
     for dtype in (np.float32, np.int64):
-        found = score.parity("p", {"a": np.zeros((4, 0), dtype)}, {"a": np.zeros((4, 0), dtype)})
+        found = statistics.parity("p", {"a": np.zeros((4, 0), dtype)}, {"a": np.zeros((4, 0), dtype)})
         assert (found.sqnr_db, found.max_abs, found.top1_agreement, found.samples) == (MAX_DB, 0, None, 4)
 
 
 def test_parity_in_parts_is_parity(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = np.random.default_rng(2).normal(size=(2, 37, 5))
-    whole = score.parity("p", {"a": a}, {"a": b})
-    monkeypatch.setattr(score, "PART_VALUES", 12)
-    parts = score.parity("p", {"a": a}, {"a": b})
+    whole = statistics.parity("p", {"a": a}, {"a": b})
+    monkeypatch.setattr(statistics, "PART_VALUES", 12)
+    parts = statistics.parity("p", {"a": a}, {"a": b})
     assert parts.sqnr_db == pytest.approx(whole.sqnr_db) and parts.max_abs == whole.max_abs
 
 
@@ -170,14 +171,14 @@ def test_parity_in_parts_is_parity(monkeypatch: pytest.MonkeyPatch) -> None:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_as_published(successes: int, count: int, low: float, high: float) -> None:
-    assert score.wilson(successes, count) == pytest.approx((low, high), abs=5e-5)
+    assert statistics.wilson(successes, count) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_solves_its_equation(case: tuple[int, int]) -> None:
     """Each end p satisfies |k/n - p| = z sqrt(p (1 - p) / n)."""
     k, n = case
-    low, high = score.wilson(k, n)
+    low, high = statistics.wilson(k, n)
     assert 0 <= low <= k / n + 1e-12 and k / n <= high + 1e-12 and high <= 1
     for p in (low, high):
         assert (k / n - p) ** 2 == pytest.approx(Z95**2 * p * (1 - p) / n, abs=1e-12)
@@ -185,17 +186,17 @@ def test_wilson_solves_its_equation(case: tuple[int, int]) -> None:
 
 @given(st.integers(0, 500))
 def test_wilson_is_symmetric(k: int) -> None:
-    low, high = score.wilson(k, 500)
-    other_low, other_high = score.wilson(500 - k, 500)
+    low, high = statistics.wilson(k, 500)
+    other_low, other_high = statistics.wilson(500 - k, 500)
     assert (low, high) == pytest.approx((1 - other_high, 1 - other_low))
 
 
 def test_mean_interval_of_values_that_are_not_bits() -> None:
     values = np.random.default_rng(0).normal(3, 2, size=400)
-    low, high = score.mean_interval(values)
+    low, high = statistics.mean_interval(values)
     assert (low + high) / 2 == pytest.approx(values.mean())
     assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 20, rel=1e-3)
-    assert score.mean_interval(np.array([0.5])) == (0.5, 0.5)
+    assert statistics.mean_interval(np.array([0.5])) == (0.5, 0.5)
 
 
 @given(pairs_of_bits())
@@ -205,7 +206,7 @@ def test_paired_drop_by_counting(pair: tuple[np.ndarray, np.ndarray]) -> None:
     n = len(reference)
     lost = sum(1 for r, o in zip(reference, other, strict=True) if r > o)
     won = sum(1 for r, o in zip(reference, other, strict=True) if r < o)
-    drop, (low, high), _ = score.paired_drop(reference, other)
+    drop, (low, high), _ = statistics.paired_drop(reference, other)
     p, q = (lost + 1) / (n + 2), (won + 1) / (n + 2)
     half = 1.959964 * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     assert drop == pytest.approx((lost - won) / n)
@@ -215,8 +216,8 @@ def test_paired_drop_by_counting(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 @given(pairs_of_bits())
 def test_paired_drop_mirrors(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    drop, (low, high), variance = score.paired_drop(*pair)
-    mirrored, (other_low, other_high), other_variance = score.paired_drop(*pair[::-1])
+    drop, (low, high), variance = statistics.paired_drop(*pair)
+    mirrored, (other_low, other_high), other_variance = statistics.paired_drop(*pair[::-1])
     assert (drop, low, high, variance) == pytest.approx((-mirrored, -other_high, -other_low, other_variance))
 
 
@@ -229,7 +230,7 @@ def test_paired_interval_covers_the_truth() -> None:
         u = rng.random(n)
         reference = np.where(u < won, 0.0, 1.0)
         other = np.where((u >= won) & (u < won + lost), 0.0, 1.0)
-        _, (low, high), _ = score.paired_drop(reference, other)
+        _, (low, high), _ = statistics.paired_drop(reference, other)
         covered += low <= lost - won <= high
     assert 0.935 <= covered / trials <= 0.985
 
@@ -241,15 +242,15 @@ def test_mcnemar_against_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
     reference, other = pair
     lost, won = int((reference > other).sum()), int((reference < other).sum())
     expected = stats.binomtest(lost, lost + won, 0.5).pvalue if lost + won else 1.0
-    assert score.mcnemar(reference, other) == pytest.approx(expected, abs=1e-12)
+    assert statistics.mcnemar(reference, other) == pytest.approx(expected, abs=1e-12)
 
 
 def test_mcnemar_of_many_pairs() -> None:
     """No overflow where the counts are in the thousands."""
     reference, other = np.ones(5000), np.zeros(5000)
-    assert score.mcnemar(reference, other) == 0
+    assert statistics.mcnemar(reference, other) == 0
     half = np.arange(5000) % 2
-    assert score.mcnemar(half, 1 - half) == 1
+    assert statistics.mcnemar(half, 1 - half) == 1
 
 
 # --- metric and verdict ---------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ def test_mcnemar_of_many_pairs() -> None:
 @given(arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(2, 5)), elements=finite), st.integers(0, 99))
 def test_top1_by_counting(values: np.ndarray, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(values.shape[1], size=len(values))
-    found = score.top1({"output": values}, labels)
+    found = metrics.top1({"output": values}, labels)
     right = [
         max(range(len(row)), key=lambda i: (row[i], -i)) == label for row, label in zip(values, labels, strict=True)
     ]
@@ -267,11 +268,11 @@ def test_top1_by_counting(values: np.ndarray, seed: int) -> None:
 
 def test_metric_paired() -> None:
     reference, worse = np.ones(100), np.r_[np.zeros(5), np.ones(95)]
-    found = score.metric(scores(worse), "sha", scores(reference), "torch")
+    found = statistics.metric(scores(worse), "sha", scores(reference), "torch")
     assert (found.value, found.samples, found.against, found.set_sha256) == (0.95, 100, "torch", "sha")
     assert found.drop_pp == pytest.approx(5)
     assert found.drop_ci95 is not None and found.drop_ci95[0] < 5 < found.drop_ci95[1]
-    alone = score.metric(scores(worse), "sha")
+    alone = statistics.metric(scores(worse), "sha")
     assert (alone.drop_pp, alone.drop_ci95, alone.against) == (None, None, None)
 
 
@@ -280,17 +281,17 @@ def test_where_lower_is_better_a_rise_is_a_drop() -> None:
     rng = np.random.default_rng(0)
     before = rng.random(500)
     after = before + 0.1 + 0.01 * rng.normal(size=500)
-    found = score.metric(scores(after, higher=False), "s", scores(before, higher=False), "torch")
+    found = statistics.metric(scores(after, higher=False), "s", scores(before, higher=False), "torch")
     assert found.drop_pp == pytest.approx(10, abs=0.2)
     assert found.drop_ci95 is not None and found.drop_ci95[0] <= found.drop_pp <= found.drop_ci95[1]
-    assert score.verdict(scores(before, False), scores(after, False), 1, "val").state == "missed"
-    assert score.verdict(scores(after, False), scores(before, False), 1, "val").state == "met"
+    assert statistics.verdict(scores(before, False), scores(after, False), 1, "val").state == "missed"
+    assert statistics.verdict(scores(after, False), scores(before, False), 1, "val").state == "met"
 
 
 @given(pairs_of_bits(2, 300), st.floats(-20, 20))
 def test_verdict_is_what_the_interval_says(pair: tuple[np.ndarray, np.ndarray], budget: float) -> None:
-    _, (low, high), _ = score.paired_drop(*pair)
-    found = score.verdict(scores(pair[0]), scores(pair[1]), budget, "val")
+    _, (low, high), _ = statistics.paired_drop(*pair)
+    found = statistics.verdict(scores(pair[0]), scores(pair[1]), budget, "val")
     expected = "met" if 100 * high <= budget else "missed" if 100 * low > budget else "undecided"
     assert (found.state, found.budget_pp, found.set) == (expected, budget, "val")
     if found.state != "undecided":
@@ -304,25 +305,25 @@ def test_samples_to_decide_would_decide(lost: int, won: int, n: int, budget: flo
     reference, other = np.ones(n), np.ones(n)
     other[:lost] = 0
     reference[lost : lost + won] = 0
-    found = score.verdict(scores(reference), scores(other), budget, "val")
+    found = statistics.verdict(scores(reference), scores(other), budget, "val")
     assume(found.state == "undecided" and found.samples_to_decide is not None)
     needed = found.samples_to_decide
     assert needed is not None and needed > 0
     times = math.ceil(1.3 * max(needed, n) / n) + 1
     assume(times * n < 3_000_000)
-    more = score.verdict(scores(np.tile(reference, times)), scores(np.tile(other, times)), budget, "val")
+    more = statistics.verdict(scores(np.tile(reference, times)), scores(np.tile(other, times)), budget, "val")
     assert more.state == ("met" if 100 * (lost - won) / n < budget else "missed")
 
 
 def test_samples_to_decide_is_left_out_where_nothing_would() -> None:
     reference = np.ones(1000)
     other = np.r_[np.zeros(5), np.ones(995)]
-    assert score.verdict(scores(reference), scores(other), 0.5, "val").samples_to_decide is None
+    assert statistics.verdict(scores(reference), scores(other), 0.5, "val").samples_to_decide is None
 
 
 def test_identical_answers_over_many_samples_meet_a_budget() -> None:
     ones = np.ones(1000)
-    assert score.verdict(scores(ones), scores(ones), 0.5, "val").state == "met"
+    assert statistics.verdict(scores(ones), scores(ones), 0.5, "val").state == "met"
 
 
 # --- latency --------------------------------------------------------------------------------------------------------
@@ -338,7 +339,7 @@ def processes(*times_ms: np.ndarray) -> list[Process]:
 @settings(deadline=None, max_examples=40)
 def test_latency_holds_together(times: list[np.ndarray]) -> None:
     made = processes(*times)
-    found = score.latency(made, threads=2, batch=4)
+    found = statistics.latency(made, threads=2, batch=4)
     pooled = np.concatenate([np.array(p.times_ns) / 1e6 for p in made])
     assert (found.p50, found.p90, found.p99) == pytest.approx(tuple(np.percentile(pooled, (50, 90, 99))))
     assert found.p50 <= found.p90 <= found.p99
@@ -351,14 +352,14 @@ def test_latency_holds_together(times: list[np.ndarray]) -> None:
 def test_latency_says_the_same_twice() -> None:
     rng = np.random.default_rng(0)
     made = processes(*(rng.lognormal(size=100) for _ in range(5)))
-    assert score.latency(made, 1, 1) == score.latency(made, 1, 1)
+    assert statistics.latency(made, 1, 1) == statistics.latency(made, 1, 1)
 
 
 def test_processes_that_disagree_widen_the_interval() -> None:
     """What differs from process to process is what a run cannot average away."""
     rng = np.random.default_rng(0)
-    alike = score.latency(processes(*(1 + 0.01 * rng.random(200) for _ in range(5))), 1, 1)
-    apart = score.latency(processes(*(1 + 0.1 * k + 0.01 * rng.random(200) for k in range(5))), 1, 1)
+    alike = statistics.latency(processes(*(1 + 0.01 * rng.random(200) for _ in range(5))), 1, 1)
+    apart = statistics.latency(processes(*(1 + 0.1 * k + 0.01 * rng.random(200) for k in range(5))), 1, 1)
 
     def width(latency: Any) -> float:
         return float(latency.ci95[1] - latency.ci95[0])
@@ -370,8 +371,8 @@ def test_processes_that_disagree_widen_the_interval() -> None:
 def test_the_scale_of_time_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     times = [rng.lognormal(size=50) for _ in range(3)]
-    one = score.latency(processes(*times), 1, 1)
-    ten = score.latency(processes(*(10 * t for t in times)), 1, 1)
+    one = statistics.latency(processes(*times), 1, 1)
+    ten = statistics.latency(processes(*(10 * t for t in times)), 1, 1)
     assert ten.ci95 == pytest.approx(tuple(10 * end for end in one.ci95), rel=1e-3)
     assert replace(ten, p50=0).p90 == pytest.approx(10 * one.p90, rel=1e-3)
 
@@ -380,23 +381,23 @@ def test_t_quantile_against_scipy() -> None:
     stats = pytest.importorskip("scipy.stats")
     for p in (0.9, 0.975, 0.995):
         for dof in (1.0, 2.0, 3.7, 4.0, 14.0, 60.0):
-            assert score.t_quantile(p, dof) == pytest.approx(stats.t.ppf(p, dof), rel=2e-3)
+            assert statistics.t_quantile(p, dof) == pytest.approx(stats.t.ppf(p, dof), rel=2e-3)
 
 
 def test_a_ratio_of_two_latencies() -> None:
     rng = np.random.default_rng(0)
     drift = [1 + 0.3 * k for k in range(5)]
-    slow = score.latency(processes(*(2 * d + 0.001 * rng.random(50) for d in drift)), 1, 1)
-    fast = score.latency(processes(*(d + 0.001 * rng.random(50) for d in drift)), 1, 1)
-    paired = score.latency_ratio(slow, fast, paired=True)
+    slow = statistics.latency(processes(*(2 * d + 0.001 * rng.random(50) for d in drift)), 1, 1)
+    fast = statistics.latency(processes(*(d + 0.001 * rng.random(50) for d in drift)), 1, 1)
+    paired = statistics.latency_ratio(slow, fast, paired=True)
     assert paired.value == pytest.approx(2, rel=0.01)
     assert paired.differs
     assert paired.ci99[0] <= paired.value <= paired.ci99[1]
-    apart = score.latency_ratio(slow, fast, paired=False)
+    apart = statistics.latency_ratio(slow, fast, paired=False)
     assert apart.ci99[1] - apart.ci99[0] > paired.ci99[1] - paired.ci99[0], "pairing did not take the drift out"
-    same = score.latency_ratio(slow, slow, paired=False)
+    same = statistics.latency_ratio(slow, slow, paired=False)
     assert not same.differs
-    alone = score.latency_ratio(*(score.latency(processes(np.ones(9)), 1, 1),) * 2, paired=False)
+    alone = statistics.latency_ratio(*(statistics.latency(processes(np.ones(9)), 1, 1),) * 2, paired=False)
     assert not alone.differs, "one process on each side proves nothing"
 
 
@@ -406,10 +407,10 @@ def test_a_burst_in_a_few_processes_hides_no_difference() -> None:
     fast = np.exp(0.01 * rng.standard_normal(15)) * np.where(np.arange(15) % 5, 1, 1.4)
     slow = 1.05 * np.exp(0.01 * rng.standard_normal(15))
     plain = np.log(slow / fast)
-    assert abs(plain.mean()) < score.t_quantile(0.995, 14) * plain.std(ddof=1) / math.sqrt(15)
-    pair = [score.latency(processes(*(p * np.ones(20) for p in side)), 1, 1) for side in (slow, fast)]
+    assert abs(plain.mean()) < statistics.t_quantile(0.995, 14) * plain.std(ddof=1) / math.sqrt(15)
+    pair = [statistics.latency(processes(*(p * np.ones(20) for p in side)), 1, 1) for side in (slow, fast)]
     for paired in (True, False):
-        ratio = score.latency_ratio(pair[0], pair[1], paired=paired)
+        ratio = statistics.latency_ratio(pair[0], pair[1], paired=paired)
         assert ratio.differs
         assert ratio.value == pytest.approx(1.05, rel=0.02)
 
@@ -417,11 +418,11 @@ def test_a_burst_in_a_few_processes_hides_no_difference() -> None:
 def test_trimmed_mean_against_scipy() -> None:
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(1).standard_t(2, 23)
-    mean, variance, dof = score.trimmed_mean(values)
+    mean, variance, dof = statistics.trimmed_mean(values)
     assert mean == pytest.approx(stats.trim_mean(values, 0.2))
     assert variance == pytest.approx(stats.mstats.trimmed_stde(values, limits=(4 / 23, 4 / 23)) ** 2, rel=0.1)
     assert dof == 23 - 2 * 4 - 1
-    assert score.trimmed_mean(np.ones(4))[:2] == (1.0, 0.0)
+    assert statistics.trimmed_mean(np.ones(4))[:2] == (1.0, 0.0)
 
 
 # --- metrics that are no mean over samples ---------------------------------------------------------------------------
@@ -440,15 +441,15 @@ def test_a_reduced_metric_that_is_a_mean_agrees_with_the_mean() -> None:
     before = rng.normal(0.8, 0.1, 2000)
     after = before - rng.normal(0.01, 0.05, 2000)
     ones = np.ones(2000)
-    mean = score.metric(scores(after), "s", scores(before), "torch")
-    reduced = score.metric(ratio(np.stack([after, ones], 1)), "s", ratio(np.stack([before, ones], 1)), "torch")
+    mean = statistics.metric(scores(after), "s", scores(before), "torch")
+    reduced = statistics.metric(ratio(np.stack([after, ones], 1)), "s", ratio(np.stack([before, ones], 1)), "torch")
     assert reduced.value == pytest.approx(mean.value) and reduced.drop_pp == pytest.approx(mean.drop_pp)
     assert reduced.ci95 == pytest.approx(mean.ci95, abs=0.002)
     assert reduced.drop_ci95 == pytest.approx(mean.drop_ci95, abs=0.1)
     assert reduced.drop_p is None
     for budget in (0.2, 5.0):
         states = {
-            score.verdict(made(before), made(after), budget, "val").state
+            statistics.verdict(made(before), made(after), budget, "val").state
             for made in (scores, lambda values: ratio(np.stack([values, ones], 1)))
         }
         assert len(states) == 1
@@ -459,23 +460,23 @@ def test_the_bootstrap_of_a_ratio_covers_the_truth() -> None:
     covered = 0
     for _ in range(100):
         below = rng.integers(1, 9, 200)
-        found = score.metric(ratio(np.stack([rng.binomial(below, 0.7), below], 1)), "s")
+        found = statistics.metric(ratio(np.stack([rng.binomial(below, 0.7), below], 1)), "s")
         covered += found.ci95[0] <= 0.7 <= found.ci95[1]
     assert covered >= 88
 
 
 def test_the_same_scores_twice_drop_nothing() -> None:
     rows = ratio(np.random.default_rng(0).random((50, 2)))
-    found = score.metric(rows, "s", rows, "torch")
+    found = statistics.metric(rows, "s", rows, "torch")
     assert found.drop_pp == 0 and found.drop_ci95 == (0, 0)
-    assert score.verdict(rows, rows, 0.0, "val").state == "met"
+    assert statistics.verdict(rows, rows, 0.0, "val").state == "met"
 
 
 def test_the_drop_of_a_metric_with_a_unit_is_in_per_cent_of_it() -> None:
     """An error of 2 stars that grows by 0.02 is 1 % worse."""
     before = np.stack([np.full(40, 2.0), np.ones(40)], 1)
     after = np.stack([np.full(40, 2.02), np.ones(40)], 1)
-    found = score.metric(ratio(after, "stars", False), "s", ratio(before, "stars", False), "torch")
+    found = statistics.metric(ratio(after, "stars", False), "s", ratio(before, "stars", False), "torch")
     assert found.drop_pp == pytest.approx(1)
-    assert score.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 1.1, "val").state == "met"
-    assert score.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 0.9, "val").state == "missed"
+    assert statistics.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 1.1, "val").state == "met"
+    assert statistics.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 0.9, "val").state == "missed"

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 from helpers import Ended, run_cli, start
 
-from edgekit import api, search
-from edgekit.errors import BudgetMissed, InputError
-from edgekit.search import Attempt, doubts, halves
-from edgekit.sets import sample_set
-from edgekit.store import Store
-from edgekit.types import Metric, Parity, SampleSet, Verdict
-from edgekit.verify import Finding
+from edgekit.core.errors import BudgetMissed, InputError
+from edgekit.core.measurement import Metric, Parity, Verdict
+from edgekit.core.samples import SampleSet
+from edgekit.measure.verify import Finding
+from edgekit.runs.attempts import METHODS_FILE
+from edgekit.runs.store import Store
+from edgekit.sets import halves
+from edgekit.sets.reading import sample_set
+from edgekit.workflows import bench, export, quantize
+from edgekit.workflows.quantize.attempts import Attempt
+from edgekit.workflows.quantize.method_search import calibration_warnings
 
 pytestmark = pytest.mark.usefixtures("members")
 
@@ -67,16 +71,16 @@ def floats(values: Any) -> SampleSet:
 def test_doubts_about_the_calibration_samples() -> None:
     rng = np.random.default_rng(0)
     good = floats(rng.normal(size=(64, 5)))
-    assert not list(doubts(good, 64, floats(rng.normal(size=(64, 5)))))
-    assert "8 calibration samples" in next(doubts(good, 8, good))
-    assert "unlike" in next(doubts(good, 64, floats(rng.normal(3, 1, size=(64, 5)))))
-    assert "unlike" in next(doubts(good, 64, floats(rng.normal(0, 9, size=(64, 5)))))
+    assert not list(calibration_warnings(good, 64, floats(rng.normal(size=(64, 5)))))
+    assert "8 calibration samples" in next(calibration_warnings(good, 8, good))
+    assert "unlike" in next(calibration_warnings(good, 64, floats(rng.normal(3, 1, size=(64, 5)))))
+    assert "unlike" in next(calibration_warnings(good, 64, floats(rng.normal(0, 9, size=(64, 5)))))
 
 
 @pytest.fixture
 def climbed(bars_run: Path) -> Any:
     """The cheap rungs on the bars network, in ONNX."""
-    return api.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"))
+    return quantize.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"))
 
 
 def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> None:
@@ -96,7 +100,7 @@ def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> Non
 def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")}
     said: list[str] = []
-    again = api.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"), say=said.append)
+    again = quantize.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"), say=said.append)
     assert {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")} == before
     assert not [line for line in said if "made " in line]
     assert again.ladders[0].to_json() == climbed.ladders[0].to_json()
@@ -104,21 +108,21 @@ def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
 
 @pytest.mark.slow
 def test_tries_are_not_measured_with_the_run(climbed: Any, bars_run: Path) -> None:
-    outcome = api.bench([str(bars_run)], plan={"processes": 1, "seconds": 0.02, "warmup_seconds": 0.01})
+    outcome = bench.bench([str(bars_run)], plan={"processes": 1, "seconds": 0.02, "warmup_seconds": 0.01})
     assert {m.artifact for m in outcome.measurements} == {"torch", "onnx", "onnx-int8"}
-    named = api.bench([str(bars_run / "onnx-int8~mse")], plan={"processes": 1, "seconds": 0.02})
+    named = bench.bench([str(bars_run / "onnx-int8~mse")], plan={"processes": 1, "seconds": 0.02})
     assert [m.artifact for m in named.measurements] == ["onnx-int8~mse"]
 
 
 def test_with_a_budget_the_first_rung_that_keeps_it_ends_the_climb(bars_run: Path) -> None:
-    outcome = api.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
     assert [a.rung for a in outcome.ladders[0].attempts] == ["min-max"]
     assert not outcome.failures
 
 
 @pytest.mark.slow
 def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None:
-    outcome = api.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, rungs=("min-max", "mse"))
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, rungs=("min-max", "mse"))
     (failure,) = outcome.failures
     assert isinstance(failure, BudgetMissed)
     assert Store(bars_run).get("onnx-int8").id
@@ -127,7 +131,7 @@ def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None
 
 @pytest.mark.slow
 def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
-    outcome = api.quantize(str(bars_run / "onnx"), rungs=("mse", "gptq"))
+    outcome = quantize.quantize(str(bars_run / "onnx"), rungs=("mse", "gptq"))
     rungs = {a.rung: a for a in outcome.ladders[0].attempts}
     assert not rungs["gptq"].failed
     assert Store(bars_run).root(rungs["gptq"].artifact).name == "torch"
@@ -137,9 +141,9 @@ def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
 @pytest.mark.slow
 def test_a_rung_that_cannot_be_made_says_why_and_stops_nothing(bars_made: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    api.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])
+    export.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])
     file = tmp_path / "bars" / "openvino" / "model.xml"
-    outcome = api.quantize(str(file), calibration="bars:train", val="bars:val", rungs=("min-max", "gptq"), out=run)
+    outcome = quantize.quantize(str(file), calibration="bars:train", val="bars:val", rungs=("min-max", "gptq"), out=run)
     rungs = {a.rung: a for a in outcome.ladders[0].attempts}
     assert "no torch network behind openvino" in rungs["gptq"].failed
     assert Store(run).get("openvino-int8")
@@ -153,9 +157,9 @@ def _copy(source: Path, place: Path) -> Path:
 
 def test_unknown_rungs_and_int8_models_are_refused(bars_run: Path) -> None:
     with pytest.raises(InputError, match="no rung 'mes'"):
-        api.quantize(str(bars_run), to=["onnx"], rungs=("mes",))
+        quantize.quantize(str(bars_run), to=["onnx"], rungs=("mes",))
     with pytest.raises(InputError, match="int8 already"):
-        api.quantize(str(bars_run / "onnx-int8"))
+        quantize.quantize(str(bars_run / "onnx-int8"))
 
 
 def test_the_command_shows_the_ladder(
@@ -180,7 +184,7 @@ def test_a_climb_that_was_killed_goes_on_behind_the_last_finished_rung(bars_run:
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = {a["rung"] for a in json.loads((bars_run / search.LADDER).read_text())["onnx-int8"]["attempts"]}
+    before = {a["rung"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
     assert before == {"min-max", "percentile", "mse"}
     again = run_cli("quantize", "run", "--to", "onnx", "--json", cwd=tmp_path)
     assert again.code == 0, again.err

@@ -24,7 +24,8 @@ import pytest
 from helpers import ONE_THREAD, QUICK_PLAN
 from platformdirs import user_cache_path
 
-from edgekit import folders, recipe, registry
+from edgekit.core import paths, registry
+from edgekit.runs import recipe
 
 CHAINS = ("", "ds.")
 FLOATS = ("onnx", "tflite", "openvino")
@@ -116,7 +117,7 @@ SHORT = ("fashion-mnist", "keyword-spotting", "recommendation", "regression", "s
 
 def test_every_recipe_is_run() -> None:
     others = {"mnist", "compress"}  # each has a test of its own: above, and in test_compress.py
-    assert set(LEARNT) | others == set(folders.names("recipes"))
+    assert set(LEARNT) | others == set(paths.names("recipes"))
     formats = [str(recipe.load(name).chains[one.chain].steps[1].gives) for name, one in LEARNT.items()]
     assert min(map(formats.count, FLOATS)) >= 4, "the formats take turns"
     assert {recipe.load(name).task.partition("?")[0] for name in [*LEARNT, "mnist"]} == set(registry.names("tasks"))

@@ -12,10 +12,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from edgekit import registry
-from edgekit.errors import EdgekitError, InputError, Locked
-from edgekit.store import LOCK, RESULTS, Store, file_sha256, read_results, write_atomically
-from edgekit.types import Artifact, Context, Kind, Measurement, Step, kinds
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import EdgekitError, InputError, Locked
+from edgekit.core.files import file_sha256, write_atomically
+from edgekit.core.measurement import Measurement
+from edgekit.core.step import Context, Step
+from edgekit.runs.store import LOCK, RESULTS, Store, read_results
 
 pytestmark = pytest.mark.usefixtures("members")
 Make = Callable[..., Artifact]
@@ -139,7 +142,7 @@ def test_what_enters_an_id(store: Store, make: Make, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(type(copying()), "tools", ("numpy",))
         others["a tool"] = store.id(copying(), parent, CONTEXT)
-        patch.setattr("edgekit.store.version", lambda name: "99")
+        patch.setattr("edgekit.runs.store.version", lambda name: "99")
         others["a tool's version"] = store.id(copying(), parent, CONTEXT)
     assert len({first, *others.values()}) == 1 + len(others), others
 

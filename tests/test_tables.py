@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.errors import InputError
-from edgekit.tables import build, convert, parse, read_toml
+from edgekit.core.config import build, convert, parse, read_toml
+from edgekit.core.errors import InputError
 
 scalars = st.one_of(
     st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.none(), st.dates(), st.times(), st.datetimes()

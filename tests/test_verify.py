@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from helpers import QUICK_PLAN, Ended
 
-from edgekit import registry, sets, targets, verify
-from edgekit.errors import BudgetMissed, ParityFailed
-from edgekit.recipe import Gates
-from edgekit.store import Store
-from edgekit.types import Kind, Plan
-from edgekit.verify import EVIDENCE, EVIDENCE_SAMPLES, FINDING, Verifier
+from edgekit.core import registry
+from edgekit.core.artifact import Kind
+from edgekit.core.errors import BudgetMissed, ParityFailed
+from edgekit.core.target import Plan
+from edgekit.measure import targets, verify
+from edgekit.measure.verify import EVIDENCE, EVIDENCE_SAMPLES, FINDING, Verifier
+from edgekit.runs import named_sets
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
 
 BROKEN = """
 task = "bars"
@@ -105,7 +108,7 @@ def verifier(members: None, bars_run: Path) -> Callable[..., Verifier]:
     task: Any = registry.load("tasks", "bars")()
 
     def make(gates: Gates = Gates(), scorer: Any = task.score, target: str = "host") -> Verifier:  # noqa: B008
-        return Verifier(Store(bars_run), targets.load(target), sets.load("bars:val"), scorer, gates, Plan())
+        return Verifier(Store(bars_run), targets.load(target), named_sets.load("bars:val"), scorer, gates, Plan())
 
     return make
 

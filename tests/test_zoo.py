@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from helpers import Ended
 
-from edgekit import api, routes, sets, targets
-from edgekit.execute import execute
-from edgekit.types import Plan
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import references
+from edgekit.sets import reading
+from edgekit.workflows import export, import_, routes
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -48,9 +51,9 @@ def test_recorded_outputs_are_reproduced(name: str, folder: Path) -> None:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     feeds = {value.name: runner.Runner.generate_dummy_data(value) for value in inputs}
-    ref = api.stored(api.refs.resolve(str(path), folder / "run"))
+    ref = import_.stored(references.resolve(str(path), folder / "run"))
     run = execute(
-        ref.store.get(ref.name), targets.load("host"), sets.sample_set("dummy", feeds, None), Plan(), latency=False
+        ref.store.get(ref.name), targets.load("host"), reading.sample_set("dummy", feeds, None), Plan(), latency=False
     )
     expected = onnx.numpy_helper.to_array(onnx.load_tensor(str(path.with_name(f"{name}_output_0.pb"))))
     (got,) = run.outputs.values()
@@ -70,7 +73,7 @@ def test_every_topology_converts(name: str, folder: Path) -> None:
     onnx.save(filled(onnx.load(str(LIGHT / f"{name}.onnx"))), "model.onnx")
     wanted = ["torch", *(["openvino"] if name in LARGE else ["openvino", "tflite"])]
     formats = [format for format in wanted if format in ("torch", *routes.installed_exporters())]
-    outcome = api.export("model.onnx", to=formats, out=folder / "run")
+    outcome = export.export("model.onnx", to=formats, out=folder / "run")
     assert not outcome.failures, outcome.failures
     found = {f.artifact: f.parity.sqnr_db for f in outcome.findings if f.parity}
     assert set(found) == set(formats) and all(80 < db < 200 for db in found.values()), found
@@ -165,14 +168,14 @@ def test_a_pretrained_sentence_encoder(folder: Path) -> None:
     Path("minilm_net.py").write_text(MINILM)
     assert_three_formats("minilm_net.py:make", folder)
     shutil.copy(folder / "run" / "onnx" / "model.onnx", "foreign.onnx")
-    outcome = api.export("foreign.onnx", to=["torch"], out=folder / "again")
+    outcome = export.export("foreign.onnx", to=["torch"], out=folder / "again")
     assert not outcome.failures, outcome.failures
     assert all(f.parity and f.parity.sqnr_db > 80 for f in outcome.findings)
 
 
 def assert_three_formats(reference: str, folder: Path) -> None:
     formats = [name for name in ("onnx", "tflite", "openvino") if name in routes.installed_exporters()]
-    outcome = api.export(reference, to=formats, out=folder / "run")
+    outcome = export.export(reference, to=formats, out=folder / "run")
     assert not outcome.failures, outcome.failures
     found = {f.artifact: f.parity.sqnr_db for f in outcome.findings if f.parity}
     assert set(found) >= set(formats) and all(found[name] > 80 for name in formats), found

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from edgekit.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors
+from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors
 
 #: what Click raises where a group is called alone; before 8.2 it prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -45,7 +45,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """A misspelt command is answered with near ones."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from edgekit.registry import suggest
+            from edgekit.core.errors import suggest
 
             hint = suggest(args[0], tuple(self.list_commands(ctx)))
             raise click.UsageError(f"there is no command {args[0]!r} ({hint})")
@@ -111,7 +111,7 @@ def _fail(
 ) -> int:
     problems = error.problems if error else ()
     if as_json:
-        from edgekit.cli._common import document
+        from edgekit.cli.shared import document
 
         failed = {"code": code, "what": what, "why": why, "next": next}
         listed = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
@@ -127,7 +127,7 @@ def _settings() -> dict[str, Any]:
 
     Raises InputError for a command or an option that is not there.
     """
-    from edgekit.folders import user_config
+    from edgekit.core.paths import user_config
 
     merged: dict[str, Any] = {}
     for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
@@ -138,8 +138,8 @@ def _settings() -> dict[str, Any]:
 
 def _merge(path: Path, merged: dict[str, Any]) -> None:
     """Lay a settings file over what is there, under the names that Click gives the options."""
-    from edgekit.registry import suggest
-    from edgekit.tables import read_toml
+    from edgekit.core.config import read_toml
+    from edgekit.core.errors import suggest
 
     context = click.Context(group)
     commands = {name: _options(name, context) for name in group.list_commands(context)}

@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options, target_option
+from edgekit.cli.shared import (
+    CommandResult,
+    Reporter,
+    edgekit_command,
+    out_option,
+    plan_of,
+    plan_options,
+    target_option,
+)
 
 
-@answers("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
+@edgekit_command("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1)
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
 @click.option("--resume", is_flag=True, help="Keep what an interrupted bench with the same options has measured.")
@@ -23,14 +31,15 @@ def command(
     resume: bool,
     out: Path | None,
     target_names: tuple[str, ...],
-    voice: Voice,
+    voice: Reporter,
     **options: Any,
-) -> Answer:
+) -> CommandResult:
     """Measure each ARTIFACT (RUN: every one in it; RUN/NAME; a .onnx file), in separate processes, interleaved. Left
     out: the newest run. Always measures afresh; results are kept in the run folder."""
-    from edgekit import api, report
+    from edgekit.report import terminal
+    from edgekit.workflows import bench
 
-    outcome = api.bench(
+    outcome = bench.bench(
         artifacts,
         target_names=target_names,
         data=data,
@@ -40,4 +49,4 @@ def command(
         progress=voice.progress,
         say=voice.say,
     )
-    return Answer.of(outcome, lambda: report.terminal(outcome.measurements))
+    return CommandResult.of(outcome, lambda: terminal(outcome.measurements))

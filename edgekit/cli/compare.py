@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgekit.cli._common import Answer, Voice, answers, plan_of, plan_options
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, plan_of, plan_options
 
 if TYPE_CHECKING:
-    from edgekit.guard import Gate
+    from edgekit.workflows.compare.limits import Gate
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@answers("compare", short_help="Measured artifacts side by side, and gates against a baseline.")
+@edgekit_command("compare", short_help="Measured artifacts side by side, and gates against a baseline.")
 @click.argument("sources", nargs=-1)
 @click.option("--markdown", type=FILE, help="Also write the table as Markdown, for a pull request.")
 @click.option("--html", type=FILE, help="Also write a page of its own: picture, table, how it was measured.")
@@ -53,17 +53,24 @@ def command(
     fail_if: tuple[str, ...],
     stored: bool,
     strict: bool,
-    voice: Voice,
+    voice: Reporter,
     **options: Any,
-) -> Answer:
+) -> CommandResult:
     """Show what was measured in run folders and results files, side by side. Left out: the newest run.
 
     With --against, what --fail-if names is compared with the baseline's rows of the same artifact name, target and
     runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
     a run folder; the options of `bench` say how.
     """
-    from edgekit import api, comparison, exhibits, report
-    from edgekit.errors import InputError, os_errors
+    from edgekit.core.errors import InputError, os_errors
+    from edgekit.report import html as htmls
+    from edgekit.report import markdown as markdowns
+    from edgekit.report import picture as pictures
+    from edgekit.report import spreadsheet, terminal
+    from edgekit.report import tensorboard as tensorboards
+    from edgekit.workflows.compare import gate as gate_module
+    from edgekit.workflows.compare import lineage, verdicts
+    from edgekit.workflows.compare import rows as rowss
 
     if bool(against) != bool(fail_if):
         given, lacks = ("--against", "--fail-if") if against else ("--fail-if", "--against")
@@ -77,19 +84,21 @@ def command(
         raise InputError(f"{fixed[0]} changes nothing in compare", why, "edgekit bench RUN measures with it")
     if typed and not against:
         raise InputError("nothing is measured", "options of bench need --against", "edgekit bench RUN measures")
-    found = comparison.collected(sources, chosen)
+    found = rowss.collected(sources, chosen)
     measurements = [m for _, m in found]
-    rows = comparison.told_apart(found)
+    rows = rowss.disambiguated(found)
     gates: list[Gate] = []
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
-        gates = api.gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
-    title = ", ".join(dict.fromkeys(map(comparison.title, sources))) or "edgekit compare"
+        gates = gate_module.gate(
+            sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say
+        )
+    title = ", ".join(dict.fromkeys(map(rowss.title, sources))) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
-        markdown: lambda: report.markdown(rows, gates),
-        html: lambda: report.html(rows, title, exhibits.gather(comparison.folders(sources), measurements)),
-        picture: lambda: report.picture(rows, title),
-        csv: lambda: report.csv(rows),
+        markdown: lambda: markdowns(rows, gates),
+        html: lambda: htmls(rows, title, lineage.gather(rowss.folders(sources), measurements)),
+        picture: lambda: pictures(rows, title),
+        csv: lambda: spreadsheet.csv(rows),
     }
     for path, write in wanted.items():
         if path:
@@ -99,14 +108,14 @@ def command(
 
     if tensorboard:
         with os_errors("write", tensorboard):
-            report.tensorboard(rows, tensorboard)
+            tensorboards(rows, tensorboard)
         voice.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
 
     def show() -> None:
-        report.terminal(rows, advise=True)
+        terminal(rows, advise=True)
         if gates:
-            report.verdicts(gates)
+            verdicts(gates)
 
     failures = [error for gate in gates if (error := gate.error(strict))]
     result = {"gates": [asdict(gate) for gate in gates]} if against else None
-    return Answer(show, measurements=measurements, result=result, failures=failures)
+    return CommandResult(show, measurements=measurements, result=result, failures=failures)

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 
 
-@answers("deploy", short_help="Put a checked bundle on a device, switch to it, or back.")
+@edgekit_command("deploy", short_help="Put a checked bundle on a device, switch to it, or back.")
 @click.argument("artifact", required=False)
 @click.option("--target", "target_name", envvar="EDGEKIT_TARGET", metavar="T", help="Where to.")
 @click.option("--path", default="", metavar="DIR", help="The folder there (default: ~/edgekit/RUN).")
@@ -30,12 +30,12 @@ def command(
     listing: bool,
     folder: Path | None,
     out: Path | None,
-    voice: Voice,
-) -> Answer:
+    voice: Reporter,
+) -> CommandResult:
     """Put ARTIFACT on a target: only what is missing is sent, sha256 checked there, run there, compared with the host's
     answer, and only then switched to. What the device cannot run is refused before anything is sent."""
-    from edgekit import deploy
-    from edgekit.errors import InputError
+    from edgekit.core.errors import InputError
+    from edgekit.workflows import deploy
 
     if sum((back, listing, folder is not None)) > 1:
         raise InputError("--rollback, --list and --bundle exclude each other", next="name one of them")
@@ -47,13 +47,13 @@ def command(
     name = str(target_name)
     if listing:
         found = deploy.listed(artifact, name, path=path, out=out)
-        return Answer(lambda: _list(found), result=dict(found))
+        return CommandResult(lambda: _list(found), result=dict(found))
     if back:
         return _answer(deploy.rollback(artifact, name, path=path, out=out))
     return _answer(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=voice.say))
 
 
-def _answer(done: Any) -> Answer:
+def _answer(done: Any) -> CommandResult:
     def show() -> None:
         if done.how == "written":
             click.echo(f"written to {done.at}: {done.size_bytes / 1e6:,.1f} MB; README.md there says the rest")
@@ -69,7 +69,7 @@ def _answer(done: Any) -> Answer:
         if done.previous:
             click.echo(f"go back       edgekit deploy --rollback --target {done.target}  (to {done.previous})")
 
-    return Answer(show, result=dataclasses.asdict(done))
+    return CommandResult(show, result=dataclasses.asdict(done))
 
 
 def _list(found: Mapping[str, Any]) -> None:

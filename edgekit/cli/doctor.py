@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 
-@answers("doctor", short_help="What is installed, what is missing, what to type next.")
-def command(voice: Voice) -> Answer:
+@edgekit_command("doctor", short_help="What is installed, what is missing, what to type next.")
+def command(voice: Reporter) -> CommandResult:
     """What this machine is, which parts of edgekit are installed, which are missing, and what to type to get them."""
-    from edgekit import diagnosis
+    from edgekit.workflows import doctor
 
-    found = diagnosis.examine()
+    found = doctor.examine()
 
     def show() -> None:
-        for line in diagnosis.lines(found):
+        for line in doctor.lines(found):
             click.echo(line)
 
-    return Answer(show, result=found)
+    return CommandResult(show, result=found)

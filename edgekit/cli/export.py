@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 
 
 def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -14,19 +14,19 @@ def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[s
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-@answers("export", short_help="Export a trained model to other formats, verified.")
+@edgekit_command("export", short_help="Export a trained model to other formats, verified.")
 @click.argument("artifact", required=False)
 @click.option("--to", callback=split, default="", metavar="F,…", help="Formats (default: every installed one).")
 @out_option
-def command(artifact: str | None, to: tuple[str, ...], out: Path | None, voice: Voice) -> Answer:
+def command(artifact: str | None, to: tuple[str, ...], out: Path | None, voice: Reporter) -> CommandResult:
     """Export ARTIFACT (RUN, or RUN/NAME; left out: the newest run's float model) and compare its outputs with the
     original's on validation data."""
-    from edgekit import api
+    from edgekit.workflows import export
 
-    outcome = api.export(artifact, to=to, out=out, progress=voice.progress, say=voice.say)
+    outcome = export.export(artifact, to=to, out=out, progress=voice.progress, say=voice.say)
 
     def show() -> None:
         for made in outcome.artifacts:
             click.echo(f"{made.path}")
 
-    return Answer.of(outcome, show)
+    return CommandResult.of(outcome, show)

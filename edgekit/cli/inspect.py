@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 
-@answers("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
+@edgekit_command("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
 @click.argument("model", required=False)
 @click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="How many of the heaviest to show.")
 @click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
 @click.option("--times", "timed", is_flag=True, help="Run it on random inputs: time by operator, against float.")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where --times runs it.")
-def command(model: str | None, layers: int, formats: str, timed: bool, target: str, voice: Voice) -> Answer:
+def command(model: str | None, layers: int, formats: str, timed: bool, target: str, voice: Reporter) -> CommandResult:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
     what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
-    from edgekit import inspection
+    from edgekit.workflows.inspect import model as models
 
-    found = inspection.inspect(model)
+    found = models.inspect(model)
     wanted = [word.strip() for word in formats.split(",") if word.strip()]
-    found["conversions"], failures = inspection.conversions(model, wanted)
+    found["conversions"], failures = models.conversions(model, wanted)
     if timed:
-        from edgekit.quantization.times import times
+        from edgekit.workflows.inspect.times import times
 
         found["times"] = times(model, target)
 
     def show() -> None:
-        from edgekit.report import times as shown
+        from edgekit.workflows.inspect import times_table as shown
 
-        for line in (*inspection.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):
+        for line in (*models.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):
             click.echo(line)
 
-    return Answer(show, result=found, failures=failures)
+    return CommandResult(show, result=found, failures=failures)

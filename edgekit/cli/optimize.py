@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option, plan_of, plan_options
 
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
@@ -40,7 +40,7 @@ def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, .
     return found
 
 
-@answers("optimize", short_help="Search under a budget, by real measurements on the target.")
+@edgekit_command("optimize", short_help="Search under a budget, by real measurements on the target.")
 @click.argument("what", metavar="[TASK|ARTIFACT]", required=False)
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="What it is for, and measured on.")
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Points it may lose (default 0.5).")
@@ -78,21 +78,23 @@ def command(
     calibration: str,
     val: str,
     out: Path | None,
-    voice: Voice,
+    voice: Reporter,
     **options: Any,
-) -> Answer:
+) -> CommandResult:
     """Search for the smallest, fastest artifact that keeps its accuracy: over networks and their training (TASK), or
     over precisions, runtimes and threads (ARTIFACT; left out: the newest run's float model). Every trial is measured on
     the target. Run again, it goes on; Ctrl-C keeps the front so far. Exit 1 where nothing is within the budget."""
-    from edgekit import api, report, sets
-    from edgekit.errors import InputError
-    from edgekit.optimization import Budget
-    from edgekit.optimization import report as told
+    from edgekit.core.errors import InputError
+    from edgekit.report import terminal
+    from edgekit.runs import named_sets
+    from edgekit.workflows import optimize
+    from edgekit.workflows.optimize.search import report as told
+    from edgekit.workflows.optimize.trial import Budget
 
-    if max_drop_pp is not None and calibration and not (val and sets.labelled(val)):
+    if max_drop_pp is not None and calibration and not (val and named_sets.labelled(val)):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
     budget = Budget(0.5 if max_drop_pp is None else max_drop_pp, max_latency, int(max_size) if max_size else None)
-    outcome = api.optimize(
+    outcome = optimize.optimize(
         what,
         target=target,
         budget=budget,
@@ -114,8 +116,8 @@ def command(
 
     def show() -> None:
         if result.measured:
-            report.terminal(result.measured)
+            terminal(result.measured)
         for text in told(result):
             click.echo(text)
 
-    return Answer.of(outcome, show, result.to_json())
+    return CommandResult.of(outcome, show, result.to_json())

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option
 from edgekit.cli.export import split
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 
 
 def _times(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -21,7 +21,7 @@ def _times(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{value!r} is not how many times faster, for example 1.5", ctx, parameter) from None
 
 
-@answers("prune", short_help="Cut channels and attention heads, and train what is left.")
+@edgekit_command("prune", short_help="Cut channels and attention heads, and train what is left.")
 @click.argument("artifact", required=False)
 @click.option("--ratio", type=float, metavar="R", help="Share of the channels that go, for example 0.5.")
 @click.option("--macs", type=float, metavar="R", help="Share of the multiplications that may stay.")
@@ -58,16 +58,16 @@ def command(
     val: str,
     name: str,
     out: Path | None,
-    voice: Voice,
+    voice: Reporter,
     **fields: Any,
-) -> Answer:
+) -> CommandResult:
     """Prune ARTIFACT (RUN, RUN/NAME, or net.py:make; left out: the newest run's float model): whole channels and
     heads are cut, by --ratio or towards --macs, --parameters or a measured --speedup, and the rest is trained
     on. Exit 1 where the budget is missed; what was made is kept."""
-    from edgekit import api
+    from edgekit.workflows import prune
 
     given = {key: value for key, value in fields.items() if value is not None and value != ()}
-    outcome = api.prune(
+    outcome = prune.prune(
         artifact,
         name=name,
         target=target,
@@ -86,4 +86,4 @@ def command(
                 click.echo(f"careful: the speedup was measured on a disturbed machine ({spoilt}): edgekit bench")
             click.echo(f"{made.path}")
 
-    return Answer.of(outcome, show, {"pruned": [made.details.get("pruned") for made in outcome.artifacts]})
+    return CommandResult.of(outcome, show, {"pruned": [made.details.get("pruned") for made in outcome.artifacts]})

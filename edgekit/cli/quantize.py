@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option
 from edgekit.cli.export import split
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 
 
-@answers("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")
+@edgekit_command("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")
 @click.argument("artifact", required=False)
 @click.option("--int8", "precision", flag_value="int8", default=True, help="Static int8 (the default).")
 @click.option("--fp16", "precision", flag_value="fp16", help="Half precision.")
@@ -49,14 +49,15 @@ def command(
     strict: bool,
     target: str,
     out: Path | None,
-    voice: Voice,
-) -> Answer:
+    voice: Reporter,
+) -> CommandResult:
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
     budget, verified on real samples. Int8 is found by climbing a ladder from plain ranges to training, every rung
     judged in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
-    from edgekit import api, report
+    from edgekit.report import method_search
+    from edgekit.workflows import quantize
 
-    outcome = api.quantize(
+    outcome = quantize.quantize(
         artifact,
         precision=precision,
         to=to,
@@ -74,9 +75,9 @@ def command(
     found = [ladder.to_json() for ladder in outcome.ladders]
 
     def show() -> None:
-        for line in (line for ladder in found for line in report.ladder(ladder)):
+        for line in (line for ladder in found for line in method_search(ladder)):
             click.echo(line)
         for made in outcome.artifacts:
             click.echo(f"{made.path}")
 
-    return Answer.of(outcome, show, {"ladders": found} if found else None)
+    return CommandResult.of(outcome, show, {"ladders": found} if found else None)

@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option, plan_of, plan_options, target_option
+from edgekit.cli.shared import (
+    CommandResult,
+    Reporter,
+    edgekit_command,
+    out_option,
+    plan_of,
+    plan_options,
+    target_option,
+)
 
 
-@answers("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
+@edgekit_command("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
 @click.argument("recipe", required=False, default="mnist")
 @click.option(
     "--set", "settings", multiple=True, metavar="STEP.FIELD=VALUE", help="Change a field of the recipe; repeat it."
@@ -27,34 +35,35 @@ def command(
     dry_run: bool,
     out: Path | None,
     target_names: tuple[str, ...],
-    voice: Voice,
+    voice: Reporter,
     **options: Any,
-) -> Answer:
+) -> CommandResult:
     """Make, verify and measure everything a recipe names, then compare. RECIPE is a shipped name (mnist,
     fashion-mnist, text-classification, keyword-spotting, …: docs/tasks) or a .toml file; left out: mnist.
 
     What has not changed since the last run is reused. A step whose check fails stops its own chain only.
     """
-    from edgekit import api, report
-    from edgekit import recipe as recipes
-    from edgekit.refs import RUNS
-    from edgekit.store import Store
+    from edgekit.report import terminal
+    from edgekit.runs import recipe as recipes
+    from edgekit.runs.references import RUNS
+    from edgekit.runs.store import Store
+    from edgekit.workflows import run
 
     plan = plan_of(options)
     settings = (*settings, "gates.strict=true") if strict else settings
     if dry_run:
-        resolved = api.resolved_recipe(recipe, settings, target_names, plan)
+        resolved = run.resolved_recipe(recipe, settings, target_names, plan)
         store = Store(out or RUNS / recipes.find(recipe).stem)
-        found = api.would_do(resolved, store)
+        found = run.would_do(resolved, store)
 
         def show() -> None:
             for name, step, what in found:
                 click.echo(f"{what:<7} {name:<24} {step}")
 
-        return Answer(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
+        return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
     folder = out or RUNS / recipes.find(recipe).stem
     voice.say(f"edgekit run {recipe} in {folder}")
-    outcome = api.run(
+    outcome = run.run(
         recipe,
         out=out,
         settings=settings,
@@ -63,4 +72,4 @@ def command(
         progress=voice.progress,
         say=voice.say,
     )
-    return Answer.of(outcome, lambda: report.terminal(outcome.measurements, reused=outcome.reused, folder=folder))
+    return CommandResult.of(outcome, lambda: terminal(outcome.measurements, reused=outcome.reused, folder=folder))

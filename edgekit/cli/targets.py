@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 
 @click.group("targets", short_help="The boards, phones and machines edgekit knows.")
@@ -15,10 +15,10 @@ def command() -> None:
     """The boards, phones and machines edgekit knows: files in targets/, here, in your config, and shipped."""
 
 
-@answers("list", full="targets list", short_help="One line per target.")
-def _list(voice: Voice) -> Answer:
+@edgekit_command("list", full="targets list", short_help="One line per target.")
+def _list(voice: Reporter) -> CommandResult:
     """One line per target."""
-    from edgekit import targets
+    from edgekit.measure import targets
 
     found = [targets.load(name) for name in targets.names()]
 
@@ -26,14 +26,14 @@ def _list(voice: Voice) -> Answer:
         for target in found:
             click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
 
-    return Answer(show, result=[dataclasses.asdict(target) for target in found])
+    return CommandResult(show, result=[dataclasses.asdict(target) for target in found])
 
 
-@answers("show", full="targets show", short_help="Everything about one target.")
+@edgekit_command("show", full="targets show", short_help="Everything about one target.")
 @click.argument("name")
-def _show(name: str, voice: Voice) -> Answer:
+def _show(name: str, voice: Reporter) -> CommandResult:
     """Everything about the target NAME; for this machine, what was read from it."""
-    from edgekit import targets
+    from edgekit.measure import targets
 
     target = targets.load(name)
 
@@ -44,10 +44,10 @@ def _show(name: str, voice: Voice) -> Answer:
             click.echo(f"{field:<10} {' '.join(value) if isinstance(value, tuple) else value}")
         click.echo(f"{'isa class':<10} {target.isa_class}")
 
-    return Answer(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
+    return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
 
-@answers("add", full="targets add", short_help="Read a device and keep it as a target of your own.")
+@edgekit_command("add", full="targets add", short_help="Read a device and keep it as a target of your own.")
 @click.argument("name")
 @click.option("--ssh", default="", metavar="[USER@]HOST[:PORT]", help="Where it is; an ssh alias will do.")
 @click.option("--adb", default="", metavar="SERIAL", help="A phone: what `adb devices` calls it, or host:port.")
@@ -58,12 +58,13 @@ def _show(name: str, voice: Voice) -> Answer:
 @click.option("--python", default="python3", metavar="PATH", help="The Python to use there (default: python3).")
 @click.option("--replace", is_flag=True, help="Overwrite a target of your own with that name.")
 def _add(
-    name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, voice: Voice
-) -> Answer:
+    name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, voice: Reporter
+) -> CommandResult:
     """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
     changed there. Over ssh its host key must be known: connect to it once with ssh before."""
-    from edgekit import targets
-    from edgekit.errors import InputError
+    from edgekit.core.errors import InputError
+    from edgekit.measure import targets
+    from edgekit.workflows.targets import add
 
     if bool(ssh) == bool(adb):
         raise InputError("say how it is reached", next=f"edgekit targets add {name} --ssh user@host, or --adb SERIAL")
@@ -75,7 +76,7 @@ def _add(
         if not library:
             raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
         own[runtime] = str(Path(library).expanduser().absolute())
-    target = targets.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
+    target = add.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
@@ -83,19 +84,19 @@ def _add(
         click.echo(f"{target.arch} ({target.isa_class}), {target.cores} cores, {target.memory_mb:,} MB")
         click.echo(f"kept in {path}; try: edgekit targets check {name}")
 
-    return Answer(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class, "file": str(path)})
+    return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class, "file": str(path)})
 
 
-@answers("check", full="targets check", short_help="Can it be measured on? What to do where not.")
+@edgekit_command("check", full="targets check", short_help="Can it be measured on? What to do where not.")
 @click.argument("name")
-def _check(name: str, voice: Voice) -> Answer:
+def _check(name: str, voice: Reporter) -> CommandResult:
     """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature.
 
     An emulated board is started for it, and its system made where it is missing.
     """
-    from edgekit import targets
-    from edgekit.devices._checkup import checks
-    from edgekit.errors import DeviceError
+    from edgekit.core.errors import DeviceError
+    from edgekit.measure import targets
+    from edgekit.workflows.targets.check import checks
 
     found = list(checks(targets.load(name)))
     failed = [check for check in found if check.state == "failed"]
@@ -108,21 +109,21 @@ def _check(name: str, voice: Voice) -> Answer:
                 click.echo(f"{'':<20} next: {check.next}")
 
     error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
-    return Answer(show, result=[dataclasses.asdict(check) for check in found], failures=error)
+    return CommandResult(show, result=[dataclasses.asdict(check) for check in found], failures=error)
 
 
-@answers("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
+@edgekit_command("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
 @click.argument("name")
-def _clean(name: str, voice: Voice) -> Answer:
+def _clean(name: str, voice: Reporter) -> CommandResult:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
-    from edgekit import targets
-    from edgekit.errors import InputError
+    from edgekit.core.errors import InputError
+    from edgekit.measure import targets
 
     device = targets.device(targets.load(name))
     if not hasattr(device, "clean"):
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
-    return Answer(
+    return CommandResult(
         lambda: click.echo(f"removed {found['root']} on {name}: {found['bytes'] / 1e6:,.1f} MB"), result=found
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers, out_option
-from edgekit.errors import InputError
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.core.errors import InputError
 
 #: options whose values are fields of the train step, in the order that --help shows
 FIELDS: Sequence[Callable[..., Any]] = (
@@ -61,7 +61,7 @@ def field_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@answers("train", short_help="Train a network of a task, from scratch or from given weights.")
+@edgekit_command("train", short_help="Train a network of a task, from scratch or from given weights.")
 @click.argument("task", required=False)
 @click.option("--data", metavar="SET", help="Data of your own in place of a task: a table, a folder by class, shards.")
 @click.option("--model", default="", metavar="M", help="The network: one of the task's, or net.py:Net.")
@@ -86,24 +86,25 @@ def command(
     resume: bool | None,
     tensorboard: Path | None,
     workers: int | None,
-    voice: Voice,
+    voice: Reporter,
     **fields: Any,
-) -> Answer:
+) -> CommandResult:
     """Train a network of TASK: mnist (where it is left out), fashion-mnist, keyword-spotting, … (docs/tasks), a class
     of your own (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on
     validation data are kept. Started by torchrun, several processes train together."""
-    from edgekit import api, recipe
+    from edgekit.runs.recipe import STARTER
     from edgekit.training import processes
+    from edgekit.workflows import train
 
     if task and data:
         raise InputError(f"{task} is trained on its own data", f"--data names {data}", "give the one or the other")
     if processes.started() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if processes.rank():  # one of several: only the first speaks
-        voice = Voice(True)
+        voice = Reporter(True)
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    outcome = api.train(
-        task or data or recipe.STARTER,
+    outcome = train.train(
+        task or data or STARTER,
         model=model,
         out=out,
         progress=voice.progress,
@@ -122,7 +123,7 @@ def command(
             click.echo(f"{artifact.path}")
 
     histories = [a.details.get("history") for a in outcome.artifacts]
-    return Answer.of(outcome, show, {"history": histories} | ({"cross_validation": crossed} if crossed else {}))
+    return CommandResult.of(outcome, show, {"history": histories} | ({"cross_validation": crossed} if crossed else {}))
 
 
 def _spread(found: dict[str, Any]) -> str:

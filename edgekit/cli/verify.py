@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import Answer, Voice, answers
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 if TYPE_CHECKING:
-    from edgekit.quantization.layers import Examined
-    from edgekit.types import Artifact
-    from edgekit.verify import Finding
+    from edgekit.core.artifact import Artifact
+    from edgekit.measure.verify import Finding
+    from edgekit.workflows.inspect.layers import LayerReport
 
 
-@answers("verify", short_help="Check again that every arrow kept what it promised.")
+@edgekit_command("verify", short_help="Check again that every arrow kept what it promised.")
 @click.argument("artifact", required=False)
 @click.option("--against", default="", metavar="PARENT", help="Compare with this artifact of the run, not its parent.")
 @click.option("--val", default="", metavar="SET", help="Samples to compare on (default: the task's validation split).")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run both.")
 @click.option("--layers", is_flag=True, help="Compare operator by operator too, on this machine.")
-def command(artifact: str | None, against: str, val: str, target: str, layers: bool, voice: Voice) -> Answer:
+def command(artifact: str | None, against: str, val: str, target: str, layers: bool, voice: Reporter) -> CommandResult:
     """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
     difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
     operator that diverges is then named."""
-    from edgekit import api, pipeline
-    from edgekit.report import layers as shown
+    from edgekit.workflows import make, verify
+    from edgekit.workflows.inspect import layers_table as shown
 
-    outcome = api.verify(artifact, against=against, val=val, target=target, layers=layers, progress=voice.progress)
+    outcome = verify.verify(artifact, against=against, val=val, target=target, layers=layers, progress=voice.progress)
     examined = [
         _examined(item, finding.failed, layers)
         for item, finding in zip(outcome.artifacts, outcome.findings, strict=True)
@@ -36,7 +36,7 @@ def command(artifact: str | None, against: str, val: str, target: str, layers: b
 
     def show() -> None:
         for finding, found in zip(outcome.findings, examined, strict=True):
-            click.echo(f"{finding.artifact:<20} {pipeline.describe(finding)}")
+            click.echo(f"{finding.artifact:<20} {make.describe(finding)}")
             for name, value in (finding.parity.per_output if finding.parity else {}).items():
                 click.echo(f"{'':<20} output {name}: {value:.1f} dB")
             if found:
@@ -44,16 +44,16 @@ def command(artifact: str | None, against: str, val: str, target: str, layers: b
                     click.echo(line)
 
     result = [_result(finding, found) for finding, found in zip(outcome.findings, examined, strict=True)]
-    return Answer.of(outcome, show, result)
+    return CommandResult.of(outcome, show, result)
 
 
-def _examined(artifact: Artifact, failed: str, asked: bool) -> Examined | None:
-    from edgekit.quantization.layers import read
+def _examined(artifact: Artifact, failed: str, asked: bool) -> LayerReport | None:
+    from edgekit.workflows.inspect.layers import read
 
     return read(artifact) if asked or failed in ("parity", "budget") else None
 
 
-def _result(finding: Finding, found: Examined | None) -> dict[str, Any]:
+def _result(finding: Finding, found: LayerReport | None) -> dict[str, Any]:
     """The finding; `layers` is null where they were not looked at."""
     entry = dataclasses.asdict(finding)
     first = found.first if found else None

@@ -11,12 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices import _adb, _native, _pushed, _releases
-from edgekit.devices._facts import Facts
-from edgekit.devices._files import sha256
-from edgekit.devices._job import job_json, result_of
-from edgekit.errors import EdgekitError, InputError
-from edgekit.types import Artifact, Job, Provenance, Target
+from edgekit.core.artifact import Artifact
+from edgekit.core.device import Job
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.files import sha256
+from edgekit.core.target import Provenance, Target
+from edgekit.devices.shared import adb, native
+from edgekit.devices.shared.adb import ROOT, RUN, Phone
+from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.job import job_json, result_of
+from edgekit.devices.shared.phone_releases import NativeReleases
+from edgekit.devices.shared.releases import Releases
 
 #: seconds beyond a job's own time-out that its end may take to come here
 GRACE_SECONDS = 30.0
@@ -33,8 +38,8 @@ class Adb:
             raise InputError(f"{target.name} is a kind of phone, without a serial number", "edgekit ships none", next)
 
     @property
-    def phone(self) -> _adb.Phone:
-        return _adb.phone(self.target.name, self.target.address)
+    def phone(self) -> Phone:
+        return adb.phone(self.target.name, self.target.address)
 
     @property
     def machine(self) -> Facts:
@@ -56,25 +61,25 @@ class Adb:
         except InputError as error:
             yield error.why
 
-    def releases(self, folder: str) -> _releases.Releases:
-        return _pushed.Pushed(self.phone, self.target, folder)
+    def releases(self, folder: str) -> Releases:
+        return NativeReleases(self.phone, self.target, folder)
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Files that will not be needed again there."""
         phone = self.phone
         with phone.busy:
             gone = [sha256(path) for path in paths]
-            phone.checked(f"cd {_adb.ROOT}/files && rm -f {' '.join(gone)}")
+            phone.checked(f"cd {ROOT}/files && rm -f {' '.join(gone)}")
             phone.present -= set(gone)
 
     def clean(self) -> dict[str, Any]:
         """Remove everything edgekit keeps there; says how many `bytes`, and where (`root`)."""
         phone = self.phone
         with phone.working():
-            said = phone.checked(f"du -sk {_adb.ROOT} 2>/dev/null; rm -rf {_adb.ROOT}")
+            said = phone.checked(f"du -sk {ROOT} 2>/dev/null; rm -rf {ROOT}")
             phone.present.clear()
         words = said.split()
-        return {"bytes": int(words[0]) * 1024 if words and words[0].isdecimal() else 0, "root": _adb.ROOT}
+        return {"bytes": int(words[0]) * 1024 if words and words[0].isdecimal() else 0, "root": ROOT}
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         _refuse(job.artifact, job.runtime, self.target.name)
@@ -83,21 +88,19 @@ class Adb:
             raise InputError(f"no operators of {self.target.name}", why, "ask a board, or this machine")
         phone = self.phone
         with phone.working():
-            runner = _native.runner(phone.facts)
-            library = _native.library(self.target, phone.facts, job.runtime)
-            folder = f"{_adb.ROOT}/jobs/{uuid.uuid4().hex}"
+            runner = native.runner(phone.facts)
+            library = native.library(self.target, phone.facts, job.runtime)
+            folder = f"{ROOT}/jobs/{uuid.uuid4().hex}"
             files, described = _there(job, out, library, folder)
-            described["version"] = _native.version(self.target, job.runtime, library)
+            described["version"] = native.version(self.target, job.runtime, library)
             text = json.dumps(described).encode()
             try:
                 phone.send(
                     {sha256(path): path for path in [runner, *files]},
-                    {f"{folder[len(_adb.ROOT) + 1 :]}/job.json": text},
+                    {f"{folder[len(ROOT) + 1 :]}/job.json": text},
                 )
                 phone.checked(_made(job, folder))
-                script = _adb.RUN.format(
-                    folder=folder, threads=job.plan.threads, runner=f"{_adb.ROOT}/files/{sha256(runner)}"
-                )
+                script = RUN.format(folder=folder, threads=job.plan.threads, runner=f"{ROOT}/files/{sha256(runner)}")
                 what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
                 code, said = phone.shell(script, job.plan.timeout + GRACE_SECONDS, what)
                 phone.ended(code, said, what, job.plan.timeout)
@@ -108,7 +111,7 @@ class Adb:
 
 
 def _refuse(artifact: Artifact, runtime: str, name: str) -> None:
-    _native.check(runtime, name)
+    native.check(runtime, name)
     if "driver.json" in artifact.files:
         why = "what goes round its model is written in Python, which a phone has not"
         raise InputError(f"{artifact.name} does not run on {name}", why, "measure it on a board")
@@ -116,7 +119,7 @@ def _refuse(artifact: Artifact, runtime: str, name: str) -> None:
 
 def _there(job: Job, out: Path, library: Path, folder: str) -> tuple[list[Path], dict[str, Any]]:
     """The files a job needs, and the job that names them where they will lie."""
-    here, files = job_json(job, out), f"{_adb.ROOT}/files"
+    here, files = job_json(job, out), f"{ROOT}/files"
     model = Path(here["model"])
     kept = [job.artifact.path / name for name in job.artifact.files]
     described = {
@@ -138,13 +141,13 @@ def _made(job: Job, folder: str) -> str:
         for name in job.artifact.files:
             if not name.replace(".", "").replace("-", "").replace("_", "").isalnum():
                 raise InputError(f"{job.artifact.name} has a file called {name!r}", next="rename it: letters, digits")
-            lines.append(f"cp {_adb.ROOT}/files/{sha256(job.artifact.path / name)} {folder}/model/{name}")
+            lines.append(f"cp {ROOT}/files/{sha256(job.artifact.path / name)} {folder}/model/{name}")
     return " && ".join(lines)
 
 
-def _leave(phone: _adb.Phone, folder: str) -> None:
+def _leave(phone: Phone, folder: str) -> None:
     """The job's folder goes; where the device went, that stays for the next time."""
     try:
         phone.shell(f"rm -rf {folder}")
     except EdgekitError as error:
-        _adb.log.debug("%s: %s", phone.name, error)
+        adb.log.debug("%s: %s", phone.name, error)

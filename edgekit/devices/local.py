@@ -14,11 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices import _releases
-from edgekit.devices._job import RUNNER, job_json
-from edgekit.errors import DeviceError, os_errors
-from edgekit.folders import PACKAGE
-from edgekit.types import Job, Provenance, Target
+from edgekit.core.device import Job
+from edgekit.core.errors import DeviceError, os_errors
+from edgekit.core.paths import PACKAGE
+from edgekit.core.target import Provenance, Target
+from edgekit.devices.shared import releases
+from edgekit.devices.shared.facts import INSTRUCTION_SETS
+from edgekit.devices.shared.job import RUNNER, job_json
+from edgekit.devices.shared.releases import PythonReleases, Releases
 
 
 class Local:
@@ -30,14 +33,14 @@ class Local:
     def facts(self) -> Mapping[str, Any]:
         return _facts()
 
-    def releases(self, folder: str) -> _releases.Releases:
-        return _releases.Scripted(self, self.target.name, folder)
+    def releases(self, folder: str) -> Releases:
+        return PythonReleases(self, self.target.name, folder)
 
     def script(
         self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
     ) -> Mapping[str, Any]:
         """One of edgekit's own scripts, in a process of its own, the files copied for it."""
-        with _releases.scratch() as place:
+        with releases.scratch() as place:
             folder = Path(place)
             with os_errors("write", folder):
                 for name, path in files.items():
@@ -52,7 +55,7 @@ class Local:
                 raise DeviceError(f"{what} took too long", f"no result after {timeout:g} s") from error
             if not (folder / "result.json").is_file():
                 raise DeviceError(f"{what} failed", _why(done.returncode, done.stderr), "run it again")
-            return _releases.read(folder / "result.json", self.target.name)
+            return releases.read(folder / "result.json", self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         job_file, result_file = out / "job.json", out / "result.json"
@@ -108,13 +111,6 @@ def _facts() -> Mapping[str, Any]:
         "governor": governor or "unknown",
         "os": f"{platform.system()} {platform.release()}",
     }
-
-
-#: the flags that decide which kernels a runtime picks, as Linux names them (x86, then Arm)
-INSTRUCTION_SETS = frozenset(
-    "avx avx2 fma avx512f avx512bw avx512vl avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 "
-    "neon asimd asimdhp asimddp i8mm bf16 sve sve2".split()
-)
 
 
 def _lines(path: str) -> list[str]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices._job import job_json
+from edgekit.core.device import Job
+from edgekit.core.target import Provenance, Target
+from edgekit.devices.shared.job import job_json
 from edgekit.ondevice import runner
-from edgekit.types import Job, Provenance, Target
 
 
 class Null:
@@ -25,11 +26,11 @@ class Null:
         (out / "job.json").write_text(json.dumps(job_json(job, out)))
         runner.main(str(out / "job.json"), str(out / "result.json"))
         result: dict[str, Any] = json.loads((out / "result.json").read_text())
-        return {**result, **CALM} if job.latency and not result["error"] else result
+        return {**result, **NO_DISTURBANCE} if job.latency and not result["error"] else result
 
 
 #: what a machine that is not there cannot suffer from
-CALM: Mapping[str, Any] = {
+NO_DISTURBANCE: Mapping[str, Any] = {
     "steady": True,
     "watch": {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.0},
 }

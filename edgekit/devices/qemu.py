@@ -13,12 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices import _adb, _boards, _releases
-from edgekit.devices._facts import Facts
+from edgekit.core.artifact import Artifact
+from edgekit.core.device import Job
+from edgekit.core.errors import InputError
+from edgekit.core.target import Provenance, Target
 from edgekit.devices.adb import Adb
+from edgekit.devices.shared import adb, emulator
+from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.releases import Releases
 from edgekit.devices.ssh import Ssh
-from edgekit.errors import InputError
-from edgekit.types import Artifact, Job, Provenance, Target
 
 
 class Qemu:
@@ -31,9 +34,9 @@ class Qemu:
     def inside(self) -> Ssh | Adb:
         """The device as it is reached, with the board up."""
         if self.target.system == "phone":
-            phone = _boards.board(self.target, _adb.is_up)
+            phone = emulator.board(self.target, adb.is_up)
             return Adb(dataclasses.replace(self.target, address=f"127.0.0.1:{phone.port}"))
-        board = _boards.board(self.target, _boards.ssh_is_up)
+        board = emulator.board(self.target, emulator.ssh_is_up)
         return Ssh(dataclasses.replace(self.target, address=board.address), str(board.config))
 
     @property
@@ -59,12 +62,12 @@ class Qemu:
     def refuses(self, artifact: Artifact, runtime: str) -> Iterator[str]:
         return self.inside.refuses(artifact, runtime)
 
-    def releases(self, folder: str) -> _releases.Releases:
+    def releases(self, folder: str) -> Releases:
         return self.inside.releases(folder)
 
     def clean(self) -> dict[str, Any]:
         """Its disk and keys go; nothing is started for that."""
-        return _boards.clean(self.target.name)
+        return emulator.clean(self.target.name)
 
 
 @cache

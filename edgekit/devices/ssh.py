@@ -7,13 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.devices import _environment, _releases, _ssh
-from edgekit.devices._address import Address
-from edgekit.devices._facts import Facts
-from edgekit.devices._files import sha256
-from edgekit.devices._job import RUNNER, job_json, result_of
-from edgekit.errors import DeviceError, InputError
-from edgekit.types import Artifact, Job, Provenance, Target
+from edgekit.core.artifact import Artifact
+from edgekit.core.device import Job
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.files import sha256
+from edgekit.core.target import Address, Provenance, Target
+from edgekit.devices.shared import environment as environments
+from edgekit.devices.shared import releases, ssh
+from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.job import RUNNER, job_json, result_of
+from edgekit.devices.shared.releases import PythonReleases, Releases
+from edgekit.devices.shared.ssh import Session
 
 #: seconds beyond a job's own time-out that its answer may take to come here
 GRACE_SECONDS = 60.0
@@ -33,8 +37,8 @@ class Ssh:
         self.address = Address.parse(target.address)
 
     @property
-    def session(self) -> _ssh.Session:
-        return _ssh.session(self.target.name, self.address, self.target.python, self.config)
+    def session(self) -> Session:
+        return ssh.session(self.target.name, self.address, self.target.python, self.config)
 
     @property
     def machine(self) -> Facts:
@@ -46,7 +50,7 @@ class Ssh:
 
     def facts(self) -> Mapping[str, Any]:
         """Beside the machine, the versions its own Python has: another one there is another measurement."""
-        packages = ["numpy", *(name for runtime in self.target.runtimes for name in _environment.packages(runtime))]
+        packages = ["numpy", *(name for runtime in self.target.runtimes for name in environments.packages(runtime))]
         session = self.session
         with session.busy:
             if session.versions is None:
@@ -67,10 +71,10 @@ class Ssh:
         """Why what there is of the runtime cannot run it; nothing is made or sent."""
         session = self.session
         with session.busy:
-            found = _environment.way(session, self.target, runtime)
+            found = environments.way(session, self.target, runtime)
             if found.how in ("own", "made"):
                 try:
-                    _environment.refuse(session, artifact, self.target.name, runtime, found.key)
+                    environments.refuse(session, artifact, self.target.name, runtime, found.key)
                 except InputError as error:
                     yield error.why
 
@@ -82,17 +86,17 @@ class Ssh:
             session.checked(session.call("forget", files=gone))
             session.present -= set(gone)
 
-    def releases(self, folder: str) -> _releases.Releases:
-        return _releases.Scripted(self, self.target.name, folder)
+    def releases(self, folder: str) -> Releases:
+        return PythonReleases(self, self.target.name, folder)
 
     def script(
         self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
     ) -> Mapping[str, Any]:
         """One of edgekit's own scripts, run there like a job."""
         session = self.session
-        with session.busy, _releases.scratch() as folder:
+        with session.busy, releases.scratch() as folder:
             session.lock()
-            environment = _environment.ready(session, self.target, runtime) if runtime else ""
+            environment = environments.ready(session, self.target, runtime) if runtime else ""
             links = {name: sha256(path) for name, path in {"runner/runner.py": source, **files}.items()}
             session.send({links[name]: path for name, path in {"runner/runner.py": source, **files}.items()})
             answer = session.call(
@@ -106,14 +110,14 @@ class Ssh:
                 timeout=timeout + GRACE_SECONDS,
             )
             self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, Path(folder))
-            return _releases.read(Path(folder, "result.json"), self.target.name)
+            return releases.read(Path(folder, "result.json"), self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         session = self.session
         with session.busy:
             session.lock()
-            environment = _environment.ready(session, self.target, job.runtime)
-            _environment.refuse(session, job.artifact, self.target.name, job.runtime, environment)
+            environment = environments.ready(session, self.target, job.runtime)
+            environments.refuse(session, job.artifact, self.target.name, job.runtime, environment)
             files, described = _there(job, out)
             links = {name: sha256(path) for name, path in files.items()}
             session.send({links[name]: path for name, path in files.items()})

@@ -1,1 +1,13 @@
-"""Model formats, one file each: reading a model file without running it."""
+"""Formats, one file each: what a model file holds, read without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.core import registry
+from edgekit.core.artifact import Kind
+
+
+def model_file(kind: Kind, folder: Path) -> Path:
+    """The file in an artifact's folder that a runtime is given."""
+    return folder / str(registry.load("formats", kind.format).file)

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from edgekit.errors import InputError, Missing, os_errors
-from edgekit.formats._lifetimes import peak_bytes
-from edgekit.formats._onnx_file import graphs, parsed, place, subgraphs, tensors
-from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.formats.shared.onnx_wire import graphs, parsed, place, subgraphs, tensors
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from edgekit.errors import InputError, os_errors
-from edgekit.formats._lifetimes import peak_bytes
-from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.errors import InputError, os_errors
+from edgekit.formats.shared.lifetimes import peak_bytes
 
 VERSIONS = (10, 11)
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from edgekit.errors import os_errors
-from edgekit.types import ModelFacts, Sizes
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.artifact import ModelFacts, Sizes
+from edgekit.core.errors import InputError, os_errors
 
 
 class Ranges:
@@ -15,10 +23,200 @@ class Ranges:
     @staticmethod
     def describe(path: Path) -> ModelFacts:
         """How many tensors, over how many samples; it is no model. Raises InputError for what is damaged."""
-        from edgekit.quantization.histograms import Statistics
+        pass
 
         statistics = Statistics.load(path)
         with os_errors("read", path):
             total = path.stat().st_size
         details = {"tensors": len(statistics), "samples": statistics.samples}
         return ModelFacts((), (), Sizes(total, 0, 0, total), details=details)
+
+
+BINS = 65_536
+
+#: tensors of up to this many values are counted whole
+SMALL = 16_384
+
+#: of the arrays in a file
+_TYPES = {"extremes": "f8", "count": "i8", "first": "i8", "bins": "u2", "counts": "i8"}
+
+#: what numpy and zipfile raise for an archive that is damaged, or is none
+_DAMAGED = (ValueError, LookupError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Histogram:
+    """The values of one tensor: exact `minimum` and `maximum`, how many there were, and `counts` by bfloat16 bits.
+
+    Before anything was added, `minimum` is inf and `maximum` -inf. `counts` covers what the strides took.
+    """
+
+    __slots__ = ("count", "counts", "maximum", "minimum")
+
+    def __init__(self) -> None:
+        self.minimum, self.maximum, self.count = float("inf"), float("-inf"), 0
+        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32], stride: int = 17) -> None:
+        """Take in an array of any shape: its extremes exactly, every `stride`-th value for the counts (small: all).
+
+        The start of the stride moves from call to call, by a hash of how much was seen before, so that the same
+        samples always give the same counts. The default is prime: one that divides the number of channels would see
+        only some of them. Raises ValueError where a value is NaN or infinite; nothing is added then.
+        """
+        if not values.size:
+            return
+        flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+        stride = 1 if flat.size <= SMALL else stride
+        start = (self.count // flat.size * 2_654_435_769 % 2**32 * stride) >> 32
+        low, high = float(flat.min()), float(flat.max())  # NaN comes through both
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("holds NaN or infinity")
+        np.add.at(self.counts, (flat.view(np.uint32)[start::stride] >> 16).astype(np.intp), 1)
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        self.count += flat.size
+
+    def merge(self, other: Histogram) -> Histogram:
+        """A new one of both."""
+        merged = Histogram()
+        merged.minimum = min(self.minimum, other.minimum)
+        merged.maximum = max(self.maximum, other.maximum)
+        merged.count = self.count + other.count
+        merged.counts = self.counts + other.counts
+        return merged
+
+    def values(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """The bins that hold anything, in ascending order: lower edges, upper edges, counts.
+
+        Edges lie within the extremes; the bin of zero, which holds what is below 2**-133 too, has no width.
+        """
+        bits = np.flatnonzero(self.counts)
+        sign, magnitude = np.where(bits >= BINS // 2, -1.0, 1.0), (bits % (BINS // 2)).astype(np.uint32)
+        near = (magnitude << 16).view(np.float32).astype(np.float64)
+        far = np.where(magnitude, ((magnitude << 16) | 0xFFFF).view(np.float32).astype(np.float64), 0.0)
+        lower = np.clip(np.where(sign > 0, near, -far), self.minimum, self.maximum)
+        upper = np.clip(np.where(sign > 0, far, -near), self.minimum, self.maximum)
+        order = np.lexsort((upper, lower))
+        return lower[order], upper[order], self.counts[bits][order]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        mine, theirs = (self.minimum, self.maximum, self.count), (other.minimum, other.maximum, other.count)
+        return mine == theirs and np.array_equal(self.counts, other.counts)
+
+
+class Statistics(Mapping[str, Histogram]):
+    """Tensor name → its histogram, over `samples` samples. The memory it takes does not depend on how many.
+
+    `origin` says what they were taken from: "" where nobody asked, else `origin` of the observers.
+    """
+
+    def __init__(self, histograms: Mapping[str, Histogram] | None = None, samples: int = 0, origin: str = "") -> None:
+        self._histograms = dict(histograms or {})
+        self.samples, self.origin = samples, origin
+
+    def __getitem__(self, name: str) -> Histogram:
+        return self._histograms[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._histograms)
+
+    def __len__(self) -> int:
+        return len(self._histograms)
+
+    def add(self, tensors: Mapping[str, NDArray[Any]], samples: int = 1) -> None:
+        """What one run of the model over `samples` samples gave.
+
+        Raises InputError, naming the tensor and the sample, where a value is NaN or infinite: no scale fits it.
+        """
+        for name, values in tensors.items():
+            try:
+                self._histograms.setdefault(name, Histogram()).add(values)
+            except ValueError as error:
+                which = f"sample {self.samples}" if samples == 1 else f"samples {self.samples} to "
+                which += "" if samples == 1 else str(self.samples + samples - 1)
+                what = f"tensor {name!r} {error} on calibration {which}"
+                raise InputError("this model cannot be calibrated", what, "look at it, then at the model") from error
+        self.samples += samples
+
+    def alias(self, names: Mapping[str, str]) -> None:
+        """Let each tensor named first share the histogram of the second."""
+        for name, other in names.items():
+            self._histograms[name] = self._histograms[other]
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz` without pickles, empty bins left out; a reader finds the old file whole, or the new.
+
+        Raises NoSpace, NoPermission or InputError.
+        """
+        tensors = list(self._histograms.values())
+        bins = [np.flatnonzero(tensor.counts) for tensor in tensors]
+        arrays: dict[str, NDArray[Any]] = {
+            "names": np.frombuffer(json.dumps(list(self._histograms)).encode(), np.uint8),
+            "origin": np.frombuffer(self.origin.encode(), np.uint8),
+            "samples": np.array(self.samples, np.int64),
+            "extremes": np.array([(t.minimum, t.maximum) for t in tensors], np.float64).reshape(-1, 2),
+            "count": np.array([t.count for t in tensors], np.int64),
+            "first": np.cumsum([0, *map(len, bins)], dtype=np.int64),
+            "bins": np.concatenate([np.empty(0, np.uint16), *(b.astype(np.uint16) for b in bins)]),
+            "counts": np.concatenate(
+                [np.empty(0, np.int64), *(t.counts[b] for t, b in zip(tensors, bins, strict=True))]
+            ),
+        }
+        part = path.with_name(f".{path.name}.part")
+        with os_errors("write", path):
+            try:
+                with part.open("wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, **arrays)
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        """Raises InputError where the file is damaged, or is something else."""
+        try:
+            with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return cls._from(arrays)
+        except InputError:
+            raise
+        except _DAMAGED as error:
+            what = f"{path} does not hold activation statistics"
+            raise InputError(what, "it is damaged", "make it again with the step calibrate") from error
+
+    @classmethod
+    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
+        """Raises ValueError, LookupError or TypeError where the arrays do not fit together."""
+        names, origin = json.loads(arrays["names"].tobytes()), arrays["origin"].tobytes().decode()
+        extremes, count, first = arrays["extremes"], arrays["count"], arrays["first"]
+        bins, counts, samples = arrays["bins"], arrays["counts"], int(arrays["samples"])
+        if (
+            any(arrays[name].dtype != dtype for name, dtype in _TYPES.items())
+            or extremes.shape != (len(names), 2)
+            or count.shape != (len(names),)
+            or first.shape != (len(names) + 1,)
+            or bins.ndim != 1
+            or bins.shape != counts.shape
+            or (first[0], first[-1], samples >= 0) != (0, len(bins), True)
+            or (np.diff(first) < 0).any()
+            or (count < 0).any()
+            or (counts < 0).any()
+            or (bins & 0x7F80 == 0x7F80).any()  # the bits of infinity and NaN
+            or not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+            or len(set(names)) != len(names)
+        ):
+            raise ValueError("the arrays do not fit together")
+        found = {}
+        for index, name in enumerate(names):
+            histogram = found[name] = Histogram()
+            part = slice(first[index], first[index + 1])
+            histogram.counts[bins[part]] = counts[part]
+            histogram.minimum, histogram.maximum = map(float, extremes[index])
+            histogram.count = int(count[index])
+            low, high, empty = histogram.minimum, histogram.maximum, histogram.count == 0
+            if not ((low, high) == (np.inf, -np.inf) if empty else np.isfinite((low, high)).all() and low <= high):
+                raise ValueError(f"the extremes of {name} are impossible")
+        return cls(found, samples, origin)

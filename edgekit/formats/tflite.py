@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit.errors import InputError, Missing, os_errors
-from edgekit.formats._lifetimes import peak_bytes
-from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.formats.shared.lifetimes import peak_bytes
 
 IDENTIFIER = b"TFL3"
 VERSION = 3

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InputError, os_errors
-from edgekit.types import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.errors import InputError, os_errors
 
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 #: as torch calls them

@@ -19,20 +19,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import InputError, os_errors
-from edgekit.networks.named import build, save, source, source_sha256
-from edgekit.networks.weights import load_weights, read_weights, tensors_of
+from edgekit.core.errors import InputError, os_errors
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["EXAMPLE", "LOADERS", "NETWORK", "WEIGHTS", "build", "load", "load_weights", "read_weights", "reference"]
+
 __all__ += ["save", "source", "source_sha256", "tensors_of"]
 
 NETWORK = "model.json"
+
 WEIGHTS = "model.safetensors"
+
 #: example inputs by name, where the network came with some
 EXAMPLE = "example.safetensors"
+
 #: loader → its module; a name in a file from elsewhere can mean nothing else
 LOADERS = ("named", "pt2", "keras", "onnx")
 
@@ -56,3 +58,8 @@ def load(folder: Path) -> nn.Module:
     loader = importlib.import_module(f"edgekit.networks.{found.get('loader', 'named')}")
     network: nn.Module = loader.load(folder, found)
     return network
+
+
+def write(out: Path, loader: str, entries: Mapping[str, Any]) -> None:
+    """`model.json` of a network whose own file lies in `out` already."""
+    (out / NETWORK).write_text(json.dumps({"loader": loader, **entries}, indent=1) + "\n")

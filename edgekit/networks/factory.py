@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from edgekit import registry
-from edgekit.errors import EdgekitError, InputError
+from edgekit.core import registry
+from edgekit.core.errors import InputError
+from edgekit.core.user_code import running
 
 if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
+
 WANTED = "return (module, example_inputs), or (module, example_inputs, dynamic_axes)"
 
 
-class Made(NamedTuple):
+class FactoryResult(NamedTuple):
     """What a factory returns. `example`: a tensor, several, or a dict of them by name."""
 
     network: nn.Module
@@ -26,7 +26,7 @@ class Made(NamedTuple):
     axes: Mapping[str, Mapping[int, str]]
 
 
-def make(reference: str) -> Made:
+def make(reference: str) -> FactoryResult:
     """Call the factory that `reference` names. Raises InputError where it raises, or returns something else."""
     from torch import nn
 
@@ -47,7 +47,7 @@ def make(reference: str) -> Made:
     if not isinstance(axes, Mapping) or not all(isinstance(found, Mapping) for found in axes.values()):
         what = f"{reference} gives dynamic_axes of another form"
         raise InputError(what, f"{axes!r}"[:100], 'for example {"input_ids": {1: "length"}}')
-    return Made(made[0], made[1], axes)
+    return FactoryResult(made[0], made[1], axes)
 
 
 def required(factory: Callable[..., Any]) -> list[str]:
@@ -58,30 +58,3 @@ def required(factory: Callable[..., Any]) -> list[str]:
         return []
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
-
-
-def running(where: str, what: str, run: Callable[[], T]) -> T:
-    """What the user's own code gives. Raises InputError, with its last line of it, for whatever it raises."""
-    try:
-        return run()
-    except (EdgekitError, MemoryError):
-        raise
-    except Exception as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), "")
-        why = f"{type(error).__name__}: {said.strip()}" + _line(where, error)
-        raise InputError(what, why, "mend it; running it with python shows more") from error
-
-
-def _line(where: str, error: Exception) -> str:
-    """ " (net.py, line 3)": the innermost line in the file that `where` names, else the innermost of all."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename) == _file(where)]
-    last = (own or frames)[-1]
-    return f" ({Path(last.filename).name}, line {last.lineno})"
-
-
-def _file(where: str) -> Path | None:
-    try:
-        return registry.source("models", where).resolve()
-    except (EdgekitError, TypeError, OSError):
-        return None

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import InputError
-from edgekit.networks.factory import running
-from edgekit.types import TensorSpec
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.core.user_code import running
 
 BATCH = "batch"
 #: what a sample set, and so a runtime, can hold

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EdgekitError, InputError, Missing, os_errors
+from edgekit.core.errors import EdgekitError, InputError, Missing, os_errors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import registry
-from edgekit.errors import InputError
-from edgekit.networks.factory import running
+from edgekit.core import registry, user_code
+from edgekit.core.errors import InputError
+from edgekit.core.user_code import running
 from edgekit.networks.weights import load_weights, tensors_of, unique
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     from torch import nn
 
     maker = registry.load("models", model)
-    if registry.is_reference(model):
+    if user_code.is_reference(model):
         made = running(model, f"{model} failed", lambda: maker(**arguments))
     else:
         made = maker(**arguments)
@@ -74,7 +74,7 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
         )
     network = build(reference["model"], reference["arguments"])
     if "widths" in reference:
-        from edgekit.pruning.widths import narrow
+        from edgekit.networks.widths import narrow
 
         narrow(network, reference["widths"], reference["tensors"])
     load_weights(network, folder / "model.safetensors")

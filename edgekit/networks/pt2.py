@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EdgekitError, InputError, os_errors
+from edgekit.core.errors import EdgekitError, InputError, os_errors
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import InputError, Missing, os_errors
-from edgekit.registry import suggest
+from edgekit.core.errors import InputError, Missing, os_errors, suggest
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgekit.core.measurement import Measurement
+from edgekit.core.statistics import latency_ratio
 from edgekit.report.best import slower
 from edgekit.report.pareto import fronts, goodness
 from edgekit.report.rows import Scope, gains, kilobytes, memory, metric_text, number, scopes
-from edgekit.score import latency_ratio
-from edgekit.types import Measurement
 
 #: points below the best metric that are given up for speed, where no budget says another number
 WITHIN_PP = 0.5

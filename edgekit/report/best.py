@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekit.core.measurement import Measurement
+from edgekit.core.statistics import latency_ratio
 from edgekit.report.pareto import goodness
 from edgekit.report.rows import scopes
-from edgekit.score import latency_ratio
-from edgekit.types import Measurement
 
 FASTEST, MOST_ACCURATE = "★", "◆"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from edgekit.core.history import History, best
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
 from edgekit.report.scales import Scale
 from edgekit.report.style import PICTURE, safe, variables
-from edgekit.training.history import History, best
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 120, 34

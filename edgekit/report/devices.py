@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.rows import facts
 from edgekit.report.style import safe
-from edgekit.types import Measurement
 
 #: facts that are shown, in words; others stay in the results file
 SHOWN: Mapping[str, str] = {

@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.pareto import COSTS, fronts, unbeaten
 from edgekit.report.points import Point, points_of
 from edgekit.report.rows import Scope, drawable, kilobytes, memory, metric_text, number, scopes
 from edgekit.report.style import UNPRINTABLE, safe
-from edgekit.types import Measurement
 
 #: what the plot can show a metric against: key, title of the axis, name in the choice
 AXES = (

@@ -13,18 +13,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edgekit.core.measurement import Measurement
 from edgekit.report import advice as advices
 from edgekit.report import path, sustained
+from edgekit.report.advice import Advice
 from edgekit.report.devices import devices
-from edgekit.report.exhibits import Exhibits, lineages, predictions, trainings
 from edgekit.report.explore import data, explore
+from edgekit.report.lineage import Exhibits, lineages, predictions, trainings
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
 from edgekit.report.rows import Gain, Scope, gains, scopes
 from edgekit.report.style import PAGE, PICTURE, safe, variables
 from edgekit.report.table import table
-from edgekit.types import Measurement
 
 ASSETS = Path(__file__).parent / "assets"
 LIBRARY, SCRIPT = "chart.umd.min.js", "page.js"
@@ -125,7 +126,7 @@ def _advice(measurements: Sequence[Measurement]) -> str:
     return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, found))}</div></section>'
 
 
-def _card(item: advices.Advice) -> str:
+def _card(item: Advice) -> str:
     said = "".join(f"<p>{safe(text)}</p>" for text in item.ship[1:])
     costs = "".join(f"<li>{safe(text)}</li>" for text in item.costs)
     doubts = "".join(f"<li>{safe(text[:1].upper() + text[1:])}</li>" for text in item.unproven)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.advice import advice
 from edgekit.report.best import best
 from edgekit.report.rows import NOTHING, facts, metric_name, plain, ratios, rows
-from edgekit.types import Measurement
 
 if TYPE_CHECKING:
-    from edgekit.guard import Gate
+    from edgekit.workflows.compare.limits import Gate
 
 COLUMNS = {
     "artifact": "artifact",

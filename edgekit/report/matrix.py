@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.best import FASTEST, MOST_ACCURATE, best
 from edgekit.report.rows import metric_text, number, rows
 from edgekit.report.style import safe
-from edgekit.types import Measurement
 
 Column = tuple[str, str, str]
 

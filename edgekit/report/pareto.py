@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.rows import memory
-from edgekit.types import Measurement
 
 Cost = Callable[[Measurement], float]
 

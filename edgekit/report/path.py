@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgekit.report.exhibits import Exhibits, Lineage
+from edgekit.core.measurement import Measurement
+from edgekit.report.lineage import Exhibits, Lineage
 from edgekit.report.picture import NARROW, WIDE, inline
 from edgekit.report.rows import Scope, scopes
 from edgekit.report.style import safe
-from edgekit.types import Measurement
 
 #: steps that change a network; with one of them among its steps, or a teacher, a chain has a path
 CHANGING = ("prune", "qat")

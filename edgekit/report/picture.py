@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.labels import Anchor, Box, Label, place, text_width
 from edgekit.report.legend import EDGE, legend, text
 from edgekit.report.pareto import fronts
@@ -16,7 +17,6 @@ from edgekit.report.points import Point, points_of, radii, short
 from edgekit.report.rows import Scope, drawable, scopes
 from edgekit.report.scales import Scale, spans_decade
 from edgekit.report.style import PICTURE, mark, reach, safe, variables
-from edgekit.types import Measurement
 
 WIDE, NARROW = 960, 360
 #: Around the panels of a file of its own.

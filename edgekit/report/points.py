@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekit.core.measurement import Latency, Measurement, Metric
 from edgekit.report.pareto import fronts
 from edgekit.report.rows import kilobytes, metric_text, number
 from edgekit.report.style import format_class, shape_of
-from edgekit.types import Latency, Measurement, Metric
 
 #: The longest name a label shows; the whole one is in its tooltip.
 LONGEST = 28

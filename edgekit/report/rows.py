@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgekit.score import latency_ratio
-from edgekit.types import Measurement, Metric
+from edgekit.core.measurement import Measurement, Metric
+from edgekit.core.statistics import latency_ratio
 
 #: What a cell shows where nothing was measured.
 NOTHING = "-"

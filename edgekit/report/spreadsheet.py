@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.rows import memory, plain
-from edgekit.types import Measurement
 
 
 def csv(measurements: Sequence[Measurement]) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from edgekit.core.measurement import Latency, Measurement, Metric
 from edgekit.report.best import FASTEST, MOST_ACCURATE, Best, best
 from edgekit.report.pareto import unbeaten
 from edgekit.report.rows import Row, memory, metric_name, rows, scopes
 from edgekit.report.style import format_class, mark, safe, shape_of
-from edgekit.types import Latency, Measurement, Metric
 
 Key = Callable[[Measurement], float | None]
 

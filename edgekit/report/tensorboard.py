@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import Missing
+from edgekit.core.errors import Missing
+from edgekit.core.measurement import Measurement
 from edgekit.report.rows import memory
-from edgekit.types import Measurement
 
 #: what a row is, beside its figures
 WHAT = ("artifact", "target", "runtime", "format", "precision", "scheme", "provenance")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.core.measurement import Measurement
 from edgekit.report.advice import advice
 from edgekit.report.best import Best, best
 from edgekit.report.rows import facts, metric_name, plain, ratios, rows
-from edgekit.types import Measurement
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,12 +15,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, Missing
-from edgekit.sets._folder import Folder
-from edgekit.sets._options import Options
-from edgekit.sets._reading import Corrupt
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError, Missing
+from edgekit.sets.folder import Folder
 from edgekit.sets.images import normalized
-from edgekit.types import TensorSpec
+from edgekit.sets.options import Options
+from edgekit.sets.reading import UnreadableSample
 
 SUFFIXES = (".wav", ".flac")
 
@@ -58,15 +58,15 @@ class Clip:
 
         raw = file.read_bytes() if isinstance(file, Path) else file.read()
         if cut_off(raw):
-            raise Corrupt("it is cut off")
+            raise UnreadableSample("it is cut off")
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as sound:
                 rate = sound.samplerate
                 values = sound.read(dtype="float32", always_2d=True).mean(axis=1)
         except (soundfile.SoundFileError, ValueError) as error:
-            raise Corrupt(str(error).partition("\n")[0]) from error
+            raise UnreadableSample(str(error).partition("\n")[0]) from error
         if not len(values):
-            raise Corrupt("it holds no sound")
+            raise UnreadableSample("it holds no sound")
         self._settle(name, rate)
         values = resampled(values, rate, self._rate)
         if self._cut and not self._length:

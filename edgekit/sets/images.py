@@ -13,11 +13,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, Missing
-from edgekit.sets._folder import Folder
-from edgekit.sets._options import Options
-from edgekit.sets._reading import Corrupt
-from edgekit.types import TensorSpec
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError, Missing
+from edgekit.sets.folder import Folder
+from edgekit.sets.options import Options
+from edgekit.sets.reading import UnreadableSample
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff")
 
@@ -58,7 +58,7 @@ class Picture:
         try:
             with Image.open(file) as image:
                 if image.mode.startswith(("I", "F")):
-                    raise Corrupt(f"it has more than 8 bits ({image.mode}): save it as .npz")
+                    raise UnreadableSample(f"it has more than 8 bits ({image.mode}): save it as .npz")
                 gray = image.mode in ("1", "L", "LA")
                 self._settle(name, 1 if gray else 3, image.size)
                 picture = image.convert("L" if self._channels == 1 else "RGB")
@@ -66,7 +66,7 @@ class Picture:
                     picture = picture.resize((self._width, self._height))
                 array = np.asarray(picture)
         except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, Image.DecompressionBombError) as error:
-            raise Corrupt(str(error).partition("\n")[0] or "it is damaged") from error
+            raise UnreadableSample(str(error).partition("\n")[0] or "it is damaged") from error
         if self._layout == "nhw":
             return normalized(array, self._options, None)
         array = array[..., None] if array.ndim == 2 else array

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, os_errors
-from edgekit.registry import suggest
-from edgekit.sets._labels import Raw
-from edgekit.sets._options import Options
-from edgekit.sets._reading import Item, refuse_nan
+from edgekit.core.errors import InputError, os_errors, suggest
+from edgekit.sets.labels import Raw
+from edgekit.sets.options import Options
+from edgekit.sets.reading import Item, refuse_nan
 
 LABEL = "label"
 

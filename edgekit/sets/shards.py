@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, os_errors
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError, os_errors
 from edgekit.sets import audio, images
-from edgekit.sets._folder import file_state
-from edgekit.sets._labels import Raw
-from edgekit.sets._options import Options
-from edgekit.sets._reading import Corrupt, Item
-from edgekit.types import TensorSpec
+from edgekit.sets.folder import file_state
+from edgekit.sets.labels import Raw
+from edgekit.sets.options import Options
+from edgekit.sets.reading import Item, UnreadableSample
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LABELS = (".cls", ".txt", ".json")
@@ -88,7 +88,7 @@ class Shards:
         name = f"{key} in {path}"
         try:
             label = self._label(tar, members)
-        except Corrupt as error:
+        except UnreadableSample as error:
             return _broken(path, key, str(error))
 
         def read() -> Mapping[str, NDArray[Any]]:
@@ -109,7 +109,7 @@ class Shards:
                 file.seek(start)
                 raw = file.read(size) if size <= LARGEST else b""
                 if len(raw) != size:
-                    raise Corrupt(f"{ending} is cut off")
+                    raise UnreadableSample(f"{ending} is cut off")
                 return raw
 
             return self._read(fetch, name, places)
@@ -126,7 +126,7 @@ class Shards:
                 else:
                     found = int(text) if ending == ".cls" else text
             except (ValueError, RecursionError) as error:
-                raise Corrupt(f"its {ending} cannot be read: {error}") from error
+                raise UnreadableSample(f"its {ending} cannot be read: {error}") from error
             if found is not None:
                 return _as_label(found)
         return None
@@ -143,7 +143,7 @@ class Shards:
                 decoder = self._decoder(given, suffix)
                 values[given or decoder.input] = decoder(io.BytesIO(fetch(ending)), name)
         if not values:
-            raise Corrupt(f"it holds no input, only {', '.join(members)}")
+            raise UnreadableSample(f"it holds no input, only {', '.join(members)}")
         return values
 
     def _only(self, otherwise: str) -> str:
@@ -181,7 +181,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 def _broken(path: Path, key: str, why: str) -> Item:
     def fail() -> Mapping[str, NDArray[Any]]:
-        raise Corrupt(why)
+        raise UnreadableSample(why)
 
     return Item(f"{key} in {path}", key, None, fail)
 
@@ -192,7 +192,7 @@ def _as_label(found: Any) -> Raw:
     if isinstance(found, str):
         return found
     if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) and abs(n) < 2**63 for n in numbers):
-        raise Corrupt(f"its label is {found!r}")
+        raise UnreadableSample(f"its label is {found!r}")
     if isinstance(found, list):
         return tuple(map(float, found))
     return int(found) if isinstance(found, bool) else found
@@ -201,14 +201,14 @@ def _as_label(found: Any) -> Raw:
 def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """A member's contents. Raises Corrupt where they are cut off, or too many."""
     if member.size > LARGEST:
-        raise Corrupt(f"{member.name} claims {member.size} bytes")
+        raise UnreadableSample(f"{member.name} claims {member.size} bytes")
     try:
         file = tar.extractfile(member)
         raw = file.read() if file else b""
     except _DAMAGED as error:
-        raise Corrupt(f"{member.name} is cut off: {error}") from error
+        raise UnreadableSample(f"{member.name} is cut off: {error}") from error
     if len(raw) != member.size:
-        raise Corrupt(f"{member.name} is cut off")
+        raise UnreadableSample(f"{member.name} is cut off")
     return raw
 
 
@@ -216,7 +216,7 @@ def _array(raw: bytes) -> NDArray[Any]:
     try:
         found: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
     except Exception as error:  # numpy reads the header as Python: whatever its tokenizer and parser raise
-        raise Corrupt(f"not a plain .npy: {str(error).partition(chr(10))[0]}") from error
+        raise UnreadableSample(f"not a plain .npy: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-        raise Corrupt("not a .npy of numbers")
+        raise UnreadableSample("not a .npy of numbers")
     return found

@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, os_errors
-from edgekit.registry import suggest
-from edgekit.sets._labels import Raw
-from edgekit.sets._options import Options
-from edgekit.sets._reading import SPLIT_NAMES, Corrupt, Item, log
-from edgekit.sets._rows import Row, rows
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError, os_errors, suggest
 from edgekit.sets.images import normalized
-from edgekit.types import TensorSpec
+from edgekit.sets.labels import Raw
+from edgekit.sets.options import Options
+from edgekit.sets.reading import SPLIT_NAMES, Item, UnreadableSample, log
+from edgekit.sets.rows import Row, rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 LABEL, SPLIT = "label", "split"
@@ -179,10 +178,12 @@ class Table:
 
     def _values(self, row: Row) -> Mapping[str, NDArray[Any]]:
         if row.broken:
-            raise Corrupt(row.broken, row.lines)
+            raise UnreadableSample(row.broken, row.lines)
         if self._labels and self._label(row) is None:
             missing = next((name for name in self._labels if row.cells.get(name) is None), "")
-            raise Corrupt(f"{missing!r} is missing" if missing else f"its label is {row.cells[self._labels[0]]!r}")
+            raise UnreadableSample(
+                f"{missing!r} is missing" if missing else f"its label is {row.cells[self._labels[0]]!r}"
+            )
         return {chosen.name: self._array(row, chosen) for chosen in self._inputs}
 
     def _array(self, row: Row, chosen: _Input) -> NDArray[Any]:
@@ -190,11 +191,11 @@ class Table:
         for name in chosen.columns:
             value, kind = row.cells.get(name), self._scan.kind(name)
             if value is None:
-                raise Corrupt(f"{name!r} is missing")
+                raise UnreadableSample(f"{name!r} is missing")
             if isinstance(value, str) or isinstance(value, list) != (kind == "list"):
-                raise Corrupt(f"{name!r} is {value!r}, the other rows hold a {kind}")
+                raise UnreadableSample(f"{name!r} is {value!r}, the other rows hold a {kind}")
             if kind == "number" and not math.isfinite(value):
-                raise Corrupt(f"{name!r} is {value}")
+                raise UnreadableSample(f"{name!r} is {value}")
             values.append(value)
         try:
             with np.errstate(over="ignore"):
@@ -202,7 +203,7 @@ class Table:
                 array = np.asarray(whole, None if "float" not in chosen.dtype else np.float64).astype(chosen.dtype)
                 array = array if chosen.shape is None else array.reshape(chosen.shape)
         except (ValueError, TypeError, OverflowError) as error:
-            raise Corrupt(f"{chosen.name!r} cannot be made of it: {error}") from error
+            raise UnreadableSample(f"{chosen.name!r} cannot be made of it: {error}") from error
         return normalized(array, self._options, -1 if array.ndim else None)
 
 

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit.errors import Missing
-from edgekit.steps._calibrated import RANGES, CalibratedStep
-from edgekit.types import Artifact, Context, Kind, Notes, kinds
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import Missing
+from edgekit.core.step import Context, StepResult
+from edgekit.steps.shared.calibrated import RANGES, CalibratedStep
 
 #: format → the package that runs it; an extra has the name of its format
 _PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "openvino": "openvino"}
@@ -28,7 +29,7 @@ class Calibrate(CalibratedStep):
     gives: ClassVar[Kind] = Kind("ranges")
     keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit or are not finite, Missing where the runtime is."""
         parent = inputs["parent"]
         package = _PACKAGES[parent.kind.format]
@@ -38,4 +39,4 @@ class Calibrate(CalibratedStep):
             raise Missing.install(f"calibrating {parent.name}", package, parent.kind.format) from error
         statistics.save(out / RANGES)
         scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
-        return Notes(scheme=scheme, details={"runtime": f"{package} {version(package)}"})
+        return StepResult(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

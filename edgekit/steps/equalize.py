@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit import networks, quantization
-from edgekit.errors import CannotConvert
-from edgekit.steps._calibrated import CalibratedStep
-from edgekit.types import Artifact, Context, Kind, Notes, Task, kinds
+from edgekit import compression, networks
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert
+from edgekit.core.step import Context, StepResult
+from edgekit.core.task import Task
+from edgekit.steps.shared.calibrated import CalibratedStep
 
 #: what an equalized network must agree to with the one it was made from
 SAME_DB = 60.0
@@ -43,12 +45,12 @@ class Equalize(CalibratedStep):
     def sources(self) -> tuple[Path, ...]:
         return (*super().sources(), *sources("program", "weights", "simulation", "equalization"))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to equalize, InputError where the samples do not fit."""
         import torch
 
+        from edgekit.compression import equalization, program, simulation
         from edgekit.networks.interface import named
-        from edgekit.quantization import equalization, program, simulation
 
         parent = inputs["parent"]
         feeds = list(program.tensors(self.feeds(parent, ctx)))
@@ -73,10 +75,10 @@ class Equalize(CalibratedStep):
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         simulated = {"groups": found.groups, "folded": loaded.folded, "criterion": found.criterion, "dB": found.tried}
-        return Notes(scheme, names, {**details, "equalized": simulated})
+        return StepResult(scheme, names, {**details, "equalized": simulated})
 
 
 def sources(*modules: str) -> tuple[Path, ...]:
     """The files of `edgekit/quantization` that decide what a step makes."""
-    folder = Path(quantization.__file__).parent
+    folder = Path(compression.__file__).parent
     return tuple(folder / f"{name}.py" for name in modules)

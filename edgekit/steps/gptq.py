@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit.errors import CannotConvert
-from edgekit.steps._calibrated import CalibratedStep
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert
+from edgekit.core.step import Context, StepResult
 from edgekit.steps.equalize import sources
-from edgekit.types import Artifact, Context, Kind, Notes, kinds
+from edgekit.steps.shared.calibrated import CalibratedStep
 
 #: samples whose activations decide the ranges; they pass one by one
 RANGED = 256
@@ -40,9 +41,9 @@ class Gptq(CalibratedStep):
     def sources(self) -> tuple[Path, ...]:
         return (*super().sources(), *sources("program", "weights", "simulation", "gptq"))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where no layer has weights of its own, InputError where the samples do not fit."""
-        from edgekit.quantization import gptq, program, simulation
+        from edgekit.compression import gptq, program, simulation
 
         parent = inputs["parent"]
         loaded = program.load(parent, ctx.log)
@@ -63,4 +64,4 @@ class Gptq(CalibratedStep):
         layers = [
             {"layer": e.layer, "method": e.method, "nearest_error": e.nearest_error, "error": e.error} for e in report
         ]
-        return Notes(scheme, names, {**details, "layers": layers})
+        return StepResult(scheme, names, {**details, "layers": layers})

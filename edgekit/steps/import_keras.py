@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edgekit.networks import keras
-from edgekit.steps._import_torch import ImportTorchStep, finish, write
-from edgekit.types import Artifact, Context, Notes
+from edgekit.core.artifact import Artifact
+from edgekit.core.step import Context, StepResult
+from edgekit.networks import keras, write
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ImportKeras(ImportTorchStep):
     needs: ClassVar[str] = "keras"
     tools: ClassVar[tuple[str, ...]] = ("keras", "torch", "safetensors")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Missing without Keras, InputError where the file is damaged or could run code."""
         from edgekit.networks.interface import example_shapes
 

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgekit import networks, registry, tasks
-from edgekit.errors import InputError
-from edgekit.steps._import_torch import ImportTorchStep, finish
-from edgekit.types import Artifact, ArtifactRef, Context, Notes, Task
+from edgekit import tasks
+from edgekit.core import errors, registry, user_code
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.step import ArtifactRef, Context, StepResult
+from edgekit.core.task import Task
+from edgekit.networks import named, weights
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 
 if TYPE_CHECKING:
-    from edgekit.networks.factory import Made
+    from edgekit.networks.factory import FactoryResult
 
 
 @dataclass(frozen=True)
@@ -42,36 +46,36 @@ class ImportNetwork(ImportTorchStep):
         yield from super().check(task)
         if self.path in registry.names("models") and not self.task:
             yield f"{self.path} needs a task, which gives its arguments"
-        elif self.path and self.path not in registry.names("models") and not registry.is_reference(self.path):
-            near = registry.suggest(self.path, registry.names("models"))
+        elif self.path and self.path not in registry.names("models") and not user_code.is_reference(self.path):
+            near = errors.suggest(self.path, registry.names("models"))
             yield f"{self.path!r} is no reference like net.py:make, and no network ({near})"
 
     def sources(self) -> tuple[Path, ...]:
-        return (networks.source(self.path),) if self.path else ()
+        return (named.source(self.path),) if self.path else ()
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError where the code fails, or gives what no runtime could be given."""
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
         made, arguments = self._made(ctx)
         if self.weights:
-            networks.load_weights(made.network, Path(self.weights))
+            weights.load_weights(made.network, Path(self.weights))
         made.network.eval()
         example = named_inputs(made.network, made.example)
         keywords = list(example) if isinstance(made.example, Mapping) else []
         network = Positional(made.network, keywords).eval()
         interface = probe(network, example, made.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
-        networks.save(made.network, self.path, arguments, specs, out)
+        named.save(made.network, self.path, arguments, specs, out)
         return finish(out, self.path, network, example)
 
-    def _made(self, ctx: Context) -> tuple[Made, Mapping[str, Any]]:
-        from edgekit.networks.factory import Made, make, required
+    def _made(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
+        from edgekit.networks.factory import FactoryResult, make, required
         from edgekit.training.calls import as_input
 
-        if registry.is_reference(self.path):
+        if user_code.is_reference(self.path):
             ctx.log.warning("%s is code of your own: it is run as it is", self.path)
-        if not self.task or (registry.is_reference(self.path) and not required(registry.load("models", self.path))):
+        if not self.task or (user_code.is_reference(self.path) and not required(registry.load("models", self.path))):
             return make(self.path), {}
         task = tasks.load(self.task)
         arguments = task.arguments(self.path)
@@ -79,4 +83,4 @@ class ImportNetwork(ImportTorchStep):
             why = "an untrained network is of no use"
             raise InputError(f"{self.path} comes without weights", why, "pass --weights FILE, or use edgekit train")
         example = [as_input(array[:2]) for array in task.load("val").inputs.values()]
-        return Made(networks.build(self.path, arguments), example, {}), arguments
+        return FactoryResult(named.build(self.path, arguments), example, {}), arguments

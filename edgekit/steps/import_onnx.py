@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgekit.core.artifact import Artifact
+from edgekit.core.step import Context, StepResult
 from edgekit.formats.onnx import external_files, read
-from edgekit.steps._import import ImportStep
-from edgekit.types import Artifact, Context, Notes
+from edgekit.steps.shared.imported import ImportStep
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ImportOnnx(ImportStep):
         path = Path(self.path)
         return tuple(external_files(path, read(path)).values())
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         notes = super().apply(inputs, out, ctx)
         path = Path(self.path)
         if files := external_files(path, read(path)):
@@ -43,7 +44,7 @@ def _rewrite(path: Path, names: Mapping[str, str]) -> None:
     """Give the files that hold weights other names."""
     import onnx
 
-    from edgekit.formats._onnx_file import place, tensors
+    from edgekit.formats.shared.onnx_wire import place, tensors
 
     model = onnx.load(str(path), load_external_data=False)
     for tensor in tensors(model):

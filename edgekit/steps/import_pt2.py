@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgekit import networks
-from edgekit.errors import InputError
-from edgekit.networks import pt2
-from edgekit.steps._import_torch import ImportTorchStep, finish, write
-from edgekit.types import Artifact, Context, Notes
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.step import Context, StepResult
+from edgekit.networks import pt2, weights, write
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class ImportPt2(ImportTorchStep):
     needs: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError where the archive is damaged, could run code, or takes or gives more than tensors."""
         from edgekit.networks.interface import example_shapes
 
@@ -40,7 +40,7 @@ class ImportPt2(ImportTorchStep):
         network = pt2.network(found, keywords)
         interface = _interface(found, network, example, self.path)
         entries = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
-        write(out, "pt2", {**entries, "tensors": networks.tensors_of(network)})
+        write(out, "pt2", {**entries, "tensors": weights.tensors_of(network)})
         return finish(out, Path(self.path).name, network, example)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgekit.steps._import import ImportStep
+from edgekit.steps.shared.imported import ImportStep
 
 
 @dataclass(frozen=True)

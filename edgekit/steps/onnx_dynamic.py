@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from edgekit.errors import CannotConvert, EdgekitError
-from edgekit.quantization.observers.onnx import ready
-from edgekit.steps import _halves, _lean, _stored
-from edgekit.steps.to_tflite import silent
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, kinds
+from edgekit.compression.calibration.onnx import ready
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, EdgekitError
+from edgekit.core.mute import silent
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Target
+from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -46,9 +48,14 @@ class OnnxDynamic(Step):
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_halves.__file__), Path(_lean.__file__), Path(_stored.__file__))
+        return (
+            *super().sources(),
+            Path(float16_tables.__file__),
+            Path(onnx_slimming.__file__),
+            Path(onnx_weight_only.__file__),
+        )
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
         import onnx
 
@@ -61,16 +68,16 @@ class OnnxDynamic(Step):
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        stored = _stored.store(model)
+        stored = onnx_weight_only.store(model)
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
             found = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {found}", "use onnx_int8")
-        _lean.lean(model)
+        onnx_slimming.lean(model)
         onnx.save(model, str(out / "model.onnx"))
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
-        return Notes(
-            scheme=scheme + _stored.described(stored),
+        return StepResult(
+            scheme=scheme + onnx_weight_only.described(stored),
             tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
         )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.step import Context, Step, StepResult
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class OnnxFp16(Step):
     needs: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
@@ -35,4 +36,4 @@ class OnnxFp16(Step):
         OnnxModel(half).topological_sort()  # the converter appends its casts of the inputs at the end
         onnx.save(half, str(out / "model.onnx"))
         names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
-        return Notes(scheme="float16 weights and activations", tensors=names)
+        return StepResult(scheme="float16 weights and activations", tensors=names)

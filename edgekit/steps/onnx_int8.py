@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
-from edgekit.errors import CannotConvert, EdgekitError
+from edgekit.compression.calibration.onnx import ready
+from edgekit.compression.calibration.ranges import Ranges, ranges
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, EdgekitError
+from edgekit.core.mute import quiet_root, silent
+from edgekit.core.step import Context, StepResult
+from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.quantization.observers.onnx import ready
-from edgekit.quantization.ranges import Ranges, ranges
-from edgekit.steps import _halves, _lean, _stored
-from edgekit.steps._calibrated import StaticInt8Step
-from edgekit.steps.to_tflite import silent
-from edgekit.types import Artifact, Context, Kind, Notes, Target, kinds
+from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -48,9 +48,14 @@ class OnnxInt8(StaticInt8Step):
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_halves.__file__), Path(_lean.__file__), Path(_stored.__file__))
+        return (
+            *super().sources(),
+            Path(float16_tables.__file__),
+            Path(onnx_slimming.__file__),
+            Path(onnx_weight_only.__file__),
+        )
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
         parent = inputs["parent"]
         path = out / "model.onnx"
@@ -70,8 +75,10 @@ class OnnxInt8(StaticInt8Step):
         if not _is_quantized(path):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-        scheme = f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{_stored.described(stored)}"
-        return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        scheme = (
+            f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{onnx_weight_only.described(stored)}"
+        )
+        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
     def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> int:
         """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float.
@@ -97,8 +104,8 @@ class OnnxInt8(StaticInt8Step):
             extra_options={},
         )
         quantizer.quantize_model()
-        stored = _stored.store(quantizer.model.model, excluded)
-        _lean.lean(quantizer.model.model)
+        stored = onnx_weight_only.store(quantizer.model.model, excluded)
+        onnx_slimming.lean(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
         return stored
 
@@ -128,18 +135,6 @@ def _is_quantized(path: Path) -> bool:
     import onnx
 
     return any(node.op_type == "QuantizeLinear" for node in onnx.load(str(path), load_external_data=False).graph.node)
-
-
-@contextlib.contextmanager
-def quiet_root() -> Iterator[None]:
-    """The quantizer warns on the root logger about its own steps."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
 
 
 #: instruction-set class → the scheme it computes exactly and fastest

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from edgekit.errors import CannotConvert
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert
+from edgekit.core.mute import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps import _halves
-from edgekit.steps._export import quiet
-from edgekit.steps._halves import half, is_table
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
+from edgekit.steps.shared import float16_tables
+from edgekit.steps.shared.float16_tables import half, is_table
 
 if TYPE_CHECKING:
     from openvino import Model, Node
@@ -45,9 +47,9 @@ class OpenvinoDynamic(Step):
             yield "group_size must be 0 or a multiple of 16"
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_halves.__file__))
+        return (*super().sources(), Path(float16_tables.__file__))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to store as int8."""
         no_telemetry()
         import openvino
@@ -64,7 +66,7 @@ class OpenvinoDynamic(Step):
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
         names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
         how = f"quantized as they come, in groups of {self.group_size}" if self.group_size else "in float32"
-        return Notes(scheme=f"int8 weights per channel, activations {how}", tensors=names)
+        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=names)
 
 
 def compress(model: Model) -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.mute import quiet
+from edgekit.core.step import Context, Step, StepResult
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps._export import quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class OpenvinoFp16(Step):
     needs: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         no_telemetry()
         import openvino
 
@@ -32,4 +33,4 @@ class OpenvinoFp16(Step):
             model = openvino.Core().read_model(parent.path / "model.xml")
             openvino.save_model(model, out / "model.xml", compress_to_fp16=True)
         names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
-        return Notes(scheme="float16 weights", tensors=names)
+        return StepResult(scheme="float16 weights", tensors=names)

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit import sets
-from edgekit.errors import CannotConvert, EdgekitError, InputError
-from edgekit.quantization import fake_quantize
-from edgekit.quantization.fake_quantize import quantizers, set_ranges, weighs_channels
-from edgekit.quantization.observers.openvino import read
-from edgekit.steps import _halves, openvino_dynamic
-from edgekit.steps._calibrated import StaticInt8Step
-from edgekit.steps._export import quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Target, Task, kinds
-from edgekit.types import quiet as no_progress
+from edgekit.compression import openvino_ranges
+from edgekit.compression.calibration.openvino import read
+from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, EdgekitError, InputError
+from edgekit.core.mute import quiet
+from edgekit.core.progress import quiet as no_progress
+from edgekit.core.step import Context, StepResult
+from edgekit.core.target import Target
+from edgekit.core.task import Task
+from edgekit.steps import openvino_dynamic
+from edgekit.steps.shared import float16_tables
+from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -65,12 +69,12 @@ class OpenvinoInt8(StaticInt8Step):
     def sources(self) -> tuple[Path, ...]:
         return (
             *super().sources(),
-            Path(fake_quantize.__file__),
+            Path(openvino_ranges.__file__),
             Path(openvino_dynamic.__file__),
-            Path(_halves.__file__),
+            Path(float16_tables.__file__),
         )
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples or ranges that do not fit, CannotConvert where NNCF has no way."""
         parent = inputs["parent"]
         with quiet(ctx.log), _nncf_to(ctx.log):
@@ -96,7 +100,7 @@ class OpenvinoInt8(StaticInt8Step):
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
-        return Notes(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
 
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
         """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.
@@ -140,7 +144,7 @@ class OpenvinoInt8(StaticInt8Step):
             raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
         if self.correct_biases or branches:
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
-        data = sets.stand_in(parent, parent) if given is None else given
+        data = sets.random_inputs(parent, parent) if given is None else given
         one = dataclasses.replace(ctx, sets={"calibration": sets.take(data, 1)}, progress=no_progress)
         return _Samples(lambda: self.feeds(parent, one), 1)
 

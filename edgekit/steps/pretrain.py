@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit import tasks
-from edgekit.errors import InputError
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.step import Context, StepResult
+from edgekit.core.task import Task
 from edgekit.steps import train
 from edgekit.steps.train import Train
-from edgekit.types import Artifact, Context, Notes, Task
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,6 @@ class Pretrain(Train):
     def sources(self) -> tuple[Path, ...]:
         return (*super().sources(), Path(train.__file__))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises what training does."""
         return super().apply(inputs, out, replace(ctx, task=tasks.load(self.on)))

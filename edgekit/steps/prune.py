@@ -10,21 +10,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import networks, pruning, registry, score, targets, training
-from edgekit.errors import CannotConvert, InputError
-from edgekit.execute import execute_all
-from edgekit.pruning import goals
-from edgekit.pruning.goals import Found
+from edgekit import compression, networks, training
+from edgekit.compression import pruning_goals
+from edgekit.compression.pruning_goals import KEPT, Found
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Plan, Target
+from edgekit.core.task import Task
+from edgekit.measure import targets
+from edgekit.measure.execute import execute_all
+from edgekit.networks import named as nameds
+from edgekit.networks.tracing import example
 from edgekit.sets import take
-from edgekit.steps._export import example, unstored
+from edgekit.steps.shared.unstored import unstored
 from edgekit.steps.train import DECIDING, TAUGHT
 from edgekit.training.distillation import Distillation, teacher_of
-from edgekit.types import Artifact, Context, Kind, Notes, Plan, SampleSet, Step, Target, Task, kinds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgekit.pruning.channels import Cut
+    from edgekit.compression.channels import Cut
 
 #: formats that a latency can be measured in, in this order
 EXPORTERS = ("onnx", "tflite", "openvino")
@@ -86,7 +94,7 @@ class Prune(Distillation, Step):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def check(self, task: Task | None) -> Iterator[str]:
-        yield from goals.problems(self.ratio, self._goals())
+        yield from pruning_goals.problems(self.ratio, self._goals())
         if self.structure == "none":
             yield UNSTRUCTURED
         learns = self.epochs or self.sparse_epochs or self.importance == "taylor"
@@ -118,15 +126,15 @@ class Prune(Distillation, Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        cutting = tuple(Path(pruning.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
+        cutting = tuple(Path(compression.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
         learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
         return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
         import torch
 
-        from edgekit.pruning import channels
+        from edgekit.compression import channels
 
         parent = inputs["parent"]
         reference = networks.reference(parent.path)
@@ -162,13 +170,13 @@ class Prune(Distillation, Step):
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
-        return Notes(scheme, names, {**kept, "pruned": details})
+        return StepResult(scheme, names, {**kept, "pruned": details})
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
 
     def _cut(self, ratio: float) -> Cut:
-        from edgekit.pruning.channels import Cut
+        from edgekit.compression.channels import Cut
 
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
@@ -190,12 +198,12 @@ class Prune(Distillation, Step):
 
         `name` is that of this training's folder for checkpoints.
         """
-        from edgekit.training import taught
+        from edgekit.training import distill
         from edgekit.training.calls import chosen_device
         from edgekit.training.settings import Settings
 
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
-        history = taught.fit(
+        history = distill.fit(
             network,
             Settings(epochs=epochs, **shared),
             replace(ctx, scratch=ctx.scratch / name if ctx.scratch else None),
@@ -241,22 +249,22 @@ class _Trial:
     disturbed: dict[float, str] = field(default_factory=dict)
 
     def found(self) -> Found:
-        from edgekit.pruning import channels
+        from edgekit.compression import channels
 
         step = self.step
         if step.ratio:
             return Found(step.ratio)
         if step.speedup:
-            kept = self.ctx.scratch / goals.KEPT if self.ctx.scratch else None
-            return goals.by_speed(step.speedup, self._speedups, kept)
+            kept = self.ctx.scratch / KEPT if self.ctx.scratch else None
+            return pruning_goals.by_speed(step.speedup, self._speedups, kept)
         if step.macs:
             whole = channels.macs(self.network, self.feed)
-            return goals.by_count(step.macs, lambda r: channels.macs(self._cut(r), self.feed), whole, "MACs")
+            return pruning_goals.by_count(step.macs, lambda r: channels.macs(self._cut(r), self.feed), whole, "MACs")
         whole = channels.size(self.network)
-        return goals.by_count(step.parameters, lambda r: channels.size(self._cut(r)), whole, "parameters")
+        return pruning_goals.by_count(step.parameters, lambda r: channels.size(self._cut(r)), whole, "parameters")
 
     def _cut(self, ratio: float) -> nn.Module:
-        from edgekit.pruning import channels
+        from edgekit.compression import channels
 
         return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
 
@@ -274,9 +282,9 @@ class _Trial:
         if spoilt := [reason for run in runs for reason in run.invalid]:
             self.disturbed[ratio] = spoilt[0]
             self.ctx.log.warning("ratio %.2f: %s", ratio, spoilt[0])
-        times = [score.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
+        times = [statistics.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
         found = {
-            name: score.latency_ratio(a, b, paired=True).value
+            name: statistics.latency_ratio(a, b, paired=True).value
             for name, a, b in zip(larger, times, times[len(larger) :], strict=False)
         }
         self.ctx.log.info("ratio %.2f: %s times faster", ratio, found)
@@ -307,7 +315,7 @@ class _Trial:
     def _stand_in(self) -> SampleSet:
         from edgekit import sets
 
-        return sets.stand_in(self.parent, self.parent)
+        return sets.random_inputs(self.parent, self.parent)
 
 
 def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> None:
@@ -317,8 +325,8 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     """
     import torch
 
+    from edgekit.networks import widths
     from edgekit.networks.interface import Positional, named
-    from edgekit.pruning import widths
 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, whole))
@@ -326,7 +334,7 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
-    networks.save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
+    nameds.save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
     feed = example(replace(parent, path=out)).inputs
@@ -340,11 +348,11 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
 def _thinning(penalty: float) -> Callable[[nn.Module], None]:
     """Adds the gradient of an L1 penalty on BatchNorm's scales (https://arxiv.org/abs/1708.06519, equation 1)."""
 
-    from edgekit.pruning import channels
+    from edgekit.compression.channels import NORMS
 
     def add(network: nn.Module) -> None:
         for module in network.modules():
-            if isinstance(module, channels.NORMS) and module.weight is not None and module.weight.grad is not None:
+            if isinstance(module, NORMS) and module.weight is not None and module.weight.grad is not None:
                 module.weight.grad.add_(penalty * module.weight.detach().sign())
 
     return add

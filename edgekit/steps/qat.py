@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from edgekit import training
-from edgekit.errors import CannotConvert, InputError
-from edgekit.networks.factory import running
-from edgekit.steps._calibrated import fitting
+from edgekit.compression.calibration.feeds import fitting
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import ArtifactRef, Context, Step, StepResult
+from edgekit.core.task import Task
+from edgekit.core.user_code import running
 from edgekit.steps.equalize import sources
 from edgekit.training.distillation import teacher_of
-from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, SampleSet, Step, Task, kinds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgekit.quantization.program import Program
-    from edgekit.quantization.qat import Lesson
+    from edgekit.compression.program import Program
+    from edgekit.compression.qat import Lesson
 
 #: samples whose activations fix the ranges
 RANGED = 256
@@ -76,9 +79,10 @@ class Qat(Step):
         named = sources("program", "weights", "simulation", "histograms", "ranges", "qat")
         return (*named, Path(training.__file__).parent / "taught.py")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Diverged, InputError where the samples do not fit, CannotConvert where nothing can learn."""
-        from edgekit.quantization import program, qat, simulation
+        from edgekit.compression import program, qat, simulation
+        from edgekit.compression.qat import RANGES
 
         parent = inputs["parent"]
         loaded = program.load(parent, ctx.log)
@@ -93,19 +97,19 @@ class Qat(Step):
         lesson, teacher = self._lesson(lessons, parent, ctx), self._teacher(inputs, lessons)
         history = qat.train(loaded, found, lesson, judge, ctx.progress, teacher)
         program.write(loaded, parent, out, ctx.log)
-        qat.save_ranges(out / qat.RANGES, _renamed(loaded, found, dataclasses.replace(parent, path=out), ctx))
+        qat.save_ranges(out / RANGES, _renamed(loaded, found, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
-        return Notes(scheme, names, {**details, "qat": trained})
+        return StepResult(scheme, names, {**details, "qat": trained})
 
     def _teacher(self, inputs: Mapping[str, Artifact], lessons: _Samples) -> nn.Module | None:
         """Raises InputError where it does not take the samples, or answers in other shapes."""
         if not self.teacher:
             return None
-        from edgekit.quantization.program import listed
+        from edgekit.compression.program import listed
 
         found = teacher_of(self.teacher, inputs).requires_grad_(False)
         feed, _ = next(lessons.batches(np.arange(len(lessons)), 2))
@@ -119,7 +123,7 @@ class Qat(Step):
         return found
 
     def _lesson(self, lessons: _Samples, parent: Artifact, ctx: Context) -> Lesson:
-        from edgekit.quantization.qat import Lesson
+        from edgekit.compression.qat import Lesson
 
         def batches(epoch: int) -> Iterator[Any]:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(lessons))
@@ -189,8 +193,8 @@ def _judge(loaded: Program, exam: _Samples, batch: int, task: Task | None) -> Ca
     names = [spec.name for spec in exam._model.outputs]
 
     def judge(answers: Callable[..., list[Tensor]]) -> tuple[float, ...]:
-        from edgekit.quantization.program import sqnr
-        from edgekit.quantization.simulation import joined
+        from edgekit.compression.program import sqnr
+        from edgekit.compression.simulation import joined
 
         found = [answers(*inputs) for inputs, _ in exam.batches(order, EVALUATION_BATCH)]
         db = sqnr(joined(references), joined(found))
@@ -208,7 +212,7 @@ def _judge(loaded: Program, exam: _Samples, batch: int, task: Task | None) -> Ca
 
 def _renamed(loaded: Program, found: Mapping[str, Any], written: Artifact, ctx: Context) -> dict[str, Any]:
     """The ranges under the names that the written program's own nodes have: exporting it numbers them anew."""
-    from edgekit.quantization import program, simulation
+    from edgekit.compression import program, simulation
 
     before = simulation.points(loaded.module)
     after = simulation.points(program.load(written, ctx.log).module)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from edgekit.steps._calibrated import StaticInt8Step
-from edgekit.steps._trained import TrainedInt8Step
+from edgekit.core.artifact import Kind
+from edgekit.core.step import Step
+from edgekit.core.target import Target
 from edgekit.steps.onnx_int8 import OnnxInt8
+from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.trained_ranges import TrainedInt8Step
 from edgekit.steps.to_onnx import ToOnnx
-from edgekit.types import Kind, Step, Target
 
 
 @dataclass(frozen=True)

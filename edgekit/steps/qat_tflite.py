@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgekit.steps._calibrated import StaticInt8Step
-from edgekit.steps._trained import TrainedInt8Step
+from edgekit.core.artifact import Kind
+from edgekit.core.step import Step
+from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.trained_ranges import TrainedInt8Step
 from edgekit.steps.tflite_int8 import TfliteInt8
 from edgekit.steps.to_tflite import ToTflite
-from edgekit.types import Kind, Step
 
 
 @dataclass(frozen=True)

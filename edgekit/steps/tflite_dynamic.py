@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit.errors import CannotConvert, EdgekitError
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, EdgekitError
+from edgekit.core.mute import silent
+from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import Tflite, unpack
-from edgekit.steps import _embeddings
-from edgekit.steps.to_tflite import packed, silent
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+from edgekit.steps.shared import tflite_embeddings
+from edgekit.steps.to_tflite import packed
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class TfliteDynamic(Step):
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_embeddings.__file__))
+        return (*super().sources(), Path(tflite_embeddings.__file__))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
         parent = inputs["parent"]
         with silent(ctx.log):
@@ -38,7 +40,7 @@ class TfliteDynamic(Step):
 
             try:
                 made = quantizer.Quantizer(
-                    str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), _embeddings.in_int8()]
+                    str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), tflite_embeddings.in_int8()]
                 )
                 raw = bytes(made.quantize(enable_progress_report=False).quantized_model)
             except (EdgekitError, OSError, MemoryError):
@@ -54,4 +56,4 @@ class TfliteDynamic(Step):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         scheme = "int8 weights per channel, activations quantized as they come"
-        return Notes(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.mute import silent
+from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import unpack
-from edgekit.steps.to_tflite import packed, silent
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+from edgekit.steps.to_tflite import packed
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TfliteFp16(Step):
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         parent = inputs["parent"]
         with silent(ctx.log):
             from ai_edge_quantizer import qtyping, quantizer
@@ -42,4 +44,4 @@ class TfliteFp16(Step):
             raw = bytes(casting.quantize(enable_progress_report=False).quantized_model)
         path = out / "model.tflite"
         path.write_bytes(packed(unpack(raw, str(path))))
-        return Notes("float16 weights", {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult("float16 weights", {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})

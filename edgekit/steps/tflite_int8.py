@@ -12,15 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgekit.errors import EdgekitError, InputError
+from edgekit.compression.calibration.ranges import Ranges, ranges
+from edgekit.compression.calibration.tflite import pads_below_all
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.mute import silent
+from edgekit.core.step import Context, StepResult
+from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, read, unpack
-from edgekit.quantization.histograms import Histogram
-from edgekit.quantization.observers.tflite import pads_below_all
-from edgekit.quantization.ranges import Ranges, ranges
-from edgekit.steps import _embeddings
-from edgekit.steps._calibrated import StaticInt8Step
-from edgekit.steps.to_tflite import packed, silent
-from edgekit.types import Artifact, Context, Kind, Notes, kinds
+from edgekit.steps.shared import tflite_embeddings
+from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.to_tflite import packed
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class TfliteInt8(StaticInt8Step):
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(_embeddings.__file__))
+        return (*super().sources(), Path(tflite_embeddings.__file__))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
@@ -56,7 +58,7 @@ class TfliteInt8(StaticInt8Step):
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return Notes(scheme, names, {"float_operators": floats})
+        return StepResult(scheme, names, {"float_operators": floats})
 
 
 def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:
@@ -97,7 +99,7 @@ def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> 
         for name in kept
     ]
     try:
-        static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), _embeddings.in_int8(), *floats])
+        static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), tflite_embeddings.in_int8(), *floats])
         result = static.quantize(given, enable_progress_report=False)
     except (EdgekitError, OSError, MemoryError):
         raise

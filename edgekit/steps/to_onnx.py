@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.steps._export import converting, example, quiet, traced
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, kinds
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.mute import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.task import Task
+from edgekit.networks.tracing import converting, example, traced
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,7 +36,7 @@ class ToOnnx(Step):
         if self.opset < MIN_OPSET:
             yield f"opset must be {MIN_OPSET} or more"
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch
 
         parent = inputs["parent"]
@@ -52,7 +55,9 @@ class ToOnnx(Step):
         model = program.model_proto
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
-        return Notes(scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(
+            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        )
 
 
 def strip(model: ModelProto) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.errors import CannotConvert
+from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
+from edgekit.core.errors import CannotConvert
+from edgekit.core.mute import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.networks.tracing import converting, example, traced
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps._export import converting, example, quiet, traced
-from edgekit.types import Artifact, Context, Kind, Notes, Step, TensorSpec, kinds
 
 if TYPE_CHECKING:
     from openvino import Model, Output
@@ -30,7 +32,7 @@ class ToOpenvino(Step):
     needs: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("torch", "openvino")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where OpenVINO cannot."""
         no_telemetry()
         import openvino
@@ -39,7 +41,9 @@ class ToOpenvino(Step):
         with quiet(ctx.log):
             model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return Notes(scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(
+            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
+        )
 
 
 def _from_torch(parent: Artifact, log: logging.Logger) -> Model:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.errors import InputError
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import InputError
+from edgekit.core.mute import silent
+from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import read, unpack
-from edgekit.steps._export import Example, converting, example, quiet
-from edgekit.types import Artifact, Context, Kind, Notes, Step, kinds
+from edgekit.networks.tracing import Example, converting, example
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class ToTflite(Step):
     needs: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where litert-torch cannot."""
         parent = inputs["parent"]
         network = networks.load(parent.path)
@@ -49,7 +46,7 @@ class ToTflite(Step):
         pairs = zip([*sources[0], *sources[1]], [*made.inputs, *made.outputs], strict=True)
         transposes = sum(node.type == "TRANSPOSE" for node in made.nodes)
         details = {"transposes": transposes, **({"fixed": fixed} if fixed else {})}
-        return Notes("float32", {source: tensor.name for source, tensor in pairs}, details)
+        return StepResult("float32", {source: tensor.name for source, tensor in pairs}, details)
 
 
 def convert(network: Any, found: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
@@ -117,27 +114,3 @@ def packed(model: Any) -> bytes:
 
     model.buffers = [Aligned(buffer.data, buffer.offset, buffer.size) for buffer in model.buffers]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-@contextlib.contextmanager
-def silent(log: logging.Logger) -> Iterator[None]:
-    """What the converters print, warn of and log goes to the log file, also what comes from their C++ parts."""
-    streams = (sys.stdout, sys.stderr)
-    for stream in streams:
-        stream.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
-    with tempfile.TemporaryFile() as printed:
-        for descriptor in (1, 2):
-            os.dup2(printed.fileno(), descriptor)
-        try:
-            with quiet(log):
-                yield
-        finally:
-            for stream in streams:
-                stream.flush()
-            for descriptor, copy in zip((1, 2), kept, strict=True):
-                os.dup2(copy, descriptor)
-                os.close(copy)
-            printed.seek(0)
-            for line in printed.read().decode("utf-8", "replace").splitlines():
-                log.debug("converter: %s", line)

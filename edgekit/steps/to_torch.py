@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.errors import CannotConvert, EdgekitError
+from edgekit.compression.calibration.feeds import fitting
+from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
+from edgekit.core.errors import CannotConvert, EdgekitError
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.task import Task
+from edgekit.networks import weights, write
 from edgekit.sets import OPEN_LENGTH
-from edgekit.steps._calibrated import fitting
-from edgekit.steps._import_torch import write
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Task, TensorSpec, kinds
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,30 +51,32 @@ class ToTorch(Step):
     def sources(self) -> tuple[Path, ...]:
         return tuple(sorted((Path(networks.__file__).parent / "onnx").glob("*.py")))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert, naming every operator there is no way for, before any work."""
         import onnx
         from safetensors.torch import save_file
 
-        from edgekit.networks import onnx as importer
+        from edgekit.networks.onnx import MODEL
+        from edgekit.networks.onnx import graph as graphs
+        from edgekit.networks.onnx.network import OnnxNetwork
 
         parent = inputs["parent"]
-        graph = importer.read(parent.path / "model.onnx")
-        network = importer.OnnxNetwork(graph, [_dtype(spec) for spec in parent.outputs]).eval()
+        graph = graphs.read(parent.path / "model.onnx")
+        network = OnnxNetwork(graph, [_dtype(spec) for spec in parent.outputs]).eval()
         example, outputs = _tried(network, parent, self._known(parent, ctx))
-        _copy(parent, out / importer.MODEL)
+        _copy(parent, out / MODEL)
         header = onnx.load(str(parent.path / "model.onnx"), load_external_data=False)
         entries = {
             "inputs": [asdict(spec) for spec in parent.inputs],
             "outputs": [asdict(_seen(spec, value)) for spec, value in zip(parent.outputs, outputs, strict=True)],
             "axes": _axes(header, parent.inputs),
             "example": {name: list(tensor.shape) for name, tensor in example.items()},
-            "tensors": networks.tensors_of(network),
+            "tensors": weights.tensors_of(network),
         }
         write(out, "onnx", entries)
         save_file(example, out / networks.EXAMPLE)
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return Notes("float32", names, {"example": entries["example"]})
+        return StepResult("float32", names, {"example": entries["example"]})
 
     def _known(self, parent: Artifact, ctx: Context) -> Mapping[str, Sequence[int]]:
         """Input name → the shape of one sample, where it is known."""

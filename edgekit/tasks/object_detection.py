@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, os_errors
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
 from edgekit.ondevice import boxes
-from edgekit.tasks import _cutouts
-from edgekit.tasks._boxes import centre_maps, mean_average_precision
-from edgekit.tasks._dense import MEAN, STD, changed, image_of
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet, Scores
+from edgekit.sets import reading
+from edgekit.sets.options import SPLITS
+from edgekit.tasks.shared import cutouts
+from edgekit.tasks.shared.boxes import centre_maps, mean_average_precision
+from edgekit.tasks.shared.cutouts import CLASSES, LICENCES, SIZE
+from edgekit.tasks.shared.dense import MEAN, STD, changed, image_of
+from edgekit.tasks.shared.images import shuffled
 
 #: the most boxes that a picture of one's own may hold
 ROOM = 64
@@ -51,34 +54,34 @@ class ObjectDetection:
 
     @property
     def licences(self) -> tuple[str, ...]:
-        return () if self._options.data else _cutouts.LICENCES
+        return () if self._options.data else LICENCES
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        return tuple(_cutouts.CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
+        return tuple(CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
 
     @cached_property
     def _coco(self) -> _Coco:
         return _Coco(Path(self._options.data))
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        size = self._options.size if self._options.data else _cutouts.SIZE
+        size = self._options.size if self._options.data else SIZE
         return {"shape": [3, size, size], "classes": len(self.classes), "mean": list(MEAN), "std": list(STD)}
 
     def load(self, split: str) -> SampleSet:
         """Raises InputError: no such split, no data, or annotations that cannot be right."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         if self._options.data:
             images, found = self._coco.load(split, self._options.size)
         else:
-            made = _cutouts.pictures(split)
+            made = cutouts.pictures(split)
             images, found = np.stack([p.pixels for p in made]), [list(p.boxes) for p in made]
         labels = np.full((len(found), max(1, *map(len, found)), 5), -1, np.float32)
         for index, one in enumerate(found):
             if one:
                 labels[index, : len(one)] = one
-        return sets.sample_set(f"{self.name}:{split}", {"input": images}, labels)
+        return reading.sample_set(f"{self.name}:{split}", {"input": images}, labels)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
         """See `changed`; what is mirrored is mirrored in the labels, too."""

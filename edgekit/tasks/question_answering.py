@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, Missing
+from edgekit.core.errors import InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
 from edgekit.ondevice import span
-from edgekit.sets import SPLITS, sample_set
-from edgekit.tasks import _questions, _squad, _text
-from edgekit.tasks._base import _Base
-from edgekit.tasks._squad import Question, Questions
-from edgekit.types import SampleSet, Scores
+from edgekit.sets.options import SPLITS
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared import questions
+from edgekit.tasks.shared import squad as squads
+from edgekit.tasks.shared import text as text_module
+from edgekit.tasks.shared.base import _Base
+from edgekit.tasks.shared.squad import Question, Questions
+from edgekit.tasks.shared.text import PAD, TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -57,7 +62,7 @@ class QuestionAnswering(_Base):
         metric: Literal["f1", "em"] = "f1"
 
         def problems(self) -> Iterator[str]:
-            yield from _text.problems(self.length, self.words)
+            yield from text_module.problems(self.length, self.words)
             if not 4 <= self.asked <= self.length:
                 yield "asked must be from 4 to length"
             if not 1 <= self.longest <= self.length:
@@ -74,14 +79,14 @@ class QuestionAnswering(_Base):
     def questions(self) -> Mapping[str, Questions]:
         """Split → questions."""
         data = self._options.data
-        return _squad.read(Path(data)) if data else _squad.drawn(_questions.generated(), SPLITS)
+        return squads.read(Path(data)) if data else squads.drawn(questions.generated(), SPLITS)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """One for questions and contexts, learnt from the training texts alone."""
         train = self.questions["train"]
         texts = [*dict.fromkeys(one.context for one in train), *(one.question for one in train)]
-        return _text.settle(_text.trained(texts, self._options.words, lower=False), self._options.length)
+        return text_module.settle(text_module.trained(texts, self._options.words, lower=False), self._options.length)
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         words = self.tokenizer.get_vocab_size()
@@ -98,7 +103,7 @@ class QuestionAnswering(_Base):
         inputs = {"question": asked, "context": np.array([read.ids for read in contexts], np.int64)}
         lost = labels[:, 0] == NOWHERE
         cut += sum(bool(read.overflowing) for read in contexts)
-        notes = [*chosen.notes, *_text.cut_note(cut, 2 * len(chosen), self._options.length)]
+        notes = [*chosen.notes, *text_module.cut_note(cut, 2 * len(chosen), self._options.length)]
         if lost.any():
             what = "left out" if split == "train" else "counted as missed"
             notes.append(f"questions whose answer was cut off, {what}: {int(lost.sum())}")
@@ -145,34 +150,34 @@ class QuestionAnswering(_Base):
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
         """The tokenizer, and how the scores are read."""
-        _text.ship(lambda: self.tokenizer, folder, parents)
+        text_module.ship(lambda: self.tokenizer, folder, parents)
         shutil.copyfile(span.__file__, folder / "span.py")
         settings = {"question": self._options.asked, "longest": self._options.longest}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
         """A question, a tab and the text to find its answer in (or a .txt file of both)."""
-        whole = _text.pair_of(text)
+        whole = text_module.pair_of(text)
         if isinstance(whole, str) or not all(part.strip() for part in whole):
             raise InputError("there is no text to find the answer in", next="type QUESTION, a tab, then the TEXT")
-        tokenizer, settings = _text.loaded(folder / _text.TOKENIZER), _settings(folder)
+        tokenizer, settings = text_module.loaded(folder / TOKENIZER), _settings(folder)
         asked, cut = _asked(tokenizer, [whole[0]], settings["question"])
-        context, also = _text.encoded(tokenizer, [whole[1]])
-        return {"question": asked, "context": context}, _text.cut_note(cut + also, 2, context.shape[1])
+        context, also = text_module.encoded(tokenizer, [whole[1]])
+        return {"question": asked, "context": context}, text_module.cut_note(cut + also, 2, context.shape[1])
 
     def tell(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The answer, as it stands in the text."""
         scores, tokens = np.asarray(next(iter(outputs.values()))), np.asarray(inputs["context"])
-        first, last = span.best(scores, int((tokens != _text.PAD).sum()), _settings(folder)["longest"])
-        tokenizer = _text.loaded(folder / _text.TOKENIZER)
+        first, last = span.best(scores, int((tokens != PAD).sum()), _settings(folder)["longest"])
+        tokenizer = text_module.loaded(folder / TOKENIZER)
         text: str = tokenizer.decode(tokens[first : last + 1].tolist())
         return {"outputs": {name: np.asarray(value).tolist() for name, value in outputs.items()}, "text": text.strip()}
 
 
 def _asked(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> tuple[NDArray[np.int64], int]:
     """(N, most) token numbers of the questions, and how many were cut."""
-    tokens, cut = _text.encoded(tokenizer, texts)
-    longer = int((tokens[:, most:] != _text.PAD).any(axis=1).sum())
+    tokens, cut = text_module.encoded(tokenizer, texts)
+    longer = int((tokens[:, most:] != PAD).any(axis=1).sum())
     return tokens[:, :most], max(cut, longer)
 
 

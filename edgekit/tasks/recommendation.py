@@ -18,12 +18,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, os_errors
-from edgekit.tasks import _downloads
-from edgekit.tasks._base import _Base
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.sets import reading
+from edgekit.sets.options import SPLITS
+from edgekit.tasks.shared import downloads
+from edgekit.tasks.shared.base import _Base
+from edgekit.tasks.shared.images import shuffled
 
 CARRIER = ("recbole", "1.2.1")
 FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"
@@ -69,19 +71,19 @@ class Recommendation(_Base):
 
     def load(self, split: str) -> SampleSet:
         """Raises InputError: no such split, no data, a rating out of range."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         rows = self._rows[split]
         users, items, ratings = self._table[0][rows], self._table[1][rows], self._table[2][rows]
         if self._options.goal == "rating":
             labels = ratings[:, None].astype(np.float32)
             inputs = {"user": users[:, None].astype(np.int32), "item": items[:, None].astype(np.int32)}
-            return sets.sample_set(f"{self.name}:{split}", inputs, labels)
+            return reading.sample_set(f"{self.name}:{split}", inputs, labels)
         rivals = self._rivals(users, RIVALS)
         inputs = {"user": users[:, None].astype(np.int32), "item": np.concatenate([items[:, None], rivals], 1)}
         labels = np.zeros(inputs["item"].shape, np.float32)
         labels[:, 0] = 1
-        return sets.sample_set(f"{self.name}:{split}", {**inputs, "item": inputs["item"].astype(np.int32)}, labels)
+        return reading.sample_set(f"{self.name}:{split}", {**inputs, "item": inputs["item"].astype(np.int32)}, labels)
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -124,7 +126,7 @@ class Recommendation(_Base):
 
     def _read(self) -> Iterator[tuple[str, str, float]]:
         if not self._options.data:
-            with zipfile.ZipFile(_downloads.wheel(*CARRIER)) as archive:
+            with zipfile.ZipFile(downloads.wheel(*CARRIER)) as archive:
                 for line in io.TextIOWrapper(archive.open(FILE), "utf-8").readlines()[1:]:
                     user, item, rating, _ = line.split("\t")
                     yield user, item, float(rating)

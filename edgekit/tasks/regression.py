@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, Missing
-from edgekit.tasks._base import _Base
-from edgekit.tasks._images import shuffled
-from edgekit.tasks._scaling import Scaling
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.sets import reading
+from edgekit.tasks.shared.base import _Base
+from edgekit.tasks.shared.images import shuffled
+from edgekit.tasks.shared.scaling import Scaling
 
 #: split → (first, last + 1) in a fixed order
 SPLITS = {"train": (0, 282), "val": (282, 352), "test": (352, 442)}
@@ -55,7 +56,7 @@ class Regression(_Base):
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         first, last = SPLITS[split]
         values, target = (scale(part[first:last]) for scale, part in zip(self.scaling, self._table, strict=True))
-        return sets.sample_set(f"{self.name}:{split}", {"input": values}, target)
+        return reading.sample_set(f"{self.name}:{split}", {"input": values}, target)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         from torch.nn.functional import mse_loss

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, os_errors
-from edgekit.tasks import _cutouts
-from edgekit.tasks._dense import MEAN, STD, changed, image_of, parts
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.sets import reading
+from edgekit.sets.options import SPLITS
+from edgekit.tasks.shared import cutouts
+from edgekit.tasks.shared.cutouts import CLASSES, LICENCES, SIZE
+from edgekit.tasks.shared.dense import MEAN, STD, changed, image_of, parts
 
 #: a pixel of this class is not judged and not learnt from, as in Pascal VOC and Cityscapes
 IGNORED = 255
@@ -48,7 +51,7 @@ class Segmentation:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         if not self._options.data:
-            return ("background", *_cutouts.CLASSES)
+            return ("background", *CLASSES)
         path = Path(self._options.data, "classes.txt")
         with os_errors("read", path):
             found = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
@@ -58,27 +61,27 @@ class Segmentation:
 
     @property
     def licences(self) -> tuple[str, ...]:
-        return () if self._options.data else _cutouts.LICENCES
+        return () if self._options.data else LICENCES
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        size = self._options.size if self._options.data else _cutouts.SIZE
+        size = self._options.size if self._options.data else SIZE
         return {"shape": [3, size, size], "classes": len(self.classes), "mean": list(MEAN), "std": list(STD)}
 
     def load(self, split: str) -> SampleSet:
         """Raises InputError: no such split, no data, a mask that is missing or holds an unknown class."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         if self._options.data:
             return self._own(split)
-        made = _cutouts.pictures(split)
+        made = cutouts.pictures(split)
         images, masks = np.stack([p.pixels for p in made]), np.stack([p.mask for p in made])
-        return sets.sample_set(f"{self.name}:{split}", {"input": images}, masks)
+        return reading.sample_set(f"{self.name}:{split}", {"input": images}, masks)
 
     def _own(self, split: str) -> SampleSet:
         files = parts(Path(self._options.data), "images", split)
         images = np.stack([image_of(file, self._options.size) for file in files])
         masks = np.stack([self._mask(file) for file in files])
-        return sets.sample_set(f"{self.name}:{split}", {"input": images}, masks)
+        return reading.sample_set(f"{self.name}:{split}", {"input": images}, masks)
 
     def _mask(self, image: Path) -> NDArray[np.uint8]:
         """(size, size) classes of an image's pixels."""

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import sets
-from edgekit.errors import InputError, os_errors
-from edgekit.tasks import _downloads
-from edgekit.tasks._base import Classification
-from edgekit.tasks._images import shuffled
-from edgekit.tasks._scaling import Scaling
-from edgekit.tasks._series import even, parsed
-from edgekit.types import SampleSet
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.samples import SampleSet
+from edgekit.sets import reading
+from edgekit.sets.options import SPLITS
+from edgekit.tasks.shared import downloads
+from edgekit.tasks.shared.base import Classification
+from edgekit.tasks.shared.images import shuffled
+from edgekit.tasks.shared.scaling import Scaling
+from edgekit.tasks.shared.series import even, parsed
 
 CARRIER = ("sktime", "1.2.0")
 SHIPPED = ("JapaneseVowels", "BasicMotions")
@@ -68,7 +69,7 @@ class SensorSeries(Classification):
     def _half(self, half: str) -> tuple[list[NDArray[np.float32]], list[str], tuple[str, ...]]:
         name = self._options.data
         if self._shipped:
-            with zipfile.ZipFile(_downloads.wheel(*CARRIER)) as archive:
+            with zipfile.ZipFile(downloads.wheel(*CARRIER)) as archive:
                 text = archive.read(f"sktime/datasets/data/{name}/{name}_{half}.ts").decode("utf-8", "replace")
             return parsed(text, f"{name}_{half}.ts")
         path = Path(name)
@@ -94,8 +95,8 @@ class SensorSeries(Classification):
 
     def load(self, split: str) -> SampleSet:
         """Raises InputError: no such split, no data, a class that `@classLabel` does not name."""
-        if split not in sets.SPLITS:
-            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(sets.SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         values, names = self._training
         if split == "test":
             series, names, _ = self._half("TEST")
@@ -105,7 +106,7 @@ class SensorSeries(Classification):
             held = np.arange(len(order)) % VALIDATION == 0
             order = order[held if split == "val" else ~held]
         labels = np.array([self.classes.index(name) for name in names], np.int64)
-        return sets.sample_set(f"{self.name}:{split}", {"input": self.scaling(values)[order]}, labels[order])
+        return reading.sample_set(f"{self.name}:{split}", {"input": self.scaling(values)[order]}, labels[order])
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
         """Noise of a tenth of the spread, and every channel stronger or weaker by up to a tenth."""

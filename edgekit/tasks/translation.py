@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError, Missing, os_errors
+from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
 from edgekit.ondevice import greedy
-from edgekit.sets import SPLITS, sample_set
-from edgekit.tasks import _downloads, _text
-from edgekit.tasks._base import _Base
-from edgekit.types import SampleSet, Scores
+from edgekit.sets.options import SPLITS
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared import downloads
+from edgekit.tasks.shared import text as text_module
+from edgekit.tasks.shared.base import _Base
+from edgekit.tasks.shared.text import PAD, SEPARATOR, START, TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +69,7 @@ class Translation(_Base):
         metric: Literal["chrf", "bleu"] = "chrf"
 
         def problems(self) -> Iterator[str]:
-            yield from _text.problems(self.length, self.words, most=512)
+            yield from text_module.problems(self.length, self.words, most=512)
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -81,13 +85,15 @@ class Translation(_Base):
         """Split → pairs, 80/10/10 by the sha256 of the source."""
         options = self._options
         found, self.skipped = _table(Path(options.data)) if options.data else (_catalogues(options.to), ())
-        return _text.drawn(found, lambda pair: pair[0].lower(), SPLITS, "pair")
+        return text_module.drawn(found, lambda pair: pair[0].lower(), SPLITS, "pair")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """One for both languages, learnt from the training pairs alone."""
-        made = _text.trained((text for pair in self.pairs["train"] for text in pair), self._options.words, lower=False)
-        return _text.settle(made, self._options.length, "$A [SEP]")
+        made = text_module.trained(
+            (text for pair in self.pairs["train"] for text in pair), self._options.words, lower=False
+        )
+        return text_module.settle(made, self._options.length, "$A [SEP]")
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         length = self._options.length
@@ -97,8 +103,8 @@ class Translation(_Base):
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         sources, targets = zip(*self.pairs[split], strict=True)
-        (source, cut), (labels, also) = (_text.encoded(self.tokenizer, texts) for texts in (sources, targets))
-        notes = _text.cut_note(cut + also, 2 * len(sources), self._options.length)
+        (source, cut), (labels, also) = (text_module.encoded(self.tokenizer, texts) for texts in (sources, targets))
+        notes = text_module.cut_note(cut + also, 2 * len(sources), self._options.length)
         inputs = {"source": source, "target": _so_far(labels)}
         return sample_set(f"{self.name}:{split}", inputs, labels, self.skipped, notes)
 
@@ -108,13 +114,13 @@ class Translation(_Base):
 
         if outputs.ndim != 3:
             raise InputError(f"the network gives {list(outputs.shape)}", "(samples, places, words) is needed")
-        return cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=_text.PAD, label_smoothing=0.1)
+        return cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=PAD, label_smoothing=0.1)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
         """chrF or BLEU of the corpus, over each sentence's counts. Logits, as in training, are scored by place."""
         found = next(iter(outputs.values()))
         if found.ndim == 3:
-            settings = {"end": _text.SEPARATOR, "pad": _text.PAD}
+            settings = {"end": SEPARATOR, "pad": PAD}
             found = greedy.ended(found.argmax(axis=-1), settings)
         return corpus(self._options.metric, self.texts(found), self.texts(labels))
 
@@ -123,30 +129,30 @@ class Translation(_Base):
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
         """The tokenizer, the decoding around the model, and its settings."""
-        _text.ship(lambda: self.tokenizer, folder, parents)
+        text_module.ship(lambda: self.tokenizer, folder, parents)
         shutil.copyfile(greedy.__file__, folder / "greedy.py")
-        numbers = {"start": _text.START, "end": _text.SEPARATOR, "pad": _text.PAD}
+        numbers = {"start": START, "end": SEPARATOR, "pad": PAD}
         settings = {"driver": "greedy", **numbers, "length": self._options.length}
         (folder / DRIVER).write_text(json.dumps(settings, indent=1) + "\n")
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
         """A text (or a .txt file) as the artifact in `folder` takes it."""
-        whole = _text.pair_of(text, separator="\0")
-        source, cut = _text.encoded(_text.loaded(folder / _text.TOKENIZER), [whole])
+        whole = text_module.pair_of(text, separator="\0")
+        source, cut = text_module.encoded(text_module.loaded(folder / TOKENIZER), [whole])
         inputs = {"source": source, "target": _so_far(np.zeros_like(source))}
-        return inputs, _text.cut_note(cut, 1, source.shape[1])
+        return inputs, text_module.cut_note(cut, 1, source.shape[1])
 
     def tell(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The translation."""
         tokens = np.asarray(next(iter(outputs.values())))
-        (text,) = decoded(_text.loaded(folder / _text.TOKENIZER), tokens[None])
+        (text,) = decoded(text_module.loaded(folder / TOKENIZER), tokens[None])
         return {"outputs": {"tokens": tokens.tolist()}, "text": text}
 
 
 def _so_far(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """What has been said before each place: the token that starts, then the labels."""
     shifted = np.roll(labels, 1, axis=1)
-    shifted[:, 0] = _text.START
+    shifted[:, 0] = START
     return shifted
 
 
@@ -197,7 +203,7 @@ def _catalogues(language: str) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for package, domain in PACKAGES.items():
         inside = Path(f"/usr/share/locale/{language}/LC_MESSAGES/{domain}.mo")
-        path = _downloads.debian(package, inside) / inside.relative_to("/")
+        path = downloads.debian(package, inside) / inside.relative_to("/")
         with os_errors("read", path), path.open("rb") as file:
             catalogue: dict[Any, str] = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
         for source, target in catalogue.items():

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import os_errors
-from edgekit.store import sync
+from edgekit.core.errors import os_errors
+from edgekit.core.files import sync
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +31,7 @@ COST = 50
 State = tuple[dict[str, Any], dict[str, Any]]
 
 
-class Keeper:
+class CheckpointManager:
     """One training's checkpoints; `mark` says what is trained, and one that was written under another is not taken."""
 
     def __init__(self, folder: Path | None, mark: str, seconds: float) -> None:
@@ -108,7 +108,7 @@ def _number(place: Path) -> int:
     return int(place.name.rpartition("-")[2])
 
 
-def mark(network: nn.Module, what: Mapping[str, Any]) -> str:
+def fingerprint(network: nn.Module, what: Mapping[str, Any]) -> str:
     """A hash of everything that decides how a training goes: `what`, and the weights it starts from."""
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError
-from edgekit.sets._stream import Source, too_many
+from edgekit.core.errors import InputError
+from edgekit.sets.stream import Source, too_many
 from edgekit.training import session
 from edgekit.training.calls import as_input
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from edgekit.types import SampleSet
+    from edgekit.core.samples import SampleSet
 
 #: a set up to this size is held in memory, on the accelerator where there is one
 WHOLE_BYTES = 512_000_000

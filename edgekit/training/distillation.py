@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit import networks
-from edgekit.errors import InputError
-from edgekit.types import Artifact, ArtifactRef
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.step import ArtifactRef
 
 if TYPE_CHECKING:
     from torch import nn

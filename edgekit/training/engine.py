@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import Diverged, InputError
+from edgekit.core.errors import Diverged, InputError
+from edgekit.core.progress import Progress
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Task
 from edgekit.sets import take
-from edgekit.training import board, checkpoints, losses, processes, rates, refusals, session, states
+from edgekit.training import losses, processes, rates, refusals, session, states, tensorboard
 from edgekit.training.calls import call, floats
 from edgekit.training.data import Samples
 from edgekit.training.evaluation import evaluate
-from edgekit.training.settings import Settings, plain
-from edgekit.types import Progress, SampleSet, Task
+from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +118,7 @@ class _Training:
         self.keeper = states.keeper(self, scratch, sets)
         states.resume(self, self.keeper)
         now, settings = self.now, self.settings
-        with board.opened(session.current().tensorboard, now.epoch, self.group.rank) as shown:
+        with tensorboard.opened(session.current().tensorboard, now.epoch, self.group.rank) as shown:
             while now.epoch < settings.epochs and now.since < settings.patience:
                 self._learn_for_an_epoch(progress)
                 shown(now.history[-1], self.optimizer.param_groups[0]["lr"])
@@ -271,15 +273,6 @@ class _Training:
         if kept is not None:
             lower += f"; the weights of epoch {self.now.best_epoch} are kept: --init {kept}"
         raise Diverged("training diverged", why, lower)
-
-
-def mark(training: _Training, sets: list[str]) -> str:
-    """What a checkpoint must have been written under to be taken."""
-    import torch
-
-    what = {"settings": plain(training.settings), "sets": sets, "processes": training.group.count}
-    what |= {"device": training.device.type, "torch": torch.__version__}
-    return checkpoints.mark(training.network, what)
 
 
 def _augmentation(settings: Settings, task: Task) -> Callable[..., Any] | None:

@@ -13,7 +13,7 @@ from edgekit.training.data import Samples
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekit.types import Task
+    from edgekit.core.task import Task
 
 BATCH = 500
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
 from edgekit.training.data import Rows
-from edgekit.types import SampleSet
 
 
 def split(data: SampleSet, folds: int, seed: int) -> Iterator[tuple[SampleSet, SampleSet]]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgekit.types import SampleSet, Task
+    from edgekit.core.samples import SampleSet
+    from edgekit.core.task import Task
 
 Loss = Callable[[Any, Any], Any]
 
@@ -52,7 +53,7 @@ def mse(outputs: Any, labels: Tensor) -> Tensor:
     """Mean squared error."""
     from torch.nn import functional
 
-    from edgekit.score import alike
+    from edgekit.core.metrics import alike
 
     values, targets = alike(first(outputs), labels)
     return functional.mse_loss(values, targets.to(values.dtype))
@@ -62,7 +63,7 @@ def bce(outputs: Any, labels: Tensor) -> Tensor:
     """Mean binary cross entropy of logits with a truth each; class indices are told as one truth of many."""
     from torch.nn import functional
 
-    from edgekit.score import alike
+    from edgekit.core.metrics import alike
 
     logits = first(outputs)
     if not labels.is_floating_point() and logits.ndim == 2 and labels.ndim == 1 and logits.shape[1] > 1:
@@ -80,8 +81,8 @@ def first(outputs: Any) -> Any:
 
 def _is_classification(task: Task) -> bool:
     """Is the loss the stock one of classification, whoever's task it is?"""
-    from edgekit.tasks._base import Classification
-    from edgekit.tasks._data import DataTask
+    from edgekit.tasks.shared.base import Classification
+    from edgekit.tasks.shared.data import DataTask
 
     if isinstance(task, DataTask):
         return bool(task.classes)

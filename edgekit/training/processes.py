@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edgekit.errors import DeviceError, InputError, Missing
+from edgekit.core.errors import DeviceError, InputError, Missing
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import InputError
-from edgekit.registry import suggest
+from edgekit.core.errors import InputError, suggest
 from edgekit.training.settings import Settings, factor_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EdgekitError, InputError, Missing
+from edgekit.core.errors import EdgekitError, InputError, Missing
 from edgekit.training import processes
 from edgekit.training.settings import Settings
 

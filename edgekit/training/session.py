@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,29 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.training import session
-from edgekit.training.checkpoints import Keeper
+from edgekit.training import checkpoints, session
+from edgekit.training.checkpoints import CheckpointManager
+from edgekit.training.engine import _Training
+from edgekit.training.settings import plain
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from edgekit.training.engine import _Training
-
 log = logging.getLogger("edgekit")
 
 
-def keeper(training: _Training, scratch: Path | None, sets: list[str]) -> Keeper:
+def keeper(training: _Training, scratch: Path | None, sets: list[str]) -> CheckpointManager:
     """Where this training's checkpoints are; only the first process writes any."""
-    from edgekit.training.engine import mark
+    pass
 
     first = training.group.rank == 0 and scratch is not None
-    return Keeper(
-        scratch if first else None, mark(training, sets) if first else "", session.current().checkpoint_seconds
+    return CheckpointManager(
+        scratch if first else None, fingerprint(training, sets) if first else "", session.current().checkpoint_seconds
     )
 
 
-def resume(training: _Training, keeper: Keeper) -> None:
+def resume(training: _Training, keeper: CheckpointManager) -> None:
     """Go on where a checkpoint is, unless the session wants to begin anew."""
     wanted = session.current().resume
     if not wanted:
@@ -42,7 +42,7 @@ def resume(training: _Training, keeper: Keeper) -> None:
         log.info("resumed after epoch %d, batch %d", done.epoch, done.batch)
 
 
-def save(training: _Training, keeper: Keeper) -> None:
+def save(training: _Training, keeper: CheckpointManager) -> None:
     import torch
 
     chance = training.group.gather(training.chance.get_state())
@@ -132,3 +132,12 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _json(state: Mapping[str, Any]) -> dict[str, Any]:
     """The scheduler's plain values; functions are its own, and made anew."""
     return {name: value for name, value in state.items() if name != "lr_lambdas" and not callable(value)}
+
+
+def fingerprint(training: _Training, sets: list[str]) -> str:
+    """What a checkpoint must have been written under to be taken."""
+    import torch
+
+    what = {"settings": plain(training.settings), "sets": sets, "processes": training.group.count}
+    what |= {"device": training.device.type, "torch": torch.__version__}
+    return checkpoints.fingerprint(training.network, what)

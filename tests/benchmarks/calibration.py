@@ -121,14 +121,14 @@ class Reader:
 
 
 def edgekit_pass(path: Path) -> Callable[[int], object]:
-    from edgekit.api import quiet
-    from edgekit.quantization import observers
-    from edgekit.quantization.ranges import ranges
-    from edgekit.types import Context
+    from edgekit.compression import calibration
+    from edgekit.compression.calibration.ranges import ranges
+    from edgekit.core.progress import quiet
+    from edgekit.core.step import Context
 
     import_quantizer()
     context = Context(None, {}, quiet, logging.getLogger("edgekit"))
-    return lambda count: ranges(observers.observe("onnx", path, feeds(count), context), "mse")
+    return lambda count: ranges(calibration.observe("onnx", path, feeds(count), context), "mse")
 
 
 def onnxruntime_pass(method: str) -> Callable[[Path], Callable[[int], object]]:

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgekit import api
-from edgekit.types import Measurement
+from edgekit.core.measurement import Measurement
+from edgekit.workflows import run
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "devices.md"
@@ -51,7 +51,7 @@ def main() -> None:
         emulated = name.startswith("emulated")
         # virtual seconds there: a hundredth is ten million instructions
         plan = {"samples": SAMPLES, **({"seconds": 0.01, "warmup_seconds": 0.0, "min_runs": 11} if emulated else {})}
-        outcome = api.run(words.recipe, out=words.runs / name, target_names=[name], plan=plan, say=tell)
+        outcome = run.run(words.recipe, out=words.runs / name, target_names=[name], plan=plan, say=tell)
         rows += [m for m in outcome.measurements if m.runtime != "torch" and not m.artifact.startswith("ds.")]
         for failure in outcome.failures:
             tell(f"  {name}: {failure}")

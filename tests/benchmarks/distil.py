@@ -17,14 +17,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import pipeline, sets, targets, tasks
-from edgekit.execute import execute
-from edgekit.flows import flow_for, working
-from edgekit.recipe import Gates, Node
-from edgekit.score import t_quantile
+from edgekit import tasks
+from edgekit.core.artifact import Artifact
+from edgekit.core.progress import quiet
+from edgekit.core.statistics import t_quantile
+from edgekit.core.step import Step
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.context import RunContext
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets
+from edgekit.runs.graph import Node
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
 from edgekit.steps.train import Train
-from edgekit.store import Store
-from edgekit.types import Artifact, Plan, Step, quiet
+from edgekit.workflows import make
+from edgekit.workflows.setup import flow_for, working
 
 OUT, TASK, SEEDS = Path("runs/bench-distil"), "fashion-mnist", range(5)
 TEACHER: dict[str, Any] = {"model": "cnn", "epochs": 6}
@@ -59,12 +67,12 @@ def main() -> None:
     print(table(found, words.ways.split(";")))
 
 
-def made(name: str, step: Step, parents: dict[str, Artifact], flow: pipeline.Flow) -> Artifact:
-    return pipeline.make_one(Node(name, step, {role: a.name for role, a in parents.items()}), parents, flow)
+def made(name: str, step: Step, parents: dict[str, Artifact], flow: RunContext) -> Artifact:
+    return make.make_one(Node(name, step, {role: a.name for role, a in parents.items()}), parents, flow)
 
 
 def accuracy(artifact: Artifact) -> float:
-    test = sets.load(f"{TASK}:test")
+    test = named_sets.load(f"{TASK}:test")
     run = execute(artifact, targets.load("host"), test, Plan(), latency=False)
     assert test.labels is not None
     return float((run.outputs["output"].argmax(1) == test.labels).mean())

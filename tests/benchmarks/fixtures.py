@@ -12,11 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit import networks, registry
-from edgekit.api import quiet
-from edgekit.sets import sample_set
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.networks import named
+from edgekit.runs.store import Store
+from edgekit.sets.reading import sample_set
 
 SHAPE = (3, 160, 160)
 SAMPLES = 16
@@ -29,18 +32,18 @@ class Untrained(Step):
     gives: ClassVar[Kind] = Kind("torch")
     model: str = "cnn"
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch
 
         torch.manual_seed(0)
         arguments: dict[str, Any] = {"shape": list(SHAPE), "classes": 10, "mean": [128.0] * 3, "std": [64.0] * 3}
-        network = networks.build(self.model, arguments).eval()
+        network = named.build(self.model, arguments).eval()
         specs = {
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, *SHAPE]}],
             "outputs": [{"name": "output", "dtype": "float32", "shape": [None, 10]}],
         }
-        networks.save(network, self.model, arguments, specs, out)
-        return Notes()
+        named.save(network, self.model, arguments, specs, out)
+        return StepResult()
 
 
 def samples(count: int = SAMPLES) -> SampleSet:

@@ -22,11 +22,14 @@ import numpy as np
 from fixtures import SHAPE, artifacts, samples
 from numpy.typing import NDArray
 
-from edgekit import registry, targets
-from edgekit.execute import execute, runtimes_for
-from edgekit.score import t_quantile
-from edgekit.store import model_file
-from edgekit.types import Artifact, Plan, SampleSet, Target
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.samples import SampleSet
+from edgekit.core.statistics import t_quantile
+from edgekit.core.target import Plan, Target
+from edgekit.formats import model_file
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, runtimes_for
 
 Times = NDArray[np.float64]
 STEPS = ("to_onnx", "onnx_int8", "to_tflite", "tflite_int8", "to_openvino", "openvino_int8")

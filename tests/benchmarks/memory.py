@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit.api import quiet
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Step
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.runs.store import Store
 
 WIDTH = 1024
 LAYER_BYTES = 4 * WIDTH * WIDTH
@@ -153,13 +154,13 @@ class Wide(Step):
     gives: ClassVar[Kind] = Kind("torch")
     layers: int = 1
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         from safetensors.numpy import save_file
 
         save_file({f"w{i}": weights(i) for i in range(self.layers)}, out / "model.safetensors")
         ends = {side: [{"name": side, "dtype": "float32", "shape": [None, WIDTH]}] for side in ("inputs", "outputs")}
         (out / "model.json").write_text(json.dumps({"loader": "named", "model": "wide", "arguments": {}, **ends}))
-        return Notes()
+        return StepResult()
 
 
 def torch_model(folder: Path, layers: int) -> Path:

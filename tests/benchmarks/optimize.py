@@ -25,11 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import api, optimization, score
-from edgekit.optimization.space import Point, key
-from edgekit.optimization.study import Study, Trial
-from edgekit.store import Store
-from edgekit.types import Measurement, Plan
+from edgekit.core import statistics as statisticss
+from edgekit.core.measurement import Measurement
+from edgekit.core.target import Plan
+from edgekit.runs.store import Store
+from edgekit.workflows import optimize
+from edgekit.workflows.optimize import space as spaces
+from edgekit.workflows.optimize.space import Point, key
+from edgekit.workflows.optimize.study import Study, Trial
+from edgekit.workflows.optimize.trial import Budget
 
 OUT = Path("runs/bench-optimize")
 TRIALS = 30
@@ -71,7 +75,9 @@ def main() -> None:
 
 def plain(words: argparse.Namespace) -> None:
     run = OUT / words.task / "plain"
-    found = api.optimize(words.task, target=words.target, choices=PLAIN, trials=TRIALS, out=run, say=tell, **FIELDS)
+    found = optimize.optimize(
+        words.task, target=words.target, choices=PLAIN, trials=TRIALS, out=run, say=tell, **FIELDS
+    )
     assert found.search is not None
     store, trials = Store(run), [t for t in found.search.trials if t.valid]
     print("\n(a) an artifact no worse than plain float and plain int8, and better in one")
@@ -101,7 +107,7 @@ def drop(a: Trial, b: Trial, store: Store) -> tuple[float, float]:
     one, other = pair(a, b, store)
     files = [store.path / str(m.metric.correct_file) for m in (one, other) if m.metric]
     mine, theirs = (np.load(file) for file in files)
-    low, high = score.paired_drop(theirs, mine)[1]
+    low, high = statisticss.paired_drop(theirs, mine)[1]
     return 100 * low, 100 * high
 
 
@@ -109,7 +115,7 @@ def no_worse(a: Trial, b: Trial, store: Store) -> bool:
     """Not called worse in accuracy or p50 by the paired statistics, and not larger."""
     one, other = pair(a, b, store)
     assert one.latency_ms and other.latency_ms
-    ratio = score.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
+    ratio = statisticss.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
     slower = ratio.differs and ratio.value > 1
     return drop(a, b, store)[0] <= 0 and not slower and one.size_bytes <= other.size_bytes
 
@@ -117,7 +123,7 @@ def no_worse(a: Trial, b: Trial, store: Store) -> bool:
 def better_in_one(a: Trial, b: Trial, store: Store) -> bool:
     one, other = pair(a, b, store)
     assert one.latency_ms and other.latency_ms
-    ratio = score.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
+    ratio = statisticss.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
     return one.size_bytes < other.size_bytes or (ratio.differs and ratio.value < 1) or drop(a, b, store)[1] < 0
 
 
@@ -131,9 +137,9 @@ def shown(t: Trial) -> str:
 
 def hunt(words: argparse.Namespace, run: Path, trials: int, seed: int = 0) -> Any:
     """A search without budgets over the grid's space."""
-    budget = optimization.Budget(max_drop_pp=100)
+    budget = Budget(max_drop_pp=100)
     fields = {"target": words.target, "choices": GRID, "budget": budget, "seed": seed, **FIELDS}
-    return api.optimize(words.task, trials=trials, out=run, say=tell, **fields)
+    return optimize.optimize(words.task, trials=trials, out=run, say=tell, **fields)
 
 
 def grid(words: argparse.Namespace) -> None:
@@ -231,11 +237,13 @@ class Opened:
         self.words, self.run = words, OUT / words.task / "grid"
 
     def __enter__(self) -> tuple[Any, Any]:
-        from edgekit import search, targets, tasks
-        from edgekit.optimization.trial import Trier
-        from edgekit.pipeline import Flow
-        from edgekit.recipe import Gates
-        from edgekit.types import PRESETS, quiet
+        from edgekit import sets, tasks
+        from edgekit.core.progress import quiet
+        from edgekit.core.target import PRESETS
+        from edgekit.measure import targets
+        from edgekit.measure.context import RunContext
+        from edgekit.runs.recipe import Gates
+        from edgekit.workflows.optimize.trial import TrialRunner
 
         self.run.mkdir(parents=True, exist_ok=True)
         task, target = tasks.load(self.words.task), targets.load(self.words.target)
@@ -243,12 +251,12 @@ class Opened:
         self.lock = store.lock()
         self.lock.__enter__()
         training = {**FIELDS, "seed": 0}
-        space = optimization.build(target, task, None, GRID, {}, training, True)
+        space = spaces.build(target, task, None, GRID, {}, training, True)
         plan = replace(Plan(), **PRESETS["quick"])
-        flow = Flow(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
-        flow.val = search.halves(flow.set(f"{task.name}:val"))[0]
-        reference = api._plain_network(space, flow)
-        return Trier(flow, space, optimization.Budget(max_drop_pp=100), reference), space
+        flow = RunContext(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
+        flow.val = sets.halves(flow.set(f"{task.name}:val"))[0]
+        reference = optimize._plain_network(space, flow)
+        return TrialRunner(flow, space, Budget(max_drop_pp=100), reference), space
 
     def __exit__(self, *error: Any) -> None:
         self.lock.__exit__(*error)
@@ -262,7 +270,7 @@ def warm(words: argparse.Namespace) -> None:
 
 
 def attempt(work: Callable[[], Any], point: Point) -> None:
-    from edgekit.errors import EdgekitError
+    from edgekit.core.errors import EdgekitError
 
     started = time.monotonic()
     try:

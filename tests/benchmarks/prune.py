@@ -26,15 +26,30 @@ TASK, GOAL = "fashion-mnist", 1.5
 TRAIN: dict[str, Any] = {"epochs": 4, "lr": 0.005}
 TUNE: dict[str, Any] = {"epochs": 4, "lr": 0.003}
 
-from edgekit import networks, pipeline, score, sets, targets, tasks  # noqa: E402
-from edgekit.execute import execute_all  # noqa: E402
-from edgekit.flows import flow_for, working  # noqa: E402
-from edgekit.recipe import Gates, Node  # noqa: E402
-from edgekit.registry import load  # noqa: E402
+from edgekit import networks, tasks  # noqa: E402
+from edgekit.core import statistics  # noqa: E402
+from edgekit.core.artifact import Artifact  # noqa: E402
+from edgekit.core.measurement import Run  # noqa: E402
+from edgekit.core.progress import quiet  # noqa: E402
+from edgekit.core.registry import load  # noqa: E402
+from edgekit.core.step import Context, Step  # noqa: E402
+from edgekit.core.target import Plan  # noqa: E402
+from edgekit.measure import context as contexts  # noqa: E402
+from edgekit.measure import targets  # noqa: E402
+from edgekit.measure.context import RunContext  # noqa: E402
+from edgekit.measure.execute import execute_all  # noqa: E402
+from edgekit.networks import named  # noqa: E402
+from edgekit.runs import named_sets  # noqa: E402
+from edgekit.runs.graph import Node  # noqa: E402
+from edgekit.runs.recipe import Gates  # noqa: E402
+from edgekit.runs.store import Store  # noqa: E402
 from edgekit.steps.prune import Prune  # noqa: E402
 from edgekit.steps.train import Train  # noqa: E402
-from edgekit.store import Store  # noqa: E402
-from edgekit.types import Artifact, Context, Plan, Run, Step, quiet  # noqa: E402
+from edgekit.workflows import make  # noqa: E402
+from edgekit.workflows.setup import (  # noqa: E402
+    flow_for,
+    working,
+)
 
 
 def main() -> None:
@@ -60,12 +75,12 @@ def main() -> None:
                 print(table(name, found), flush=True)
 
 
-def parent_of(name: str, samples: int, flow: pipeline.Flow) -> Artifact:
+def parent_of(name: str, samples: int, flow: RunContext) -> Artifact:
     step = Train(model=f"prune_nets.py:{name}", samples=samples, **TRAIN)
-    return pipeline.make_one(Node(f"{name}.torch", step, {}), {}, flow)
+    return make.make_one(Node(f"{name}.torch", step, {}), {}, flow)
 
 
-def made(name: str, samples: int, flow: pipeline.Flow) -> dict[str, dict[str, Artifact]]:
+def made(name: str, samples: int, flow: RunContext) -> dict[str, dict[str, Artifact]]:
     """Who → format → file."""
     parent = parent_of(name, samples, flow)
     ours = Prune(speedup=GOAL, samples=samples, **TUNE).resolve(flow.targets[0])
@@ -80,17 +95,17 @@ def made(name: str, samples: int, flow: pipeline.Flow) -> dict[str, dict[str, Ar
     }
 
 
-def pruned(chain: str, step: Step, parent: Artifact, flow: pipeline.Flow) -> Artifact:
-    return pipeline.make_one(Node(f"{chain}.torch", step, {"parent": parent.name}), {"parent": parent}, flow)
+def pruned(chain: str, step: Step, parent: Artifact, flow: RunContext) -> Artifact:
+    return make.make_one(Node(f"{chain}.torch", step, {"parent": parent.name}), {"parent": parent}, flow)
 
 
-def exported(model: Artifact, format: str, flow: pipeline.Flow) -> Artifact:
+def exported(model: Artifact, format: str, flow: RunContext) -> Artifact:
     node = Node(f"{model.chain}.{format}", load("steps", f"to_{format}")(), {"parent": model.name})
-    return pipeline.make_one(node, {"parent": model}, flow)
+    return make.make_one(node, {"parent": model}, flow)
 
 
-def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], flow: pipeline.Flow) -> dict[str, Any]:
-    test, host = sets.load(f"{TASK}:test"), targets.load("host")
+def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], flow: RunContext) -> dict[str, Any]:
+    test, host = named_sets.load(f"{TASK}:test"), targets.load("host")
     found: dict[str, Any] = {"macs": models["edgekit"]["onnx"].name, "runtimes": {}}
     for format, runtime in FORMATS.items():
         say(f"  measuring {name} in {runtime} …")
@@ -102,15 +117,15 @@ def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], flow: pipe
 
 def row(runs: Mapping[str, Run], who: str, test: Any) -> dict[str, Any]:
     task = tasks.load(TASK)
-    times = {name: score.latency(run.processes, 1, 1) for name, run in runs.items()}
+    times = {name: statistics.latency(run.processes, 1, 1) for name, run in runs.items()}
     scores = {name: task.score(run.outputs, test.labels) for name, run in runs.items()}
     reference = None if who == "parent" else scores["parent"]
-    metric = score.metric(scores[who], test.sha256, reference, "parent" if reference else None)
+    metric = statistics.metric(scores[who], test.sha256, reference, "parent" if reference else None)
     found = {"p50": times[who].p50, "invalid": runs[who].invalid, "metric": asdict(metric)}
     if who != "parent":
-        found["faster"] = asdict(score.latency_ratio(times["parent"], times[who], paired=True))
+        found["faster"] = asdict(statistics.latency_ratio(times["parent"], times[who], paired=True))
     if who == "edgekit":
-        found["over_rival"] = asdict(score.latency_ratio(times["torch-pruning"], times[who], paired=True))
+        found["over_rival"] = asdict(statistics.latency_ratio(times["torch-pruning"], times[who], paired=True))
     return found
 
 
@@ -132,7 +147,7 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def zeros(name: str, samples: int, flow: pipeline.Flow) -> str:
+def zeros(name: str, samples: int, flow: RunContext) -> str:
     """The parent with nine of ten weights set to zero, timed beside itself in each runtime."""
     import torch
 
@@ -146,20 +161,20 @@ def zeros(name: str, samples: int, flow: pipeline.Flow) -> str:
                 parameter[parameter.abs() < parameter.abs().flatten().quantile(0.9)] = 0
     reference = dict(networks.reference(parent.path))
     specs = {key: reference[key] for key in ("inputs", "outputs")}
-    networks.save(network, reference["model"], reference["arguments"], specs, folder)
-    from edgekit.steps._export import unstored
+    named.save(network, reference["model"], reference["arguments"], specs, folder)
+    from edgekit.steps.shared.unstored import unstored
 
     lines = []
-    context = Context(flow.task, {}, quiet, pipeline.log)
+    context = Context(flow.task, {}, quiet, contexts.log)
     for format, runtime in FORMATS.items():
         place = folder / format
         place.mkdir(exist_ok=True)
         sparse = unstored(load("steps", f"to_{format}")(), {"parent": replace(parent, path=folder)}, place, context)
         sparse = replace(sparse, id=f"{parent.id}-zeros")
         pairs = [(exported(parent, format, flow), runtime), (sparse, runtime)]
-        runs = execute_all(pairs, targets.load("host"), sets.load(f"{TASK}:val"), Plan(samples=32), outputs=False)
-        dense, zero = (score.latency(run.processes, 1, 1) for run in runs)
-        ratio = score.latency_ratio(dense, zero, paired=True)
+        runs = execute_all(pairs, targets.load("host"), named_sets.load(f"{TASK}:val"), Plan(samples=32), outputs=False)
+        dense, zero = (statistics.latency(run.processes, 1, 1) for run in runs)
+        ratio = statistics.latency_ratio(dense, zero, paired=True)
         lines.append(f"{name}, {runtime}: {ratio.value:.3f} times faster ({ratio.ci99[0]:.3f} to {ratio.ci99[1]:.3f})")
     return "\n".join(lines)
 

@@ -18,13 +18,18 @@ from typing import Any
 import numpy as np
 from fixtures import artifacts, samples
 
-from edgekit import registry, score, targets
-from edgekit.api import quiet
-from edgekit.execute import execute, execute_all
-from edgekit.sets import sample_set
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.statistics import MAX_DB
+from edgekit.core.step import Context
+from edgekit.core.target import PRESETS, Plan
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, execute_all
+from edgekit.runs.store import Store
+from edgekit.sets.reading import sample_set
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.store import Store
-from edgekit.types import PRESETS, Artifact, Context, Plan, SampleSet
 
 SCHEMES = ("u8s8", "u8s8-reduced", "s8s8")
 TOKENS, WIDTH, LAYERS = 64, 256, 4
@@ -57,14 +62,14 @@ def compare(name: str, model: Artifact, data: SampleSet, plan: Plan) -> None:
     made = [store.make(scheme, OnnxInt8(scheme=scheme), {"parent": model}, context) for scheme in SCHEMES]  # type: ignore[arg-type]
     pairs = [(artifact, "onnxruntime") for artifact in (model, *made)]
     runs = execute_all(pairs, host, data, plan, outputs=False)
-    times = [score.latency(run.processes, plan.threads, plan.batch) for run in runs]
+    times = [statistics.latency(run.processes, plan.threads, plan.batch) for run in runs]
     answers = [execute(artifact, host, data, plan, latency=False).outputs for artifact in (model, *made)]
     for index, scheme in enumerate(("float32", *SCHEMES)):
-        ratios = [score.latency_ratio(times[index], times[other], paired=True) for other in (0, 1)]
+        ratios = [statistics.latency_ratio(times[index], times[other], paired=True) for other in (0, 1)]
         shown = "".join(
             f"{r.value:>{w}.3f} ({r.ci99[0]:.3f} - {r.ci99[1]:.3f}) " for r, w in zip(ratios, (10, 8), strict=True)
         )
-        nearness = score.parity("", answers[0], answers[index]).sqnr_db if index else score.MAX_DB
+        nearness = statistics.parity("", answers[0], answers[index]).sqnr_db if index else MAX_DB
         disturbed = "  disturbed: " + runs[index].invalid[0] if runs[index].invalid else ""
         print(f"{name:<16}{scheme:<14}{times[index].p50:>8.3f}{shown}{nearness:>6.1f}{disturbed}", flush=True)
 

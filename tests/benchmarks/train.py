@@ -30,11 +30,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit import networks, sets, tasks
-from edgekit.score import t_quantile
+from edgekit import sets, tasks
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.statistics import t_quantile
+from edgekit.core.task import Task
+from edgekit.networks import named
 from edgekit.training import engine
 from edgekit.training.settings import Settings
-from edgekit.types import SampleSet, Task, quiet
 
 BATCH = 128
 
@@ -68,7 +71,7 @@ def beside(name: str, task: Task, train: SampleSet, val: SampleSet, rounds: int)
 
     def fresh() -> nn.Module:
         torch.manual_seed(0)
-        return networks.build(name, task.arguments(name))
+        return named.build(name, task.arguments(name))
 
     layouts = list(product((True, False), (True, False)))
     plain(fresh(), train, val, True, False)  # what is loaded late is loaded now

@@ -26,9 +26,16 @@ import numpy as np
 from fixtures import artifacts, samples
 from slowed import Regressed, Slowed
 
-from edgekit import guard, registry, score, targets
-from edgekit.execute import execute_all
-from edgekit.types import PRESETS, Artifact, Latency, Measurement, Plan, Process, Ratio, SampleSet, Target
+from edgekit.core import registry
+from edgekit.core import statistics as statisticss
+from edgekit.core.artifact import Artifact
+from edgekit.core.measurement import Latency, Measurement, Process, Ratio
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import PRESETS, Plan, Target
+from edgekit.measure import targets
+from edgekit.measure.execute import execute_all
+from edgekit.workflows.compare import limits
+from edgekit.workflows.compare.limits import Limit
 
 #: so many rounds on either side belong to a measurement's reference
 AROUND = 2
@@ -73,19 +80,19 @@ def comparisons(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, r
         started = time.monotonic()
         runs = execute_all([pairs[i] for i in order], both, data, plan, outputs=False)
         seconds.append((time.monotonic() - started) * 2 / 3)
-        a, b, c = (score.latency(runs[order.index(i)].processes, 1, 1) for i in range(3))
+        a, b, c = (statisticss.latency(runs[order.index(i)].processes, 1, 1) for i in range(3))
         twins.append((a, b))
         processes += [process for i in (0, 1) for process in runs[order.index(i)].processes]
-        slower.append(score.latency_ratio(c, a, paired=True))
+        slower.append(statisticss.latency_ratio(c, a, paired=True))
         print(f"   round {turn + 1} of {rounds}: {b.p50 / a.p50:.3f}, {slower[-1].value:.3f}", flush=True)
-    differences([score.latency_ratio(b, a, paired=True) for a, b in twins], slower, seconds)
+    differences([statisticss.latency_ratio(b, a, paired=True) for a, b in twins], slower, seconds)
     coverage(twins)
     shuffled(processes, plan.processes)
 
 
 def gates(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, rounds: int) -> None:
     """Each round is what `compare --against` does, twice: two artifacts interleaved, then the limit's verdict."""
-    limit = guard.Limit.parse("p50>+5%")
+    limit = Limit.parse("p50>+5%")
     both = replace(host, runtimes={"onnxruntime": "", "regressed": ""})
     states: dict[str, Counter[str]] = {"onnxruntime": Counter(), "regressed": Counter()}
     seconds = []
@@ -95,10 +102,10 @@ def gates(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, rounds:
             runs = execute_all([(artifact, "onnxruntime"), (artifact, runtime)], both, data, plan, outputs=False)
             seconds.append(time.monotonic() - started)
             disturbed = any(run.invalid for run in runs)
-            before, now = (score.latency(run.processes, 1, 1) for run in runs)
+            before, now = (statisticss.latency(run.processes, 1, 1) for run in runs)
             rows = tuple(replace(ROW, latency_ms=latency) for latency in (before, now))
-            ratio = "disturbed" if disturbed else score.latency_ratio(now, before, paired=True)
-            verdict = guard.judge(limit, rows, ratio)
+            ratio = "disturbed" if disturbed else statisticss.latency_ratio(now, before, paired=True)
+            verdict = limits.judge(limit, rows, ratio)
             counted[verdict.state if verdict else "not asked"] += 1
         print(
             f"   round {turn + 1} of {rounds}: {dict(states['regressed'])}, {dict(states['onnxruntime'])}", flush=True
@@ -140,7 +147,7 @@ def shuffled(processes: list[Process], each: int) -> None:
     truth = float(np.median([time for process in processes for time in process.times_ns])) / 1e6
     order = np.random.default_rng(0).permutation(len(processes))
     groups = [order[i : i + each] for i in range(0, len(order), each)]
-    found = [score.latency([processes[i] for i in group], 1, 1) for group in groups]
+    found = [statisticss.latency([processes[i] for i in group], 1, 1) for group in groups]
     hits = sum(one.ci95[0] <= truth <= one.ci95[1] for one in found)
     print(f"   shuffled: {hits} of {len(found)} intervals hold the p50 of all", flush=True)
 

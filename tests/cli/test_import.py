@@ -10,7 +10,7 @@ import pytest
 from helpers import Ended
 
 from edgekit.cli import main
-from edgekit.store import Store
+from edgekit.runs.store import Store
 
 torch = pytest.importorskip("torch")
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import Ended
 
 from edgekit.cli import group
-from edgekit.store import Store
+from edgekit.runs.store import Store
 
 Json = Callable[..., dict[str, Any]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import Ended
 
-from edgekit.store import Store
+from edgekit.runs.store import Store
 
 Cli = Callable[..., Ended]
 

@@ -28,7 +28,7 @@ def test_for_people(cli: Cli, bars_run: Path) -> None:
 
 
 def test_as_json(cli: Cli, bars_run: Path, check_document: Any) -> None:
-    from edgekit import registry
+    from edgekit.core import registry
 
     ended = cli("verify", bars_run / "onnx-int8", "--layers", "--json")
     assert ended.code == 0, ended.err
@@ -76,7 +76,7 @@ def _damage(folder: Path) -> str:
     import onnx
     from onnx import numpy_helper
 
-    from edgekit.store import file_sha256
+    from edgekit.core.files import file_sha256
 
     path = folder / "model.onnx"
     model = onnx.load(str(path))

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from devices.sshd import _board, board  # noqa: F401 - fixtures
 
-from edgekit import registry, sets, targets
-from edgekit.execute import execute
-from edgekit.store import Store
-from edgekit.types import Job, Plan, SampleSet, Target
+from edgekit import sets
+from edgekit.core import registry
+from edgekit.core.device import Job
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
 #: device → a runtime that a target reached by it has
@@ -35,7 +40,7 @@ def test_every_device_is_tried_here() -> None:
 
 @pytest.fixture
 def data(members: None) -> SampleSet:
-    return sets.take(sets.load("bars:test"), 10)
+    return sets.take(named_sets.load("bars:test"), 10)
 
 
 def test_every_device_is_a_class_that_takes_a_target(target: Target) -> None:

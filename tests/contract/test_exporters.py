@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from edgekit import networks, registry
-from edgekit.api import quiet
-from edgekit.errors import CannotConvert
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Step
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.errors import CannotConvert
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.networks import named
+from edgekit.runs.store import Store
 
 
 class Bessel(torch.nn.Module):  # type: ignore[misc]
@@ -38,10 +40,10 @@ class Odd(torch.nn.Module):  # type: ignore[misc]
 class MakeOdd(Step):
     gives: ClassVar[Kind] = Kind("torch")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         specs = {side: [{"name": side, "dtype": "float32", "shape": [None, 4]}] for side in ("inputs", "outputs")}
-        networks.save(Odd().eval(), "odd", {}, specs, out)
-        return Notes()
+        named.save(Odd().eval(), "odd", {}, specs, out)
+        return StepResult()
 
 
 EXPORTERS = [name for name in registry.names("steps") if name.startswith("to_")]

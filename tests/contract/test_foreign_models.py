@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import registry, sets, targets
-from edgekit.errors import EdgekitError, InputError
-from edgekit.execute import execute
-from edgekit.pipeline import log
-from edgekit.sets import sample_set
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Plan, Step
+from edgekit import sets
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.step import Context, Step
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.context import log
+from edgekit.measure.execute import execute
+from edgekit.runs.store import Store
+from edgekit.sets.reading import sample_set
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -94,7 +98,7 @@ def test_text_is_refused_before_anything_runs(tmp_path: Path, imported: Import) 
     with pytest.raises(InputError, match="x takes string: only numbers"):
         outputs(artifact, {"x": np.array([1.0, 2.0])})
     with pytest.raises(InputError, match="'x' is of type string"):
-        sets.stand_in(artifact, artifact)
+        sets.random_inputs(artifact, artifact)
 
 
 def test_several_inputs_and_outputs_of_which_one_is_a_scalar(tmp_path: Path, imported: Import) -> None:
@@ -105,7 +109,10 @@ def test_several_inputs_and_outputs_of_which_one_is_a_scalar(tmp_path: Path, imp
     y, minus = outputs(artifact, {"x": x, "k": k}, latency=True)
     assert np.array_equal(y, x * k[:, None])
     assert np.array_equal(minus, -k)
-    assert {name: a.shape for name, a in sets.stand_in(artifact, artifact).inputs.items()} == {"x": (16, 3), "k": (16,)}
+    assert {name: a.shape for name, a in sets.random_inputs(artifact, artifact).inputs.items()} == {
+        "x": (16, 3),
+        "k": (16,),
+    }
 
 
 def test_an_image_without_a_batch_axis(tmp_path: Path, imported: Import) -> None:
@@ -114,7 +121,7 @@ def test_an_image_without_a_batch_axis(tmp_path: Path, imported: Import) -> None
     x = np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)
     (got,) = outputs(artifact, {"x": x}, latency=True)
     assert np.allclose(got, x.mean(axis=(1, 2)), atol=1e-6) and got.shape == (7,)
-    assert sets.stand_in(artifact, artifact).inputs["x"].shape == (16, 3, 4)
+    assert sets.random_inputs(artifact, artifact).inputs["x"].shape == (16, 3, 4)
     with pytest.raises(InputError, match="give each sample whole"):
         outputs(artifact, {"x": x[:, 0]})
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import registry
-from edgekit.errors import EdgekitError
-from edgekit.types import ModelFacts
+from edgekit.core import registry
+from edgekit.core.artifact import ModelFacts
+from edgekit.core.errors import EdgekitError
 
 FORMATS = registry.names("formats")
 HERE = ("torch", "onnx")

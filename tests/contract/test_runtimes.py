@@ -12,11 +12,18 @@ import numpy as np
 import pytest
 from helpers import run_cli
 
-from edgekit import registry, sets, targets
-from edgekit.errors import InputError
-from edgekit.execute import execute
-from edgekit.store import Store, model_file, tools
-from edgekit.types import Artifact, Plan, SampleSet, Step, Target
+from edgekit import sets
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Step
+from edgekit.core.target import Plan, Target
+from edgekit.formats import model_file
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store, tools
 
 RUNTIMES = registry.names("runtimes")
 QUICK = Plan(processes=1, seconds=0.02, warmup_seconds=0.01, min_runs=5)
@@ -90,7 +97,7 @@ def expected(bars_made: Path) -> Any:
 
 @pytest.fixture
 def data() -> SampleSet:
-    return sets.take(sets.load("bars:test"), 67)
+    return sets.take(named_sets.load("bars:test"), 67)
 
 
 def test_what_it_says_of_itself(runtime: str) -> None:
@@ -143,8 +150,8 @@ def test_one_thread_is_one_thread(runtime: str, artifact: Artifact, host: Target
     import json
     import tempfile
 
+    from edgekit.core.device import Job
     from edgekit.devices.local import Local
-    from edgekit.types import Job
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "x.npy"), data.inputs["input"])

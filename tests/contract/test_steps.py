@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from edgekit import registry, targets
-from edgekit.recipe import references, step_name
-from edgekit.store import tools
-from edgekit.tables import build, convert
-from edgekit.types import Kind, Step, Target
+from edgekit.core import registry
+from edgekit.core.artifact import Kind
+from edgekit.core.config import build, convert
+from edgekit.core.step import Step, references, step_name
+from edgekit.core.target import Target
+from edgekit.measure import targets
+from edgekit.runs.store import tools
 
 ROOT = Path(__file__).parents[2]
 #: packages that come with another of the same extra

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import registry
-from edgekit.errors import InputError
+from edgekit.core import registry
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
 from edgekit.tasks.fashion_mnist import DEBIAN, find
-from edgekit.types import SampleSet
 
 #: split → samples, and the sha256 of the set as recorded
 SPLITS = {
@@ -94,12 +94,12 @@ def test_an_unknown_split(task: Any) -> None:
 @pytest.mark.parametrize("name", SPLITS)
 def test_networks_build_and_have_a_loss(name: str) -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
     task = registry.load("tasks", name)()
     assert task.name == name and task.licences
     for model in task.models:
-        network = networks.build(model, task.arguments(model)).eval()
+        network = named.build(model, task.arguments(model)).eval()
         outputs = network(torch.zeros(2, *task.shape))
         assert outputs.shape == (2, len(task.classes))
         assert task.loss(outputs, torch.tensor([0, 1])).shape == ()

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import targets
-from edgekit.devices import _ssh
-from edgekit.types import Target
+from edgekit.core.target import Target
+from edgekit.devices.shared import ssh
+from edgekit.measure import targets
 
 SERVER = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 RUNTIMES = {"onnxruntime": ">=1.20"}
@@ -129,7 +129,7 @@ def board(_board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     if _board.process is None:
         _board.start()
     yield _board
-    _ssh.close_all()
+    ssh.close_all()
     for path in _board.bin.iterdir():
         path.unlink()
     _python(_board)

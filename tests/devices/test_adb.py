@@ -17,14 +17,19 @@ import numpy as np
 import pytest
 from helpers import Ended
 
-from edgekit import deploy, sets, targets
-from edgekit.devices import _adb, _boards, _image
+from edgekit import sets
+from edgekit.core.errors import DeviceError, EdgekitError, InputError
+from edgekit.core.target import Plan, Target
 from edgekit.devices.qemu import Qemu
-from edgekit.errors import DeviceError, EdgekitError, InputError
-from edgekit.execute import execute, execute_all
-from edgekit.quantization.times import times
-from edgekit.store import Store
-from edgekit.types import Plan, Target
+from edgekit.devices.shared import adb, emulator, system_image
+from edgekit.devices.shared.adb import Phone
+from edgekit.devices.shared.emulator import PHONE_TOOLS
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, execute_all
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.workflows import deploy
+from edgekit.workflows.inspect.times import times
 
 Cli = Callable[..., Ended]
 #: virtual seconds
@@ -49,7 +54,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
     yield write
-    _adb.close_all()
+    adb.close_all()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +71,14 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 def test_what_adb_says_is_made_plain(said: str, what: str, next: str, scripted: Callable[[str], None]) -> None:
     scripted(f'echo "{said}" >&2; exit 1')
     with pytest.raises(DeviceError, match=what) as error:
-        _adb.Phone("phone", "R58M123ABC")
+        Phone("phone", "R58M123ABC")
     assert error.value.code == 4 and next in error.value.next and error.value.why == said
 
 
 def test_without_adb_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EdgekitError) as error:
-        _adb.Phone("phone", "R58M123ABC")
+        Phone("phone", "R58M123ABC")
     assert error.value.code == 3 and "apt install adb" in error.value.next
 
 
@@ -169,20 +174,20 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "boards"))
         try:
-            _image.check_tools(*_boards.PHONE_TOOLS)
+            system_image.check_tools(*PHONE_TOOLS)
         except EdgekitError as error:
             assert not os.environ.get("CI"), error
             pytest.skip(str(error))
         yield targets.load("emulated-phone")
-        _boards.stop("emulated-phone")
-        _adb.close_all()
+        emulator.stop("emulated-phone")
+        adb.close_all()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_emulated_phone(phone: Target, bars_formats: Path, members: None) -> None:
     """From nothing: both runtimes, float and int8, then a deployment, then its end in mid-run."""
-    store, data = Store(bars_formats), sets.take(sets.load("bars:test"), 256)
+    store, data = Store(bars_formats), sets.take(named_sets.load("bars:test"), 256)
     pairs = [(store.get(name), runtime) for name, runtime in PAIRS]
     there = execute_all(pairs, phone, data, PLAN)
     again = execute_all(pairs, phone, data, PLAN, outputs=False)
@@ -218,7 +223,7 @@ def _deployed(phone: Target, run: Path) -> None:
 
 
 def _faults(phone: Target, store: Store) -> None:
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 8)
     with pytest.raises(InputError, match="openvino does not run"):
         execute(store.get("openvino"), replace(phone, runtimes={"openvino": ""}), data, PLAN, runtime="openvino")
     with pytest.raises(InputError, match="no operators of"):
@@ -238,7 +243,7 @@ def _faults(phone: Target, store: Store) -> None:
     _cuts(phone, store)
 
 
-def _nothing_runs(phone: _adb.Phone) -> bool:
+def _nothing_runs(phone: Phone) -> bool:
     """Once the processes of a job that was ended have gone."""
     stop = time.monotonic() + 20
     while "job.json" in phone.shell(JOBS)[1]:
@@ -260,7 +265,7 @@ def _in_front(script: str) -> Iterator[None]:
 
 
 def _damaged_results(phone: Target, store: Store) -> None:
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 8)
     for damage in ("head -c 60", "tr { x"):
         pulled = f'{damage} <"$5/result.json" >"$5/less" && mv "$5/less" "$5/result.json"'
         with (
@@ -273,12 +278,12 @@ def _damaged_results(phone: Target, store: Store) -> None:
 
 def _cuts(phone: Target, store: Store) -> None:
     """The connection in mid-run and while files are sent; the device's own reboot; its power."""
-    onnx, data = store.get("onnx"), sets.take(sets.load("bars:test"), 8)
+    onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 8)
     long = replace(PLAN, seconds=60.0)
     noise = np.random.default_rng(time.time_ns()).random((8000, 1, 20, 20), np.float32)
     large, whole = replace(data, inputs={"input": noise}, labels=None), replace(PLAN, samples=8000)
 
-    def inside() -> _adb.Phone:
+    def inside() -> Phone:
         return Qemu(phone).inside.phone  # type: ignore[union-attr]
 
     first = inside()
@@ -289,7 +294,7 @@ def _cuts(phone: Target, store: Store) -> None:
         stop = time.monotonic() + 60
         while not running and time.monotonic() < stop:
             running.extend(line for line in first.shell(JOBS)[1].splitlines() if "job.json" in line)
-        _adb.adb(["disconnect", serial], 15)
+        adb.adb(["disconnect", serial], 15)
 
     cutter = threading.Thread(target=cut)
     cutter.start()
@@ -307,15 +312,15 @@ def _cuts(phone: Target, store: Store) -> None:
     assert error.value.code == 4 and second.cut, error.value
     assert len(execute(onnx, phone, large, whole, latency=False).outputs["output"]) == 8000
 
-    board = _boards._running[phone.name]
-    threading.Timer(3.0, _adb.adb, (["-s", serial, "shell", "busybox reboot -f"], 15)).start()
+    board = emulator._running[phone.name]
+    threading.Timer(3.0, adb.adb, (["-s", serial, "shell", "busybox reboot -f"], 15)).start()
     with pytest.raises(DeviceError):
         execute(onnx, phone, data, long)
     board.process.wait(60)
     assert len(execute(onnx, phone, large, whole, latency=False).outputs["output"]) == 8000, "as its disk was left"
-    assert _boards._running[phone.name] is not board
+    assert emulator._running[phone.name] is not board
 
-    pid = _boards._running[phone.name].process.pid
+    pid = emulator._running[phone.name].process.pid
     threading.Timer(3.0, os.killpg, (pid, signal.SIGKILL)).start()
     with pytest.raises(DeviceError):
         execute(onnx, phone, data, long)

@@ -10,21 +10,25 @@ from pathlib import Path
 import pytest
 from devices.sshd import Board
 
-from edgekit import sets, targets
-from edgekit.devices import _environment, _facts, _ssh
-from edgekit.devices._environment import _choices, _download, ready, way
+from edgekit import sets
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.devices.shared import environment, ssh
+from edgekit.devices.shared import facts as factss
+from edgekit.devices.shared.environment import _choices, _download, ready, way
 from edgekit.devices.ssh import Ssh
-from edgekit.errors import DeviceError, InputError
-from edgekit.execute import execute
-from edgekit.store import Store
-from edgekit.types import Plan, SampleSet, Target
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3)
 
 
 @pytest.fixture
 def data(members: None) -> SampleSet:
-    return sets.take(sets.load("bars:test"), 10)
+    return sets.take(named_sets.load("bars:test"), 10)
 
 
 @pytest.fixture
@@ -59,8 +63,8 @@ def test_wheels_are_pushed_once_to_a_device_without_pip(
     session = Ssh(bare).session
     assert way(session, bare, "onnxruntime").how == "wheels"
     first = execute(onnx, bare, data, QUICK, latency=False)
-    _ssh.close_all()
-    monkeypatch.setattr(_environment, "_download", lambda *_: pytest.fail("it was there already"))
+    ssh.close_all()
+    monkeypatch.setattr(environment, "_download", lambda *_: pytest.fail("it was there already"))
     found = way(Ssh(bare).session, bare, "onnxruntime")
     assert found.how == "made" and found.version == first.facts["runtime_version"]
     started = time.monotonic()
@@ -76,7 +80,7 @@ def test_pip_there_is_used_where_it_reaches_an_index(
     target = board.target(python=str(tmp_path / "with-pip" / "bin" / "python"))
     Ssh(board.target()).clean()
     assert way(Ssh(target).session, target, "onnxruntime").how == "pip"
-    monkeypatch.setattr(_environment, "_download", lambda *_: pytest.fail("pip there would do"))
+    monkeypatch.setattr(environment, "_download", lambda *_: pytest.fail("pip there would do"))
     run = execute(Store(bars_made).get("onnx"), target, data, QUICK, latency=False)
     assert run.facts["runtime_version"]
 
@@ -84,7 +88,7 @@ def test_pip_there_is_used_where_it_reaches_an_index(
 def test_a_c_library_too_old_for_any_wheel(board: Board, bare: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """pip is asked for what glibc 2.5 could load; nothing has been built for that in years."""
     board.shim("getconf", "echo glibc 2.5")
-    _ssh.close_all()
+    ssh.close_all()
     with pytest.raises(DeviceError) as error:
         ready(Ssh(bare).session, bare, "onnxruntime")
     assert "no onnxruntime to be had for board" in error.value.what
@@ -113,7 +117,7 @@ def test_a_half_made_environment_does_not_count(bare: Target) -> None:
 def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Path) -> None:
     """What this machine would push to a board that is not here: real wheels, for its Python and glibc."""
     text = (Path(__file__).parent / "recorded" / f"{board}.txt").read_text()
-    facts, target = _facts.read(_facts.sections(text)), targets.load(board)
+    facts, target = factss.read(factss.sections(text)), targets.load(board)
     assert any(_download(wanted, facts, tmp_path) == "" for wanted in _choices(runtime, target))
     names = [path.name for path in tmp_path.glob("*.whl")]
     assert any(name.startswith("numpy-") for name in names)

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from helpers import BARS, Ended
 
-from edgekit import sets, targets
-from edgekit.devices import _boards, _image
-from edgekit.errors import EdgekitError, InputError
-from edgekit.execute import execute, execute_all
-from edgekit.quantization.times import times
-from edgekit.store import Store
-from edgekit.types import Plan
+from edgekit import sets
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.target import Plan
+from edgekit.devices.shared import emulator, system_image
+from edgekit.devices.shared.emulator import PHONE_TOOLS
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, execute_all
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.workflows.inspect.times import times
 
 PHONE = "emulated-phone"
 TARGETS = ("emulated-cortex-a72", "emulated-cortex-a76", PHONE)
@@ -40,13 +43,13 @@ min_runs = 11
 @pytest.fixture(autouse=True)
 def systems(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     try:
-        _image.check_tools(*_boards.PHONE_TOOLS)
+        system_image.check_tools(*PHONE_TOOLS)
     except EdgekitError as error:
         assert not os.environ.get("CI"), error
         pytest.skip(str(error))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "boards"))
     yield
-    _boards.stop_all()
+    emulator.stop_all()
 
 
 @pytest.mark.slow
@@ -91,7 +94,7 @@ def test_other_runtimes_on_a_board(
     shutil.copytree(bars_formats, tmp_path / "run")
     ended = cli("quantize", "run/tflite", "--dynamic", "--max-drop", "5", "--json")
     assert ended.code == 0, ended.err
-    store, data, host = Store(tmp_path / "run"), sets.take(sets.load("bars:test"), 256), targets.load("host")
+    store, data, host = Store(tmp_path / "run"), sets.take(named_sets.load("bars:test"), 256), targets.load("host")
     board = targets.load(TARGETS[0])
     old = replace(board, runtimes={"litert": "==2.14.0"})
     [dynamic] = [store.get(name) for name in store.names() if name.endswith("dynamic")]

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import sets, targets
-from edgekit.devices import _boards, _image
-from edgekit.devices._initramfs import FILE, FOLDER, archive
+from edgekit import sets
+from edgekit.core.errors import EdgekitError, InputError, Missing
+from edgekit.core.target import Plan
 from edgekit.devices.qemu import Qemu
-from edgekit.errors import EdgekitError, InputError, Missing
-from edgekit.execute import execute_all
-from edgekit.store import Store
-from edgekit.types import Plan
+from edgekit.devices.shared import emulator, system_image
+from edgekit.devices.shared.initramfs import FILE, FOLDER, archive
+from edgekit.devices.shared.system_image import TOOLS
+from edgekit.measure import targets
+from edgekit.measure.execute import execute_all
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 SHIPPED = ("emulated-cortex-a72", "emulated-cortex-a76")
 #: how near two processes' counts of instructions are
@@ -29,7 +32,7 @@ PLAN = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=11, samples=
 
 @pytest.mark.parametrize("cpu", ["", "max", "host", "cortex-a72,sve=off", "-daemonize", "a b"])
 def test_a_processor_that_cannot_be_emulated_starts_nothing(cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boards, "image", lambda _: pytest.fail("nothing is made for it"))
+    monkeypatch.setattr(emulator, "image", lambda _: pytest.fail("nothing is made for it"))
     target = dataclasses.replace(targets.load(SHIPPED[0]), cpu=cpu)
     with pytest.raises(InputError, match="cannot be emulated"):
         Qemu(target).facts()
@@ -41,9 +44,9 @@ def test_too_little_memory_starts_nothing() -> None:
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_image.TOOLS, "no-such-program", "no-such-package")
+    monkeypatch.setitem(TOOLS, "no-such-program", "no-such-package")
     with pytest.raises(Missing) as error:
-        _image.image("pi")
+        system_image.image("pi")
     assert error.value.code == 3 and "no-such-package" in error.value.next
 
 
@@ -66,18 +69,18 @@ def test_a_board_from_nothing(
     """The image is made for the first and used again by the second; each is started once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "boards"))
     try:
-        _image.check_tools()
+        system_image.check_tools()
     except EdgekitError as error:
         assert not os.environ.get("CI"), error
         pytest.skip(str(error))
-    store, target, data = Store(bars_made), targets.load(name), sets.take(sets.load("bars:test"), 256)
+    store, target, data = Store(bars_made), targets.load(name), sets.take(named_sets.load("bars:test"), 256)
     pairs = [(store.get(artifact), "onnxruntime") for artifact in ("onnx", "onnx-int8")]
     try:
         there = execute_all(pairs, target, data, PLAN)
         again = execute_all(pairs, target, data, PLAN, outputs=False)
-        pid = _boards._running[name].process.pid
+        pid = emulator._running[name].process.pid
     finally:
-        _boards.stop(name)
+        emulator.stop(name)
     assert subprocess.run(["kill", "-0", str(pid)], capture_output=True).returncode != 0
     here = execute_all(pairs, targets.load("host"), data, PLAN, latency=False)
     float_there, int8_there = (run.outputs["output"] for run in there)

@@ -20,14 +20,18 @@ import pytest
 from devices.sshd import Board
 from helpers import environment
 
-from edgekit import sets, targets
-from edgekit.devices import _ssh
-from edgekit.devices._address import Address
+from edgekit import sets
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import DeviceError, EdgekitError, InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Address, Plan, Target
+from edgekit.devices.shared import ssh
+from edgekit.devices.shared.ssh import OPTIONS, Session
 from edgekit.devices.ssh import Ssh
-from edgekit.errors import DeviceError, EdgekitError, InputError, Missing
-from edgekit.execute import execute, execute_all
-from edgekit.store import Store
-from edgekit.types import Artifact, Plan, SampleSet, Target
+from edgekit.measure import targets
+from edgekit.measure.execute import execute, execute_all
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.0, min_runs=3, timeout=60)
 
@@ -39,13 +43,13 @@ def onnx(bars_made: Path) -> Artifact:
 
 @pytest.fixture
 def data(members: None) -> SampleSet:
-    return sets.take(sets.load("bars:test"), 70)
+    return sets.take(named_sets.load("bars:test"), 70)
 
 
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests do not look at times, so they do not try again where others used the core."""
-    monkeypatch.setattr("edgekit.execute._disturbance", lambda *_: "")
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: "")
 
 
 # --- what works ------------------------------------------------------------------------------------------------------
@@ -67,21 +71,21 @@ def test_a_file_is_sent_once(
     onnx: Artifact, board: Board, data: SampleSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sent: list[str] = []
-    real = _ssh.Session._put
+    real = Session._put
 
-    def spy(self: _ssh.Session, sha: str, path: Path, size: int) -> dict[str, object]:
+    def spy(self: Session, sha: str, path: Path, size: int) -> dict[str, object]:
         sent.append(path.name)
         return real(self, sha, path, size)
 
-    monkeypatch.setattr(_ssh.Session, "_put", spy)
+    monkeypatch.setattr(Session, "_put", spy)
     mine = replace(data, inputs={"input": np.random.default_rng(time.time_ns()).random((70, 1, 20, 20), np.float32)})
     execute(onnx, board.target(), mine, QUICK, latency=False)
     assert "input0-0.npy" in sent
     sent.clear()
-    _ssh.close_all()
+    ssh.close_all()
     execute(onnx, board.target(), mine, QUICK, latency=False)
     assert sent == [], "another connection finds what is there"
-    _ssh.close_all()
+    ssh.close_all()
     (damaged,) = (p for p in (board.cache / "edgekit" / "files").iterdir() if p.stat().st_size == mine_size(mine))
     damaged.write_bytes(b"\0" * damaged.stat().st_size)
     execute(onnx, board.target(), mine, QUICK, latency=False)
@@ -120,13 +124,13 @@ def test_a_board_that_slows_down_is_disturbed_and_its_temperature_kept(
 ) -> None:
     monkeypatch.undo()  # judged as it is
     monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(board.config))
-    real = _ssh.Session.call
+    real = Session.call
 
-    def hot(self: _ssh.Session, do: str, **fields: Any) -> dict[str, Any]:
+    def hot(self: Session, do: str, **fields: Any) -> dict[str, Any]:
         answer = real(self, do, **fields)
         return {**answer, "throttled": 0xE0008, "temperature_c": 84.5} if do == "run" else answer
 
-    monkeypatch.setattr(_ssh.Session, "call", hot)
+    monkeypatch.setattr(Session, "call", hot)
     run = execute(onnx, board.target(), data, QUICK)
     assert run.invalid == ("the CPU was slowed down for heat",)
     assert run.facts["temperature_c"] == 84.5
@@ -159,14 +163,14 @@ def test_messages_stream_while_a_job_runs(
         if "half way" in line:
             seen.append(time.monotonic())
 
-    _ssh.log.addHandler(handler)
-    _ssh.log.setLevel("DEBUG")
+    ssh.log.addHandler(handler)
+    ssh.log.setLevel("DEBUG")
     try:
         with pytest.raises(DeviceError, match="exit code 3"):
             execute(onnx, board.target(), data, QUICK)
         assert time.monotonic() - seen[0] > 1
     finally:
-        _ssh.log.removeHandler(handler)
+        ssh.log.removeHandler(handler)
 
 
 # --- it cannot be reached --------------------------------------------------------------------------------------------
@@ -224,7 +228,7 @@ def test_no_such_host_and_nothing_listening(board: Board) -> None:
 
 
 def test_a_host_that_takes_the_call_and_says_nothing(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_ssh.OPTIONS, "ConnectTimeout", "1")
+    monkeypatch.setitem(OPTIONS, "ConnectTimeout", "1")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -298,7 +302,7 @@ def test_how_ssh_is_called(fake_ssh: Callable[[str], Path], monkeypatch: pytest.
     "text", ["echo This account is restricted; exit 1", "echo '== edgekit 1'; echo; echo '== uname'; exit 0", "cat"]
 )
 def test_a_far_shell_that_is_none(fake_ssh: Callable[[str], Path], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 2.0)
     fake_ssh(text)
     assert refused(Target("pi", "", "ssh", address="me@pi")).code in (2, 4)
 
@@ -332,7 +336,7 @@ def test_an_old_python_and_a_32_bit_one(onnx: Artifact, board: Board, data: Samp
     real = f'exec "{sys.executable}" "$@"'
     board.shim("python3", f'case "$*" in *maxsize*) echo 3.7.3 cpython 64;; *) {real};; esac')
     assert "is 3.7.3, not 3.8" in failed(onnx, board.target(), data).why
-    _ssh.close_all()
+    ssh.close_all()
     board.shim("python3", f'case "$*" in *maxsize*) echo 3.11.2 cpython 32;; *) {real};; esac')
     assert "32-bit" in failed(onnx, board.target(), data).why
 
@@ -345,7 +349,7 @@ def test_another_architecture_than_the_target_s(onnx: Artifact, board: Board, da
 def test_a_full_disk(onnx: Artifact, board: Board, data: SampleSet, tmp_path: Path) -> None:
     """The agent's own calls fail as they do on a full disk, before and while a file is written."""
     Ssh(board.target()).clean()
-    _ssh.close_all()
+    ssh.close_all()
     script = tmp_path / "full.py"
     board.shim(
         "python3", f'case "$*" in *agent.py*) exec "{sys.executable}" "{script}" "$@";; esac; echo 3.11.2 cpython 64'
@@ -355,7 +359,7 @@ def test_a_full_disk(onnx: Artifact, board: Board, data: SampleSet, tmp_path: Pa
     script.write_text(f"{head}os.fsync = full\n{tail}")
     error = failed(onnx, board.target(), data)
     assert "disk of board is full" in error.what and "a-file" in error.why
-    _ssh.close_all()
+    ssh.close_all()
     script.write_text(f"{head}class Little:\n    f_bavail = f_frsize = 10\nos.statvfs = lambda _: Little\n{tail}")
     error = failed(onnx, board.target(), data)
     assert "are to be sent, and 0.0 MB are free" in error.why and "targets clean" in error.next
@@ -477,17 +481,17 @@ def test_the_connection_is_cut_while_files_are_sent(
 ) -> None:
     noise = np.random.default_rng(time.time_ns()).random((5000, 1, 20, 20), np.float32)
     large = replace(data, inputs={"input": noise}, labels=None)
-    real, sent = _ssh.Session._write, [0]
+    real, sent = Session._write, [0]
 
-    def cut(self: _ssh.Session, block: bytes) -> None:
+    def cut(self: Session, block: bytes) -> None:
         sent[0] += len(block)
         if sent[0] > 2_000_000 and board.process:
             board.stop()
         real(self, block)
 
-    monkeypatch.setattr(_ssh.Session, "_write", cut)
+    monkeypatch.setattr(Session, "_write", cut)
     assert "was cut" in failed(onnx, board.target(), large).what
-    monkeypatch.setattr(_ssh.Session, "_write", real)
+    monkeypatch.setattr(Session, "_write", real)
     board.start()
     assert len(execute(onnx, board.target(), large, QUICK, latency=False).outputs["output"]) == 5000
     assert not list((board.cache / "edgekit" / "files").glob("*.part"))
@@ -534,7 +538,7 @@ def test_what_runs_there_ends_with_edgekit(bars_run: Path, board: Board, tmp_pat
 def test_two_at_once_on_one_device(
     onnx: Artifact, board: Board, data: SampleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = _ssh.Session("other", Address.parse(board.address), "python3")
+    other = Session("other", Address.parse(board.address), "python3")
     try:
         other.lock(wait=20)  # what an earlier test left is ending
         session = Ssh(board.target()).session

@@ -148,15 +148,16 @@ def test_run_on_several_measures_only_what_is_missing(
     members: None, board: Board, added: Path, config: Path, bars_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host, a board, and one that is not there: the two finish; once it is there, only it is measured."""
-    from edgekit import api
+    from edgekit.measure.context import Outcome
+    from edgekit.workflows import run as runs
 
     # a busy machine would have them measured again
-    monkeypatch.setattr("edgekit.execute._disturbance", lambda *_: "")
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: "")
     monkeypatch.chdir(bars_run.parent)
     add(config, "late")
 
-    def run() -> tuple[api.Outcome, dict[tuple[str, str], str]]:
-        outcome = api.run("bars.toml", out=bars_run, target_names=("late", "host", "board"))
+    def run() -> tuple[Outcome, dict[tuple[str, str], str]]:
+        outcome = runs.run("bars.toml", out=bars_run, target_names=("late", "host", "board"))
         return outcome, {(m.target, m.artifact): m.session for m in outcome.measurements}
 
     first, before = run()
@@ -180,10 +181,10 @@ def test_one_that_dies_in_mid_run_holds_up_nobody(
     members: None, board: Board, added: Path, config: Path, bars_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two devices; the plug of one is pulled after its third process. Nothing partial is counted."""
-    from edgekit import api
     from edgekit.devices.ssh import Ssh
+    from edgekit.workflows import bench
 
-    monkeypatch.setattr("edgekit.execute._disturbance", lambda *_: "")
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: "")
     text = (config / "board.toml").read_text().replace('name = "board"', 'name = "dying"')
     (config / "dying.toml").write_text(text.replace(f'address = "{board.address}"', 'address = "twin"'))
     real, ran = Ssh.run, [0]
@@ -197,7 +198,7 @@ def test_one_that_dies_in_mid_run_holds_up_nobody(
 
     monkeypatch.setattr(Ssh, "run", run)
     plan = {"processes": 3, "seconds": 0.01, "samples": 20}
-    outcome = api.bench([str(bars_run)], target_names=("dying", "board"), plan=plan)
+    outcome = bench.bench([str(bars_run)], target_names=("dying", "board"), plan=plan)
     (failure,) = outcome.failures
     assert failure.code == 4 and "the connection to dying was cut" in failure.what
     assert ran[0] == 4

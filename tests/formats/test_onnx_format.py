@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.formats.onnx import Onnx
 
 onnx = pytest.importorskip("onnx")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
 from edgekit.formats.openvino import Openvino
-from edgekit.types import TensorSpec
 
 WIDTH = {"f32": 4, "f16": 2, "i8": 1, "i64": 8}
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
 from edgekit.formats.tflite import Tflite
-from edgekit.types import TensorSpec
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgekit import networks
+from edgekit.networks import named
 
 torch = pytest.importorskip("torch")
 
@@ -33,7 +33,7 @@ def test_it_is_the_reference_network(
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = networks.build(model, arguments).eval()
+    network = named.build(model, arguments).eval()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     running = sum(2 * norm.num_features for norm in norms)
     assert sum(tensor.numel() for tensor in network.parameters()) + running == parameters
@@ -43,7 +43,7 @@ def test_it_is_the_reference_network(
 
 
 def test_a_vision_transformer_of_any_shape() -> None:
-    network = networks.build("vit", {"shape": [3, 32, 48], "classes": 5, **IMAGE, "patch": 8}).train()
+    network = named.build("vit", {"shape": [3, 32, 48], "classes": 5, **IMAGE, "patch": 8}).train()
     logits = network(torch.rand(2, 3, 32, 48))
     assert logits.shape == (2, 5)
     logits.sum().backward()

@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, score
-from edgekit.api import quiet
-from edgekit.store import Store
+from edgekit import networks
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.networks import named
+from edgekit.runs.store import Store
 from edgekit.tasks.fashion_mnist import FashionMnist
-from edgekit.types import Artifact, Context, Kind, Notes, Step
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +35,7 @@ def images(count: int) -> np.ndarray:
 def settled(model: str) -> Any:
     """The network with its initial weights; its normalisation layers have seen images, so that no layer is silent."""
     torch.manual_seed(0)
-    network = networks.build(model, FashionMnist().arguments(model)).train()
+    network = named.build(model, FashionMnist().arguments(model)).train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the plain mean of what it saw, without the ones it starts from
@@ -48,18 +51,18 @@ class Settled(Step):
     gives: ClassVar[Kind] = Kind("torch")
     model: str = ""
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         specs = {
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, *SHAPE]}],
             "outputs": [{"name": "output", "dtype": "float32", "shape": [None, 10]}],
         }
-        networks.save(settled(self.model), self.model, FashionMnist().arguments(self.model), specs, out)
-        return Notes()
+        named.save(settled(self.model), self.model, FashionMnist().arguments(self.model), specs, out)
+        return StepResult()
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_it_is_as_large_as_it_says(model: str) -> None:
-    network = networks.build(model, FashionMnist().arguments(model))
+    network = named.build(model, FashionMnist().arguments(model))
     count = sum(tensor.numel() for tensor in network.parameters())
     assert count >= 100_000
     assert f" {count:,} parameters" in str(registry.load("models", model).__doc__)
@@ -77,7 +80,7 @@ def test_it_gives_logits_that_depend_on_the_image(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_weight_learns(model: str) -> None:
     """A layer that is built but not called would have no gradient."""
-    network = networks.build(model, FashionMnist().arguments(model)).train()
+    network = named.build(model, FashionMnist().arguments(model)).train()
     loss = FashionMnist().loss(network(torch.from_numpy(images(8))), torch.arange(8))
     loss.backward()
     idle = [name for name, tensor in network.named_parameters() if tensor.grad is None or not tensor.grad.any()]
@@ -86,7 +89,7 @@ def test_every_weight_learns(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_another_shape(model: str) -> None:
-    network = networks.build(model, {"shape": [3, 32, 48], "classes": 4, "mean": [128.0] * 3, "std": [64.0] * 3})
+    network = named.build(model, {"shape": [3, 32, 48], "classes": 4, "mean": [128.0] * 3, "std": [64.0] * 3})
     assert network.eval()(torch.zeros(2, 3, 32, 48)).shape == (2, 4)
 
 
@@ -104,4 +107,4 @@ def test_it_exports_to_onnx(model: str, tmp_path: Path) -> None:
         wanted = networks.load(root.path)(torch.from_numpy(batch)).numpy()
     (got,) = session.run(None, {"input": batch})
     assert got.shape == (5, 10)
-    assert score.sqnr_db(wanted, got) >= 60
+    assert statistics.sqnr_db(wanted, got) >= 60

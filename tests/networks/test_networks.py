@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import networks, registry
-from edgekit.errors import InputError
+from edgekit import networks
+from edgekit.core import registry
+from edgekit.core.errors import InputError
+from edgekit.networks import weights
 from edgekit.networks.weights import unique
 
 torch = pytest.importorskip("torch")
@@ -40,15 +42,15 @@ def test_shared_tensors_are_written_once_and_stay_shared(tmp_path: Path) -> None
     network, other = Tied(0), Tied(1)
     state = unique(network)
     assert set(state) == {"embedding.weight", "view"}
-    assert networks.tensors_of(network) == {"embedding.weight": ["float32", [6, 4]], "view": ["float32", [2, 5]]}
+    assert weights.tensors_of(network) == {"embedding.weight": ["float32", [6, 4]], "view": ["float32", [2, 5]]}
     save_file(state, tmp_path / "w.safetensors")
-    networks.load_weights(other, tmp_path / "w.safetensors")
+    weights.load_weights(other, tmp_path / "w.safetensors")
     assert torch.equal(other.head.weight, network.embedding.weight) and torch.equal(other.view, network.view)
     assert other.head.weight is other.embedding.weight
     renamed = {"head.weight": state["embedding.weight"], "view": state["view"]}
     torch.save(renamed, tmp_path / "w.pt")
     third = Tied(2)
-    networks.load_weights(third, tmp_path / "w.pt")
+    weights.load_weights(third, tmp_path / "w.pt")
     assert torch.equal(third.embedding.weight, network.embedding.weight), "either of the names will do"
 
 
@@ -56,7 +58,7 @@ def test_shared_tensors_are_written_once_and_stay_shared(tmp_path: Path) -> None
 def test_weights_that_do_not_fit(state: dict[str, Any], tmp_path: Path) -> None:
     torch.save({name: torch.zeros(shape) for name, shape in state.items()}, tmp_path / "w.pt")
     with pytest.raises(InputError, match="no tensor"):
-        networks.load_weights(Tied(), tmp_path / "w.pt")
+        weights.load_weights(Tied(), tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"loader": "os.system"}', '{"loader": "../named"}', "{"])

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit.errors import CannotConvert
+from edgekit.core.errors import CannotConvert
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 loader = pytest.importorskip("onnx.backend.test.loader")
 
-from edgekit.networks import onnx as importer  # noqa: E402
-from edgekit.networks.onnx.operators import DTYPES  # noqa: E402
+from edgekit.networks.onnx import graph as graphs  # noqa: E402
+from edgekit.networks.onnx.network import OnnxNetwork  # noqa: E402
+from edgekit.networks.onnx.operators import (  # noqa: E402
+    DTYPES,
+    TABLE,
+)
 
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
@@ -40,7 +44,7 @@ def node_cases() -> dict[str, list[Any]]:
         values = [*case.model.graph.input, *case.model.graph.output]
         types = {v.type.tensor_type.elem_type if v.type.HasField("tensor_type") else 0 for v in values}
         if types <= DTYPES.keys() - {onnx.TensorProto.BFLOAT16}:  # numpy has no bfloat16
-            for operator in {node.op_type for node in case.model.graph.node} & importer.TABLE.keys():
+            for operator in {node.op_type for node in case.model.graph.node} & TABLE.keys():
                 found.setdefault(operator, []).append(case)
     return found
 
@@ -51,14 +55,14 @@ def network(model: Any, constants: Sequence[Any] = ()) -> Any:
     made.CopyFrom(model)
     made.graph.initializer.extend(constants)
     types = [helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type).name for v in made.graph.output]
-    return importer.OnnxNetwork(importer.graph(made, "model"), [getattr(torch, name) for name in types]).eval()
+    return OnnxNetwork(graphs(made, "model"), [getattr(torch, name) for name in types]).eval()
 
 
 def check(model: Any, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
     control = {
         node.input[index]
         for node in model.graph.node
-        for index in getattr(importer.TABLE.get(node.op_type), "control", ())
+        for index in getattr(TABLE.get(node.op_type), "control", ())
         if index < len(node.input)
     }
     named = [(value.name, array) for value, array in zip(model.graph.input, inputs, strict=False)]
@@ -70,7 +74,7 @@ def check(model: Any, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarra
         np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-2 if half else 1e-3, atol=1e-2 if half else 1e-5)
 
 
-@pytest.mark.parametrize("operator", sorted(importer.TABLE))
+@pytest.mark.parametrize("operator", sorted(TABLE))
 def test_onnx_s_own_tests_of_an_operator(operator: str) -> None:
     cases = node_cases().get(operator, [])
     refused = []
@@ -94,7 +98,7 @@ def test_onnx_s_recorded_models(kind: str) -> None:
     done = 0
     for case in loader.load_model_tests(kind=kind):
         model = onnx.load(str(Path(case.model_dir, "model.onnx")))
-        if any(node.op_type not in importer.TABLE or node.domain for node in model.graph.node):
+        if any(node.op_type not in TABLE or node.domain for node in model.graph.node):
             continue
         for folder in Path(case.model_dir).glob("test_data_set_*"):
             sides = [sorted(folder.glob(f"{side}_*.pb")) for side in ("input", "output")]

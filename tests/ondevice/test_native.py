@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekit import sets, targets
-from edgekit.devices import _native
-from edgekit.devices._facts import Facts
-from edgekit.execute import execute
-from edgekit.store import Store
-from edgekit.types import Plan
+from edgekit import sets
+from edgekit.core.target import Plan
+from edgekit.devices.shared import native
+from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.native import FLAGS, LIBRARIES, SOURCE
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: sudo apt install gcc libc6-dev")
 
@@ -29,14 +32,14 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C co
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built without a warning."""
     made = tmp_path_factory.mktemp("native") / "runner"
-    sources = sorted(map(str, _native.SOURCE.glob("*.c")))
-    command = ["cc", *_native.FLAGS, "-Werror", "-o", str(made), *sources, "-ldl", "-lm"]
+    sources = sorted(map(str, SOURCE.glob("*.c")))
+    command = ["cc", *FLAGS, "-Werror", "-o", str(made), *sources, "-ldl", "-lm"]
     subprocess.run(command, check=True)
     return made
 
 
 def library(runtime: str) -> str:
-    package, _, name = _native.LIBRARIES[runtime].partition("/")
+    package, _, name = LIBRARIES[runtime].partition("/")
     spec = find_spec(package)
     assert spec and spec.submodule_search_locations
     return str(next(Path(spec.submodule_search_locations[0]).glob(f"{name}*")))
@@ -67,7 +70,7 @@ def test_it_answers_as_the_runner_in_python(
     artifact = Store(bars_formats).get(name)
     runtime = "litert" if name.startswith("tflite") else "onnxruntime"
     model = next(path for path in artifact.path.iterdir() if path.suffix in (".onnx", ".tflite"))
-    data = sets.take(sets.load("bars:test"), 33)
+    data = sets.take(named_sets.load("bars:test"), 33)
     plan = {"batch": 1, "seconds": 0.05, "warmup_seconds": 0.01, "min_runs": 7}
     long = {"batch": 1, "seconds": 0.3, "window": 0.1}
     found = ran(runner, tmp_path, runtime, model, data.inputs, latency=plan, sustained=long)
@@ -134,21 +137,21 @@ def test_a_link_is_put_in_place_of_another(runner: Path, tmp_path: Path) -> None
 
 def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """No glibc: neither this machine's compiler nor a wheel's library will do, and the way out is named."""
-    from edgekit.devices import _facts
-    from edgekit.errors import InputError, Missing
-    from edgekit.types import Target
+    from edgekit.core.errors import InputError, Missing
+    from edgekit.core.target import Target
+    from edgekit.devices.shared import facts as factss
 
-    facts: Facts = _facts.read({"uname": "Linux\n5.10\naarch64"})
+    facts: Facts = factss.read({"uname": "Linux\n5.10\naarch64"})
     monkeypatch.delenv("EDGEKIT_ANDROID_CC", raising=False)
     with pytest.raises(Missing) as missing:
-        _native.runner(facts)
+        native.runner(facts)
     assert missing.value.code == 3 and "EDGEKIT_ANDROID_CC" in missing.value.next
     phone = Target("phone", "", "adb", runtimes={"onnxruntime": ""}, address="123")
     with pytest.raises(InputError, match="Android build") as error:
-        _native.library(phone, facts, "onnxruntime")
+        native.library(phone, facts, "onnxruntime")
     assert "--library onnxruntime=PATH" in error.value.next
     with pytest.raises(InputError, match="openvino does not run"):
-        _native.check("openvino", "phone")
+        native.check("openvino", "phone")
 
 
 def test_the_table_of_onnxruntime_is_that_of_its_header() -> None:
@@ -165,6 +168,6 @@ def test_the_table_of_onnxruntime_is_that_of_its_header() -> None:
     entry = re.compile(r"ORT_API2_STATUS\((\w+)|ORT_CLASS_RELEASE\((\w+)\)|\(ORT_API_CALL\s*\*\s*(\w+)\)")
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", table, flags=re.S)
     names = [m[1] or (f"Release{m[2]}" if m[2] else m[3]) for m in entry.finditer(text)]
-    ours = (_native.SOURCE / "onnxruntime.c").read_text()
+    ours = (SOURCE / "onnxruntime.c").read_text()
     for name, place in re.findall(r"^    (\w+) = (\d+),$", ours, re.MULTILINE):
         assert names[int(place)] == name

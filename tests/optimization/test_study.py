@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from edgekit.errors import InputError
-from edgekit.optimization.front import front, nearest
-from edgekit.optimization.space import Dimension, Point, Space, key
-from edgekit.optimization.study import Study, Trial
-from edgekit.types import Target
+from edgekit.core.errors import InputError
+from edgekit.core.target import Target
+from edgekit.workflows.optimize.front import front, nearest
+from edgekit.workflows.optimize.space import Dimension, Point, Space, key
+from edgekit.workflows.optimize.study import Study, Trial
 
 SPACE = Space(
     (

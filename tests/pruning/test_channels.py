@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from edgekit import networks
-from edgekit.errors import CannotConvert, InputError
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.networks import named as nameds
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 
 from torch import Tensor, nn  # noqa: E402
 
+from edgekit.compression import channels  # noqa: E402
+from edgekit.compression.channels import Cut  # noqa: E402
+from edgekit.networks import widths  # noqa: E402
 from edgekit.networks.interface import named  # noqa: E402
 from edgekit.networks.weights import tensors_of  # noqa: E402
-from edgekit.pruning import channels, widths  # noqa: E402
-from edgekit.pruning.channels import Cut  # noqa: E402
 
 IMAGE = {"shape": [1, 28, 28], "classes": 10, "mean": [70.0], "std": [80.0]}
 TEXT = {"words": 200, "length": 12, "classes": 3}
@@ -70,7 +71,7 @@ class Fixed(nn.Module):
 
 
 def shipped(name: str, arguments: dict[str, Any]) -> Callable[[], nn.Module]:
-    return lambda: networks.build(name, arguments)
+    return lambda: nameds.build(name, arguments)
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
@@ -109,14 +110,14 @@ def test_cut_and_built_again(case: Any, scope: Any) -> None:
 
 
 def test_the_original_is_left_alone() -> None:
-    network = networks.build("resnet", IMAGE).eval()
+    network = nameds.build("resnet", IMAGE).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     channels.cut(network, CASES["resnet"][1], Cut(0.5))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_channels_are_multiples_of_eight() -> None:
-    cut = channels.cut(networks.build("resnet", IMAGE).eval(), CASES["resnet"][1], Cut(0.3)).network
+    cut = channels.cut(nameds.build("resnet", IMAGE).eval(), CASES["resnet"][1], Cut(0.3)).network
     counts = {m.out_channels for m in cut.modules() if isinstance(m, nn.Conv2d)}
     assert counts and all(count % 8 == 0 for count in counts)
 
@@ -157,7 +158,7 @@ def test_small_scales_go_first() -> None:
 
 
 def test_whole_heads_go() -> None:
-    network = networks.build("vit", IMAGE).eval()
+    network = nameds.build("vit", IMAGE).eval()
     cut = channels.cut(network, CASES["vit"][1], Cut(0.5)).network
     block = cut.blocks[0]  # type: ignore[index]
     assert (block.heads, block.size) == (2, 16)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from edgekit.networks import widths  # noqa: E402
 from edgekit.networks.weights import tensors_of  # noqa: E402
-from edgekit.pruning import widths  # noqa: E402
 
 
 def network() -> nn.Module:

@@ -13,12 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit import networks, sets
+from edgekit.compression import program
+from edgekit.compression.program import Program
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
 from edgekit.models._normalize import Normalize
-from edgekit.quantization import program
-from edgekit.steps._export import Example
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, SampleSet, Step, kinds, quiet
+from edgekit.networks import named
+from edgekit.networks.tracing import Example
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 
 LOG = logging.getLogger("edgekit.tests")
 
@@ -174,7 +179,7 @@ class Save(Step):
 
     model: str = ""
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         network, x = seeded(self.model), samples(self.model, 2)
         with torch.no_grad():
             found = network(x)
@@ -184,8 +189,8 @@ class Save(Step):
             "outputs": [{"name": n, "dtype": "float32", "shape": [None, *t.shape[1:]]} for n, t in outputs.items()],
             **({"call": []} if isinstance(found, dict) else {}),
         }
-        networks.save(network, reference(self.model), {}, specs, out)
-        return Notes()
+        named.save(network, reference(self.model), {}, specs, out)
+        return StepResult()
 
 
 @dataclass(frozen=True)
@@ -195,9 +200,9 @@ class Fold(Step):
     takes: ClassVar = kinds("torch")
     gives: ClassVar[Kind] = Kind("torch")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         program.write(program.load(inputs["parent"], LOG), inputs["parent"], out, LOG)
-        return Notes()
+        return StepResult()
 
 
 def reference(model: str) -> str:
@@ -210,14 +215,14 @@ def samples(model: str, count: int, seed: int = 0) -> Tensor:
 
 
 def sample_set(model: str, count: int, seed: int = 0) -> SampleSet:
-    return sets.sample_set("made", {"x": np.asarray(samples(model, count, seed))}, None)
+    return reading.sample_set("made", {"x": np.asarray(samples(model, count, seed))}, None)
 
 
-def traced(network: nn.Module, x: Tensor) -> program.Program:
+def traced(network: nn.Module, x: Tensor) -> Program:
     """A program with an open batch, BatchNorm folded, without an artifact."""
     dims = ({0: torch.export.Dim("batch", min=1)},)
     module = program.prepared(torch.export.export(network.eval(), (x,), dynamic_shapes=dims))
-    return program.Program(module, Example({"x": x}, {"x": {0: "batch"}}), program.fold(module))
+    return Program(module, Example({"x": x}, {"x": {0: "batch"}}), program.fold(module))
 
 
 def artifact(model: str, folder: Path) -> Artifact:

@@ -14,8 +14,9 @@ from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgekit.quantization import equalization, program, simulation  # noqa: E402
-from edgekit.types import quiet  # noqa: E402
+from edgekit.compression import equalization, program, simulation  # noqa: E402
+from edgekit.compression.equalization import CRITERIA  # noqa: E402
+from edgekit.core.progress import quiet  # noqa: E402
 
 
 class Between(nn.Module):
@@ -127,7 +128,7 @@ def test_an_output_is_not_scaled() -> None:
     assert equalization.groups(nets.traced(Outside(), torch.randn(2, 3, 4, 4)).module) == []
 
 
-@pytest.mark.parametrize("criterion", equalization.CRITERIA)
+@pytest.mark.parametrize("criterion", CRITERIA)
 def test_a_mobile_network_stays_the_same_function(criterion: str, tmp_path: Path) -> None:
     loaded = program.load(nets.artifact("Mobile", tmp_path), nets.LOG)
     feeds = [(x[None],) for x in nets.samples("Mobile", 8)]
@@ -164,7 +165,7 @@ def test_a_channel_that_is_dead_is_left_alone() -> None:
         network.first.bias[2] = -1
         network.second.weight[:, 4] = 0
     made = nets.traced(network, x)
-    for criterion in equalization.CRITERIA:
+    for criterion in CRITERIA:
         scaled = equalization.scaled(made, [(x,)], criterion, 0.5)
         first, second = (layer.matrix() for layer in scaled.layers())
         assert torch.isfinite(first).all() and torch.isfinite(second).all()

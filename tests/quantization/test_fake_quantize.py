@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.errors import InputError
-from edgekit.quantization.fake_quantize import grid, quantizers, set_ranges
-from edgekit.quantization.histograms import Statistics
+from edgekit.compression.openvino_ranges import grid, quantizers, set_ranges
+from edgekit.core.errors import InputError
+from edgekit.formats.ranges import Statistics
 
 openvino = pytest.importorskip("openvino")
 ops = pytest.importorskip("openvino.opset13")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 torch = pytest.importorskip("torch")
 from quantization import nets  # noqa: E402
 
-from edgekit.quantization import gptq, program, simulation, weights  # noqa: E402
-from edgekit.types import quiet  # noqa: E402
+from edgekit.compression import gptq, program, simulation, weighted_layers  # noqa: E402
+from edgekit.compression.gptq import DAMPING  # noqa: E402
+from edgekit.core.progress import quiet  # noqa: E402
 
 
 def problem(groups: int, outs: int, size: int, seed: int, places: int = 400) -> tuple[Any, Any]:
@@ -61,7 +62,7 @@ def test_it_is_the_textbook_s_update() -> None:
     """Against the definition: quantize one weight, move the rest to the optimum, go on with what is left."""
     matrix, curvature = problem(1, 3, 12, 5)
     curvature = curvature.double()
-    damped = curvature[0] + gptq.DAMPING * curvature[0].diagonal().mean() * torch.eye(12)
+    damped = curvature[0] + DAMPING * curvature[0].diagonal().mean() * torch.eye(12)
     order = curvature[0].diagonal().argsort(descending=True)
     expected = torch.zeros(3, 12, dtype=torch.float64)
     for row in range(3):
@@ -149,7 +150,7 @@ def test_what_a_bias_lacks(noise: float) -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(12, 5).eval()
     exported = torch.export.export(network, (torch.randn(2, 12),))
-    (layer,) = weights.find(exported.module())
+    (layer,) = weighted_layers.find(exported.module())
     wanted = [torch.randn(1, 12) for _ in range(400)]
     offset = 0.0 if noise else 0.3
     values = [(value - offset + noise * torch.randn_like(value), value) for value in wanted]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgekit.errors import InputError
-from edgekit.quantization.histograms import SMALL, Histogram, Statistics
+from edgekit.core.errors import InputError
+from edgekit.formats.ranges import SMALL, Histogram, Statistics
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=15), elements=finite)

@@ -16,19 +16,34 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 from quantization import nets
 
-from edgekit import registry, score, targets
-from edgekit.errors import InputError
-from edgekit.execute import execute
-from edgekit.quantization import layers as by_layer
-from edgekit.quantization import observers
-from edgekit.quantization.histograms import Histogram, Statistics
-from edgekit.quantization.layers import FINE_DB, LayerFinding, findings, first, layers, noisiest, rank
-from edgekit.quantization.pairs import Node, grouped
-from edgekit.report.layers import table
-from edgekit.score import MAX_DB
-from edgekit.steps._calibrated import CalibratedStep, model_file
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Plan, quiet
+from edgekit.compression import calibration
+from edgekit.core import registry
+from edgekit.core import statistics as statisticss
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.statistics import MAX_DB
+from edgekit.core.step import Context
+from edgekit.core.target import Plan
+from edgekit.formats.ranges import Histogram, Statistics
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs.store import Store
+from edgekit.steps.shared.calibrated import CalibratedStep, model_file
+from edgekit.workflows.inspect import layers as by_layer
+from edgekit.workflows.inspect.layers import (
+    FINE_DB,
+    KEPT,
+    LayerFinding,
+    LayerReport,
+    findings,
+    first,
+    layers,
+    noisiest,
+    rank,
+)
+from edgekit.workflows.inspect.layers_table import table
+from edgekit.workflows.inspect.pairs import Node, grouped
 
 FORMATS = ("onnx", "tflite", "openvino")
 LOG = logging.getLogger("edgekit.tests.layers")
@@ -132,7 +147,7 @@ def test_energies_are_those_of_the_definition(seed: int, scale: float, noise: fl
     reference = (rng.normal(size=(3, 5, 4)) * scale).astype(np.float32)
     other = (reference + rng.normal(size=reference.shape) * scale * noise).astype(np.float32)
     signal, error = by_layer._energies(reference, other)
-    assert 10 * math.log10(signal / error) == pytest.approx(score.sqnr_db(reference, other), abs=1e-6)
+    assert 10 * math.log10(signal / error) == pytest.approx(statisticss.sqnr_db(reference, other), abs=1e-6)
     reference[0, 0, 0] = -np.inf
     other[0, 0, 0] = 5
     assert math.isfinite(sum(by_layer._energies(reference, other))), "a mask's -inf is nothing to compare with"
@@ -207,7 +222,7 @@ def test_every_operator_down_to_the_output(make: Make, format: str) -> None:
     assert len(found) >= 8
     plan, host = Plan(), targets.load("host")
     answers = [execute(model, host, _few(32), plan, latency=False).outputs for model in (parent, int8)]
-    measured = score.parity("", *answers).sqnr_db
+    measured = statisticss.parity("", *answers).sqnr_db
     assert found[-1].sqnr_db == pytest.approx(measured, abs=1.0)
     assert first(found) is None
     assert all(finding.sqnr_db < 100 for finding in found), "it compared a tensor with itself"
@@ -239,7 +254,7 @@ def clipped(model: Artifact, tensor: str, folder: Path) -> Path:
     """Statistics of the model with one tensor's values a fiftieth of what they are."""
     path, context = model_file(model), Context(None, {"calibration": DATA}, quiet, LOG)
     feeds = CalibratedStep().feeds(model, context)
-    statistics = observers.observe(model.kind.format, path, feeds, context, origin=observers.origin(model, path))
+    statistics = calibration.observe(model.kind.format, path, feeds, context, origin=calibration.origin(model, path))
     lower, upper, _ = statistics[tensor].values()
     small = Histogram()
     small.add((np.concatenate([lower, upper]) / 50).astype(np.float32))
@@ -249,8 +264,8 @@ def clipped(model: Artifact, tensor: str, folder: Path) -> Path:
     return folder / "ranges.npz"
 
 
-def _examined(found: list[LayerFinding]) -> by_layer.Examined:
-    return by_layer.Examined("", "float", 32, tuple(found))
+def _examined(found: list[LayerFinding]) -> LayerReport:
+    return LayerReport("", "float", 32, tuple(found))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -291,11 +306,11 @@ def test_samples_that_do_not_fit(make: Make) -> None:
 
 def test_kept_beside_the_artifact(make: Make, run: Artifact) -> None:
     store, int8 = Store(run.path.parent), make("onnx", "int8")
-    found = by_layer.examine(store, int8, None, DATA)
+    found = by_layer.compare_layers(store, int8, None, DATA)
     assert (found.against, found.samples, found.why) == ("onnx", 32, "")
     assert by_layer.read(int8) == found
-    (int8.path / by_layer.KEPT).write_text("{")
+    (int8.path / KEPT).write_text("{")
     assert by_layer.read(int8) is None
-    other = by_layer.examine(store, make("onnx"), None, DATA)
+    other = by_layer.compare_layers(store, make("onnx"), None, DATA)
     assert "their operators are not the same" in other.why and not other.layers
     assert max(map(len, [*table(found), *table(other)])) <= 80

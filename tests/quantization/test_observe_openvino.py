@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
-from edgekit.quantization import observers
-from edgekit.quantization.observers.openvino import activations, key, read
-from edgekit.types import Context, quiet
+from edgekit.compression import calibration
+from edgekit.compression.calibration.openvino import activations, key, read
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
 
 openvino = pytest.importorskip("openvino")
 ops = pytest.importorskip("openvino.opset13")
@@ -44,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def observe(path: Path, feeds: list[dict[str, Any]]) -> Any:
-    return observers.observe("openvino", path, feeds, CONTEXT)
+    return calibration.observe("openvino", path, feeds, CONTEXT)
 
 
 def test_inputs_and_what_may_be_quantized_is_watched(path: Path) -> None:

@@ -15,13 +15,17 @@ from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgekit import networks, registry, targets  # noqa: E402
-from edgekit.execute import execute  # noqa: E402
-from edgekit.quantization import program  # noqa: E402
-from edgekit.quantization.simulation import operator  # noqa: E402
-from edgekit.quantization.weights import find  # noqa: E402
-from edgekit.store import Store  # noqa: E402
-from edgekit.types import Plan, TensorSpec  # noqa: E402
+from edgekit import networks  # noqa: E402
+from edgekit.compression import program  # noqa: E402
+from edgekit.compression.program import Lockstep  # noqa: E402
+from edgekit.compression.simulation import operator  # noqa: E402
+from edgekit.compression.weighted_layers import find  # noqa: E402
+from edgekit.core import registry  # noqa: E402
+from edgekit.core.artifact import TensorSpec  # noqa: E402
+from edgekit.core.target import Plan  # noqa: E402
+from edgekit.measure import targets  # noqa: E402
+from edgekit.measure.execute import execute  # noqa: E402
+from edgekit.runs.store import Store  # noqa: E402
 
 FOLDED = {"Mixed": 6, "Sequence1d": 1, "Branched": 0, "Mobile": 17}
 LAYERS = {"Mixed": 7, "Sequence1d": 4, "Branched": 1, "Mobile": 28}
@@ -185,7 +189,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     """Every sample is carried as by a run of its own; a weight changed on the way counts from there on."""
     loaded = program.load(nets.artifact("Mixed", tmp_path), nets.LOG)
     feeds = [(nets.samples("Mixed", 1, seed),) for seed in range(3)]
-    lockstep = program.Lockstep(loaded.module, feeds)
+    lockstep = Lockstep(loaded.module, feeds)
     layers = loaded.layers()
     alive = []
     for layer in layers:
@@ -195,7 +199,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     last = layers[-1]
     expected = []
     for feed in feeds:
-        watched = program.Lockstep(loaded.module, [feed])
+        watched = Lockstep(loaded.module, [feed])
         watched.until(last.node)
         expected.append(watched[last.input][0])
     assert all(torch.equal(a, b) for a, b in zip(lockstep[last.input], expected, strict=True))

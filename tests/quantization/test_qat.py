@@ -13,28 +13,34 @@ import pytest
 torch = pytest.importorskip("torch")
 from quantization import nets  # noqa: E402
 
-from edgekit.errors import Diverged, InputError  # noqa: E402
-from edgekit.quantization import program, qat, simulation  # noqa: E402
-from edgekit.types import quiet  # noqa: E402
+from edgekit.compression import program, qat, simulation  # noqa: E402
+from edgekit.compression.program import Program  # noqa: E402
+from edgekit.compression.qat import Batch, Lesson, Student  # noqa: E402
+from edgekit.core.errors import (  # noqa: E402
+    Diverged,
+    InputError,
+)
+from edgekit.core.progress import quiet  # noqa: E402
+from edgekit.training import distill  # noqa: E402
 
 MODELS = ("Mobile", "Sequence1d")
 
 
-def start(model: str, folder: Path) -> tuple[program.Program, dict[str, Any]]:
+def start(model: str, folder: Path) -> tuple[Program, dict[str, Any]]:
     loaded = program.load(nets.artifact(model, folder), nets.LOG)
     feeds = [(x[None],) for x in nets.samples(model, 32)]
     return loaded, simulation.observed_ranges(loaded.module, feeds, "min-max")
 
 
-def lesson(model: str, epochs: int = 3, lr: float = 0.0001) -> qat.Lesson:
-    def batches(epoch: int) -> Iterator[qat.Batch]:
+def lesson(model: str, epochs: int = 3, lr: float = 0.0001) -> Lesson:
+    def batches(epoch: int) -> Iterator[Batch]:
         for index in range(10):
             yield [nets.samples(model, 32, seed=1000 * epoch + index)], None
 
-    return qat.Lesson(batches, 10, epochs, lr, None, False)
+    return Lesson(batches, 10, epochs, lr, None, False)
 
 
-def judge(loaded: program.Program, model: str) -> Any:
+def judge(loaded: Program, model: str) -> Any:
     x = nets.samples(model, 64, seed=5)
     wanted = loaded.answers([x])
     return lambda answers: (program.sqnr(wanted, answers(x)),)
@@ -43,7 +49,7 @@ def judge(loaded: program.Program, model: str) -> Any:
 @pytest.mark.parametrize("model", MODELS)
 def test_it_begins_where_rounding_to_nearest_ends(model: str, tmp_path: Path) -> None:
     loaded, found = start(model, tmp_path)
-    student, x = qat.Student(loaded, found), nets.samples(model, 8)
+    student, x = Student(loaded, found), nets.samples(model, 8)
     with torch.no_grad(), simulation.nearest_weights(loaded.layers()):
         expected = simulation.simulate(loaded.module, [x], found)
     with torch.no_grad():
@@ -125,6 +131,8 @@ def test_damaged_ranges_are_refused(harm: str, tmp_path: Path) -> None:
 
 def test_the_distance_of_classes_is_a_divergence() -> None:
     wanted = torch.randn(6, 4)
-    assert float(qat.distance([wanted + 3.0], [wanted], True)) == pytest.approx(0, abs=1e-6), "a shift changes nothing"
-    assert float(qat.distance([wanted + 3.0], [wanted], False)) > 1
-    assert float(qat.distance([wanted], [wanted], False)) == 0
+    assert float(distill.distance([wanted + 3.0], [wanted], True)) == pytest.approx(0, abs=1e-6), (
+        "a shift changes nothing"
+    )
+    assert float(distill.distance([wanted + 3.0], [wanted], False)) > 1
+    assert float(distill.distance([wanted], [wanted], False)) == 0

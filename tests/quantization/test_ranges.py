@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgekit.errors import InputError
-from edgekit.quantization.histograms import Histogram, Statistics
-from edgekit.quantization.ranges import METHODS, choose, ranges
+from edgekit.compression.calibration.ranges import METHODS, choose, ranges
+from edgekit.core.errors import InputError
+from edgekit.formats.ranges import Histogram, Statistics
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 moderate = st.floats(-(2.0**40), 2.0**40, width=32)

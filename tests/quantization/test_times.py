@@ -13,16 +13,20 @@ from helpers import Ended
 pytest.importorskip("torch")
 from quantization import nets
 
-from edgekit import registry, sets, targets
-from edgekit.errors import InputError
-from edgekit.quantization.profiles import Kernel, Profile, profile
-from edgekit.quantization.profiles.onnx import plain, precision
-from edgekit.quantization.profiles.openvino import precision as openvino_precision
-from edgekit.quantization.times import by_type, costliest, times
-from edgekit.report.times import lines
-from edgekit.steps._calibrated import model_file
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, quiet
+from edgekit import sets
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
+from edgekit.measure import targets
+from edgekit.runs.store import Store
+from edgekit.steps.shared.calibrated import model_file
+from edgekit.workflows.inspect.profiles import Kernel, Profile, profile
+from edgekit.workflows.inspect.profiles.onnx import plain, precision
+from edgekit.workflows.inspect.profiles.openvino import precision as openvino_precision
+from edgekit.workflows.inspect.times import by_type, costliest, times
+from edgekit.workflows.inspect.times_table import lines
 
 Cli = Callable[..., Ended]
 Make = Callable[..., Artifact]

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from edgekit.types import Latency, Measurement, Metric, Parity, Verdict
+from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
 
 HOSTILE = "<script>alert('x')</script>\"&|\n\x1b[31m\x00"
 

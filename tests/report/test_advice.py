@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.made_up import latency, measurement, measurements, metric
 
+from edgekit.core.measurement import Measurement, Verdict
 from edgekit.report.advice import advice, lines
 from edgekit.report.best import best
 from edgekit.report.matrix import model
 from edgekit.report.pareto import fronts, unbeaten
-from edgekit.types import Measurement, Verdict
 
 NOISY = latency(1.01, per_process_p50=(0.95, 1.06, 1.0, 1.05, 0.99))
 

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from report.made_up import many
 
-from edgekit.types import SCHEMA, Measurement
+from edgekit.core.artifact import SCHEMA
+from edgekit.core.measurement import Measurement
 
 
 def write_results(folder: Path, measurements: Sequence[Measurement] = (), name: str = "a-run") -> Path:

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.made_up import HOSTILE, many, measurement, measurements
 
+from edgekit.core.measurement import Measurement, Parity, Verdict
 from edgekit.report import html
 from edgekit.report.html import ASSETS, LIBRARY
-from edgekit.types import Measurement, Parity, Verdict
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 #: the plotting library, the page's own script, and its points, which are data

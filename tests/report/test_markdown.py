@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.made_up import HOSTILE, many, measurement, measurements
 
+from edgekit.core.measurement import Measurement
 from edgekit.report import markdown
-from edgekit.types import Measurement
 
 
 def _cells(line: str) -> list[str]:

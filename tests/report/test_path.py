@@ -6,10 +6,10 @@ from typing import Any
 
 from report.made_up import measurement
 
+from edgekit.core.measurement import Measurement
 from edgekit.report import html
-from edgekit.report.exhibits import Exhibits, Lineage, Link
+from edgekit.report.lineage import Exhibits, Lineage, Link
 from edgekit.report.path import paths, section
-from edgekit.types import Measurement
 
 STEPS = {"torch": "train", "small.torch": "train", "small.torch~prune": "prune", "small.onnx-int8": "qat_onnx"}
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.made_up import HOSTILE, many, measurement, measurements, metric
 
+from edgekit.core.measurement import Measurement
 from edgekit.report import picture
 from edgekit.report.labels import Anchor, Box, place
 from edgekit.report.picture import NARROW, WIDE, inline
 from edgekit.report.rows import scopes
 from edgekit.report.scales import Scale, spans_decade
 from edgekit.report.style import COLOURS, FORMATS, SPARE
-from edgekit.types import Measurement
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report.made_up import many, measurement, measurements
 
-from edgekit import report
-from edgekit.types import Measurement
+from edgekit.core.measurement import Measurement
+from edgekit.report import spreadsheet
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -19,18 +19,18 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def test_figures_in_full_precision() -> None:
     found = many()
-    for row, m in zip(rows(report.csv(found)), found, strict=True):
+    for row, m in zip(rows(spreadsheet.csv(found)), found, strict=True):
         assert m.latency_ms and m.metric
         assert float(row["p50_ms"]) == m.latency_ms.p50 and float(row["value"]) == m.metric.value
         assert int(row["size_bytes"]) == m.size_bytes and row["invalid"] == "; ".join(m.invalid)
-    assert report.csv([]) == ""
+    assert spreadsheet.csv([]) == ""
 
 
 def test_no_cell_is_a_formula() -> None:
-    (row,) = rows(report.csv([measurement("=1+1", scheme="@SUM(A1)")]))
+    (row,) = rows(spreadsheet.csv([measurement("=1+1", scheme="@SUM(A1)")]))
     assert (row["artifact"], row["scheme"]) == ("'=1+1", "'@SUM(A1)")
 
 
 @given(st.lists(measurements, max_size=4))
 def test_any_measurements_are_as_many_rows(found: list[Measurement]) -> None:
-    assert len(rows(report.csv(found))) == len(found)
+    assert len(rows(spreadsheet.csv(found))) == len(found)

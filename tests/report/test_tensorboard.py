@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report.made_up import HOSTILE, latency, measurement
 
-from edgekit.errors import Missing
+from edgekit.core.errors import Missing
 from edgekit.report import tensorboard
 
 

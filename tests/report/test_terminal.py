@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from report.made_up import HOSTILE, many, measurement, measurements
 from rich.cells import cell_len
 
+from edgekit.core.measurement import Measurement
 from edgekit.report import terminal
-from edgekit.types import Measurement
 
 
 @pytest.fixture(autouse=True)

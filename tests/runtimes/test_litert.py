@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import registry
+from edgekit.core import registry
 from edgekit.ondevice import runner
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")

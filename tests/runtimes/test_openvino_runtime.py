@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import registry
+from edgekit.core import registry
 from edgekit.formats.openvino import Openvino as Format
 from edgekit.ondevice import runner
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import sets
-from edgekit.errors import InputError
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.runs import named_sets
 from edgekit.sets.audio import resampled
-from edgekit.types import TensorSpec
 
 soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
 
@@ -37,7 +37,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_by_class(words: Path) -> None:
-    data = sets.load("words")
+    data = named_sets.load("words")
     assert data.inputs["input"].shape == (24, 800) and data.inputs["input"].dtype == np.float32
     assert data.labels is not None and data.labels.tolist() == [0] * 12 + [1] * 12
     assert np.allclose(data.inputs["input"][0], tone(words / "high" / "0.wav", hertz=900), atol=1e-4)
@@ -47,30 +47,30 @@ def test_a_folder_by_class(words: Path) -> None:
     ("shape", "wanted"), [((400,), (400,)), ((1, 1000), (1, 1000)), ((1000, 1), (1000, 1)), ((1, None), (1, 800))]
 )
 def test_as_the_model_takes_it(words: Path, shape: tuple[int | None, ...], wanted: tuple[int, ...]) -> None:
-    values = sets.load("words", like(*shape)).inputs["wave"]
+    values = named_sets.load("words", like(*shape)).inputs["wave"]
     assert values.shape == (24, *wanted)
-    whole, flat = sets.load("words").inputs["input"][3], values[3].ravel()
+    whole, flat = named_sets.load("words").inputs["input"][3], values[3].ravel()
     assert np.array_equal(flat[:400], whole[:400]) and not flat[800:].any()
 
 
 def test_length_and_rate(words: Path) -> None:
-    assert sets.load("words?seconds=0.05").inputs["input"].shape == (24, 400)
-    assert sets.load("words?rate=4000").inputs["input"].shape == (24, 400)
+    assert named_sets.load("words?seconds=0.05").inputs["input"].shape == (24, 400)
+    assert named_sets.load("words?rate=4000").inputs["input"].shape == (24, 400)
     tone(words / "low" / "long.wav", seconds=0.2)
     with pytest.raises(InputError, match="differ in length") as error:
-        sets.load("words")
+        named_sets.load("words")
     assert "seconds=0.1" in error.value.next
     tone(words / "low" / "long.wav", rate=16000)
     with pytest.raises(InputError, match="differ in rate") as error:
-        sets.load("words?seconds=0.1")
+        named_sets.load("words?seconds=0.1")
     assert "rate=8000" in error.value.next
-    assert len(sets.load("words?rate=8000")) == 25
+    assert len(named_sets.load("words?rate=8000")) == 25
 
 
 def test_stereo_is_averaged(tmp_path: Path) -> None:
     values = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
     soundfile.write(tmp_path / "a.wav", values, 8000, "PCM_16")
-    assert np.allclose(sets.load(str(tmp_path)).inputs["input"], 0.125, atol=1e-4)
+    assert np.allclose(named_sets.load(str(tmp_path)).inputs["input"], 0.125, atol=1e-4)
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(8000, 16000), (16000, 8000), (44100, 16000), (8000, 8000)])
@@ -90,23 +90,23 @@ def test_a_file_that_is_cut_off(words: Path) -> None:
     raw = path.read_bytes()
     for cut in (len(raw) - 2, len(raw) // 2, 50, 20):
         path.write_bytes(raw[:cut])
-        data = sets.load("words")
+        data = named_sets.load("words")
         assert data.skipped == ("words/high/7.wav: it is cut off",)
         assert len(data) == 23
     path.write_bytes(b"not a sound")
-    assert "words/high/7.wav: " in sets.load("words").skipped[0]
+    assert "words/high/7.wav: " in named_sets.load("words").skipped[0]
     (words / "low" / "7.wav").write_bytes(raw[:100])
     with pytest.raises(InputError, match="2 of 24 samples"):
-        sets.load("words")
+        named_sets.load("words")
 
 
 def test_a_model_that_takes_no_sound(words: Path) -> None:
     for shape in ((3, 32, 32), (2, 800)):
         with pytest.raises(InputError, match="holds sound"):
-            sets.load("words", like(*shape))
+            named_sets.load("words", like(*shape))
 
 
 def test_images_and_sounds_in_one_folder(words: Path) -> None:
     (words / "high" / "cover.png").write_bytes(b"")
     with pytest.raises(InputError, match="images and sounds"):
-        sets.load("words")
+        named_sets.load("words")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.errors import InputError
-from edgekit.sets._options import SPLITS, Options, take_apart
+from edgekit.core.errors import InputError
+from edgekit.sets.options import SPLITS, Options, parse_set_spec
 
 side = st.integers(1, 9999)
 number = st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-6)
@@ -46,14 +46,14 @@ def written(given: Options) -> str:
 
 @given(options, st.sampled_from(["", *SPLITS]))
 def test_what_is_written_comes_back(given_: Options, split: str) -> None:
-    word = take_apart(f"no/such/photos?{written(given_)}" + (f":{split}" if split else ""))
+    word = parse_set_spec(f"no/such/photos?{written(given_)}" + (f":{split}" if split else ""))
     assert (word.path, word.options, word.split) == ("no/such/photos", given_, split)
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_taken_apart_or_refused(text: str) -> None:
     try:
-        take_apart(text)
+        parse_set_spec(text)
     except InputError as error:
         assert error.next
     except (ValueError, OSError) as error:  # a path may not hold a NUL, nor be too long
@@ -72,14 +72,14 @@ def test_any_text_is_taken_apart_or_refused(text: str) -> None:
     ],
 )
 def test_where_the_split_may_stand(text: str, path: str, split: str) -> None:
-    word = take_apart(text)
+    word = parse_set_spec(text)
     assert (word.path, word.split) == (path, split)
 
 
 def test_a_path_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
     odd = tmp_path / "a?b=c:val"
     odd.mkdir()
-    assert take_apart(str(odd)).path == str(odd)
+    assert parse_set_spec(str(odd)).path == str(odd)
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_a_path_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
 )
 def test_options_with_problems(query: str, said: str) -> None:
     with pytest.raises(InputError) as error:
-        take_apart(f"photos?{query}")
+        parse_set_spec(f"photos?{query}")
     assert said in str(error.value)

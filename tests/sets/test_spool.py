@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
 from edgekit import sets
-from edgekit.errors import NoSpace
-from edgekit.sets import _spool
-from edgekit.sets._spool import Spool
+from edgekit.core.errors import NoSpace
+from edgekit.sets import reading
+from edgekit.sets import spool as spools
+from edgekit.sets.spool import MemmapWriter
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -24,13 +25,13 @@ relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hardly anything fits into memory; returns the folder of temporary files."""
-    monkeypatch.setattr(_spool, "IN_MEMORY", 100)
+    monkeypatch.setattr(spools, "IN_MEMORY", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
 def spooled(values: np.ndarray) -> np.ndarray:
-    spool = Spool()
+    spool = MemmapWriter()
     for i in range(len(values)):
         spool.append(values[i, ...])
     return spool.array()
@@ -46,19 +47,19 @@ def test_what_goes_in_comes_out(small: Path, values: np.ndarray) -> None:
     found = spooled(values)
     assert isinstance(found, np.memmap) == (values.nbytes > 100)
     assert found.shape == values.shape and found.tobytes() == values.tobytes()
-    plain = sets.sample_set("x", {"a": values}, None)
-    assert sets.sample_set("x", {"a": found}, None).sha256 == plain.sha256
+    plain = reading.sample_set("x", {"a": values}, None)
+    assert reading.sample_set("x", {"a": found}, None).sha256 == plain.sha256
 
 
 def test_a_large_one_is_a_file_that_goes_with_it(small: Path) -> None:
     values = np.arange(1000.0).reshape(100, 10)
-    data = sets.sample_set("x", {"a": spooled(values)}, np.arange(100))
+    data = reading.sample_set("x", {"a": spooled(values)}, np.arange(100))
     assert not data.inputs["a"].flags.writeable
     (folder,) = small.iterdir()
     assert np.array_equal(np.load(folder / "samples.npy"), values)
     few = sets.take(data, 7)
     assert isinstance(few.inputs["a"], np.memmap)
-    assert few.sha256 == sets.sample_set("y", {"a": values[:7]}, np.arange(7)).sha256
+    assert few.sha256 == reading.sample_set("y", {"a": values[:7]}, np.arange(7)).sha256
     del data
     gc.collect()
     assert few.inputs["a"][6, 9] == 69 and folder.exists(), "the file went while it was in use"
@@ -89,7 +90,7 @@ assert len(list(_spool.Path({str(tmp_path)!r}).iterdir())) == 2
 def test_a_full_disk(small: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
-    spool = Spool()
+    spool = MemmapWriter()
     with Path("/dev/full").open("wb", buffering=0) as full:
         spool._file = full
         with pytest.raises(NoSpace):

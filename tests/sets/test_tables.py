@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgekit import sets
-from edgekit.errors import InputError
-from edgekit.types import TensorSpec
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.runs import named_sets
+from edgekit.sets.options import SPLITS
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -41,12 +42,12 @@ def write(name: str, text: str | bytes) -> str:
 def refused(word: str, like: tuple[TensorSpec, ...] = ()) -> str:
     """Everything the refusal says."""
     with pytest.raises(InputError) as error:
-        sets.load(word, like)
+        named_sets.load(word, like)
     return f"{error.value.what}; {error.value.why}; {error.value.next}"
 
 
 def test_a_csv() -> None:
-    data = sets.load(write("a.csv", HEAD + BODY))
+    data = named_sets.load(write("a.csv", HEAD + BODY))
     assert set(data.inputs) == {"input"} and data.inputs["input"].dtype == np.float32
     assert data.inputs["input"].tolist() == [[i + 0.5, i % 4] for i in range(40)]
     assert data.labels is not None and data.labels.dtype == np.int64
@@ -55,31 +56,31 @@ def test_a_csv() -> None:
 
 def test_the_label_by_its_kind() -> None:
     write("a.csv", HEAD + BODY)
-    values = sets.load("a.csv?label=area").labels
+    values = named_sets.load("a.csv?label=area").labels
     assert values is not None and values.dtype == np.float32 and values[3] == 3.5
-    meant = sets.load("a.csv?labels=values").labels
+    meant = named_sets.load("a.csv?labels=values").labels
     assert meant is not None and meant.dtype == np.float32
-    both = sets.load("a.csv?label=area,rooms").labels
+    both = named_sets.load("a.csv?label=area,rooms").labels
     assert both is not None and both.shape == (40, 2) and both[5].tolist() == [5.5, 1]
     write("b.csv", "a,label\n" + "".join(f"{i},{'dog cat emu'.split()[i % 3]}\n" for i in range(30)))
-    text = sets.load("b.csv").labels
+    text = named_sets.load("b.csv").labels
     assert text is not None and text[:3].tolist() == [1, 0, 2], "classes are in alphabetical order"
     write("c.csv", "a,label\n" + "".join(f"{i},{100000 + i}\n" for i in range(30)))
     assert "labels=values" in refused("c.csv")
-    assert len(sets.load("c.csv?labels=values")) == 30
+    assert len(named_sets.load("c.csv?labels=values")) == 30
     assert "labels=values" in refused(write("d.csv", "a,label\n1,0\n2,-1\n"))
     assert "needs numbers" in refused("b.csv?labels=values")
 
 
 def test_the_columns_by_the_model() -> None:
     write("a.csv", HEAD + BODY)
-    two = sets.load("a.csv", (spec("rooms", 1), spec("area")))
+    two = named_sets.load("a.csv", (spec("rooms", 1), spec("area")))
     assert two.inputs["rooms"].shape == (40, 1) and two.inputs["area"].shape == (40,)
-    assert sets.load("a.csv?columns=rooms").inputs["input"].shape == (40, 1)
-    assert sets.load("a.csv?columns=rooms,area").inputs["input"][3].tolist() == [3, 3.5]
-    assert sets.load("a.csv", (spec("x", 2),)).inputs["x"].shape == (40, 2)
-    assert sets.load("a.csv", (spec("x", 2, 1),)).inputs["x"].shape == (40, 2, 1)
-    whole = sets.load("a.csv?columns=rooms", (spec("x", 1, dtype="int64"),))
+    assert named_sets.load("a.csv?columns=rooms").inputs["input"].shape == (40, 1)
+    assert named_sets.load("a.csv?columns=rooms,area").inputs["input"][3].tolist() == [3, 3.5]
+    assert named_sets.load("a.csv", (spec("x", 2),)).inputs["x"].shape == (40, 2)
+    assert named_sets.load("a.csv", (spec("x", 2, 1),)).inputs["x"].shape == (40, 2, 1)
+    whole = named_sets.load("a.csv?columns=rooms", (spec("x", 1, dtype="int64"),))
     assert whole.inputs["x"].dtype == np.int64
     said = refused("a.csv", (spec("x", 3),))
     assert "area, rooms" in said and "x: float32[?, 3]" in said
@@ -93,20 +94,20 @@ def test_the_columns_by_the_model() -> None:
 
 def test_columns_are_normalized() -> None:
     write("a.csv", "x,y\n1,10\n3,30\n")
-    assert sets.load("a.csv?mean=2,20&std=1,10").inputs["input"].tolist() == [[-1, -1], [1, 1]]
+    assert named_sets.load("a.csv?mean=2,20&std=1,10").inputs["input"].tolist() == [[-1, -1], [1, 1]]
 
 
 def test_lists() -> None:
     lines = [{"tokens": [i, i + 1], "label": i % 2, "x": i / 4} for i in range(30)]
     write("a.jsonl", "\n".join(map(json.dumps, lines)))
-    data = sets.load("a.jsonl")
+    data = named_sets.load("a.jsonl")
     assert data.inputs["tokens"].dtype == np.int64 and data.inputs["tokens"].shape == (30, 2)
     assert data.inputs["input"].shape == (30, 1)
-    one = sets.load("a.jsonl?columns=tokens", (spec("ids", 2, dtype="int32"),))
+    one = named_sets.load("a.jsonl?columns=tokens", (spec("ids", 2, dtype="int32"),))
     assert one.inputs["ids"].dtype == np.int32 and one.inputs["ids"][4].tolist() == [4, 5]
     lines[7]["tokens"] = [1, 2, 3]
     write("a.jsonl", "\n".join(map(json.dumps, lines)))
-    (name,) = sets.load("a.jsonl").skipped
+    (name,) = named_sets.load("a.jsonl").skipped
     assert name.startswith("line 8 of a.jsonl")
 
 
@@ -130,7 +131,7 @@ def test_lists() -> None:
 def test_a_broken_row_is_named(row: str, said: str) -> None:
     rows = BODY.splitlines()
     write("a.csv", HEAD + "\n".join([*rows[:20], row, *rows[20:]]))
-    data = sets.load("a.csv")
+    data = named_sets.load("a.csv")
     assert len(data) == 40 and data.labels is not None and data.labels.dtype == np.int64
     (name,) = data.skipped
     assert name.startswith("line 22 of a.csv: ") and said in name
@@ -180,7 +181,7 @@ def test_json_lines_with_problems(text: str, said: str) -> None:
 
 def test_splits_of_a_column() -> None:
     write("a.csv", "a,label,split\n" + "".join(f"{i},{i % 2},{'train' if i < 50 else 'Test'}\n" for i in range(60)))
-    parts = {name: sets.load(f"a.csv:{name}").inputs["input"][:, 0].tolist() for name in sets.SPLITS}
+    parts = {name: named_sets.load(f"a.csv:{name}").inputs["input"][:, 0].tolist() for name in SPLITS}
     assert parts["test"] == list(range(50, 60))
     assert sorted(parts["train"] + parts["val"]) == list(range(50)) and parts["val"]
 
@@ -192,21 +193,21 @@ def test_a_sample_stays_in_its_split(here: Path, count: int, more: int) -> None:
     for rows in (count, count + more):
         write("grow.csv", "a,label\n" + "".join(f"{i},{i % 2}\n" for i in range(rows)))
         parts = {}
-        for split in sets.SPLITS:
+        for split in SPLITS:
             try:
-                parts[split] = set(sets.load(f"grow.csv:{split}").inputs["input"][:, 0].astype(int).tolist())
+                parts[split] = set(named_sets.load(f"grow.csv:{split}").inputs["input"][:, 0].astype(int).tolist())
             except InputError as error:
                 assert "no samples" in str(error)
                 parts[split] = set()
         assert set.union(*parts.values()) == set(range(rows)), "every sample is in a split"
         assert sum(map(len, parts.values())) == rows, "a sample is in two splits"
         found.append(parts)
-    assert all(found[0][split] <= found[1][split] for split in sets.SPLITS)
+    assert all(found[0][split] <= found[1][split] for split in SPLITS)
 
 
 def test_the_shares_of_the_splits() -> None:
     write("a.csv", "a\n" + "".join(f"{i}\n" for i in range(5000)))
-    shares = [len(sets.load(f"a.csv:{split}")) / 5000 for split in sets.SPLITS]
+    shares = [len(named_sets.load(f"a.csv:{split}")) / 5000 for split in SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
 
 
@@ -242,7 +243,7 @@ def test_any_table_comes_back(here: Path, table: tuple[list[str], list[list[Any]
             writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
             writer.writerow([*names, "label"])
             writer.writerows([*row, label] for row, label in zip(rows, labels, strict=True))
-    data = sets.load(str(path))
+    data = named_sets.load(str(path))
     assert data.inputs["input"].tolist() == np.array(rows, np.float64).astype(np.float32).tolist()
     assert data.labels is not None
     classes = sorted(set(labels))
@@ -269,7 +270,7 @@ def test_a_damaged_table_loads_or_is_refused(here: Path, data: st.DataObject, su
         damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     path.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged)
     try:
-        found = sets.load(str(path))
+        found = named_sets.load(str(path))
     except InputError as error:
         assert str(path) in str(error) or "label" in str(error)
         return
@@ -290,7 +291,7 @@ def test_parquet_with_lists_dates_and_truth_values() -> None:
         "label": [0.5] * 29 + [math.nan],
     }
     parquet.write_table(arrow.table(columns), "a.parquet", row_group_size=7)
-    data = sets.load("a.parquet")
+    data = named_sets.load("a.parquet")
     assert data.inputs["input"][:3, 0].tolist() == [1, 0, 1]
     assert data.inputs["wave"].shape == (29, 2) and data.inputs["wave"].dtype == np.float32
     assert data.skipped == ("row 30 of a.parquet: its label is nan",)

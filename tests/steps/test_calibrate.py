@@ -12,15 +12,20 @@ import numpy as np
 import pytest
 from helpers import BARS, QUICK_PLAN, Ended
 
-from edgekit import registry, sets
-from edgekit.errors import EdgekitError, InputError
-from edgekit.formats.ranges import Ranges
-from edgekit.quantization import observers
-from edgekit.quantization.histograms import Statistics
+from edgekit import sets
+from edgekit.compression import calibration
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind, ModelFacts
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Target
+from edgekit.formats.ranges import Ranges, Statistics
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps.calibrate import Calibrate
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, ModelFacts, Notes, SampleSet, Step, Target
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -38,7 +43,7 @@ def context(data: SampleSet | None = None, **changes: Any) -> Context:
 
 @pytest.fixture
 def train() -> SampleSet:
-    return sets.take(sets.load("bars:train"), 64)
+    return sets.take(named_sets.load("bars:train"), 64)
 
 
 Make = Callable[..., Artifact]
@@ -110,11 +115,11 @@ class Edited(Step):
 
     gives = Kind("onnx")
 
-    def apply(self, inputs: Any, out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Any, out: Path, ctx: Context) -> StepResult:
         model = onnx.load(str(inputs["parent"].path / "model.onnx"))
         model.graph.name = "another"
         onnx.save(model, str(out / "model.onnx"))
-        return Notes()
+        return StepResult()
 
 
 def test_damaged_ranges_are_refused(make: Make, tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_ranges_or_a_set_not_both() -> None:
 def test_an_interrupted_pass_is_gone_on_with(
     make: Make, train: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observers, "EVERY", 0)
+    monkeypatch.setattr(calibration, "EVERY", 0)
     whole = make("whole", Calibrate(), context(train))
     shown: list[int] = []
 
@@ -168,7 +173,7 @@ def test_few_samples_are_warned_of(make: Make, train: SampleSet, caplog: pytest.
 
 
 def bad(**arrays: Any) -> SampleSet:
-    return sets.sample_set("mine", {name: np.asarray(array) for name, array in arrays.items()}, None)
+    return reading.sample_set("mine", {name: np.asarray(array) for name, array in arrays.items()}, None)
 
 
 IMAGES = np.random.default_rng(0).random((40, 1, 20, 20))
@@ -207,7 +212,7 @@ class Lookup(Step):
 
     gives = Kind("onnx")
 
-    def apply(self, inputs: Any, out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Any, out: Path, ctx: Context) -> StepResult:
         from onnx import TensorProto, helper, numpy_helper
 
         rng = np.random.default_rng(0)
@@ -226,7 +231,7 @@ class Lookup(Step):
         graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.save(model, str(out / "model.onnx"))
-        return Notes()
+        return StepResult()
 
 
 def test_tokens(make: Make) -> None:

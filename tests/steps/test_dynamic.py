@@ -11,14 +11,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, score, sets, targets
-from edgekit.errors import CannotConvert
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.errors import CannotConvert
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Target
 from edgekit.formats.tflite import read
+from edgekit.measure import targets
+from edgekit.networks import named
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps.onnx_dynamic import OnnxDynamic
 from edgekit.steps.onnx_int8 import OnnxInt8
 from edgekit.steps.openvino_dynamic import OpenvinoDynamic
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Step, Target, quiet
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -102,7 +108,7 @@ class Random(Step):
 
     model: str = ""
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         torch.manual_seed(0)
         network, shape = NETWORKS[self.model][0]().eval(), NETWORKS[self.model][1]
         example = torch.from_numpy(samples(self.model)[:2])
@@ -111,8 +117,8 @@ class Random(Step):
             "inputs": [{"name": "x", "dtype": dtype, "shape": [None, *shape]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": [None, *network(example).shape[1:]]}],
         }
-        networks.save(network, f"dynamic-{self.model}", {}, specs, out)
-        return Notes()
+        named.save(network, f"dynamic-{self.model}", {}, specs, out)
+        return StepResult()
 
 
 def samples(model: str) -> np.ndarray:
@@ -178,7 +184,7 @@ def test_a_third_of_the_weights_and_close(made: Made, model: str, format: str) -
     assert facts.traits == {"dynamic"}, "a file from elsewhere would be taken for another kind"
     data = samples(model)
     expected, found = ({"y": answers(artifact, data)} for artifact in (plain, smaller))
-    assert 30 < score.parity("float", expected, found).sqnr_db < 80
+    assert 30 < statistics.parity("float", expected, found).sqnr_db < 80
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -217,7 +223,7 @@ def test_tables_that_are_added_are_float16(made: Made, format: str) -> None:
 
 
 def test_a_value_that_float16_lacks_stays_as_it_is() -> None:
-    from edgekit.steps import _stored
+    from edgekit.steps.shared import onnx_weight_only
 
     values = {"huge": 1e6, "tiny": 1e-12, "plain": 1.0}
     table = {name: np.full((64, 64), value, np.float32) for name, value in values.items()}
@@ -231,13 +237,13 @@ def test_a_value_that_float16_lacks_stays_as_it_is() -> None:
         [onnx.numpy_helper.from_array(array, name) for name, array in table.items()],
     )
     model = onnx.helper.make_model(graph)
-    assert _stored.store(model) == 0
+    assert onnx_weight_only.store(model) == 0
     assert {t.name: t.data_type for t in model.graph.initializer} == {"huge": 1, "tiny": 1, "plain_stored": 10}
     onnx.checker.check_model(model)
 
 
 def test_a_table_that_a_branch_reads_too_stays() -> None:
-    from edgekit.steps import _stored
+    from edgekit.steps.shared import onnx_weight_only
 
     table = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "table")
     out = onnx.helper.make_tensor_value_info("z", 1, [64, 64])
@@ -251,7 +257,7 @@ def test_a_table_that_a_branch_reads_too_stays() -> None:
     inputs = [onnx.helper.make_tensor_value_info("x", 1, [64, 64]), onnx.helper.make_tensor_value_info("yes", 9, [])]
     graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, [table])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    _stored.store(model)
+    onnx_weight_only.store(model)
     session = pytest.importorskip("onnxruntime").InferenceSession(model.SerializeToString())
     y, negative = session.run(None, {"x": np.zeros((64, 64), np.float32), "yes": np.array(True)})
     assert (y == 1).all() and (negative == -1).all()
@@ -261,7 +267,7 @@ def test_a_table_that_a_branch_reads_too_stays() -> None:
 def test_static_int8_stores_recurrent_weights_too(made: Made, model: str) -> None:
     plain, data = made.float(model, "onnx"), samples(model)
     step = OnnxInt8(calibration="x").resolve(targets.load("host"))
-    context = replace(CONTEXT, sets={"calibration": sets.sample_set("x", {"x": data}, None)})
+    context = replace(CONTEXT, sets={"calibration": reading.sample_set("x", {"x": data}, None)})
     found = {}
     for name, kept in (("static", ()), ("kept", tuple(_named(plain, model.upper())))):
         with made.store.lock():
@@ -270,7 +276,7 @@ def test_static_int8_stores_recurrent_weights_too(made: Made, model: str) -> Non
     assert static.scheme.endswith(", weights of 1 recurrent operators stored only")
     assert plain.sizes.weights >= 3 * static.sizes.weights and found["kept"].sizes.weights > 2 * static.sizes.weights
     outputs = ({"y": answers(artifact, data)} for artifact in (plain, static))
-    assert score.parity("float", *outputs).sqnr_db > 25
+    assert statistics.parity("float", *outputs).sqnr_db > 25
 
 
 def _named(artifact: Artifact, type: str) -> list[str]:
@@ -286,11 +292,11 @@ def test_openvino_quantizes_activations_where_the_file_asks_for_it(made: Made) -
     assert stored.scheme == "int8 weights per channel, activations in float32"
     data = samples("dense")
     found = {"asked": answers(asked, data), "stored": answers(stored, data)}
-    weights_only = score.parity("float", {"y": answers(plain, data)}, {"y": found["stored"]}).sqnr_db
+    weights_only = statistics.parity("float", {"y": answers(plain, data)}, {"y": found["stored"]}).sqnr_db
     assert weights_only > 35
     if targets.load("host").isa_class == "x86-vnni":
         assert not np.array_equal(found["asked"], found["stored"])
-        assert score.parity("stored", {"y": found["stored"]}, {"y": found["asked"]}).sqnr_db > 30
+        assert statistics.parity("stored", {"y": found["stored"]}, {"y": found["asked"]}).sqnr_db > 30
     assert list(OpenvinoDynamic(group_size=20).check(None)) == ["group_size must be 0 or a multiple of 16"]
     assert not list(OpenvinoDynamic(group_size=0).check(None))
 
@@ -322,7 +328,7 @@ def test_convolutions_are_left_to_static_int8_in_onnx(made: Made) -> None:
     data = samples("convolutions")
     plain = made.float("convolutions", "onnx")
     expected, found = ({"y": answers(artifact, data)} for artifact in (plain, asked))
-    assert score.parity("float", expected, found).sqnr_db > 25
+    assert statistics.parity("float", expected, found).sqnr_db > 25
 
 
 @pytest.mark.parametrize("format", ["tflite", "openvino"])
@@ -331,7 +337,7 @@ def test_convolutions_elsewhere(made: Made, format: str) -> None:
     assert plain.sizes.weights >= 3 * smaller.sizes.weights
     data = samples("convolutions")
     expected, found = ({"y": answers(artifact, data)} for artifact in (plain, smaller))
-    assert score.parity("float", expected, found).sqnr_db > 30
+    assert statistics.parity("float", expected, found).sqnr_db > 30
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgekit import registry
-from edgekit.errors import EdgekitError, InputError
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.step import Context
 from edgekit.formats.onnx import Onnx
-from edgekit.pipeline import log
-from edgekit.store import Store
-from edgekit.types import Artifact, Context
+from edgekit.measure.context import log
+from edgekit.runs.store import Store
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

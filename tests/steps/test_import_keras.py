@@ -17,11 +17,12 @@ import pytest
 from helpers import ONE_THREAD, Ended, run_cli
 
 from edgekit import networks
-from edgekit.api import quiet
-from edgekit.errors import InputError
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
+from edgekit.runs.store import Store
 from edgekit.steps.import_keras import ImportKeras
-from edgekit.store import Store
-from edgekit.types import Artifact, Context
 
 torch = pytest.importorskip("torch")
 # found, not imported: it would choose a backend

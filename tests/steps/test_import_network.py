@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, sets, targets
-from edgekit.api import quiet
-from edgekit.errors import InputError
-from edgekit.execute import execute
-from edgekit.recipe import Gates
+from edgekit import networks, sets
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.measure.verify import Verifier
+from edgekit.networks import named
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps.import_network import ImportNetwork
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Plan
-from edgekit.verify import Verifier
 
 torch = pytest.importorskip("torch")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
@@ -273,7 +279,7 @@ def test_another_length_than_the_examples(format: str, imported: Callable[..., A
     made = exported(artifact, format)
     assert [spec.shape for spec in made.inputs] == [(None, None), (None, None)]
     rng = np.random.default_rng(0)
-    data = sets.sample_set("n", {"ids": rng.integers(0, 50, (5, 11)), "mask": rng.random((5, 11)) > 0.3}, None)
+    data = reading.sample_set("n", {"ids": rng.integers(0, 50, (5, 11)), "mask": rng.random((5, 11)) > 0.3}, None)
     runs = [execute(a, targets.load("host"), data, Plan(), latency=False) for a in (artifact, made)]
     for name, value in runs[0].outputs.items():
         assert np.abs(value - runs[1].outputs[name]).max() < 1e-4
@@ -285,7 +291,7 @@ def test_tflite_takes_the_examples_length_and_says_so(imported: Callable[..., Ar
     made = exported(artifact, "tflite")
     assert made.details["fixed"] == {"ids": {"1": 7}, "mask": {"1": 7}}
     assert [(spec.dtype, spec.shape) for spec in made.inputs] == [("int32", (1, 7)), ("bool", (1, 7))]
-    data = sets.stand_in(artifact, artifact)
+    data = sets.random_inputs(artifact, artifact)
     store = Store(artifact.path.parent)
     with store.lock():
         finding = Verifier(store, targets.load("host"), data, None, Gates(), Plan()).check(made, "outputs")
@@ -349,7 +355,7 @@ def test_a_network_by_name(imported: Callable[..., Artifact], here: Path) -> Non
     assert any("needs a task" in problem for problem in ImportNetwork("cnn").check(None))
     with pytest.raises(InputError, match="comes without weights"):
         imported("cnn", task="mnist")
-    torch.save(networks.build("cnn", Mnist().arguments("cnn")).state_dict(), here / "w.pt")
+    torch.save(named.build("cnn", Mnist().arguments("cnn")).state_dict(), here / "w.pt")
     artifact = imported("cnn", task="mnist", weights="w.pt")
     assert [str(s) for s in artifact.inputs] == ["x: float32[?, 1, 28, 28]"]
     assert networks.load(artifact.path)(torch.ones(2, 1, 28, 28)).shape == (2, 10)
@@ -421,7 +427,7 @@ def test_hugging_face(here: Path, imported: Callable[..., Artifact]) -> None:
     made = exported(artifact, "onnx")
     assert [spec.shape for spec in made.inputs] == [(None, None), (None, None)]
     ids = np.random.default_rng(0).integers(5, 99, (3, 12))
-    data = sets.sample_set("n", {"input_ids": ids, "attention_mask": np.ones_like(ids)}, None)
+    data = reading.sample_set("n", {"input_ids": ids, "attention_mask": np.ones_like(ids)}, None)
     runs = [execute(a, targets.load("host"), data, Plan(), latency=False) for a in (artifact, made)]
     assert np.abs(runs[0].outputs["pooler_output"] - runs[1].outputs["pooler_output"]).max() < 1e-4
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from edgekit import networks, registry
-from edgekit.api import quiet
-from edgekit.errors import InputError
+from edgekit import networks
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
 from edgekit.networks import pt2
+from edgekit.runs.store import Store
 from edgekit.steps.import_pt2 import ImportPt2
-from edgekit.store import Store
-from edgekit.types import Artifact, Context
 
 torch = pytest.importorskip("torch")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from edgekit import sets
-from edgekit.steps import _lean
+from edgekit.core.step import Context
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 from edgekit.steps.onnx_dynamic import OnnxDynamic
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.store import Store
-from edgekit.types import Context
+from edgekit.steps.shared import onnx_slimming
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -29,11 +30,11 @@ def quiet(items: Any, what: str, total: int | None = None) -> Iterator[Any]:
 
 def both(step: Any, bars: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """The step's file as it is, and as it would be with nothing left out."""
-    context = Context(None, {"calibration": sets.load("bars:train")}, quiet, logging.getLogger("t"))
+    context = Context(None, {"calibration": named_sets.load("bars:train")}, quiet, logging.getLogger("t"))
     for name in ("lean", "whole"):
         (folder / name).mkdir()
         step.apply({"parent": Store(bars).get("onnx")}, folder / name, context)
-        monkeypatch.setattr(_lean, "lean", lambda model: None)
+        monkeypatch.setattr(onnx_slimming, "lean", lambda model: None)
     return folder / "lean" / "model.onnx", folder / "whole" / "model.onnx"
 
 
@@ -43,7 +44,7 @@ def ran(path: Path, optimized: Path) -> tuple[np.ndarray, Counter[str]]:
     options.optimized_model_filepath = str(optimized)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    x = sets.take(sets.load("bars:test"), 20).inputs["input"].astype(np.float32)
+    x = sets.take(named_sets.load("bars:test"), 20).inputs["input"].astype(np.float32)
     kernels = Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
     return session.run(None, {session.get_inputs()[0].name: x})[0], kernels
 
@@ -64,7 +65,8 @@ def test_names_that_people_see_stay(bars_made: Path, tmp_path: Path, monkeypatch
     for side in ("input", "output"):
         assert [v.name for v in getattr(lean.graph, side)] == [v.name for v in getattr(whole.graph, side)]
     graphs = [
-        [n for n in model.graph.node if n.op_type not in _lean._CONVERSIONS and n.name] for model in (lean, whole)
+        [n for n in model.graph.node if n.op_type not in onnx_slimming._CONVERSIONS and n.name]
+        for model in (lean, whole)
     ]
     named = [[(node.name, list(node.output)) for node in nodes] for nodes in graphs]
     assert named[0] == named[1]
@@ -111,7 +113,7 @@ def test_a_scale_that_is_no_product_stays() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     feeds = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
     before = ort.InferenceSession(model.SerializeToString()).run(None, feeds)
-    _lean.lean(model)
+    onnx_slimming.lean(model)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node].count("Mul") == 1
     after = ort.InferenceSession(model.SerializeToString()).run(None, feeds)
@@ -130,13 +132,13 @@ def test_a_branch_keeps_the_names_it_reads() -> None:
     outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [3])]
     graph = helper.make_graph([node], "main", inputs, outputs, [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    _lean.lean(model)
+    onnx_slimming.lean(model)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert session.run(None, {"condition": np.array(True)})[0].tolist() == [1, 1, 1]
 
 
 def test_short_names_are_many_and_distinct() -> None:
-    names = _lean._names()
+    names = onnx_slimming._names()
     first = [next(names) for _ in range(3_000)]
     assert len(set(first)) == 3_000
     assert first[0] == "a" and all(name[0].isalpha() for name in first)

@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import api, score, sets
-from edgekit.errors import InputError
+from edgekit import sets
+from edgekit.compression.calibration.onnx import activations, aliases, observe, ready
+from edgekit.core import statistics
+from edgekit.core.errors import InputError
+from edgekit.core.step import Context, StepResult
+from edgekit.core.target import Target
 from edgekit.formats.onnx import Onnx
-from edgekit.quantization.observers.onnx import activations, aliases, observe, ready
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps import onnx_int8
 from edgekit.steps.onnx_fp16 import OnnxFp16
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.store import Store
-from edgekit.types import Context, Notes, Target
+from edgekit.workflows import quantize
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -31,8 +36,8 @@ def quiet(items: Any, what: str, total: int | None = None) -> Iterator[Any]:
 
 
 @pytest.fixture
-def apply(bars_made: Path, tmp_path: Path) -> Callable[..., tuple[Notes, Path]]:
-    def call(step: Any, calibration: Any = None) -> tuple[Notes, Path]:
+def apply(bars_made: Path, tmp_path: Path) -> Callable[..., tuple[StepResult, Path]]:
+    def call(step: Any, calibration: Any = None) -> tuple[StepResult, Path]:
         data = {"calibration": calibration} if calibration else {}
         context = Context(None, data, quiet, logging.getLogger("t"))
         return step.apply({"parent": Store(bars_made).get("onnx")}, tmp_path, context), tmp_path / "model.onnx"
@@ -42,7 +47,7 @@ def apply(bars_made: Path, tmp_path: Path) -> Callable[..., tuple[Notes, Path]]:
 
 def answers(path: Path, count: int) -> np.ndarray:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    x = sets.take(sets.load("bars:test"), count).inputs["input"].astype(np.float32)
+    x = sets.take(named_sets.load("bars:test"), count).inputs["input"].astype(np.float32)
     return session.run(None, {session.get_inputs()[0].name: x})[0]  # type: ignore[no-any-return]
 
 
@@ -52,7 +57,7 @@ def test_the_batch_is_dynamic(bars_made: Path, count: int) -> None:
     assert answers(bars_made / "onnx-int8" / "model.onnx", count).shape == (count, 4)
 
 
-def test_half_precision(apply: Callable[..., tuple[Notes, Path]], bars_made: Path) -> None:
+def test_half_precision(apply: Callable[..., tuple[StepResult, Path]], bars_made: Path) -> None:
     _, path = apply(OnnxFp16())
     onnx.checker.check_model(str(path))
     full, half = answers(bars_made / "onnx" / "model.onnx", 50), answers(path, 50)
@@ -78,8 +83,8 @@ def test_the_scheme_is_the_target_s(arch: str, isa: tuple[str, ...], scheme: str
 
 
 @pytest.mark.parametrize("scheme", ["u8s8", "u8s8-reduced", "s8s8"])
-def test_the_scheme_is_in_the_file(apply: Callable[..., tuple[Notes, Path]], scheme: Any) -> None:
-    notes, path = apply(OnnxInt8(scheme=scheme, samples=16), sets.load("bars:train"))
+def test_the_scheme_is_in_the_file(apply: Callable[..., tuple[StepResult, Path]], scheme: Any) -> None:
+    notes, path = apply(OnnxInt8(scheme=scheme, samples=16), named_sets.load("bars:train"))
     assert notes.scheme.startswith(f"{scheme} ")
     assert "16 samples" in notes.scheme
     tensors = {t.name: t for t in onnx.load(str(path)).graph.initializer}
@@ -93,28 +98,28 @@ def test_the_scheme_is_in_the_file(apply: Callable[..., tuple[Notes, Path]], sch
     assert wanted in activations
 
 
-def test_per_channel(apply: Callable[..., tuple[Notes, Path]]) -> None:
-    _, path = apply(OnnxInt8(scheme="u8s8", samples=8), sets.load("bars:train"))
+def test_per_channel(apply: Callable[..., tuple[StepResult, Path]]) -> None:
+    _, path = apply(OnnxInt8(scheme="u8s8", samples=8), named_sets.load("bars:train"))
     graph = onnx.load(str(path)).graph
     read = {node.input[1] for node in graph.node if node.op_type == "DequantizeLinear"}
     scales = [t for t in graph.initializer if t.name in read and list(t.dims) not in ([], [1])]
     assert scales, "one scale per tensor only"
 
 
-def test_calibration_samples_must_fit(apply: Callable[..., tuple[Notes, Path]]) -> None:
-    data = sets.load("bars:train")
+def test_calibration_samples_must_fit(apply: Callable[..., tuple[StepResult, Path]]) -> None:
+    data = named_sets.load("bars:train")
     for inputs, said in (
         ({"input": data.inputs["input"][:, :, :7]}, "takes [1, 20, 20] per sample"),
         ({"a": data.inputs["input"], "b": data.inputs["input"]}, "the set holds a, b"),
     ):
         with pytest.raises(InputError) as error:
-            apply(OnnxInt8(scheme="u8s8"), sets.sample_set("mine", inputs, None))
+            apply(OnnxInt8(scheme="u8s8"), reading.sample_set("mine", inputs, None))
         assert said in str(error.value)
 
 
-def test_calibration_reads_no_more_than_it_says(apply: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_calibration_reads_no_more_than_it_says(apply: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     """Samples beyond the first N change nothing."""
-    data = sets.load("bars:train")
+    data = named_sets.load("bars:train")
     changed = data.inputs["input"].copy()
     changed[8:] = 255
     step = OnnxInt8(scheme="u8s8", samples=8)
@@ -131,17 +136,17 @@ def weights(path: Path, dtype: Any) -> int:
     return sum(len(t.dims) >= 2 and onnx.numpy_helper.to_array(t).dtype == dtype for t in held)
 
 
-def test_named_operators_stay_in_float(apply: Callable[..., tuple[Notes, Path]], bars_made: Path) -> None:
-    data = sets.load("bars:train")
+def test_named_operators_stay_in_float(apply: Callable[..., tuple[StepResult, Path]], bars_made: Path) -> None:
+    data = named_sets.load("bars:train")
     convs = [o.name for o in Onnx.describe(bars_made / "onnx" / "model.onnx").operators if o.type == "Conv"]
     full = answers(bars_made / "onnx" / "model.onnx", 100)
     notes, path = apply(OnnxInt8(scheme="u8s8"), data)
-    whole, all_int8 = weights(path, np.int8), score.parity("x", {"y": full}, {"y": answers(path, 100)})
+    whole, all_int8 = weights(path, np.int8), statistics.parity("x", {"y": full}, {"y": answers(path, 100)})
     assert weights(path, np.float32) == 0
     notes, path = apply(OnnxInt8(scheme="u8s8", keep_float=tuple(convs[:2])), data)
     assert notes.scheme.endswith("256 samples, 2 operators in float")
     assert (weights(path, np.float32), weights(path, np.int8)) == (2, whole - 2)
-    assert score.parity("x", {"y": full}, {"y": answers(path, 100)}).sqnr_db > all_int8.sqnr_db
+    assert statistics.parity("x", {"y": full}, {"y": answers(path, 100)}).sqnr_db > all_int8.sqnr_db
     notes, path = apply(OnnxInt8(scheme="u8s8", keep_float=(convs[0],)), data)
     assert notes.scheme.endswith("256 samples, 1 operator in float")
 
@@ -156,10 +161,10 @@ def test_an_operator_fused_with_the_next_can_be_kept(tmp_path: Path) -> None:
     assert onnx_int8._excluded(onnx.load(str(model)), plain, []) == []
 
 
-def test_unknown_operators_are_refused(apply: Callable[..., tuple[Notes, Path]], bars_made: Path) -> None:
+def test_unknown_operators_are_refused(apply: Callable[..., tuple[StepResult, Path]], bars_made: Path) -> None:
     name = next(o.name for o in Onnx.describe(bars_made / "onnx" / "model.onnx").operators if o.type == "Conv")
     with pytest.raises(InputError, match=r"onnx has no operator .* to keep in float") as caught:
-        apply(OnnxInt8(keep_float=(name, name + "x")), sets.load("bars:train"))
+        apply(OnnxInt8(keep_float=(name, name + "x")), named_sets.load("bars:train"))
     assert name in caught.value.next
 
 
@@ -218,7 +223,7 @@ def test_the_ranges_are_those_of_onnx_runtime_s_own_calibrator(bars_made: Path, 
     from onnxruntime.quantization.calibrate import MinMaxCalibrater
 
     path = bars_made / "onnx" / "model.onnx"
-    images = sets.load("bars:train").inputs["input"][:24].astype(np.float32)
+    images = named_sets.load("bars:train").inputs["input"][:24].astype(np.float32)
     name = onnx.load(str(path)).graph.input[0].name
     found = observe(path, [{name: image[None]} for image in images], Context(None, {}, quiet, logging.getLogger("t")))
     onnx.save(ready(path), str(tmp_path / "ready.onnx"))
@@ -299,7 +304,7 @@ def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     np.savez(tmp_path / "samples.npz", x=rng.normal(size=(40, 1, 8, 8)).astype(np.float32))
     data = str(tmp_path / "samples.npz")
-    outcome = api.quantize(str(tmp_path / "m.onnx"), calibration=data, rungs=("min-max",), out=tmp_path / "run")
+    outcome = quantize.quantize(str(tmp_path / "m.onnx"), calibration=data, rungs=("min-max",), out=tmp_path / "run")
     assert not outcome.failures
     assert outcome.ladders[0].best and outcome.ladders[0].best.finding
     parity = outcome.ladders[0].best.finding.parity

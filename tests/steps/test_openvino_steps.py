@@ -13,18 +13,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit import networks, score, sets, targets
-from edgekit.errors import InputError
-from edgekit.execute import execute
+from edgekit import networks
+from edgekit.core import statistics
+from edgekit.core.artifact import Artifact, Kind, TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Plan, Target
 from edgekit.formats.openvino import Openvino
-from edgekit.recipe import Gates
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.measure.verify import Verifier
+from edgekit.networks import named
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps.calibrate import Calibrate
 from edgekit.steps.openvino_fp16 import OpenvinoFp16
 from edgekit.steps.openvino_int8 import OpenvinoInt8
 from edgekit.steps.to_openvino import ToOpenvino
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Plan, SampleSet, Step, Target, TensorSpec
-from edgekit.verify import Verifier
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nncf")
@@ -38,7 +45,7 @@ def _images(count: int, seed: int, name: str) -> SampleSet:
     """Noise of different strength: of like strength, a network that averages would answer every one alike."""
     rng = np.random.default_rng(seed)
     images = rng.random((count, 1, SIDE, SIDE)) * rng.uniform(20, 256, (count, 1, 1, 1))
-    return sets.sample_set(name, {"input": images.astype(np.uint8)}, None)
+    return reading.sample_set(name, {"input": images.astype(np.uint8)}, None)
 
 
 CALIBRATION, HELD_OUT = _images(48, 1, "calibration"), _images(64, 2, "held out")
@@ -60,10 +67,10 @@ class Untrained(Step):
 
     model: str = "cnn"
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         torch.manual_seed(0)
         arguments = {"shape": [1, SIDE, SIDE], "classes": 10, "mean": [127.0], "std": [70.0]}
-        network = networks.build(self.model, arguments).eval()
+        network = named.build(self.model, arguments).eval()
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                 torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -71,8 +78,8 @@ class Untrained(Step):
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, 1, SIDE, SIDE]}],
             "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 10]}],
         }
-        networks.save(network, self.model, arguments, specs, out)
-        return Notes()
+        named.save(network, self.model, arguments, specs, out)
+        return StepResult()
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def expected(made: Made, host: Target) -> Mapping[str, Any]:
 
 
 def _sqnr(expected: Mapping[str, Any], host: Target, artifact: Artifact) -> float:
-    return score.parity("torch", expected, _outputs(artifact, host)).sqnr_db
+    return statistics.parity("torch", expected, _outputs(artifact, host)).sqnr_db
 
 
 def test_the_float_export_keeps_the_outputs(made: Made, host: Target) -> None:
@@ -147,7 +154,7 @@ def test_bf16_is_another_answer_and_is_recorded(made: Made, host: Target) -> Non
     assert run.processes
     float32 = execute(made.openvino, host, HELD_OUT, PLAN, latency=False)
     assert float32.facts["precision"] == "f32"
-    assert 20 < score.parity("f32", float32.outputs, run.outputs).sqnr_db < 80
+    assert 20 < statistics.parity("f32", float32.outputs, run.outputs).sqnr_db < 80
 
 
 def test_int8_is_a_quarter_of_the_weights_and_close(made: Made, host: Target, expected: Any) -> None:
@@ -209,7 +216,7 @@ def test_the_steps_say_nothing_and_log_what_the_library_says(
 
 @pytest.mark.parametrize("made", ["cnn"], indirect=True)
 def test_a_set_that_does_not_fit_is_refused(made: Made, tmp_path: Path) -> None:
-    wrong = sets.sample_set("wrong", {"input": np.zeros((4, 1, 8, 8), np.uint8)}, None)
+    wrong = reading.sample_set("wrong", {"input": np.zeros((4, 1, 8, 8), np.uint8)}, None)
     with pytest.raises(InputError, match="wrong does not fit openvino"):
         OpenvinoInt8().apply({"parent": made.openvino}, tmp_path, _context(wrong))
     assert not list(tmp_path.iterdir())
@@ -389,7 +396,7 @@ class Squeezes(torch.nn.Module):  # type: ignore[misc]
 def test_only_squeeze_and_excite_is_multiplied_in_int8() -> None:
     import openvino
 
-    from edgekit.quantization.fake_quantize import weighs_channels
+    from edgekit.compression.openvino_ranges import weighs_channels
 
     model = openvino.convert_model(Squeezes().eval(), example_input=torch.randn(2, 1, 9, 9))
     products = [node for node in model.get_ordered_ops() if node.get_type_name() == "Multiply"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers import QUICK_PLAN
 
-from edgekit import recipe
-from edgekit.errors import RecipeError
+from edgekit.core.errors import RecipeError
+from edgekit.runs import recipe
 
 pytest.importorskip("torch")
 from edgekit.networks.weights import read_weights

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 from helpers import Ended
 
-from edgekit import networks, registry, sets
-from edgekit.errors import CannotConvert, InputError
-from edgekit.pruning import goals
-from edgekit.steps._export import example
+from edgekit import networks
+from edgekit.compression.pruning_goals import KEPT
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, StepResult
+from edgekit.networks.tracing import example
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 from edgekit.steps.prune import Prune, _Trial
 from edgekit.steps.train import Train
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Notes, quiet
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -33,16 +37,16 @@ def parent(bars_run: Path) -> Artifact:
 
 
 @pytest.fixture
-def prune(tmp_path: Path, parent: Artifact) -> Callable[..., tuple[Notes, Path]]:
+def prune(tmp_path: Path, parent: Artifact) -> Callable[..., tuple[StepResult, Path]]:
     """Apply a prune step to the network of bars; returns its notes and its folder."""
     count = 0
 
-    def call(step: Prune, scratch: Path | None = None, **others: Artifact) -> tuple[Notes, Path]:
+    def call(step: Prune, scratch: Path | None = None, **others: Artifact) -> tuple[StepResult, Path]:
         nonlocal count
         count += 1
         task = registry.load("tasks", "bars")()
         assert not list(step.check(task))
-        data = {split: sets.load(f"bars:{split}") for split in ("train", "val")}
+        data = {split: named_sets.load(f"bars:{split}") for split in ("train", "val")}
         out = tmp_path / f"out{count}"
         out.mkdir()
         context = Context(task, data, quiet, logging.getLogger("t"), scratch)
@@ -52,14 +56,14 @@ def prune(tmp_path: Path, parent: Artifact) -> Callable[..., tuple[Notes, Path]]
 
 
 def accuracy(folder: Path) -> float:
-    val = sets.load("bars:val")
+    val = named_sets.load("bars:val")
     with torch.inference_mode():
         outputs = networks.load(folder)(torch.from_numpy(val.inputs["input"]).float())
     assert val.labels is not None
     return float((outputs.numpy().argmax(1) == val.labels).mean())
 
 
-def test_half_of_the_channels(prune: Callable[..., tuple[Notes, Path]], parent: Artifact) -> None:
+def test_half_of_the_channels(prune: Callable[..., tuple[StepResult, Path]], parent: Artifact) -> None:
     notes, out = prune(QUICK)
     found = notes.details["pruned"]
     assert found["ratio"] == 0.5 and found["macs"] < 0.4 and found["parameters"] < 0.4
@@ -70,7 +74,7 @@ def test_half_of_the_channels(prune: Callable[..., tuple[Notes, Path]], parent: 
     assert accuracy(out) > 0.5, "four classes: chance is a quarter"
 
 
-def test_the_teacher_is_left_alone(prune: Callable[..., tuple[Notes, Path]], parent: Artifact) -> None:
+def test_the_teacher_is_left_alone(prune: Callable[..., tuple[StepResult, Path]], parent: Artifact) -> None:
     before = (parent.path / networks.WEIGHTS).read_bytes()
     taught, alone, again = (prune(dataclasses.replace(QUICK, distil=ways))[1] for ways in ("logits", "", "logits"))
     weights = [(folder / networks.WEIGHTS).read_bytes() for folder in (taught, alone, again)]
@@ -80,22 +84,26 @@ def test_the_teacher_is_left_alone(prune: Callable[..., tuple[Notes, Path]], par
 
 
 @pytest.mark.parametrize("goal", ["macs", "parameters"])
-def test_a_share_that_may_stay(prune: Callable[..., tuple[Notes, Path]], goal: str) -> None:
+def test_a_share_that_may_stay(prune: Callable[..., tuple[StepResult, Path]], goal: str) -> None:
     step = dataclasses.replace(QUICK, ratio=0.0, epochs=0, round_to=1, **{goal: 0.5})
     found = prune(step)[0].details["pruned"]
     assert 0.3 < found[goal] <= 0.5
 
 
-def test_taylor(prune: Callable[..., tuple[Notes, Path]]) -> None:
+def test_taylor(prune: Callable[..., tuple[StepResult, Path]]) -> None:
     notes, out = prune(dataclasses.replace(QUICK, importance="taylor"))
     assert len(notes.details["pruned"]["history"]) == 1
     assert accuracy(out) > 0.4
 
 
-def test_sparse_learning_of_scales(prune: Callable[..., tuple[Notes, Path]], parent: Artifact, tmp_path: Path) -> None:
+def test_sparse_learning_of_scales(
+    prune: Callable[..., tuple[StepResult, Path]], parent: Artifact, tmp_path: Path
+) -> None:
     """The penalty makes BatchNorm's scales smaller than training without it does."""
     task = registry.load("tasks", "bars")()
-    context = Context(task, {split: sets.load(f"bars:{split}") for split in ("train", "val")}, quiet, logging.root)
+    context = Context(
+        task, {split: named_sets.load(f"bars:{split}") for split in ("train", "val")}, quiet, logging.root
+    )
     (tmp_path / "ds").mkdir()
     Train(model="ds-cnn", epochs=1, samples=256, accelerator="cpu").apply({}, tmp_path / "ds", context)
     scaled = dataclasses.replace(parent, path=tmp_path / "ds")
@@ -109,7 +117,7 @@ def test_sparse_learning_of_scales(prune: Callable[..., tuple[Notes, Path]], par
     assert sizes[1] < 0.9 * sizes[0]
 
 
-def test_twice_is_as_far_as_once(prune: Callable[..., tuple[Notes, Path]]) -> None:
+def test_twice_is_as_far_as_once(prune: Callable[..., tuple[StepResult, Path]]) -> None:
     once, twice = (prune(dataclasses.replace(QUICK, rounds=n, round_to=1))[0].details["pruned"] for n in (1, 2))
     assert twice["parameters"] == pytest.approx(once["parameters"], rel=0.1)
     assert len(twice["history"]) == 2
@@ -119,7 +127,7 @@ def test_twice_is_as_far_as_once(prune: Callable[..., tuple[Notes, Path]]) -> No
 def test_speed_is_measured_beside_the_whole_network(parent: Artifact, tmp_path: Path) -> None:
     """In every format of the runtimes that were named, through the door; how much faster is no matter here."""
     step = dataclasses.replace(QUICK, ratio=0.0, speedup=1.5, target="host", runtimes=("onnxruntime", "openvino"))
-    data = {"val": sets.load("bars:val")}
+    data = {"val": named_sets.load("bars:val")}
     context = Context(registry.load("tasks", "bars")(), data, quiet, logging.getLogger("t"))
     network, feed = networks.load(parent.path), example(parent).inputs
     found = _Trial(step, parent, network, feed, context, tmp_path)._speedups(0.5)
@@ -127,16 +135,16 @@ def test_speed_is_measured_beside_the_whole_network(parent: Artifact, tmp_path: 
     assert (tmp_path / "0.50" / "onnx" / "model.onnx").stat().st_size < parent.sizes.total
 
 
-def test_a_speed_out_of_reach(prune: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_a_speed_out_of_reach(prune: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    (scratch / goals.KEPT).write_text('{"0.95": {"onnxruntime": 1.2}}')  # as measured before an interruption
+    (scratch / KEPT).write_text('{"0.95": {"onnxruntime": 1.2}}')  # as measured before an interruption
     step = dataclasses.replace(QUICK, ratio=0.0, speedup=3.0, target="host", runtimes=("onnxruntime",), epochs=0)
     with pytest.raises(CannotConvert, match=r"3 times faster cannot be reached.*1\.20 times as fast in onnxruntime"):
         prune(step, scratch)
 
 
-def test_what_is_no_runtime_of_the_target(prune: Callable[..., tuple[Notes, Path]]) -> None:
+def test_what_is_no_runtime_of_the_target(prune: Callable[..., tuple[StepResult, Path]]) -> None:
     step = dataclasses.replace(QUICK, ratio=0.0, speedup=1.5, target="host", runtimes=("ncnn",), epochs=0)
     with pytest.raises(InputError, match="no runtime 'ncnn'"):
         prune(step)
@@ -168,7 +176,7 @@ def test_without_a_task() -> None:
 
 
 def test_the_target_enters_only_where_it_matters() -> None:
-    from edgekit import targets
+    from edgekit.measure import targets
 
     host = targets.load("host")
     assert QUICK.resolve(host) == QUICK
@@ -224,7 +232,7 @@ def test_an_exported_file_cannot_be_pruned(cli: Callable[..., Ended], bars_run: 
     assert ended.code == 2 and "pruning changes a torch network" in ended.err
 
 
-def test_widths_that_were_meddled_with(prune: Callable[..., tuple[Notes, Path]]) -> None:
+def test_widths_that_were_meddled_with(prune: Callable[..., tuple[StepResult, Path]]) -> None:
     import json
 
     _, out = prune(dataclasses.replace(QUICK, epochs=0))

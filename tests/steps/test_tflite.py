@@ -14,22 +14,28 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, score, sets, targets
-from edgekit.errors import CannotConvert, InputError, ParityFailed
-from edgekit.execute import execute
+from edgekit.compression.calibration.ranges import ranges
+from edgekit.compression.calibration.tflite import observe
+from edgekit.core import mute, registry, statistics
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert, InputError, ParityFailed
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.target import Plan, Target
 from edgekit.formats.tflite import Tflite, read, unpack
-from edgekit.quantization.observers.tflite import observe
-from edgekit.quantization.ranges import ranges
-from edgekit.recipe import Gates
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.measure.verify import Verifier
+from edgekit.networks import named
+from edgekit.networks.tracing import Example
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 from edgekit.steps import tflite_int8, to_tflite
-from edgekit.steps._export import Example
 from edgekit.steps.calibrate import Calibrate
 from edgekit.steps.tflite_fp16 import TfliteFp16
 from edgekit.steps.tflite_int8 import TfliteInt8
 from edgekit.steps.to_tflite import ToTflite
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Plan, SampleSet, Step, Target, kinds
-from edgekit.verify import Verifier
 
 pytest.importorskip("litert_torch")
 torch = pytest.importorskip("torch")
@@ -41,7 +47,7 @@ LOG = logging.getLogger("edgekit.tests.tflite")
 
 def _images(count: int, seed: int, name: str) -> SampleSet:
     images = np.random.default_rng(seed).integers(0, 256, (count, 1, SIDE, SIDE)).astype(np.uint8)
-    return sets.sample_set(name, {"input": images}, None)
+    return reading.sample_set(name, {"input": images}, None)
 
 
 CALIBRATION, HELD_OUT = _images(48, 1, "calibration"), _images(64, 2, "held out")
@@ -49,7 +55,7 @@ CALIBRATION, HELD_OUT = _images(48, 1, "calibration"), _images(64, 2, "held out"
 
 def _scaled(data: SampleSet) -> SampleSet:
     """The same images between 0 and 1."""
-    return sets.sample_set(f"{data.name} scaled", {"input": data.inputs["input"].astype(np.float32) / 255}, None)
+    return reading.sample_set(f"{data.name} scaled", {"input": data.inputs["input"].astype(np.float32) / 255}, None)
 
 
 def _plain(items: Iterable[Any], what: str, total: int | None = None) -> Iterator[Any]:
@@ -68,16 +74,16 @@ class Untrained(Step):
 
     model: str = "cnn"
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         torch.manual_seed(0)
         arguments = {"shape": [1, SIDE, SIDE], "classes": 10, "mean": [127.0], "std": [70.0]}
-        network = networks.build(self.model, arguments).eval()
+        network = named.build(self.model, arguments).eval()
         specs = {
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, 1, SIDE, SIDE]}],
             "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 10]}],
         }
-        networks.save(network, self.model, arguments, specs, out)
-        return Notes()
+        named.save(network, self.model, arguments, specs, out)
+        return StepResult()
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def test_int8_is_int8_from_end_to_end(made: Made, host: Target) -> None:
     assert made.int8.scheme.startswith("s8s8 per-channel")
     assert "32 samples" in made.int8.scheme
     assert made.tflite.sizes.weights >= 3.7 * made.int8.sizes.weights
-    parity = score.parity("tflite", _outputs(made.tflite, host), _outputs(made.int8, host))
+    parity = statistics.parity("tflite", _outputs(made.tflite, host), _outputs(made.int8, host))
     assert parity.sqnr_db > 22
 
 
@@ -163,7 +169,7 @@ def test_fp16_halves_the_weights_and_keeps_the_answers(made: Made, host: Target)
     assert made.fp16.sizes.weights == made.tflite.sizes.weights / 2
     assert Tflite.describe(made.fp16.path / "model.tflite").traits == {"fp16"}
     assert {spec.dtype for spec in (*made.fp16.inputs, *made.fp16.outputs)} == {"float32"}
-    assert score.parity("tflite", _outputs(made.tflite, host), _outputs(made.fp16, host)).sqnr_db > 50
+    assert statistics.parity("tflite", _outputs(made.tflite, host), _outputs(made.fp16, host)).sqnr_db > 50
 
 
 def test_it_can_be_timed_in_its_runtime(made: Made, host: Target) -> None:
@@ -217,7 +223,7 @@ def test_int8_from_ranges_is_int8_from_samples(made: Made, host: Target, method:
         shared = made.store.make("shared", step, {"parent": made.tflite, "ranges": ranges}, nothing)
     assert shared.files == own.files
     assert shared.scheme == own.scheme == f"s8s8 per-channel, {method} over 32 samples"
-    assert score.parity("tflite", _outputs(made.tflite, host), _outputs(shared, host)).sqnr_db > 22
+    assert statistics.parity("tflite", _outputs(made.tflite, host), _outputs(shared, host)).sqnr_db > 22
 
 
 def test_named_operators_stay_in_float(made: Made, host: Target) -> None:
@@ -232,7 +238,7 @@ def test_named_operators_stay_in_float(made: Made, host: Target) -> None:
         assert artifact.details["float_operators"] == []
         assert artifact.scheme.endswith(f", {len(kept)} operator{'s' * (len(kept) > 1)} in float")
         assert artifact.sizes.weights > made.int8.sizes.weights
-        assert score.parity("tflite", _outputs(made.tflite, host), _outputs(artifact, host)).sqnr_db > 20
+        assert statistics.parity("tflite", _outputs(made.tflite, host), _outputs(artifact, host)).sqnr_db > 20
 
 
 def test_unknown_operators_are_refused(made: Made) -> None:
@@ -258,7 +264,7 @@ def test_missing_ranges_are_the_quantizers_refusal(made: Made) -> None:
 
 
 def test_calibration_samples_must_fit(made: Made) -> None:
-    other = sets.sample_set("wide", {"input": np.zeros((4, 1, SIDE, 9), np.float32)}, None)
+    other = reading.sample_set("wide", {"input": np.zeros((4, 1, SIDE, 9), np.float32)}, None)
     context = dataclasses.replace(_context(), sets={"calibration": other})
     with made.store.lock(), pytest.raises(InputError, match="wide does not fit"):
         made.store.make("unfit", TfliteInt8(), {"parent": made.tflite}, context)
@@ -292,7 +298,7 @@ def _example(*inputs: tuple[str, str, int]) -> Example:
 def test_several_inputs_and_outputs_keep_names_and_order_and_int64_becomes_int32(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     example = _example(("ids", "int64", 5), ("features", "float32", 4), ("unused", "float32", 2))
-    with to_tflite.silent(LOG):
+    with mute.silent(LOG):
         to_tflite.convert(Several().eval(), example, path, "several")
     model = unpack(path.read_bytes(), "several")
     to_tflite.rename(model, ["ids", "features", "unused"], ["kept", "answer"])
@@ -321,7 +327,7 @@ class Undecided(torch.nn.Module):  # type: ignore[misc]
 def test_what_cannot_be_converted_is_refused_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(CannotConvert) as caught, to_tflite.silent(LOG):
+    with pytest.raises(CannotConvert) as caught, mute.silent(LOG):
         to_tflite.convert(Undecided(), _example(("x", "float32", 4)), tmp_path / "model.tflite", "undecided")
     assert "cannot convert undecided" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -331,7 +337,7 @@ def test_what_converters_print_goes_to_the_log(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger=LOG.name):
-        with to_tflite.silent(LOG):
+        with mute.silent(LOG):
             print("from python")
             os.write(1, b"from C to stdout\n")
             os.write(2, b"from C to stderr\n")
@@ -368,16 +374,16 @@ class FloatHead(Step):
     dropout: bool = False
     dead: bool = False
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import litert_torch
 
         network, example = Head.example(self.dropout)
         if self.dead:
             torch.nn.init.zeros_(network.conv.weight)
             torch.nn.init.constant_(network.conv.bias, -1)
-        with to_tflite.silent(ctx.log):
+        with mute.silent(ctx.log):
             litert_torch.convert(network, example).export(str(out / "model.tflite"))
-        return Notes()
+        return StepResult()
 
 
 @dataclass(frozen=True)
@@ -390,8 +396,8 @@ class Pt2eInt8(Step):
 
     dropout: bool = False
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
-        with to_tflite.silent(ctx.log):
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
+        with mute.silent(ctx.log):
             import litert_torch
             from litert_torch.quantize import pt2e_quantizer, quant_config
             from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -406,7 +412,7 @@ class Pt2eInt8(Step):
             converted = convert_pt2e(prepared, fold_quantize=False)
             config = quant_config.QuantConfig(pt2e_quantizer=quantizer)
             litert_torch.convert(converted, example, quant_config=config).export(str(out / "model.tflite"))
-        return Notes(scheme="s8s8 PT2E")
+        return StepResult(scheme="s8s8 PT2E")
 
 
 @contextmanager
@@ -455,11 +461,11 @@ def test_a_table_of_embeddings_is_int8_too(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     path, smaller = tmp_path / "model.tflite", tmp_path / "int8.tflite"
-    with to_tflite.silent(LOG):
+    with mute.silent(LOG):
         to_tflite.convert(Tokens().eval(), _example(("ids", "int64", 5)), path, "tokens")
     name = read(path).subgraphs[0].inputs[0].name
     feeds = [{name: ids} for ids in np.random.default_rng(0).integers(0, 500, (32, 1, 5)).astype(np.int32)]
-    with to_tflite.silent(LOG):
+    with mute.silent(LOG):
         raw = tflite_int8.quantize(path, ranges(observe(path, feeds, _context()), "min-max"), "tokens")
     smaller.write_bytes(raw)
     found = read(smaller)
@@ -480,4 +486,4 @@ def test_a_table_of_embeddings_is_int8_too(tmp_path: Path) -> None:
             session.invoke()
             value = session.get_tensor(asked["index"]).astype(np.float32)
             answers.append((value - zero) * scale if scale else value)
-    assert score.sqnr_db(np.concatenate(answers[:32]), np.concatenate(answers[32:])) > 20
+    assert statistics.sqnr_db(np.concatenate(answers[:32]), np.concatenate(answers[32:])) > 20

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import api, routes
-from edgekit.errors import CannotConvert, EdgekitError, InputError
-from edgekit.pipeline import Outcome
+from edgekit.core.errors import CannotConvert, EdgekitError, InputError
+from edgekit.measure.context import Outcome
+from edgekit.workflows import export as exports
+from edgekit.workflows import quantize, routes, verify
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -82,7 +83,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Out
     monkeypatch.chdir(tmp_path)
 
     def call(path: Path, *formats: str) -> Outcome:
-        return api.export(str(path), to=formats, out=tmp_path / "run")
+        return exports.export(str(path), to=formats, out=tmp_path / "run")
 
     return call
 
@@ -136,7 +137,7 @@ def test_weights_in_a_file_of_their_own(export: Callable[..., Outcome], tmp_path
     assert min(verified(outcome).values()) > 100
     path.unlink()
     (tmp_path / "weights.bin").unlink()
-    assert not api.verify(str(tmp_path / "run")).failures, "a run must hold all it needs"
+    assert not verify.verify(str(tmp_path / "run")).failures, "a run must hold all it needs"
 
 
 def test_a_branch_is_named(export: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def calibration(folder: Path, **arrays: np.ndarray) -> str:
 
 
 def quantized(path: Path, folder: Path, samples: str, *formats: str) -> dict[str, float]:
-    outcome = api.quantize(str(path), to=formats, calibration=samples, rungs=("min-max",), out=folder / "run")
+    outcome = quantize.quantize(str(path), to=formats, calibration=samples, rungs=("min-max",), out=folder / "run")
     return {name: db for name, db in verified(outcome).items() if name.endswith("int8")}
 
 
@@ -235,11 +236,11 @@ def test_int8_of_what_is_quantized_already_or_cannot_be(tmp_path: Path) -> None:
     samples = calibration(tmp_path, x=np.random.default_rng(0).random((10, 3, 12, 12), dtype=np.float32))
     half = image(tmp_path, half=True)
     with pytest.raises(InputError, match="is fp16 already"):
-        api.quantize(str(half), to=["onnx"], calibration=samples, out=tmp_path / "half")
+        quantize.quantize(str(half), to=["onnx"], calibration=samples, out=tmp_path / "half")
     quantized(image(tmp_path), tmp_path, samples, "onnx")
     with pytest.raises(InputError, match="is int8 already"):
         again = tmp_path / "run" / "onnx-int8" / "model.onnx"
-        api.quantize(str(again), to=["onnx"], calibration=samples, out=tmp_path / "again")
+        quantize.quantize(str(again), to=["onnx"], calibration=samples, out=tmp_path / "again")
     relu = save(
         tmp_path / "relu.onnx",
         [helper.make_node("Exp", ["x"], ["y"], "exp")],
@@ -247,7 +248,7 @@ def test_int8_of_what_is_quantized_already_or_cannot_be(tmp_path: Path) -> None:
         [("y", FLOAT, ["n", 3, 12, 12])],
         {},
     )
-    failures: list[EdgekitError] = api.quantize(
+    failures: list[EdgekitError] = quantize.quantize(
         str(relu), to=["onnx"], calibration=samples, out=tmp_path / "relu"
     ).failures
     assert len(failures) == 1 and "nothing of onnx was quantized" in str(failures[0])
@@ -258,5 +259,5 @@ def test_the_network_a_file_was_made_from_is_not_replaced(bars_run: Path) -> Non
     """From onnx to TFLite the way leads through torch, where the trained network lies."""
     before = (bars_run / "torch" / "artifact.json").read_bytes()
     with pytest.raises(InputError, match="would replace torch"):
-        api.quantize(str(bars_run / "onnx"), to=["tflite"])
+        quantize.quantize(str(bars_run / "onnx"), to=["tflite"])
     assert (bars_run / "torch" / "artifact.json").read_bytes() == before

@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import networks, registry, sets, tasks
-from edgekit.errors import Diverged, InputError, Missing
+from edgekit import networks, sets, tasks
+from edgekit.core import registry
+from edgekit.core.errors import Diverged, InputError, Missing
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, StepResult
+from edgekit.networks import named
+from edgekit.networks import weights as weightss
+from edgekit.runs import named_sets
+from edgekit.sets import reading
 from edgekit.steps.train import Train
-from edgekit.types import Context, Notes, SampleSet
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("members")
@@ -28,15 +34,15 @@ def quiet(items: Any, what: str, total: int | None = None) -> Iterator[Any]:
 
 
 @pytest.fixture
-def train(tmp_path: Path) -> Callable[..., tuple[Notes, Path]]:
+def train(tmp_path: Path) -> Callable[..., tuple[StepResult, Path]]:
     """Apply a train step to the first samples of bars; returns its notes and its folder."""
     count = 0
 
-    def call(step: Train, train: SampleSet | None = None, inputs: Any = None) -> tuple[Notes, Path]:
+    def call(step: Train, train: SampleSet | None = None, inputs: Any = None) -> tuple[StepResult, Path]:
         nonlocal count
         count += 1
         task = registry.load("tasks", "bars")()
-        data = {"train": train or sets.take(sets.load("bars:train"), 256), "val": sets.load("bars:val")}
+        data = {"train": train or sets.take(named_sets.load("bars:train"), 256), "val": named_sets.load("bars:val")}
         out = tmp_path / f"out{count}"
         out.mkdir()
         assert not list(step.check(task))
@@ -46,33 +52,33 @@ def train(tmp_path: Path) -> Callable[..., tuple[Notes, Path]]:
 
 
 def weights(out: Path) -> dict[str, Any]:
-    return networks.read_weights(out / networks.WEIGHTS)
+    return weightss.read_weights(out / networks.WEIGHTS)
 
 
-def test_the_seed_decides(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_the_seed_decides(train: Callable[..., tuple[StepResult, Path]]) -> None:
     first, second, other = (train(dataclasses.replace(QUICK, seed=seed))[1] for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
     assert not torch.equal(weights(first)["head.0.weight"], weights(other)["head.0.weight"])
 
 
-def test_the_best_epoch_is_kept(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_the_best_epoch_is_kept(train: Callable[..., tuple[StepResult, Path]]) -> None:
     notes, out = train(dataclasses.replace(QUICK, epochs=6, lr=0.05))
     history = notes.details["history"]
     best = min(history, key=lambda entry: entry["val_loss"])
     assert notes.details["best_epoch"] == best["epoch"]
-    val = sets.load("bars:val")
+    val = named_sets.load("bars:val")
     with torch.inference_mode():
         outputs = networks.load(out)(torch.from_numpy(val.inputs["input"]).float())
     accuracy = float((outputs.numpy().argmax(1) == val.labels).mean())
     assert accuracy == pytest.approx(best["val_accuracy"], abs=0.005)
 
 
-def test_it_stops_early(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_it_stops_early(train: Callable[..., tuple[StepResult, Path]]) -> None:
     notes, _ = train(dataclasses.replace(QUICK, epochs=60, lr=1e-12, weight_decay=0.0, patience=2))
     assert len(notes.details["history"]) < 60
 
 
-def test_what_is_written(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_what_is_written(train: Callable[..., tuple[StepResult, Path]]) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors"]
     facts = registry.load("formats", "torch").describe(out / "model.json")
@@ -80,38 +86,38 @@ def test_what_is_written(train: Callable[..., tuple[Notes, Path]]) -> None:
     assert str(facts.outputs[0]) == "output: float32[?, 4]"
 
 
-def test_normalisation_is_in_the_network(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_normalisation_is_in_the_network(train: Callable[..., tuple[StepResult, Path]]) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     network = networks.load(out)
     raw = torch.full((1, 1, 20, 20), 80.0)
     assert torch.allclose(network.normalize(raw), torch.zeros_like(raw), atol=1e-5)
 
 
-def test_divergence_names_the_place(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_divergence_names_the_place(train: Callable[..., tuple[StepResult, Path]]) -> None:
     with pytest.raises(Diverged) as error:
         train(dataclasses.replace(QUICK, lr=1e30))
     assert "epoch" in error.value.why and "batch" in error.value.why
-    bad = sets.take(sets.load("bars:train"), 64)
-    broken = sets.sample_set("n", {"input": np.full(bad.inputs["input"].shape, np.nan, np.float32)}, bad.labels)
+    bad = sets.take(named_sets.load("bars:train"), 64)
+    broken = reading.sample_set("n", {"input": np.full(bad.inputs["input"].shape, np.nan, np.float32)}, bad.labels)
     with pytest.raises(Diverged, match="diverged"):
         train(QUICK, broken)
 
 
-def test_divergence_in_the_last_batch_is_no_success(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_divergence_in_the_last_batch_is_no_success(train: Callable[..., tuple[StepResult, Path]]) -> None:
     """The loss is found before a batch changes the weights, so only the validation can see this."""
     with pytest.raises(Diverged, match="diverged") as error:
         train(dataclasses.replace(QUICK, epochs=1, batch=256, lr=1e30))
     assert "validation loss" in error.value.why
 
 
-def test_an_accelerator_that_is_not_here(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_an_accelerator_that_is_not_here(train: Callable[..., tuple[StepResult, Path]]) -> None:
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(InputError) as error:
         train(dataclasses.replace(QUICK, accelerator=absent))
     assert "--accelerator auto" in error.value.next
 
 
-def test_init_takes_weights(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_init_takes_weights(train: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     _, out = train(QUICK)
     barely = dataclasses.replace(QUICK, epochs=1, lr=1e-12, weight_decay=0.0, init=str(out / networks.WEIGHTS))
     _, again = train(barely)
@@ -121,14 +127,14 @@ def test_init_takes_weights(train: Callable[..., tuple[Notes, Path]], tmp_path: 
     assert torch.allclose(weights(out)["head.0.weight"], weights(third)["head.0.weight"], atol=1e-6)
 
 
-def test_weights_of_another_network_are_refused(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_weights_of_another_network_are_refused(train: Callable[..., tuple[StepResult, Path]]) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1, model="ds-cnn"))
     with pytest.raises(InputError) as error:
         train(dataclasses.replace(QUICK, init=str(out / networks.WEIGHTS)))
     assert "does not fit the network" in error.value.what
 
 
-def test_files_that_are_no_weights(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_files_that_are_no_weights(train: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"head.weight": torch.zeros(3)}, tmp_path / "few.safetensors")
@@ -142,10 +148,10 @@ def test_files_that_are_no_weights(train: Callable[..., tuple[Notes, Path]], tmp
 
 
 def test_a_network_whose_source_changed_is_refused(
-    train: Callable[..., tuple[Notes, Path]], monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., tuple[StepResult, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
-    monkeypatch.setattr(networks.named, "source_sha256", lambda model: "0" * 64)
+    monkeypatch.setattr(named, "source_sha256", lambda model: "0" * 64)
     with pytest.raises(InputError, match="another version of the network"):
         networks.load(out)
 
@@ -241,7 +247,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ratings(own: Path, step: Train, **data: SampleSet) -> Notes:
+def ratings(own: Path, step: Train, **data: SampleSet) -> StepResult:
     task = tasks.load("net.py:Ratings")
     assert not list(step.check(task))
     (own / "out").mkdir(exist_ok=True)
@@ -272,7 +278,7 @@ def test_samples_on_disk_are_read_batch_by_batch(own: Path, monkeypatch: pytest.
     step = dataclasses.replace(QUICK, model="net.py:Factors")
     expected = ratings(own, step).details["history"]
     monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
-    found = ratings(own, step, train=sets.sample_set("mapped", mapped, whole.labels)).details["history"]
+    found = ratings(own, step, train=reading.sample_set("mapped", mapped, whole.labels)).details["history"]
     assert [entry["loss"] for entry in found] == pytest.approx([entry["loss"] for entry in expected], rel=1e-5)
 
 
@@ -284,7 +290,7 @@ def test_what_ones_own_network_does_wrong(own: Path) -> None:
         ratings(own, dataclasses.replace(QUICK, model="net.py:Whole"))
     with pytest.raises(InputError, match=r"net\.py:Ratings failed: TypeError"):
         ratings(own, dataclasses.replace(QUICK, model="net.py:Ratings"))
-    unlabelled = sets.sample_set("bare", tasks.load("net.py:Ratings").load("train").inputs, None)
+    unlabelled = reading.sample_set("bare", tasks.load("net.py:Ratings").load("train").inputs, None)
     with pytest.raises(InputError, match="bare has no labels"):
         ratings(own, dataclasses.replace(QUICK, model="net.py:Factors"), train=unlabelled)
 
@@ -299,7 +305,7 @@ class Evil:
         return (open, (str(self.path), "w"))
 
 
-def test_a_strangers_pickle_is_never_executed(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_a_strangers_pickle_is_never_executed(train: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     torch.save({"state_dict": {"head.0.weight": Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
     with pytest.raises(InputError) as error:
         train(dataclasses.replace(QUICK, init=str(tmp_path / "evil.pt")))
@@ -307,15 +313,15 @@ def test_a_strangers_pickle_is_never_executed(train: Callable[..., tuple[Notes, 
     assert not (tmp_path / "ran").exists()
 
 
-def test_checkpoints_as_others_write_them(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_checkpoints_as_others_write_them(train: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     """Under a key of its own, with the names that several processes give."""
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     torch.save({"model": {f"module.{k}": v for k, v in weights(out).items()}, "epoch": 3}, tmp_path / "ddp.pth")
-    found = networks.read_weights(tmp_path / "ddp.pth")
+    found = weightss.read_weights(tmp_path / "ddp.pth")
     assert set(found) == set(weights(out))
 
 
-def test_a_fresh_head(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) -> None:
+def test_a_fresh_head(train: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     """Weights of a network for other classes: the first tensor that does not fit is named, and may stay as it was."""
     from safetensors.torch import save_file
 
@@ -334,7 +340,7 @@ def test_a_fresh_head(train: Callable[..., tuple[Notes, Path]], tmp_path: Path) 
 
 
 def test_weights_of_timm(
-    train: Callable[..., tuple[Notes, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., tuple[StepResult, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for timm, which cannot be installed beside this torch: what is asked of it, and what it may answer."""
     import types
@@ -366,7 +372,7 @@ def test_weights_of_timm(
         train(step)
 
 
-def test_folds(train: Callable[..., tuple[Notes, Path]]) -> None:
+def test_folds(train: Callable[..., tuple[StepResult, Path]]) -> None:
     """Mean and spread over the folds; the network that is kept is the one that would have come without them."""
     step = dataclasses.replace(QUICK, epochs=1)
     plain, first = train(step)
@@ -384,7 +390,7 @@ def test_every_sample_is_in_one_fold() -> None:
     from edgekit.training import folds
 
     labels = np.repeat([0, 1, 2], [20, 10, 5])
-    data = sets.sample_set("d", {"input": np.arange(35, dtype=np.float32)[:, None]}, labels)
+    data = reading.sample_set("d", {"input": np.arange(35, dtype=np.float32)[:, None]}, labels)
     parts = list(folds.split(data, 5, 0))
     judged = np.concatenate([part.inputs["input"][:][:, 0] for _, part in parts])
     assert sorted(judged.tolist()) == list(range(35))
@@ -396,7 +402,7 @@ def test_every_sample_is_in_one_fold() -> None:
 
 
 def test_moved_images_stay_images(members: None) -> None:
-    from edgekit.tasks._images import moved
+    from edgekit.tasks.shared.images import moved
 
     x = torch.arange(2 * 3 * 20 * 30).reshape(2, 3, 20, 30).float()
     still = moved(x, torch.Generator().manual_seed(0), mirror=False)

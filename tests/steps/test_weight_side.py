@@ -17,11 +17,24 @@ from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402
-from edgekit import api, networks, quantization, registry, sets, targets, tasks  # noqa: E402
-from edgekit.errors import CannotConvert  # noqa: E402
-from edgekit.execute import execute  # noqa: E402
-from edgekit.quantization import program, qat, simulation  # noqa: E402
-from edgekit.score import sqnr_db  # noqa: E402
+from edgekit import compression, networks, tasks  # noqa: E402
+from edgekit.compression import program, qat, simulation  # noqa: E402
+from edgekit.compression.qat import RANGES  # noqa: E402
+from edgekit.core import registry  # noqa: E402
+from edgekit.core.artifact import Artifact  # noqa: E402
+from edgekit.core.errors import CannotConvert  # noqa: E402
+from edgekit.core.files import file_sha256  # noqa: E402
+from edgekit.core.progress import quiet  # noqa: E402
+from edgekit.core.samples import SampleSet  # noqa: E402
+from edgekit.core.statistics import sqnr_db  # noqa: E402
+from edgekit.core.step import Context, Step  # noqa: E402
+from edgekit.core.target import Plan  # noqa: E402
+from edgekit.measure import targets  # noqa: E402
+from edgekit.measure.execute import execute  # noqa: E402
+from edgekit.networks import named  # noqa: E402
+from edgekit.runs import named_sets  # noqa: E402
+from edgekit.runs.store import Store  # noqa: E402
+from edgekit.sets import reading  # noqa: E402
 from edgekit.steps.equalize import Equalize  # noqa: E402
 from edgekit.steps.gptq import Gptq  # noqa: E402
 from edgekit.steps.onnx_int8 import OnnxInt8  # noqa: E402
@@ -29,8 +42,7 @@ from edgekit.steps.qat import Qat  # noqa: E402
 from edgekit.steps.qat_onnx import QatOnnx  # noqa: E402
 from edgekit.steps.to_onnx import ToOnnx  # noqa: E402
 from edgekit.steps.train import Train  # noqa: E402
-from edgekit.store import Store, file_sha256  # noqa: E402
-from edgekit.types import Artifact, Context, Plan, SampleSet, Step, quiet  # noqa: E402
+from edgekit.workflows import run as runs  # noqa: E402
 
 FORMATS = ("onnx", "tflite", "openvino")
 STEPS = ("equalize", "gptq", "qat", "qat_onnx", "qat_tflite", "qat_openvino")
@@ -72,14 +84,14 @@ def test_in_a_recipe(tmp_path: Path) -> None:
         metric = measured[name].metric
         assert metric is not None and metric.value > 0.8
     assert str(made["qat.torch"].kind) == "torch[ranges]"
-    again = api.would_do(api.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
+    again = runs.would_do(runs.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
     assert [(name, state) for name, _, state in again] == [(name, "reused") for name in names]
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_id_changes_with_every_module_it_rests_on(name: str) -> None:
     """What a step imports of edgekit/quantization, and what that imports, is among its sources."""
-    folder = Path(quantization.__file__).parent
+    folder = Path(compression.__file__).parent
     step = registry.load("steps", name)
     steps = Path(registry.__file__).parent / "steps"
     waiting, needed = [steps / f"{name}.py", *([steps / "_trained.py"] if "qat_" in name else [])], set()
@@ -95,7 +107,7 @@ def test_the_id_changes_with_every_module_it_rests_on(name: str) -> None:
 def imported(path: Path, folder: Path) -> set[Path]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgekit.quantization"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgekit.compression"):
             parts = (node.module or "").split(".")[2:]
             names = [parts] if parts else [[alias.name] for alias in node.names]
             found |= {folder.joinpath(*some).with_suffix(".py") for some in names}
@@ -150,7 +162,7 @@ def test_nothing_to_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_equalizing_that_changes_the_outputs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit.quantization import equalization
+    from edgekit.compression import equalization
 
     right = equalization.equalize
 
@@ -213,7 +225,7 @@ def test_trained_ranges_reach_the_file(trained: tuple[Artifact, Context]) -> Non
     history = parent.details["qat"]["history"]
     assert max(history) == history[parent.details["qat"]["best_epoch"]] >= history[0]
     int8 = made(QatOnnx(samples=16, scheme="u8s8"), parent, context, "onnx-int8")
-    ranges, model = qat.load_ranges(parent.path / qat.RANGES), onnx.load(str(int8.path / "model.onnx"))
+    ranges, model = qat.load_ranges(parent.path / RANGES), onnx.load(str(int8.path / "model.onnx"))
     tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     steps = [float(array) for array in tensors.values() if array.dtype == np.float32 and not array.shape]
     assert len(ranges) > 10
@@ -223,8 +235,8 @@ def test_trained_ranges_reach_the_file(trained: tuple[Artifact, Context]) -> Non
 
 def test_ranges_without_a_tensor_are_refused(trained: tuple[Artifact, Context], tmp_path: Path) -> None:
     parent, context = trained
-    ranges = qat.load_ranges(parent.path / qat.RANGES)
-    qat.save_ranges(parent.path / qat.RANGES, {**ranges, "nowhere": (0.0, 1.0)})
+    ranges = qat.load_ranges(parent.path / RANGES)
+    qat.save_ranges(parent.path / RANGES, {**ranges, "nowhere": (0.0, 1.0)})
     with pytest.raises(CannotConvert, match="are of another program: the program has no 'nowhere'"):
         QatOnnx(samples=4).apply({"parent": parent}, tmp_path, context)
 
@@ -243,9 +255,9 @@ TRAINED = {"cnn": "cnn", "ds-cnn": "ds-cnn", "mobile": nets.reference("Mobile")}
 
 
 def some(name: str, count: int, skip: int = 0) -> SampleSet:
-    data = sets.load(f"fashion-mnist:{name}")
+    data = named_sets.load(f"fashion-mnist:{name}")
     labels = None if data.labels is None else data.labels[skip : skip + count]
-    return sets.sample_set(
+    return reading.sample_set(
         f"{name}[{skip}:{count}]", {k: v[skip : skip + count] for k, v in data.inputs.items()}, labels
     )
 
@@ -323,7 +335,7 @@ def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
     @dataclasses.dataclass(frozen=True)
     class Uneven(nets.Save):
         def apply(self, inputs: Any, out: Path, ctx: Context) -> Any:
-            networks.save(network, known["model"], known["arguments"], specs, out)
+            named.save(network, known["model"], known["arguments"], specs, out)
             return nets.Notes()
 
     with store.lock():

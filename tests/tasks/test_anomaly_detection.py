@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgekit import tasks
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.tasks.anomaly_detection import AnomalyDetection, auc
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import sets, tasks
-from edgekit.errors import InputError
+from edgekit import tasks
+from edgekit.core.errors import InputError
+from edgekit.runs import named_sets
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def test_a_class_means_the_same_in_every_split() -> None:
 
 def test_images_for_the_shipped_networks() -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
     photos(size=(32, 24))
     task = tasks.load("photos")
@@ -77,7 +78,7 @@ def test_images_for_the_shipped_networks() -> None:
     assert arguments["mean"] == pytest.approx(images.mean(axis=(0, 2, 3)), rel=1e-3)
     assert arguments["std"] == pytest.approx(images.std(axis=(0, 2, 3)), rel=1e-3)
     for model in task.models:
-        network = networks.build(model, task.arguments(model)).eval()
+        network = named.build(model, task.arguments(model)).eval()
         assert network(torch.from_numpy(images[:2]).float()).shape == (2, 2)
     gray = tasks.load("photos?channels=1&size=28&scale=255").arguments("cnn")
     assert gray["shape"] == [1, 28, 28] and 0 < gray["mean"][0] < 1
@@ -121,9 +122,9 @@ def test_a_name_wins_over_a_folder() -> None:
     Path("fashion-mnist").mkdir()
     assert tasks.load("mnist").classes[0] == "0"
     with pytest.raises(InputError, match="no samples"):
-        sets.load("./fashion-mnist")
+        named_sets.load("./fashion-mnist")
     with pytest.raises(InputError) as error:
-        sets.load("fashion-mnist")
+        named_sets.load("fashion-mnist")
     assert "./fashion-mnist" in error.value.next
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.tasks import fashion_mnist
 from edgekit.tasks.fashion_mnist import FILES, FashionMnist, find
 

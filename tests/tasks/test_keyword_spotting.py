@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import networks
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
+from edgekit.networks import named
 from edgekit.tasks.keyword_spotting import KeywordSpotting
 
 RATE = 8000
@@ -58,7 +58,7 @@ def test_a_folder_of_sounds(words: KeywordSpotting) -> None:
 @pytest.mark.parametrize("model", KeywordSpotting.models)
 def test_networks(words: KeywordSpotting, model: str) -> None:
     torch = pytest.importorskip("torch")
-    network = networks.build(model, words.arguments(model)).eval()
+    network = named.build(model, words.arguments(model)).eval()
     assert network(torch.zeros(3, 49, 40)).shape == (3, 2)
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from edgekit import tasks
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.ondevice import boxes
 from edgekit.tasks.object_detection import ObjectDetection
 
@@ -32,7 +32,7 @@ def labels(count: int = 30, seed: int = 0) -> np.ndarray:
 def perfect(wanted: np.ndarray, noise: float = 0.0) -> dict[str, np.ndarray]:
     """The maps that say just that."""
     torch = pytest.importorskip("torch")
-    from edgekit.tasks._boxes import centre_maps
+    from edgekit.tasks.shared.boxes import centre_maps
 
     heat, sizes, _ = centre_maps(torch.from_numpy(wanted), 3, 16, 16)
     centres = torch.logit(heat.clamp(0.001, 0.999)).numpy()
@@ -149,8 +149,8 @@ def test_the_loss_is_least_for_the_right_maps() -> None:
 
 def test_the_network_gives_both_maps() -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
-    network = networks.build("center-net", ObjectDetection().arguments("center-net"))
+    network = named.build("center-net", ObjectDetection().arguments("center-net"))
     centres, sizes = network(torch.zeros(2, 3, 64, 64))
     assert centres.shape == (2, 3, 16, 16) and sizes.shape == (2, 4, 16, 16)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import sets, tasks
-from edgekit.errors import InputError
+from edgekit import tasks
+from edgekit.core.errors import InputError
+from edgekit.runs import named_sets
 
 TASK = """
 import numpy as np
@@ -33,7 +34,7 @@ def test_it_is_found_by_its_path() -> None:
     Path("own.py").write_text(TASK.format(body=FINE))
     task = tasks.load("own.py:Mine")
     assert task.name == "own.py:Mine" and task.classes == ("no", "yes") and task.arguments("net.py:Net") == {}
-    data = sets.load("own.py:Mine:val")
+    data = named_sets.load("own.py:Mine:val")
     assert data.inputs["x"].shape == (3, 2)
     assert task.score({"o": np.eye(2)[[0, 1, 0]]}, np.array([0, 1, 1])).per_sample.tolist() == [1, 1, 0]
 
@@ -52,7 +53,7 @@ def test_it_is_found_by_its_path() -> None:
 def test_a_load_that_goes_wrong(body: str, said: str) -> None:
     Path("own.py").write_text(TASK.format(body=body))
     with pytest.raises(InputError) as error:
-        sets.load("own.py:Mine:train")
+        named_sets.load("own.py:Mine:train")
     assert said in str(error.value)
 
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit import networks, tasks
-from edgekit.errors import InputError
+from edgekit import tasks
+from edgekit.core.errors import InputError
+from edgekit.networks import named
 from edgekit.ondevice import span
-from edgekit.tasks import _questions
 from edgekit.tasks.question_answering import NOWHERE, QuestionAnswering, judged
+from edgekit.tasks.shared import questions
+from edgekit.tasks.shared.questions import ASKED, PARAGRAPHS
 
 pytest.importorskip("tokenizers")
 
@@ -81,8 +83,8 @@ def test_a_folder_with_train_and_dev() -> None:
 
 
 def test_the_generated_set() -> None:
-    found = _questions.generated()
-    assert len(found) == _questions.PARAGRAPHS * _questions.ASKED
+    found = questions.generated()
+    assert len(found) == PARAGRAPHS * ASKED
     for one in found:
         ((text, start),) = one.answers
         assert one.context[start : start + len(text)] == text and text, one
@@ -102,7 +104,7 @@ def test_the_network() -> None:
     torch = pytest.importorskip("torch")
     task = made(squad())
     data = task.load("test")
-    network = networks.build("transformer-span", task.arguments("transformer-span")).eval()
+    network = named.build("transformer-span", task.arguments("transformer-span")).eval()
     question, context = (torch.from_numpy(data.inputs[name][:3]) for name in ("question", "context"))
     outputs = network(question, context)
     assert outputs.shape == (3, 2, 32) and data.labels is not None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit import tasks
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.tasks.recommendation import Recommendation
 
 
@@ -111,9 +111,9 @@ def test_an_option_that_is_none() -> None:
 @pytest.mark.parametrize("model", Recommendation.models)
 def test_networks_take_any_number_of_items(model: str) -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
-    network = networks.build(model, {"users": 5, "items": 9, "base": 3.0}).eval()
+    network = named.build(model, {"users": 5, "items": 9, "base": 3.0}).eval()
     user, item = torch.tensor([[1], [4]]), torch.arange(6).reshape(2, 3)
     together = network(user, item)
     apart = torch.cat([network(user, item[:, i : i + 1]) for i in range(3)], dim=1)

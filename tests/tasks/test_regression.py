@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 from edgekit.tasks.regression import Regression
 
 

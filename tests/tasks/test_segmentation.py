@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekit import score, tasks
-from edgekit.errors import InputError
+from edgekit import tasks
+from edgekit.core import statistics
+from edgekit.core.errors import InputError
 from edgekit.tasks.segmentation import IGNORED, Segmentation
 
 
@@ -39,7 +40,7 @@ def test_miou_against_torchmetrics() -> None:
         torch.from_numpy(logits).argmax(1), torch.from_numpy(labels), 4, ignore_index=IGNORED
     )
     assert found.value == pytest.approx(float(wanted), abs=1e-6)
-    measured = score.metric(found, "s", found, "torch")
+    measured = statistics.metric(found, "s", found, "torch")
     assert measured.samples == 12 and measured.drop_pp == 0
     assert measured.ci95[0] < measured.value < measured.ci95[1]
 
@@ -85,10 +86,10 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", Segmentation.models)
 def test_networks_give_a_class_per_pixel(model: str) -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
     task = Segmentation()
-    network = networks.build(model, task.arguments(model)).train()
+    network = named.build(model, task.arguments(model)).train()
     outputs = network(torch.rand(3, 3, 64, 64) * 255)
     assert outputs.shape == (3, 4, 64, 64)
     labels = torch.randint(4, (3, 64, 64))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgekit import tasks
-from edgekit.errors import InputError
-from edgekit.tasks._scaling import Scaling
-from edgekit.tasks._series import even, parsed
+from edgekit.core.errors import InputError
+from edgekit.tasks.shared.scaling import Scaling
+from edgekit.tasks.shared.series import even, parsed
 
 HEAD = "# a comment\n@problemName x\n@classLabel true up down\n@data\n"
 
@@ -67,6 +67,6 @@ def test_scaling_is_shipped_as_it_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["cnn1d", "lstm", "mlp", "softmax-regression"])
 def test_networks_take_series(model: str) -> None:
     torch = pytest.importorskip("torch")
-    from edgekit import networks
+    from edgekit.networks import named
 
-    assert networks.build(model, {"shape": [26, 12], "outputs": 9}).eval()(torch.zeros(2, 26, 12)).shape == (2, 9)
+    assert named.build(model, {"shape": [26, 12], "outputs": 9}).eval()(torch.zeros(2, 26, 12)).shape == (2, 9)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import networks
-from edgekit.errors import InputError
-from edgekit.tasks import _glue, _text
+from edgekit.core.errors import InputError
+from edgekit.networks import named
+from edgekit.tasks.shared import glue, text
+from edgekit.tasks.shared.text import SEPARATOR
 from edgekit.tasks.text_classification import TextClassification
 
 pytest.importorskip("tokenizers")
@@ -42,7 +43,7 @@ def test_a_table(reviews: TextClassification) -> None:
 @pytest.mark.parametrize("model", TextClassification.models)
 def test_networks(reviews: TextClassification, model: str) -> None:
     torch = pytest.importorskip("torch")
-    network = networks.build(model, reviews.arguments(model)).eval()
+    network = named.build(model, reviews.arguments(model)).eval()
     tokens = torch.from_numpy(reviews.load("test").inputs["tokens"][:3])
     outputs = network(tokens)
     assert outputs.shape == (3, 2)
@@ -75,7 +76,7 @@ def test_pairs_in_glue_s_layout() -> None:
         (folder / name).write_text("index\tsentence1\tsentence2\tlabel\n" + "\n".join(lines) + "\n")
     task = made(data="RTE", length=24)
     assert task.classes == ("entailment", "not_entailment") and len(task.load("test")) == 40
-    assert (task.load("train").inputs["tokens"] == _text.SEPARATOR).sum(axis=1).min() >= 1
+    assert (task.load("train").inputs["tokens"] == SEPARATOR).sum(axis=1).min() >= 1
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews"])
@@ -84,7 +85,7 @@ def test_metrics_against_scikit_learn(metric: str) -> None:
     rng = np.random.default_rng(0)
     outputs, labels = rng.normal(size=(200, 2)), rng.integers(0, 2, 200)
     wanted = {"f1": judge.f1_score, "matthews": judge.matthews_corrcoef}[metric](labels, outputs.argmax(axis=1))
-    assert _glue.score(metric, outputs, labels).value == pytest.approx(wanted)
+    assert glue.score(metric, outputs, labels).value == pytest.approx(wanted)
 
 
 def test_bad_tables(tmp_path: Path) -> None:
@@ -95,4 +96,4 @@ def test_bad_tables(tmp_path: Path) -> None:
         made(data="nowhere.csv").load("train")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="no tokenizer"):
-        _text.loaded(tmp_path / "tokenizer.json")
+        text.loaded(tmp_path / "tokenizer.json")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit import networks
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
+from edgekit.networks import named
 from edgekit.ondevice import greedy
 from edgekit.tasks.translation import Translation, corpus
 
@@ -47,7 +47,7 @@ def test_networks(pairs: Translation, model: str) -> None:
     data = pairs.load("test")
     inputs = [torch.from_numpy(data.inputs[name][:3]) for name in ("source", "target")]
     words = pairs.tokenizer.get_vocab_size()
-    network = networks.build(model, pairs.arguments(model)).eval()
+    network = named.build(model, pairs.arguments(model)).eval()
     outputs = network(*inputs)
     assert outputs.shape == (3, 16, words) and data.labels is not None
     assert pairs.loss(outputs, torch.from_numpy(data.labels[:3])).shape == ()

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from edgekit import registry, sets
+from edgekit import sets
+from edgekit.core import registry
+from edgekit.core.progress import quiet
+from edgekit.runs import named_sets
 from edgekit.training.settings import Settings
-from edgekit.types import quiet
 
 
 def tiny(seed: int = 0) -> Any:
@@ -36,7 +38,7 @@ def bars_fit(members: None) -> Fit:
         from edgekit.training import engine
 
         task = task or registry.load("tasks", "bars")()
-        train, val = sets.take(sets.load("bars:train"), samples), sets.take(sets.load("bars:val"), 100)
+        train, val = sets.take(named_sets.load("bars:train"), samples), sets.take(named_sets.load("bars:val"), 100)
         arguments = {
             "train": train,
             "val": val,

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from training.conftest import tiny
 
-from edgekit import networks, registry, sets, tasks
-from edgekit.errors import Diverged, InputError
+from edgekit.core import registry
+from edgekit.core.errors import Diverged, InputError
+from edgekit.core.history import best
+from edgekit.networks import weights
+from edgekit.sets import reading
+from edgekit.tasks.shared.base import Regression
 from edgekit.training import engine, losses, rates, refusals
-from edgekit.training.history import best
 from edgekit.training.settings import Settings
 
 torch = pytest.importorskip("torch")
@@ -177,7 +180,7 @@ def test_augmentation(bars_fit: Any, by_itself: bool | None, asked: Any, called:
 
 
 def test_an_augmentation_that_is_not_there(bars_fit: Any) -> None:
-    task = tasks.Regression()
+    task = Regression()
     task.name = "plain"
     with pytest.raises(InputError, match="plain has no augmentation"):
         bars_fit(replace(BASE, augment="on"), task=task)
@@ -186,8 +189,8 @@ def test_an_augmentation_that_is_not_there(bars_fit: Any) -> None:
 def test_losses_that_do_not_fit(members: None) -> None:
     task = registry.load("tasks", "bars")()
     inputs = {"input": np.zeros((8, 2), np.float32)}
-    values = sets.sample_set("v", inputs, np.linspace(-3, 3, 8, dtype=np.float32))
-    classes = sets.sample_set("c", inputs, np.arange(8) % 4)
+    values = reading.sample_set("v", inputs, np.linspace(-3, 3, 8, dtype=np.float32))
+    classes = reading.sample_set("c", inputs, np.arange(8) % 4)
     for kind, data, said in (
         ("cross-entropy", values, "values, not classes"),
         ("bce", values, "from -3 to 3"),
@@ -198,7 +201,7 @@ def test_losses_that_do_not_fit(members: None) -> None:
     learn, judge = losses.chosen(replace(BASE, label_smoothing=0.2), task, classes)
     logits, labels = torch.eye(4) * 9, torch.arange(4)
     assert float(learn(logits, labels)) > float(judge(logits, labels)) > 0
-    ratings = sets.sample_set("r", inputs, np.linspace(0, 1, 8, dtype=np.float32))
+    ratings = reading.sample_set("r", inputs, np.linspace(0, 1, 8, dtype=np.float32))
     with pytest.raises(InputError, match="has no label smoothing"):
         losses.chosen(replace(BASE, label_smoothing=0.2), type("T", (), {"name": "t", "loss": 1})(), ratings)
     one_hot = torch.nn.functional.one_hot(labels, 4).float()
@@ -221,9 +224,9 @@ def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) ->
         bars_fit(replace(BASE, epochs=3), network=tiny(), extra_loss=failing, scratch=tmp_path / "s")
     assert "epoch 2, batch 2" in error.value.why
     assert "weights of epoch 1 are kept: --init" in error.value.next
-    kept = networks.read_weights(tmp_path / "s" / "best.safetensors")
+    kept = weights.read_weights(tmp_path / "s" / "best.safetensors")
     again = tiny()
-    networks.load_weights(again, tmp_path / "s" / "best.safetensors")
+    weights.load_weights(again, tmp_path / "s" / "best.safetensors")
     assert same(kept, state(again)) and all(torch.isfinite(tensor).all() for tensor in kept.values())
     assert not same(kept, state(tiny()))
 

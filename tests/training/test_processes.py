@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import MEMBERS, environment, run_cli
 
-from edgekit.errors import InputError
-from edgekit.store import Store
+from edgekit.core.errors import InputError
+from edgekit.runs.store import Store
 from edgekit.training import processes
 
 pytest.importorskip("torch")
@@ -130,7 +130,7 @@ def without_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit.errors import Missing
+    from edgekit.core.errors import Missing
 
     without_fabric(monkeypatch)
     with pytest.raises(Missing) as found, processes.joined("cpu"):

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from helpers import environment, run_cli, start
 
-from edgekit.store import file_sha256
+from edgekit.core.files import file_sha256
 from edgekit.training import session
-from edgekit.training.checkpoints import PLAIN, TENSORS, Keeper
+from edgekit.training.checkpoints import PLAIN, TENSORS, CheckpointManager
 from edgekit.training.session import Session
 from edgekit.training.settings import Settings
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_training_is_not_taken(bars_fit: Any, tmp_path: 
 
 def test_half_written_and_damaged_checkpoints(tmp_path: Path) -> None:
     """A folder is complete or it is not read; the newest one that is whole counts."""
-    keeper = Keeper(tmp_path, "m", 0.0)
+    keeper = CheckpointManager(tmp_path, "m", 0.0)
     assert keeper.load() is None
     keeper.save({"a": torch.ones(2)}, {"n": 0.1})
     (first,) = tmp_path.iterdir()
@@ -88,9 +88,9 @@ def test_half_written_and_damaged_checkpoints(tmp_path: Path) -> None:
     damaged.mkdir()
     (damaged / PLAIN).write_bytes((first / PLAIN).read_bytes())
     (damaged / TENSORS).write_bytes((first / TENSORS).read_bytes()[:-3])
-    tensors, plain = Keeper(tmp_path, "m", 0.0).load() or ({}, {})
+    tensors, plain = CheckpointManager(tmp_path, "m", 0.0).load() or ({}, {})
     assert torch.equal(tensors["a"], torch.ones(2)) and plain == {"n": 0.1}
-    assert Keeper(tmp_path, "other", 0.0).load() is None
+    assert CheckpointManager(tmp_path, "other", 0.0).load() is None
 
 
 def test_resume_insists_and_says_where_there_is_nothing(tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import sets, tasks
-from edgekit.errors import InputError
+from edgekit import tasks
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
+from edgekit.runs import named_sets
+from edgekit.sets import reading
 from edgekit.steps.train import Train
 from edgekit.training import engine, session
 from edgekit.training.data import Samples
 from edgekit.training.session import Session
 from edgekit.training.settings import Settings
-from edgekit.types import Context, quiet
 
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
@@ -85,8 +88,8 @@ def test_streamed_is_as_in_memory(kind: str, request: pytest.FixtureRequest) -> 
     """Two workers, and none, give every sample in the order of a set in memory: the same weights, to the bit."""
     word = str(request.getfixturevalue(kind))
     held, history = trained(word, 0)
-    streamed = sets.load(f"{word}?stream=true:train")
-    whole = sets.load(f"{word}:train")
+    streamed = named_sets.load(f"{word}?stream=true:train")
+    whole = named_sets.load(f"{word}:train")
     assert (streamed.labels == whole.labels).all() and len(streamed) == len(whole)
     array: Any = streamed.inputs["input"]
     assert array.shape == whole.inputs["input"].shape and (array[:] == whole.inputs["input"]).all()
@@ -144,7 +147,7 @@ def test_another_size_in_a_worker_is_a_plain_refusal(folder: Path) -> None:
 def test_what_cannot_be_streamed(tmp_path: Path, shards: str) -> None:
     np.savez(tmp_path / "a.npz", input=np.zeros((40, 3), np.float32), label=np.arange(40) % 2)
     with pytest.raises(InputError, match="only folders and shards can"):
-        sets.load(f"{tmp_path}/a.npz?stream=true:train")
+        named_sets.load(f"{tmp_path}/a.npz?stream=true:train")
     with tarfile.open(tmp_path / "s-0.tar.gz", "w:gz") as tar:
         for name in ("a", "b"):
             for ending, raw in (("cls", b"1"), ("npy", _npy())):
@@ -152,19 +155,19 @@ def test_what_cannot_be_streamed(tmp_path: Path, shards: str) -> None:
                 member.size = len(raw)
                 tar.addfile(member, io.BytesIO(raw))
     with pytest.raises(InputError, match="cannot be streamed"):
-        sets.load(f"{tmp_path}/s-0.tar.gz?stream=true:train")
+        named_sets.load(f"{tmp_path}/s-0.tar.gz?stream=true:train")
 
 
 def test_a_changed_file_is_another_set(folder: Path) -> None:
-    before = sets.load(f"{folder}?stream=true:train").sha256
-    assert before == sets.load(f"{folder}?stream=true:train").sha256
+    before = named_sets.load(f"{folder}?stream=true:train").sha256
+    assert before == named_sets.load(f"{folder}?stream=true:train").sha256
     (folder / "train" / "left" / "001.png").write_bytes(picture(0, np.random.default_rng(9)) + b" ")
-    assert before != sets.load(f"{folder}?stream=true:train").sha256
+    assert before != named_sets.load(f"{folder}?stream=true:train").sha256
 
 
 def test_batches_ahead_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an accelerator is given is read by a thread; here its memory is the machine's own."""
-    data = sets.sample_set("s", {"input": np.arange(40, dtype=np.float32).reshape(20, 2)}, np.arange(20))
+    data = reading.sample_set("s", {"input": np.arange(40, dtype=np.float32).reshape(20, 2)}, np.arange(20))
     monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
     samples = Samples(data, torch.device("cpu"))
     chosen = list(torch.randperm(20).split(6))

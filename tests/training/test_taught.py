@@ -8,19 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import networks, registry, sets
-from edgekit.errors import InputError
+from edgekit import networks
+from edgekit.core import registry
+from edgekit.core.artifact import Kind
+from edgekit.core.errors import InputError
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context
+from edgekit.runs import named_sets
+from edgekit.runs.store import Store
 from edgekit.steps.train import Train
-from edgekit.store import Store
 from edgekit.training.distillation import Distillation
-from edgekit.types import Context, Kind, quiet
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("members")
 
 from torch import Tensor, nn  # noqa: E402
 
-from edgekit.training.taught import Lessons, attention_map, distance  # noqa: E402
+from edgekit.training.distill import (  # noqa: E402
+    DistillationLoss,
+    attention_map,
+    distance,
+)
 
 
 def net(width: int, stride: int = 2) -> nn.Module:
@@ -32,7 +40,7 @@ def net(width: int, stride: int = 2) -> nn.Module:
 
 
 def lesson(how: Distillation, student: nn.Module, teacher: nn.Module, x: Tensor, base: float = 1.0) -> float:
-    lessons = Lessons(how, teacher, True)
+    lessons = DistillationLoss(how, teacher, True)
     with lessons.watching(student, {"input": x}):
         outputs = student(x)
         return float(lessons.loss({"input": x}, outputs, torch.zeros(len(x)), torch.tensor(base)))
@@ -81,7 +89,7 @@ def test_alpha_shares_the_loss() -> None:
 
 def test_features_are_mapped_by_what_learns_along() -> None:
     student, teacher, x = net(4), net(8), torch.randn(8, 1, 8, 8)
-    lessons = Lessons(Distillation(distil="features"), teacher, True)
+    lessons = DistillationLoss(Distillation(distil="features"), teacher, True)
     with lessons.watching(student, {"input": x}):
         assert [(p.in_channels, p.out_channels) for p in lessons.projections] == [(4, 8), (4, 8)]  # type: ignore[union-attr]
         optimizer = torch.optim.Adam([*student.parameters(), *lessons.parameters()], 0.01)
@@ -129,11 +137,11 @@ def test_a_student_of_an_artifact(tmp_path: Path, bars_run: Path) -> None:
     teacher = Store(bars_run).get("torch")
     task = registry.load("tasks", "bars")()
     context = Context(
-        task, {split: sets.load(f"bars:{split}") for split in ("train", "val")}, quiet, logging.getLogger("t")
+        task, {split: named_sets.load(f"bars:{split}") for split in ("train", "val")}, quiet, logging.getLogger("t")
     )
     step = Train(model="ds-cnn", epochs=4, samples=512, batch=16, lr=0.01, accelerator="cpu", alpha=1.0)
     assert not list(dataclasses.replace(step, teacher="torch").check(task))
-    x = torch.from_numpy(sets.load("bars:test").inputs["input"]).float()
+    x = torch.from_numpy(named_sets.load("bars:test").inputs["input"]).float()
     apart = []
     for name, taught in (("taught", dataclasses.replace(step, teacher="torch")), ("alone", step)):
         out = tmp_path / name
@@ -149,7 +157,7 @@ def test_a_teacher_that_is_no_network(tmp_path: Path, bars_run: Path) -> None:
     assert onnx.kind == Kind("onnx")
     context = Context(
         registry.load("tasks", "bars")(),
-        {split: sets.load(f"bars:{split}") for split in ("train", "val")},
+        {split: named_sets.load(f"bars:{split}") for split in ("train", "val")},
         quiet,
         logging.getLogger("t"),
     )

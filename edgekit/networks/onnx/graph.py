@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from edgekit.errors import CannotConvert, EdgekitError, InputError
+from edgekit.core.errors import CannotConvert, EdgekitError, InputError
 from edgekit.networks.onnx.numbers import NUMBERS
 from edgekit.networks.onnx.operators import DTYPES, TABLE, Node
 

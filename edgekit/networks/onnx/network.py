@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import EdgekitError
+from edgekit.core.errors import EdgekitError
 from edgekit.networks.onnx.graph import SHORT, Graph
 from edgekit.networks.onnx.numbers import NUMBERS
 from edgekit.networks.onnx.operators import TABLE, Node

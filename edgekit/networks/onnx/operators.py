@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from edgekit.errors import CannotConvert
+from edgekit.core.errors import CannotConvert
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -29,11 +29,20 @@ from data import cache  # noqa: E402
 from measure import FLOAT, OURS, Row, one_line, rows, together  # noqa: E402
 from networks import NETWORKS, Made, Network  # noqa: E402
 
-from edgekit import sets, targets, tasks  # noqa: E402
-from edgekit.errors import EdgekitError, InputError  # noqa: E402
-from edgekit.execute import runtimes_for  # noqa: E402
-from edgekit.steps._calibrated import fitting  # noqa: E402
-from edgekit.types import PRESETS, Artifact, Plan  # noqa: E402
+from edgekit import sets, tasks  # noqa: E402
+from edgekit.compression.calibration.feeds import fitting  # noqa: E402
+from edgekit.core.artifact import Artifact  # noqa: E402
+from edgekit.core.errors import (  # noqa: E402
+    EdgekitError,
+    InputError,
+)
+from edgekit.core.target import (  # noqa: E402
+    PRESETS,
+    Plan,
+)
+from edgekit.measure import targets  # noqa: E402
+from edgekit.measure.execute import runtimes_for  # noqa: E402
+from edgekit.runs import named_sets  # noqa: E402
 
 SAMPLES = 256
 QUICK_TEST = 1000
@@ -98,7 +107,7 @@ def compared(
         except Exception as error:  # a rival may fail in any way; ours, too, is a row then
             empty[name] = Row(network.name, runtime, name, failed=one_line(error))
             say(f"  failed: {error}")
-    test = sets.take(sets.load(f"{network.task}:test"), QUICK_TEST if quick else 0)
+    test = sets.take(named_sets.load(f"{network.task}:test"), QUICK_TEST if quick else 0)
     return rows(files, empty, task, test, host, plan, latency)
 
 
@@ -121,7 +130,7 @@ def tools(
 
 def calibration(network: Network, model: Artifact) -> list[peers.Feed]:
     """The first 256 training samples, one by one, as the model takes them: those that edgekit calibrates on."""
-    arrays = fitting(sets.take(sets.load(f"{network.task}:train"), SAMPLES), model)
+    arrays = fitting(sets.take(named_sets.load(f"{network.task}:train"), SAMPLES), model)
     return [
         {spec.name: arrays[spec.name][index : index + 1].astype(spec.dtype) for spec in model.inputs}
         for index in range(min(SAMPLES, len(next(iter(arrays.values())))))
@@ -132,7 +141,7 @@ def document(found: Sequence[Row], plan: Plan) -> dict[str, Any]:
     """Everything measured so far, with the machine and the versions it was measured on."""
     from importlib.metadata import version
 
-    from edgekit import registry
+    from edgekit.core import registry
 
     host = targets.load("host")
     facts = registry.load("devices", host.device)(host).facts()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgekit.errors import InputError
+from edgekit.core.errors import InputError
 
 
 def cache() -> Path:

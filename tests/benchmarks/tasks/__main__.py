@@ -18,9 +18,12 @@ from pictures import examples, picture
 from rows import ROWS, Row
 from tiny import table as tiny_table
 
-from edgekit import api, flows, pipeline, recipe, score, tasks
-from edgekit.execute import execute, runtimes_for
-from edgekit.store import Store
+from edgekit import tasks
+from edgekit.core import progress, statistics
+from edgekit.measure.execute import execute, runtimes_for
+from edgekit.runs import graph
+from edgekit.runs.store import Store
+from edgekit.workflows import make, run, setup
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "tasks"
@@ -50,14 +53,14 @@ def main() -> None:
 
 def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
     """The row's table, as Markdown."""
-    made = api.resolved_recipe(row.recipe, row.quick if chosen.quick else ())
+    made = run.resolved_recipe(row.recipe, row.quick if chosen.quick else ())
     if not chosen.no_latency:
-        api.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
+        run.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
     store, task = Store(out), tasks.load(made.task)
-    flow = flows.flow_for(store, task, made.targets, made.plan, made.gates, api.quiet, tell)
+    flow = setup.flow_for(store, task, made.targets, made.plan, made.gates, progress.quiet, tell)
     with store.lock():
         flow.val = flow.set(f"{task.name}:val")
-        artifacts = pipeline.make(recipe.nodes(made, flow.targets), flow, {})
+        artifacts = make.make(graph.nodes(made, flow.targets), flow, {})
         test = flow.set(f"{task.name}:test")
     entries, roots, others, first = [], {}, {}, None
     judge = tasks.load(row.also) if row.also else None
@@ -76,7 +79,7 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
             continue
         scores = task.score(outputs, test.labels)  # type: ignore[arg-type]
         root = roots.setdefault(store.root(artifact).id, scores)
-        metric = score.metric(scores, test.sha256, root if root is not scores else None, store.root(artifact).name)
+        metric = statistics.metric(scores, test.sha256, root if root is not scores else None, store.root(artifact).name)
         entries.append((artifact, runtime, metric, None, False))
     lines = table(row, entries, others, {f.artifact: f for f in flow.outcome.findings})
     lines += [f"Not made: {failure}" for failure in flow.outcome.failures]

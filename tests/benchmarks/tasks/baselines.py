@@ -92,7 +92,7 @@ def shared_words() -> tuple[str, float]:
     """The sentence that shares most words with the question: from there, what the question does not hold."""
     import re
 
-    from edgekit.sets import SPLITS
+    from edgekit.sets.options import SPLITS
     from edgekit.tasks.question_answering import judged
 
     task = tasks.load("question-answering")

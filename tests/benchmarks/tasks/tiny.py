@@ -14,10 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit import networks, registry, sets
-from edgekit.api import quiet
-from edgekit.store import Store
-from edgekit.types import Artifact, Context, Kind, Notes, Step
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.networks import named
+from edgekit.runs.store import Store
+from edgekit.sets import reading
 
 IMAGE = {"mean": [0.0], "std": [1.0]}
 
@@ -84,7 +87,7 @@ class Fresh(Step):
     gives: ClassVar[Kind] = Kind("torch")
     number: int = 0
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch
 
         one = REFERENCES[self.number]
@@ -93,15 +96,15 @@ class Fresh(Step):
             "inputs": [{"name": "input", "dtype": "float32", "shape": [None, *one.shape]}],
             "outputs": [{"name": "output", "dtype": "float32", "shape": [None, one.outputs]}],
         }
-        network = networks.build(one.model, dict(one.arguments)).eval()
-        networks.save(network, one.model, dict(one.arguments), specs, out)
-        return Notes()
+        network = named.build(one.model, dict(one.arguments)).eval()
+        named.save(network, one.model, dict(one.arguments), specs, out)
+        return StepResult()
 
 
 def sizes(number: int) -> tuple[int, int]:
     """Bytes of the float and of the int8 TFLite file."""
     noise = np.random.default_rng(0).normal(size=(32, *REFERENCES[number].shape)).astype(np.float32)
-    data = {"calibration": sets.sample_set("noise", {"input": noise}, None)}
+    data = {"calibration": reading.sample_set("noise", {"input": noise}, None)}
     context = Context(None, data, quiet, logging.getLogger("edgekit"))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))

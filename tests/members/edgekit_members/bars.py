@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.tasks._images import ImageClassification
+from edgekit.tasks.shared.images import ImageClassification
 
 SIDE = 20
 

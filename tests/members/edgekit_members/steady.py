@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekit.core.device import Job
+from edgekit.core.target import Provenance
 from edgekit.devices.local import Local
-from edgekit.devices.null import CALM
-from edgekit.types import Job, Provenance
+from edgekit.devices.null import NO_DISTURBANCE
 
 #: nanoseconds per byte of the file
 PER_BYTE = {"onnxruntime": 2.0, "litert": 1.5, "openvino": 3.0}
@@ -39,5 +40,5 @@ class Steady(Local):
             "warmups": 1,
             "peak_rss_bytes": 2,
             "floor_rss_bytes": 1,
-            **CALM,
+            **NO_DISTURBANCE,
         }

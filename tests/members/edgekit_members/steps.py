@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.steps.to_onnx import ToOnnx
-from edgekit.types import Artifact, ArtifactRef, Context, Kind, Notes, Step, kinds
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ToFlipped(Step):
     needs: ClassVar[str] = "onnx"
     tools: ClassVar = ("torch", "onnx")
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import onnx
 
         notes = ToOnnx().apply(inputs, out, ctx)
@@ -61,9 +62,9 @@ class OnnxWrecked(Step):
     needs: ClassVar[str] = "onnx"
     tools: ClassVar = ("onnx",)
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         _rewrite(inputs["parent"].path, out, np.negative)
-        return Notes(scheme="wrecked")
+        return StepResult(scheme="wrecked")
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class OnnxNan(Step):
     needs: ClassVar[str] = "onnx"
     tools: ClassVar = ("onnx",)
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         _rewrite(inputs["parent"].path, out, lambda weights: np.full_like(weights, np.nan))
-        return Notes(scheme="nan")
+        return StepResult(scheme="nan")
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ class TorchCopy(Step):
     teacher: ArtifactRef = ""
     note: str = ""
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         for name in ("model.json", "model.safetensors"):
             shutil.copyfile(inputs["parent"].path / name, out / name)
-        return Notes(details={"roles": {role: parent.name for role, parent in inputs.items()}})
+        return StepResult(details={"roles": {role: parent.name for role, parent in inputs.items()}})
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class SlowCopy(TorchCopy):
 
     seconds: float = 60.0
 
-    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> Notes:
+    def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         (out.parent / "started").touch()
         for _ in ctx.progress(range(int(self.seconds * 20)), "waiting"):
             time.sleep(0.05)

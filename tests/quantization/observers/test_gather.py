@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.errors import InputError
-from edgekit.quantization import observers
-from edgekit.quantization.histograms import Statistics
+from edgekit.compression import calibration
+from edgekit.core.errors import InputError
+from edgekit.formats.ranges import Statistics
 
 SAMPLES = np.random.default_rng(0).normal(size=(12, 6000)).astype(np.float32)
 
@@ -36,39 +36,39 @@ class Model:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_pass_that_was_cut_short_goes_on(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "EVERY", 0)
+    monkeypatch.setattr(calibration, "EVERY", 0)
     partial = tmp_path / "scratch" / "calibration.npz"
-    whole = observers.gather(Model(), feeds(batch))
+    whole = calibration.gather(Model(), feeds(batch))
     with pytest.raises(KeyboardInterrupt):
-        observers.gather(Model(dies=2), feeds(batch), origin="m", partial=partial)
+        calibration.gather(Model(dies=2), feeds(batch), origin="m", partial=partial)
     assert Statistics.load(partial).samples == 2 * batch
     model = Model()
-    found = observers.gather(model, feeds(batch), origin="m", partial=partial)
+    found = calibration.gather(model, feeds(batch), origin="m", partial=partial)
     assert model.runs == len(SAMPLES) // batch - 2, "what was done is done again"
     assert dict(found) == dict(whole) and found.samples == whole.samples == len(SAMPLES)
     assert not partial.exists()
 
 
 def test_what_another_model_or_set_left_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "EVERY", 0)
+    monkeypatch.setattr(calibration, "EVERY", 0)
     partial = tmp_path / "calibration.npz"
     with pytest.raises(KeyboardInterrupt):
-        observers.gather(Model(dies=3), feeds(), origin="one", partial=partial)
+        calibration.gather(Model(dies=3), feeds(), origin="one", partial=partial)
     model = Model()
-    assert observers.gather(model, feeds(), origin="other", partial=partial).samples == len(SAMPLES)
+    assert calibration.gather(model, feeds(), origin="other", partial=partial).samples == len(SAMPLES)
     assert model.runs == len(SAMPLES)
 
 
 def test_a_damaged_leftover_is_as_good_as_none(tmp_path: Path) -> None:
     partial = tmp_path / "calibration.npz"
     partial.write_bytes(b"PK half of it")
-    assert observers.gather(Model(), feeds(), origin="m", partial=partial).samples == len(SAMPLES)
+    assert calibration.gather(Model(), feeds(), origin="m", partial=partial).samples == len(SAMPLES)
     assert not partial.exists()
 
 
 def test_no_samples_are_refused() -> None:
     with pytest.raises(InputError, match="no calibration samples"):
-        observers.gather(Model(), iter([]))
+        calibration.gather(Model(), iter([]))
 
 
 def test_the_sample_the_model_cannot_be_run_on_is_named() -> None:
@@ -78,4 +78,4 @@ def test_the_sample_the_model_cannot_be_run_on_is_named() -> None:
 
     tokens = [{"ids": np.array([[1, 2]])}, {"ids": np.array([[3, 70]])}]
     with pytest.raises(InputError, match=r"sample 1: index 70 is out of bounds .*'ids' holds 3 to 70"):
-        observers.gather(run, tokens)
+        calibration.gather(run, tokens)

@@ -1,0 +1,233 @@
+"""What commands share: options, the JSON object, progress, and the answer that is printed at the end."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgekit.core.errors import EdgekitError
+
+if TYPE_CHECKING:
+    from edgekit.core.artifact import Artifact
+    from edgekit.core.measurement import Measurement
+    from edgekit.measure.context import Outcome
+
+T = TypeVar("T")
+SCHEMA = "edgekit/1"
+
+
+@dataclass
+class CommandResult:
+    """What a command found. `show` prints it for people; --json prints the rest."""
+
+    show: Callable[[], None]
+    artifacts: Sequence[Artifact] = ()
+    measurements: Sequence[Measurement] = ()
+    result: Any = None
+    failures: Sequence[EdgekitError] = ()
+    problems: list[dict[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, outcome: Outcome, show: Callable[[], None], result: Any = None) -> CommandResult:
+        return cls(show, outcome.artifacts, outcome.measurements, result, outcome.failures)
+
+    @property
+    def code(self) -> int:
+        """The gravest failure's exit code: a device that failed wins over an answer that is no."""
+        return max((failure.code for failure in self.failures), default=0)
+
+
+class Reporter:
+    """How a command speaks while it works: lines and progress on stderr, nothing with -q."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """A bar on a terminal, nothing elsewhere."""
+        if self.quiet or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, description=f"  {what}", total=total, console=Console(stderr=True), transient=True)
+
+
+def edgekit_command(
+    name: str, full: str = "", **settings: Any
+) -> Callable[[Callable[..., CommandResult]], click.Command]:
+    """A Click command whose function returns an Answer; adds --json, -v, -q and prints the answer.
+
+    `full` is the name in --json where it differs (a subcommand's).
+    """
+
+    def wrap(function: Callable[..., CommandResult]) -> click.Command:
+        @functools.wraps(function)
+        def call(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> int:
+            logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+            if verbose:
+                _log_to_stderr()
+            answer = function(voice=Reporter(quiet), **options)
+            _print(full or name, answer, as_json)
+            return answer.code
+
+        made: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
+        made.params += [
+            click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else on stdout."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Log details on stderr."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing while working."),
+        ]
+        return made
+
+    return wrap
+
+
+def _print(name: str, answer: CommandResult, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(name, answer)))
+    else:
+        answer.show()
+    for failure in answer.failures:
+        click.echo(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""), err=True)
+
+
+def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--out", type=click.Path(path_type=Path), envvar="EDGEKIT_OUT", metavar="RUN", help="The run folder to work in."
+    )(function)
+
+
+def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--target",
+        "target_names",
+        multiple=True,
+        envvar="EDGEKIT_TARGET",
+        metavar="T",
+        help="Where to measure; repeat it.",
+    )(function)
+
+
+def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--quick, --thorough, --threads, --batch, --precision, --processes, --samples: the measurement plan."""
+    options = [
+        click.option("--quick", "preset", flag_value="quick", help="Fewer, shorter processes: a first look."),
+        click.option("--thorough", "preset", flag_value="thorough", help="More, longer processes: small differences."),
+        click.option(
+            "--threads", callback=_counts, metavar="N[,N…]", help="Threads a runtime may use; several: a sweep."
+        ),
+        click.option("--batch", type=click.IntRange(1), help="Samples per inference (default 1)."),
+        click.option(
+            "--precision", type=click.Choice(["fp32", "bf16"]), help="What float is computed in (default fp32)."
+        ),
+        click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 15)."),
+        click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
+        click.option(
+            "--sustained", callback=_seconds, metavar="TIME", help="A long load too (10m, 30s): heat, clock and speed."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def plan_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The plan's overrides among a command's options; `threads` is a tuple, one entry per measurement."""
+    from edgekit.core.target import PRESETS
+
+    plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
+    names = ("threads", "batch", "precision", "processes", "samples", "sustained")
+    given = {name: options[name] for name in names}
+    return {**plan, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """ "1,2,4" as numbers."""
+    if value is None:
+        return None
+    words = [word.strip() for word in str(value).split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{value!r} is not a count, or counts with commas", ctx, parameter)
+    return tuple(map(int, words))
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """ "10m", "30s", "1h" or plain seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 1 <= seconds <= 86_400:
+        raise click.BadParameter(f"{value!r} is no time from 1s to 24h, such as 30s or 10m", ctx, parameter)
+    return seconds
+
+
+def document(
+    command: str,
+    *,
+    artifacts: Sequence[Any] = (),
+    measurements: Sequence[Any] = (),
+    result: Any = None,
+    problems: Sequence[Any] = (),
+    error: Any = None,
+) -> dict[str, Any]:
+    """The one object of --json (its schema: edgekit/schema/edgekit-1.json)."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "artifacts": list(artifacts),
+        "measurements": list(measurements),
+        "result": result,
+        "problems": list(problems),
+        "error": error,
+    }
+
+
+def _document(name: str, answer: CommandResult) -> dict[str, Any]:
+    problems = list(answer.problems)
+    problems += [{"where": failure.what, "what": failure.why, "next": failure.next} for failure in answer.failures]
+    worst = max(answer.failures, key=lambda failure: failure.code, default=None)
+    error = worst and {"code": worst.code, "what": worst.what, "why": worst.why, "next": worst.next}
+    return document(
+        name,
+        artifacts=[artifact_json(a) for a in answer.artifacts],
+        measurements=[asdict(m) for m in answer.measurements],
+        result=answer.result,
+        problems=problems,
+        error=error,
+    )
+
+
+def artifact_json(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "name": artifact.name,
+        "id": artifact.id,
+        "kind": str(artifact.kind),
+        "step": artifact.step,
+        "scheme": artifact.scheme,
+        "parents": [parent.name for parent in artifact.parents],
+        "path": str(artifact.path),
+        "size_bytes": artifact.sizes.total,
+        "weight_bytes": artifact.sizes.weights,
+    }
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.getLogger("edgekit").addHandler(handler)
+    logging.getLogger("edgekit").setLevel(logging.DEBUG)

@@ -1,0 +1,49 @@
+"""Calibration samples as the model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.artifact import Artifact, TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
+
+
+def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
+    """The set's arrays under the model's input names. Raises InputError, naming what differs."""
+    if not len(data):
+        raise InputError(f"{data.name} is empty", "there is nothing to calibrate on", "name a set that holds samples")
+    arrays = dict(data.inputs)
+    if len(model.inputs) == 1 and len(arrays) == 1:
+        arrays = {model.inputs[0].name: next(iter(arrays.values()))}
+    names = {spec.name for spec in model.inputs}
+    if set(arrays) != names:
+        both = f"the model takes {', '.join(sorted(names))}; the set holds {', '.join(sorted(arrays))}"
+        raise InputError(f"{data.name} does not fit {model.name}", both, "name the arrays as the model's inputs")
+    for spec in model.inputs:
+        given, wanted = arrays[spec.name].shape[1:], spec.shape[1:]
+        if len(given) != len(wanted) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+            what = f"{spec.name!r} takes {list(wanted)} per sample; the set holds {list(given)}"
+            raise InputError(f"{data.name} does not fit {model.name}", what, "reshape the samples")
+        dtype = arrays[spec.name].dtype
+        if dtype.kind not in "biuf" or (dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool"))):
+            what = f"{spec.name!r} takes {spec.dtype} {list(wanted)}; the set holds {dtype} {list(given)}"
+            raise InputError(f"{data.name} does not fit {model.name}", what, "give samples of the type it takes")
+    return arrays
+
+
+def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
+    """As the model takes them. Raises InputError, naming the sample, for what is no number there."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(values, dtype=spec.dtype)
+    bad = ~np.isfinite(cast) if cast.dtype.kind == "f" else cast != values
+    if bad.any():
+        sample = taken[int(np.argwhere(bad)[0][0])] if spec.shape else taken[0]
+        why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot"
+        what = f"sample {sample} of {data.name} cannot be calibrated with"
+        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or mend it")
+    return cast

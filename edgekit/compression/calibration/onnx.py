@@ -1,0 +1,168 @@
+"""Activations of an ONNX model in ONNX Runtime: those that its quantizer will ask for, as outputs of the graph."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.compression.calibration import Feed, gather
+from edgekit.core.step import Context
+from edgekit.formats.ranges import Statistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto, NodeProto
+
+#: the first opset whose DequantizeLinear has a scale per channel, and the file version that goes with it
+MIN_OPSET, IR_VERSION = 13, 7
+#: operators whose output holds the values of their first input, in the same or another order
+_SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def observe(
+    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+) -> Statistics:
+    """Statistics by the names of the graph that `ready` makes of the file. Raises InputError: see `gather`."""
+    model = ready(path)
+    names = activations(model)
+    shared = aliases(model, names)
+    wanted = [name for name in names if name not in shared]
+    inputs = {value.name for value in model.graph.input}
+    computed = [name for name in wanted if name not in inputs]
+    compute = _Session(model, computed)
+    del model
+
+    def run(feed: Feed) -> Mapping[str, Any]:
+        return {**compute(feed), **{name: feed[name] for name in wanted if name in inputs}}
+
+    statistics = gather(run, feeds, origin=origin, partial=partial)
+    statistics.alias(shared)
+    return statistics
+
+
+def ready(path: Path) -> ModelProto:
+    """The model as ONNX Runtime's quantizer wants it.
+
+    Its weights are no inputs, its opset has scales per channel, every node has a name of its own, and ONNX Runtime's
+    basic optimizations are done: BatchNorms are folded, and none of it depends on the processor.
+    """
+    import onnx
+    from onnx import inliner, version_converter
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(str(path))
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, IR_VERSION)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), MIN_OPSET)
+    model = model if opset >= MIN_OPSET else version_converter.convert_version(model, MIN_OPSET)
+    with tempfile.TemporaryDirectory() as folder:
+        source, done = Path(folder, "source.onnx"), Path(folder, "done.onnx")
+        onnx.save(model, str(source))
+        quant_pre_process(str(source), str(done), skip_symbolic_shape=True)
+        model = onnx.load(str(done))
+    _name(model.graph.node)
+    return model
+
+
+def _name(nodes: Iterable[NodeProto]) -> None:
+    """A node that is to stay float is named; one without a name, or with another's, gets its own."""
+    taken: set[str] = set()
+    for index, node in enumerate(nodes):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}.{index}"
+        taken.add(node.name)
+
+
+def activations(model: ModelProto) -> list[str]:
+    """The float tensors that depend on the input: the graph's inputs, and what its nodes compute."""
+    import onnx
+
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    depends = {value.name for value in model.graph.input}
+    found = [value.name for value in model.graph.input]
+    for node in model.graph.node:
+        if depends & set(node.input) or not node.input or node.op_type in ("If", "Loop", "Scan"):
+            depends |= set(node.output)
+            found += [name for name in node.output if name]
+    return [name for name in dict.fromkeys(found) if name in floats]
+
+
+def aliases(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
+    """Tensor → the one whose statistics serve for it too, so that it need not be looked at.
+
+    What only a Relu or Clip reads takes the range of what comes out (the quantizer fuses the two, and without an output
+    between them so does the runtime); what is merely reordered has the values it had before.
+    """
+    known, outputs = set(names), {value.name for value in model.graph.output}
+    readers = Counter(name for node in model.graph.node for name in set(node.input))
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        before, after = node.input[0] if node.input else "", node.output[0]
+        if before in known and after in known:
+            if node.op_type in ("Relu", "Clip") and readers[before] == 1 and before not in outputs:
+                found[before] = after
+            elif node.op_type in _SAME_VALUES:
+                found.setdefault(after, before)
+    return {name: _end(name, found) for name in found}
+
+
+def _end(name: str, found: Mapping[str, str]) -> str:
+    while name in found:
+        name = found[name]
+    return name
+
+
+class _Session:
+    """Runs the model, which is changed, and gives the named tensors, in arrays that the next run writes into.
+
+    To allocate them anew for each run would cost a fifth of its time. Without memory patterns what the runtime takes
+    beside them is less, and does not grow from run to run.
+    """
+
+    def __init__(self, model: ModelProto, names: Sequence[str]) -> None:
+        import onnx
+        import onnxruntime
+
+        given = {value.name for value in model.graph.output}
+        added = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names if n not in given]
+        model.graph.output.extend(added)
+        options = onnxruntime.SessionOptions()
+        options.enable_mem_pattern = False
+        options.log_severity_level = 3
+        raw = model.SerializeToString()
+        self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        self._names = list(names)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._binding: Any = None
+
+    def __call__(self, feed: Feed) -> Mapping[str, NDArray[Any]]:
+        """The tensors of this feed, valid until the next call."""
+        if not self._names:
+            return {}
+        if self._binding and {name: value.shape for name, value in feed.items()} == self._shapes:
+            for name, value in feed.items():
+                self._binding.bind_cpu_input(name, value)
+            try:
+                self._session.run_with_iobinding(self._binding)
+                return self._arrays
+            except Exception:  # noqa: S110 - a shape depends on the values; what is really wrong, the plain way says
+                pass
+        self._bind(feed, self._session.run(self._names, feed))
+        return self._arrays
+
+    def _bind(self, feed: Feed, values: Sequence[NDArray[Any]]) -> None:
+        self._arrays = dict(zip(self._names, values, strict=True))
+        self._shapes = {name: value.shape for name, value in feed.items()}
+        self._binding = self._session.io_binding() if all(value.size for value in values) else None
+        for name, value in self._arrays.items() if self._binding else ():
+            self._binding.bind_output(name, "cpu", 0, value.dtype, value.shape, value.ctypes.data)

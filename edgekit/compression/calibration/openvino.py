@@ -1,0 +1,110 @@
+"""Activations of an OpenVINO IR in OpenVINO: those that may be quantized, as results of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.compression.calibration import Feed, gather
+from edgekit.core.step import Context
+from edgekit.formats.ranges import Statistics
+from edgekit.runtimes.openvino import no_telemetry
+
+if TYPE_CHECKING:
+    from openvino import Model, Node, Output
+
+#: operators that are never quantized at their input: what comes before them may stay fused with them
+_FLOAT_READERS = frozenset("Relu Clamp PRelu Elu Sigmoid Tanh HSwish HSigmoid Swish Mish Gelu SoftPlus Softmax".split())
+#: operators with weights, to which an Add of a constant is the bias
+_LINEAR = frozenset("Convolution GroupConvolution MatMul ConvolutionBackpropData GroupConvolutionBackpropData".split())
+
+
+def observe(
+    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+) -> Statistics:
+    """Statistics by the names of `activations`. Raises InputError: see `gather`."""
+    import openvino
+    from openvino import opset13 as ops
+
+    model = read(path)
+    watched = activations(model)
+    inputs = {min(port.get_names(), default=port.node.get_friendly_name()): port for port in model.inputs}
+    fed = {key(port): name for name, port in inputs.items() if key(port) in watched}
+    names = [name for name in watched if name not in fed]
+    first = len(model.outputs)
+    model.add_results([ops.result(watched[name]) for name in names])
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+    def run(feed: Feed) -> Mapping[str, Any]:
+        request.infer([feed[name] for name in inputs], share_inputs=True)
+        values = {name: request.get_output_tensor(first + index).data for index, name in enumerate(names)}
+        return values | {where: feed[name] for where, name in fed.items()}
+
+    return gather(run, feeds, origin=origin, partial=partial)
+
+
+def read(path: Path) -> Model:
+    """The model, its operators' names made unique where they are not, always in the same way."""
+    no_telemetry()
+    import openvino
+
+    model = openvino.Core().read_model(path)
+    taken: set[str] = set()
+    for node in model.get_ordered_ops():
+        name, count = node.get_friendly_name(), 0
+        while (unique := f"{name}.{count}" if count else name) in taken:
+            count += 1
+        if count:
+            node.set_friendly_name(unique)
+        taken.add(unique)
+    return model
+
+
+def key(port: Output) -> str:
+    """The name of what an operator writes: the operator's, and the port's where it is not the first."""
+    name, index = port.get_node().get_friendly_name(), port.get_index()
+    return f"{name}:{index}" if index else str(name)
+
+
+def activations(model: Model) -> dict[str, Output]:
+    """Name → port of every float32 tensor that is computed from the inputs and may be quantized.
+
+    Left out are those whose only readers are never quantized there: what a bias is added to, an activation function
+    is applied to, or is a result. Watching them would cost the fusion that makes the pass fast.
+    """
+    from openvino import Type
+
+    live = computed(model)
+    found = {}
+    for node in model.get_ordered_ops():
+        if node.get_friendly_name() not in live or node.get_type_name() == "Result":
+            continue
+        for port in node.outputs():
+            if port.get_element_type() == Type.f32 and any(_may_quantize(node, live, r) for r in _readers(port)):
+                found[key(port)] = port
+    return found
+
+
+def _readers(port: Output) -> Iterator[Node]:
+    yield from (reader.get_node() for reader in port.get_target_inputs())
+
+
+def _may_quantize(node: Node, live: set[str], reader: Node) -> bool:
+    kind = reader.get_type_name()
+    if kind in _FLOAT_READERS or kind in ("Result", "ShapeOf"):
+        return False
+    if kind == "Add" and node.get_type_name() in _LINEAR:
+        return all(port.get_node().get_friendly_name() in live for port in reader.input_values())
+    return True
+
+
+def computed(model: Model) -> set[str]:
+    """Names of the operators whose outputs depend on an input or a state; the others give constants."""
+    live: set[str] = set()
+    for node in model.get_ordered_ops():
+        sources = (port.get_node().get_friendly_name() for port in node.input_values())
+        if node.get_type_name() in ("Parameter", "ReadValue") or any(name in live for name in sources):
+            live.add(node.get_friendly_name())
+    return live

@@ -1,0 +1,202 @@
+"""Which channels go, and cutting them.
+
+Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) follows a cut through residuals, depthwise and
+grouped convolutions, concatenations and attention.
+
+What cannot be cut without breaking the network (its outputs, what a reshape fixes, recurrent layers) is found by
+trying: every group is cut in turn, and one after which the network does not answer in its old shapes is left whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.networks.interface import named
+
+Importance = Literal["magnitude", "taylor", "bn-scale"]
+Scope = Literal["layer", "global"]
+#: under `global`, no layer loses more than this share of its channels
+MOST = 0.9
+#: what a module may call the number of its attention heads
+HEADS = ("heads", "num_heads", "num_attention_heads", "n_heads", "nhead", "n_head")
+#: what it may call the layers whose outputs are split into heads
+SPLIT = {"query", "key", "value", "q", "k", "v", "qkv", "query_key_value", "q_proj", "k_proj", "v_proj"}
+SPLIT |= {"to_q", "to_k", "to_v", "to_qkv", "q_lin", "k_lin", "v_lin", "Wqkv", "in_proj"}
+#: their states feed back, and their gates lie side by side in one matrix
+RECURRENT = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How to cut. `ratio`: the share of channels that go, of each layer or (`global`) of all together.
+
+    What is left of a layer is a multiple of `round_to` channels.
+    """
+
+    ratio: float
+    importance: Importance = "magnitude"
+    scope: Scope = "layer"
+    round_to: int = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """A network that was cut, and the names of the layers that could not be."""
+
+    network: nn.Module
+    whole: tuple[str, ...]
+
+
+def cut(
+    network: nn.Module, inputs: Sequence[Tensor], how: Cut, learn: Callable[[nn.Module], None] | None = None
+) -> Result:
+    """A copy of `network` with channels cut; `inputs` are what it is traced with.
+
+    `learn` leaves gradients of the loss in the copy, for the Taylor criterion (https://arxiv.org/abs/1906.10771).
+    Raises CannotConvert where the network cannot be traced or nothing can be cut, InputError for BatchNorm scales
+    (https://arxiv.org/abs/1708.06519) of a network without BatchNorm.
+    """
+    if how.importance == "bn-scale" and not any(isinstance(m, NORMS) for m in network.modules()):
+        raise InputError("this network has no BatchNorm whose scales could tell", next="take magnitude or taylor")
+    whole: set[str] = set()
+    before = size(network)
+    while True:
+        smaller = copy.deepcopy(network)
+        if how.importance == "taylor":
+            assert learn is not None
+            learn(smaller)
+        broken = _cut(smaller, inputs, how, whole)
+        if not broken:
+            break
+        whole |= broken
+    smaller.zero_grad(set_to_none=True)
+    if size(smaller) == before:
+        why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
+        raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
+    return Result(smaller, tuple(sorted(whole)))
+
+
+def size(network: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """Multiplications and additions for one sample, by Torch-Pruning's counter (convolutions and linear layers)."""
+    import torch_pruning
+
+    training = network.training
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # the counter leaves its marks on modules
+        found, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
+    network.train(training)
+    batch = len(inputs[0]) if inputs[0].ndim else 1
+    return int(found) // max(batch, 1)
+
+
+def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
+    """Cut in place; the names of the layers after whose cut the network no longer answered, where that happened."""
+    import torch_pruning
+
+    class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
+        """Rounds to the nearest multiple; its own way is down, so that a hundredth could cost a layer of 16 a half."""
+
+        def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
+            nearest = round_to * max(round((current_channels - n_pruned) / round_to), 1)
+            return max(current_channels - nearest, 0)
+
+    network.eval()
+    modules = dict(network.named_modules())
+    names = {module: name for name, module in modules.items()}
+    ignored = [modules[name] for name in whole] + [m for m in network.modules() if isinstance(m, RECURRENT)]
+    heads = _heads(network)
+    shapes = _shapes(network, inputs)
+    importance = {
+        "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
+        "taylor": torch_pruning.importance.GroupTaylorImportance,
+        "bn-scale": torch_pruning.importance.BNScaleImportance,
+    }[how.importance]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pruner = Pruner(
+                network,
+                tuple(inputs),
+                importance=importance,
+                pruning_ratio=how.ratio,
+                max_pruning_ratio=MOST if how.scope == "global" else 1.0,
+                global_pruning=how.scope == "global",
+                round_to=how.round_to,
+                ignored_layers=ignored,
+                num_heads={layer: count for layer, (_, _, count) in heads.items()},
+                prune_num_heads=True,
+                prune_head_dims=False,
+                head_pruning_ratio=how.ratio,
+                root_module_types=[nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear],
+            )
+            groups = pruner.step(interactive=True)
+        except Exception as error:  # whatever its tracer meets
+            said = str(error).splitlines() or [type(error).__name__]
+            raise CannotConvert("what hangs together in this network cannot be traced", said[0]) from error
+        for group in groups:
+            involved = _layers(group, names)
+            try:
+                group.prune()
+                _set_heads(heads, pruner.num_heads)
+                answers = _shapes(network, inputs) == shapes
+            except Exception:  # a reshape that fixed a size, an index beyond the end, …
+                answers = False
+            if not answers:
+                return involved
+    return set()
+
+
+def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
+    """The layers whose outputs a group cuts."""
+    found = {
+        names[dep.target.module]
+        for dep, _ in group
+        if isinstance(dep.target.module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding)
+        and dep.target.module in names
+        and "out" in getattr(dep.handler, "__name__", "")
+    }
+    root = group[0].dep.target.module
+    return found or {names[root]}
+
+
+def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
+    with torch.no_grad():
+        return {name: tuple(tensor.shape) for name, tensor in named(network(*inputs)).items()}
+
+
+def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
+    """Layer whose output is split into heads → the attention it is in, its attribute with their number, the number."""
+    found: dict[nn.Module, tuple[nn.Module, str, int]] = {}
+    for module in network.modules():
+        attribute = next((name for name in HEADS if type(vars(module).get(name)) is int), None)
+        if attribute is None or isinstance(module, nn.MultiheadAttention):
+            continue
+        count = getattr(module, attribute)
+        for name, layer in module.named_children():
+            if name in SPLIT and isinstance(layer, nn.Linear) and count > 1 and layer.out_features % count == 0:
+                found[layer] = (module, attribute, count)
+    return found
+
+
+def _set_heads(heads: dict[nn.Module, tuple[nn.Module, str, int]], left: dict[nn.Module, int]) -> None:
+    """What the attention's own code reads of its heads, once some are gone."""
+    for layer, (module, attribute, count) in heads.items():
+        now = left.get(layer, count)
+        setattr(module, attribute, now)
+        if type(vars(module).get("all_head_size")) is int and type(vars(module).get("attention_head_size")) is int:
+            setattr(module, "all_head_size", now * vars(module)["attention_head_size"])  # noqa: B010

@@ -1,0 +1,311 @@
+"""A torch artifact as a graph of ATen operators that can be walked, edited, and written back as a `.pt2`.
+
+Whatever built the network (a class of ours, an archive, Keras, an ONNX file), torch.export sees it the same way. What
+only costs (dropout, a BatchNorm behind a convolution) is taken out on the way in, so that the weights that are edited
+are those that every backend will quantize.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
+
+from edgekit import networks
+from edgekit.compression.weighted_layers import Layer, arguments, attribute, find, set_argument
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import CannotConvert
+from edgekit.core.mute import quiet
+from edgekit.networks import pt2, weights
+from edgekit.networks.interface import named
+from edgekit.networks.tracing import Example, converting, example, traced
+
+aten = torch.ops.aten
+#: what a written program must agree with, once loaded again; the same operators on the same numbers
+EXACT_DB = 100.0
+#: what does nothing once training is over
+DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
+
+
+@dataclass
+class Program:
+    """The graph, and what it is traced with. `module` takes tensors by position, and gives a tensor or a tuple."""
+
+    module: GraphModule
+    example: Example
+    folded: int = 0
+
+    def layers(self) -> list[Layer]:
+        """Everything with a constant weight of its own, in the order in which it runs."""
+        return find(self.module)
+
+    def answers(self, feed: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            return listed(self.module(*feed))
+
+
+def load(artifact: Artifact, log: logging.Logger) -> Program:
+    """The artifact's network, dropout taken out and BatchNorm folded.
+
+    Raises CannotConvert where it cannot be traced.
+    """
+    network = networks.load(artifact.path)
+    found = example(artifact)
+    with quiet(log), converting(artifact.name, "a graph of operators", network, found.inputs):
+        module = prepared(traced(network, found, log))
+    folded = fold(module)
+    return Program(_tidied(module), found, folded)
+
+
+def prepared(exported: ExportedProgram) -> GraphModule:
+    """The exported program as a plain module, nothing in place, weights as they are multiplied, no dropout."""
+    if any(_mutates(node) for node in exported.graph.nodes):
+        exported = exported.run_decompositions({})  # the same operators, none of them in place
+    module = flat(exported)
+    _fold_constants(module)
+    _drop_dropout(module)
+    return _tidied(module)
+
+
+def fold(module: GraphModule) -> int:
+    """Fold every BatchNorm into the layer before it, where it is that layer's only reader; how many there were."""
+    folded = sum(_fold(module, layer) for layer in find(module))
+    module.recompile()
+    return folded
+
+
+def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) -> None:
+    """Write the program into `out` as a torch artifact that is called as `parent` is.
+
+    Raises CannotConvert where, loaded again, it answers otherwise.
+    """
+    from edgekit.networks import write as write_reference
+
+    module = program.module
+    with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
+        exported = traced(module, program.example, log)
+        torch.export.save(exported, out / pt2.FILE)
+    kept, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
+    if kept.is_file():
+        (out / networks.EXAMPLE).write_bytes(kept.read_bytes())
+    axes = {name: {str(axis): length for axis, length in found.items()} for name, found in program.example.axes.items()}
+    entries = {
+        "inputs": [asdict(spec) for spec in parent.inputs],
+        "outputs": [asdict(spec) for spec in parent.outputs],
+        "axes": axes,
+        "example": known.get("example") or {name: list(t.shape) for name, t in program.example.tensors.items()},
+        "call": [],
+        "tensors": weights.tensors_of(module),
+    }
+    write_reference(out, "pt2", json.loads(json.dumps(entries)))
+    with torch.no_grad():
+        again = listed(networks.load(out)(*program.example.inputs))
+    if (found := sqnr(program.answers(program.example.inputs), again)) < EXACT_DB:
+        why = f"written and loaded again, it agrees to {found:.0f} dB only"
+        raise CannotConvert(f"cannot write the graph of {parent.name}", why, "leave this step out")
+
+
+def tensors(feeds: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
+    """What `CalibratedStep.feeds` yields, as the program takes it."""
+    for feed in feeds:
+        yield tuple(torch.from_numpy(np.asarray(array)) for array in feed.values())
+
+
+def listed(outputs: Any) -> list[Tensor]:
+    """What a network gives, however nested, as a list of tensors."""
+    return list(named(outputs).values())
+
+
+def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
+    """Signal over error in dB, of the worst output; inf where they are equal. Integers count as numbers."""
+    worst = float("inf")
+    for wanted, given in zip(reference, values, strict=True):
+        signal, error = float(wanted.double().square().sum()), float((wanted.double() - given).square().sum())
+        if error > 0 or error != error:
+            worst = min(worst, 10 * float(np.log10(max(signal, 1e-300) / error))) if error < np.inf else -np.inf
+    return worst
+
+
+class Lockstep:
+    """Several samples, carried through a graph together, node by node; a value is dropped after its last reader.
+
+    So what is done at a node sees every sample as everything before has left it, weights that were changed included.
+    `change(node, value)` is what becomes of each value.
+    """
+
+    def __init__(self, module: GraphModule, feeds: Sequence[Sequence[Tensor]], change: Any = None) -> None:
+        self._module, self._change = module, change
+        self._values: dict[Node, list[Any]] = {}
+        self._count = len(feeds)
+        self._waiting = iter(module.graph.nodes)
+        self._next: Node | None = next(self._waiting)
+        self._inputs = iter(zip(*feeds, strict=True))
+        last: dict[Node, Node] = {}
+        for node in module.graph.nodes:
+            for used in node.all_input_nodes:
+                last[used] = node
+        self._dead: dict[Node, list[Node]] = {}
+        for used, node in last.items():
+            self._dead.setdefault(node, []).append(used)
+
+    def __getitem__(self, node: Node) -> list[Any]:
+        """One value per sample."""
+        return self._values[node]
+
+    def __len__(self) -> int:
+        """How many nodes' values are alive."""
+        return len(self._values)
+
+    def until(self, node: Node) -> None:
+        """Compute everything before `node`."""
+        while self._next is not None and self._next is not node:
+            self.step()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Compute the next node."""
+        assert self._next is not None
+        self._compute(self._next)
+        self._next = next(self._waiting, None)
+
+    def _compute(self, node: Node) -> None:
+        if node.op == "placeholder":
+            found = list(next(self._inputs))
+        elif node.op == "get_attr":
+            found = [attribute(self._module, str(node.target))] * self._count
+        elif node.op == "call_function":
+            found = [self._called(node, index) for index in range(self._count)]
+        else:
+            return
+        if self._change is not None:
+            found = [self._change(node, value) for value in found]
+        if node.users:
+            self._values[node] = found
+        for dead in self._dead.get(node, []):
+            del self._values[dead]
+
+    def _called(self, node: Node, index: int) -> Any:
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda used: self._values[used][index])
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+
+def _mutates(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def flat(exported: ExportedProgram) -> GraphModule:
+    """A plain module: tensors in, a tensor or a tuple of them out, whatever they were nested in."""
+    module: Any = exported.module(check_guards=False)
+    graph = module.graph
+    graph.set_codegen(CodeGen())
+    output = graph.output_node()
+    leaves = [leaf for leaf in _leaves(output.args) if leaf is not None]
+    output.args = (leaves[0] if len(leaves) == 1 else tuple(leaves),)
+    return _tidied(module)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _tidied(module: GraphModule) -> GraphModule:
+    """The graph without what nobody reads, and a module that holds nothing else."""
+    graph = module.graph
+    graph.eliminate_dead_code()
+    graph.lint()
+    found = {str(node.target): attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
+    made = GraphModule(found, graph)
+    for parameter in made.parameters():
+        parameter.requires_grad_(False)
+    return made.eval()
+
+
+def _fold_constants(module: GraphModule) -> None:
+    """Weights that are transposed or reshaped before use become what they are then: `aten.t` before `aten.addmm`."""
+    shaping = {aten.t.default, aten.transpose.int, aten.permute.default, aten.view.default, aten.reshape.default}
+    for node in list(module.graph.nodes):
+        if node.target not in shaping or node.all_input_nodes != [node.args[0]] or node.args[0].op != "get_attr":
+            continue
+        value = attribute(module, str(node.args[0].target)).detach()
+        if not value.is_floating_point():
+            continue
+        value = node.target(value, *node.args[1:], **node.kwargs)
+        node.replace_all_uses_with(constant(module, node, value))
+        module.graph.erase_node(node)
+
+
+def constant(module: GraphModule, before: Node, value: Tensor) -> Node:
+    """A new constant of the graph, ahead of `before`."""
+    name = next(f"folded_{index}" for index in count() if not hasattr(module, f"folded_{index}"))
+    module.register_parameter(name, torch.nn.Parameter(value.contiguous().clone(), requires_grad=False))
+    with module.graph.inserting_before(before):
+        return module.graph.get_attr(name)
+
+
+def _drop_dropout(module: GraphModule) -> None:
+    for node in list(module.graph.nodes):
+        operator = getattr(node.target, "_schema", None)
+        if operator is None or operator.name.removeprefix("aten::") not in DROPOUTS or arguments(node).get("train"):
+            continue
+        first = node.args[0]
+        if operator.name == "aten::native_dropout":
+            for user in [user for user in node.users if user.args[1] == 0]:
+                user.replace_all_uses_with(first)
+        else:
+            node.replace_all_uses_with(first)
+            module.graph.erase_node(node)
+
+
+def _fold(module: GraphModule, layer: Layer) -> bool:
+    """Fold the BatchNorm that is the only reader of the layer into it, computed in float64."""
+    if len(layer.node.users) != 1 or (layer.kind == "product" and layer.bias is None):
+        return False
+    norm = next(iter(layer.node.users))
+    if norm.target not in (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default):
+        return False
+    found = arguments(norm)
+    parameters = [found[name] for name in ("weight", "bias", "running_mean", "running_var")]
+    constants = all(one is None or one.op == "get_attr" for one in parameters)
+    ranks = layer.kind in ("conv", "transposed") or layer.node.meta["val"].ndim == 2
+    if found.get("training") or found["input"] is not layer.node or not constants or not ranks:
+        return False
+    if None in parameters[2:]:
+        return False
+    gain, shift, mean, variance = (
+        None if one is None else attribute(module, str(one.target)).detach().double() for one in parameters
+    )
+    assert mean is not None and variance is not None
+    scale = torch.rsqrt(variance + found["eps"]) * (1 if gain is None else gain)
+    bias = torch.zeros_like(mean) if layer.bias is None else layer.values(layer.bias).double()
+    bias = (bias - mean) * scale + (0 if shift is None else shift)
+    layer.scale_outputs(scale)
+    if layer.bias is None:
+        set_argument(layer.node, "bias", constant(module, layer.node, bias.to(layer.values(layer.weight).dtype)))
+    else:
+        layer.values(layer.bias).data.copy_(bias)
+    results = [norm]
+    if norm.target is not aten.batch_norm.default:
+        results = [user for user in norm.users if user.args[1] == 0]
+    for result in results:
+        result.replace_all_uses_with(layer.node)
+        if result is not norm:
+            module.graph.erase_node(result)
+    if not norm.users:
+        module.graph.erase_node(norm)
+    return True

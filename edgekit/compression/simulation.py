@@ -1,0 +1,136 @@
+"""A torch program as an int8 runtime would compute it: activations and weights rounded to their grids, the rest float.
+
+Runtimes differ in what they fuse and what they leave in float; this places a rounding where all three have one. So it
+ranks choices; what a runtime makes of them is measured there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+
+from edgekit.compression.calibration.ranges import ranges
+from edgekit.compression.weighted_layers import Layer, find
+from edgekit.formats.ranges import Statistics
+from edgekit.networks.interface import named
+
+aten = torch.ops.aten
+Range = tuple[float, float]
+#: int8 weights are symmetric and leave -128 out, on every runtime
+LARGEST = 127
+
+#: operators whose results are values of their input: they are on its grid already
+PASSING = frozenset(
+    "view reshape _unsafe_view flatten unflatten permute transpose t squeeze unsqueeze expand slice select split "
+    "split_with_sizes chunk unbind contiguous clone alias detach max_pool1d max_pool2d max_pool3d dropout "
+    "pixel_shuffle pixel_unshuffle channel_shuffle flip roll repeat repeat_interleave gather index_select".split()
+)
+#: what a runtime computes together with the layer or the sum before it
+FUSED = frozenset("relu relu6 hardtanh clamp clamp_min".split())
+FUSING = frozenset("add sub".split())
+
+
+def points(module: GraphModule) -> list[Node]:
+    """The nodes whose values an int8 runtime rounds, in order."""
+    layers = {layer.node for layer in find(module)}
+    return [node for node in module.graph.nodes if _is_point(node, layers)]
+
+
+def operator(node: Node) -> str:
+    """ "conv2d" for a node that calls `aten.conv2d.default`; "" for one that calls none."""
+    schema = getattr(node.target, "_schema", None) if node.op == "call_function" else None
+    return schema.name.removeprefix("aten::") if schema else ""
+
+
+def observe(module: GraphModule, feeds: Iterable[Sequence[Tensor]]) -> Statistics:
+    """Node name → histogram of its values, over all feeds, one after the other, none of them kept.
+
+    Raises InputError where a value is NaN or infinite.
+    """
+    found, names = Statistics(), {node.name for node in points(module)}
+    for feed in feeds:
+        seen: dict[str, Any] = {}
+        with torch.no_grad():
+            _Changed(module, names, seen.setdefault).run(*feed)
+        found.add({name: value.float().numpy() for name, value in seen.items()})
+    return found
+
+
+def observed_ranges(module: GraphModule, feeds: Iterable[Sequence[Tensor]], method: str) -> dict[str, Range]:
+    """Node name → the range its values are rounded in."""
+    return ranges(observe(module, feeds), method)
+
+
+def rounded(value: Tensor, range: Range) -> Tensor:
+    """On the grid of 256 points over the range, zero being one of them; differentiable within the range."""
+    low, high = range
+    if high <= low:
+        return torch.zeros_like(value)
+    scale = (high - low) / 255
+    return torch.fake_quantize_per_tensor_affine(value, scale, round(-low / scale), 0, 255)
+
+
+def scales(matrix: Tensor) -> Tensor:
+    """The step of each output channel's grid, `[groups, out, 1]` for `[groups, out, in]`; 1 where all weights are 0."""
+    largest = matrix.abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
+
+
+def nearest(matrix: Tensor) -> Tensor:
+    """The weights on their grids, each rounded to the nearest point."""
+    scale = scales(matrix)
+    return (matrix / scale).round().clamp(-LARGEST, LARGEST) * scale
+
+
+@contextmanager
+def nearest_weights(layers: Sequence[Layer]) -> Iterator[None]:
+    """Within, these layers have their weights rounded to nearest."""
+    kept = [layer.matrix() for layer in layers]
+    try:
+        for layer, matrix in zip(layers, kept, strict=True):
+            layer.assign(nearest(matrix))
+        yield
+    finally:
+        for layer, matrix in zip(layers, kept, strict=True):
+            layer.assign(matrix)
+
+
+def simulate(module: GraphModule, feed: Sequence[Tensor], found: Mapping[str, Range]) -> list[Tensor]:
+    """The outputs with activations rounded within the ranges, weights as they are."""
+    outputs = _Changed(module, found.keys(), lambda name, value: rounded(value, found[name])).run(*feed)
+    return list(named(outputs).values())
+
+
+def joined(outputs: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """One tensor per output, from its values for each sample, whatever their shapes."""
+    return [torch.cat([value.reshape(-1) for value in values]) for values in zip(*outputs, strict=True)]
+
+
+class _Changed(Interpreter):
+    """Runs a graph, putting the values of the named nodes through `change(name, value)`."""
+
+    def __init__(self, module: GraphModule, names: Any, change: Any) -> None:
+        super().__init__(module)
+        self._names, self._change = frozenset(names), change
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        return self._change(n.name, value) if n.name in self._names else value
+
+
+def _is_point(node: Node, layers: set[Node]) -> bool:
+    if node.op not in ("placeholder", "call_function") or operator(node) in PASSING:
+        return False
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dtype != torch.float32 or not node.users:
+        return False
+    if all(used.op == "get_attr" for used in node.all_input_nodes) and node.op != "placeholder":
+        return False  # known beforehand
+    readers = list(node.users)
+    fusing = node in layers or operator(node) in FUSING
+    return not (fusing and len(readers) == 1 and operator(readers[0]) in FUSED)

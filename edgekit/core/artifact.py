@@ -1,0 +1,164 @@
+"""Artifacts, their kinds and tensors: frozen records.
+
+Nothing here imports numpy or a runtime, so the command line can use it while starting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "edgekit/1"
+
+#: Traits that name a numeric precision; they end up in the artifact's name.
+PRECISIONS = ("int8", "fp16", "dynamic")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format plus traits: `onnx`, `onnx[int8]`, `torch[ranges]`."""
+
+    format: str
+    traits: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, text: str) -> Kind:
+        format, _, traits = text.partition("[")
+        return cls(format, frozenset(t for t in traits.removesuffix("]").split(",") if t))
+
+    @property
+    def precision(self) -> str:
+        """The trait that names a precision, or "" for plain float."""
+        return next((p for p in PRECISIONS if p in self.traits), "")
+
+    @property
+    def stem(self) -> str:
+        """FORMAT[-PRECISION], the second half of an artifact's name."""
+        return f"{self.format}-{self.precision}" if self.precision else self.format
+
+    @property
+    def is_model(self) -> bool:
+        """Is it something to run? Activation ranges are an artifact, but not that."""
+        return self.format != "ranges"
+
+    def __str__(self) -> str:
+        return self.format + (f"[{','.join(sorted(self.traits))}]" if self.traits else "")
+
+
+def kinds(*texts: str) -> frozenset[Kind]:
+    """The predicate a step's `takes` is: the set of kinds it accepts."""
+    return frozenset(Kind.parse(text) for text in texts)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. `shape` holds None where the size is dynamic; the first axis is the batch.
+
+    `quantization` is (scale, zero_point) where the tensor is stored as integers: real = scale * (stored - zero_point).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    quantization: tuple[float, int] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        quantization = data.get("quantization")
+        return cls(
+            data["name"],
+            data["dtype"],
+            tuple(data["shape"]),
+            (float(quantization[0]), int(quantization[1])) if quantization else None,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes on disk by part. `weights`: constant tensors of rank 2 or more, without biases, scales, zero points."""
+
+    total: int
+    weights: int
+    graph: int
+    metadata: int
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One node of a model's graph: its type, its name, the parameters it holds and the MACs of one sample.
+
+    `weight_bytes` are those of its constants, `activation_bytes` those of what it writes for one sample; open axes
+    count as 1. None: not known.
+    """
+
+    type: str
+    name: str
+    parameters: int = 0
+    macs: int | None = None
+    weight_bytes: int = 0
+    activation_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a format's reader found in a model file, without running it.
+
+    `axes`: tensor name → open axis → the name the file gives it. `peak_bytes`: the most memory that activations of one
+    sample need at once. `quantized`: how, in a few words, "" for plain float32. `slow`: what may make it slow.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sizes: Sizes
+    traits: frozenset[str] = frozenset()
+    parameters: int = 0
+    operators: tuple[Operator, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    quantized: str = ""
+    slow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parent:
+    role: str
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model in one kind, as recorded in its folder's `artifact.json`. Only the store makes one."""
+
+    name: str
+    id: str
+    kind: Kind
+    step: str
+    fields: Mapping[str, Any]
+    parents: tuple[Parent, ...]
+    task: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sizes: Sizes
+    files: Mapping[str, str]
+    path: Path
+    scheme: str = ""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    licences: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def parent(self, role: str = "parent") -> Parent | None:
+        return next((p for p in self.parents if p.role == role), None)
+
+    @property
+    def chain(self) -> str:
+        """The chain part of the name: "prune50" for "prune50.onnx", "" for "onnx"."""
+        return self.name.rpartition(".")[0]

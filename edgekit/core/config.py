@@ -1,0 +1,117 @@
+"""TOML tables → frozen dataclasses, every problem at once.
+
+The one reader behind recipes, steps, plans, gates, targets and calibration manifests: unknown keys are refused with
+near names, and values must have the annotated type (no silent coercion but int → float).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from edgekit.core.errors import InputError, Problem, os_errors, suggest
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as a dictionary. Raises InputError: missing, not UTF-8, not TOML (with the line)."""
+    with os_errors("read", path):
+        raw = path.read_bytes()
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"cannot read {path}", f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"cannot read {path}", f"it is not TOML: {error}", "mend that line") from error
+
+
+def build(cls: type[T], table: Mapping[str, Any], where: str) -> tuple[T | None, list[Problem]]:
+    """An instance of the dataclass `cls` from `table`, or None and everything that is wrong with it."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    problems = [
+        Problem(where, f"unknown key {key!r}", suggest(key, tuple(fields))) for key in table if key not in fields
+    ]
+    values = {}
+    for name, value in table.items():
+        if name in fields:
+            try:
+                values[name] = convert(value, hints[name])
+            except TypeError as error:
+                problems.append(Problem(f"{where}.{name}" if where else name, str(error)))
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in table:
+            problems.append(Problem(where, f"{name!r} is missing"))
+    if problems:
+        return None, problems
+    made = cls(**values)
+    if hasattr(made, "problems"):
+        problems = [Problem(where, text) for text in made.problems()]
+    return (None if problems else made), problems
+
+
+def convert(value: Any, hint: Any) -> Any:
+    """`value` as `hint` asks for it. Raises TypeError with a sentence where it has another type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise TypeError(f"must be one of {', '.join(map(repr, arguments))}, not {value!r}")
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(convert(item, arguments[0]) for item in value)
+        raise TypeError(f"must be a list of {_word(arguments[0])}, not {_shown(value)}")
+    if origin in (types.UnionType, typing.Union):
+        for option in arguments:
+            if (option is type(None) and value is None) or (option is not type(None) and _fits(value, option)):
+                return value if option is type(None) else convert(value, option)
+        raise TypeError(f"must be {' or '.join(_word(a) for a in arguments)}, not {_shown(value)}")
+    if origin is not None and issubclass(origin, Mapping):
+        if isinstance(value, dict):
+            return {str(k): convert(v, arguments[1]) for k, v in value.items()}
+        raise TypeError(f"must be a table, not {_shown(value)}")
+    if _fits(value, hint):
+        return float(value) if hint is float else value
+    raise TypeError(f"must be {_word(hint)}, not {_shown(value)}")
+
+
+def parse(text: str, hint: Any) -> Any:
+    """A command-line word as a TOML value of type `hint` (`--set train.epochs=3`). Raises TypeError."""
+    if hint is str:
+        return text
+    try:
+        return convert(tomllib.loads(f"value = {text}")["value"], hint)
+    except tomllib.TOMLDecodeError:
+        return convert(text, hint)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if typing.get_origin(hint) is not None:
+        try:
+            convert(value, hint)
+        except TypeError:
+            return False
+        return True
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def _word(hint: Any) -> str:
+    words = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(hint, str(hint))
+
+
+def _shown(value: Any) -> str:
+    return f"{_word(type(value)).removeprefix('a ')} {value!r}" if not isinstance(value, dict) else "a table"

@@ -1,0 +1,30 @@
+"""Sets of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Some samples: one array per input name, first axis the sample; labels where there are any.
+
+    Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes. Large ones are
+    read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: what was done to others, in a
+    sentence each (cut, resampled).
+    """
+
+    name: str
+    inputs: Mapping[str, NDArray[Any]]
+    labels: NDArray[Any] | None
+    sha256: str
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values()))) if self.inputs else 0

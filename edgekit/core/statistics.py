@@ -1,0 +1,330 @@
+"""Runs → numbers: parity, metrics with intervals, paired tests, latency. Pure functions, no files, no devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.measurement import Latency, Metric, Parity, Process, Ratio, Verdict
+from edgekit.core.task import Scores
+
+#: two-sided 95 % normal quantile
+Z95 = 1.959963984540054
+
+#: SQNR of identical outputs; JSON has no infinity
+MAX_DB = 300.0
+
+RESAMPLES = 500
+
+#: of a metric that is no mean over samples
+METRIC_RESAMPLES = 200
+
+BLOCKS = 20
+
+MAX_RATIO = 1e6
+
+#: how many values of an output are compared at a time
+PART_VALUES = 1 << 22
+
+Array = NDArray[Any]
+
+
+def sqnr_db(reference: Array, other: Array) -> float:
+    """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN counts as -MAX_DB."""
+    signal, noise, _ = _energies(reference, other)
+    return decibels(signal, noise)
+
+
+def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
+    """Every output compared in order (names may differ between formats); the worst SQNR counts.
+
+    Integers and truth values agree or do not: each that differs is noise as large as its signal. Shapes that differ
+    give -MAX_DB. `top1_agreement` where the first output is (samples, classes), or whole numbers.
+    """
+    per_output: dict[str, float] = {}
+    max_abs = 0.0
+    for (name, a), b in zip(reference.items(), other.values(), strict=False):
+        if a.shape != b.shape:
+            per_output[name], max_abs = -MAX_DB, math.inf
+            continue
+        signal, noise, largest = _energies(a, b)
+        if _whole(a) and _whole(b):
+            signal, noise = float(a.size), float(np.count_nonzero(a != b))
+        per_output[name] = decibels(signal, noise)
+        max_abs = max(max_abs, largest)
+    if len(reference) != len(other):
+        per_output["number of outputs"], max_abs = -MAX_DB, math.inf
+    first, second = next(iter(reference.values())), next(iter(other.values()))
+    return Parity(
+        against,
+        min(per_output.values()),
+        min(max_abs, 1e300),
+        _agreement(first, second),
+        len(first),
+        per_output if len(per_output) > 1 else {},
+    )
+
+
+def _whole(values: Array) -> bool:
+    return values.dtype.kind in "biu"
+
+
+def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
+    """Sum of r², sum of (r - o)² and the largest |r - o|, part by part: outputs may be larger than memory.
+
+    NaN or infinity on either side makes noise and largest infinite.
+    """
+    r, o = np.atleast_1d(reference), np.atleast_1d(other)
+    rows = max(1, PART_VALUES * len(r) // max(1, r.size))
+    signal = noise = largest = 0.0
+    for first in range(0, len(r), rows):
+        a, b = (np.asarray(side[first : first + rows], np.float64) for side in (r, o))
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return signal, math.inf, math.inf
+        difference = np.abs(a - b)
+        signal, noise = signal + float(np.sum(a * a)), noise + float(np.sum(difference**2))
+        largest = max(largest, float(np.max(difference, initial=0.0)))
+    return signal, noise, largest
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10 of the ratio of two energies, between -MAX_DB and MAX_DB; what is not finite is noise alone."""
+    if not math.isfinite(noise) or not math.isfinite(signal):
+        return -MAX_DB
+    if noise == 0:
+        return MAX_DB
+    return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
+
+
+def _agreement(first: Array, second: Array) -> float | None:
+    """The share of samples whose largest class is the same; of whole numbers that are the same. None for others."""
+    if first.shape != second.shape or not first.size:
+        return None
+    if _whole(first) and _whole(second):
+        return float(np.mean(first == second))
+    if first.ndim == 2 and first.shape[1] > 1:
+        return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+    return None
+
+
+def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927)."""
+    p = successes / count
+    centre, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_interval(values: Array, z: float = Z95) -> tuple[float, float]:
+    """Interval of a mean: Wilson's for values that are all 0 or 1, else the normal one."""
+    if np.isin(values, (0, 1)).all():
+        return wilson(float(values.sum()), len(values), z)
+    half = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def paired_drop(reference: Array, other: Array, z: float = Z95) -> tuple[float, tuple[float, float], float]:
+    """Mean of reference - other over the same samples, its interval, and the variance of one pair.
+
+    For 0/1 values the interval is Bonett and Price's adjusted Wald for paired proportions (2012,
+    https://doi.org/10.3102/1076998611411915): one pair is added to each of the two discordant counts.
+    """
+    difference = np.asarray(reference, np.float64) - np.asarray(other, np.float64)
+    n = len(difference)
+    drop = float(difference.mean())
+    if np.isin(difference, (-1, 0, 1)).all():
+        lost, won = float((difference > 0).sum()), float((difference < 0).sum())
+        p, q = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+        variance = p + q - (p - q) ** 2
+        half = z * math.sqrt(variance / (n + 2))
+        return drop, (max(-1.0, (p - q) - half), min(1.0, (p - q) + half)), variance
+    variance = float(difference.var(ddof=1)) if n > 1 else 0.0
+    half = z * math.sqrt(variance / n)
+    return drop, (drop - half, drop + half), variance
+
+
+def mcnemar(reference: Array, other: Array) -> float:
+    """Two-sided exact p-value of McNemar's test for paired 0/1 values: a binomial test on the discordant pairs."""
+    lost = int(np.sum(reference > other))
+    won = int(np.sum(reference < other))
+    n, k = lost + won, min(lost, won)
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return float(min(1.0, 2 * tail))
+
+
+def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:
+    """The value over all samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
+    values = np.asarray(scores.per_sample, np.float64)
+    drop = interval = p = None
+    if reference is not None:
+        drop, interval, _ = _drop(reference, scores)
+        before = np.asarray(reference.per_sample, np.float64)
+        counted = scores.reduce is None and np.isin(values, (0, 1)).all() and np.isin(before, (0, 1)).all()
+        p = mcnemar(before, values) if counted else None
+    return Metric(
+        name=scores.name,
+        unit=scores.unit,
+        higher_is_better=scores.higher_is_better,
+        value=float(values.mean()) if scores.reduce is None else scores.value,
+        ci95=mean_interval(values) if scores.reduce is None else _bootstrap_interval(scores),
+        samples=len(values),
+        set_sha256=set_sha256,
+        drop_pp=drop,
+        drop_ci95=interval,
+        drop_p=p,
+        against=against,
+    )
+
+
+def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:
+    """Is the loss against `reference` within `budget_pp`, by the paired 95 % bound?
+
+    The budget is in percentage points, or in per cent of the reference where the metric is no fraction.
+    """
+    drop, (low, high), variance = _drop(reference, scores)
+    if high <= budget_pp:
+        return Verdict("met", budget_pp, set_name)
+    if low > budget_pp:
+        return Verdict("missed", budget_pp, set_name)
+    gap = (budget_pp - drop) / 100
+    # the n at which the half-width of the interval equals the gap, were drop and discordance to stay as they are
+    needed = math.ceil(Z95**2 * variance / gap**2) if abs(gap) > 1e-4 else None
+    return Verdict("undecided", budget_pp, set_name, needed)
+
+
+def _drop(reference: Scores, scores: Scores) -> tuple[float, tuple[float, float], float]:
+    """The loss in points (see `Metric`), its interval, and the variance of one pair in units of 1, not of points."""
+    scale = 100.0 if scores.higher_is_better else -100.0
+    if scores.unit != "fraction":
+        scale /= abs(reference.value) or 1.0
+    if scores.reduce is None:
+        drop, ends, variance = paired_drop(reference.per_sample, scores.per_sample)
+    else:
+        drop, ends, variance = bootstrap_drop(reference, scores)
+    low, high = sorted((scale * ends[0], scale * ends[1]))
+    return scale * drop, (low, high), variance * (scale / 100) ** 2
+
+
+def bootstrap_drop(reference: Scores, other: Scores) -> tuple[float, tuple[float, float], float]:
+    """Like `paired_drop`, for a metric that is no mean: both sides are reduced over the same resampled samples.
+
+    The paired bootstrap (Efron and Tibshirani 1993, chapter 10); the interval is the normal one around the difference,
+    with the bootstrap's standard error.
+    """
+    before, after = np.asarray(reference.per_sample), np.asarray(other.per_sample)
+    reduce = _reduction(other)
+    drop = reduce(before) - reduce(after)
+    resampled = np.array([reduce(before[drawn]) - reduce(after[drawn]) for drawn in _draws(len(after))])
+    error = float(np.nanstd(resampled, ddof=1))
+    return drop, (drop - Z95 * error, drop + Z95 * error), error**2 * len(after)
+
+
+def _bootstrap_interval(scores: Scores) -> tuple[float, float]:
+    rows, reduce, value = np.asarray(scores.per_sample), _reduction(scores), scores.value
+    error = float(np.nanstd([reduce(rows[drawn]) for drawn in _draws(len(rows))], ddof=1))
+    low, high = value - Z95 * error, value + Z95 * error
+    return (max(0.0, low), min(1.0, high)) if scores.unit == "fraction" and value >= 0 else (low, high)
+
+
+def _reduction(scores: Scores) -> Callable[[Array], float]:
+    assert scores.reduce is not None
+    return scores.reduce
+
+
+def _draws(count: int, seed: int = 0) -> Iterator[Array]:
+    """Numbers of samples, drawn with replacement; the same ones each time, so that comparisons are paired."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(count, size=count) for _ in range(METRIC_RESAMPLES))
+
+
+def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
+    """Percentiles in ms over all timed inferences, with the 95 % interval of p50.
+
+    The interval comes from a two-level bootstrap (processes with replacement, then blocks within each: neighbouring
+    times are alike, so single times must not be drawn), its width scaled by Student's t for the few processes there
+    are: resampling n of n underestimates a variance by (n - 1) / n, and n - 1 degrees of freedom remain.
+    """
+    times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes]
+    pooled = np.concatenate(times)
+    p50, p90, p99 = (float(q) for q in np.percentile(pooled, (50, 90, 99)))
+    n = len(times)
+    widen = t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) if n > 1 else Z95
+    half = widen * float(np.std(bootstrap_medians(times)))
+    per_process = tuple(float(np.median(values)) for values in times)
+    return Latency(p50, p90, p99, (max(0.0, p50 - half), p50 + half), n, len(pooled), threads, batch, per_process)
+
+
+def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
+    """Medians of resampled data: processes drawn with replacement, then blocks within each.
+
+    A block is represented by its median, which keeps a resample cheap whatever the number of inferences.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = [np.array([np.median(b) for b in np.array_split(t, min(BLOCKS, len(t)))]) for t in times]
+    medians = np.empty(RESAMPLES)
+    for index, row in enumerate(rng.integers(len(blocks), size=(RESAMPLES, len(blocks)))):
+        drawn = [blocks[process][rng.integers(len(blocks[process]), size=len(blocks[process]))] for process in row]
+        medians[index] = np.median(np.concatenate(drawn))
+    return medians
+
+
+def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
+    """p50 of `a` over p50 of `b`, with its 99 % interval from the processes' own p50s, in logarithms.
+
+    `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other. The means are
+    trimmed by a fifth at each end: a neighbour's burst makes a few processes much slower, and would otherwise hide a
+    difference that all the others agree on. With fewer than two processes on a side nothing can be said.
+    """
+    if min([*a.per_process_p50, *b.per_process_p50, 1]) <= 0:
+        return Ratio(1.0, (0.0, MAX_RATIO))
+    x, y = np.log(a.per_process_p50), np.log(b.per_process_p50)
+    if min(len(x), len(y)) < 2:
+        return Ratio(a.p50 / b.p50, (0.0, MAX_RATIO))
+    if paired and len(x) == len(y):
+        mean, variance, dof = trimmed_mean(x - y)
+    else:
+        (first, u, n), (second, v, m) = trimmed_mean(x), trimmed_mean(y)
+        mean, variance = first - second, u + v
+        dof = variance**2 / (u**2 / n + v**2 / m) if variance else 1.0
+    half = t_quantile(0.995, dof) * math.sqrt(variance)
+    return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(min(mean + half, math.log(MAX_RATIO)))))
+
+
+def trimmed_mean(values: Array) -> tuple[float, float, float]:
+    """The mean without the largest and smallest fifth, the variance of that mean, and its degrees of freedom.
+
+    Tukey and McLaughlin's (1963), from the winsorized variance; Yuen (1974, https://doi.org/10.1093/biomet/61.1.165)
+    for two samples. Fewer than five values are not trimmed.
+    """
+    n, cut = len(values), len(values) // 5
+    ordered = np.sort(values)
+    winsorized = np.clip(ordered, ordered[cut], ordered[n - 1 - cut])
+    kept = n - 2 * cut
+    variance = float(winsorized.var(ddof=1)) * (n - 1) / (kept * (kept - 1))
+    return float(ordered[cut : n - cut].mean()), variance, kept - 1.0
+
+
+@cache
+def t_quantile(p: float, dof: float) -> float:
+    """Quantile of Student's t by bisection of its distribution function, which numpy and the standard library lack.
+
+    F(t) = 1 - I_x(dof/2, 1/2)/2 with x = dof/(dof + t²); the integral is taken numerically (Simpson's rule).
+    """
+    low, high = 0.0, 1000.0
+    grid = np.linspace(0.0, 1.0, 2001)
+    weights = np.ones(2001)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    scale = math.exp(math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2)) / math.sqrt(dof * math.pi)
+    for _ in range(60):
+        middle = (low + high) / 2
+        density = (1 + (middle * grid) ** 2 / dof) ** (-(dof + 1) / 2)
+        below = 0.5 + scale * middle * float(np.dot(weights, density)) / 6000
+        low, high = (middle, high) if below < p else (low, middle)
+    return (low + high) / 2

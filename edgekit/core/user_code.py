@@ -1,0 +1,113 @@
+"""The user's own code: `net.py:Net` is imported and run, and what it raises is put in edgekit's words."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgekit.core import registry
+from edgekit.core.errors import EdgekitError, InputError, suggest
+from edgekit.networks.factory import T
+
+
+def running(where: str, what: str, run: Callable[[], T]) -> T:
+    """What the user's own code gives. Raises InputError, with its last line of it, for whatever it raises."""
+    try:
+        return run()
+    except (EdgekitError, MemoryError):
+        raise
+    except Exception as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        why = f"{type(error).__name__}: {said.strip()}" + _line(where, error)
+        raise InputError(what, why, "mend it; running it with python shows more") from error
+
+
+def _line(where: str, error: Exception) -> str:
+    """ " (net.py, line 3)": the innermost line in the file that `where` names, else the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename) == _file(where)]
+    last = (own or frames)[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
+
+
+def _file(where: str) -> Path | None:
+    try:
+        return registry.source("models", where).resolve()
+    except (EdgekitError, TypeError, OSError):
+        return None
+
+
+def is_reference(name: str) -> bool:
+    """Does the name point at the user's own code: `net.py:Net`, or `package.module:Net`?"""
+    where, separator, attribute = name.rpartition(":")
+    return bool(separator) and attribute.isidentifier() and (where.endswith(".py") or _is_module(where))
+
+
+def _is_module(name: str) -> bool:
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    _add_to_path(Path.cwd())
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None  # any folder of data is a namespace package
+
+
+def _referred(name: str) -> Any:
+    """What a reference points at. This runs the user's own code. Raises InputError where it cannot be had."""
+    where, _, attribute = name.rpartition(":")
+    module = _imported(where)
+    if not hasattr(module, attribute):
+        public = tuple(key for key in vars(module) if not key.startswith("_"))
+        raise InputError(f"{where} defines no {attribute!r}", next=suggest(attribute, public))
+    return getattr(module, attribute)
+
+
+def _imported(where: str) -> ModuleType:
+    if not where.endswith(".py"):
+        _add_to_path(Path.cwd())
+        module: ModuleType = _running(where, lambda: importlib.import_module(where))
+        return module
+    path = Path(where).resolve()
+    if not path.is_file():
+        raise InputError(f"there is no file {where}", f"looked for it in {Path.cwd()}", "check the path")
+    # a name of its own: test.py must not become the standard library's module
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    _add_to_path(path.parent)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        _running(where, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    except InputError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _running(where: str, run: Callable[[], Any]) -> Any:
+    """What the user's own code gives. Raises InputError, with the line, for whatever it raises."""
+    try:
+        return run()
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        file, line, said = last.filename, last.lineno, str(error)
+        if isinstance(error, SyntaxError) and error.lineno:
+            file, line, said = error.filename or file, error.lineno, error.msg
+        why = f"{type(error).__name__}: {said} ({Path(file).name}, line {line})"
+        raise InputError(f"cannot run {where}", why, "mend it; running it with python shows more") from error
+
+
+def _add_to_path(folder: Path) -> None:
+    """After everything else: a user's file must not shadow a package."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

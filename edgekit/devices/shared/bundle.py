@@ -1,0 +1,30 @@
+"""A bundle as it is sent to a device: its files and their sha256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.core.files import sha256
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`files`: name in the bundle → where it lies here; `id` hashes them all."""
+
+    id: str
+    manifest: Mapping[str, Any]
+    files: Mapping[str, Path]
+
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """Name → sha256, the manifest's own too."""
+        return {name: sha256(path) for name, path in self.files.items()}
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files.values())

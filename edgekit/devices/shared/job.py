@@ -1,0 +1,87 @@
+"""A `Job` as the runner reads it, and what the runner of a device sends back."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.core import registry
+from edgekit.core.device import Job
+from edgekit.core.errors import DeviceError, InputError, os_errors
+from edgekit.ondevice.runner import SCHEMA
+
+RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
+SENSORS = RUNNER.with_name("sensors.py")
+#: how many windows a sustained run is seen through, and how long one is at the least and at most, in seconds
+WINDOWS, SHORTEST, LONGEST = 60, 0.5, 5.0
+
+OUTPUT_BATCH = 64
+
+#: what is run around a model, by the name in its `driver.json`: edgekit's own files, never one from the run folder
+DRIVERS = {"greedy": "Greedy"}
+DRIVER = "driver.json"
+
+
+def job_json(job: Job, out: Path) -> dict[str, Any]:
+    """The job with paths as they are on this machine; a device with files of its own replaces them."""
+    artifact, plan = job.artifact, job.plan
+    runtime = registry.load("runtimes", job.runtime)
+    window = min(max(plan.sustained / WINDOWS, SHORTEST), LONGEST)
+    latency = {"batch": plan.batch, "seconds": plan.seconds, "warmup_seconds": plan.warmup_seconds}
+    return {
+        "runtime_file": inspect.getfile(runtime),
+        "runtime_class": runtime.__name__,
+        "model": str(artifact.path / registry.load("formats", artifact.kind.format).file),
+        "specs": {
+            "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
+            "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
+        },
+        "driver": _driver(artifact.path / DRIVER) if DRIVER in artifact.files else None,
+        "inputs": {name: str(path) for name, path in job.inputs.items()},
+        "threads": plan.threads,
+        "precision": plan.precision,
+        "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
+        "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
+        "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window} if job.sustained else None,
+        "profile": {"folder": str(out)} if job.profile else None,
+        "sensors": str(SENSORS) if job.latency or job.sustained else None,
+    }
+
+
+def _driver(path: Path) -> dict[str, Any]:
+    """What runs around the model. Raises InputError where edgekit has no such driver."""
+    with os_errors("read", path):
+        settings = json.loads(path.read_text())
+    name = settings.pop("driver", "")
+    if name not in DRIVERS:
+        raise InputError(
+            f"{path} names the driver {name!r}", f"there is {', '.join(DRIVERS)}", "make the artifact again"
+        )
+    return {"file": str(RUNNER.with_name(f"{name}.py")), "class": DRIVERS[name], "settings": settings}
+
+
+def result_of(out: Path, name: str) -> dict[str, Any]:
+    """The result that the runner on `name` left in `out`, with its outputs where they lie now.
+
+    Raises DeviceError where it is none: cut short, not JSON, of another version, or an output that is no array.
+    """
+    try:
+        result: dict[str, Any] = json.loads((out / "result.json").read_bytes())
+        if result["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
+        if result["error"] is None:
+            result["outputs"] = {key: str(out / Path(path).name) for key, path in result["outputs"].items()}
+            for path in result["outputs"].values():
+                np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(result["facts"], dict) or not isinstance(result.get("watch", {"throttled": 0}), dict):
+                raise TypeError("its facts are no table")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        why = " ".join(str(error).split())[:200]
+        what = f"{name} sent what is not a result"
+        raise DeviceError(what, why, "run it again; is its storage failing?") from error
+    return result

@@ -1,0 +1,138 @@
+"""What a device without Python is given: the runner in C, built here for it, and the runtime's library."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+from edgekit.core import registry
+from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
+from edgekit.core.target import Target
+from edgekit.devices.shared import environment
+from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.job import RUNNER
+
+SOURCE = RUNNER.parent / "native"
+#: runtime → where its library lies in its wheel
+LIBRARIES = {"onnxruntime": "onnxruntime/capi/libonnxruntime.so", "litert": "ai_edge_litert/libLiteRt.so"}
+#: LiteRT's C API has been as the runner knows it since then
+NEEDS = {"litert": ">=2.2"}
+FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+#: architecture → Debian's compiler for it, and its packages
+COMPILERS = {
+    "aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+    "x86_64": ("x86_64-linux-gnu-gcc", "gcc"),
+}
+ANDROID = {
+    "onnxruntime": "libonnxruntime.so of the Android archive onnxruntime-android",
+    "litert": "libLiteRt.so of the Android archive litert",
+}
+
+
+def cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgekit") / "native"
+
+
+def check(runtime: str, name: str) -> None:
+    """Raises InputError for a runtime that the native runner does not know."""
+    if runtime in LIBRARIES:
+        return
+    if runtime == "torch":
+        raise InputError(f"torch artifacts run where edgekit is installed, not on {name}", next="export them")
+    why = f"a phone has no Python, and the native runner knows {' and '.join(LIBRARIES)} only"
+    raise InputError(f"{runtime} does not run on {name}", why, "export to ONNX or TFLite")
+
+
+def runner(facts: Facts) -> Path:
+    """The runner for a device, built where it is not there yet. Raises Missing or DeviceError."""
+    compiler = _compiler(facts)
+    sources = sorted([*SOURCE.glob("*.c"), *SOURCE.glob("*.h")])
+    parts = [" ".join(compiler), *FLAGS, *(path.read_text() for path in sources)]
+    path = cache() / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] / "runner"
+    if path.is_file():
+        return path
+    with os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"runner.{os.getpid()}.part")
+    command = [*compiler, *FLAGS, "-o", str(part), *(str(path) for path in sources if path.suffix == ".c")]
+    done = subprocess.run([*command, "-ldl", "-lm"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
+        raise DeviceError("the native runner cannot be built", said[0][:300], f"is {compiler[0]} whole? try it by hand")
+    part.rename(path)
+    return path
+
+
+def _compiler(facts: Facts) -> list[str]:
+    """One for glibc from Debian; for Android's own C library the one that the user names."""
+    named = os.environ.get("EDGEKIT_ANDROID_CC" if facts.glibc is None else "EDGEKIT_CC", "")
+    if named:
+        if shutil.which(named) is None:
+            raise InputError(f"there is no compiler {named!r}", next="name one by its path")
+        return [named]
+    if facts.glibc is None:
+        why = "it has Android's C library, for which only Android's NDK compiles"
+        next = "EDGEKIT_ANDROID_CC=…/toolchains/llvm/prebuilt/linux-x86_64/bin/aarch64-linux-android24-clang"
+        raise Missing("the native runner cannot be built for it", why, next)
+    name, packages = COMPILERS.get(facts.arch, ("", ""))
+    if not name:
+        raise InputError(f"there is no native runner for {facts.arch}", f"for {' and '.join(COMPILERS)} there is")
+    if shutil.which(name) is None:
+        if facts.arch == platform.machine() and shutil.which("cc"):
+            return ["cc"]
+        raise Missing("the native runner is built here", f"there is no {name}", f"sudo apt-get install {packages}")
+    return [name]
+
+
+def library(target: Target, facts: Facts, runtime: str) -> Path:
+    """The runtime's library: the user's own, or the one in the wheel. Raises InputError or DeviceError."""
+    check(runtime, target.name)
+    if own := target.libraries.get(runtime, ""):
+        path = Path(own).expanduser()
+        if not path.is_file():
+            raise InputError(f"there is no {path}", f"{target.name} names it as its {runtime}", "mend its target file")
+        return path
+    if facts.glibc is None:
+        why = "it has Android's C library, and wheels are built for Linux's"
+        next = f"edgekit targets add {target.name} --adb {target.address} --library {runtime}=PATH --replace, with "
+        next += ANDROID[runtime]
+        raise InputError(f"{target.name} needs the Android build of {runtime}", why, next)
+    return _from_wheel(target, facts, runtime)
+
+
+def version(target: Target, runtime: str, path: Path) -> str:
+    """What a library that does not say it is: the wheel's version, "unknown" for the user's own."""
+    return "unknown" if target.libraries.get(runtime) else path.with_name("version").read_text()
+
+
+def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
+    facts = dataclasses.replace(facts, python=(3, 11, 0), bits=64)  # any will do: the library knows no Python
+    wanted = environment._requirements(runtime, target)[0]
+    if wanted == registry.load("runtimes", runtime).package:
+        wanted += NEEDS.get(runtime, "")
+    place = cache() / hashlib.sha256(f"{wanted} {facts.arch} {facts.glibc}".encode()).hexdigest()[:16]
+    if (place / "library.so").is_file():
+        return place / "library.so"
+    with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
+        if said := environment._download([wanted, "--no-deps"], facts, Path(folder)):
+            raise environment._no_wheels(target, runtime, facts, said)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as file, os_errors("write", place):
+            inside = next((name for name in file.namelist() if name.startswith(LIBRARIES[runtime])), "")
+            if not inside:
+                raise DeviceError(f"{wheel.name} holds no {LIBRARIES[runtime]}", next="name one: --library")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "version").write_text(wheel.name.split("-")[1])
+            part = place / f"library.{os.getpid()}.part"
+            part.write_bytes(file.read(inside))
+            part.rename(place / "library.so")
+    return place / "library.so"

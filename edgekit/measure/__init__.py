@@ -1,0 +1,1 @@
+"""Artifacts executed, verified and measured on targets."""

@@ -1,0 +1,173 @@
+"""Artifacts executed on a target, as measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from edgekit.core import registry, statistics
+from edgekit.core.artifact import Artifact
+from edgekit.core.measurement import Measurement, Run
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
+from edgekit.measure.context import RunContext, recording
+from edgekit.measure.execute import execute_all, runtimes_for
+from edgekit.sets import take
+
+
+def measure(
+    artifacts: Sequence[Artifact], target: Target, data: SampleSet, flow: RunContext, *, reuse: bool
+) -> list[Measurement]:
+    """Every artifact in every runtime of the target that takes it; `reuse` keeps identical valid measurements."""
+    plan, store = flow.plan, flow.store
+    used = take(data, plan.samples)
+    device = targets.device(target)
+    pairs = list(_pairs(artifacts, target, flow))
+    keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
+    kept = store.measurements() if reuse else {}
+    todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or _disturbed(m)]
+    runs = execute_all(todo, target, used, plan, progress=flow.progress) if todo else []
+    fresh = {
+        (a.name, r): host_parity.compare_with_host(a, run, target, used, flow)
+        for (a, r), run in zip(todo, runs, strict=True)
+    }
+    session = uuid.uuid4().hex[:12]
+    found = []
+    with recording:
+        for artifact, runtime in pairs:
+            key = keys[artifact.name, runtime]
+            measurement = kept[key] if (artifact.name, runtime) not in fresh else None
+            if measurement is None:
+                run = fresh[artifact.name, runtime]
+                measurement = _measurement(
+                    artifact, run, used, flow, session, key, _root_run(artifact, fresh, target, used, flow)
+                )
+                store.add(measurement)
+            else:
+                measurement = dataclasses.replace(measurement, **_findings(artifact))
+            found.append(measurement)
+        flow.outcome.reused += len(pairs) - len(todo)
+    if plan.sustained:
+        found = [sustained.loaded(m, a, target, used, flow) for m, (a, _) in zip(found, pairs, strict=True)]
+    with recording:
+        flow.outcome.measurements += found
+    return found
+
+
+def _disturbed(m: Measurement) -> bool:
+    """Is it worth another try? A device that computes something else does so again."""
+    return any(reason != m.wrong for reason in m.invalid)
+
+
+def _pairs(artifacts: Sequence[Artifact], target: Target, flow: RunContext) -> Iterator[tuple[Artifact, str]]:
+    """What can be measured; a runtime that does not compute in the plan's precision is left out, and that is said."""
+    precision = flow.plan.precision
+    for artifact in artifacts:
+        for runtime in runtimes_for(artifact, target):
+            if precision in registry.load("runtimes", runtime).precisions:
+                yield artifact, runtime
+            else:
+                flow.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
+
+
+def _key(
+    artifact: Artifact, runtime: str, target: Target, facts: Mapping[str, object], plan: Plan, set_sha256: str
+) -> str:
+    """What makes two measurements the same: the artifact, the machine, the runtime's version, the plan, the set."""
+    try:
+        runtime_version = version(registry.load("runtimes", runtime).package)
+    except PackageNotFoundError:
+        runtime_version = ""
+    parts = [
+        artifact.name,
+        artifact.id,
+        target.name,
+        facts,
+        runtime,
+        runtime_version,
+        {name: value for name, value in dataclasses.asdict(plan).items() if name != "sustained" or value},
+        set_sha256,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _root_run(
+    artifact: Artifact, fresh: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, flow: RunContext
+) -> tuple[str, np.ndarray] | None:
+    """The float root's name and its per-sample scores over this set: from this session, else from its own file."""
+    root = flow.store.root(artifact)
+    if root.id == artifact.id or flow.scorer is None or data.labels is None:
+        return None
+    for (name, _), run in fresh.items():
+        if name == root.name and not run.facts.get("agreement", {}).get("wrong"):
+            return root.name, flow.scorer(run.outputs, data.labels).per_sample
+    for measurement in flow.store.measurements().values():
+        metric = measurement.metric
+        if measurement.id != root.id or measurement.wrong or metric is None:
+            continue
+        if metric.set_sha256 == data.sha256 and metric.correct_file:
+            return root.name, np.load(flow.store.path / metric.correct_file)
+    return None
+
+
+def _measurement(
+    artifact: Artifact,
+    run: Run,
+    data: SampleSet,
+    flow: RunContext,
+    session: str,
+    key: str,
+    root: tuple[str, np.ndarray] | None,
+) -> Measurement:
+    metric = None
+    scored = run.facts.get("agreement", {}).get("same_shapes", True)  # what has another shape is no answer
+    if flow.scorer is not None and data.labels is not None and scored:
+        scores = flow.scorer(run.outputs, data.labels)
+        reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
+        metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
+        file = artifact.path / f"correct-{key}.npy"
+        np.save(file, scores.per_sample.astype(np.float32))
+        metric = dataclasses.replace(metric, correct_file=str(file.relative_to(flow.store.path)))
+    if run.outputs and scored:
+        sample_predictions.keep(artifact, run, data, flow.task, flow.store.path, key)
+    processes = run.processes
+    timed = [p for p in processes if p.times_ns]  # an emulated board's time is none
+    return Measurement(
+        artifact=artifact.name,
+        id=artifact.id,
+        parents=tuple(parent.name for parent in artifact.parents),
+        format=artifact.kind.format,
+        precision=artifact.kind.precision or "fp32",
+        scheme=artifact.scheme,
+        target=run.target,
+        runtime=run.runtime,
+        provenance=run.provenance,
+        size_bytes=artifact.sizes.total,
+        weight_bytes=artifact.sizes.weights,
+        graph_bytes=artifact.sizes.graph,
+        metadata_bytes=artifact.sizes.metadata,
+        metric=metric,
+        latency_ms=statistics.latency(timed, flow.plan.threads, run.facts["batch"]) if timed else None,
+        load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
+        peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
+        floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,
+        facts={**run.facts, **({"samples_skipped": len(data.skipped)} if data.skipped else {})},
+        session=session,
+        key=key,
+        invalid=run.invalid,
+        **_findings(artifact),
+    )
+
+
+def _findings(artifact: Artifact) -> dict[str, Any]:
+    """What the arrow's own check says, as it stands beside the artifact now."""
+    finding = verify.read(artifact)
+    return {"parity": finding.parity if finding else None, "verdict": finding.verdict if finding else None}

@@ -1,0 +1,74 @@
+"""Several targets at once: a thread for each device elsewhere, one job per device at a time; one that fails holds up
+nobody. This machine is measured alone, after the others: sending and receiving would disturb it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import DeviceError, EdgekitError
+from edgekit.core.progress import quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import LOCAL, Plan, Target
+
+if TYPE_CHECKING:
+    from edgekit.measure.context import RunContext
+
+
+def measure(
+    artifacts: Sequence[Artifact],
+    targets: Sequence[Target],
+    data: SampleSet,
+    flow: RunContext,
+    plans: Sequence[Plan],
+    *,
+    reuse: bool,
+) -> None:
+    """Every artifact on every target, by every plan. What goes wrong on a device ends its measuring only, and is in
+    the failures.
+
+    Measurements are in the outcome in the order of `targets`, whichever finished first.
+    """
+    from edgekit.measure import measurements
+
+    elsewhere = [target for target in targets if target.device not in LOCAL]
+
+    def one(target: Target, flow: RunContext) -> None:
+        for plan in plans:
+            measurements.measure(artifacts, target, data, dataclasses.replace(flow, plan=plan), reuse=reuse)
+
+    def apart(target: Target) -> None:
+        flow.say(f"  measuring on {target.name} …")
+        one(target, dataclasses.replace(flow, progress=quiet if len(elsewhere) > 1 else flow.progress))
+
+    with ThreadPoolExecutor(max(1, len(elsewhere))) as pool:
+        futures = {target.name: pool.submit(apart, target) for target in elsewhere}
+        _finish(futures)
+    for target in targets:
+        try:
+            futures[target.name].result() if target.name in futures else one(target, flow)
+        except EdgekitError as error:
+            if target.device in LOCAL and not isinstance(error, DeviceError):
+                raise
+            flow.outcome.failures.append(error)
+            flow.say(f"  failed    {target.name}: {error}")
+    order = {target.name: index for index, target in enumerate(targets)}
+    flow.outcome.measurements.sort(key=lambda m: order.get(m.target, len(order)))
+
+
+def _finish(futures: dict[str, Future[None]]) -> None:
+    """Wait for all. Interrupted, the connections are ended first, and with them what runs on the devices."""
+    from edgekit.devices.shared import adb, emulator, ssh
+
+    try:
+        wait(futures.values())
+    except BaseException:
+        for future in futures.values():
+            future.cancel()
+        ssh.close_all()
+        adb.close_all()
+        emulator.stop_all()
+        raise

@@ -1,0 +1,120 @@
+"""What each model answers for a few of the samples it was measured on, kept beside its measurement for the report.
+
+The samples lie once in the run folder (`samples-SET.json`, pictures as small PNGs), the answers in the artifact's own
+(`answers-KEY.json`). Nothing is kept where an answer is no short text (masks, boxes): those have pictures of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.artifact import Artifact
+from edgekit.core.files import write_atomically
+from edgekit.core.measurement import Run
+from edgekit.core.samples import SampleSet
+from edgekit.core.task import Task
+from edgekit.runs.store import SAMPLES
+
+#: samples kept, evenly spread over the set; the report shows the most telling of them
+COUNT = 24
+#: pixels of a kept picture's longer side, and the smallest side that is worth looking at
+PIXELS, SMALLEST = 96, 8
+LONGEST = 120
+
+
+def keep(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, place: Path, key: str) -> None:
+    """Write the answers of this run, and the samples where they are not there yet; `place` is the run folder."""
+    chosen = np.unique(np.linspace(0, len(data) - 1, COUNT).astype(int))
+    classes = tuple(task.classes) if task else ()
+    told = [_answer(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
+    if not any(entry["text"] for entry in told):
+        return
+    samples = place / SAMPLES.format(data.sha256.replace("/", "-"))
+    if not samples.is_file():
+        shown = [
+            {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
+            for i in chosen
+        ]
+        document = {"set": data.name, "set_sha256": data.sha256, "samples": shown}
+        write_atomically(samples, json.dumps(document) + "\n")
+    document = {"set_sha256": data.sha256, "answers": told}
+    write_atomically(artifact.path / f"answers-{key}.json", json.dumps(document) + "\n")
+
+
+def _answer(
+    artifact: Artifact,
+    outputs: Mapping[str, NDArray[Any]],
+    data: SampleSet,
+    task: Task | None,
+    classes: tuple[str, ...],
+    index: int,
+) -> dict[str, Any]:
+    """{"text": the answer in words, "right": against the label, None where that cannot be told}."""
+    first = next(iter(outputs.values()))[index]
+    label = data.labels[index] if data.labels is not None else None
+    if task is not None and hasattr(task, "tell"):
+        own = {name: array[index] for name, array in outputs.items()}
+        sample = {name: array[index] for name, array in data.inputs.items()}
+        return {"text": str(task.tell(own, sample, artifact.path)["text"])[:LONGEST], "right": None}
+    if len(outputs) == 1 and first.ndim == 1 and len(first) > 1 and (label is None or _is_class(label)):
+        found = int(first.argmax())
+        return {"text": _class(found, classes), "right": None if label is None else found == int(label)}
+    if len(outputs) == 1 and first.size == 1:
+        return {"text": f"{float(first.reshape(-1)[0]):.4g}", "right": None}
+    return {"text": "", "right": None}
+
+
+def _is_class(label: Any) -> bool:
+    array = np.asarray(label)
+    return array.ndim == 0 and array.dtype.kind in "iu"
+
+
+def _class(index: int, classes: tuple[str, ...]) -> str:
+    return classes[index] if index < len(classes) else str(index)
+
+
+def _label(labels: NDArray[Any] | None, index: int, classes: tuple[str, ...]) -> str:
+    if labels is None:
+        return ""
+    if _is_class(labels[index]):
+        return _class(int(labels[index]), classes)
+    value = np.asarray(labels[index])
+    return f"{float(value.reshape(-1)[0]):.4g}" if value.size == 1 and value.dtype.kind in "fiu" else ""
+
+
+def _png_of(inputs: Mapping[str, NDArray[Any]], index: int) -> str | None:
+    """The sample as a PNG in base64, where it is one picture of bytes: (H, W), (1 or 3, H, W), (H, W, 1 or 3)."""
+    if len(inputs) != 1:
+        return None
+    pixels = np.asarray(next(iter(inputs.values()))[index])
+    if pixels.dtype != np.uint8:
+        return None
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or min(pixels.shape[:2]) < SMALLEST:
+        return None
+    step = -(-max(pixels.shape[:2]) // PIXELS)
+    return base64.b64encode(png(pixels[::step, ::step])).decode()
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W) gray or (H, W, 3) colour → a PNG (W3C, third edition): so small that no library need be installed."""
+    height, width = pixels.shape[:2]
+    rows = np.ascontiguousarray(pixels).reshape(height, -1)
+    raw = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )

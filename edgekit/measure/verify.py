@@ -1,0 +1,186 @@
+"""After every arrow: did it keep what it promised? On real samples, in the real runtime.
+
+An exporter must keep the outputs (SQNR against its parent), a compressor the accuracy (paired, against the chain's
+float root). The finding is kept beside the artifact in `verify.json`, and the evidence of a failure in `evidence.npz`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgekit.core import statistics
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import BudgetMissed, EdgekitError, ParityFailed
+from edgekit.core.files import write_atomically
+from edgekit.core.json import from_json
+from edgekit.core.measurement import Metric, Parity, Verdict
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.core.task import Scorer, Scores
+from edgekit.measure.execute import execute, runtimes_for
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
+
+FINDING, EVIDENCE = "verify.json", "evidence.npz"
+EVIDENCE_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the check of one arrow found. `failed` says which promise was broken, "" for none.
+
+    `unverified` gives the reason where nothing here can execute the artifact exactly.
+    """
+
+    artifact: str
+    id: str
+    key: str
+    step: str
+    keeps: str
+    failed: Literal["", "parity", "budget", "runtime"] = ""
+    reason: str = ""
+    unverified: str = ""
+    parity: Parity | None = None
+    metric: Metric | None = None
+    verdict: Verdict | None = None
+
+    def error(self) -> EdgekitError | None:
+        """The failure as an error that names the arrow, or None."""
+        if not self.failed:
+            return None
+        kind = BudgetMissed if self.failed == "budget" else ParityFailed
+        what = f"{self.step} broke {self.artifact}"
+        return kind(what, self.reason, f"look at it: edgekit inspect, and {self.artifact}/{EVIDENCE}")
+
+
+class Verifier:
+    """Checks arrows on one target and one set; outputs of a parent are computed once for all its children."""
+
+    def __init__(
+        self, store: Store, target: Target, data: SampleSet, scorer: Scorer | None, gates: Gates, plan: Plan
+    ) -> None:
+        self.store, self.target, self.data = store, target, data
+        self.scorer = scorer if data.labels is not None else None
+        self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
+        self._outputs: dict[str, Mapping[str, Any]] = {}
+
+    def check(self, artifact: Artifact, keeps: str, against: Artifact | None = None) -> Finding:
+        """The finding for one artifact, from `verify.json` where it was checked in just this way before."""
+        parent = against or self.store.parent(artifact)
+        key = self._key(artifact, parent)
+        kept = read(artifact)
+        if kept and kept.key == key:
+            return kept
+        finding = self._check(artifact, parent, keeps, key)
+        write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
+        return finding
+
+    def outputs(self, artifact: Artifact) -> Mapping[str, Any]:
+        if artifact.id not in self._outputs:
+            run = execute(artifact, self.target, self.data, self.plan, latency=False)
+            self._outputs[artifact.id] = run.outputs
+        return self._outputs[artifact.id]
+
+    def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
+        """What makes two checks the same: both artifacts, the samples, the gates, and what executes them how."""
+        target, judged = self.target, "judged" if self.scorer else "not judged"
+        where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
+        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{judged}"
+
+    def _check(self, artifact: Artifact, parent: Artifact | None, keeps: str, key: str) -> Finding:
+        finding = Finding(artifact.name, artifact.id, key, artifact.step, keeps)
+        if not runtimes_for(artifact, self.target):
+            why = f"no runtime for {artifact.kind} on {self.target.name}"
+            return dataclasses.replace(finding, unverified=why)
+        if saturates(artifact, self.target):
+            why = f"{self.target.name} saturates {artifact.scheme}: check it on the device it was made for"
+            return dataclasses.replace(finding, unverified=why)
+        outputs = self.outputs(artifact)
+        broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
+        if broken:
+            why = f"output {broken[0]!r} holds NaN or infinity"
+            finding = dataclasses.replace(finding, failed="runtime", reason=why)
+            self._evidence(artifact, outputs, outputs)
+            return finding
+        if parent is None:
+            return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
+        parity = statistics.parity(parent.name, self.outputs(parent), outputs)
+        finding = dataclasses.replace(finding, parity=parity)
+        if keeps == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
+            wanted = self.gates.min_sqnr_db
+            why = f"its outputs agree with {parent.name} to {parity.sqnr_db:.1f} dB; {wanted:g} dB are asked for"
+            finding = dataclasses.replace(finding, failed="parity", reason=why)
+            self._evidence(artifact, self.outputs(parent), outputs)
+        return self._budget(finding, artifact, outputs)
+
+    def _budget(self, finding: Finding, artifact: Artifact, outputs: Mapping[str, Any]) -> Finding:
+        """The accuracy against the chain's float root, and for a compressor the budget's verdict."""
+        root = self.store.root(artifact)
+        if self.scorer is None or finding.failed:
+            return finding
+        reference, scores = self._scores(self.outputs(root)), self._scores(outputs)
+        metric = statistics.metric(scores, self.data.sha256, reference, root.name)
+        finding = dataclasses.replace(finding, metric=metric)
+        if finding.keeps != "accuracy":
+            return finding
+        verdict = statistics.verdict(reference, scores, self.gates.max_drop_pp, "val")
+        finding = dataclasses.replace(finding, verdict=verdict)
+        if verdict.state == "missed" or (verdict.state == "undecided" and self.gates.strict):
+            allowed = f"{self.gates.max_drop_pp:g} are allowed"
+            points = "points below" if metric.unit == "fraction" else "% worse than"
+            why = f"{metric.drop_pp:.2f} {points} {root.name} ({verdict.state}); {allowed}"
+            finding = dataclasses.replace(finding, failed="budget", reason=why)
+            self._evidence(artifact, self.outputs(root), outputs)
+        return finding
+
+    def _scores(self, outputs: Mapping[str, Any]) -> Scores:
+        assert self.scorer is not None and self.data.labels is not None
+        return self.scorer(outputs, self.data.labels)
+
+    def _metric(self, outputs: Mapping[str, Any], reference: Scores | None, against: str | None) -> Metric | None:
+        if self.scorer is None:
+            return None
+        return statistics.metric(self._scores(outputs), self.data.sha256, reference, against)
+
+    def _evidence(self, artifact: Artifact, reference: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """The samples that differ most, with what each side answered."""
+        first, second = next(iter(reference.values())), next(iter(outputs.values()))
+        count = min(EVIDENCE_SAMPLES, len(second))
+        worst = np.arange(count)
+        if first.shape == second.shape:
+            error = np.abs(np.asarray(first, np.float64) - second).reshape(len(first), -1).max(axis=1)
+            worst = np.argsort(-np.nan_to_num(error, nan=np.inf), kind="stable")[:count]
+        arrays = {f"input_{name}": value[worst] for name, value in self.data.inputs.items()}
+        arrays |= {f"expected_{name}": value[worst] for name, value in reference.items()}
+        arrays |= {f"got_{name}": value[worst] for name, value in outputs.items()}
+        np.savez(artifact.path / EVIDENCE, index=worst, **arrays)  # type: ignore[arg-type]
+
+
+def read(artifact: Artifact) -> Finding | None:
+    """The stored finding of this very artifact, or None."""
+    path = artifact.path / FINDING
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        nested = {"parity": Parity, "metric": Metric, "verdict": Verdict}
+        finding = Finding(**{**data, **{name: from_json(kind, data[name]) for name, kind in nested.items()}})
+    except (ValueError, TypeError, KeyError):
+        return None
+    return finding if finding.id == artifact.id else None
+
+
+def saturates(artifact: Artifact, target: Target) -> bool:
+    """Would this target's instructions clip the sums of the artifact's scheme?
+
+    Without VNNI, x86 adds two products of bytes in 16 bits, in ONNX Runtime and OpenVINO whatever the sign of the
+    activations. LiteRT widens first.
+    """
+    full = artifact.scheme.startswith(("u8s8", "s8s8")) and "reduced" not in artifact.scheme
+    return full and artifact.kind.format != "tflite" and target.isa_class == "x86"

@@ -1,0 +1,1 @@
+"""Run folders: the store, recipes, references to artifacts, sets by name, results."""

@@ -1,0 +1,161 @@
+"""SETs by name: `task:split`, a manifest, or data in files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgekit import tasks
+from edgekit.core import errors, paths, registry, user_code
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.config import build, read_toml
+from edgekit.core.errors import InputError, RecipeError
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.samples import SampleSet
+from edgekit.sets import _data, _reader, is_data, reading
+from edgekit.sets.folder import class_folders
+from edgekit.sets.options import Options, SetSpec, parse_set_spec
+from edgekit.sets.reading import refuse_nan, sample_set
+from edgekit.sets.spool import MemmapWriter
+
+
+@dataclass(frozen=True)
+class Manifest(Options):
+    """`task` and `split`, or `source`: a path as in a SET."""
+
+    task: str = ""
+    split: str = ""
+    source: str = ""
+    ids: tuple[int, ...] = ()
+    sha256: str = ""
+    why: str = ""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if bool(self.task) == bool(self.source):
+            yield "name one of task and source"
+        if self.task and not self.split:
+            yield "split is missing"
+
+
+def load(text: str, like: Sequence[TensorSpec] = (), progress: Progress = quiet) -> SampleSet:
+    """The set that `text` names, as a model with the inputs `like` takes it (an image's size and layout).
+
+    Raises InputError for what is not there, not a set, or holds too many broken samples; Missing.
+    """
+    path = Path(text) if text.endswith(".toml") else paths.find("calibration", text)
+    if path is not None:
+        return _manifest(path, like, progress)
+    task, colon, split = text.rpartition(":")
+    if tasks.configured(task):
+        return _of_task(task, split)
+    word = parse_set_spec(text)
+    if is_data(word.path):
+        return _data(text, word, like, progress)
+    if colon and task not in registry.names("tasks") and user_code.is_reference(text):
+        raise InputError(f"{text!r} is a task, not a set", next=f"name a split: {text}:val")
+    if colon:
+        return _of_task(task, split)
+    hint = errors.suggest(text, paths.names("calibration"))
+    if Path(text).is_dir():
+        hint = f"the task {text} has that name: write ./{text} for the folder"
+    kinds = "a set is task:split, a manifest, a folder, or a file (.npz, .csv, .tsv, .jsonl, .parquet, .tar)"
+    raise InputError(f"{text!r} is not a set", kinds, hint)
+
+
+def labelled(text: str) -> bool:
+    """Does the SET come with labels? Data is not decoded for this. Raises InputError."""
+    if tasks.configured(text):
+        return load(text).labels is not None
+    word = parse_set_spec(text)
+    return _reader(word, ()).labelled if is_data(word.path) else load(text).labels is not None
+
+
+def one(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
+    """Input name → (1, …) array of one sample of a SET. Raises InputError where there is no such sample."""
+    word = None if tasks.configured(text) else parse_set_spec(text)
+    if word and is_data(word.path):
+        values = reading.one(_reader(word, like), word.split, index)
+        if values is None:
+            raise InputError(f"{text} has no sample {index}", next="count from 0")
+        return {name: value[None] for name, value in values.items()}
+    data = load(text, like)
+    if index >= len(data):
+        raise InputError(f"{text} has no sample {index}", f"it has {len(data)}", "count from 0")
+    return {name: value[index : index + 1] for name, value in data.inputs.items()}
+
+
+def refuse_other_folders(text: str) -> None:
+    """Raises InputError where a SET is a folder whose splits `train` and `val` do not hold the same classes."""
+    path = (
+        Path(parse_set_spec(text).path) if not tasks.configured(text) and is_data(parse_set_spec(text).path) else None
+    )
+    found = class_folders(path) if path is not None and path.is_dir() else {}
+    train, val = (found.get(split, frozenset()) for split in ("train", "val"))
+    if train and val and train != val:
+        said = [
+            f"only {split} has {', '.join(map(repr, sorted(names)[:5]))}" + (" …" if len(names) > 5 else "")
+            for split, names in (("train", train - val), ("val", val - train))
+            if names
+        ]
+        what = f"the classes in {path}/train and {path}/val differ"
+        raise InputError(what, "; ".join(said), "give both the same class folders")
+
+
+def _of_task(word: str, split: str) -> SampleSet:
+    """A task's split. Raises InputError for whatever a task of the user's own does wrong."""
+    task = tasks.load(word)
+    if word in registry.names("tasks") or tasks.configured(word) or not user_code.is_reference(word):
+        return task.load(split)
+    from edgekit.core.user_code import running
+
+    data = running(word, f"{word} cannot load {split!r}", lambda: task.load(split))
+    if not isinstance(data, SampleSet):
+        raise InputError(f"{word}: load gives a {type(data).__name__}", next="return edgekit.sets.sample_set(…)")
+    refuse_nan(f"{word}:{split}", {**data.inputs, **({} if data.labels is None else {"label": data.labels})})
+    lengths = {name: len(array) for name, array in data.inputs.items()}
+    lengths |= {} if data.labels is None else {"labels": len(data.labels)}
+    if len(set(lengths.values())) != 1 or not len(data):
+        shown = ", ".join(f"{name} {count}" for name, count in lengths.items()) or "it holds nothing"
+        raise InputError(f"{word}: the arrays of {split!r} must be of one length, not 0", shown, "check load")
+    return data
+
+
+def _manifest(path: Path, like: Sequence[TensorSpec], progress: Progress) -> SampleSet:
+    manifest, problems = build(Manifest, read_toml(path), "")
+    if manifest is None:
+        raise RecipeError(str(path), problems)
+    if manifest.source:
+        given = {field.name: getattr(manifest, field.name) for field in dataclasses.fields(Options)}
+        options = Options(**given) if not manifest.ids else Options(**{**given, "count": 0})
+        chosen = _data(path.stem, SetSpec(manifest.source, options, manifest.split), like, progress)
+        if manifest.ids:
+            chosen = _picked(chosen, list(manifest.ids), path)
+    else:
+        whole = load(f"{manifest.task}:{manifest.split}", like, progress)
+        ids = list(manifest.ids) or reading.draw(manifest.count, len(whole), manifest.seed)
+        chosen = _picked(whole, ids, path)
+    if manifest.sha256 and manifest.sha256 != chosen.sha256:
+        raise InputError(
+            f"{path} does not match its samples", f"their sha256 is {chosen.sha256}", "was the data changed?"
+        )
+    return chosen
+
+
+def _picked(whole: SampleSet, ids: list[int], path: Path) -> SampleSet:
+    if not ids:
+        raise InputError(f"{path} names no samples", next="give ids, or count and seed")
+    if min(ids) < 0 or max(ids) >= len(whole):
+        raise InputError(f"{path} names sample {max(ids)}", f"{whole.name} has {len(whole)} samples")
+    inputs = {}
+    for name, array in whole.inputs.items():
+        spool = MemmapWriter()
+        for i in ids:
+            spool.append(array[i, ...])
+        inputs[name] = spool.array()
+    return sample_set(path.stem, inputs, None if whole.labels is None else whole.labels[ids])

@@ -1,0 +1,97 @@
+"""ARTIFACT words → run folders and artifacts.
+
+`RUN`, `RUN/NAME`, a foreign model (a file's path, or `net.py:make`), or nothing: the newest run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.core import errors, registry, user_code
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.runs.store import ARTIFACT, Store
+
+RUNS = Path("runs")
+
+#: imports a network that is code
+NETWORK = "import_network"
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """Where a word points: a run folder and a name in it ("": the whole run), or a foreign model and its importer."""
+
+    store: Store
+    name: str = ""
+    foreign: str = ""
+    importer: str = ""
+
+
+def resolve(text: str | None, out: Path | None = None) -> ModelReference:
+    """What the word means. Raises InputError, saying what was looked for."""
+    if not text:
+        return ModelReference(Store(newest_run()))
+    path = Path(text)
+    if importer := _importer(text):
+        stem = Path(text.rpartition(":")[0]).stem if importer == NETWORK else path.stem
+        return ModelReference(Store(out or RUNS / stem), foreign=text, importer=importer)
+    if (path / ARTIFACT).is_file():
+        return ModelReference(Store(path.parent), path.name)
+    if path.is_dir():
+        store = Store(path)
+        if store.names():
+            return ModelReference(store)
+        raise InputError(f"{path} holds no artifacts", next="name a run folder, or make one with edgekit run")
+    if Store(path.parent).names():
+        hint = errors.suggest(path.name, Store(path.parent).names())
+        raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
+    known = ", ".join(_suffixes())
+    next = f"make a run with edgekit run, or name a model: a file ({known}) or net.py:make"
+    raise InputError(f"{text!r} is neither a run nor an artifact", "no such folder", next)
+
+
+def newest_run() -> Path:
+    """The run folder under `runs/` that changed last. Raises InputError where there is none."""
+    found = [path for path in RUNS.iterdir() if Store(path).names()] if RUNS.is_dir() else []
+    if not found:
+        raise InputError("there is no run under runs/", next="make one with edgekit run, or name an artifact")
+    return max(found, key=lambda path: max((path / name).stat().st_mtime_ns for name in Store(path).names()))
+
+
+def float_root(store: Store) -> str:
+    """The name of the run's first root. Raises InputError where it has none."""
+    roots = [artifact.name for artifact in store.current() if artifact.parent() is None]
+    if not roots:
+        raise InputError(f"{store.path} has no float model to start from", next="edgekit train, or edgekit run")
+    plain = [name for name in roots if "." not in name]
+    return (plain or roots)[0]
+
+
+def is_model(text: str) -> bool:
+    """Does the word name a model file, by its ending?"""
+    return Path(text).suffix in _suffixes()
+
+
+def _importer(text: str) -> str:
+    """The step that imports what the word names, "" where it names no foreign model."""
+    path = Path(text)
+    found = next((step for suffix, step in _suffixes().items() if path.suffix == suffix), "")
+    if found:
+        return "" if path.is_dir() else found
+    return NETWORK if user_code.is_reference(text) else ""
+
+
+def _suffixes() -> dict[str, str]:
+    """File ending → the step that imports such files."""
+    names = [name for name in registry.names("steps") if name.startswith("import_")]
+    return {suffix: name for name in names for suffix in registry.load("steps", name).suffixes}
+
+
+def load(artifact: str | None = None) -> Artifact:
+    """The stored artifact that a word names (RUN: its float root; None: the newest run's). Raises InputError."""
+    ref = resolve(artifact)
+    if ref.foreign:
+        raise InputError(f"{ref.foreign} is not in a run yet", next="edgekit bench or quantize import it")
+    return ref.store.get(ref.name or float_root(ref.store))

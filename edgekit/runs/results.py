@@ -1,0 +1,88 @@
+"""Results files: what their schema says, and what older ones lacked.
+
+A file names its schema. Within one, edgekit only ever adds fields: what an older file lacks has the value that a row
+had before there was such a field (`ADDED`), and what a newer one has more is left out. Another schema is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from edgekit.core.artifact import SCHEMA
+from edgekit.core.json import from_json
+from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
+
+#: record → fields that the first files of this schema did not have, and what they mean where they are missing
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "metric": {"drop_p": None},
+}
+NESTED: Mapping[str, type] = {"metric": Metric, "latency_ms": Latency, "verdict": Verdict, "parity": Parity}
+
+
+class OtherSchema(ValueError):
+    """The file is of another schema than this edgekit reads."""
+
+
+def parse(document: Any) -> list[Measurement]:
+    """The rows of a results file. Raises OtherSchema, or ValueError saying what is wrong where."""
+    if not isinstance(document, dict) or "measurements" not in document or "schema" not in document:
+        raise ValueError("it has no schema and measurements")
+    if document["schema"] != SCHEMA:
+        raise OtherSchema(str(document["schema"]))
+    if not isinstance(document["measurements"], list):
+        raise ValueError("measurements is no list")
+    return [_row(entry, f"measurements[{i}]") for i, entry in enumerate(document["measurements"])]
+
+
+def _row(entry: Any, where: str) -> Measurement:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} is no object")
+    nested = {name: _nested(name, kind, entry.get(name), f"{where}.{name}") for name, kind in NESTED.items()}
+    made: Measurement = _known(Measurement, {**entry, **dict.fromkeys(NESTED)}, where)
+    return dataclasses.replace(made, **nested)
+
+
+def _nested(name: str, kind: type, value: Any, where: str) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no object")
+    return _known(kind, {**ADDED.get(name, {}), **value}, where)
+
+
+def _known(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """The record from the fields that it has; others were added by a later edgekit."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    kept = {name: value for name, value in values.items() if name in fields}
+    missing = [name for name, f in fields.items() if name not in kept and f.default is dataclasses.MISSING]
+    if missing:
+        raise ValueError(f"{where} has no {', '.join(missing)}")
+    for name, value in kept.items():
+        if name not in NESTED and not _fits(value, hints[name]):
+            raise ValueError(f"{where}.{name} cannot be {value!r:.60}")
+    return from_json(kind, kept)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Is a JSON value what a field's annotation says?"""
+    if value is None:
+        return type(None) in get_args(hint)
+    if get_origin(hint) in (tuple, list):
+        wanted = get_args(hint)
+        if not isinstance(value, list | tuple):
+            return False
+        each = [wanted[0]] * len(value) if wanted[-1] is Ellipsis else wanted
+        return len(each) == len(value) and all(map(_fits, value, each))
+    choices = [h for h in get_args(hint) if h is not type(None)]
+    if get_origin(hint) is not None and "Mapping" in str(get_origin(hint)):
+        return isinstance(value, dict)
+    if choices:
+        return any(_fits(value, h) if isinstance(h, type) or get_origin(h) else value == h for h in choices)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True

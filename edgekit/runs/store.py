@@ -1,0 +1,344 @@
+"""Run folders: `RUN/NAME/{artifact.json, model.*}`, written whole or not at all, reused when nothing changed.
+
+An artifact is built in a hidden folder beside its place, synced, and moved in by one rename; `artifact.json` is written
+last. So a half-made one never counts, and killing the program loses nothing that was finished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgekit.core import errors, registry
+from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Sizes, TensorSpec
+from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
+from edgekit.core.files import file_sha256, sync, write_atomically
+from edgekit.core.measurement import Measurement
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Context, Step, StepResult, references, step_name
+from edgekit.formats import model_file
+from edgekit.runs import named_sets, results
+from edgekit.runs.results import OtherSchema
+
+ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
+
+LOG, RECIPE, LOCK = "log.txt", "recipe.toml", ".lock"
+
+#: a few samples of a set, for the report
+SAMPLES = "samples-{}.json"
+
+
+class Store:
+    """One run folder. Opening it creates nothing; `lock` does, and is needed before anything is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sets: dict[tuple[str, tuple[TensorSpec, ...]], SampleSet] = {}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder. Raises Locked where another edgekit does, NoPermission, NoSpace."""
+        from filelock import FileLock, Timeout
+
+        with os_errors("write", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise Locked(
+                    f"another edgekit is working in {self.path}", "it holds the lock", "wait for it, or use --out OTHER"
+                ) from error
+        try:
+            self._recover()
+            yield
+        finally:
+            lock.release()
+
+    def names(self) -> tuple[str, ...]:
+        """The artifacts in the folder, oldest first."""
+        if not self.path.is_dir():
+            return ()
+        found = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / ARTIFACT).is_file()]
+        return tuple(p.name for p in sorted(found, key=lambda p: ((p / ARTIFACT).stat().st_mtime_ns, p.name)))
+
+    def get(self, name: str) -> Artifact:
+        """A stored artifact. Raises InputError where it is not there or was damaged."""
+        path = self.path / name
+        if not (path / ARTIFACT).is_file():
+            hint = errors.suggest(name, self.names())
+            raise InputError(f"there is no artifact {name!r} in {self.path}", next=hint)
+        artifact = _read(path)
+        for file, sha256 in artifact.files.items():
+            if not (path / file).is_file() or file_sha256(path / file) != sha256:
+                what = f"{path / file} is not the file that edgekit wrote"
+                raise InputError(what, "its sha256 differs", "run the command that made it again")
+        return artifact
+
+    def parent(self, artifact: Artifact, role: str = "parent") -> Artifact | None:
+        """The artifact it was made from, None at a root. Raises InputError where that one has been made anew since."""
+        link = artifact.parent(role)
+        if link is None:
+            return None
+        parent = self.get(link.name)
+        if parent.id != link.id:
+            what = f"{artifact.name} was made from an earlier {parent.name}"
+            raise InputError(what, f"{parent.name} has been made anew since", f"make {artifact.name} again")
+        return parent
+
+    def root(self, artifact: Artifact) -> Artifact:
+        """The float root of the artifact's chain: where its line of parents begins, or its teacher's.
+
+        A student is made in place of its teacher, so what it loses counts from there.
+        """
+        parent = self.parent(artifact) or self.parent(artifact, "teacher")
+        return self.root(parent) if parent else artifact
+
+    def current(self) -> tuple[Artifact, ...]:
+        """Every whole artifact whose line of parents still stands; roots before what was made from them."""
+        found = []
+        for name in self.names():
+            try:
+                self.root(artifact := self.get(name))
+            except InputError:
+                continue
+            found.append(artifact)
+        return tuple(found)
+
+    def reusable(self, name: str, id: str) -> Artifact | None:
+        """The stored artifact, where it is whole and made in just this way."""
+        try:
+            artifact = self.get(name)
+        except EdgekitError:
+            return None
+        return artifact if artifact.id == id else None
+
+    def id(self, step: Step, inputs: Mapping[str, Artifact], context: Context) -> str:
+        """Hash of the step and its fields, all parents' ids, the sets' sha256, and the versions of what makes it."""
+        what = {
+            "schema": SCHEMA,
+            "step": step_name(step),
+            "sources": [file_sha256(path) for path in (Path(inspect.getfile(type(step))), *step.sources())],
+            "fields": _fields(step),
+            "parents": {role: artifact.id for role, artifact in inputs.items()},
+            "files": {role: file_sha256(Path(getattr(step, role))) for role in _file_roles(step, inputs)},
+            "sets": {role: data.sha256 for role, data in context.sets.items()},
+            "task": context.task.name if context.task else "",
+            "tools": tools(step),
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    def make(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
+        """Apply the step and store what it makes, replacing an outdated artifact of that name."""
+        making, scratch = self.path / f".making-{name}", self.path / f".scratch-{self.id(step, inputs, context)}"
+        context = dataclasses.replace(context, scratch=scratch)
+        with os_errors("write", making):
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+        try:
+            with os_errors("write", making), _disk_full(making):
+                notes = step.apply(inputs, making, context)
+                if step.gives.is_model and context.task is not None and hasattr(context.task, "ship"):
+                    context.task.ship(making, inputs)
+                artifact = self._record(name, step, inputs, context, notes, making)
+                _write_json(making / ARTIFACT, _to_json(artifact))
+                _sync(making)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+        with os_errors("write", artifact.path):
+            self._swap(making, artifact.path)
+        shutil.rmtree(scratch, ignore_errors=True)
+        return artifact
+
+    def copy(self, artifact: Artifact, name: str) -> Artifact:
+        """The same artifact under another name, without what was found out about it."""
+        if kept := self.reusable(name, artifact.id):
+            return kept
+        making = self.path / f".making-{name}"
+        copied = dataclasses.replace(artifact, name=name, path=self.path / name)
+        with os_errors("write", making):
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            for file in artifact.files:
+                (making / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(artifact.path / file, making / file)
+            _write_json(making / ARTIFACT, _to_json(copied))
+            _sync(making)
+            self._swap(making, copied.path)
+        return copied
+
+    def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
+        """A SET, loaded once, as a model with the inputs `like` takes it."""
+        if (text, like) not in self._sets:
+            self._sets[text, like] = named_sets.load(text, like, progress)
+        return self._sets[text, like]
+
+    def has(self, text: str, like: tuple[TensorSpec, ...] = ()) -> bool:
+        """Is this SET loaded already?"""
+        return (text, like) in self._sets
+
+    def measurements(self) -> dict[str, Measurement]:
+        """Every stored measurement by its key, those of artifacts that are no longer as measured left out."""
+        current = set()
+        for name in self.names():
+            with suppress(InputError):
+                current.add((name, _read(self.path / name).id))
+        found = read_results(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
+        return {m.key: m for m in found if (m.artifact, m.id) in current}
+
+    def add(self, measurement: Measurement) -> None:
+        """Keep a measurement, in place of one with the same key."""
+        everything = {**self.measurements(), measurement.key: measurement}
+        document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in everything.values()]}
+        write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
+
+    def _record(
+        self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
+    ) -> Artifact:
+        facts: ModelFacts = registry.load("formats", step.gives.format).describe(model_file(step.gives, folder))
+        inherited = [licence for parent in inputs.values() for licence in parent.licences]
+        licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
+        return Artifact(
+            name=name,
+            id=self.id(step, inputs, context),
+            kind=step.gives,
+            step=step_name(step),
+            fields=_fields(step),
+            parents=tuple(Parent(role, parent.name, parent.id) for role, parent in inputs.items()),
+            task=context.task.name if context.task else "",
+            inputs=facts.inputs,
+            outputs=facts.outputs,
+            sizes=facts.sizes,
+            files={str(p.relative_to(folder)): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
+            path=self.path / name,
+            scheme=notes.scheme,
+            tools=tools(step),
+            sets={role: data.sha256 for role, data in context.sets.items()},
+            tensors=notes.tensors,
+            licences=licences,
+            details=notes.details,
+        )
+
+    def _swap(self, made: Path, place: Path) -> None:
+        old = place.with_name(f".old-{place.name}")
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            place.rename(old)
+        made.rename(place)
+        sync(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Finish or undo what a killed process left: only ever hidden folders."""
+        for old in self.path.glob(".old-*"):
+            place = old.with_name(old.name.removeprefix(".old-"))
+            if place.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(place)
+        for making in self.path.glob(".making-*"):
+            shutil.rmtree(making, ignore_errors=True)
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+def tools(step: Step) -> dict[str, str]:
+    """Distribution → installed version, of edgekit and of everything that makes this step's artifact."""
+    found = {}
+    for name in step.tools:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def read_results(path: Path) -> list[Measurement]:
+    """The measurements in a results file. Raises InputError where it is not one, or of another schema version."""
+    with os_errors("read", path):
+        text = path.read_bytes()
+    try:
+        return results.parse(json.loads(text))
+    except OtherSchema as error:
+        what = f"{path} is of schema {str(error)!r}"
+        next = "measure again, or use the edgekit that wrote it"
+        raise InputError(what, f"this edgekit reads {SCHEMA}", next) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not an edgekit results file", str(error), "name a run folder or results.json"
+        ) from error
+
+
+def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
+    return [role for role in references(step) if role not in inputs and Path(getattr(step, role) or " ").is_file()]
+
+
+def _fields(step: Step) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(step)))  # type: ignore[call-overload]
+    return values
+
+
+def _to_json(artifact: Artifact) -> dict[str, Any]:
+    data = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact) if f.name not in ("path", "kind")}
+    nested = {
+        "parents": [dataclasses.asdict(p) for p in artifact.parents],
+        "inputs": [dataclasses.asdict(s) for s in artifact.inputs],
+        "outputs": [dataclasses.asdict(s) for s in artifact.outputs],
+        "sizes": dataclasses.asdict(artifact.sizes),
+    }
+    return {"schema": SCHEMA, "kind": str(artifact.kind), **data, **nested}
+
+
+def _read(path: Path) -> Artifact:
+    """The artifact as recorded. Raises InputError where the record is damaged, or of another schema version."""
+    with os_errors("read", path / ARTIFACT):
+        text = (path / ARTIFACT).read_bytes()
+    try:
+        data = json.loads(text)
+        if data.pop("schema", SCHEMA) != SCHEMA:
+            what = f"{path} was written by another version of edgekit"
+            raise InputError(what, next="make it again in a new run folder")
+        data["kind"] = Kind.parse(data["kind"])
+        data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
+        for side in ("inputs", "outputs"):
+            data[side] = tuple(map(TensorSpec.from_json, data[side]))
+        data["sizes"] = Sizes(**data["sizes"])
+        return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{path / ARTIFACT} is damaged"
+        raise InputError(what, str(error), "run the command that made it again") from error
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync(path)
+    sync(folder)
+
+
+@contextmanager
+def _disk_full(folder: Path) -> Iterator[None]:
+    """Libraries report a full disk in exceptions of their own; all of them quote the system's words."""
+    try:
+        yield
+    except (EdgekitError, OSError):
+        raise
+    except Exception as error:
+        if "No space left on device" in str(error):
+            next = "free some space, then run the same command again: finished steps are kept"
+            raise NoSpace(f"cannot write {folder}", "no space left on the disk", next) from error
+        raise

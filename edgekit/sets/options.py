@@ -1,0 +1,125 @@
+"""A SET word that names data, taken apart: `PATH[?OPTION=VALUE&…][:SPLIT]`, and the options it may carry.
+
+Lists are written with commas; %26 and the like stand for characters that mean something here.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from edgekit.core.config import build, parse
+from edgekit.core.errors import InputError, Problem
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files become arrays. What is not given follows the inputs of the model that the set is for.
+
+    `size` is an image's height x width in pixels ("96x96", or "96" for both), `channels` 1 (gray) or 3 (RGB). With
+    `scale`, `mean` or `std` an input x becomes (x / scale - mean) / std, float32; `mean` and `std` are one number or
+    one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
+    says whether whole numbers are classes or values. `columns` picks inputs. `rate` is in Hz. `count` samples are drawn
+    with `seed`; 0: all of them. `stream`: the training split of a folder or of shards is decoded anew in each epoch, by
+    processes of its own, and is never held whole.
+    """
+
+    size: str = ""
+    layout: Literal["", "nchw", "nhwc"] = ""
+    channels: Literal[0, 1, 3] = 0
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    label: str = ""
+    labels: Literal["", "classes", "values"] = ""
+    columns: tuple[str, ...] = ()
+    rate: int = 0
+    seconds: float = 0.0
+    count: int = 0
+    seed: int = 0
+    stream: bool = False
+
+    def problems(self) -> Iterator[str]:
+        if self.size and not all(side.isdecimal() and int(side) for side in self._sides):
+            yield f"size is height x width in pixels, such as 96x96, not {self.size!r}"
+        numbers = (self.scale, self.seconds, *self.mean, *self.std)
+        if not all(map(math.isfinite, numbers)) or self.scale == 0 or 0 in self.std:
+            yield "scale, mean, std and seconds must be finite, scale and std not 0"
+        if min(self.rate, self.seconds, self.count) < 0:
+            yield "rate, seconds and count must not be negative"
+
+    @property
+    def _sides(self) -> list[str]:
+        sides = self.size.lower().split("x")
+        return sides * 2 if len(sides) == 1 else sides if len(sides) == 2 else [""]
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """In pixels; (0, 0) where no size was given."""
+        height, width = map(int, self._sides) if self.size else (0, 0)
+        return height, width
+
+    @property
+    def normalizes(self) -> bool:
+        return self.scale != 1.0 or bool(self.mean) or bool(self.std)
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """`split` is "" for all of the data."""
+
+    path: str
+    options: Options
+    split: str = ""
+
+
+def parse_set_spec(text: str) -> SetSpec:
+    """The word's parts; whether the path is there is not looked at. Raises InputError for an option that is wrong."""
+    if Path(text).exists():
+        return SetSpec(text, Options())
+    head, _, query = text.partition("?")
+    query, split = _split(query)
+    if not split:
+        head, split = _split(head)
+    return SetSpec(head, _options(query, text), split)
+
+
+def _split(text: str) -> tuple[str, str]:
+    before, colon, split = text.rpartition(":")
+    return (before, split) if colon and split in SPLITS else (text, "")
+
+
+def _options(query: str, text: str) -> Options:
+    hints = typing.get_type_hints(Options)
+    table: dict[str, Any] = {}
+    problems = []
+    for part in query.split("&") if query else []:
+        name, _, value = part.partition("=")
+        if name in table:
+            problems.append(Problem(name, "is given twice"))
+        try:
+            table[name] = _value(value, hints.get(name, str))
+        except TypeError as error:
+            table[name] = None
+            problems.append(Problem(name, str(error)))
+    options, found = build(Options, {name: value for name, value in table.items() if value is not None}, "")
+    if options is None or problems or found:
+        said = "; ".join(str(problem).removeprefix(": ") for problem in [*problems, *found])
+        known = ", ".join(hints)
+        raise InputError(f"{text!r} has an option that cannot be used", said, f"the options: {known}")
+    return options
+
+
+def _value(text: str, hint: Any) -> Any:
+    """A value as `hint` asks for it. Raises TypeError."""
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(parse(unquote(word), item) for word in text.split(",")) if text else ()
+    return parse(unquote(text), hint)

@@ -1,0 +1,141 @@
+"""What the steps that calibrate share: which samples they use, these as the model takes them, and their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from edgekit.compression import calibration
+from edgekit.compression.calibration import ranges as choosing
+from edgekit.compression.calibration.feeds import _cast, fitting
+from edgekit.compression.calibration.ranges import Method
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError, suggest
+from edgekit.core.step import ArtifactRef, Context, Step
+from edgekit.core.task import Task
+from edgekit.formats import ranges
+from edgekit.formats.ranges import Statistics
+
+#: with fewer samples, others will soon fall outside the ranges
+FEW = 32
+
+#: the statistics' file in a `ranges` artifact, and of a pass that was cut short
+RANGES, PARTIAL = "ranges.npz", "calibration.npz"
+
+
+@dataclass(frozen=True)
+class CalibratedStep(Step):
+    """`calibration`: a SET; "" takes the task's training split. At most `samples` samples of it are used."""
+
+    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+
+    calibration: str = ""
+    samples: int = 256
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if self.samples < 1:
+            yield "samples must be at least 1"
+        if task is None and not self.calibration:
+            yield "there is no task to take calibration samples from: name a set in calibration"
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        training = f"{task.name}:train" if task else ""
+        return {"calibration": self.calibration or training} if self.calibration or training else {}
+
+    def sources(self) -> tuple[Path, ...]:
+        beside = sorted(Path(calibration.__file__).parent.glob("*.py"))
+        return (Path(__file__), Path(ranges.__file__), Path(choosing.__file__), *beside)
+
+    def count(self, ctx: Context) -> int:
+        """How many samples will be used."""
+        return min(self.samples, len(ctx.sets["calibration"]))
+
+    def feeds(self, model: Artifact, ctx: Context) -> Iterator[Mapping[str, Any]]:
+        """Input name → array, one sample at a time, with progress; where the model fixes its batch, that many at once.
+
+        Raises InputError where the samples do not fit.
+        """
+        data, count = ctx.sets["calibration"], self.count(ctx)
+        arrays = fitting(data, model)
+        batch = next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0]), 1)
+        for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
+            taken = np.arange(first, first + batch) % count  # the last batch is filled up from the front
+            yield {
+                spec.name: _cast(arrays[spec.name][taken if spec.shape else first], spec, data, taken)
+                for spec in model.inputs
+            }
+
+    def observed(self, model: Artifact, ctx: Context) -> Statistics:
+        """One pass of the samples through the model, gone on with where an earlier one was cut short.
+
+        Raises InputError where the samples do not fit, the model cannot be run on one, or a value is not finite.
+        """
+        data, path = ctx.sets["calibration"], model_file(model)
+        fitting(data, model)
+        if (count := self.count(ctx)) < FEW:
+            ctx.log.warning("only %d calibration samples: what others reach may be cut off; %d are better", count, FEW)
+        origin = f"{calibration.origin(model, path)} {data.sha256} {count}"
+        partial = ctx.scratch / PARTIAL if ctx.scratch else None
+        return calibration.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin, partial=partial)
+
+
+@dataclass(frozen=True)
+class StaticInt8Step(CalibratedStep):
+    """`ranges`: what the step calibrate made of the same model, in place of a pass over a calibration set.
+
+    `method`: how a range follows from what was seen: all of it (min-max), all but 0.001 % at either end (percentile),
+    or what rounds and clips with the least squared error (mse). `keep_float`: operators, by name, that stay in float.
+    """
+
+    ranges: ArtifactRef = ""
+    method: Method = "min-max"
+    keep_float: tuple[str, ...] = ()
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if not self.ranges:
+            yield from super().check(task)
+        elif self.calibration:
+            yield "give either ranges or a set in calibration"
+
+    def sets(self, task: Task | None) -> Mapping[str, str]:
+        return {} if self.ranges else super().sets(task)
+
+    def statistics(self, inputs: Mapping[str, Artifact], ctx: Context) -> Statistics:
+        """From the ranges artifact (or file) that was named, else from a pass over the calibration set.
+
+        Raises InputError where the ranges were taken from another model; else see `observed`.
+        """
+        parent = inputs["parent"]
+        if not self.ranges:
+            return self.observed(parent, ctx)
+        given = inputs.get("ranges")
+        statistics = Statistics.load(given.path / RANGES if given else Path(self.ranges))
+        if statistics.origin.partition(" ")[0] != calibration.origin(parent, model_file(parent)):
+            what = f"the ranges {self.ranges} were not taken from {parent.name}"
+            raise InputError(what, "the model differs", f"calibrate {parent.name}, and name what that makes")
+        return statistics
+
+    def kept(self, names: Iterable[str], model: Artifact) -> tuple[str, ...]:
+        """`keep_float`, checked against the names of the model's operators. Raises InputError with near names."""
+        known = tuple(dict.fromkeys(name for name in names if name))
+        for name in self.keep_float:
+            if name not in known:
+                raise InputError(f"{model.name} has no operator {name!r} to keep in float", next=suggest(name, known))
+        return self.keep_float
+
+    def described(self, statistics: Statistics) -> str:
+        """How the ranges came about, for the scheme."""
+        count = len(self.keep_float)
+        kept = f", {count} operator{'s' * (count > 1)} in float" if count else ""
+        return f"{self.method} over {statistics.samples} samples{kept}"
+
+
+def model_file(model: Artifact) -> Path:
+    """The file of an artifact that a runtime is given."""
+    from edgekit.formats import model_file
+
+    return model_file(model.kind, model.path)

@@ -1,0 +1,83 @@
+"""What the imports of torch networks share: the record of how one is called, and the check that it loads again."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+
+from edgekit import networks
+from edgekit.core.artifact import Kind, ModelFacts
+from edgekit.core.errors import InputError
+from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.task import Task
+from edgekit.formats.torch import Torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImportTorchStep(Step):
+    """`path`: the model's file, or a reference to code."""
+
+    format: ClassVar[str] = "torch"
+    #: endings of the files that this step imports
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[Kind] = Kind("torch")
+
+    path: str = ""
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """The step that imports this model."""
+        return cls(path=path)
+
+    def check(self, task: Task | None) -> Iterator[str]:
+        if not self.path:
+            yield "path is missing"
+
+    def sources(self) -> tuple[Path, ...]:
+        return (Path(self.path),) if Path(self.path).is_file() else ()
+
+    def describe(self) -> ModelFacts:
+        """What it would make. Raises InputError where it is not such a model."""
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            self.apply({}, Path(folder), Context(None, {}, _quiet, logging.getLogger("edgekit")))
+            return Torch.describe(Path(folder) / Torch.file)
+
+
+def _quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    yield from items
+
+
+def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Tensor]) -> StepResult:
+    """Keep the example inputs, and check that what was written is the network that was given.
+
+    Raises InputError where, loaded again, it answers otherwise: random numbers, or a state that is not in its weights.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous().clone() for name, tensor in example.items()}, out / networks.EXAMPLE)
+    with torch.inference_mode():
+        answers = [_answers(one, example) for one in (network, networks.load(out))]
+    for first, second in zip(*answers, strict=True):
+        if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max()), equal_nan=True):
+            why = "loaded again, it answers otherwise: it holds random numbers, or values that are not in its weights"
+            raise InputError(f"{source} is not the same twice", why, "register them as buffers, or fix their seed")
+    shapes = {name: list(tensor.shape) for name, tensor in example.items()}
+    whole = {name: tensor for name, tensor in example.items() if not tensor.is_floating_point()}
+    ranges = {name: [int(tensor.min()), int(tensor.max())] for name, tensor in whole.items()}
+    return StepResult("as imported", details={"source": source, "example": shapes, "ranges": ranges})
+
+
+def _answers(network: nn.Module, example: Mapping[str, Tensor]) -> list[Tensor]:
+    from edgekit.networks.interface import named
+
+    return [tensor.double() for tensor in named(network(*example.values())).values()]

@@ -1,0 +1,69 @@
+"""`bench`: artifacts are measured on each target, always again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.core import metrics
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.target import Plan
+from edgekit.measure import parallel, targets
+from edgekit.measure.context import Outcome
+from edgekit.runs import references
+from edgekit.runs.recipe import Gates
+from edgekit.workflows.import_ import stored
+from edgekit.workflows.setup import (
+    Say,
+    finished,
+    flow_for,
+    plan_with,
+    runnable,
+    silent,
+    task_of,
+    test_set,
+    threads_of,
+    working,
+)
+
+
+def bench(
+    artifacts: Sequence[str] = (),
+    *,
+    target_names: Sequence[str] = (),
+    data: str = "",
+    plan: dict[str, Any] | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept.
+
+    `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
+    """
+    outcome = Outcome()
+    for ref in [stored(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
+        store = ref.store
+        chosen = [store.get(ref.name)] if ref.name else finished(store)
+        skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
+        for name in sorted(skipped):
+            say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
+        flow = flow_for(
+            store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
+        )
+        samples = flow.set(data, chosen[0].inputs) if data else test_set(flow, chosen)
+        if samples.labels is not None and flow.scorer is None:
+            flow.scorer = metrics.scorer(samples.labels)
+        with working(store):
+            for target in flow.targets:
+                targets.device(target)
+                runnable(chosen, target)
+            plans = [replace(flow.plan, threads=threads) for threads in threads_of(flow.plan, plan)]
+            parallel.measure(chosen, flow.targets, samples, flow, plans, reuse=resume)
+        outcome.artifacts += chosen
+        outcome.measurements += flow.outcome.measurements
+        outcome.failures += flow.outcome.failures
+    return outcome

@@ -1,0 +1,107 @@
+"""What run folders hold beside measurements and a page shows: how each artifact was made, and what it answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.measurement import Measurement
+from edgekit.report.lineage import Answers, Exhibits, Lineage, Link, Sample
+from edgekit.runs.store import SAMPLES, Store
+
+
+def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhibits:
+    """For the measured artifacts that lie in these run folders; damaged or missing ones are left out."""
+    lineages: dict[str, Lineage] = {}
+    answers: dict[str, list[Answers]] = {}
+    samples: dict[str, tuple[Sample, ...]] = {}
+    trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for folder in dict.fromkeys(folders):
+        store, records = Store(folder), _Records(Store(folder))
+        for m in measurements:
+            artifact = records.get(m.artifact)
+            if artifact is None or artifact.id != m.id:
+                continue
+            if m.id not in lineages:
+                lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
+            for made in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
+                history: Any = made.details.get("history") or (made.details.get("pruned") or {}).get("history")
+                if _is_history(history):
+                    trainings[made.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
+            told = _told(m, artifact, store)
+            if told is not None and all(other.artifact != m.artifact for other in answers.get(told[0], ())):
+                answers.setdefault(told[0], []).append(told[1])
+                samples.setdefault(told[0], _samples(store, told[0]))
+    shown = {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]}
+    return Exhibits(lineages, shown, trainings)
+
+
+class _Records:
+    """The records of a store's artifacts, each read once; None for one that is not there or damaged."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: dict[str, Artifact | None] = {}
+
+    def get(self, name: str) -> Artifact | None:
+        if name not in self._found:
+            self._found[name] = None
+            with suppress(InputError):
+                self._found[name] = self._store.get(name)
+        return self._found[name]
+
+
+def _links(artifact: Artifact, records: _Records) -> list[Link]:
+    """Everything that it was made from, roots first."""
+    found: dict[str, Link] = {}
+
+    def visit(one: Artifact) -> None:
+        for parent in one.parents:
+            made = records.get(parent.name)
+            if made is not None and made.id == parent.id and made.id not in found:
+                visit(made)
+        found[one.id] = Link(
+            one.name,
+            one.id,
+            one.step,
+            {name: value for name, value in one.fields.items() if value not in (None, "", False, [], {})},
+            tuple(parent.name for parent in one.parents),
+            one.sizes.total,
+            one.scheme,
+            dict(one.sets),
+            dict(one.tools),
+        )
+
+    visit(artifact)
+    return list(found.values())
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
+
+
+def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:
+    document = _document(artifact.path / f"answers-{m.key}.json")
+    with suppress(KeyError, TypeError, AttributeError):
+        pairs = tuple((str(entry["text"]), entry["right"]) for entry in document["answers"])
+        return str(document["set_sha256"]), Answers(m.artifact, m.runtime, m.target, pairs)
+    return None
+
+
+def _samples(store: Store, set_sha256: str) -> tuple[Sample, ...]:
+    document = _document(store.path / SAMPLES.format(set_sha256.replace("/", "-")))
+    with suppress(KeyError, TypeError, AttributeError):
+        return tuple(Sample(int(s["index"]), str(s["label"]), s["png"]) for s in document["samples"])
+    return ()
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}

@@ -1,0 +1,37 @@
+"""Gates → a table that fits 80 columns: what failed first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgekit.report.rows import NOTHING, plain
+
+if TYPE_CHECKING:
+    from edgekit.workflows.compare.limits import Gate
+
+STYLES = {"failed": "bold red", "undecided": "yellow", "passed": "green"}
+
+
+def verdicts(gates: Sequence[Gate]) -> None:
+    """Print each limit's verdict on stdout, and below the table why a latency is undecided or failed."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("gate", "artifact"):
+        table.add_column(name, overflow="fold")
+    for name in ("before", "now", "change", "verdict"):
+        table.add_column(name, justify="right", no_wrap=True)
+    several = len({gate.target for gate in gates}) > 1
+    for gate in sorted(gates, key=lambda gate: list(STYLES).index(gate.state)):
+        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else NOTHING
+        name = f"{gate.artifact} on {gate.target}" if several else gate.artifact
+        cells = [Text(plain(cell)) for cell in (gate.limit, name, gate.before, gate.after, change)]
+        table.add_row(*cells, Text(gate.state, style=STYLES[gate.state]))
+    console.print(table)
+    for reason in dict.fromkeys(f"{gate.artifact}, {gate.limit}: {gate.why}" for gate in gates if gate.why):
+        console.print(Text(plain(reason), style="dim"))

@@ -1,0 +1,209 @@
+"""A bundle: everything a program needs to use one artifact on a device, and to prove there that it works.
+
+manifest.json     what it is, how an input becomes an array, the labels, and the sha256 of every other file
+model/            the artifact's own files
+predict.py        answers from the command line, with runner.py and the runtime's file in runtime/
+example.py, .c    the shortest program in each language
+check/            samples, and what the machine that made the bundle answered
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets, tasks
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.files import sha256
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.devices.shared.bundle import MANIFEST, Bundle
+from edgekit.devices.shared.job import RUNNER
+from edgekit.measure.execute import execute
+from edgekit.measure.verify import saturates
+from edgekit.sets import images
+from edgekit.sets import options as optionss
+from edgekit.sets.options import Options
+
+SCHEMA = "edgekit-bundle/1"
+
+ONDEVICE = RUNNER.parent
+
+#: samples that travel with a bundle
+CHECKED = 8
+
+#: how far outputs may be from the host's, as a share of their largest absolute value, by what computes them.
+#: Float sums are added in another order by other instructions; OpenVINO on Arm computes float in half precision.
+FLOAT, HALF, ROUNDED = 1e-4, 5e-3, 5e-2
+
+
+def make(artifact: Artifact, runtime: str, data: SampleSet, here: Target, like: Target, folder: Path) -> Bundle:
+    """The bundle of an artifact for one runtime; what is not a file already is written into `folder`.
+
+    `here` computes the answers that come with it, over the first samples of `data`; `like` is where it is to run.
+    Raises InputError, Missing, DeviceError.
+    """
+    if artifact.kind.format == "torch":
+        raise InputError(f"{artifact.name} runs only where edgekit is installed", next="export it: edgekit export")
+    samples = sets.take(data, CHECKED)
+    expected = execute(artifact, here, samples, Plan(), runtime=runtime, latency=False).outputs
+    files = _files(artifact, runtime)
+    for part, arrays in (("inputs", samples.inputs), ("outputs", expected)):
+        files[f"check/{part}.npz"] = _saved(arrays, folder / "check" / f"{part}.npz")
+    manifest = _manifest(artifact, runtime, tolerance(artifact, here, like))
+    files["README.md"] = _written(_readme(manifest, "example.c" in files), folder / "README.md")
+    hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(files.items())}
+    text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
+    files[MANIFEST] = _written(text, folder / MANIFEST)
+    return Bundle(hashlib.sha256(text.encode()).hexdigest()[:16], {**manifest, "files": hashes}, files)
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """The bundle as a folder of its own. Raises InputError where something else is there."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already", "it is no bundle", "name another folder")
+    part = folder.with_name(f".{folder.name}.part")
+    with os_errors("write", folder):
+        shutil.rmtree(part, ignore_errors=True)
+        for name, path in bundle.files.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, part / name)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+
+
+def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
+    """How far its outputs there may be from those here: 0 where integers decide them all.
+
+    What is left in float of an int8 model may round to the other side of a step, and so may ranges that are found
+    while it runs; on a machine that saturates the sums of the scheme nothing exact can be said.
+    """
+    format, precision = artifact.kind.format, artifact.kind.precision
+    partly = bool(artifact.fields.get("keep_float") or artifact.details.get("float_operators"))
+    if precision == "int8" and format != "openvino" and not partly and not saturates(artifact, here):
+        return 0.0
+    if precision in ("int8", "dynamic"):
+        return ROUNDED
+    if format == "openvino" or precision == "fp16":
+        return HALF if here.arch == there.arch else 2 * HALF
+    return FLOAT
+
+
+def front_end(artifact: Artifact) -> dict[str, Any]:
+    """How `edgekit predict` makes an array of a file for this model, as plain values."""
+    options = optionss.parse_set_spec(artifact.task).options if artifact.task else Options()
+    usual = {"scale": options.scale, "mean": list(options.mean), "std": list(options.std)}
+    spec = artifact.inputs[0]
+    if len(artifact.inputs) == 1 and len(spec.shape) in (3, 4):
+        picture = images.shape_for(spec, options)
+        if picture:
+            return {"kind": "image", "input": spec.name, **picture, **usual}
+    if len(artifact.inputs) == 1 and sum(size != 1 for size in spec.shape[1:]) == 1:
+        length = max((size or 0 for size in spec.shape[1:]), default=0)
+        length = 0 if length == 1 else length
+        length = length or round(options.seconds * options.rate)
+        sound = {"rate": options.rate, "length": length, "shape": list(spec.shape[1:])}
+        return {"kind": "sound", "input": spec.name, **sound, **usual}
+    return {"kind": "array"}
+
+
+def _manifest(artifact: Artifact, runtime: str, allowed: float) -> dict[str, Any]:
+    loaded = registry.load("runtimes", runtime)
+    task = tasks.load(artifact.task) if artifact.task else None
+    return {
+        "schema": SCHEMA,
+        "artifact": artifact.name,
+        "artifact_id": artifact.id,
+        "format": artifact.kind.format,
+        "precision": artifact.kind.precision or "fp32",
+        "scheme": artifact.scheme,
+        "runtime": runtime,
+        "runtime_class": loaded.__name__,
+        "runtime_file": f"runtime/{Path(inspect.getfile(loaded)).name}",
+        "package": loaded.package,
+        "model": f"model/{registry.load('formats', artifact.kind.format).file}",
+        "compute": "fp32",
+        "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
+        "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
+        "front_end": front_end(artifact),
+        "labels": list(task.classes) if task else [],
+        "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": allowed},
+        "licences": list(artifact.licences),
+    }
+
+
+def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
+    source = Path(inspect.getfile(registry.load("runtimes", runtime)))
+    files = {f"model/{name}": artifact.path / name for name in artifact.files}
+    files |= {"predict.py": ONDEVICE / "predict.py", "runner.py": RUNNER, f"runtime/{source.name}": source}
+    for suffix in (".py", ".c"):
+        example = ONDEVICE / "examples" / f"{runtime}{suffix}"
+        if example.is_file():
+            files[f"example{suffix}"] = example
+    return files
+
+
+def _saved(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
+    """As .npz; numpy writes no time into it, so the same arrays are the same file."""
+    with os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    return path
+
+
+def _written(text: str, path: Path) -> Path:
+    with os_errors("write", path):
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+#: how the C example of a runtime is built
+BUILD = {
+    "onnxruntime": """\
+The header comes with Debian's libonnxruntime-dev (13 and later) or with a release of ONNX Runtime; the library with
+either, or out of the Python package (onnxruntime/capi/libonnxruntime.so.VERSION, copied as libonnxruntime.so.1):
+
+    cc -O2 -I/usr/include/onnxruntime example.c -o example -lonnxruntime
+
+ONNX Runtime 1.32 records its use in ~/.cache/Microsoft unless the environment has ORT_DISABLE_TELEMETRY=1.""",
+    "litert": """\
+The library is built from the sources of TensorFlow or LiteRT (target //tensorflow/lite/c:tensorflowlite_c); the
+Python package has none with this interface:
+
+    cc -O2 example.c -o example -ltensorflowlite_c""",
+}
+
+
+def _readme(manifest: Mapping[str, Any], c: bool) -> str:
+    inputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["inputs"])
+    outputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["outputs"])
+    parts = [
+        f"# {manifest['artifact']}",
+        f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. Takes {inputs}; gives {outputs}.",
+        f"Needs numpy and `{manifest['package']}`. Where `edgekit deploy` put it, `./run` starts it with the right "
+        "Python; elsewhere `python3 predict.py` does.",
+        "    ./run INPUT            an answer (.npy, .npz, and images or sounds where the model takes them)\n"
+        "    ./run --json INPUT     the same as JSON, with every output\n"
+        "    ./run --check          are the answers here those of the machine that made this bundle?",
+        "`manifest.json` says how an input becomes an array, what the classes are called, and each file's sha256.",
+        "`example.py` is the shortest program in Python." + (" `example.c` is the same in C." if c else ""),
+    ]
+    if c:
+        parts.append(BUILD[manifest["runtime"]])
+    return "\n\n".join(parts) + "\n"
+
+
+def _sizes(shape: Any) -> str:
+    return " x ".join("?" if size is None else str(size) for size in shape) or "a scalar"

@@ -1,0 +1,102 @@
+"""What this machine is, which parts of edgekit work on it, and what to type for the rest."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
+
+from edgekit.core.errors import DISTRIBUTION
+from edgekit.measure import targets
+
+PURPOSE = {
+    "torch": "train and run networks in torch",
+    "onnx": "export to ONNX, quantize, run in ONNX Runtime",
+    "tflite": "export to TFLite, quantize, run in LiteRT",
+    "openvino": "export to OpenVINO, quantize, run there",
+    "mnist": "the mnist task's images",
+    "keras": "import .keras files",
+    "images": "read image files",
+    "data": "read Parquet and sound files, too",
+    "metrics": "score boxes, masks, translations, anomalies and the like",
+    "text": "tokenizers, for the tasks on texts",
+    "prune": "edgekit prune",
+    "optimize": "edgekit optimize",
+    "distributed": "training in several processes",
+    "tensorboard": "curves and figures for TensorBoard",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing)."""
+    extras: dict[str, dict[str, Any]] = {}
+    for name, purpose in PURPOSE.items():
+        packages, unavailable = _packages(name)
+        found = {package: _version(package) for package in packages}
+        extras[name] = {
+            "purpose": purpose,
+            "packages": found,
+            "installed": all(found.values()) and not unavailable,
+            "unavailable": unavailable,
+            "next": "" if all(found.values()) else f"pip install '{DISTRIBUTION}[{name}]'",
+        }
+    host = targets.load("host")
+    return {
+        "edgekit": _version(DISTRIBUTION) or "not installed",
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "machine": {
+            "arch": host.arch,
+            "isa_class": host.isa_class,
+            "isa": list(host.isa),
+            "cores": host.cores,
+            "memory_mb": host.memory_mb,
+        },
+        "extras": extras,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    machine = found["machine"]
+    yield f"edgekit {found['edgekit']}, Python {found['python']}"
+    yield f"{machine['arch']} ({machine['isa_class']}), {machine['cores']} cores, {machine['memory_mb']:,} MB"
+    for name, extra in found["extras"].items():
+        packages = ", ".join(f"{package} {number or 'MISSING'}" for package, number in extra["packages"].items())
+        yield f"{'ok' if extra['installed'] else '--':<3} {name:<8} {extra['purpose']}"
+        yield f"    {packages}"
+        for package, marker in extra["unavailable"].items():
+            yield f"    {package} has no wheel here: it needs {marker}"
+        if extra["next"]:
+            yield f"    next: {extra['next']}"
+
+
+def _packages(extra: str) -> tuple[list[str], dict[str, str]]:
+    """The distributions an extra brings on this machine, and those that its environment markers leave out."""
+    from packaging.requirements import Requirement
+
+    wanted, unavailable = [], {}
+    try:
+        lines = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        lines = []
+    for line in lines:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or f'extra == "{extra}"' not in str(marker):
+            continue
+        if marker.evaluate({"extra": extra}):
+            wanted.append(requirement.name)
+        else:
+            unavailable[requirement.name] = re.sub(r' and extra == "[^"]*"', "", str(marker))
+    return wanted, unavailable
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

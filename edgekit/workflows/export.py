@@ -1,0 +1,30 @@
+"""`export`: a float artifact in other formats, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.target import Plan
+from edgekit.measure.context import Outcome
+from edgekit.runs import references
+from edgekit.runs.recipe import Gates
+from edgekit.workflows.chains import _extend
+from edgekit.workflows.routes import format_of, installed_exporters, route
+from edgekit.workflows.setup import Say, silent
+
+
+def export(
+    artifact: str | None = None,
+    *,
+    to: Sequence[str] = (),
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Export a float artifact to each format (all that are installed, where none is named), verified."""
+    ref = references.resolve(artifact, out)
+    source = format_of(ref)
+    formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
+    return _extend(ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)

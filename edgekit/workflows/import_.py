@@ -1,0 +1,66 @@
+"""`import`: a model from elsewhere becomes an artifact of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit import tasks
+from edgekit.core import registry, user_code
+from edgekit.core.errors import InputError
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.step import Step
+from edgekit.core.target import Plan
+from edgekit.measure.context import Outcome, RunContext
+from edgekit.runs import references
+from edgekit.runs.graph import Node
+from edgekit.runs.recipe import Gates
+from edgekit.runs.references import NETWORK, RUNS, ModelReference
+from edgekit.runs.store import Store
+from edgekit.workflows.make import _make
+from edgekit.workflows.setup import Say, flow_for, silent
+
+
+def import_model(
+    source: str,
+    *,
+    weights: str = "",
+    task: str = "",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Bring a model from elsewhere into a run: a file, or the user's own code (`net.py:make`), which is run.
+
+    `weights` fill a network that is code; `task` is what the model is for, and builds a network by name (`cnn`).
+    Raises InputError for what is not a model, Missing.
+    """
+    by_name = source in registry.names("models")
+    ref = (
+        ModelReference(Store(out or RUNS / source), "", source, NETWORK) if by_name else references.resolve(source, out)
+    )
+    if not ref.foreign:
+        raise InputError(f"{source} is in a run already", next=f"edgekit inspect {source}")
+    made = tasks.load(task) if task else None
+    importer = registry.load("steps", ref.importer)
+    step: Step = importer(source, weights, task) if ref.importer == NETWORK else importer.of(source)
+    if weights and ref.importer != NETWORK:
+        raise InputError(f"{source} holds its weights", "there is nothing to fill", "leave out the weights")
+    if problems := list(step.check(made)):
+        raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
+    flow = flow_for(ref.store, made, ["host"], Plan(), Gates(), progress, say)
+    return _import(step, ref, flow)
+
+
+def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
+    """The same reference; a foreign model is imported into its run first. Raises InputError for what is not one."""
+    if not ref.foreign:
+        return ref
+    step: Step = registry.load("steps", ref.importer).of(ref.foreign)
+    flow = flow_for(ref.store, None, ["host"], Plan(), Gates(), progress, say)
+    return ModelReference(ref.store, _import(step, ref, flow).artifacts[0].name)
+
+
+def _import(step: Step, ref: ModelReference, flow: RunContext) -> Outcome:
+    if user_code.is_reference(ref.foreign):
+        flow.say(f"  {ref.foreign} is code of your own: it is run as it is")
+    return _make([Node(step.gives.stem, step, {})], flow, {})

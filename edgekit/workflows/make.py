@@ -1,0 +1,113 @@
+"""Make every artifact of a plan and verify every conversion; what has not changed is reused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from edgekit.core import step
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import EdgekitError, Missing
+from edgekit.core.measurement import Metric
+from edgekit.core.step import Context
+from edgekit.measure.context import Outcome, RunContext, log
+from edgekit.measure.verify import Finding
+from edgekit.runs.graph import Node
+from edgekit.runs.store import tools
+from edgekit.workflows.setup import working
+
+
+def check_installed(nodes: Sequence[Node]) -> None:
+    """Raises Missing, naming everything at once, where a step's packages are not installed."""
+    absent: dict[str, list[str]] = {}
+    for node in nodes:
+        for name, found in tools(node.step).items():
+            if not found:
+                absent.setdefault(node.step.needs, []).append(name)
+    if absent:
+        names = ", ".join(sorted({name for packages in absent.values() for name in packages}))
+        extras = ",".join(sorted(absent))
+        raise Missing.install("this recipe", names, extras)
+
+
+def make(nodes: Sequence[Node], flow: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Make each node (parents come first) and check its arrow; what hangs on a broken one is left out.
+
+    `stored` holds artifacts that nodes may name as parents though they are not made here.
+    """
+    made: dict[str, Artifact] = {}
+    broken: set[str] = set()
+    for node in nodes:
+        if broken & set(node.parents.values()):
+            broken.add(node.name)
+            continue
+        inputs = {role: made.get(name) or stored[name] for role, name in node.parents.items()}
+        try:
+            artifact = make_one(node, inputs, flow)
+            verifier = flow.verifier if artifact.kind.is_model else None
+            finding = verifier.check(artifact, node.step.keeps) if verifier else None
+        except EdgekitError as error:
+            if error.code != 1:
+                raise
+            flow.outcome.failures.append(error)
+            flow.say(f"  failed    {node.name}: {error}")
+            broken.add(node.name)
+            continue
+        flow.outcome.artifacts.append(artifact)
+        if finding is not None:
+            flow.outcome.findings.append(finding)
+            flow.say(f"            {describe(finding)}")
+            if error_ := finding.error():
+                flow.outcome.failures.append(error_)
+                broken.add(node.name)
+        if finding is None or finding.failed in ("", "budget"):
+            made[node.name] = artifact
+    return made
+
+
+def describe(finding: Finding) -> str:
+    """One line about an arrow's check."""
+    if finding.unverified:
+        return f"not verified here: {finding.unverified}"
+    if finding.failed and not finding.parity:
+        return f"FAILED: {finding.reason}"
+    parts = []
+    if finding.parity:
+        parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
+    if finding.metric:
+        parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
+    if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
+        points = "pp" if finding.metric.unit == "fraction" else "%"
+        parts.append(f"drop {finding.metric.drop_pp:+.2f} {points}, {finding.verdict.state}")
+    return ("FAILED: " if finding.failed else "verified: ") + ", ".join(parts)
+
+
+def _value(metric: Metric) -> str:
+    return f"{metric.value:.2%}" if metric.unit == "fraction" else f"{metric.value:.4g} {metric.unit}".strip()
+
+
+def make_one(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> Artifact:
+    """A node's artifact, reused where it is there; its arrow is not checked."""
+    like = inputs["parent"].inputs if "parent" in inputs else ()
+    data = {role: flow.set(text, like) for role, text in node.step.sets(flow.task).items()}
+    context = Context(flow.task, data, flow.progress, log)
+    kept = flow.store.reusable(node.name, flow.store.id(node.step, inputs, context))
+    if kept is not None:
+        flow.outcome.reused += 1
+        flow.say(f"  reused    {node.name}")
+        return kept
+    started = time.monotonic()
+    flow.say(f"  {step.step_name(node.step):<9} {node.name} …")
+    artifact = flow.store.make(node.name, node.step, inputs, context)
+    size = f"{artifact.sizes.total / 1000:.1f} kB"
+    flow.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
+    return artifact
+
+
+def _make(nodes: Sequence[Node], flow: RunContext, stored: dict[str, Artifact]) -> Outcome:
+    check_installed(nodes)
+    with working(flow.store):
+        if flow.val is None and flow.task is not None:
+            flow.val = flow.set(f"{flow.task.name}:val")
+        make(nodes, flow, stored)
+    return flow.outcome

@@ -1,0 +1,117 @@
+"""`optimize`: a search under a budget, for a task or an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit import sets, tasks
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.context import Outcome, RunContext
+from edgekit.runs import references
+from edgekit.runs.graph import Node
+from edgekit.runs.recipe import Gates
+from edgekit.runs.references import RUNS
+from edgekit.runs.store import Store
+from edgekit.workflows import make
+from edgekit.workflows.chains import _opened
+from edgekit.workflows.optimize import space as spaces
+from edgekit.workflows.optimize.search import TRIALS, Search
+from edgekit.workflows.optimize.space import Space
+from edgekit.workflows.optimize.trial import Budget
+from edgekit.workflows.setup import Say, flow_for, is_task, plan_with, silent, working
+
+
+def optimize(
+    what: str | None = None,
+    *,
+    target: str = "host",
+    budget: Budget | None = None,
+    trials: int = TRIALS,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    storage: str = "",
+    seed: int = 0,
+    epochs: int = 5,
+    samples: int = 0,
+    calibration: str = "",
+    val: str = "",
+    plan: dict[str, Any] | None = None,
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Search under a budget, for a task (its networks are trained: `epochs`, on `samples`, 0 for all) or an artifact.
+
+    `choices`: dimension → what to try in place of the usual. The outcome's `search` holds all trials, the front and
+    what is recommended; where nothing is within the budget, the nearest possible, and a failure. Interrupted, it
+    returns what it has. Raises InputError for what cannot be searched, Missing, DeviceError.
+    """
+    budget = budget or Budget()
+    fields = {"calibration": calibration} if calibration else {}
+    start, flow = _searched(what, target, budget, val, fields, out, progress, say)
+    flow.plan = plan_with(Plan(), plan)
+    training = {"epochs": epochs, "samples": samples, "seed": seed}
+    calibrated = flow.task is not None or bool(calibration)
+    if not calibrated:
+        say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
+    space = spaces.build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
+    targets.device(flow.targets[0])
+    with working(flow.store):
+        if start is None:
+            assert flow.task is not None
+            flow.val = flow.set(f"{flow.task.name}:val")
+        assert flow.val is not None
+        flow.val, second = sets.halves(flow.val)
+        test = flow.set(f"{flow.task.name}:test") if flow.task else second
+        title = f"edgekit optimize {what or flow.store.path.name}"
+        hunt = Search(flow, space, budget, second, test, seed, trials, storage, title)
+        reference = flow.store.root(start) if start else _plain_network(space, flow)
+        result = flow.outcome.search = hunt.run(reference)
+        if result.artifact:
+            flow.outcome.artifacts = [result.artifact]
+        flow.outcome.measurements = result.measured
+        failure = hunt.failure(result)
+        flow.outcome.failures = [failure] if failure else []
+    return flow.outcome
+
+
+def _searched(
+    what: str | None,
+    target: str,
+    budget: Budget,
+    val: str,
+    fields: dict[str, Any],
+    out: Path | None,
+    progress: Progress,
+    say: Say,
+) -> tuple[Artifact | None, RunContext]:
+    """The artifact to start from, None for a task; and the flow. Raises InputError."""
+    gates = Gates(max_drop_pp=budget.max_drop_pp)
+    if what and is_task(what):
+        task = tasks.load(what)
+        return None, flow_for(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
+    ref = references.resolve(what, out)
+    if out and not ref.foreign:
+        raise InputError("--out is for a task or a foreign model", f"{what} lies in {ref.store.path}", "leave it out")
+    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    if start.kind.precision:
+        raise InputError(
+            f"{start.name} is {start.kind.precision} already", "there is little to try", "name a float one"
+        )
+    return start, flow
+
+
+def _plain_network(space: Space, flow: RunContext) -> Artifact:
+    """The task's network trained as anyone would: what accuracy is counted from."""
+    point = space.point()
+    step = space.train(point)
+    if problems := list(step.check(flow.task)):
+        raise InputError("cannot train", "; ".join(problems), "mend the options")
+    (name,) = space.names(point, [step])
+    make.check_installed([Node(name, step, {})])
+    return make.make_one(Node(name, step, {}), {}, flow)

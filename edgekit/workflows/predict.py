@@ -1,0 +1,125 @@
+"""One answer for one input, through the same door as every measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import sets, tasks
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.target import Plan
+from edgekit.core.task import Task
+from edgekit.measure import targets
+from edgekit.measure.execute import execute
+from edgekit.runs import named_sets, references
+from edgekit.sets import audio, images, options, reading
+from edgekit.sets.options import Options
+from edgekit.sets.reading import UnreadableSample
+
+
+def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
+    """For each input: the `top` classes where the output is one row of classes, and the raw output."""
+    from edgekit.workflows import import_
+
+    ref = import_.stored(references.resolve(word))
+    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    task = tasks.load(artifact.task) if artifact.task else None
+    classes: tuple[str, ...] = task.classes if task else ()
+    read = [_sample(text, artifact, task) for text in inputs]
+    samples, notes = [sample for sample, _ in read], [said for _, said in read]
+    names = samples[0].keys()
+    stacked = {name: np.concatenate([sample[name] for sample in samples]) for name in names}
+    data = reading.sample_set("inputs", stacked, None)
+    run = execute(artifact, targets.load(target), data, Plan(), latency=False)
+    counts = [len(next(iter(sample.values()))) for sample in samples]
+    labels = [
+        (f"{text}[{i}]" if count > 1 else text, said)
+        for text, count, said in zip(inputs, counts, notes, strict=True)
+        for i in range(count)
+    ]
+    entries = []
+    for index, (label, said) in enumerate(labels):
+        outputs = {name: value[index] for name, value in run.outputs.items()}
+        if task is not None and hasattr(task, "tell"):
+            sample = {name: value[index] for name, value in data.inputs.items()}
+            entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
+        else:
+            entry = _entry(label, outputs, next(iter(outputs.values())), classes, top)
+        if said:
+            entry |= {"notes": list(said), "text": f"{entry['text']} ({'; '.join(said)})"}
+        entries.append(entry)
+    return entries
+
+
+def _entry(
+    label: str, outputs: dict[str, Any], first: NDArray[Any], classes: tuple[str, ...], top: int
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"input": label, "outputs": {name: value.tolist() for name, value in outputs.items()}}
+    if first.ndim != 1 or len(first) < 2:
+        return {**entry, "text": ", ".join(f"{name} {np.array2string(value)}" for name, value in outputs.items())}
+    shifted = np.exp(np.asarray(first, np.float64) - first.max())
+    share = shifted / shifted.sum()
+    order = np.argsort(-share)[:top]
+    names = [classes[i] if i < len(classes) else str(i) for i in order]
+    entry["classes"] = [{"class": n, "share": float(share[i])} for n, i in zip(names, order, strict=True)]
+    return {**entry, "text": ", ".join(f"{n} {share[i]:.1%}" for n, i in zip(names, order, strict=True))}
+
+
+def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+    """Input name → (1 or more, …) array, and what was done to it; a task may know how its inputs are read."""
+    word, colon, index = text.rpartition(":")
+    numbered = colon and index.isdecimal() and (sets.is_data(word.partition("?")[0]) or ":" in word)
+    if (
+        task is not None
+        and hasattr(task, "read")
+        and not numbered
+        and Path(text).suffix.lower() not in (".npz", ".npy")
+    ):
+        return task.read(text, artifact.path)  # type: ignore[no-any-return]
+    return _array(text, artifact), ()
+
+
+def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
+    """Input name → (1 or more, …) array. Raises InputError for what cannot be read or does not fit."""
+    path, suffix = Path(text), Path(text).suffix.lower()
+    word, colon, index = text.rpartition(":")
+    if colon and index.isdecimal():
+        return named_sets.one(word, int(index), artifact.inputs)
+    if suffix == ".npz":
+        return named_sets.load(text, artifact.inputs).inputs
+    if suffix == ".npy":
+        only = artifact.inputs[0]
+        try:
+            with os_errors("read", path):
+                array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            why = str(error).partition("\n")[0] or "it is damaged"
+            raise InputError(f"cannot read {path}", why, "save it with numpy.save") from error
+        return {only.name: array if array.ndim == len(only.shape) else array[None]}
+    file = options.parse_set_spec(text).path
+    suffix = Path(file).suffix.lower()
+    if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
+        with os_errors("read", file), Path(file).open("rb"):
+            kind = images.Picture if suffix in images.SUFFIXES else audio.Clip
+        decode = kind(file, _options(text, artifact), artifact.inputs)
+        try:
+            return {decode.input: decode(Path(file), file)[None]}
+        except UnreadableSample as error:
+            raise InputError(f"cannot read {file}", str(error), "give another file") from error
+    known = ", ".join((".npy", ".npz", *images.SUFFIXES, *audio.SUFFIXES))
+    raise InputError(f"{text!r} is not an input", f"an input is a file ({known}) or SET:number, such as mnist:test:3")
+
+
+def _options(text: str, artifact: Artifact) -> Options:
+    """A file's own options, else those of the data that the model was trained on: it must see what it saw then."""
+    own = options.parse_set_spec(text).options
+    return (
+        own
+        if "?" in text or not artifact.task or tasks.configured(artifact.task)
+        else options.parse_set_spec(artifact.task).options
+    )

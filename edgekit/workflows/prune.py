@@ -1,0 +1,82 @@
+"""`prune`: channels and heads are cut, and what is left is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.step import Step
+from edgekit.measure.context import Outcome
+from edgekit.runs import references
+from edgekit.runs.graph import Node
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import Store
+from edgekit.workflows.chains import _opened
+from edgekit.workflows.make import _make
+from edgekit.workflows.setup import Say, silent
+
+
+def prune(
+    artifact: str | None = None,
+    *,
+    name: str = "",
+    target: str = "host",
+    val: str = "",
+    max_drop_pp: float | None = None,
+    strict: bool = False,
+    teacher: str = "",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+    **fields: Any,
+) -> Outcome:
+    """Cut channels and heads of a torch artifact and train what is left; `fields` are those of the prune step.
+
+    The result is `NAME.torch`, the name after the goal (prune50, macs40, parameters30, faster150) unless given. What
+    misses the budget is kept, and a failure. Raises InputError, CannotConvert where the goal is out of reach.
+    """
+    ref = references.resolve(artifact, out)
+    gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
+    start, flow = _opened(ref, gates, target, val, {}, progress, say)
+    if str(start.kind) != "torch":
+        raise InputError(f"{start.name} is {start.kind}", "pruning changes a torch network", "name a torch artifact")
+    if flow.task is None:
+        fields = {"epochs": 0, **fields}
+    step: Step = registry.load("steps", "prune")(**fields, teacher=teacher).resolve(flow.targets[0])
+    if problems := list(step.check(flow.task)):
+        raise InputError("cannot prune", "; ".join(problems), "see edgekit prune --help")
+    stored = {start.name: start}
+    parents = {"parent": start.name}
+    if teacher:
+        taught = _teacher(flow.store, teacher)
+        stored[taught.name] = taught
+        parents["teacher"] = taught.name
+    chain = name or "-".join(filter(None, [start.chain, _pruned_name(fields)]))
+    return _make([Node(f"{chain}.torch", step, parents)], flow, stored)
+
+
+def _pruned_name(fields: Mapping[str, Any]) -> str:
+    """prune50 for a ratio of 0.5, faster150 for a speedup of 1.5."""
+    words = {"ratio": "prune", "macs": "macs", "parameters": "parameters", "speedup": "faster"}
+    goal = next(field for field in words if fields.get(field))
+    return f"{words[goal]}{round(100 * fields[goal])}"
+
+
+def _teacher(store: Store, word: str) -> Artifact:
+    """The torch artifact that teaches; one of another run is copied into this one, so that it stays at hand."""
+    ref = references.resolve(word)
+    if ref.foreign:
+        raise InputError(f"{word} is not in a run yet", next=f"edgekit import {word}")
+    found = ref.store.get(ref.name or references.float_root(ref.store))
+    if found.kind.format != "torch":
+        raise InputError(f"{word} is {found.kind}", "a teacher is a torch network", "name a torch artifact")
+    if ref.store.path.resolve() == store.path.resolve():
+        return found
+    with store.lock():
+        return store.copy(replace(found, parents=()), "teacher.torch")

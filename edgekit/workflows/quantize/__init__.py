@@ -1,0 +1,118 @@
+"""`quantize`: int8, fp16 or dynamic artifacts within the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.core import errors, registry
+from edgekit.core.errors import CheckFailed, InputError
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.target import Plan
+from edgekit.measure import targets
+from edgekit.measure.context import Outcome
+from edgekit.runs import named_sets, references
+from edgekit.runs.graph import Node
+from edgekit.runs.recipe import Gates
+from edgekit.runs.references import ModelReference
+from edgekit.workflows import make
+from edgekit.workflows.chains import _extend, _nodes, _opened
+from edgekit.workflows.quantize.attempts import METHODS
+from edgekit.workflows.quantize.method_search import MethodSearch
+from edgekit.workflows.routes import format_of, installed_exporters, route, step_named, suffix_of
+from edgekit.workflows.setup import Say, silent, working
+
+
+def quantize(
+    artifact: str | None = None,
+    *,
+    precision: str = "int8",
+    to: Sequence[str] = (),
+    calibration: str = "",
+    val: str = "",
+    max_drop_pp: float | None = None,
+    strict: bool = False,
+    rungs: Sequence[str] = (),
+    target: str = "host",
+    out: Path | None = None,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Make int8, fp16 or dynamic artifacts within the budget; the attempt is kept where the budget is missed.
+
+    Int8 is found by climbing the ladder of `edgekit.workflows.quantize.method_search`, or those of its `rungs` that are named; with a budget
+    the climb ends at the first that keeps it. Raises InputError where calibration samples, or labels for an explicit
+    budget, are wanting.
+    """
+    ref = references.resolve(artifact, out)
+    source = format_of(ref)
+    if ref.foreign and precision == "int8" and not calibration:
+        raise InputError(
+            f"{ref.foreign} comes without calibration samples",
+            "int8 needs typical inputs to find the ranges of the activations",
+            "pass --calibration SET (an .npz with one array per input, or task:split)",
+        )
+    possible = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
+    formats = to or ([source] if source != "torch" else possible)
+    routes = {name: route(source, name) for name in formats}
+    fields = {"calibration": calibration} if calibration else {}
+    gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
+    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.labelled(val)):
+        raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
+    if precision != "int8":
+        chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
+        return _extend(ref, chains, Plan(), gates, target, val, fields, progress, say)
+    if unknown := [name for name in rungs if name not in METHODS]:
+        raise InputError(f"there is no rung {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
+    return _climb(ref, routes, rungs or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say)
+
+
+def _climb(
+    ref: ModelReference,
+    routes: dict[str, list[str]],
+    rungs: Sequence[str],
+    budget: bool,
+    gates: Gates,
+    target: str,
+    val: str,
+    fields: dict[str, Any],
+    progress: Progress,
+    say: Say,
+) -> Outcome:
+    """The float model of each format, then the ladder on each."""
+    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    suffix = suffix_of(flow.targets[0])
+    for name in routes:
+        step = step_named(f"{name}_int8", fields, flow.task)
+        if problems := list(step.check(flow.task)):
+            raise InputError("this cannot be done", "; ".join(problems), "mend the options")
+        make.check_installed([Node(name, step, {})])
+    nodes, ends = _nodes(start, list(routes.values()), fields, flow, suffix)
+    if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
+        raise InputError(
+            f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"
+        )
+    make.check_installed(nodes)
+    with working(flow.store):
+        made = {start.name: start, **make.make(nodes, flow, {start.name: start})}
+        for format, end in zip(routes, ends, strict=True):
+            if end not in made:
+                continue  # its export broke, which is in the failures
+            resolved = step_named(f"{format}_int8", fields, flow.task)
+            differs = suffix and resolved.resolve(flow.targets[0]) != resolved.resolve(targets.load("host"))
+            climb = MethodSearch(flow, made[end], fields, budget, suffix if differs else "")
+            try:
+                ladder = climb.run(tuple(rungs))
+            except CheckFailed as no:  # no rung made anything: the other formats may fare better
+                flow.outcome.failures.append(no)
+                flow.say(f"  failed    {climb.ladder.name}: {no}")
+                continue
+            flow.outcome.ladders.append(ladder)
+            if ladder.chosen:
+                flow.outcome.artifacts.append(ladder.chosen)
+            if ladder.confirmed:
+                flow.outcome.findings.append(ladder.confirmed)
+            if error := climb.error():
+                flow.outcome.failures.append(error)
+    return flow.outcome

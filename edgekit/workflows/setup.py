@@ -1,0 +1,128 @@
+"""What every function of the API needs before it works: the flow in a run folder, its task, samples and plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit import sets, tasks
+from edgekit.core import registry, user_code
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import InputError
+from edgekit.core.progress import Progress
+from edgekit.core.samples import SampleSet
+from edgekit.core.target import Plan, Target
+from edgekit.core.task import Task
+from edgekit.measure import context, targets
+from edgekit.measure.context import RunContext
+from edgekit.measure.execute import runtimes_for
+from edgekit.runs import attempts, references
+from edgekit.runs.recipe import Gates
+from edgekit.runs.store import LOG, Store
+from edgekit.sets import options
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """A `say` that says nothing."""
+
+
+def flow_for(
+    store: Store, task: Task | None, names: Sequence[str], plan: Plan, gates: Gates, progress: Progress, say: Say
+) -> RunContext:
+    chosen = [targets.load(name) for name in names]
+
+    def tell(line: str) -> None:
+        context.log.info(line.strip())
+        say(line)
+
+    return RunContext(store, task, chosen, plan, gates, None, task.score if task else None, progress, tell)
+
+
+def is_task(word: str) -> bool:
+    """Does the word name a task: a shipped one, data, or a class of the user's own that loads splits?"""
+    if word in registry.names("tasks"):
+        return True
+    if user_code.is_reference(word):
+        return hasattr(registry.load("tasks", word), "load")
+    return not Path(word).is_dir() and not references.is_model(word) and sets.is_data(options.parse_set_spec(word).path)
+
+
+def task_of(artifacts: Sequence[Artifact]) -> Task | None:
+    names = {artifact.task for artifact in artifacts if artifact.task}
+    if len(names) > 1:
+        raise InputError(
+            "these artifacts belong to different tasks", ", ".join(sorted(names)), "name one run at a time"
+        )
+    return tasks.load(names.pop()) if names else None
+
+
+def validation(flow: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
+    """The set that was named, the task's, the calibration's inputs (no accuracy is judged on them), or random ones."""
+    if val:
+        return flow.set(val, artifact.inputs)
+    if flow.task:
+        return flow.set(f"{flow.task.name}:val")
+    if calibration:
+        return replace(flow.set(calibration, artifact.inputs), labels=None)
+    made = random_inputs(flow.store, artifact)
+    flow.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
+    return made
+
+
+def test_set(flow: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
+    """The task's test split; without a task, random inputs (latency only)."""
+    return flow.set(f"{flow.task.name}:test") if flow.task else random_inputs(flow.store, artifacts[0])
+
+
+def random_inputs(store: Store, artifact: Artifact) -> SampleSet:
+    """Random inputs for an artifact that came without data."""
+    return sets.random_inputs(artifact, store.root(artifact))
+
+
+def finished(store: Store) -> list[Artifact]:
+    """Every artifact of a run that stands for itself: not the tries of a ladder, not ranges."""
+    tries = attempts.attempts(store) | attempts.tries(store)
+    return [a for a in store.current() if a.name not in tries and a.kind.is_model]
+
+
+def runnable(artifacts: Sequence[Artifact], target: Target) -> None:
+    if not any(runtimes_for(artifact, target) for artifact in artifacts):
+        kinds = ", ".join(sorted({str(artifact.kind) for artifact in artifacts}))
+        raise InputError(f"{target.name} has no runtime for {kinds}", next=f"it has {', '.join(target.runtimes)}")
+
+
+def plan_with(plan: Plan, overrides: dict[str, Any] | None) -> Plan:
+    """The plan with a command's options over it. Raises InputError where it cannot work."""
+    changed = replace(plan, **{**(overrides or {}), "threads": threads_of(plan, overrides)[0]})
+    problems = list(changed.problems())
+    if problems:
+        raise InputError("the plan cannot work", "; ".join(problems))
+    return changed
+
+
+def threads_of(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
+    """The thread counts to measure with: a number, or a tuple for a sweep."""
+    threads = (overrides or {}).get("threads", plan.threads)
+    return tuple(threads) if isinstance(threads, tuple | list) else (threads,)
+
+
+@contextmanager
+def working(store: Store) -> Iterator[None]:
+    """The run folder locked, with `log.txt` open."""
+    with store.lock():
+        handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        context.log.addHandler(handler)
+        context.log.setLevel(logging.DEBUG)
+        context.log.propagate = False
+        try:
+            yield
+        finally:
+            context.log.removeHandler(handler)
+            handler.close()

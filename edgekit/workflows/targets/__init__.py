@@ -1,0 +1,1 @@
+"""`targets`: devices are added, checked and cleaned."""

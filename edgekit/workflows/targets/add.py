@@ -1,0 +1,64 @@
+"""`targets add`: a target whose facts are read from the device itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgekit.core.errors import InputError, os_errors
+from edgekit.core.target import Target
+from edgekit.measure.targets import load
+
+if TYPE_CHECKING:
+    from edgekit.devices.shared.facts import Facts
+
+#: runtimes with wheels by architecture, and the versions from which on this toolkit has been tried with them
+WHEELS = {arch: {"onnxruntime": ">=1.20", "litert": ">=2.1", "openvino": ">=2025.4"} for arch in ("aarch64", "x86_64")}
+
+
+def measured(
+    name: str,
+    device: Literal["ssh", "adb"],
+    address: str,
+    like: str = "",
+    python: str = "python3",
+    libraries: Mapping[str, str] | None = None,
+) -> Target:
+    """A target read from the device itself; its title, runtimes and notes are those of the target `like`.
+
+    `libraries` are those of a phone that takes no Linux wheel's: runtime → path here. Raises InputError (the address, a
+    path, or `like`), DeviceError (the device cannot be reached).
+    """
+    kind = load(like) if like else None
+    runtimes = kind.runtimes if kind else {"onnxruntime": "", "litert": ""} if device == "adb" else {}
+    blank = Target(name, name, device, runtimes=runtimes, address=address, python=python, libraries=libraries or {})
+    if problems := list(blank.problems()):
+        next = "edgekit targets add NAME --ssh user@host, or --adb SERIAL"
+        raise InputError(f"cannot add {name!r}", "; ".join(problems), next)
+    for path in blank.libraries.values():
+        with os_errors("read", path):
+            Path(path).open("rb").close()
+    facts = _facts_of(blank)
+    return dataclasses.replace(
+        blank,
+        title=f"{facts.model or (kind.title if kind else facts.cpu)} ({facts.os})" if facts.os else facts.model or name,
+        arch=facts.arch,
+        isa=facts.isa,
+        cores=facts.cores,
+        memory_mb=facts.memory_bytes >> 20,
+        runtimes=runtimes or WHEELS.get(facts.arch, {}),
+        notes=kind.notes if kind else "",
+    )
+
+
+def _facts_of(target: Target) -> Facts:
+    if target.device == "adb":
+        from edgekit.devices.shared import adb
+
+        return adb.phone(target.name, target.address).facts
+    from edgekit.core.target import Address
+    from edgekit.devices.shared import ssh
+
+    return ssh.session(target.name, Address.parse(target.address), target.python).facts

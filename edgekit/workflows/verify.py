@@ -1,0 +1,51 @@
+"""`verify`: conversions are checked again."""
+
+from __future__ import annotations
+
+from edgekit.core import registry
+from edgekit.core.progress import Progress, quiet
+from edgekit.core.target import Plan
+from edgekit.measure.context import Outcome
+from edgekit.measure.verify import Verifier
+from edgekit.runs import references
+from edgekit.runs.recipe import Gates
+from edgekit.workflows import make
+from edgekit.workflows.import_ import stored
+from edgekit.workflows.setup import Say, finished, flow_for, silent, task_of, validation, working
+
+
+def verify(
+    artifact: str | None = None,
+    *,
+    against: str = "",
+    val: str = "",
+    target: str = "host",
+    layers: bool = False,
+    progress: Progress = quiet,
+    say: Say = silent,
+) -> Outcome:
+    """Check arrows again: one artifact's, or every one in a run. Failures are in the outcome.
+
+    `layers`, or a failure: how near each operator is to the float model's goes into `layers.json` beside the artifact.
+    """
+    from edgekit.workflows.inspect.layers import compare_layers
+
+    ref = stored(references.resolve(artifact), progress, say)
+    store = ref.store
+    chosen = [store.get(ref.name)] if ref.name else finished(store)
+    flow = flow_for(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
+    flow.val = validation(flow, val, chosen[0])
+    with working(store):
+        verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
+        other = store.get(against) if against else None
+        for item in chosen:
+            (item.path / "verify.json").unlink(missing_ok=True)
+            finding = verifier.check(item, registry.load("steps", item.step).keeps, other)
+            say(f"  {item.name:<20} {make.describe(finding)}")
+            if layers or finding.failed in ("parity", "budget"):
+                compare_layers(store, item, other, flow.val, progress)
+            flow.outcome.artifacts.append(item)
+            flow.outcome.findings.append(finding)
+            if error := finding.error():
+                flow.outcome.failures.append(error)
+    return flow.outcome
