@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-_SHOWING = ("advise", "page", "plot")
+#: name → the module that has it
+_HOMES = {
+    "advise": "workflows.compare.notebook",
+    "bench": "workflows.bench",
+    "compare": "workflows.compare",
+    "export": "workflows.export",
+    "gate": "workflows.compare.gate",
+    "load": "runs.references",
+    "optimize": "workflows.optimize",
+    "page": "workflows.compare.notebook",
+    "plot": "workflows.compare.notebook",
+    "quantize": "workflows.quantize",
+    "run": "workflows.run",
+    "train": "workflows.train",
+}
 __all__ = [
     "__version__",
     "advise",
@@ -38,18 +52,13 @@ __all__ = [
     "page",
     "plot",
     "quantize",
-    "run",
-    "train",
 ]
+__all__ += ["run", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SHOWING:
-        from edgekit.workflows.compare import notebook
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(notebook, name)
-    if name in __all__:
-        from edgekit import api
-
-        return getattr(api, name)
+        return getattr(import_module(f"edgekit.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from edgekit.measure.sample_predictions import COUNT
 from edgekit.report import html
 from edgekit.report.lineage import Answers, Exhibits, Sample
 from edgekit.workflows import clean, compare
-from edgekit.workflows.compare import lineage as lineages
+from edgekit.workflows.compare.lineage import gather
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3)])
@@ -63,7 +63,7 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
 
 def test_answers_agree_with_the_metric(bars_run: Path) -> None:
     measurements = compare.compare([str(bars_run)])
-    (found,) = lineages.gather([bars_run], measurements).answers.values()
+    (found,) = gather([bars_run], measurements).answers.values()
     for one in found[1]:
         m = next(m for m in measurements if m.artifact == one.artifact)
         assert m.metric and m.metric.correct_file
@@ -76,9 +76,9 @@ def test_damaged_files_are_left_out(bars_run: Path) -> None:
     for path in [*bars_run.glob("samples-*.json"), *bars_run.glob("onnx/answers-*.json")]:
         path.write_text('{"answers": 3, "samples": [{}]}')
     (bars_run / "onnx-int8" / "artifact.json").write_text("{")
-    found = lineages.gather([bars_run, bars_run / "nowhere"], measurements)
+    found = gather([bars_run, bars_run / "nowhere"], measurements)
     assert not found.answers
-    assert {lineage.artifact for lineage in found.lineages.values()} == {"torch", "onnx"}
+    assert {lineage.artifact for lineage in found.values()} == {"torch", "onnx"}
 
 
 def test_a_run_is_cleaned_of_its_samples(bars_run: Path) -> None:

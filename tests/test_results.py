@@ -23,7 +23,7 @@ from edgekit.report import html, markdown, spreadsheet, terminal
 from edgekit.runs import results
 from edgekit.runs.results import OtherSchema
 from edgekit.runs.store import read_results
-from edgekit.workflows.compare import rows as rowss
+from edgekit.workflows.compare.rows import disambiguated
 
 #: written by edgekit as it first was, before rows had a p-value
 FIRST = TESTS / "report" / "first-results.json"
@@ -136,7 +136,7 @@ def test_one_name_in_two_runs_is_told_apart() -> None:
         ("runs/b/results.json", measurement("onnx", id="3" * 16)),
         ("pi.json", measurement("onnx", id="1" * 16, target="pi")),
     ]
-    told = rowss.disambiguated(rows)
+    told = disambiguated(rows)
     assert [m.artifact for m in told] == ["a/onnx", "onnx-int8", "b/onnx", "a/onnx"]
     assert told[1].parents == ("a/onnx",)
-    assert rowss.disambiguated(rows[:2]) == [m for _, m in rows[:2]]
+    assert disambiguated(rows[:2]) == [m for _, m in rows[:2]]

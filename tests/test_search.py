@@ -84,7 +84,7 @@ def climbed(bars_run: Path) -> Any:
 
 
 def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> None:
-    (ladder,) = climbed.ladders
+    (ladder,) = climbed.searches
     assert [a.rung for a in ladder.attempts] == ["min-max", "mse"]
     store = Store(bars_run)
     chosen, tried = store.get("onnx-int8"), store.get(f"onnx-int8~{ladder.best.rung}")
@@ -103,7 +103,7 @@ def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
     again = quantize.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"), say=said.append)
     assert {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")} == before
     assert not [line for line in said if "made " in line]
-    assert again.ladders[0].to_json() == climbed.ladders[0].to_json()
+    assert again.searches[0].to_json() == climbed.searches[0].to_json()
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_tries_are_not_measured_with_the_run(climbed: Any, bars_run: Path) -> No
 
 def test_with_a_budget_the_first_rung_that_keeps_it_ends_the_climb(bars_run: Path) -> None:
     outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
-    assert [a.rung for a in outcome.ladders[0].attempts] == ["min-max"]
+    assert [a.rung for a in outcome.searches[0].attempts] == ["min-max"]
     assert not outcome.failures
 
 
@@ -126,13 +126,13 @@ def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None
     (failure,) = outcome.failures
     assert isinstance(failure, BudgetMissed)
     assert Store(bars_run).get("onnx-int8").id
-    assert not outcome.ladders[0].to_json()["recommended"]
+    assert not outcome.searches[0].to_json()["recommended"]
 
 
 @pytest.mark.slow
 def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
     outcome = quantize.quantize(str(bars_run / "onnx"), rungs=("mse", "gptq"))
-    rungs = {a.rung: a for a in outcome.ladders[0].attempts}
+    rungs = {a.rung: a for a in outcome.searches[0].attempts}
     assert not rungs["gptq"].failed
     assert Store(bars_run).root(rungs["gptq"].artifact).name == "torch"
     assert rungs["gptq"].finding.parity.against == "onnx", "against the float model, not the rounded one"
@@ -144,7 +144,7 @@ def test_a_rung_that_cannot_be_made_says_why_and_stops_nothing(bars_made: Path, 
     export.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])
     file = tmp_path / "bars" / "openvino" / "model.xml"
     outcome = quantize.quantize(str(file), calibration="bars:train", val="bars:val", rungs=("min-max", "gptq"), out=run)
-    rungs = {a.rung: a for a in outcome.ladders[0].attempts}
+    rungs = {a.rung: a for a in outcome.searches[0].attempts}
     assert "no torch network behind openvino" in rungs["gptq"].failed
     assert Store(run).get("openvino-int8")
 

@@ -28,7 +28,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         folder = str(Path(__file__).parent)
-        names = (m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+        names = (m.name for m in pkgutil.iter_modules([folder]) if not m.ispkg)
         return sorted(name.removesuffix("_") for name in names)  # import_.py: a keyword cannot be a module's name
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:

@@ -62,15 +62,12 @@ def command(
     runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
     a run folder; the options of `bench` say how.
     """
+    from edgekit import report
     from edgekit.core.errors import InputError, os_errors
-    from edgekit.report import html as htmls
-    from edgekit.report import markdown as markdowns
-    from edgekit.report import picture as pictures
-    from edgekit.report import spreadsheet, terminal
-    from edgekit.report import tensorboard as tensorboards
-    from edgekit.workflows.compare import gate as gate_module
-    from edgekit.workflows.compare import lineage, verdicts
-    from edgekit.workflows.compare import rows as rowss
+    from edgekit.workflows.compare.gate import gate
+    from edgekit.workflows.compare.lineage import gather
+    from edgekit.workflows.compare.rows import collected, disambiguated, run_folders, run_title
+    from edgekit.workflows.compare.verdicts import verdicts
 
     if bool(against) != bool(fail_if):
         given, lacks = ("--against", "--fail-if") if against else ("--fail-if", "--against")
@@ -84,21 +81,19 @@ def command(
         raise InputError(f"{fixed[0]} changes nothing in compare", why, "edgekit bench RUN measures with it")
     if typed and not against:
         raise InputError("nothing is measured", "options of bench need --against", "edgekit bench RUN measures")
-    found = rowss.collected(sources, chosen)
+    found = collected(sources, chosen)
     measurements = [m for _, m in found]
-    rows = rowss.disambiguated(found)
+    rows = disambiguated(found)
     gates: list[Gate] = []
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
-        gates = gate_module.gate(
-            sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say
-        )
-    title = ", ".join(dict.fromkeys(map(rowss.title, sources))) or "edgekit compare"
+        gates = gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
+    title = ", ".join(dict.fromkeys(map(run_title, sources))) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
-        markdown: lambda: markdowns(rows, gates),
-        html: lambda: htmls(rows, title, lineage.gather(rowss.folders(sources), measurements)),
-        picture: lambda: pictures(rows, title),
-        csv: lambda: spreadsheet.csv(rows),
+        markdown: lambda: report.markdown(rows, gates),
+        html: lambda: report.html(rows, title, gather(run_folders(sources), measurements)),
+        picture: lambda: report.picture(rows, title),
+        csv: lambda: report.csv(rows),
     }
     for path, write in wanted.items():
         if path:
@@ -108,11 +103,11 @@ def command(
 
     if tensorboard:
         with os_errors("write", tensorboard):
-            tensorboards(rows, tensorboard)
+            report.tensorboard(rows, tensorboard)
         voice.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
 
     def show() -> None:
-        terminal(rows, advise=True)
+        report.terminal(rows, advise=True)
         if gates:
             verdicts(gates)
 

@@ -54,7 +54,7 @@ def command(
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
     budget, verified on real samples. Int8 is found by climbing a ladder from plain ranges to training, every rung
     judged in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
-    from edgekit.report import method_search
+    from edgekit.report.method_search import search_table
     from edgekit.workflows import quantize
 
     outcome = quantize.quantize(
@@ -72,10 +72,10 @@ def command(
         say=voice.say,
     )
 
-    found = [ladder.to_json() for ladder in outcome.ladders]
+    found = [ladder.to_json() for ladder in outcome.searches]
 
     def show() -> None:
-        for line in (line for ladder in found for line in method_search(ladder)):
+        for line in (line for ladder in found for line in search_table(ladder)):
             click.echo(line)
         for made in outcome.artifacts:
             click.echo(f"{made.path}")

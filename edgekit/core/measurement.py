@@ -142,7 +142,7 @@ class Measurement:
 
     @property
     def wrong(self) -> str:
-        """Why the device computes something else than the artifact, "" where it does not (`edgekit.measure.host_parity`)."""
+        """Why the device computes something else than the artifact, or "" (`edgekit.measure.host_parity`)."""
         return str(self.facts.get("agreement", {}).get("wrong", ""))
 
     @classmethod

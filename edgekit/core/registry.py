@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import InputError, suggest
-from edgekit.core.user_code import _referred, is_reference
+from edgekit.core.user_code import is_reference, resolve
 
 GROUPS = ("steps", "runtimes", "devices", "tasks", "models", "formats")
 
@@ -43,7 +43,7 @@ def load(group: str, name: str) -> Any:
     if name in _entry_points(group):
         return _entry_points(group)[name].load()
     if is_reference(name):
-        return _referred(name)
+        return resolve(name)
     singular = group.removesuffix("s")
     raise InputError(f"there is no {singular} {name!r}", next=suggest(name, names(group)))
 
@@ -51,7 +51,7 @@ def load(group: str, name: str) -> Any:
 def source(group: str, name: str) -> Path:
     """The file that defines a member, found without importing it."""
     if name in _files(group):
-        return Path(__file__).parent / group / f"{_files(group)[name]}.py"
+        return Path(__file__).parents[1] / group / f"{_files(group)[name]}.py"
     return Path(inspect.getfile(load(group, name)))
 
 
@@ -63,11 +63,11 @@ def class_name(name: str) -> str:
 @cache
 def _files(group: str) -> dict[str, str]:
     """Name → module; a file with a hyphenated name in recipes has an underscore on disk."""
-    folder = Path(__file__).parent / group
+    folder = Path(__file__).parents[1] / group
     hyphens = group in ("tasks", "models")
     found = {}
     for module in pkgutil.iter_modules([str(folder)]):
-        if not module.name.startswith("_"):
+        if not module.ispkg and not module.name.startswith("_"):
             found[module.name.replace("_", "-") if hyphens else module.name] = module.name
     return found
 

@@ -56,7 +56,7 @@ _FIELDS = {
 }
 
 
-def problems(target: Target) -> Iterator[str]:
+def _target_problems(target: Target) -> Iterator[str]:
     """What is wrong with a target file's fields, a sentence each."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -151,9 +151,7 @@ class Target:
     libraries: Mapping[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
-        pass
-
-        return problems(self)
+        return _target_problems(self)
 
     @property
     def isa_class(self) -> str:

@@ -9,22 +9,25 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from edgekit.core import registry
 from edgekit.core.errors import EdgekitError, InputError, suggest
-from edgekit.networks.factory import T
+
+T = TypeVar("T")
 
 
 def running(where: str, what: str, run: Callable[[], T]) -> T:
-    """What the user's own code gives. Raises InputError, with its last line of it, for whatever it raises."""
+    """What the user's own code returns. Raises InputError, naming the line, for whatever it raises."""
     try:
         return run()
     except (EdgekitError, MemoryError):
         raise
     except Exception as error:
         said = next((line for line in str(error).splitlines() if line.strip()), "")
-        why = f"{type(error).__name__}: {said.strip()}" + _line(where, error)
+        place = _line(where, error)
+        if isinstance(error, SyntaxError) and error.lineno:
+            said, place = error.msg, f" ({Path(error.filename or where).name}, line {error.lineno})"
+        why = f"{type(error).__name__}: {said.strip()}{place}"
         raise InputError(what, why, "mend it; running it with python shows more") from error
 
 
@@ -37,10 +40,12 @@ def _line(where: str, error: Exception) -> str:
 
 
 def _file(where: str) -> Path | None:
-    try:
-        return registry.source("models", where).resolve()
-    except (EdgekitError, TypeError, OSError):
-        return None
+    """The file of a reference (`net.py:Net`, `package.module:Net`) or of its first half; None before it is loaded."""
+    place = where.rpartition(":")[0] or where
+    if place.endswith(".py"):
+        return Path(place).resolve()
+    file = getattr(sys.modules.get(place), "__file__", None)
+    return Path(file).resolve() if file else None
 
 
 def is_reference(name: str) -> bool:
@@ -60,7 +65,7 @@ def _is_module(name: str) -> bool:
     return spec is not None and spec.origin is not None  # any folder of data is a namespace package
 
 
-def _referred(name: str) -> Any:
+def resolve(name: str) -> Any:
     """What a reference points at. This runs the user's own code. Raises InputError where it cannot be had."""
     where, _, attribute = name.rpartition(":")
     module = _imported(where)
@@ -73,7 +78,7 @@ def _referred(name: str) -> Any:
 def _imported(where: str) -> ModuleType:
     if not where.endswith(".py"):
         _add_to_path(Path.cwd())
-        module: ModuleType = _running(where, lambda: importlib.import_module(where))
+        module: ModuleType = running(where, f"cannot run {where}", lambda: importlib.import_module(where))
         return module
     path = Path(where).resolve()
     if not path.is_file():
@@ -87,24 +92,11 @@ def _imported(where: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        _running(where, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        running(where, f"cannot run {where}", lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     except InputError:
         del sys.modules[name]
         raise
     return module
-
-
-def _running(where: str, run: Callable[[], Any]) -> Any:
-    """What the user's own code gives. Raises InputError, with the line, for whatever it raises."""
-    try:
-        return run()
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        file, line, said = last.filename, last.lineno, str(error)
-        if isinstance(error, SyntaxError) and error.lineno:
-            file, line, said = error.filename or file, error.lineno, error.msg
-        why = f"{type(error).__name__}: {said} ({Path(file).name}, line {line})"
-        raise InputError(f"cannot run {where}", why, "mend it; running it with python shows more") from error
 
 
 def _add_to_path(folder: Path) -> None:

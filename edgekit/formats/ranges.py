@@ -23,8 +23,6 @@ class Ranges:
     @staticmethod
     def describe(path: Path) -> ModelFacts:
         """How many tensors, over how many samples; it is no model. Raises InputError for what is damaged."""
-        pass
-
         statistics = Statistics.load(path)
         with os_errors("read", path):
             total = path.stat().st_size

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import EdgekitError
@@ -21,10 +20,6 @@ from edgekit.measure.verify import Finding, Verifier
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 
-if TYPE_CHECKING:
-    from edgekit.workflows.optimize.finish import Result
-    from edgekit.workflows.quantize.attempts import SearchRecord
-
 log = logging.getLogger("edgekit")
 
 #: held while results are written: targets are measured in threads
@@ -33,9 +28,9 @@ recording = threading.Lock()
 
 @dataclass
 class Outcome:
-    """What a flow made, measured and found wrong; `failures` are arrows that broke, `reused` what was there already.
+    """What a workflow made and measured, and what failed; `reused` counts what was there already.
 
-    `ladders`: the quantization ladders that were climbed, one per format. `search`: what `optimize` found.
+    `findings` are the checks of conversions, `failures` the errors that did not end the workflow.
     """
 
     artifacts: list[Artifact] = field(default_factory=list)
@@ -43,8 +38,6 @@ class Outcome:
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[EdgekitError] = field(default_factory=list)
     reused: int = 0
-    ladders: list[SearchRecord] = field(default_factory=list)
-    search: Result | None = None
 
 
 @dataclass

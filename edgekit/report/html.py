@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.measurement import Measurement
-from edgekit.report import advice as advices
 from edgekit.report import path, sustained
-from edgekit.report.advice import Advice
+from edgekit.report.advice import Advice, advice
 from edgekit.report.devices import devices
 from edgekit.report.explore import data, explore
 from edgekit.report.lineage import Exhibits, lineages, predictions, trainings
@@ -120,7 +119,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _advice(measurements: Sequence[Measurement]) -> str:
-    found = advices.advice(measurements)
+    found = advice(measurements)
     if not found:
         return ""
     return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, found))}</div></section>'

@@ -10,7 +10,7 @@ WIDTH = 80
 COLUMNS = (("rung", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("made s", 7))
 
 
-def ladder(found: Mapping[str, Any]) -> Iterator[str]:
+def search_table(found: Mapping[str, Any]) -> Iterator[str]:
     """The lines. `found` is a ladder as JSON; the scores are of the half of the samples that it was chosen on."""
     yield f"{found['name']} from {found['against']}, on {found['target']} in {found['runtime'] or 'no runtime'}"
     yield _line([name for name, _ in COLUMNS])

@@ -17,7 +17,7 @@ from edgekit.core.config import build, read_toml
 from edgekit.core.errors import InputError, RecipeError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.sets import _data, _reader, is_data, reading
+from edgekit.sets import is_data, read, reader_of, reading
 from edgekit.sets.folder import class_folders
 from edgekit.sets.options import Options, SetSpec, parse_set_spec
 from edgekit.sets.reading import refuse_nan, sample_set
@@ -56,7 +56,7 @@ def load(text: str, like: Sequence[TensorSpec] = (), progress: Progress = quiet)
         return _of_task(task, split)
     word = parse_set_spec(text)
     if is_data(word.path):
-        return _data(text, word, like, progress)
+        return read(text, word, like, progress)
     if colon and task not in registry.names("tasks") and user_code.is_reference(text):
         raise InputError(f"{text!r} is a task, not a set", next=f"name a split: {text}:val")
     if colon:
@@ -73,14 +73,14 @@ def labelled(text: str) -> bool:
     if tasks.configured(text):
         return load(text).labels is not None
     word = parse_set_spec(text)
-    return _reader(word, ()).labelled if is_data(word.path) else load(text).labels is not None
+    return reader_of(word, ()).labelled if is_data(word.path) else load(text).labels is not None
 
 
 def one(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
     """Input name → (1, …) array of one sample of a SET. Raises InputError where there is no such sample."""
     word = None if tasks.configured(text) else parse_set_spec(text)
     if word and is_data(word.path):
-        values = reading.one(_reader(word, like), word.split, index)
+        values = reading.one(reader_of(word, like), word.split, index)
         if values is None:
             raise InputError(f"{text} has no sample {index}", next="count from 0")
         return {name: value[None] for name, value in values.items()}
@@ -133,7 +133,7 @@ def _manifest(path: Path, like: Sequence[TensorSpec], progress: Progress) -> Sam
     if manifest.source:
         given = {field.name: getattr(manifest, field.name) for field in dataclasses.fields(Options)}
         options = Options(**given) if not manifest.ids else Options(**{**given, "count": 0})
-        chosen = _data(path.stem, SetSpec(manifest.source, options, manifest.split), like, progress)
+        chosen = read(path.stem, SetSpec(manifest.source, options, manifest.split), like, progress)
         if manifest.ids:
             chosen = _picked(chosen, list(manifest.ids), path)
     else:

@@ -21,7 +21,7 @@ import numpy as np
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import InputError
-from edgekit.core.progress import Progress
+from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.sets import audio, images, npz, reading, shards, tables
 from edgekit.sets.folder import Folder, endings
@@ -30,23 +30,7 @@ from edgekit.sets.options import SetSpec, parse_set_spec
 from edgekit.sets.reading import Reader, collect, sample_set
 from edgekit.sets.stream import streamed
 
-__all__ = [
-    "SPLITS",
-    "Corrupt",
-    "Options",
-    "chunks",
-    "has_images",
-    "is_data",
-    "labelled",
-    "labels",
-    "load",
-    "one",
-    "refuse_other_folders",
-    "sample_set",
-    "stand_in",
-]
-
-__all__ += ["take", "take_apart"]
+__all__ = ["halves", "has_images", "is_data", "labels", "random_inputs", "read", "reader_of", "sample_set", "take"]
 
 RANDOM_SAMPLES = 16
 
@@ -72,7 +56,7 @@ def has_images(word: SetSpec) -> bool:
 def labels(text: str) -> Labels | None:
     """The labels of data, in all of its splits, nothing decoded; None where it has none. Raises InputError."""
     word = parse_set_spec(text)
-    reader = _reader(word, ())
+    reader = reader_of(word, ())
     return reading.labels_of(text, reader, word.options) if reader.labelled else None
 
 
@@ -107,11 +91,15 @@ def take(data: SampleSet, count: int, name: str = "") -> SampleSet:
     return sample_set(name or f"{data.name}[:{count}]", {k: v[:count] for k, v in data.inputs.items()}, labels)
 
 
-def _data(name: str, word: SetSpec, like: Sequence[TensorSpec], progress: Progress) -> SampleSet:
+def read(name: str, word: SetSpec, like: Sequence[TensorSpec] = (), progress: Progress = quiet) -> SampleSet:
+    """The samples of data in files, under the name that results show, as a model with the inputs `like` takes them.
+
+    Raises InputError for what is not there or holds too many broken samples; Missing.
+    """
     key = (str(Path(word.path).absolute()), word.options, word.split, tuple(like), _state(word.path))
     found = _loaded.get(key)
     if found is None:
-        reader = _reader(word, like)
+        reader = reader_of(word, like)
         if word.options.stream and word.split == "train":
             if not isinstance(reader, Folder | shards.Shards):
                 raise InputError(f"{name} cannot be streamed", "only folders and shards can", "leave out stream")
@@ -136,7 +124,7 @@ def _state(path: str) -> int:
     return hash(tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
 
 
-def _reader(word: SetSpec, like: Sequence[TensorSpec]) -> Reader:
+def reader_of(word: SetSpec, like: Sequence[TensorSpec]) -> Reader:
     """The data of a word, by what its path is. Raises InputError."""
     path, lower = Path(word.path), word.path.lower()
     if lower.endswith(".npz"):

@@ -22,7 +22,7 @@ from edgekit.core.target import Plan, Target
 from edgekit.core.task import Task
 from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
-from edgekit.networks import named as nameds
+from edgekit.networks.named import save
 from edgekit.networks.tracing import example
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
@@ -334,7 +334,7 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
-    nameds.save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
+    save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
     feed = example(replace(parent, path=out)).inputs

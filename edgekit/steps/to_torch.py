@@ -57,11 +57,11 @@ class ToTorch(Step):
         from safetensors.torch import save_file
 
         from edgekit.networks.onnx import MODEL
-        from edgekit.networks.onnx import graph as graphs
+        from edgekit.networks.onnx.graph import read
         from edgekit.networks.onnx.network import OnnxNetwork
 
         parent = inputs["parent"]
-        graph = graphs.read(parent.path / "model.onnx")
+        graph = read(parent.path / "model.onnx")
         network = OnnxNetwork(graph, [_dtype(spec) for spec in parent.outputs]).eval()
         example, outputs = _tried(network, parent, self._known(parent, ctx))
         _copy(parent, out / MODEL)

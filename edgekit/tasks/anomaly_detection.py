@@ -22,8 +22,7 @@ from edgekit import sets
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores
-from edgekit.runs import named_sets
-from edgekit.sets import reading
+from edgekit.sets import options, reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import downloads
 from edgekit.tasks.shared.base import _Base
@@ -127,7 +126,7 @@ def _own(folder: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         seen = f"its classes are {', '.join(names)}" if names else "it has no classes"
         how = "put files into both normal/ and abnormal/"
         raise InputError(f"{folder} has no samples of both kinds", seen, how)
-    data = named_sets.load(folder)
+    data = sets.read(folder, options.parse_set_spec(folder))
     (values,) = data.inputs.values()
     size = int(np.prod(values.shape[1:]))
     if size > MOST:

@@ -6,7 +6,6 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from edgekit.training.calls import call, floats
 from edgekit.training.data import Samples
 from edgekit.training.evaluation import evaluate
 from edgekit.training.settings import Settings
+from edgekit.training.states import TrainingPosition
 
 if TYPE_CHECKING:
     import torch
@@ -61,19 +61,6 @@ def fit(
         return training.run(progress, scratch, [train.sha256, val.sha256])
 
 
-@dataclass
-class _Now:
-    """How far it has got: epochs done, batches done and loss summed in the one that is going on."""
-
-    epoch: int = 0
-    batch: int = 0
-    total: float = 0.0
-    least: float = math.inf
-    best_epoch: int = 0
-    since: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
 class _Training:
     extra_loss: ExtraLoss | None = None
     after_backward: Callable[[nn.Module], None] | None = None
@@ -108,7 +95,7 @@ class _Training:
         self.chance = self.group.generator(self.order, settings.seed)
         self.began = self.order.get_state()
         self.best = copy.deepcopy(network.state_dict())
-        self.now = _Now()
+        self.now = TrainingPosition()
         self.wrapped: Any = network
         self.through: Any = network
         self.frozen: bool | None = None

@@ -4,33 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekit.training import checkpoints, session
 from edgekit.training.checkpoints import CheckpointManager
-from edgekit.training.engine import _Training
-from edgekit.training.settings import plain
+from edgekit.training.settings import Settings, plain
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 log = logging.getLogger("edgekit")
 
 
-def keeper(training: _Training, scratch: Path | None, sets: list[str]) -> CheckpointManager:
-    """Where this training's checkpoints are; only the first process writes any."""
-    pass
+@dataclass
+class TrainingPosition:
+    """How far it has got: epochs done, batches done and loss summed in the one that is going on."""
 
+    epoch: int = 0
+    batch: int = 0
+    total: float = 0.0
+    least: float = math.inf
+    best_epoch: int = 0
+    since: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Training(Protocol):
+    """What of a training goes into a checkpoint and comes back out of it."""
+
+    now: TrainingPosition
+    network: nn.Module
+    settings: Settings
+    group: Any
+    device: torch.device
+    extra: tuple[nn.Parameter, ...]
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    average: Any
+    best: dict[str, Tensor]
+    order: torch.Generator
+    chance: torch.Generator
+    began: Tensor
+
+
+def keeper(training: Training, scratch: Path | None, sets: list[str]) -> CheckpointManager:
+    """Where this training's checkpoints are; only the first process writes any."""
     first = training.group.rank == 0 and scratch is not None
     return CheckpointManager(
         scratch if first else None, fingerprint(training, sets) if first else "", session.current().checkpoint_seconds
     )
 
 
-def resume(training: _Training, keeper: CheckpointManager) -> None:
+def resume(training: Training, keeper: CheckpointManager) -> None:
     """Go on where a checkpoint is, unless the session wants to begin anew."""
     wanted = session.current().resume
     if not wanted:
@@ -42,7 +72,7 @@ def resume(training: _Training, keeper: CheckpointManager) -> None:
         log.info("resumed after epoch %d, batch %d", done.epoch, done.batch)
 
 
-def save(training: _Training, keeper: CheckpointManager) -> None:
+def save(training: Training, keeper: CheckpointManager) -> None:
     import torch
 
     chance = training.group.gather(training.chance.get_state())
@@ -79,7 +109,7 @@ def generator(state: Tensor) -> torch.Generator:
     return made
 
 
-def _restore(training: _Training, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+def _restore(training: Training, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
     import torch
 
     rank = training.group.rank
@@ -101,7 +131,7 @@ def _restore(training: _Training, tensors: Mapping[str, Tensor], plain: Mapping[
         torch.cuda.set_rng_state(tensors[f"cuda.{rank}"], training.device)
 
 
-def _restore_optimizer(training: _Training, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+def _restore_optimizer(training: Training, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
     """Moments lie in memory as their parameters do: another layout would be summed in another way."""
     import torch
 
@@ -134,7 +164,7 @@ def _json(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "lr_lambdas" and not callable(value)}
 
 
-def fingerprint(training: _Training, sets: list[str]) -> str:
+def fingerprint(training: Training, sets: list[str]) -> str:
     """What a checkpoint must have been written under to be taken."""
     import torch
 

@@ -27,6 +27,7 @@ from edgekit.workflows.setup import (
     threads_of,
     working,
 )
+from edgekit.workflows.sustained import write_pictures
 
 
 def bench(
@@ -63,6 +64,7 @@ def bench(
                 runnable(chosen, target)
             plans = [replace(flow.plan, threads=threads) for threads in threads_of(flow.plan, plan)]
             parallel.measure(chosen, flow.targets, samples, flow, plans, reuse=resume)
+            write_pictures(store, flow.outcome.measurements, say)
         outcome.artifacts += chosen
         outcome.measurements += flow.outcome.measurements
         outcome.failures += flow.outcome.failures

@@ -8,26 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import tasks
-from edgekit.core import step as steps
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.files import write_atomically
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.core.step import Context
-from edgekit.measure import context as contexts
+from edgekit.core.step import Context, step_name
 from edgekit.measure import parallel, targets
-from edgekit.measure.context import Outcome, RunContext
+from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.report import html
 from edgekit.runs import graph
 from edgekit.runs import recipe as recipes
 from edgekit.runs.recipe import STARTER, Recipe
 from edgekit.runs.references import RUNS
 from edgekit.runs.store import RECIPE, REPORT, Store
-from edgekit.workflows import make
 from edgekit.workflows.compare import lineage
 from edgekit.workflows.make import check_installed, make
 from edgekit.workflows.setup import Say, flow_for, plan_with, silent, threads_of, working
+from edgekit.workflows.sustained import write_pictures
 
 
 def run(
@@ -48,7 +46,7 @@ def run(
     store = Store(out or RUNS / recipes.find(recipe).stem)
     task = tasks.load(made.task)
     flow = flow_for(store, task, made.targets, made.plan, made.gates, progress, say)
-    make.check_installed(graph.nodes(made, flow.targets))
+    check_installed(graph.nodes(made, flow.targets))
     for target in flow.targets:
         targets.device(target)  # one that nothing can reach is refused before any work
     with working(store):
@@ -57,6 +55,7 @@ def run(
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
         flow.val = flow.set(f"{task.name}:val")
         outcome = make_and_measure(made, flow, flow.set(f"{task.name}:test"))
+        write_pictures(store, outcome.measurements, say)
         write_atomically(
             store.path / REPORT,
             html(outcome.measurements, f"edgekit run {recipe}", lineage.gather([store.path], outcome.measurements)),
@@ -86,10 +85,10 @@ def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
             present = {role: artifact for role, artifact in inputs.items() if artifact}
             like = present["parent"].inputs if "parent" in present else ()
             data = {role: store.set(text, like) for role, text in node.step.sets(task).items()}
-            context = Context(task, data, quiet, contexts.log)
+            context = Context(task, data, quiet, log)
             kept = store.reusable(node.name, store.id(node.step, present, context))
         made[node.name] = kept
-        found.append((node.name, steps.step_name(node.step), "reused" if kept else "made"))
+        found.append((node.name, step_name(node.step), "reused" if kept else "made"))
     return found
 
 

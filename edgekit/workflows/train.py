@@ -15,8 +15,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Context, Step
 from edgekit.core.target import Plan
-from edgekit.measure import context as contexts
-from edgekit.measure.context import Outcome, RunContext
+from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.networks import WEIGHTS
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import STARTER, Gates
@@ -96,7 +95,7 @@ def _trained(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> Ou
 def _insist(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> None:
     """Raises InputError where no training of just this kind was interrupted, or is finished."""
     data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
-    id = flow.store.id(node.step, inputs, Context(flow.task, data, flow.progress, contexts.log))
+    id = flow.store.id(node.step, inputs, Context(flow.task, data, flow.progress, log))
     if not (flow.store.path / f".scratch-{id}").is_dir() and flow.store.reusable(node.name, id) is None:
         what = f"there is nothing to resume in {flow.store.path}"
         raise InputError(what, "no training with just these options was interrupted there", "leave out --resume")
@@ -113,5 +112,5 @@ def _train_together(node: Node, inputs: Mapping[str, Artifact], flow: RunContext
         if group.wait():
             data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
             with tempfile.TemporaryDirectory() as place:
-                node.step.apply(inputs, Path(place), Context(flow.task, data, quiet, contexts.log))
+                node.step.apply(inputs, Path(place), Context(flow.task, data, quiet, log))
     return flow.outcome

@@ -25,13 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core import statistics as statisticss
 from edgekit.core.measurement import Measurement
+from edgekit.core.statistics import latency_ratio, paired_drop
 from edgekit.core.target import Plan
 from edgekit.runs.store import Store
 from edgekit.workflows import optimize
-from edgekit.workflows.optimize import space as spaces
-from edgekit.workflows.optimize.space import Point, key
+from edgekit.workflows.optimize.space import Point, build, key
 from edgekit.workflows.optimize.study import Study, Trial
 from edgekit.workflows.optimize.trial import Budget
 
@@ -107,7 +106,7 @@ def drop(a: Trial, b: Trial, store: Store) -> tuple[float, float]:
     one, other = pair(a, b, store)
     files = [store.path / str(m.metric.correct_file) for m in (one, other) if m.metric]
     mine, theirs = (np.load(file) for file in files)
-    low, high = statisticss.paired_drop(theirs, mine)[1]
+    low, high = paired_drop(theirs, mine)[1]
     return 100 * low, 100 * high
 
 
@@ -115,7 +114,7 @@ def no_worse(a: Trial, b: Trial, store: Store) -> bool:
     """Not called worse in accuracy or p50 by the paired statistics, and not larger."""
     one, other = pair(a, b, store)
     assert one.latency_ms and other.latency_ms
-    ratio = statisticss.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
+    ratio = latency_ratio(one.latency_ms, other.latency_ms, paired=False)
     slower = ratio.differs and ratio.value > 1
     return drop(a, b, store)[0] <= 0 and not slower and one.size_bytes <= other.size_bytes
 
@@ -123,7 +122,7 @@ def no_worse(a: Trial, b: Trial, store: Store) -> bool:
 def better_in_one(a: Trial, b: Trial, store: Store) -> bool:
     one, other = pair(a, b, store)
     assert one.latency_ms and other.latency_ms
-    ratio = statisticss.latency_ratio(one.latency_ms, other.latency_ms, paired=False)
+    ratio = latency_ratio(one.latency_ms, other.latency_ms, paired=False)
     return one.size_bytes < other.size_bytes or (ratio.differs and ratio.value < 1) or drop(a, b, store)[1] < 0
 
 
@@ -251,7 +250,7 @@ class Opened:
         self.lock = store.lock()
         self.lock.__enter__()
         training = {**FIELDS, "seed": 0}
-        space = spaces.build(target, task, None, GRID, {}, training, True)
+        space = build(target, task, None, GRID, {}, training, True)
         plan = replace(Plan(), **PRESETS["quick"])
         flow = RunContext(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
         flow.val = sets.halves(flow.set(f"{task.name}:val"))[0]

@@ -15,8 +15,8 @@ from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared import environment, ssh
-from edgekit.devices.shared import facts as factss
 from edgekit.devices.shared.environment import _choices, _download, ready, way
+from edgekit.devices.shared.facts import read, sections
 from edgekit.devices.ssh import Ssh
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
@@ -117,7 +117,7 @@ def test_a_half_made_environment_does_not_count(bare: Target) -> None:
 def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Path) -> None:
     """What this machine would push to a board that is not here: real wheels, for its Python and glibc."""
     text = (Path(__file__).parent / "recorded" / f"{board}.txt").read_text()
-    facts, target = factss.read(factss.sections(text)), targets.load(board)
+    facts, target = read(sections(text)), targets.load(board)
     assert any(_download(wanted, facts, tmp_path) == "" for wanted in _choices(runtime, target))
     names = [path.name for path in tmp_path.glob("*.whl")]
     assert any(name.startswith("numpy-") for name in names)

@@ -139,9 +139,9 @@ def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) ->
     """No glibc: neither this machine's compiler nor a wheel's library will do, and the way out is named."""
     from edgekit.core.errors import InputError, Missing
     from edgekit.core.target import Target
-    from edgekit.devices.shared import facts as factss
+    from edgekit.devices.shared.facts import read
 
-    facts: Facts = factss.read({"uname": "Linux\n5.10\naarch64"})
+    facts: Facts = read({"uname": "Linux\n5.10\naarch64"})
     monkeypatch.delenv("EDGEKIT_ANDROID_CC", raising=False)
     with pytest.raises(Missing) as missing:
         native.runner(facts)

@@ -18,11 +18,10 @@ from quantization import nets
 
 from edgekit.compression import calibration
 from edgekit.core import registry
-from edgekit.core import statistics as statisticss
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import quiet
-from edgekit.core.statistics import MAX_DB
+from edgekit.core.statistics import MAX_DB, parity, sqnr_db
 from edgekit.core.step import Context
 from edgekit.core.target import Plan
 from edgekit.formats.ranges import Histogram, Statistics
@@ -147,7 +146,7 @@ def test_energies_are_those_of_the_definition(seed: int, scale: float, noise: fl
     reference = (rng.normal(size=(3, 5, 4)) * scale).astype(np.float32)
     other = (reference + rng.normal(size=reference.shape) * scale * noise).astype(np.float32)
     signal, error = by_layer._energies(reference, other)
-    assert 10 * math.log10(signal / error) == pytest.approx(statisticss.sqnr_db(reference, other), abs=1e-6)
+    assert 10 * math.log10(signal / error) == pytest.approx(sqnr_db(reference, other), abs=1e-6)
     reference[0, 0, 0] = -np.inf
     other[0, 0, 0] = 5
     assert math.isfinite(sum(by_layer._energies(reference, other))), "a mask's -inf is nothing to compare with"
@@ -222,7 +221,7 @@ def test_every_operator_down_to_the_output(make: Make, format: str) -> None:
     assert len(found) >= 8
     plan, host = Plan(), targets.load("host")
     answers = [execute(model, host, _few(32), plan, latency=False).outputs for model in (parent, int8)]
-    measured = statisticss.parity("", *answers).sqnr_db
+    measured = parity("", *answers).sqnr_db
     assert found[-1].sqnr_db == pytest.approx(measured, abs=1.0)
     assert first(found) is None
     assert all(finding.sqnr_db < 100 for finding in found), "it compared a tensor with itself"

@@ -306,6 +306,6 @@ def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None
     data = str(tmp_path / "samples.npz")
     outcome = quantize.quantize(str(tmp_path / "m.onnx"), calibration=data, rungs=("min-max",), out=tmp_path / "run")
     assert not outcome.failures
-    assert outcome.ladders[0].best and outcome.ladders[0].best.finding
-    parity = outcome.ladders[0].best.finding.parity
+    assert outcome.searches[0].best and outcome.searches[0].best.finding
+    parity = outcome.searches[0].best.finding.parity
     assert parity and parity.sqnr_db > 20

@@ -19,7 +19,7 @@ from edgekit.core.errors import Diverged, InputError, Missing
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, StepResult
 from edgekit.networks import named
-from edgekit.networks import weights as weightss
+from edgekit.networks.weights import read_weights
 from edgekit.runs import named_sets
 from edgekit.sets import reading
 from edgekit.steps.train import Train
@@ -52,7 +52,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[StepResult, Path]]:
 
 
 def weights(out: Path) -> dict[str, Any]:
-    return weightss.read_weights(out / networks.WEIGHTS)
+    return read_weights(out / networks.WEIGHTS)
 
 
 def test_the_seed_decides(train: Callable[..., tuple[StepResult, Path]]) -> None:
@@ -317,7 +317,7 @@ def test_checkpoints_as_others_write_them(train: Callable[..., tuple[StepResult,
     """Under a key of its own, with the names that several processes give."""
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     torch.save({"model": {f"module.{k}": v for k, v in weights(out).items()}, "epoch": 3}, tmp_path / "ddp.pth")
-    found = weightss.read_weights(tmp_path / "ddp.pth")
+    found = read_weights(tmp_path / "ddp.pth")
     assert set(found) == set(weights(out))
 
 

@@ -15,7 +15,7 @@ from edgekit.core.device import Job
 from edgekit.core.errors import DeviceError, InputError, os_errors
 from edgekit.ondevice.runner import SCHEMA
 
-RUNNER = Path(__file__).parents[1] / "ondevice" / "runner.py"
+RUNNER = Path(__file__).parents[2] / "ondevice" / "runner.py"
 SENSORS = RUNNER.with_name("sensors.py")
 #: how many windows a sustained run is seen through, and how long one is at the least and at most, in seconds
 WINDOWS, SHORTEST, LONGEST = 60, 0.5, 5.0

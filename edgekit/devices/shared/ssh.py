@@ -30,7 +30,7 @@ from edgekit.devices.shared import facts
 from edgekit.devices.shared.facts import END, SCRIPT, Facts
 from edgekit.devices.shared.ssh_errors import refusal
 
-AGENT = Path(__file__).parents[1] / "ondevice" / "agent.py"
+AGENT = Path(__file__).parents[2] / "ondevice" / "agent.py"
 #: seconds for the connection, the keys and the script; a small board takes some to start Python
 CONNECT_SECONDS = 60.0
 #: seconds without a byte moving, or without an answer to a short question, before a device counts as hung

@@ -19,8 +19,7 @@ from pathlib import Path
 from edgekit.core.errors import DeviceError, Missing, os_errors
 from edgekit.core.target import Target
 from edgekit.devices.shared import environment as environments
-from edgekit.devices.shared import facts as factss
-from edgekit.devices.shared.facts import Facts
+from edgekit.devices.shared.facts import Facts, read
 from edgekit.ondevice import agent
 
 SOURCE = Path(agent.__file__).parent / "board"
@@ -92,7 +91,7 @@ def image(system: str) -> Image:
 def facts() -> Facts:
     """What the `pi` system says of itself, as far as wheels are concerned."""
     said = {"uname": "Linux\n\naarch64", "libc": "glibc 2.36", "python": "3.11.2 cpython 64"}
-    return factss.read(said)
+    return read(said)
 
 
 def _wanted() -> dict[str, str]:

@@ -14,7 +14,6 @@ from edgekit import sets
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores
-from edgekit.runs import named_sets
 from edgekit.sets import options, spool
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
@@ -62,7 +61,7 @@ class DataTask:
     def load(self, split: str) -> SampleSet:
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
-        return named_sets.load(f"{self.name}:{split}")
+        return sets.read(f"{self.name}:{split}", options.parse_set_spec(f"{self.name}:{split}"))
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         """For the shipped networks shape, classes, mean and std over the training split; nothing for others.

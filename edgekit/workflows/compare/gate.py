@@ -19,8 +19,7 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.workflows.compare import limits as limitss
-from edgekit.workflows.compare.limits import Gate, Limit
+from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, judge, missing, pairs, place
 from edgekit.workflows.compare.rows import measured
 from edgekit.workflows.setup import Say, flow_for, plan_with, silent, task_of, test_set
 
@@ -46,19 +45,16 @@ def gate(
     limits = [Limit.parse(text) for text in fail_if]
     words = list(sources) or [str(references.newest_run())]
     old, new = measured(against), [(word, m) for word in words for m in measured(word)]
-    found = limitss.pairs(old, [m for _, m in new])
-    limitss.check_metrics(limits, found)
-    for line in limitss.missing(old, [m for _, m in new]):
+    found = pairs(old, [m for _, m in new])
+    check_metrics(limits, found)
+    for line in missing(old, [m for _, m in new]):
         say(f"  missing   {line}")
-    homes = {limitss.place(m): word for word, m in new}
+    homes = {place(m): word for word, m in new}
     timed: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
         twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.wrong or not b.wrong)]
-        timed = {
-            limitss.place(b): _timed_anew(a, b, against, homes[limitss.place(b)], plan, again, progress, say)
-            for a, b in twins
-        }
-    verdicts = (limitss.judge(limit, pair, timed.get(limitss.place(pair[1]))) for pair in found for limit in limits)
+        timed = {place(b): _timed_anew(a, b, against, homes[place(b)], plan, again, progress, say) for a, b in twins}
+    verdicts = (judge(limit, pair, timed.get(place(pair[1]))) for pair in found for limit in limits)
     return [verdict for verdict in verdicts if verdict]
 
 

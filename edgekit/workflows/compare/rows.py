@@ -76,10 +76,10 @@ def disambiguated(found: Found) -> list[Measurement]:
     """The rows, where one name stands for different artifacts with their runs' names before it: `cars/onnx-int8`."""
     ids: dict[str, dict[str, str]] = defaultdict(dict)
     for word, m in found:
-        ids[m.artifact].setdefault(m.id, title(word))
+        ids[m.artifact].setdefault(m.id, run_title(word))
     rows = []
     for word, m in found:
-        here = title(word)
+        here = run_title(word)
 
         def name(old: str, run: str = here) -> str:
             return f"{run}/{old}" if len(ids.get(old, ())) > 1 else old
@@ -100,13 +100,13 @@ def disambiguated(found: Found) -> list[Measurement]:
     return rows
 
 
-def title(source: str) -> str:
+def run_title(source: str) -> str:
     """The run's name: of the folder, for a results file in it too."""
     path = Path(source).resolve()
     return path.parent.name if path.name == RESULTS else path.stem if path.suffix == ".json" else path.name
 
 
-def folders(sources: Sequence[str]) -> list[Path]:
+def run_folders(sources: Sequence[str]) -> list[Path]:
     """The run folders among the sources, and those that results files lie in."""
     paths = [Path(source) for source in sources] or [references.newest_run()]
     return [path if path.is_dir() else path.parent for path in paths]

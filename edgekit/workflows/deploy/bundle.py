@@ -33,8 +33,7 @@ from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
 from edgekit.sets import images
-from edgekit.sets import options as optionss
-from edgekit.sets.options import Options
+from edgekit.sets.options import Options, parse_set_spec
 
 SCHEMA = "edgekit-bundle/1"
 
@@ -103,7 +102,7 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
 
 def front_end(artifact: Artifact) -> dict[str, Any]:
     """How `edgekit predict` makes an array of a file for this model, as plain values."""
-    options = optionss.parse_set_spec(artifact.task).options if artifact.task else Options()
+    options = parse_set_spec(artifact.task).options if artifact.task else Options()
     usual = {"scale": options.scale, "mean": list(options.mean), "std": list(options.std)}
     spec = artifact.inputs[0]
     if len(artifact.inputs) == 1 and len(spec.shape) in (3, 4):

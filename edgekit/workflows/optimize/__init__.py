@@ -12,7 +12,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure import targets
-from edgekit.measure.context import Outcome, RunContext
+from edgekit.measure.context import RunContext
 from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
@@ -20,9 +20,9 @@ from edgekit.runs.references import RUNS
 from edgekit.runs.store import Store
 from edgekit.workflows import make
 from edgekit.workflows.chains import _opened
-from edgekit.workflows.optimize import space as spaces
+from edgekit.workflows.optimize.finish import OptimizeOutcome
 from edgekit.workflows.optimize.search import TRIALS, Search
-from edgekit.workflows.optimize.space import Space
+from edgekit.workflows.optimize.space import Space, build
 from edgekit.workflows.optimize.trial import Budget
 from edgekit.workflows.setup import Say, flow_for, is_task, plan_with, silent, working
 
@@ -44,7 +44,7 @@ def optimize(
     out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
-) -> Outcome:
+) -> OptimizeOutcome:
     """Search under a budget, for a task (its networks are trained: `epochs`, on `samples`, 0 for all) or an artifact.
 
     `choices`: dimension → what to try in place of the usual. The outcome's `search` holds all trials, the front and
@@ -59,7 +59,7 @@ def optimize(
     calibrated = flow.task is not None or bool(calibration)
     if not calibrated:
         say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
-    space = spaces.build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
+    space = build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
     targets.device(flow.targets[0])
     with working(flow.store):
         if start is None:
@@ -71,13 +71,15 @@ def optimize(
         title = f"edgekit optimize {what or flow.store.path.name}"
         hunt = Search(flow, space, budget, second, test, seed, trials, storage, title)
         reference = flow.store.root(start) if start else _plain_network(space, flow)
-        result = flow.outcome.search = hunt.run(reference)
+        result = hunt.run(reference)
+        outcome = OptimizeOutcome(**vars(flow.outcome))
+        outcome.search = result
         if result.artifact:
-            flow.outcome.artifacts = [result.artifact]
-        flow.outcome.measurements = result.measured
+            outcome.artifacts = [result.artifact]
+        outcome.measurements = result.measured
         failure = hunt.failure(result)
-        flow.outcome.failures = [failure] if failure else []
-    return flow.outcome
+        outcome.failures = [failure] if failure else []
+    return outcome
 
 
 def _searched(

@@ -34,6 +34,13 @@ FINALISTS = 6
 
 
 @dataclass
+class OptimizeOutcome(Outcome):
+    """What `optimize` made; `search` holds all trials, the front and what is recommended."""
+
+    search: Result | None = None
+
+
+@dataclass
 class Result:
     """How a search ended. `confirmed`: artifact → its drop on the confirming half."""
 

@@ -28,8 +28,6 @@ from edgekit.workflows.optimize.space import Space
 from edgekit.workflows.optimize.study import Study, Trial
 from edgekit.workflows.optimize.trial import Budget, TrialRunner, line
 
-__all__ = ["MEANINGS", "Budget", "Result", "Search", "Space", "Trial", "build"]
-
 #: the storage in the run folder
 STORAGE = "optimize.db"
 

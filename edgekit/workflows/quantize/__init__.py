@@ -11,15 +11,15 @@ from edgekit.core.errors import CheckFailed, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure import targets
-from edgekit.measure.context import Outcome
 from edgekit.runs import named_sets, references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.workflows import make
 from edgekit.workflows.chains import _extend, _nodes, _opened
-from edgekit.workflows.quantize.attempts import METHODS
+from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
+from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.routes import format_of, installed_exporters, route, step_named, suffix_of
 from edgekit.workflows.setup import Say, silent, working
 
@@ -38,12 +38,12 @@ def quantize(
     out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
-) -> Outcome:
+) -> QuantizeOutcome:
     """Make int8, fp16 or dynamic artifacts within the budget; the attempt is kept where the budget is missed.
 
-    Int8 is found by climbing the ladder of `edgekit.workflows.quantize.method_search`, or those of its `rungs` that are named; with a budget
-    the climb ends at the first that keeps it. Raises InputError where calibration samples, or labels for an explicit
-    budget, are wanting.
+    Int8 is found by trying quantization methods (`method_search`), or those named in `rungs`; with a budget the search
+    ends at the first that keeps it. Raises InputError where calibration samples, or labels for an explicit budget,
+    are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
@@ -62,7 +62,7 @@ def quantize(
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
     if precision != "int8":
         chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
-        return _extend(ref, chains, Plan(), gates, target, val, fields, progress, say)
+        return QuantizeOutcome(**vars(_extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
     if unknown := [name for name in rungs if name not in METHODS]:
         raise InputError(f"there is no rung {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     return _climb(ref, routes, rungs or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say)
@@ -79,9 +79,10 @@ def _climb(
     fields: dict[str, Any],
     progress: Progress,
     say: Say,
-) -> Outcome:
-    """The float model of each format, then the ladder on each."""
+) -> QuantizeOutcome:
+    """The float model of each format, then the method search on each."""
     start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    outcome = flow.outcome = QuantizeOutcome(**vars(flow.outcome))
     suffix = suffix_of(flow.targets[0])
     for name in routes:
         step = step_named(f"{name}_int8", fields, flow.task)
@@ -101,18 +102,18 @@ def _climb(
                 continue  # its export broke, which is in the failures
             resolved = step_named(f"{format}_int8", fields, flow.task)
             differs = suffix and resolved.resolve(flow.targets[0]) != resolved.resolve(targets.load("host"))
-            climb = MethodSearch(flow, made[end], fields, budget, suffix if differs else "")
+            climb = MethodSearch(flow, made[end], fields, budget, suffix if differs else "", METHOD_STEPS)
             try:
                 ladder = climb.run(tuple(rungs))
             except CheckFailed as no:  # no rung made anything: the other formats may fare better
                 flow.outcome.failures.append(no)
                 flow.say(f"  failed    {climb.ladder.name}: {no}")
                 continue
-            flow.outcome.ladders.append(ladder)
+            outcome.searches.append(ladder)
             if ladder.chosen:
                 flow.outcome.artifacts.append(ladder.chosen)
             if ladder.confirmed:
                 flow.outcome.findings.append(ladder.confirmed)
             if error := climb.error():
                 flow.outcome.failures.append(error)
-    return flow.outcome
+    return outcome

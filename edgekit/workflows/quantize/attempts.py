@@ -11,6 +11,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Ratio
 from edgekit.core.target import Plan
+from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Finding
 
 METHODS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
@@ -63,6 +64,13 @@ class Attempt:
         if verdict is None or metric is None or metric.drop_pp is None:
             return True
         return verdict.state == "met" or (verdict.state == "undecided" and metric.drop_pp <= verdict.budget_pp)
+
+
+@dataclass
+class QuantizeOutcome(Outcome):
+    """What `quantize` made; `searches`: one record per format whose methods were tried."""
+
+    searches: list[SearchRecord] = field(default_factory=list)
 
 
 @dataclass

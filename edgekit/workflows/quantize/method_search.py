@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.workflows import make
 from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, _kept_latencies
-from edgekit.workflows.quantize.methods import METHOD_STEPS
 
 #: operators with a state that is carried along, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
@@ -54,11 +53,21 @@ ORDER = {"met": 0, "undecided": 1, "missed": 2}
 FEW_SAMPLES = 32
 
 
+#: method → what makes its artifacts (`methods.METHOD_STEPS`)
+Methods = Mapping[str, Callable[["MethodSearch"], Iterator[Artifact]]]
+
+
 class MethodSearch:
     """What the rungs share: the float model they are judged against, the networks behind it, and what was tried."""
 
     def __init__(
-        self, flow: RunContext, reference: Artifact, fields: Mapping[str, Any], budget: bool, suffix: str
+        self,
+        flow: RunContext,
+        reference: Artifact,
+        fields: Mapping[str, Any],
+        budget: bool,
+        suffix: str,
+        steps: Methods,
     ) -> None:
         assert flow.val is not None
         first, self.second = halves(flow.val)
@@ -70,6 +79,7 @@ class MethodSearch:
             budget,
             suffix,
         )
+        self.steps = steps
         self.format, self.target = reference.kind.format, flow.targets[0]
         self.store: Store = flow.store
         verifier = self.flow.verifier
@@ -144,7 +154,7 @@ class MethodSearch:
         """The rung's attempts; one that cannot be made is an attempt with the reason."""
         started = time.monotonic()
         try:
-            for artifact in METHOD_STEPS[rung](self):
+            for artifact in self.steps[rung](self):
                 finding = self.verifier.check(artifact, "accuracy", self.reference)
                 seconds = self.known.get(artifact.id, time.monotonic() - started)
                 name = artifact.name.partition("~")[2] or rung

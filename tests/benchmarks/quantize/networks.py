@@ -72,8 +72,8 @@ def ours(network: Artifact, format: str, say: Say) -> Made:
     found = [artifact for artifact in outcome.artifacts if artifact.kind.format == format and artifact.kind.precision]
     if not found:
         raise outcome.failures[0]
-    attempts = [attempt for ladder in outcome.ladders for attempt in ladder.attempts]
-    rungs = [ladder.best.rung for ladder in outcome.ladders if ladder.best]
+    attempts = [attempt for ladder in outcome.searches for attempt in ladder.attempts]
+    rungs = [ladder.best.rung for ladder in outcome.searches if ladder.best]
     return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(rungs))
 
 

@@ -1,0 +1,20 @@
+"""The picture of a sustained run, kept with the artifact that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgekit.core.files import write_atomically
+from edgekit.core.measurement import Measurement
+from edgekit.report.sustained import picture, summary
+from edgekit.runs.store import Store
+from edgekit.workflows.setup import Say
+
+
+def write_pictures(store: Store, measurements: Iterable[Measurement], say: Say) -> None:
+    """`sustained-TARGET-RUNTIME.svg` in the folder of each artifact that has a sustained run; `say` gets a summary."""
+    for m in measurements:
+        if sustained := m.facts.get("sustained"):
+            path = store.path / m.artifact / f"sustained-{m.target}-{m.runtime}.svg"
+            write_atomically(path, picture(sustained, f"{m.artifact} on {m.target}, {m.runtime}"))
+            say(f"  sustained {m.artifact} on {m.target} in {m.runtime}: {summary(sustained)}; {path}")
