@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
+import edgekit
 from edgekit.core import registry
 
 
@@ -115,6 +116,6 @@ def check_document() -> Callable[[dict[str, Any]], None]:
     """Fails where an object that --json printed is not as the shipped schema says."""
     import jsonschema
 
-    schema = json.loads((Path(registry.__file__).parent / "schema" / "edgekit-1.json").read_text())
+    schema = json.loads((Path(edgekit.__file__).parent / "schema" / "edgekit-1.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema).validate

@@ -78,7 +78,7 @@ def test_damaged_files_are_left_out(bars_run: Path) -> None:
     (bars_run / "onnx-int8" / "artifact.json").write_text("{")
     found = gather([bars_run, bars_run / "nowhere"], measurements)
     assert not found.answers
-    assert {lineage.artifact for lineage in found.values()} == {"torch", "onnx"}
+    assert {lineage.artifact for lineage in found.lineages.values()} == {"torch", "onnx"}
 
 
 def test_a_run_is_cleaned_of_its_samples(bars_run: Path) -> None:

@@ -346,7 +346,7 @@ def test_a_graph_is_sound(data: dict[str, Any]) -> None:
     for node in found:
         assert node.name not in seen
         assert set(node.parents.values()) <= seen, "a parent comes after its child"
-        assert ("parent" in node.parents) == bool(node.step.takes)
+        assert ("parent" in node.parents) == bool(node.step.accepts)
         seen.add(node.name)
     assert len({(n.step, tuple(n.parents.items())) for n in found}) == len(found), "something is made twice"
 

@@ -12,7 +12,7 @@ from edgekit.core import errors, registry, user_code
 from edgekit.core.errors import InputError
 from edgekit.core.registry import GROUPS
 
-PACKAGE = Path(registry.__file__).parent
+PACKAGE = Path(registry.__file__).parents[1]
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -24,7 +24,7 @@ def test_names_are_files(group: str) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_names_are_found_without_importing(group: str) -> None:
-    code = f"import sys; from edgekit import registry; registry.names({group!r}); " + (
+    code = f"import sys; from edgekit.core import registry; registry.names({group!r}); " + (
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'onnx', 'numpy', 'edgekit_members')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

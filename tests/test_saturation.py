@@ -73,7 +73,7 @@ def emulator() -> str:
 class Full(Step):
     """nothing → torch: `cnn` with weights that are all near the largest of them, so that every sum is a large one."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch

@@ -118,7 +118,7 @@ SHORT = ("fashion-mnist", "keyword-spotting", "recommendation", "regression", "s
 def test_every_recipe_is_run() -> None:
     others = {"mnist", "compress"}  # each has a test of its own: above, and in test_compress.py
     assert set(LEARNT) | others == set(paths.names("recipes"))
-    formats = [str(recipe.load(name).chains[one.chain].steps[1].gives) for name, one in LEARNT.items()]
+    formats = [str(recipe.load(name).chains[one.chain].steps[1].produces) for name, one in LEARNT.items()]
     assert min(map(formats.count, FLOATS)) >= 4, "the formats take turns"
     assert {recipe.load(name).task.partition("?")[0] for name in [*LEARNT, "mnist"]} == set(registry.names("tasks"))
 

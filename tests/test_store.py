@@ -92,8 +92,8 @@ def test_a_record_holds_what_the_design_promises(store: Store) -> None:
 class Breaks(Step):
     """Writes half a model, then fails."""
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     how: str = "error"
 

@@ -15,7 +15,11 @@ from typing import Any
 
 import click
 
-from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors
+from edgekit import __version__
+from edgekit.cli.shared import document
+from edgekit.core.config import read_toml
+from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
+from edgekit.core.paths import user_config
 
 #: what Click raises where a group is called alone; before 8.2 it prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -45,8 +49,6 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """A misspelt command is answered with near ones."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from edgekit.core.errors import suggest
-
             hint = suggest(args[0], tuple(self.list_commands(ctx)))
             raise click.UsageError(f"there is no command {args[0]!r} ({hint})")
         return super().resolve_command(ctx, args)
@@ -54,8 +56,6 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        from edgekit import __version__
-
         click.echo(f"edgekit {__version__}")
         ctx.exit()
 
@@ -111,8 +111,6 @@ def _fail(
 ) -> int:
     problems = error.problems if error else ()
     if as_json:
-        from edgekit.cli.shared import document
-
         failed = {"code": code, "what": what, "why": why, "next": next}
         listed = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
         click.echo(json.dumps(document(command, problems=listed, error=failed)))
@@ -127,8 +125,6 @@ def _settings() -> dict[str, Any]:
 
     Raises InputError for a command or an option that is not there.
     """
-    from edgekit.core.paths import user_config
-
     merged: dict[str, Any] = {}
     for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
         if path.is_file():
@@ -138,9 +134,6 @@ def _settings() -> dict[str, Any]:
 
 def _merge(path: Path, merged: dict[str, Any]) -> None:
     """Lay a settings file over what is there, under the names that Click gives the options."""
-    from edgekit.core.config import read_toml
-    from edgekit.core.errors import suggest
-
     context = click.Context(group)
     commands = {name: _options(name, context) for name in group.list_commands(context)}
     everyone = tuple(sorted({option for options in commands.values() for option in options}))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.core.errors import InputError
 
 
 @edgekit_command("clean", short_help="Delete a run folder.")
@@ -15,7 +16,6 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 def command(run: Path, yes: bool, voice: Reporter) -> CommandResult:
     """Delete the run folder RUN: its artifacts, results and log. A folder that edgekit did not make is refused, and
     files in it that edgekit did not write are left."""
-    from edgekit.core.errors import InputError
     from edgekit.workflows import clean
 
     if not clean.is_run(run):

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, plan_of, plan_options
+from edgekit.core.errors import InputError, os_errors
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate
@@ -63,7 +64,6 @@ def command(
     a run folder; the options of `bench` say how.
     """
     from edgekit import report
-    from edgekit.core.errors import InputError, os_errors
     from edgekit.workflows.compare.gate import gate
     from edgekit.workflows.compare.lineage import gather
     from edgekit.workflows.compare.rows import collected, disambiguated, run_folders, run_title

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.core.errors import InputError
 
 
 @edgekit_command("deploy", short_help="Put a checked bundle on a device, switch to it, or back.")
@@ -34,7 +35,6 @@ def command(
 ) -> CommandResult:
     """Put ARTIFACT on a target: only what is missing is sent, sha256 checked there, run there, compared with the host's
     answer, and only then switched to. What the device cannot run is refused before anything is sent."""
-    from edgekit.core.errors import InputError
     from edgekit.workflows import deploy
 
     if sum((back, listing, folder is not None)) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.workflows.inspect import times_table as shown
 
 
 @edgekit_command("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
@@ -27,8 +28,6 @@ def command(model: str | None, layers: int, formats: str, timed: bool, target: s
         found["times"] = times(model, target)
 
     def show() -> None:
-        from edgekit.workflows.inspect import times_table as shown
-
         for line in (*models.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):
             click.echo(line)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option, plan_of, plan_options
+from edgekit.core.errors import InputError
 
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
@@ -84,7 +85,6 @@ def command(
     """Search for the smallest, fastest artifact that keeps its accuracy: over networks and their training (TASK), or
     over precisions, runtimes and threads (ARTIFACT; left out: the newest run's float model). Every trial is measured on
     the target. Run again, it goes on; Ctrl-C keeps the front so far. Exit 1 where nothing is within the budget."""
-    from edgekit.core.errors import InputError
     from edgekit.report import terminal
     from edgekit.runs import named_sets
     from edgekit.workflows import optimize

@@ -28,6 +28,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import quiet
 from edgekit.networks import pt2, weights
+from edgekit.networks import write as write_reference
 from edgekit.networks.interface import named
 from edgekit.networks.tracing import Example, converting, example, traced
 
@@ -90,8 +91,6 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
 
     Raises CannotConvert where, loaded again, it answers otherwise.
     """
-    from edgekit.networks import write as write_reference
-
     module = program.module
     with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
         exported = traced(module, program.example, log)

@@ -43,10 +43,10 @@ class Step:
     `tools` the distributions whose versions enter the artifact's id.
     """
 
-    takes: ClassVar[frozenset[Kind]] = frozenset()
-    gives: ClassVar[Kind]
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
-    needs: ClassVar[str] = ""
+    accepts: ClassVar[frozenset[Kind]] = frozenset()
+    produces: ClassVar[Kind]
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
+    extra: ClassVar[str] = ""
     tools: ClassVar[tuple[str, ...]] = ()
 
     def check(self, task: Task | None) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Finding:
     id: str
     key: str
     step: str
-    keeps: str
+    preserves: str
     failed: Literal["", "parity", "budget", "runtime"] = ""
     reason: str = ""
     unverified: str = ""
@@ -127,7 +127,7 @@ class Verifier:
         reference, scores = self._scores(self.outputs(root)), self._scores(outputs)
         metric = statistics.metric(scores, self.data.sha256, reference, root.name)
         finding = dataclasses.replace(finding, metric=metric)
-        if finding.keeps != "accuracy":
+        if finding.preserves != "accuracy":
             return finding
         verdict = statistics.verdict(reference, scores, self.gates.max_drop_pp, "val")
         finding = dataclasses.replace(finding, verdict=verdict)

@@ -57,8 +57,8 @@ def nodes(recipe: Recipe, targets: Sequence[Target]) -> tuple[Node, ...]:
 
 
 def _name(chain: Chain, depth: int) -> str:
-    stem = chain.steps[depth].gives.stem
-    later = any(step.gives.stem == stem for step in chain.steps[depth + 1 :])
+    stem = chain.steps[depth].produces.stem
+    later = any(step.produces.stem == stem for step in chain.steps[depth + 1 :])
     plain = f"{chain.name}.{stem}" if chain.name else stem
     return f"{plain}~{step_name(chain.steps[depth])}" if later else plain
 

@@ -17,6 +17,7 @@ from edgekit.core.config import build, read_toml
 from edgekit.core.errors import InputError, RecipeError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
+from edgekit.core.user_code import running
 from edgekit.sets import is_data, read, reader_of, reading
 from edgekit.sets.folder import class_folders
 from edgekit.sets.options import Options, SetSpec, parse_set_spec
@@ -112,7 +113,6 @@ def _of_task(word: str, split: str) -> SampleSet:
     task = tasks.load(word)
     if word in registry.names("tasks") or tasks.configured(word) or not user_code.is_reference(word):
         return task.load(split)
-    from edgekit.core.user_code import running
 
     data = running(word, f"{word} cannot load {split!r}", lambda: task.load(split))
     if not isinstance(data, SampleSet):

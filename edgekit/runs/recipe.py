@@ -230,13 +230,13 @@ def _neighbours(where: str, steps: Sequence[Step | None]) -> Iterator[Problem]:
     before: Step | None = None
     for index, step in enumerate(steps):
         if step is not None:
-            name, takes = step_name(step), ", ".join(sorted(map(str, step.takes)))
-            if index == 0 and step.takes:
+            name, takes = step_name(step), ", ".join(sorted(map(str, step.accepts)))
+            if index == 0 and step.accepts:
                 yield Problem(where, f"it starts with {name}, which needs {takes}", "start with train or an import")
-            elif index and not step.takes:
+            elif index and not step.accepts:
                 yield Problem(where, f"{name} starts a chain, so it cannot be step {index + 1}")
-            elif before is not None and before.gives not in step.takes:
-                yield Problem(where, f"{name} takes {takes}, but {step_name(before)} before it gives {before.gives}")
+            elif before is not None and before.produces not in step.accepts:
+                yield Problem(where, f"{name} takes {takes}, but {step_name(before)} before it gives {before.produces}")
         before = step
 
 

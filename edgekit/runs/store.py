@@ -147,7 +147,7 @@ class Store:
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
-                if step.gives.is_model and context.task is not None and hasattr(context.task, "ship"):
+                if step.produces.is_model and context.task is not None and hasattr(context.task, "ship"):
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
                 _write_json(making / ARTIFACT, _to_json(artifact))
@@ -205,13 +205,13 @@ class Store:
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
     ) -> Artifact:
-        facts: ModelFacts = registry.load("formats", step.gives.format).describe(model_file(step.gives, folder))
+        facts: ModelFacts = registry.load("formats", step.produces.format).describe(model_file(step.produces, folder))
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
         return Artifact(
             name=name,
             id=self.id(step, inputs, context),
-            kind=step.gives,
+            kind=step.produces,
             step=step_name(step),
             fields=_fields(step),
             parents=tuple(Parent(role, parent.name, parent.id) for role, parent in inputs.items()),

@@ -25,9 +25,9 @@ class Calibrate(CalibratedStep):
     split.
     """
 
-    takes: ClassVar = kinds("onnx", "tflite", "openvino")
-    gives: ClassVar[Kind] = Kind("ranges")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
+    accepts: ClassVar = kinds("onnx", "tflite", "openvino")
+    produces: ClassVar[Kind] = Kind("ranges")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit or are not finite, Missing where the runtime is."""

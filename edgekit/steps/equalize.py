@@ -28,10 +28,10 @@ class Equalize(CalibratedStep):
     `calibration`: a SET; "" takes `samples` samples of the task's training split.
     """
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
-    needs: ClassVar[str] = "torch"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     samples: int = 64

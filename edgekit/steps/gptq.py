@@ -27,10 +27,10 @@ class Gptq(CalibratedStep):
     `correct_biases` takes what is left of each channel's mean error out of its bias.
     """
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "torch"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     samples: int = 32

@@ -19,7 +19,7 @@ class ImportKeras(ImportTorchStep):
     """`path`: a .keras file. Images stay NHWC, as Keras has them; layers that hold code are refused."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".keras",)
-    needs: ClassVar[str] = "keras"
+    extra: ClassVar[str] = "keras"
     tools: ClassVar[tuple[str, ...]] = ("keras", "torch", "safetensors")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -21,6 +21,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.step import ArtifactRef, Context, StepResult
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
+from edgekit.networks.factory import FactoryResult, make, required
 from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ImportNetwork(ImportTorchStep):
     `weights`: a .safetensors file, or a checkpoint that torch loads with `weights_only=True`, to fill it with.
     """
 
-    needs: ClassVar[str] = "torch"
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     weights: ArtifactRef = ""
@@ -70,7 +71,6 @@ class ImportNetwork(ImportTorchStep):
         return finish(out, self.path, network, example)
 
     def _made(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
-        from edgekit.networks.factory import FactoryResult, make, required
         from edgekit.training.calls import as_input
 
         if user_code.is_reference(self.path):

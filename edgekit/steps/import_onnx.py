@@ -11,6 +11,7 @@ from typing import ClassVar
 from edgekit.core.artifact import Artifact
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.onnx import external_files, read
+from edgekit.formats.shared.onnx_wire import place, tensors
 from edgekit.steps.shared.imported import ImportStep
 
 
@@ -23,7 +24,7 @@ class ImportOnnx(ImportStep):
 
     format: ClassVar[str] = "onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
-    needs: ClassVar[str] = "onnx"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx",)
 
     def sources(self) -> tuple[Path, ...]:
@@ -43,8 +44,6 @@ class ImportOnnx(ImportStep):
 def _rewrite(path: Path, names: Mapping[str, str]) -> None:
     """Give the files that hold weights other names."""
     import onnx
-
-    from edgekit.formats.shared.onnx_wire import place, tensors
 
     model = onnx.load(str(path), load_external_data=False)
     for tensor in tensors(model):

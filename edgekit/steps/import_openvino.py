@@ -15,5 +15,5 @@ class ImportOpenvino(ImportStep):
     format: ClassVar[str] = "openvino"
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
     beside: ClassVar[tuple[str, ...]] = (".bin",)
-    needs: ClassVar[str] = "openvino"
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)

@@ -27,7 +27,7 @@ class ImportPt2(ImportTorchStep):
     """`path`: a .pt2 archive that torch.export.save wrote; its open axes stay open."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".pt2",)
-    needs: ClassVar[str] = "torch"
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

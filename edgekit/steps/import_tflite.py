@@ -14,5 +14,5 @@ class ImportTflite(ImportStep):
 
     format: ClassVar[str] = "tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
-    needs: ClassVar[str] = "tflite"
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-litert",)

@@ -35,10 +35,10 @@ class OnnxDynamic(Step):
     7-bit weights on x86 without VNNI (its sums would saturate).
     """
 
-    takes: ClassVar = kinds("onnx")
-    gives: ClassVar[Kind] = Kind("onnx", frozenset({"dynamic"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"dynamic"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""

@@ -17,10 +17,10 @@ class OnnxFp16(Step):
     """ONNX Runtime's own converter; inputs and outputs stay float32. Half the size; on a CPU without half-precision
     kernels the runtime casts back to float32, so it is seldom faster there."""
 
-    takes: ClassVar = kinds("onnx")
-    gives: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

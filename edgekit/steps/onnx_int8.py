@@ -37,9 +37,9 @@ class OnnxInt8(StaticInt8Step):
     them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
     """
 
-    takes: ClassVar = kinds("onnx")
-    gives: ClassVar[Kind] = Kind("onnx", frozenset({"int8"}))
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"int8"}))
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     scheme: Literal["", "u8s8", "u8s8-reduced", "s8s8"] = ""

@@ -34,10 +34,10 @@ class OpenvinoDynamic(Step):
     float, which is no faster than float. `group_size` = 0 does so everywhere: a little closer, and the same everywhere.
     """
 
-    takes: ClassVar = kinds("openvino")
-    gives: ClassVar[Kind] = Kind("openvino", frozenset({"dynamic"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "openvino"
+    accepts: ClassVar = kinds("openvino")
+    produces: ClassVar[Kind] = Kind("openvino", frozenset({"dynamic"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
 
     group_size: int = 32

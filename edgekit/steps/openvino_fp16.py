@@ -18,10 +18,10 @@ class OpenvinoFp16(Step):
     """Half the size. What it computes in is the runtime's choice, made when it is loaded: inputs and outputs stay
     float32, and with float32 arithmetic only the rounding of the weights is seen in the outputs."""
 
-    takes: ClassVar = kinds("openvino")
-    gives: ClassVar[Kind] = Kind("openvino", frozenset({"fp16"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "openvino"
+    accepts: ClassVar = kinds("openvino")
+    produces: ClassVar[Kind] = Kind("openvino", frozenset({"fp16"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -50,9 +50,9 @@ class OpenvinoInt8(StaticInt8Step):
     `correct_biases` lets NNCF make up for the mean error of each layer, which takes a pass per layer.
     """
 
-    takes: ClassVar = kinds("openvino")
-    gives: ClassVar[Kind] = Kind("openvino", frozenset({"int8"}))
-    needs: ClassVar[str] = "openvino"
+    accepts: ClassVar = kinds("openvino")
+    produces: ClassVar[Kind] = Kind("openvino", frozenset({"int8"}))
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""

@@ -27,7 +27,10 @@ from edgekit.networks.tracing import example
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
 from edgekit.steps.train import DECIDING, TAUGHT
+from edgekit.training.calls import call, chosen_device
+from edgekit.training.data import Samples
 from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,10 +65,10 @@ class Prune(Distillation, Step):
     labels alone; where `distil` or `teacher` is given the teacher too, the unpruned network unless another is named.
     """
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "prune"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "prune"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors", "torch-pruning")
 
     ratio: float = 0.0
@@ -199,8 +202,6 @@ class Prune(Distillation, Step):
         `name` is that of this training's folder for checkpoints.
         """
         from edgekit.training import distill
-        from edgekit.training.calls import chosen_device
-        from edgekit.training.settings import Settings
 
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
         history = distill.fit(
@@ -220,9 +221,6 @@ class Prune(Distillation, Step):
         if self.importance != "taylor":
             return None
         import torch
-
-        from edgekit.training.calls import call
-        from edgekit.training.data import Samples
 
         assert ctx.task is not None
         task, samples = ctx.task, Samples(take(ctx.sets["train"], TAYLOR_SAMPLES), torch.device("cpu"))

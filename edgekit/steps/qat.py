@@ -45,10 +45,10 @@ class Qat(Step):
     inputs and outputs to learn from, an artifact of the recipe or the model.json of one.
     """
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch", frozenset({"ranges"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "torch"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch", frozenset({"ranges"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     data: str = ""

@@ -18,8 +18,8 @@ from edgekit.steps.to_onnx import ToOnnx
 class QatOnnx(TrainedInt8Step):
     """As onnx_int8 makes it, in the ranges of the training. `scheme` is as for onnx_int8."""
 
-    gives: ClassVar[Kind] = OnnxInt8.gives
-    needs: ClassVar[str] = "onnx"
+    produces: ClassVar[Kind] = OnnxInt8.produces
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxruntime", "onnxscript")
 
     scheme: Literal["", "u8s8", "u8s8-reduced", "s8s8"] = ""

@@ -18,8 +18,8 @@ from edgekit.steps.to_openvino import ToOpenvino
 class QatOpenvino(TrainedInt8Step):
     """As openvino_int8 makes it, in the ranges of the training. `scheme` is as for openvino_int8."""
 
-    gives: ClassVar[Kind] = OpenvinoInt8.gives
-    needs: ClassVar[str] = "openvino"
+    produces: ClassVar[Kind] = OpenvinoInt8.produces
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("torch", "openvino", "nncf")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""

@@ -17,8 +17,8 @@ from edgekit.steps.to_tflite import ToTflite
 class QatTflite(TrainedInt8Step):
     """As tflite_int8 makes it, in the ranges of the training."""
 
-    gives: ClassVar[Kind] = TfliteInt8.gives
-    needs: ClassVar[str] = "tflite"
+    produces: ClassVar[Kind] = TfliteInt8.produces
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = (
         "torch",
         "litert-torch",

@@ -23,10 +23,10 @@ class TfliteDynamic(Step):
     Inputs, outputs and everything between such operators stay float32.
     """
 
-    takes: ClassVar = kinds("tflite")
-    gives: ClassVar[Kind] = Kind("tflite", frozenset({"dynamic"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "tflite"
+    accepts: ClassVar = kinds("tflite")
+    produces: ClassVar[Kind] = Kind("tflite", frozenset({"dynamic"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
     def sources(self) -> tuple[Path, ...]:

@@ -18,10 +18,10 @@ from edgekit.steps.to_tflite import packed
 class TfliteFp16(Step):
     """Float casting of weights: half the size. Inputs, outputs and biases stay float32."""
 
-    takes: ClassVar = kinds("tflite")
-    gives: ClassVar[Kind] = Kind("tflite", frozenset({"fp16"}))
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
-    needs: ClassVar[str] = "tflite"
+    accepts: ClassVar = kinds("tflite")
+    produces: ClassVar[Kind] = Kind("tflite", frozenset({"fp16"}))
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -34,9 +34,9 @@ class TfliteInt8(StaticInt8Step):
     them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
     """
 
-    takes: ClassVar = kinds("tflite")
-    gives: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
-    needs: ClassVar[str] = "tflite"
+    accepts: ClassVar = kinds("tflite")
+    produces: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
     def sources(self) -> tuple[Path, ...]:

@@ -24,10 +24,10 @@ MIN_OPSET = 18
 class ToOnnx(Step):
     """`opset`: the ONNX operator set; 18 is the first that the exporter writes."""
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("onnx")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("onnx")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
 
     opset: int = 20

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class ToOpenvino(Step):
     """OpenVINO's own converter. Weights stay float32: it would store them as float16 if it were not told otherwise."""
 
-    takes: ClassVar = kinds("torch", "onnx", "onnx[fp16]")
-    gives: ClassVar[Kind] = Kind("openvino")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
-    needs: ClassVar[str] = "openvino"
+    accepts: ClassVar = kinds("torch", "onnx", "onnx[fp16]")
+    produces: ClassVar[Kind] = Kind("openvino")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    extra: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("torch", "openvino")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -25,10 +25,10 @@ class ToTflite(Step):
     int32. The converter moves to NHWC inside, and what is left of that are TRANSPOSE operators, counted in the details.
     """
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("tflite")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
-    needs: ClassVar[str] = "tflite"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("tflite")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -36,10 +36,10 @@ class ToTorch(Step):
     exporters trace with the lengths of `calibration`'s samples, a SET; "" takes the task's training split, if any.
     """
 
-    takes: ClassVar = kinds("onnx", "onnx[fp16]")
-    gives: ClassVar[Kind] = Kind("torch")
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx", "onnx[fp16]")
+    produces: ClassVar[Kind] = Kind("torch")
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx")
 
     calibration: str = ""

@@ -22,7 +22,8 @@ from edgekit.core.user_code import running
 from edgekit.networks import named, weights
 from edgekit.runs.named_sets import refuse_other_folders
 from edgekit.sets import take
-from edgekit.training import session
+from edgekit.training import engine, session
+from edgekit.training import folds as foldss
 from edgekit.training.distillation import Distillation, teacher_of
 from edgekit.training.settings import Settings
 
@@ -48,8 +49,8 @@ class Train(Settings, Distillation, Step):
     kept learns from all of it. With a `teacher`, that is learnt from as well (see `training/distillation.py`).
     """
 
-    gives: ClassVar[Kind] = Kind("torch")
-    needs: ClassVar[str] = "torch"
+    produces: ClassVar[Kind] = Kind("torch")
+    extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     model: str = ""
@@ -114,7 +115,6 @@ class Train(Settings, Distillation, Step):
 
     def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
         """The trained network on the CPU, with what is recorded of it."""
-        from edgekit.training import engine
         from edgekit.training.calls import chosen_device, specs
 
         assert ctx.task is not None
@@ -151,9 +151,6 @@ class Train(Settings, Distillation, Step):
 
     def _cross_validated(self, network: Callable[[], tuple[nn.Module, Any]], ctx: Context, device: Any) -> Any:
         """Each fold's best epoch, their mean and spread; the networks are not kept."""
-        from edgekit.training import engine
-        from edgekit.training import folds as foldss
-
         assert ctx.task is not None
         found = []
         for index, (learn, judge) in enumerate(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core import registry, user_code
+from edgekit.core.config import build, parse
 from edgekit.core.errors import InputError
+from edgekit.core.user_code import running
 from edgekit.tasks.shared.base import Classification, Regression
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ def load(word: str) -> Task:
     if word in registry.names("tasks") or not user_code.is_reference(word):
         task: Task = member()
         return task
-    from edgekit.core.user_code import running
 
     own: Task = running(word, f"cannot make the task {word}", member)
     missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
@@ -56,8 +57,6 @@ def configured(word: str) -> bool:
 def _with_options(word: str) -> Task:
     """The task, its options read into the dataclass that it calls `Options`. Raises InputError."""
     from urllib.parse import unquote
-
-    from edgekit.core.config import build, parse
 
     head, _, query = word.partition("?")
     member = registry.load("tasks", head)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError
+from edgekit.training import processes
 
 if TYPE_CHECKING:
     import torch
@@ -80,8 +81,6 @@ def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
 def chosen_device(accelerator: str) -> torch.device:
     """The device asked for; "auto" takes the best there is. Raises InputError where it is not there."""
     import torch
-
-    from edgekit.training import processes
 
     if isinstance(group := processes.current(), processes.Several):
         return group.device

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError
+from edgekit.core.metrics import alike
+from edgekit.tasks.shared.base import Classification
+from edgekit.tasks.shared.data import DataTask
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,8 +56,6 @@ def mse(outputs: Any, labels: Tensor) -> Tensor:
     """Mean squared error."""
     from torch.nn import functional
 
-    from edgekit.core.metrics import alike
-
     values, targets = alike(first(outputs), labels)
     return functional.mse_loss(values, targets.to(values.dtype))
 
@@ -62,8 +63,6 @@ def mse(outputs: Any, labels: Tensor) -> Tensor:
 def bce(outputs: Any, labels: Tensor) -> Tensor:
     """Mean binary cross entropy of logits with a truth each; class indices are told as one truth of many."""
     from torch.nn import functional
-
-    from edgekit.core.metrics import alike
 
     logits = first(outputs)
     if not labels.is_floating_point() and logits.ndim == 2 and labels.ndim == 1 and logits.shape[1] > 1:
@@ -81,9 +80,6 @@ def first(outputs: Any) -> Any:
 
 def _is_classification(task: Task) -> bool:
     """Is the loss the stock one of classification, whoever's task it is?"""
-    from edgekit.tasks.shared.base import Classification
-    from edgekit.tasks.shared.data import DataTask
-
     if isinstance(task, DataTask):
         return bool(task.classes)
     return getattr(type(task), "loss", None) is Classification.loss

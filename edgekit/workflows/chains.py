@@ -68,20 +68,20 @@ def _nodes(
         before, kind = start.name, start.kind
         for name in names:
             step = step_named(name, fields, flow.task)
-            if kind.precision and kind not in step.takes:
+            if kind.precision and kind not in step.accepts:
                 raise InputError(f"{before} is {kind.precision} already", "there is nothing to do", "start from float")
-            if kind not in step.takes:
-                taken = ", ".join(sorted(map(str, step.takes)))
+            if kind not in step.accepts:
+                taken = ", ".join(sorted(map(str, step.accepts)))
                 raise InputError(f"{name} takes {taken}", f"{before} is {kind}", "start from another artifact")
             problems += list(step.check(flow.task))
             resolved = step.resolve(flow.targets[0])
-            made = f"{start.chain}.{step.gives.stem}" if start.chain else step.gives.stem
+            made = f"{start.chain}.{step.produces.stem}" if start.chain else step.produces.stem
             if suffix and resolved != step:
                 made += suffix
             if made == flow.store.root(start).name:
                 raise InputError(f"{name} would replace {made}", f"{start.name} was made from it", f"start from {made}")
             nodes[made] = Node(made, resolved, {"parent": before})
-            before, kind = made, step.gives
+            before, kind = made, step.produces
         ends.append(before)
     if problems:
         raise InputError("this cannot be done", "; ".join(dict.fromkeys(problems)), "mend the options")

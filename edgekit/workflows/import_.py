@@ -63,4 +63,4 @@ def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -
 def _import(step: Step, ref: ModelReference, flow: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         flow.say(f"  {ref.foreign} is code of your own: it is run as it is")
-    return _make([Node(step.gives.stem, step, {})], flow, {})
+    return _make([Node(step.produces.stem, step, {})], flow, {})

@@ -23,7 +23,7 @@ def check_installed(nodes: Sequence[Node]) -> None:
     for node in nodes:
         for name, found in tools(node.step).items():
             if not found:
-                absent.setdefault(node.step.needs, []).append(name)
+                absent.setdefault(node.step.extra, []).append(name)
     if absent:
         names = ", ".join(sorted({name for packages in absent.values() for name in packages}))
         extras = ",".join(sorted(absent))
@@ -45,7 +45,7 @@ def make(nodes: Sequence[Node], flow: RunContext, stored: Mapping[str, Artifact]
         try:
             artifact = make_one(node, inputs, flow)
             verifier = flow.verifier if artifact.kind.is_model else None
-            finding = verifier.check(artifact, node.step.keeps) if verifier else None
+            finding = verifier.check(artifact, node.step.preserves) if verifier else None
         except EdgekitError as error:
             if error.code != 1:
                 raise

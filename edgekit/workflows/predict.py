@@ -20,12 +20,11 @@ from edgekit.runs import named_sets, references
 from edgekit.sets import audio, images, options, reading
 from edgekit.sets.options import Options
 from edgekit.sets.reading import UnreadableSample
+from edgekit.workflows import import_
 
 
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
     """For each input: the `top` classes where the output is one row of classes, and the raw output."""
-    from edgekit.workflows import import_
-
     ref = import_.stored(references.resolve(word))
     artifact = ref.store.get(ref.name or references.float_root(ref.store))
     task = tasks.load(artifact.task) if artifact.task else None

@@ -31,7 +31,7 @@ def route(source: str, format: str) -> list[str]:
     if source == format:
         return []
     exporter = f"to_{format}"
-    direct = exporter in registry.names("steps") and Kind(source) in registry.load("steps", exporter).takes
+    direct = exporter in registry.names("steps") and Kind(source) in registry.load("steps", exporter).accepts
     return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
 
 

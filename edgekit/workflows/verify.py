@@ -11,6 +11,7 @@ from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.workflows import make
 from edgekit.workflows.import_ import stored
+from edgekit.workflows.inspect.layers import compare_layers
 from edgekit.workflows.setup import Say, finished, flow_for, silent, task_of, validation, working
 
 
@@ -28,8 +29,6 @@ def verify(
 
     `layers`, or a failure: how near each operator is to the float model's goes into `layers.json` beside the artifact.
     """
-    from edgekit.workflows.inspect.layers import compare_layers
-
     ref = stored(references.resolve(artifact), progress, say)
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else finished(store)
@@ -40,7 +39,7 @@ def verify(
         other = store.get(against) if against else None
         for item in chosen:
             (item.path / "verify.json").unlink(missing_ok=True)
-            finding = verifier.check(item, registry.load("steps", item.step).keeps, other)
+            finding = verifier.check(item, registry.load("steps", item.step).preserves, other)
             say(f"  {item.name:<20} {make.describe(finding)}")
             if layers or finding.failed in ("parity", "budget"):
                 compare_layers(store, item, other, flow.val, progress)

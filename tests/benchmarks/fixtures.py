@@ -29,7 +29,7 @@ SAMPLES = 16
 class Untrained(Step):
     """nothing → torch: a network with its initial weights. Speed does not depend on what it learnt."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
     model: str = "cnn"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
@@ -62,6 +62,6 @@ def artifacts(*steps: str, model: str = "cnn") -> Iterator[dict[str, Artifact]]:
             made = {"torch": store.make("torch", Untrained(model), {}, context)}
             for name in steps:
                 step: Step = registry.load("steps", name)()
-                parent = next(a for a in reversed(made.values()) if a.kind in step.takes)
+                parent = next(a for a in reversed(made.values()) if a.kind in step.accepts)
                 made[name] = store.make(name, step, {"parent": parent}, context)
             yield made

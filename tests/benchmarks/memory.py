@@ -151,7 +151,7 @@ def openvino_model(folder: Path, layers: int) -> Path:
 class Wide(Step):
     """nothing → torch: the weights alone; nothing builds the network."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
     layers: int = 1
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -38,7 +38,7 @@ class Odd(torch.nn.Module):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class MakeOdd(Step):
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         specs = {side: [{"name": side, "dtype": "float32", "shape": [None, 4]}] for side in ("inputs", "outputs")}
@@ -49,7 +49,7 @@ class MakeOdd(Step):
 EXPORTERS = [name for name in registry.names("steps") if name.startswith("to_")]
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTERS if Kind("torch") in registry.load("steps", name).takes])
+@pytest.mark.parametrize("name", [name for name in EXPORTERS if Kind("torch") in registry.load("steps", name).accepts])
 def test_an_operator_without_a_way_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._added, ("models", "odd"), Odd)
     store = Store(tmp_path / "run")

@@ -53,7 +53,7 @@ def imported(tmp_path: Path) -> Import:
         found = {".onnx": "import_onnx", ".xml": "import_openvino", ".tflite": "import_tflite"}[path.suffix]
         step: Step = registry.load("steps", found).of(str(path))
         with store.lock():
-            return store.make(step.gives.stem, step, {}, Context(None, {}, lambda items, *_: iter(items), log))
+            return store.make(step.produces.stem, step, {}, Context(None, {}, lambda items, *_: iter(items), log))
 
     return call
 

@@ -54,39 +54,39 @@ def test_it_says_what_it_is(cls: type[Step]) -> None:
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}("), "no docstring of its own"
     module = __import__("sys").modules[cls.__module__]
     assert module.__doc__ and "→" in module.__doc__.splitlines()[0], "the module does not say from what to what"
-    assert cls.keeps in ("outputs", "accuracy", "nothing")
-    if len({kind.format for kind in cls.takes}) <= 1:  # else it needs what its parent's format needs
-        assert cls.needs, "which extra brings its packages?"
+    assert cls.preserves in ("outputs", "accuracy", "nothing")
+    if len({kind.format for kind in cls.accepts}) <= 1:  # else it needs what its parent's format needs
+        assert cls.extra, "which extra brings its packages?"
         assert cls.tools, "whose versions enter its id?"
     assert set(tools(cls())) == set(cls.tools)
 
 
 def test_its_extra_brings_its_packages(cls: type[Step]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert cls.needs in extras or not cls.tools
-    brought = {Requirement(line).name for line in extras.get(cls.needs, ())}
+    assert cls.extra in extras or not cls.tools
+    brought = {Requirement(line).name for line in extras.get(cls.extra, ())}
     assert set(cls.tools) - FOLLOW <= brought, "what it needs is not in its extra"
 
 
 def test_its_kinds(cls: type[Step]) -> None:
     step = cls()
-    for kind in (*step.takes, step.gives):
+    for kind in (*step.accepts, step.produces):
         assert isinstance(kind, Kind)
         assert Kind.parse(str(kind)) == kind
         assert kind.format in registry.names("formats")
     name = step_name(step)
     if name.startswith("to_"):
-        assert step.gives.stem == name.partition("_")[2]
+        assert step.produces.stem == name.partition("_")[2]
     if name.startswith("import_"):
-        assert step.gives.format == cls.format  # type: ignore[attr-defined]
+        assert step.produces.format == cls.format  # type: ignore[attr-defined]
     if name.startswith("to_"):
-        assert cls.keeps == "outputs", "an exporter keeps the outputs"
-    if step.takes and step.gives.precision:
-        assert cls.keeps == "accuracy", "a compressor keeps the accuracy"
-        if {kind.format for kind in step.takes} == {step.gives.format}:
-            assert name == f"{step.gives.format}_{step.gives.precision}"
-    if not step.takes:
-        assert cls.keeps == "nothing"
+        assert cls.preserves == "outputs", "an exporter keeps the outputs"
+    if step.accepts and step.produces.precision:
+        assert cls.preserves == "accuracy", "a compressor keeps the accuracy"
+        if {kind.format for kind in step.accepts} == {step.produces.format}:
+            assert name == f"{step.produces.format}_{step.produces.precision}"
+    if not step.accepts:
+        assert cls.preserves == "nothing"
 
 
 def test_its_fields_are_typed_and_default_to_what_they_allow(cls: type[Step]) -> None:

@@ -517,9 +517,9 @@ def test_what_runs_there_ends_with_edgekit(bars_run: Path, board: Board, tmp_pat
     """However it ends: by Ctrl-C, or killed."""
     target = board.target()
     code = (
-        "import sys, pathlib; from edgekit.devices import ssh; from edgekit import cli, targets, types\n"
+        "import sys, pathlib; from edgekit.devices import ssh; from edgekit import cli; from edgekit.core.target import Target; from edgekit.measure import targets\n"
         f"ssh.RUNNER = pathlib.Path({str(tmp_path / 'runner.py')!r})\n"
-        f"found = types.Target({target.name!r}, '', 'ssh', {target.arch!r}, address={target.address!r},"
+        f"found = Target({target.name!r}, '', 'ssh', {target.arch!r}, address={target.address!r},"
         " runtimes={'onnxruntime': ''})\n"
         "real = targets.load; targets.load = lambda name: found if name == 'board' else real(name)\n"
         f"sys.exit(cli.main(['bench', {str(bars_run / 'onnx')!r}, '--target', 'board', '--processes', '1']))"

@@ -48,7 +48,7 @@ def settled(model: str) -> Any:
 class Settled(Step):
     """nothing → torch."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
     model: str = ""
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

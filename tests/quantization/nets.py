@@ -175,7 +175,7 @@ def seeded(model: str) -> nn.Module:
 class Save(Step):
     """A network of this file, by the name of its class, made with seed 0."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     model: str = ""
 
@@ -197,8 +197,8 @@ class Save(Step):
 class Fold(Step):
     """The network as a program, BatchNorm folded, and nothing else."""
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         program.write(program.load(inputs["parent"], LOG), inputs["parent"], out, LOG)

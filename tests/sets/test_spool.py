@@ -73,14 +73,14 @@ def test_nothing_is_left_when_the_process_ends(tmp_path: Path, end: str) -> None
     code = f"""
 import sys, tempfile
 import numpy as np
-from edgekit.sets import _spool
-_spool.IN_MEMORY, tempfile.tempdir = 100, {str(tmp_path)!r}
-done, going = _spool.Spool(), _spool.Spool()
+from edgekit.sets import spool as module
+module.IN_MEMORY, tempfile.tempdir = 100, {str(tmp_path)!r}
+done, going = module.MemmapWriter(), module.MemmapWriter()
 for spool in (done, going):
     for i in range(9):
         spool.append(np.full(20, i))
 array = done.array()
-assert len(list(_spool.Path({str(tmp_path)!r}).iterdir())) == 2
+assert len(list(module.Path({str(tmp_path)!r}).iterdir())) == 2
 {end}
 """
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=end == "pass")

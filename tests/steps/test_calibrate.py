@@ -113,7 +113,7 @@ def test_ranges_of_another_model_are_refused(make: Make, train: SampleSet, paren
 class Edited(Step):
     """onnx → onnx: the same graph under another name."""
 
-    gives = Kind("onnx")
+    produces = Kind("onnx")
 
     def apply(self, inputs: Any, out: Path, ctx: Context) -> StepResult:
         model = onnx.load(str(inputs["parent"].path / "model.onnx"))
@@ -210,7 +210,7 @@ def test_the_sample_that_is_not_finite_is_named(value: float, make: Make) -> Non
 class Lookup(Step):
     """nothing → onnx: int64 tokens, an embedding of 50 rows, a sum, a MatMul."""
 
-    gives = Kind("onnx")
+    produces = Kind("onnx")
 
     def apply(self, inputs: Any, out: Path, ctx: Context) -> StepResult:
         from onnx import TensorProto, helper, numpy_helper

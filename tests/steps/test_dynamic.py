@@ -104,7 +104,7 @@ class Exponential(nn.Module):  # type: ignore[misc]
 class Random(Step):
     """A network with random weights."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     model: str = ""
 

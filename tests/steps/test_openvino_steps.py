@@ -63,7 +63,7 @@ def _context(calibration: SampleSet = CALIBRATION) -> Context:
 class Untrained(Step):
     """A network with random weights."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     model: str = "cnn"
 
@@ -123,7 +123,7 @@ def _sqnr(expected: Mapping[str, Any], host: Target, artifact: Artifact) -> floa
 
 
 def test_the_float_export_keeps_the_outputs(made: Made, host: Target) -> None:
-    finding = Verifier(made.store, host, HELD_OUT, None, Gates(), PLAN).check(made.openvino, ToOpenvino.keeps)
+    finding = Verifier(made.store, host, HELD_OUT, None, Gates(), PLAN).check(made.openvino, ToOpenvino.preserves)
     assert finding.error() is None
     assert finding.parity is not None
     assert finding.parity.sqnr_db > 100

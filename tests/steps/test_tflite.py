@@ -70,7 +70,7 @@ def _context(calibration: SampleSet = CALIBRATION) -> Context:
 class Untrained(Step):
     """A network with random weights."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     model: str = "cnn"
 
@@ -122,7 +122,7 @@ def _verifier(store: Store, host: Target, data: SampleSet = HELD_OUT, min_sqnr_d
 
 
 def test_the_float_export_keeps_the_outputs(made: Made, host: Target) -> None:
-    finding = _verifier(made.store, host).check(made.tflite, ToTflite.keeps)
+    finding = _verifier(made.store, host).check(made.tflite, ToTflite.preserves)
     assert finding.error() is None
     assert finding.parity is not None
     assert finding.parity.sqnr_db > 100
@@ -369,7 +369,7 @@ class Head(torch.nn.Module):  # type: ignore[misc]
 class FloatHead(Step):
     """The head as a float model; `dead`: no activation ever passes its ReLU."""
 
-    gives: ClassVar[Kind] = Kind("tflite")
+    produces: ClassVar[Kind] = Kind("tflite")
 
     dropout: bool = False
     dead: bool = False
@@ -390,9 +390,9 @@ class FloatHead(Step):
 class Pt2eInt8(Step):
     """The head through PyTorch's own int8 and then litert-torch; a dropout before the linear goes wrong silently."""
 
-    takes: ClassVar = kinds("tflite")
-    gives: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
-    keeps: ClassVar = "outputs"
+    accepts: ClassVar = kinds("tflite")
+    produces: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
+    preserves: ClassVar = "outputs"
 
     dropout: bool = False
 
@@ -427,7 +427,7 @@ def _pt2e(folder: Path, dropout: bool) -> Iterator[tuple[Store, Artifact]]:
 
 def test_a_silently_wrong_export_is_caught_and_its_step_named(tmp_path: Path, host: Target) -> None:
     with _pt2e(tmp_path, dropout=True) as (store, artifact):
-        finding = _verifier(store, host, _scaled(HELD_OUT), min_sqnr_db=20).check(artifact, Pt2eInt8.keeps)
+        finding = _verifier(store, host, _scaled(HELD_OUT), min_sqnr_db=20).check(artifact, Pt2eInt8.preserves)
     assert (finding.failed, finding.step) == ("parity", "Pt2eInt8")
     assert finding.parity is not None
     assert finding.parity.sqnr_db < 12
@@ -439,7 +439,7 @@ def test_a_silently_wrong_export_is_caught_and_its_step_named(tmp_path: Path, ho
 
 def test_the_same_export_without_the_dropout_passes(tmp_path: Path, host: Target) -> None:
     with _pt2e(tmp_path, dropout=False) as (store, artifact):
-        finding = _verifier(store, host, _scaled(HELD_OUT), min_sqnr_db=20).check(artifact, Pt2eInt8.keeps)
+        finding = _verifier(store, host, _scaled(HELD_OUT), min_sqnr_db=20).check(artifact, Pt2eInt8.preserves)
     assert finding.error() is None
     assert finding.parity is not None
     assert finding.parity.sqnr_db > 35

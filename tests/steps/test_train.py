@@ -181,7 +181,7 @@ import torch
 from torch import nn
 
 from edgekit.sets import sample_set
-from edgekit.types import Scores
+from edgekit.core.task import Scores
 
 
 class Ratings:

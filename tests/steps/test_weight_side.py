@@ -242,8 +242,8 @@ def test_ranges_without_a_tensor_are_refused(trained: tuple[Artifact, Context], 
 
 
 def test_no_exporter_drops_the_ranges() -> None:
-    kind = Qat.gives
-    takers = {name for name in registry.names("steps") if kind in registry.load("steps", name).takes}
+    kind = Qat.produces
+    takers = {name for name in registry.names("steps") if kind in registry.load("steps", name).accepts}
     assert takers == {"qat_onnx", "qat_tflite", "qat_openvino"}
 
 

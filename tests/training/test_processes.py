@@ -118,7 +118,7 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_imported_for_one_process(tmp_path: Path) -> None:
-    code = "import sys, edgekit.api, edgekit.training.engine; sys.exit('lightning_fabric' in sys.modules)"
+    code = "import sys, edgekit.workflows.train, edgekit.training.engine; sys.exit('lightning_fabric' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": str(MEMBERS)}
     )

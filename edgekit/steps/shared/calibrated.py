@@ -31,7 +31,7 @@ RANGES, PARTIAL = "ranges.npz", "calibration.npz"
 class CalibratedStep(Step):
     """`calibration`: a SET; "" takes the task's training split. At most `samples` samples of it are used."""
 
-    keeps: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
+    preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "accuracy"
 
     calibration: str = ""
     samples: int = 256

@@ -36,13 +36,13 @@ class ImportStep(Step):
         return dataclasses.replace(step, precision=precision)  # type: ignore[arg-type]
 
     @property
-    def gives(self) -> Kind:  # type: ignore[override]
+    def produces(self) -> Kind:  # type: ignore[override]
         return Kind(self.format, frozenset({self.precision} - {""}))
 
     def check(self, task: Task | None) -> Iterator[str]:
         if not self.path:
             yield "path is missing"
-        elif Path(self.path).is_file() and self.describe().traits != self.gives.traits:
+        elif Path(self.path).is_file() and self.describe().traits != self.produces.traits:
             found = ", ".join(sorted(self.describe().traits)) or "float"
             yield f"{self.path} is {found}, not {self.precision or 'float'}: set precision"
 

@@ -29,7 +29,7 @@ class ImportTorchStep(Step):
     format: ClassVar[str] = "torch"
     #: endings of the files that this step imports
     suffixes: ClassVar[tuple[str, ...]] = ()
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
 
     path: str = ""
 

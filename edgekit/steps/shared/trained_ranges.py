@@ -36,7 +36,7 @@ class TrainedInt8Step(CalibratedStep):
     them. `calibration`: a SET; "" takes `samples` samples of the task's training split.
     """
 
-    takes: ClassVar = kinds("torch[ranges]")
+    accepts: ClassVar = kinds("torch[ranges]")
 
     samples: int = 64
 

@@ -14,7 +14,7 @@ from edgekit.core.step import Context, Step
 def unstored(exporter: Step, inputs: Mapping[str, Artifact], folder: Path, ctx: Context) -> Artifact:
     """The float file of the network, as an artifact that is in no store."""
     exporter.apply(inputs, folder, ctx)
-    kind: Kind = exporter.gives
+    kind: Kind = exporter.produces
     format = registry.load("formats", kind.format)
     facts = format.describe(folder / str(format.file))
     parent = inputs["parent"]

@@ -13,7 +13,12 @@ from edgekit.core import registry
 from edgekit.core.artifact import ModelFacts
 from edgekit.core.errors import EdgekitError
 from edgekit.core.target import Target
+from edgekit.formats.onnx import light, read
 from edgekit.measure import targets
+from edgekit.runtimes.litert import implementation
+from edgekit.runtimes.litert import plain as litert_text
+from edgekit.runtimes.onnxruntime import plain as onnxruntime_text
+from edgekit.runtimes.openvino import plain as openvino_text
 
 #: inputs that no sample set can hold
 NOT_NUMBERS = ("string", "sequence")
@@ -80,9 +85,6 @@ def _onnxruntime(path: Path, facts: ModelFacts) -> list[str]:
     """Loading the graph, its weights left out, tells what version or operator it does not know."""
     import onnxruntime
 
-    from edgekit.formats.onnx import light, read
-    from edgekit.runtimes.onnxruntime import plain
-
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -91,15 +93,13 @@ def _onnxruntime(path: Path, facts: ModelFacts) -> list[str]:
     except EdgekitError:
         raise
     except Exception as error:  # it has a kind of its own for each reason
-        said = " ".join(plain(str(error)).split())
+        said = " ".join(onnxruntime_text(str(error)).split())
         # weights that were left out are inputs to it; some kernels insist on constants
         return [] if "initializer" in said or "constant" in said else [said]
     return []
 
 
 def _litert(path: Path, facts: ModelFacts) -> list[str]:
-    from edgekit.runtimes.litert import implementation, plain
-
     custom = {operator.type.partition(":")[2] for operator in facts.operators if operator.type.startswith("CUSTOM:")}
     problems = []
     for name in sorted(custom - LITERT_OWN):
@@ -108,14 +108,12 @@ def _litert(path: Path, facts: ModelFacts) -> list[str]:
     try:
         implementation()[1](model_path=str(path))  # type: ignore[no-untyped-call]
     except Exception as error:  # a version of an operator that it does not know, for one
-        problems.append(" ".join(plain(str(error)).split()))
+        problems.append(" ".join(litert_text(str(error)).split()))
     return problems
 
 
 def _openvino(path: Path, facts: ModelFacts) -> list[str]:
     import openvino
-
-    from edgekit.runtimes.openvino import plain
 
     core = openvino.Core()
     try:
@@ -124,7 +122,7 @@ def _openvino(path: Path, facts: ModelFacts) -> list[str]:
             return []
         known = core.query_model(model, "CPU")
     except Exception as error:
-        return [" ".join(plain(str(error)).split())]
+        return [" ".join(openvino_text(str(error)).split())]
     absent = {op.get_type_name() for op in model.get_ops() if op.get_friendly_name() not in known}
     return [f"the CPU plugin has no {name}" for name in sorted(absent)]
 

@@ -19,6 +19,7 @@ from edgekit.measure import targets
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
 from edgekit.runs.store import Store
+from edgekit.workflows import export
 from edgekit.workflows.inspect import compatibility
 
 #: operators that only move values between float and int8, as ONNX, TFLite and OpenVINO call them
@@ -61,8 +62,6 @@ def inspect(model: str | None) -> dict[str, Any]:
 
 def conversions(model: str | None, formats: Sequence[str]) -> tuple[list[dict[str, Any]], list[EdgekitError]]:
     """Try each export in a folder that is thrown away: what came of it, and what failed."""
-    from edgekit.workflows import export
-
     found, failures = [], []
     for format in formats:
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:

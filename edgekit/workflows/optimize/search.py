@@ -20,6 +20,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, Interrupted
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
+from edgekit.measure import context
 from edgekit.measure.context import RunContext
 from edgekit.workflows.optimize import finish
 from edgekit.workflows.optimize.finish import PAGE, PICTURE, RECIPE, RESULT, Result
@@ -146,8 +147,6 @@ def _share(name: str, value: float) -> str:
 
 def _unsaid(line: str) -> None:
     """A trial has one line of its own; its steps are in the log."""
-    from edgekit.measure import context
-
     context.log.info(line.strip())
 
 

@@ -182,12 +182,12 @@ class Space:
         rung = str(point["rung"])
         found = []
         for step in steps:
-            stem, name = step.gives.stem, step_name(step)
+            stem, name = step.produces.stem, step_name(step)
             chain = self._chain({**point, "ratio": self.dimension("ratio").default} if name == "train" else point)
             exported = name.startswith("to_") and rung in NETWORK_RUNGS
             if name in NETWORK_RUNGS:
                 stem += f"~{name}"
-            elif rung and (step.gives.precision or exported):
+            elif rung and (step.produces.precision or exported):
                 stem += f"~{rung}"
             found.append(f"{chain}.{stem}")
         return found
@@ -235,7 +235,7 @@ def route(source: str, format: str) -> list[str]:
     if source == format:
         return []
     exporter = f"to_{format}"
-    direct = Kind(source) in registry.load("steps", exporter).takes
+    direct = Kind(source) in registry.load("steps", exporter).accepts
     return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
 
 
@@ -314,7 +314,9 @@ def _runtimes(target: Target, start: Artifact | None) -> tuple[str, ...]:
             steps = route(start.kind.format if start else "torch", format)
         except InputError:
             continue
-        kinds_fit = not steps or Kind(start.kind.format if start else "torch") in registry.load("steps", steps[0]).takes
+        kinds_fit = (
+            not steps or Kind(start.kind.format if start else "torch") in registry.load("steps", steps[0]).accepts
+        )
         if kinds_fit and all(all(tools(registry.load("steps", name)()).values()) for name in steps):
             found.append(runtime)
     if not found:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core import statistics
+from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CheckFailed, InputError, Locked, NoPermission, NoSpace
 from edgekit.core.measurement import Measurement, Metric
@@ -305,8 +305,6 @@ def chain(space: Space, point: Point, store: Any) -> list[Step]:
 
     Raises InputError where the start's line of parents cannot be written as a chain.
     """
-    from edgekit.core import registry
-
     steps: list[Step] = []
     artifact = space.start
     while artifact is not None:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
@@ -190,7 +191,7 @@ class MethodSearch:
     def verified(self, artifact: Artifact) -> Artifact:
         """The artifact, where its arrow keeps the outputs it should."""
         step = registry.load("steps", artifact.step)
-        finding = self.verifier.check(artifact, step.keeps)
+        finding = self.verifier.check(artifact, step.preserves)
         if finding.failed in ("parity", "runtime") and (error := finding.error()):
             raise error
         return artifact
@@ -239,8 +240,6 @@ class MethodSearch:
         if network is None:
             return False
         from torch import nn
-
-        from edgekit import networks
 
         return any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in networks.load(network.path).modules())
 

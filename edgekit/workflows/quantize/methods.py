@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
+from edgekit.workflows.inspect import layers
 from edgekit.workflows.quantize.attempts import RANGE_METHODS
 from edgekit.workflows.quantize.method_search import MethodSearch
 
@@ -60,8 +61,6 @@ def _bias(climb: MethodSearch) -> Iterator[Artifact]:
 
 def _keep_float(climb: MethodSearch) -> Iterator[Artifact]:
     """From the best attempt so far: more and more of its noisiest operators left in float."""
-    from edgekit.workflows.inspect import layers
-
     best = climb.best
     assert best is not None and best.artifact is not None and climb.flow.val is not None
     if best.artifact.kind.precision != "int8":

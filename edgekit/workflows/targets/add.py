@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.errors import InputError, os_errors
-from edgekit.core.target import Target
+from edgekit.core.target import Address, Target
+from edgekit.devices.shared import adb, ssh
 from edgekit.measure.targets import load
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ def measured(
 
 def _facts_of(target: Target) -> Facts:
     if target.device == "adb":
-        from edgekit.devices.shared import adb
-
         return adb.phone(target.name, target.address).facts
-    from edgekit.core.target import Address
-    from edgekit.devices.shared import ssh
 
     return ssh.session(target.name, Address.parse(target.address), target.python).facts

@@ -15,6 +15,7 @@ from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.target import Target
 from edgekit.devices.shared.environment import OLDEST_PYTHON, way
 from edgekit.devices.shared.facts import Facts
+from edgekit.measure import targets
 
 if TYPE_CHECKING:
     from edgekit.devices.adb import Adb
@@ -56,7 +57,6 @@ def checks(target: Target) -> Iterator[Check]:
     from edgekit.devices.adb import Adb
     from edgekit.devices.qemu import Qemu
     from edgekit.devices.ssh import Ssh
-    from edgekit.measure import targets
 
     device = targets.device(target)
     if isinstance(device, (Ssh, Adb, Qemu)):

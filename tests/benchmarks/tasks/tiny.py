@@ -84,7 +84,7 @@ REFERENCES = (
 class Fresh(Step):
     """nothing → torch: the network with the weights it starts from."""
 
-    gives: ClassVar[Kind] = Kind("torch")
+    produces: ClassVar[Kind] = Kind("torch")
     number: int = 0
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -21,10 +21,10 @@ from edgekit.steps.to_onnx import ToOnnx
 class ToFlipped(Step):
     """An exporter that swaps the height and the width of its input: every shape still fits, every answer is wrong."""
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("onnx")
-    keeps: ClassVar = "outputs"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("onnx")
+    preserves: ClassVar = "outputs"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar = ("torch", "onnx")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
@@ -56,10 +56,10 @@ def _rewrite(parent: Path, out: Path, change: Any) -> None:
 class OnnxWrecked(Step):
     """A compressor that loses the accuracy."""
 
-    takes: ClassVar = kinds("onnx")
-    gives: ClassVar[Kind] = Kind("onnx", frozenset({"int8"}))
-    keeps: ClassVar = "accuracy"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"int8"}))
+    preserves: ClassVar = "accuracy"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar = ("onnx",)
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
@@ -71,10 +71,10 @@ class OnnxWrecked(Step):
 class OnnxNan(Step):
     """A compressor whose model answers NaN."""
 
-    takes: ClassVar = kinds("onnx")
-    gives: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
-    keeps: ClassVar = "accuracy"
-    needs: ClassVar[str] = "onnx"
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"fp16"}))
+    preserves: ClassVar = "accuracy"
+    extra: ClassVar[str] = "onnx"
     tools: ClassVar = ("onnx",)
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
@@ -86,9 +86,9 @@ class OnnxNan(Step):
 class TorchCopy(Step):
     """The same network again; `teacher` names another artifact, as distillation would."""
 
-    takes: ClassVar = kinds("torch")
-    gives: ClassVar[Kind] = Kind("torch")
-    keeps: ClassVar = "accuracy"
+    accepts: ClassVar = kinds("torch")
+    produces: ClassVar[Kind] = Kind("torch")
+    preserves: ClassVar = "accuracy"
 
     teacher: ArtifactRef = ""
     note: str = ""
