@@ -40,9 +40,9 @@ def test_outputs_that_are_something_else_are_not_weighed(
     values = here.outputs["output"]
     random = np.random.default_rng(0).standard_normal(values.shape)
     there = (values + noise * np.sqrt(np.mean(values**2)) * random).astype(np.float32)
-    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
     run = host_parity.compare_with_host(
-        onnx, replace(here, target="board", outputs={"output": there}), BOARD, data, flow
+        onnx, replace(here, target="board", outputs={"output": there}), BOARD, data, context
     )
     assert bool(run.invalid) == invalid and run.facts["agreement"]["samples"] == 64
     assert run.facts["agreement"]["bit_identical"] == (noise == 0) and said
@@ -74,11 +74,11 @@ def test_infinities_that_are_the_same_agree(bars_made: Path, members: None) -> N
     onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
     masked = np.where(here.outputs["output"] < 0, -np.inf, here.outputs["output"])
-    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_parity, "execute", lambda *_, **__: replace(here, outputs={"output": masked}))
         run = host_parity.compare_with_host(
-            onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, flow
+            onnx, replace(here, target="board", outputs={"output": masked}), BOARD, data, context
         )
     assert not run.invalid and run.facts["agreement"]["bit_identical"]
 
@@ -111,11 +111,11 @@ def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None
     onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 64)
     here = execute(onnx, targets.load("host"), data, PLAN, latency=False)
     there = replace(here, target="board", outputs={"output": here.outputs["output"][:, None]})
-    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
-    run = host_parity.compare_with_host(onnx, there, BOARD, data, flow)
+    context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
+    run = host_parity.compare_with_host(onnx, there, BOARD, data, context)
     assert "has the shape" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
-    flow.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
-    assert measurements._measurement(onnx, run, data, flow, "session", "key", None).metric is None
+    context.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
+    assert measurements._measurement(onnx, run, data, context, "session", "key", None).metric is None
 
 
 def test_what_this_machine_cannot_run_is_not_compared(
@@ -129,7 +129,7 @@ def test_what_this_machine_cannot_run_is_not_compared(
         raise InputError("cannot load onnx in onnxruntime", "opset 99")
 
     monkeypatch.setattr(host_parity, "execute", refused)
-    flow = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
+    context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, said.append)
     run = replace(here, target="board")
-    assert host_parity.compare_with_host(onnx, run, BOARD, data, flow) is run
+    assert host_parity.compare_with_host(onnx, run, BOARD, data, context) is run
     assert "not compared" in said[0] and "opset 99" in said[0]

@@ -30,9 +30,11 @@ def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., RunCont
 
     def call(measure: Measure, targets: list[Target], plans: list[Plan] | None = None) -> RunContext:
         monkeypatch.setattr(measurements, "measure", measure)
-        flow = RunContext(Store(tmp_path), None, targets, Plan(), Gates(), None, metrics.scorer, quiet, lambda _: None)
-        parallel.measure([], targets, None, flow, plans or [Plan()], reuse=False)  # type: ignore[arg-type]
-        return flow
+        context = RunContext(
+            Store(tmp_path), None, targets, Plan(), Gates(), None, metrics.scorer, quiet, lambda _: None
+        )
+        parallel.measure([], targets, None, context, plans or [Plan()], reuse=False)  # type: ignore[arg-type]
+        return context
 
     return call
 
@@ -42,36 +44,36 @@ def test_those_elsewhere_at_once_this_machine_alone(go: Callable[..., RunContext
     running: set[str] = set()
     seen: list[tuple[str, frozenset[str]]] = []
 
-    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
+    def measure(_: Any, target: Target, __: Any, context: RunContext, *, reuse: bool) -> None:
         running.add(target.name)
         if target.device == "ssh":
             together.wait()  # breaks where they are not all here
         seen.append((target.name, frozenset(running)))
         running.discard(target.name)
-        flow.outcome.measurements.append(SimpleNamespace(target=target.name))  # type: ignore[arg-type]
+        context.outcome.measurements.append(SimpleNamespace(target=target.name))  # type: ignore[arg-type]
 
-    flow = go(measure, [HOST, *ELSEWHERE])
+    context = go(measure, [HOST, *ELSEWHERE])
     assert seen[-1] == ("host", frozenset({"host"}))
-    assert [m.target for m in flow.outcome.measurements] == ["host", "a", "b", "c"]
+    assert [m.target for m in context.outcome.measurements] == ["host", "a", "b", "c"]
 
 
 def test_one_that_fails_ends_only_its_own(go: Callable[..., RunContext]) -> None:
     asked: list[tuple[str, int]] = []
 
-    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
-        asked.append((target.name, flow.plan.threads))
+    def measure(_: Any, target: Target, __: Any, context: RunContext, *, reuse: bool) -> None:
+        asked.append((target.name, context.plan.threads))
         if target.name == "b":
             raise DeviceError("b is off")
         if target.name == "c":
             raise InputError("c cannot load it")
 
-    flow = go(measure, [*ELSEWHERE, HOST], [Plan(threads=1), Plan(threads=2)])
-    assert [error.code for error in flow.outcome.failures] == [4, 2]
+    context = go(measure, [*ELSEWHERE, HOST], [Plan(threads=1), Plan(threads=2)])
+    assert [error.code for error in context.outcome.failures] == [4, 2]
     assert sorted(asked) == [("a", 1), ("a", 2), ("b", 1), ("c", 1), ("host", 1), ("host", 2)]
 
 
 def test_what_is_wrong_here_is_raised(go: Callable[..., RunContext]) -> None:
-    def measure(_: Any, target: Target, __: Any, flow: RunContext, *, reuse: bool) -> None:
+    def measure(_: Any, target: Target, __: Any, context: RunContext, *, reuse: bool) -> None:
         raise (InputError if target.device == "local" else DeviceError)(target.name)
 
     with pytest.raises(InputError, match="host"):

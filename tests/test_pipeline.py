@@ -47,11 +47,11 @@ def go(bars_run: Path) -> Go:
         said: list[str] = []
         found = [targets.load(name) for name in made.targets]
         val = named_sets.load("bars:val")
-        flow = RunContext(store, task, found, made.plan, Gates(), val, task.score, quiet, said.append)
+        context = RunContext(store, task, found, made.plan, Gates(), val, task.score, quiet, said.append)
         for name, value in changes.items():
-            setattr(flow, name, value)
+            setattr(context, name, value)
         with store.lock():
-            outcome = run.make_and_measure(made, flow, named_sets.load("bars:test"))
+            outcome = run.make_and_measure(made, context, named_sets.load("bars:test"))
         outcome.said = said  # type: ignore[attr-defined]
         return outcome
 

@@ -37,7 +37,7 @@ def attempt(rung: str, sqnr: float, state: Any = "", drop: float = 0.0) -> Attem
 
 
 def best(*tried: Attempt) -> str:
-    return max(tried, key=lambda a: a.worth).rung
+    return max(tried, key=lambda a: a.rank_key).method
 
 
 def test_among_those_within_the_budget_the_nearest_outputs_win() -> None:
@@ -80,14 +80,14 @@ def test_doubts_about_the_calibration_samples() -> None:
 @pytest.fixture
 def climbed(bars_run: Path) -> Any:
     """The cheap rungs on the bars network, in ONNX."""
-    return quantize.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"))
+    return quantize.quantize(str(bars_run), to=["onnx"], methods=("min-max", "mse"))
 
 
 def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> None:
     (ladder,) = climbed.searches
-    assert [a.rung for a in ladder.attempts] == ["min-max", "mse"]
+    assert [a.method for a in ladder.attempts] == ["min-max", "mse"]
     store = Store(bars_run)
-    chosen, tried = store.get("onnx-int8"), store.get(f"onnx-int8~{ladder.best.rung}")
+    chosen, tried = store.get("onnx-int8"), store.get(f"onnx-int8~{ladder.best.method}")
     assert chosen.id == tried.id
     assert ladder.best.finding.parity.sqnr_db == max(a.finding.parity.sqnr_db for a in ladder.attempts)
     assert ladder.confirmed.metric.samples == ladder.best.finding.metric.samples == 150
@@ -100,7 +100,7 @@ def test_the_best_rung_takes_the_plain_name(climbed: Any, bars_run: Path) -> Non
 def test_a_second_climb_makes_nothing(climbed: Any, bars_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")}
     said: list[str] = []
-    again = quantize.quantize(str(bars_run), to=["onnx"], rungs=("min-max", "mse"), say=said.append)
+    again = quantize.quantize(str(bars_run), to=["onnx"], methods=("min-max", "mse"), say=said.append)
     assert {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")} == before
     assert not [line for line in said if "made " in line]
     assert again.searches[0].to_json() == climbed.searches[0].to_json()
@@ -116,13 +116,13 @@ def test_tries_are_not_measured_with_the_run(climbed: Any, bars_run: Path) -> No
 
 def test_with_a_budget_the_first_rung_that_keeps_it_ends_the_climb(bars_run: Path) -> None:
     outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
-    assert [a.rung for a in outcome.searches[0].attempts] == ["min-max"]
+    assert [a.method for a in outcome.searches[0].attempts] == ["min-max"]
     assert not outcome.failures
 
 
 @pytest.mark.slow
 def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None:
-    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, rungs=("min-max", "mse"))
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, methods=("min-max", "mse"))
     (failure,) = outcome.failures
     assert isinstance(failure, BudgetMissed)
     assert Store(bars_run).get("onnx-int8").id
@@ -131,8 +131,8 @@ def test_where_no_rung_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None
 
 @pytest.mark.slow
 def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
-    outcome = quantize.quantize(str(bars_run / "onnx"), rungs=("mse", "gptq"))
-    rungs = {a.rung: a for a in outcome.searches[0].attempts}
+    outcome = quantize.quantize(str(bars_run / "onnx"), methods=("mse", "gptq"))
+    rungs = {a.method: a for a in outcome.searches[0].attempts}
     assert not rungs["gptq"].failed
     assert Store(bars_run).root(rungs["gptq"].artifact).name == "torch"
     assert rungs["gptq"].finding.parity.against == "onnx", "against the float model, not the rounded one"
@@ -143,8 +143,10 @@ def test_a_rung_that_cannot_be_made_says_why_and_stops_nothing(bars_made: Path, 
     run = tmp_path / "run"
     export.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])
     file = tmp_path / "bars" / "openvino" / "model.xml"
-    outcome = quantize.quantize(str(file), calibration="bars:train", val="bars:val", rungs=("min-max", "gptq"), out=run)
-    rungs = {a.rung: a for a in outcome.searches[0].attempts}
+    outcome = quantize.quantize(
+        str(file), calibration="bars:train", val="bars:val", methods=("min-max", "gptq"), out=run
+    )
+    rungs = {a.method: a for a in outcome.searches[0].attempts}
     assert "no torch network behind openvino" in rungs["gptq"].failed
     assert Store(run).get("openvino-int8")
 
@@ -156,8 +158,8 @@ def _copy(source: Path, place: Path) -> Path:
 
 
 def test_unknown_rungs_and_int8_models_are_refused(bars_run: Path) -> None:
-    with pytest.raises(InputError, match="no rung 'mes'"):
-        quantize.quantize(str(bars_run), to=["onnx"], rungs=("mes",))
+    with pytest.raises(InputError, match="no method 'mes'"):
+        quantize.quantize(str(bars_run), to=["onnx"], methods=("mes",))
     with pytest.raises(InputError, match="int8 already"):
         quantize.quantize(str(bars_run / "onnx-int8"))
 
@@ -165,12 +167,12 @@ def test_unknown_rungs_and_int8_models_are_refused(bars_run: Path) -> None:
 def test_the_command_shows_the_ladder(
     bars_run: Path, cli: Callable[..., Ended], check_document: Callable[[dict[str, Any]], None]
 ) -> None:
-    ended = cli("quantize", "run", "--to", "onnx", "--rungs", "min-max,percentile")
+    ended = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile")
     assert ended.code == 0, ended.err
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     assert "* " in ended.out
     assert "percentile" in ended.out
-    document = cli("quantize", "run", "--to", "onnx", "--rungs", "min-max,percentile", "--json").json
+    document = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
     check_document(document)
     (ladder,) = document["result"]["ladders"]
     assert [a["rung"] for a in ladder["attempts"]] == ["min-max", "percentile"]

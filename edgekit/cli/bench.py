@@ -31,7 +31,7 @@ def command(
     resume: bool,
     out: Path | None,
     target_names: tuple[str, ...],
-    voice: Reporter,
+    reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
     """Measure each ARTIFACT (RUN: every one in it; RUN/NAME; a .onnx file), in separate processes, interleaved. Left
@@ -46,7 +46,7 @@ def command(
         plan=plan_of(options),
         out=out,
         resume=resume,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
     )
     return CommandResult.of(outcome, lambda: terminal(outcome.measurements))

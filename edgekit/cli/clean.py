@@ -13,7 +13,7 @@ from edgekit.core.errors import InputError
 @edgekit_command("clean", short_help="Delete a run folder.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(run: Path, yes: bool, voice: Reporter) -> CommandResult:
+def command(run: Path, yes: bool, reporter: Reporter) -> CommandResult:
     """Delete the run folder RUN: its artifacts, results and log. A folder that edgekit did not make is refused, and
     files in it that edgekit did not write are left."""
     from edgekit.workflows import clean

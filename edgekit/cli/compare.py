@@ -54,7 +54,7 @@ def command(
     fail_if: tuple[str, ...],
     stored: bool,
     strict: bool,
-    voice: Reporter,
+    reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
     """Show what was measured in run folders and results files, side by side. Left out: the newest run.
@@ -87,7 +87,9 @@ def command(
     gates: list[Gate] = []
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
-        gates = gate(sources, against, fail_if, plan=plan, again=not stored, progress=voice.progress, say=voice.say)
+        gates = gate(
+            sources, against, fail_if, plan=plan, again=not stored, progress=reporter.progress, say=reporter.say
+        )
     title = ", ".join(dict.fromkeys(map(run_title, sources))) or "edgekit compare"
     wanted: dict[Path | None, Callable[[], str]] = {
         markdown: lambda: report.markdown(rows, gates),
@@ -99,12 +101,12 @@ def command(
         if path:
             with os_errors("write", path):
                 path.write_text(write(), encoding="utf-8")
-            voice.say(f"wrote {path}")
+            reporter.say(f"wrote {path}")
 
     if tensorboard:
         with os_errors("write", tensorboard):
             report.tensorboard(rows, tensorboard)
-        voice.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
+        reporter.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
 
     def show() -> None:
         report.terminal(rows, advise=True)

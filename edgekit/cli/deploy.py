@@ -31,7 +31,7 @@ def command(
     listing: bool,
     folder: Path | None,
     out: Path | None,
-    voice: Reporter,
+    reporter: Reporter,
 ) -> CommandResult:
     """Put ARTIFACT on a target: only what is missing is sent, sha256 checked there, run there, compared with the host's
     answer, and only then switched to. What the device cannot run is refused before anything is sent."""
@@ -50,7 +50,7 @@ def command(
         return CommandResult(lambda: _list(found), result=dict(found))
     if back:
         return _answer(deploy.rollback(artifact, name, path=path, out=out))
-    return _answer(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=voice.say))
+    return _answer(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=reporter.say))
 
 
 def _answer(done: Any) -> CommandResult:

@@ -9,7 +9,7 @@ from edgekit.workflows import doctor
 
 
 @edgekit_command("doctor", short_help="What is installed, what is missing, what to type next.")
-def command(voice: Reporter) -> CommandResult:
+def command(reporter: Reporter) -> CommandResult:
     """What this machine is, which parts of edgekit are installed, which are missing, and what to type to get them."""
     found = doctor.examine()
 

@@ -18,12 +18,12 @@ def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[s
 @click.argument("artifact", required=False)
 @click.option("--to", callback=split, default="", metavar="F,…", help="Formats (default: every installed one).")
 @out_option
-def command(artifact: str | None, to: tuple[str, ...], out: Path | None, voice: Reporter) -> CommandResult:
+def command(artifact: str | None, to: tuple[str, ...], out: Path | None, reporter: Reporter) -> CommandResult:
     """Export ARTIFACT (RUN, or RUN/NAME; left out: the newest run's float model) and compare its outputs with the
     original's on validation data."""
     from edgekit.workflows import export
 
-    outcome = export.export(artifact, to=to, out=out, progress=voice.progress, say=voice.say)
+    outcome = export.export(artifact, to=to, out=out, progress=reporter.progress, say=reporter.say)
 
     def show() -> None:
         for made in outcome.artifacts:

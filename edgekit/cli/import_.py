@@ -14,13 +14,15 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.option("--weights", default="", metavar="F", help="A .safetensors file or plain checkpoint to fill it with.")
 @click.option("--task", default="", metavar="T", help="What it is for; needed for a network by name, like cnn.")
 @out_option
-def command(source: str, weights: str, task: str, out: Path | None, voice: Reporter) -> CommandResult:
+def command(source: str, weights: str, task: str, out: Path | None, reporter: Reporter) -> CommandResult:
     """Bring SOURCE into a run, where every other command takes it: a file (.onnx, .tflite, OpenVINO's .xml, .pt2,
     .keras) or your own code, net.py:make or package.module:make, which is run. make() returns (module,
     example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) where more than the batch is open."""
     from edgekit.workflows import import_
 
-    outcome = import_.import_model(source, weights=weights, task=task, out=out, progress=voice.progress, say=voice.say)
+    outcome = import_.import_model(
+        source, weights=weights, task=task, out=out, progress=reporter.progress, say=reporter.say
+    )
 
     def show() -> None:
         for made in outcome.artifacts:

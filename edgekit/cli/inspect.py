@@ -14,7 +14,9 @@ from edgekit.workflows.inspect import times_table as shown
 @click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
 @click.option("--times", "timed", is_flag=True, help="Run it on random inputs: time by operator, against float.")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where --times runs it.")
-def command(model: str | None, layers: int, formats: str, timed: bool, target: str, voice: Reporter) -> CommandResult:
+def command(
+    model: str | None, layers: int, formats: str, timed: bool, target: str, reporter: Reporter
+) -> CommandResult:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
     what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
     from edgekit.workflows.inspect import model as models

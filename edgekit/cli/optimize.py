@@ -79,7 +79,7 @@ def command(
     calibration: str,
     val: str,
     out: Path | None,
-    voice: Reporter,
+    reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
     """Search for the smallest, fastest artifact that keeps its accuracy: over networks and their training (TASK), or
@@ -108,8 +108,8 @@ def command(
         val=val,
         plan=plan_of(options),
         out=out,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
     )
     result = outcome.search
     assert result is not None

@@ -12,7 +12,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run it.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
-def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, voice: Reporter) -> CommandResult:
+def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, reporter: Reporter) -> CommandResult:
     """Run ARTIFACT once per INPUT: a .npy file (one sample), a .npz, an image or sound file, SET:number
     (mnist:test:3, houses.csv:7), or the text itself where the model takes text (two with a tab between)."""
     from edgekit.workflows import predict

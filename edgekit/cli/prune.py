@@ -58,7 +58,7 @@ def command(
     val: str,
     name: str,
     out: Path | None,
-    voice: Reporter,
+    reporter: Reporter,
     **fields: Any,
 ) -> CommandResult:
     """Prune ARTIFACT (RUN, RUN/NAME, or net.py:make; left out: the newest run's float model): whole channels and
@@ -75,8 +75,8 @@ def command(
         max_drop_pp=max_drop_pp,
         strict=strict,
         out=out,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
         **given,
     )
 

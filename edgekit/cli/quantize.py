@@ -22,12 +22,11 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
 @click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
 @click.option(
-    "--rungs",
+    "--methods",
     callback=split,
     default="",
-    metavar="R,…",
-    help="Try only these rungs of the int8 ladder: dynamic, min-max, percentile, mse, equalize, gptq, bias, "
-    "keep-float, qat.",
+    metavar="M,…",
+    help="Try only these int8 methods: dynamic, min-max, percentile, mse, equalize, gptq, bias, keep-float, qat.",
 )
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(
@@ -45,15 +44,15 @@ def command(
     calibration: str,
     val: str,
     max_drop_pp: float | None,
-    rungs: tuple[str, ...],
+    methods: tuple[str, ...],
     strict: bool,
     target: str,
     out: Path | None,
-    voice: Reporter,
+    reporter: Reporter,
 ) -> CommandResult:
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
-    budget, verified on real samples. Int8 is found by climbing a ladder from plain ranges to training, every rung
-    judged in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
+    budget, verified on real samples. Int8 methods are tried from min-max calibration to training, each
+    evaluated in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
     from edgekit.report.method_search import search_table
     from edgekit.workflows import quantize
 
@@ -64,12 +63,12 @@ def command(
         calibration=calibration,
         val=val,
         max_drop_pp=max_drop_pp,
-        rungs=rungs,
+        methods=methods,
         strict=strict,
         target=target,
         out=out,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
     )
 
     found = [ladder.to_json() for ladder in outcome.searches]

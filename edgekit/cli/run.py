@@ -36,7 +36,7 @@ def command(
     dry_run: bool,
     out: Path | None,
     target_names: tuple[str, ...],
-    voice: Reporter,
+    reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
     """Make, verify and measure everything a recipe names, then compare. RECIPE is a shipped name (mnist,
@@ -62,14 +62,14 @@ def command(
 
         return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
     folder = out or RUNS / recipes.find(recipe).stem
-    voice.say(f"edgekit run {recipe} in {folder}")
+    reporter.say(f"edgekit run {recipe} in {folder}")
     outcome = run.run(
         recipe,
         out=out,
         settings=settings,
         target_names=target_names,
         plan=plan,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
     )
     return CommandResult.of(outcome, lambda: terminal(outcome.measurements, reused=outcome.reused, folder=folder))

@@ -19,7 +19,7 @@ def command() -> None:
 
 
 @edgekit_command("list", full="targets list", short_help="One line per target.")
-def _list(voice: Reporter) -> CommandResult:
+def _list(reporter: Reporter) -> CommandResult:
     """One line per target."""
     found = [targets.load(name) for name in targets.names()]
 
@@ -32,7 +32,7 @@ def _list(voice: Reporter) -> CommandResult:
 
 @edgekit_command("show", full="targets show", short_help="Everything about one target.")
 @click.argument("name")
-def _show(name: str, voice: Reporter) -> CommandResult:
+def _show(name: str, reporter: Reporter) -> CommandResult:
     """Everything about the target NAME; for this machine, what was read from it."""
     target = targets.load(name)
 
@@ -57,7 +57,7 @@ def _show(name: str, voice: Reporter) -> CommandResult:
 @click.option("--python", default="python3", metavar="PATH", help="The Python to use there (default: python3).")
 @click.option("--replace", is_flag=True, help="Overwrite a target of your own with that name.")
 def _add(
-    name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, voice: Reporter
+    name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, reporter: Reporter
 ) -> CommandResult:
     """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
     changed there. Over ssh its host key must be known: connect to it once with ssh before."""
@@ -84,7 +84,7 @@ def _add(
 
 @edgekit_command("check", full="targets check", short_help="Can it be measured on? What to do where not.")
 @click.argument("name")
-def _check(name: str, voice: Reporter) -> CommandResult:
+def _check(name: str, reporter: Reporter) -> CommandResult:
     """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature.
 
     An emulated board is started for it, and its system made where it is missing.
@@ -107,7 +107,7 @@ def _check(name: str, voice: Reporter) -> CommandResult:
 
 @edgekit_command("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
 @click.argument("name")
-def _clean(name: str, voice: Reporter) -> CommandResult:
+def _clean(name: str, reporter: Reporter) -> CommandResult:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
     device = targets.device(targets.load(name))
     if not hasattr(device, "clean"):

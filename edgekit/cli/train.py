@@ -88,7 +88,7 @@ def command(
     resume: bool | None,
     tensorboard: Path | None,
     workers: int | None,
-    voice: Reporter,
+    reporter: Reporter,
     **fields: Any,
 ) -> CommandResult:
     """Train a network of TASK: mnist (where it is left out), fashion-mnist, keyword-spotting, … (docs/tasks), a class
@@ -101,14 +101,14 @@ def command(
     if processes.started() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if processes.rank():  # one of several: only the first speaks
-        voice = Reporter(True)
+        reporter = Reporter(True)
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     outcome = train.train(
         task or data or STARTER,
         model=model,
         out=out,
-        progress=voice.progress,
-        say=voice.say,
+        progress=reporter.progress,
+        say=reporter.say,
         resume=resume,
         tensorboard=tensorboard,
         workers=workers,

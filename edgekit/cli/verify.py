@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 @click.option("--val", default="", metavar="SET", help="Samples to compare on (default: the task's validation split).")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run both.")
 @click.option("--layers", is_flag=True, help="Compare operator by operator too, on this machine.")
-def command(artifact: str | None, against: str, val: str, target: str, layers: bool, voice: Reporter) -> CommandResult:
+def command(
+    artifact: str | None, against: str, val: str, target: str, layers: bool, reporter: Reporter
+) -> CommandResult:
     """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
     difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
     operator that diverges is then named."""
     from edgekit.workflows import make, verify
     from edgekit.workflows.inspect import layers_table as shown
 
-    outcome = verify.verify(artifact, against=against, val=val, target=target, layers=layers, progress=voice.progress)
+    outcome = verify.verify(
+        artifact, against=against, val=val, target=target, layers=layers, progress=reporter.progress
+    )
     examined = [
         _examined(item, finding.failed, layers)
         for item, finding in zip(outcome.artifacts, outcome.findings, strict=True)

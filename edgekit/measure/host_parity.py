@@ -35,7 +35,7 @@ NOTHING_ALIKE_DB = 0.0
 NEGLIGIBLE = 1e-6
 
 
-def compare_with_host(artifact: Artifact, run: Run, target: Target, data: SampleSet, flow: RunContext) -> Run:
+def compare_with_host(artifact: Artifact, run: Run, target: Target, data: SampleSet, context: RunContext) -> Run:
     """A run elsewhere, with how near its outputs are to this machine's in the same runtime among its facts.
 
     No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up. Too far
@@ -47,11 +47,11 @@ def compare_with_host(artifact: Artifact, run: Run, target: Target, data: Sample
     if verify.saturates(artifact, host):
         return run
     try:
-        here = execute(artifact, host, data, flow.plan, runtime=run.runtime, latency=False).outputs
+        here = execute(artifact, host, data, context.plan, runtime=run.runtime, latency=False).outputs
     except Missing:
         return run
     except (InputError, DeviceError) as error:  # the device's own, newer library may take what this one refuses
-        flow.say(f"            {artifact.name} on {target.name} is not compared with this machine: {error}")
+        context.say(f"            {artifact.name} on {target.name} is not compared with this machine: {error}")
         return run
     if set(here) - set(run.outputs):
         return run
@@ -70,7 +70,7 @@ def compare_with_host(artifact: Artifact, run: Run, target: Target, data: Sample
         "same_shapes": _same_shapes(run.outputs, here),
     }
     wrong = "" if same else _wrong(artifact, run, here)
-    flow.say(f"            {artifact.name} on {target.name}: {wrong or _alike(agreement)}")
+    context.say(f"            {artifact.name} on {target.name}: {wrong or _alike(agreement)}")
     run = dataclasses.replace(run, facts={**run.facts, "agreement": {**agreement, "wrong": wrong}})
     return dataclasses.replace(run, invalid=(*run.invalid, wrong)) if wrong else run
 

@@ -24,19 +24,19 @@ from edgekit.sets import take
 
 
 def measure(
-    artifacts: Sequence[Artifact], target: Target, data: SampleSet, flow: RunContext, *, reuse: bool
+    artifacts: Sequence[Artifact], target: Target, data: SampleSet, context: RunContext, *, reuse: bool
 ) -> list[Measurement]:
     """Every artifact in every runtime of the target that takes it; `reuse` keeps identical valid measurements."""
-    plan, store = flow.plan, flow.store
+    plan, store = context.plan, context.store
     used = take(data, plan.samples)
     device = targets.device(target)
-    pairs = list(_pairs(artifacts, target, flow))
+    pairs = list(_pairs(artifacts, target, context))
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
     kept = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or _disturbed(m)]
-    runs = execute_all(todo, target, used, plan, progress=flow.progress) if todo else []
+    runs = execute_all(todo, target, used, plan, progress=context.progress) if todo else []
     fresh = {
-        (a.name, r): host_parity.compare_with_host(a, run, target, used, flow)
+        (a.name, r): host_parity.compare_with_host(a, run, target, used, context)
         for (a, r), run in zip(todo, runs, strict=True)
     }
     session = uuid.uuid4().hex[:12]
@@ -48,17 +48,17 @@ def measure(
             if measurement is None:
                 run = fresh[artifact.name, runtime]
                 measurement = _measurement(
-                    artifact, run, used, flow, session, key, _root_run(artifact, fresh, target, used, flow)
+                    artifact, run, used, context, session, key, _root_run(artifact, fresh, target, used, context)
                 )
                 store.add(measurement)
             else:
                 measurement = dataclasses.replace(measurement, **_findings(artifact))
             found.append(measurement)
-        flow.outcome.reused += len(pairs) - len(todo)
+        context.outcome.reused += len(pairs) - len(todo)
     if plan.sustained:
-        found = [sustained.loaded(m, a, target, used, flow) for m, (a, _) in zip(found, pairs, strict=True)]
+        found = [sustained.loaded(m, a, target, used, context) for m, (a, _) in zip(found, pairs, strict=True)]
     with recording:
-        flow.outcome.measurements += found
+        context.outcome.measurements += found
     return found
 
 
@@ -67,15 +67,15 @@ def _disturbed(m: Measurement) -> bool:
     return any(reason != m.wrong for reason in m.invalid)
 
 
-def _pairs(artifacts: Sequence[Artifact], target: Target, flow: RunContext) -> Iterator[tuple[Artifact, str]]:
+def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -> Iterator[tuple[Artifact, str]]:
     """What can be measured; a runtime that does not compute in the plan's precision is left out, and that is said."""
-    precision = flow.plan.precision
+    precision = context.plan.precision
     for artifact in artifacts:
         for runtime in runtimes_for(artifact, target):
             if precision in registry.load("runtimes", runtime).precisions:
                 yield artifact, runtime
             else:
-                flow.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
+                context.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
 
 
 def _key(
@@ -100,21 +100,21 @@ def _key(
 
 
 def _root_run(
-    artifact: Artifact, fresh: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, flow: RunContext
+    artifact: Artifact, fresh: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, context: RunContext
 ) -> tuple[str, np.ndarray] | None:
     """The float root's name and its per-sample scores over this set: from this session, else from its own file."""
-    root = flow.store.root(artifact)
-    if root.id == artifact.id or flow.scorer is None or data.labels is None:
+    root = context.store.root(artifact)
+    if root.id == artifact.id or context.scorer is None or data.labels is None:
         return None
     for (name, _), run in fresh.items():
         if name == root.name and not run.facts.get("agreement", {}).get("wrong"):
-            return root.name, flow.scorer(run.outputs, data.labels).per_sample
-    for measurement in flow.store.measurements().values():
+            return root.name, context.scorer(run.outputs, data.labels).per_sample
+    for measurement in context.store.measurements().values():
         metric = measurement.metric
         if measurement.id != root.id or measurement.wrong or metric is None:
             continue
         if metric.set_sha256 == data.sha256 and metric.correct_file:
-            return root.name, np.load(flow.store.path / metric.correct_file)
+            return root.name, np.load(context.store.path / metric.correct_file)
     return None
 
 
@@ -122,22 +122,22 @@ def _measurement(
     artifact: Artifact,
     run: Run,
     data: SampleSet,
-    flow: RunContext,
+    context: RunContext,
     session: str,
     key: str,
     root: tuple[str, np.ndarray] | None,
 ) -> Measurement:
     metric = None
     scored = run.facts.get("agreement", {}).get("same_shapes", True)  # what has another shape is no answer
-    if flow.scorer is not None and data.labels is not None and scored:
-        scores = flow.scorer(run.outputs, data.labels)
+    if context.scorer is not None and data.labels is not None and scored:
+        scores = context.scorer(run.outputs, data.labels)
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
         file = artifact.path / f"correct-{key}.npy"
         np.save(file, scores.per_sample.astype(np.float32))
-        metric = dataclasses.replace(metric, correct_file=str(file.relative_to(flow.store.path)))
+        metric = dataclasses.replace(metric, correct_file=str(file.relative_to(context.store.path)))
     if run.outputs and scored:
-        sample_predictions.keep(artifact, run, data, flow.task, flow.store.path, key)
+        sample_predictions.keep(artifact, run, data, context.task, context.store.path, key)
     processes = run.processes
     timed = [p for p in processes if p.times_ns]  # an emulated board's time is none
     return Measurement(
@@ -155,7 +155,7 @@ def _measurement(
         graph_bytes=artifact.sizes.graph,
         metadata_bytes=artifact.sizes.metadata,
         metric=metric,
-        latency_ms=statistics.latency(timed, flow.plan.threads, run.facts["batch"]) if timed else None,
+        latency_ms=statistics.latency(timed, context.plan.threads, run.facts["batch"]) if timed else None,
         load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,

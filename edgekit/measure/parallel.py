@@ -22,7 +22,7 @@ def measure(
     artifacts: Sequence[Artifact],
     targets: Sequence[Target],
     data: SampleSet,
-    flow: RunContext,
+    context: RunContext,
     plans: Sequence[Plan],
     *,
     reuse: bool,
@@ -36,27 +36,27 @@ def measure(
 
     elsewhere = [target for target in targets if target.device not in LOCAL]
 
-    def one(target: Target, flow: RunContext) -> None:
+    def one(target: Target, context: RunContext) -> None:
         for plan in plans:
-            measurements.measure(artifacts, target, data, dataclasses.replace(flow, plan=plan), reuse=reuse)
+            measurements.measure(artifacts, target, data, dataclasses.replace(context, plan=plan), reuse=reuse)
 
     def apart(target: Target) -> None:
-        flow.say(f"  measuring on {target.name} …")
-        one(target, dataclasses.replace(flow, progress=quiet if len(elsewhere) > 1 else flow.progress))
+        context.say(f"  measuring on {target.name} …")
+        one(target, dataclasses.replace(context, progress=quiet if len(elsewhere) > 1 else context.progress))
 
     with ThreadPoolExecutor(max(1, len(elsewhere))) as pool:
         futures = {target.name: pool.submit(apart, target) for target in elsewhere}
         _finish(futures)
     for target in targets:
         try:
-            futures[target.name].result() if target.name in futures else one(target, flow)
+            futures[target.name].result() if target.name in futures else one(target, context)
         except EdgekitError as error:
             if target.device in LOCAL and not isinstance(error, DeviceError):
                 raise
-            flow.outcome.failures.append(error)
-            flow.say(f"  failed    {target.name}: {error}")
+            context.outcome.failures.append(error)
+            context.say(f"  failed    {target.name}: {error}")
     order = {target.name: index for index, target in enumerate(targets)}
-    flow.outcome.measurements.sort(key=lambda m: order.get(m.target, len(order)))
+    context.outcome.measurements.sort(key=lambda m: order.get(m.target, len(order)))
 
 
 def _finish(futures: dict[str, Future[None]]) -> None:

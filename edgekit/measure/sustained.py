@@ -13,22 +13,22 @@ from edgekit.measure.execute import sustain
 
 
 def loaded(
-    measurement: Measurement, artifact: Artifact, target: Target, data: SampleSet, flow: RunContext
+    measurement: Measurement, artifact: Artifact, target: Target, data: SampleSet, context: RunContext
 ) -> Measurement:
     """The measurement with a sustained run among its facts, stored as soon as it is there."""
     if "sustained" in measurement.facts:
         return measurement
     if measurement.provenance != "measured":
-        flow.say(f"  skipped   {artifact.name} on {target.name}: sustained times are those of real machines only")
+        context.say(f"  skipped   {artifact.name} on {target.name}: sustained times are those of real machines only")
         return measurement
-    seconds = flow.plan.sustained
-    flow.say(f"  sustained {artifact.name} on {target.name} in {measurement.runtime}: {seconds:g} s …")
-    found = dict(sustain(artifact, measurement.runtime, target, data, flow.plan))
+    seconds = context.plan.sustained
+    context.say(f"  sustained {artifact.name} on {target.name} in {measurement.runtime}: {seconds:g} s …")
+    found = dict(sustain(artifact, measurement.runtime, target, data, context.plan))
     energy, source = found.pop("energy_mj", None), found.pop("energy_source", "")
     facts = {**measurement.facts, "sustained": found}
     if energy is not None:
         facts |= {"energy_mj": energy, "energy_source": source}
     made = dataclasses.replace(measurement, facts=facts)
     with recording:
-        flow.store.add(made)
+        context.store.add(made)
     return made

@@ -52,20 +52,20 @@ def bench(
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
         for name in sorted(skipped):
             say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
-        flow = flow_for(
+        context = flow_for(
             store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
         )
-        samples = flow.set(data, chosen[0].inputs) if data else test_set(flow, chosen)
-        if samples.labels is not None and flow.scorer is None:
-            flow.scorer = metrics.scorer(samples.labels)
+        samples = context.set(data, chosen[0].inputs) if data else test_set(context, chosen)
+        if samples.labels is not None and context.scorer is None:
+            context.scorer = metrics.scorer(samples.labels)
         with working(store):
-            for target in flow.targets:
+            for target in context.targets:
                 targets.device(target)
                 runnable(chosen, target)
-            plans = [replace(flow.plan, threads=threads) for threads in threads_of(flow.plan, plan)]
-            parallel.measure(chosen, flow.targets, samples, flow, plans, reuse=resume)
-            write_pictures(store, flow.outcome.measurements, say)
+            plans = [replace(context.plan, threads=threads) for threads in threads_of(context.plan, plan)]
+            parallel.measure(chosen, context.targets, samples, context, plans, reuse=resume)
+            write_pictures(store, context.outcome.measurements, say)
         outcome.artifacts += chosen
-        outcome.measurements += flow.outcome.measurements
-        outcome.failures += flow.outcome.failures
+        outcome.measurements += context.outcome.measurements
+        outcome.failures += context.outcome.failures
     return outcome

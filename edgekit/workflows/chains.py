@@ -33,12 +33,12 @@ def _extend(
     say: Say,
 ) -> Outcome:
     """Hang chains of steps onto one stored artifact; `fields` go to the steps that have them."""
-    start, flow = _opened(ref, gates, target, val, fields, progress, say)
-    flow.plan = plan
+    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
-    nodes, _ = _nodes(start, chains, fields, flow, suffix_of(flow.targets[0]))
-    return _make(nodes, flow, {start.name: start})
+    nodes, _ = _nodes(start, chains, fields, context, suffix_of(context.targets[0]))
+    return _make(nodes, context, {start.name: start})
 
 
 def _opened(
@@ -47,15 +47,15 @@ def _opened(
     """The stored artifact to start from, and a flow that checks arrows on the right samples."""
     ref = stored(ref, progress, say)
     start = ref.store.get(ref.name or references.float_root(ref.store))
-    flow = flow_for(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
-    flow.val = validation(flow, val, start, str(fields.get("calibration", "")))
-    if flow.val.labels is not None and flow.scorer is None:
-        flow.scorer = metrics.scorer(flow.val.labels)
-    return start, flow
+    context = flow_for(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
+    context.val = validation(context, val, start, str(fields.get("calibration", "")))
+    if context.val.labels is not None and context.scorer is None:
+        context.scorer = metrics.scorer(context.val.labels)
+    return start, context
 
 
 def _nodes(
-    start: Artifact, chains: Sequence[Sequence[str]], fields: dict[str, Any], flow: RunContext, suffix: str
+    start: Artifact, chains: Sequence[Sequence[str]], fields: dict[str, Any], context: RunContext, suffix: str
 ) -> tuple[list[Node], list[str]]:
     """What chains of steps will make of one artifact, and the name at the end of each chain.
 
@@ -67,18 +67,18 @@ def _nodes(
     for names in chains:
         before, kind = start.name, start.kind
         for name in names:
-            step = step_named(name, fields, flow.task)
+            step = step_named(name, fields, context.task)
             if kind.precision and kind not in step.accepts:
                 raise InputError(f"{before} is {kind.precision} already", "there is nothing to do", "start from float")
             if kind not in step.accepts:
                 taken = ", ".join(sorted(map(str, step.accepts)))
                 raise InputError(f"{name} takes {taken}", f"{before} is {kind}", "start from another artifact")
-            problems += list(step.check(flow.task))
-            resolved = step.resolve(flow.targets[0])
+            problems += list(step.check(context.task))
+            resolved = step.resolve(context.targets[0])
             made = f"{start.chain}.{step.produces.stem}" if start.chain else step.produces.stem
             if suffix and resolved != step:
                 made += suffix
-            if made == flow.store.root(start).name:
+            if made == context.store.root(start).name:
                 raise InputError(f"{name} would replace {made}", f"{start.name} was made from it", f"start from {made}")
             nodes[made] = Node(made, resolved, {"parent": before})
             before, kind = made, step.produces

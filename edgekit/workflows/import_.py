@@ -47,8 +47,8 @@ def import_model(
         raise InputError(f"{source} holds its weights", "there is nothing to fill", "leave out the weights")
     if problems := list(step.check(made)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
-    flow = flow_for(ref.store, made, ["host"], Plan(), Gates(), progress, say)
-    return _import(step, ref, flow)
+    context = flow_for(ref.store, made, ["host"], Plan(), Gates(), progress, say)
+    return _import(step, ref, context)
 
 
 def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
@@ -56,11 +56,11 @@ def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -
     if not ref.foreign:
         return ref
     step: Step = registry.load("steps", ref.importer).of(ref.foreign)
-    flow = flow_for(ref.store, None, ["host"], Plan(), Gates(), progress, say)
-    return ModelReference(ref.store, _import(step, ref, flow).artifacts[0].name)
+    context = flow_for(ref.store, None, ["host"], Plan(), Gates(), progress, say)
+    return ModelReference(ref.store, _import(step, ref, context).artifacts[0].name)
 
 
-def _import(step: Step, ref: ModelReference, flow: RunContext) -> Outcome:
+def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
-        flow.say(f"  {ref.foreign} is code of your own: it is run as it is")
-    return _make([Node(step.produces.stem, step, {})], flow, {})
+        context.say(f"  {ref.foreign} is code of your own: it is run as it is")
+    return _make([Node(step.produces.stem, step, {})], context, {})

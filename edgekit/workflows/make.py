@@ -30,7 +30,7 @@ def check_installed(nodes: Sequence[Node]) -> None:
         raise Missing.install("this recipe", names, extras)
 
 
-def make(nodes: Sequence[Node], flow: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
+def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
     """Make each node (parents come first) and check its arrow; what hangs on a broken one is left out.
 
     `stored` holds artifacts that nodes may name as parents though they are not made here.
@@ -43,22 +43,22 @@ def make(nodes: Sequence[Node], flow: RunContext, stored: Mapping[str, Artifact]
             continue
         inputs = {role: made.get(name) or stored[name] for role, name in node.parents.items()}
         try:
-            artifact = make_one(node, inputs, flow)
-            verifier = flow.verifier if artifact.kind.is_model else None
+            artifact = make_one(node, inputs, context)
+            verifier = context.verifier if artifact.kind.is_model else None
             finding = verifier.check(artifact, node.step.preserves) if verifier else None
         except EdgekitError as error:
             if error.code != 1:
                 raise
-            flow.outcome.failures.append(error)
-            flow.say(f"  failed    {node.name}: {error}")
+            context.outcome.failures.append(error)
+            context.say(f"  failed    {node.name}: {error}")
             broken.add(node.name)
             continue
-        flow.outcome.artifacts.append(artifact)
+        context.outcome.artifacts.append(artifact)
         if finding is not None:
-            flow.outcome.findings.append(finding)
-            flow.say(f"            {describe(finding)}")
+            context.outcome.findings.append(finding)
+            context.say(f"            {describe(finding)}")
             if error_ := finding.error():
-                flow.outcome.failures.append(error_)
+                context.outcome.failures.append(error_)
                 broken.add(node.name)
         if finding is None or finding.failed in ("", "budget"):
             made[node.name] = artifact
@@ -86,28 +86,28 @@ def _value(metric: Metric) -> str:
     return f"{metric.value:.2%}" if metric.unit == "fraction" else f"{metric.value:.4g} {metric.unit}".strip()
 
 
-def make_one(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> Artifact:
+def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Artifact:
     """A node's artifact, reused where it is there; its arrow is not checked."""
     like = inputs["parent"].inputs if "parent" in inputs else ()
-    data = {role: flow.set(text, like) for role, text in node.step.sets(flow.task).items()}
-    context = Context(flow.task, data, flow.progress, log)
-    kept = flow.store.reusable(node.name, flow.store.id(node.step, inputs, context))
+    data = {role: context.set(text, like) for role, text in node.step.sets(context.task).items()}
+    step_context = Context(context.task, data, context.progress, log)
+    kept = context.store.reusable(node.name, context.store.id(node.step, inputs, step_context))
     if kept is not None:
-        flow.outcome.reused += 1
-        flow.say(f"  reused    {node.name}")
+        context.outcome.reused += 1
+        context.say(f"  reused    {node.name}")
         return kept
     started = time.monotonic()
-    flow.say(f"  {step.step_name(node.step):<9} {node.name} …")
-    artifact = flow.store.make(node.name, node.step, inputs, context)
+    context.say(f"  {step.step_name(node.step):<9} {node.name} …")
+    artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
-    flow.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
+    context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
     return artifact
 
 
-def _make(nodes: Sequence[Node], flow: RunContext, stored: dict[str, Artifact]) -> Outcome:
+def _make(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
     check_installed(nodes)
-    with working(flow.store):
-        if flow.val is None and flow.task is not None:
-            flow.val = flow.set(f"{flow.task.name}:val")
-        make(nodes, flow, stored)
-    return flow.outcome
+    with working(context.store):
+        if context.val is None and context.task is not None:
+            context.val = context.set(f"{context.task.name}:val")
+        make(nodes, context, stored)
+    return context.outcome

@@ -43,22 +43,22 @@ def prune(
     """
     ref = references.resolve(artifact, out)
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    start, flow = _opened(ref, gates, target, val, {}, progress, say)
+    start, context = _opened(ref, gates, target, val, {}, progress, say)
     if str(start.kind) != "torch":
         raise InputError(f"{start.name} is {start.kind}", "pruning changes a torch network", "name a torch artifact")
-    if flow.task is None:
+    if context.task is None:
         fields = {"epochs": 0, **fields}
-    step: Step = registry.load("steps", "prune")(**fields, teacher=teacher).resolve(flow.targets[0])
-    if problems := list(step.check(flow.task)):
+    step: Step = registry.load("steps", "prune")(**fields, teacher=teacher).resolve(context.targets[0])
+    if problems := list(step.check(context.task)):
         raise InputError("cannot prune", "; ".join(problems), "see edgekit prune --help")
     stored = {start.name: start}
     parents = {"parent": start.name}
     if teacher:
-        taught = _teacher(flow.store, teacher)
+        taught = _teacher(context.store, teacher)
         stored[taught.name] = taught
         parents["teacher"] = taught.name
     chain = name or "-".join(filter(None, [start.chain, _pruned_name(fields)]))
-    return _make([Node(f"{chain}.torch", step, parents)], flow, stored)
+    return _make([Node(f"{chain}.torch", step, parents)], context, stored)
 
 
 def _pruned_name(fields: Mapping[str, Any]) -> str:

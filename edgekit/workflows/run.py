@@ -45,16 +45,16 @@ def run(
     made = resolved_recipe(recipe, settings, target_names, plan)
     store = Store(out or RUNS / recipes.find(recipe).stem)
     task = tasks.load(made.task)
-    flow = flow_for(store, task, made.targets, made.plan, made.gates, progress, say)
-    check_installed(graph.nodes(made, flow.targets))
-    for target in flow.targets:
+    context = flow_for(store, task, made.targets, made.plan, made.gates, progress, say)
+    check_installed(graph.nodes(made, context.targets))
+    for target in context.targets:
         targets.device(target)  # one that nothing can reach is refused before any work
     with working(store):
         import tomli_w
 
         write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
-        flow.val = flow.set(f"{task.name}:val")
-        outcome = make_and_measure(made, flow, flow.set(f"{task.name}:test"))
+        context.val = context.set(f"{task.name}:val")
+        outcome = make_and_measure(made, context, context.set(f"{task.name}:test"))
         write_pictures(store, outcome.measurements, say)
         write_atomically(
             store.path / REPORT,
@@ -85,20 +85,20 @@ def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
             present = {role: artifact for role, artifact in inputs.items() if artifact}
             like = present["parent"].inputs if "parent" in present else ()
             data = {role: store.set(text, like) for role, text in node.step.sets(task).items()}
-            context = Context(task, data, quiet, log)
-            kept = store.reusable(node.name, store.id(node.step, present, context))
+            step_context = Context(task, data, quiet, log)
+            kept = store.reusable(node.name, store.id(node.step, present, step_context))
         made[node.name] = kept
         found.append((node.name, step_name(node.step), "reused" if kept else "made"))
     return found
 
 
-def make_and_measure(recipe: Recipe, flow: RunContext, data: SampleSet) -> Outcome:
+def make_and_measure(recipe: Recipe, context: RunContext, data: SampleSet) -> Outcome:
     """Make, verify and measure (over `data`) all of a recipe; only what changed is done again.
 
     Raises RecipeError or Missing before any work; an arrow that breaks stops its chain only, and is in `failures`.
     """
-    nodes = graph.nodes(recipe, flow.targets)
+    nodes = graph.nodes(recipe, context.targets)
     check_installed(nodes)
-    made = make(nodes, flow, {})
-    parallel.measure(list(made.values()), flow.targets, data, flow, [flow.plan], reuse=True)
-    return flow.outcome
+    made = make(nodes, context, {})
+    parallel.measure(list(made.values()), context.targets, data, context, [context.plan], reuse=True)
+    return context.outcome

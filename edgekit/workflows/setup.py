@@ -17,8 +17,8 @@ from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Task
-from edgekit.measure import context, targets
-from edgekit.measure.context import RunContext
+from edgekit.measure import targets
+from edgekit.measure.context import RunContext, log
 from edgekit.measure.execute import runtimes_for
 from edgekit.runs import attempts, references
 from edgekit.runs.recipe import Gates
@@ -38,7 +38,7 @@ def flow_for(
     chosen = [targets.load(name) for name in names]
 
     def tell(line: str) -> None:
-        context.log.info(line.strip())
+        log.info(line.strip())
         say(line)
 
     return RunContext(store, task, chosen, plan, gates, None, task.score if task else None, progress, tell)
@@ -62,22 +62,22 @@ def task_of(artifacts: Sequence[Artifact]) -> Task | None:
     return tasks.load(names.pop()) if names else None
 
 
-def validation(flow: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
+def validation(context: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
     """The set that was named, the task's, the calibration's inputs (no accuracy is judged on them), or random ones."""
     if val:
-        return flow.set(val, artifact.inputs)
-    if flow.task:
-        return flow.set(f"{flow.task.name}:val")
+        return context.set(val, artifact.inputs)
+    if context.task:
+        return context.set(f"{context.task.name}:val")
     if calibration:
-        return replace(flow.set(calibration, artifact.inputs), labels=None)
-    made = random_inputs(flow.store, artifact)
-    flow.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
+        return replace(context.set(calibration, artifact.inputs), labels=None)
+    made = random_inputs(context.store, artifact)
+    context.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
     return made
 
 
-def test_set(flow: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
+def test_set(context: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
     """The task's test split; without a task, random inputs (latency only)."""
-    return flow.set(f"{flow.task.name}:test") if flow.task else random_inputs(flow.store, artifacts[0])
+    return context.set(f"{context.task.name}:test") if context.task else random_inputs(context.store, artifacts[0])
 
 
 def random_inputs(store: Store, artifact: Artifact) -> SampleSet:
@@ -118,11 +118,11 @@ def working(store: Store) -> Iterator[None]:
     with store.lock():
         handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        context.log.addHandler(handler)
-        context.log.setLevel(logging.DEBUG)
-        context.log.propagate = False
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
         try:
             yield
         finally:
-            context.log.removeHandler(handler)
+            log.removeHandler(handler)
             handler.close()

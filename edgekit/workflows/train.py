@@ -63,17 +63,17 @@ def train(
     problems = list(step.check(made))
     if problems:
         raise InputError("cannot train", "; ".join(problems), "see edgekit train --help")
-    flow = flow_for(store, made, ["host"], Plan(), Gates(), progress, say)
+    context = flow_for(store, made, ["host"], Plan(), Gates(), progress, say)
     inputs = {role: artifact for role, artifact in (("init", start), ("teacher", taught)) if artifact is not None}
     if any(artifact.path.absolute() == (store.path / name).absolute() for artifact in inputs.values()):
         raise InputError(f"this would replace {name}, which it starts from", next="put it elsewhere with --out")
     node = Node(name, step, {role: artifact.name for role, artifact in inputs.items()})
     if resume:
-        _insist(node, inputs, flow)
+        _insist(node, inputs, context)
     now = session.from_environment()
     board, helpers = tensorboard or now.tensorboard, now.workers if workers is None else workers
     with session.using(replace(now, tensorboard=board, resume=resume is not False, workers=helpers)):
-        return _train_together(node, inputs, flow) if processes.started() > 1 else _trained(node, inputs, flow)
+        return _train_together(node, inputs, context) if processes.started() > 1 else _trained(node, inputs, context)
 
 
 def _start(init: str) -> Artifact | None:
@@ -88,29 +88,29 @@ def _start(init: str) -> Artifact | None:
     return found
 
 
-def _trained(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> Outcome:
-    return _make([node], flow, {artifact.name: artifact for artifact in inputs.values()})
+def _trained(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
+    return _make([node], context, {artifact.name: artifact for artifact in inputs.values()})
 
 
-def _insist(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> None:
+def _insist(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> None:
     """Raises InputError where no training of just this kind was interrupted, or is finished."""
-    data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
-    id = flow.store.id(node.step, inputs, Context(flow.task, data, flow.progress, log))
-    if not (flow.store.path / f".scratch-{id}").is_dir() and flow.store.reusable(node.name, id) is None:
-        what = f"there is nothing to resume in {flow.store.path}"
+    data = {role: context.set(text) for role, text in node.step.sets(context.task).items()}
+    id = context.store.id(node.step, inputs, Context(context.task, data, context.progress, log))
+    if not (context.store.path / f".scratch-{id}").is_dir() and context.store.reusable(node.name, id) is None:
+        what = f"there is nothing to resume in {context.store.path}"
         raise InputError(what, "no training with just these options was interrupted there", "leave out --resume")
 
 
-def _train_together(node: Node, inputs: Mapping[str, Artifact], flow: RunContext) -> Outcome:
+def _train_together(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
     """In one of several processes: the first writes to the store, the others only learn."""
     with processes.joined(getattr(node.step, "accelerator", "auto")) as group:
         if group.rank == 0:
             try:
-                return _trained(node, inputs, flow)
+                return _trained(node, inputs, context)
             finally:
                 group.release()
         if group.wait():
-            data = {role: flow.set(text) for role, text in node.step.sets(flow.task).items()}
+            data = {role: context.set(text) for role, text in node.step.sets(context.task).items()}
             with tempfile.TemporaryDirectory() as place:
-                node.step.apply(inputs, Path(place), Context(flow.task, data, quiet, log))
-    return flow.outcome
+                node.step.apply(inputs, Path(place), Context(context.task, data, quiet, log))
+    return context.outcome

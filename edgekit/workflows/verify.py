@@ -32,19 +32,19 @@ def verify(
     ref = stored(references.resolve(artifact), progress, say)
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else finished(store)
-    flow = flow_for(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
-    flow.val = validation(flow, val, chosen[0])
+    context = flow_for(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
+    context.val = validation(context, val, chosen[0])
     with working(store):
-        verifier = Verifier(store, flow.targets[0], flow.val, flow.scorer, flow.gates, flow.plan)
+        verifier = Verifier(store, context.targets[0], context.val, context.scorer, context.gates, context.plan)
         other = store.get(against) if against else None
         for item in chosen:
             (item.path / "verify.json").unlink(missing_ok=True)
             finding = verifier.check(item, registry.load("steps", item.step).preserves, other)
             say(f"  {item.name:<20} {make.describe(finding)}")
             if layers or finding.failed in ("parity", "budget"):
-                compare_layers(store, item, other, flow.val, progress)
-            flow.outcome.artifacts.append(item)
-            flow.outcome.findings.append(finding)
+                compare_layers(store, item, other, context.val, progress)
+            context.outcome.artifacts.append(item)
+            context.outcome.findings.append(finding)
             if error := finding.error():
-                flow.outcome.failures.append(error)
-    return flow.outcome
+                context.outcome.failures.append(error)
+    return context.outcome

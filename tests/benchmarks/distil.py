@@ -50,25 +50,25 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4000, help="what students are given (0: all 55,000)")
     parser.add_argument("--ways", default="logits", help=f"of {'; '.join(WAYS)}; with semicolons")
     words = parser.parse_args()
-    flow = flow_for(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    context = flow_for(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
     found: dict[str, Any] = {"samples": words.samples, "teacher": TEACHER, "student": STUDENT}
-    with working(flow.store):
-        teacher = made("teacher.torch", Train(**TEACHER), {}, flow)
+    with working(context.store):
+        teacher = made("teacher.torch", Train(**TEACHER), {}, context)
         found["teacher_accuracy"] = accuracy(teacher)
         plain = [Train(**STUDENT, samples=words.samples, seed=seed) for seed in SEEDS]
-        found["plain"] = [accuracy(made(f"plain{step.seed}.torch", step, {}, flow)) for step in plain]
+        found["plain"] = [accuracy(made(f"plain{step.seed}.torch", step, {}, context)) for step in plain]
         for way in words.ways.split(";"):
             name, fields = way.replace(", ", "-"), WAYS[way.strip()]
             taught = [replace(step, teacher=teacher.name, **fields) for step in plain]
             found[way] = [
-                accuracy(made(f"{name}{step.seed}.torch", step, {"teacher": teacher}, flow)) for step in taught
+                accuracy(made(f"{name}{step.seed}.torch", step, {"teacher": teacher}, context)) for step in taught
             ]
     (OUT / "distil.json").write_text(json.dumps(found, indent=1) + "\n")
     print(table(found, words.ways.split(";")))
 
 
-def made(name: str, step: Step, parents: dict[str, Artifact], flow: RunContext) -> Artifact:
-    return make.make_one(Node(name, step, {role: a.name for role, a in parents.items()}), parents, flow)
+def made(name: str, step: Step, parents: dict[str, Artifact], context: RunContext) -> Artifact:
+    return make.make_one(Node(name, step, {role: a.name for role, a in parents.items()}), parents, context)
 
 
 def accuracy(artifact: Artifact) -> float:

@@ -252,10 +252,10 @@ class Opened:
         training = {**FIELDS, "seed": 0}
         space = build(target, task, None, GRID, {}, training, True)
         plan = replace(Plan(), **PRESETS["quick"])
-        flow = RunContext(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
-        flow.val = sets.halves(flow.set(f"{task.name}:val"))[0]
-        reference = optimize._plain_network(space, flow)
-        return TrialRunner(flow, space, Budget(max_drop_pp=100), reference), space
+        context = RunContext(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
+        context.val = sets.halves(context.set(f"{task.name}:val"))[0]
+        reference = optimize._plain_network(space, context)
+        return TrialRunner(context, space, Budget(max_drop_pp=100), reference), space
 
     def __exit__(self, *error: Any) -> None:
         self.lock.__exit__(*error)

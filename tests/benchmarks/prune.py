@@ -62,49 +62,49 @@ def main() -> None:
     words = parser.parse_args()
     out = words.out.absolute()
     os.chdir(HERE)  # the networks are named by their file
-    flow = flow_for(Store(out), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
-    with working(flow.store):
+    context = flow_for(Store(out), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    with working(context.store):
         for name in words.networks.split(","):
             if words.zeros:
-                print(zeros(name, words.samples, flow))
+                print(zeros(name, words.samples, context))
                 continue
-            models = made(name, words.samples, flow)
+            models = made(name, words.samples, context)
             if not words.warm:
-                found = measured(name, models, flow)
+                found = measured(name, models, context)
                 (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
                 print(table(name, found), flush=True)
 
 
-def parent_of(name: str, samples: int, flow: RunContext) -> Artifact:
+def parent_of(name: str, samples: int, context: RunContext) -> Artifact:
     step = Train(model=f"prune_nets.py:{name}", samples=samples, **TRAIN)
-    return make.make_one(Node(f"{name}.torch", step, {}), {}, flow)
+    return make.make_one(Node(f"{name}.torch", step, {}), {}, context)
 
 
-def made(name: str, samples: int, flow: RunContext) -> dict[str, dict[str, Artifact]]:
+def made(name: str, samples: int, context: RunContext) -> dict[str, dict[str, Artifact]]:
     """Who → format → file."""
-    parent = parent_of(name, samples, flow)
-    ours = Prune(speedup=GOAL, samples=samples, **TUNE).resolve(flow.targets[0])
+    parent = parent_of(name, samples, context)
+    ours = Prune(speedup=GOAL, samples=samples, **TUNE).resolve(context.targets[0])
     ours = replace(ours, runtimes=tuple(FORMATS.values()))
-    edgekit = pruned(f"{name}-edgekit", ours, parent, flow)
+    edgekit = pruned(f"{name}-edgekit", ours, parent, context)
     same = Prune(macs=edgekit.details["pruned"]["macs"], round_to=1, distil="", samples=samples, **TUNE)
-    rival = pruned(f"{name}-torch-pruning", same, parent, flow)
+    rival = pruned(f"{name}-torch-pruning", same, parent, context)
     say(f"  {name}: {edgekit.details['pruned']['speedups']}, MACs {edgekit.details['pruned']['macs']:.3f}")
     return {
-        who: {format: exported(model, format, flow) for format in FORMATS}
+        who: {format: exported(model, format, context) for format in FORMATS}
         for who, model in (("parent", parent), ("edgekit", edgekit), ("torch-pruning", rival))
     }
 
 
-def pruned(chain: str, step: Step, parent: Artifact, flow: RunContext) -> Artifact:
-    return make.make_one(Node(f"{chain}.torch", step, {"parent": parent.name}), {"parent": parent}, flow)
+def pruned(chain: str, step: Step, parent: Artifact, context: RunContext) -> Artifact:
+    return make.make_one(Node(f"{chain}.torch", step, {"parent": parent.name}), {"parent": parent}, context)
 
 
-def exported(model: Artifact, format: str, flow: RunContext) -> Artifact:
+def exported(model: Artifact, format: str, context: RunContext) -> Artifact:
     node = Node(f"{model.chain}.{format}", load("steps", f"to_{format}")(), {"parent": model.name})
-    return make.make_one(node, {"parent": model}, flow)
+    return make.make_one(node, {"parent": model}, context)
 
 
-def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], flow: RunContext) -> dict[str, Any]:
+def measured(name: str, models: Mapping[str, Mapping[str, Artifact]], context: RunContext) -> dict[str, Any]:
     test, host = named_sets.load(f"{TASK}:test"), targets.load("host")
     found: dict[str, Any] = {"macs": models["edgekit"]["onnx"].name, "runtimes": {}}
     for format, runtime in FORMATS.items():
@@ -147,12 +147,12 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def zeros(name: str, samples: int, flow: RunContext) -> str:
+def zeros(name: str, samples: int, context: RunContext) -> str:
     """The parent with nine of ten weights set to zero, timed beside itself in each runtime."""
     import torch
 
-    parent = parent_of(name, samples, flow)
-    folder = flow.store.path / f".{name}-zeros"
+    parent = parent_of(name, samples, context)
+    folder = context.store.path / f".{name}-zeros"
     folder.mkdir(exist_ok=True)
     network = copy.deepcopy(networks.load(parent.path))
     with torch.no_grad():
@@ -165,13 +165,15 @@ def zeros(name: str, samples: int, flow: RunContext) -> str:
     from edgekit.steps.shared.unstored import unstored
 
     lines = []
-    context = Context(flow.task, {}, quiet, contexts.log)
+    step_context = Context(context.task, {}, quiet, contexts.log)
     for format, runtime in FORMATS.items():
         place = folder / format
         place.mkdir(exist_ok=True)
-        sparse = unstored(load("steps", f"to_{format}")(), {"parent": replace(parent, path=folder)}, place, context)
+        sparse = unstored(
+            load("steps", f"to_{format}")(), {"parent": replace(parent, path=folder)}, place, step_context
+        )
         sparse = replace(sparse, id=f"{parent.id}-zeros")
-        pairs = [(exported(parent, format, flow), runtime), (sparse, runtime)]
+        pairs = [(exported(parent, format, context), runtime), (sparse, runtime)]
         runs = execute_all(pairs, targets.load("host"), named_sets.load(f"{TASK}:val"), Plan(samples=32), outputs=False)
         dense, zero = (statistics.latency(run.processes, 1, 1) for run in runs)
         ratio = statistics.latency_ratio(dense, zero, paired=True)

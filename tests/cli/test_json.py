@@ -105,7 +105,7 @@ def test_export_and_quantize(answer: Json, bars_run: Path) -> None:
     assert names(half) == ["onnx-fp16"]
     weights = {name: answer("inspect", bars_run / name)["result"]["sizes"]["weights"] for name in ("onnx", "onnx-fp16")}
     assert weights["onnx"] == 2 * weights["onnx-fp16"]
-    impossible = ("--max-drop", "-30", "--rungs", "min-max")
+    impossible = ("--max-drop", "-30", "--methods", "min-max")
     missed = answer("quantize", bars_run, "--int8", "--to", "onnx", *impossible, code=1)
     assert "onnx-int8" in missed["problems"][0]["where"]
     assert (bars_run / "onnx-int8" / "artifact.json").is_file(), "the attempt is kept"
@@ -160,7 +160,7 @@ def test_quantize_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path)
     (tmp_path / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
     document = answer("quantize", "mine.onnx", "--calibration", "bars:train", "--val", "bars:val", "--max-drop", "20")
     assert names(document)[-1] == "onnx-int8"
-    only = ("--rungs", "mse", "--out", "other")
+    only = ("--methods", "mse", "--out", "other")
     parity_only = answer("quantize", "mine.onnx", "--calibration", "bars:train", *only)
     assert names(parity_only)[-1] == "onnx-int8"
 

@@ -517,7 +517,8 @@ def test_what_runs_there_ends_with_edgekit(bars_run: Path, board: Board, tmp_pat
     """However it ends: by Ctrl-C, or killed."""
     target = board.target()
     code = (
-        "import sys, pathlib; from edgekit.devices import ssh; from edgekit import cli; from edgekit.core.target import Target; from edgekit.measure import targets\n"
+        "import sys, pathlib; from edgekit.devices import ssh; from edgekit import cli\n"
+        "from edgekit.core.target import Target; from edgekit.measure import targets\n"
         f"ssh.RUNNER = pathlib.Path({str(tmp_path / 'runner.py')!r})\n"
         f"found = Target({target.name!r}, '', 'ssh', {target.arch!r}, address={target.address!r},"
         " runtimes={'onnxruntime': ''})\n"

@@ -304,7 +304,7 @@ def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     np.savez(tmp_path / "samples.npz", x=rng.normal(size=(40, 1, 8, 8)).astype(np.float32))
     data = str(tmp_path / "samples.npz")
-    outcome = quantize.quantize(str(tmp_path / "m.onnx"), calibration=data, rungs=("min-max",), out=tmp_path / "run")
+    outcome = quantize.quantize(str(tmp_path / "m.onnx"), calibration=data, methods=("min-max",), out=tmp_path / "run")
     assert not outcome.failures
     assert outcome.searches[0].best and outcome.searches[0].best.finding
     parity = outcome.searches[0].best.finding.parity

@@ -201,7 +201,7 @@ def test_from_the_command_line(cli: Callable[..., Ended], bars_run: Path) -> Non
     assert [(p.role, p.name) for p in twice.parents] == [("parent", "prune50.torch"), ("teacher", "torch")]
     assert store.root(twice).name == "torch"
     assert cli("export", twice.path, "--to", "onnx").code == 0
-    int8 = cli("quantize", twice.path, "--int8", "--to", "onnx", "--max-drop", 60, "--rungs", "min-max")
+    int8 = cli("quantize", twice.path, "--int8", "--to", "onnx", "--max-drop", 60, "--methods", "min-max")
     assert int8.code == 0, int8.err
     assert store.get("prune50-parameters70.onnx-int8").sizes.weights < store.get("onnx").sizes.weights / 4
 

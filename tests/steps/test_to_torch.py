@@ -174,7 +174,7 @@ def calibration(folder: Path, **arrays: np.ndarray) -> str:
 
 
 def quantized(path: Path, folder: Path, samples: str, *formats: str) -> dict[str, float]:
-    outcome = quantize.quantize(str(path), to=formats, calibration=samples, rungs=("min-max",), out=folder / "run")
+    outcome = quantize.quantize(str(path), to=formats, calibration=samples, methods=("min-max",), out=folder / "run")
     return {name: db for name, db in verified(outcome).items() if name.endswith("int8")}
 
 

@@ -82,7 +82,7 @@ def edgekit_command(
             logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
             if verbose:
                 _log_to_stderr()
-            answer = function(voice=Reporter(quiet), **options)
+            answer = function(reporter=Reporter(quiet), **options)
             _print(full or name, answer, as_json)
             return answer.code
 

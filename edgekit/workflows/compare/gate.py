@@ -87,8 +87,8 @@ def _timed_anew(
     except InputError as error:
         return str(error)
     store = Store(kept[1].path.parent)
-    flow = flow_for(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
-    data = sets.take(test_set(flow, [kept[1]]), GUARD_SAMPLES)
+    context = flow_for(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
+    data = sets.take(test_set(context, [kept[1]]), GUARD_SAMPLES)
     say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
     runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)
     if disturbed := [reason for run in runs for reason in run.invalid]:

@@ -53,26 +53,26 @@ def optimize(
     """
     budget = budget or Budget()
     fields = {"calibration": calibration} if calibration else {}
-    start, flow = _searched(what, target, budget, val, fields, out, progress, say)
-    flow.plan = plan_with(Plan(), plan)
+    start, context = _searched(what, target, budget, val, fields, out, progress, say)
+    context.plan = plan_with(Plan(), plan)
     training = {"epochs": epochs, "samples": samples, "seed": seed}
-    calibrated = flow.task is not None or bool(calibration)
+    calibrated = context.task is not None or bool(calibration)
     if not calibrated:
         say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
-    space = build(flow.targets[0], flow.task, start, choices or {}, fields, training, calibrated)
-    targets.device(flow.targets[0])
-    with working(flow.store):
+    space = build(context.targets[0], context.task, start, choices or {}, fields, training, calibrated)
+    targets.device(context.targets[0])
+    with working(context.store):
         if start is None:
-            assert flow.task is not None
-            flow.val = flow.set(f"{flow.task.name}:val")
-        assert flow.val is not None
-        flow.val, second = sets.halves(flow.val)
-        test = flow.set(f"{flow.task.name}:test") if flow.task else second
-        title = f"edgekit optimize {what or flow.store.path.name}"
-        hunt = Search(flow, space, budget, second, test, seed, trials, storage, title)
-        reference = flow.store.root(start) if start else _plain_network(space, flow)
+            assert context.task is not None
+            context.val = context.set(f"{context.task.name}:val")
+        assert context.val is not None
+        context.val, second = sets.halves(context.val)
+        test = context.set(f"{context.task.name}:test") if context.task else second
+        title = f"edgekit optimize {what or context.store.path.name}"
+        hunt = Search(context, space, budget, second, test, seed, trials, storage, title)
+        reference = context.store.root(start) if start else _plain_network(space, context)
         result = hunt.run(reference)
-        outcome = OptimizeOutcome(**vars(flow.outcome))
+        outcome = OptimizeOutcome(**vars(context.outcome))
         outcome.search = result
         if result.artifact:
             outcome.artifacts = [result.artifact]
@@ -100,20 +100,20 @@ def _searched(
     ref = references.resolve(what, out)
     if out and not ref.foreign:
         raise InputError("--out is for a task or a foreign model", f"{what} lies in {ref.store.path}", "leave it out")
-    start, flow = _opened(ref, gates, target, val, fields, progress, say)
+    start, context = _opened(ref, gates, target, val, fields, progress, say)
     if start.kind.precision:
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "there is little to try", "name a float one"
         )
-    return start, flow
+    return start, context
 
 
-def _plain_network(space: Space, flow: RunContext) -> Artifact:
+def _plain_network(space: Space, context: RunContext) -> Artifact:
     """The task's network trained as anyone would: what accuracy is counted from."""
     point = space.point()
     step = space.train(point)
-    if problems := list(step.check(flow.task)):
+    if problems := list(step.check(context.task)):
         raise InputError("cannot train", "; ".join(problems), "mend the options")
     (name,) = space.names(point, [step])
     make.check_installed([Node(name, step, {})])
-    return make.make_one(Node(name, step, {}), {}, flow)
+    return make.make_one(Node(name, step, {}), {}, context)

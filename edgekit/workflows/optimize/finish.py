@@ -81,7 +81,7 @@ class Result:
 
 def finish(result: Result, trier: TrialRunner, second: SampleSet, test: SampleSet) -> None:
     """Confirm, measure, recommend, and write what is kept. `test` is for the report, and judges nothing."""
-    flow = trier.flow
+    context = trier.context
     artifacts = {t.number: trier.made(t.point) for t in finalists(result.front)}
     confirmed = [t for t in finalists(result.front) if _confirmed(result, trier, t, artifacts[t.number], second)]
     by_plan: dict[tuple[int, int], list[Trial]] = {}
@@ -89,11 +89,11 @@ def finish(result: Result, trier: TrialRunner, second: SampleSet, test: SampleSe
         by_plan.setdefault((int(t.point["threads"]), int(t.point["batch"])), []).append(t)
     owners: dict[int, Trial] = {}
     for (threads, batch), group in by_plan.items():
-        plan = replace(flow.plan, threads=threads, batch=batch)
+        plan = replace(context.plan, threads=threads, batch=batch)
         runtimes = dict.fromkeys(str(t.point["runtime"]) for t in group)
-        target = replace(flow.targets[0], runtimes={name: flow.targets[0].runtimes[name] for name in runtimes})
+        target = replace(context.targets[0], runtimes={name: context.targets[0].runtimes[name] for name in runtimes})
         models = {artifacts[t.number].name: artifacts[t.number] for t in group}
-        side = dataclasses.replace(flow, plan=plan, outcome=Outcome())
+        side = dataclasses.replace(context, plan=plan, outcome=Outcome())
         wanted = {(artifacts[t.number].name, t.point["runtime"]): t for t in group}
         for m in measurements.measure(list(models.values()), target, test, side, reuse=True):
             if owner := wanted.get((m.artifact, m.runtime)):
@@ -116,24 +116,24 @@ def finalists(front: Sequence[Trial]) -> list[Trial]:
 
 def _confirmed(result: Result, trier: TrialRunner, trial: Trial, artifact: Artifact, second: SampleSet) -> bool:
     """Within the budget on the other half too, as far as its samples can tell?"""
-    flow = trier.flow
-    if flow.scorer is None or second.labels is None:
+    context = trier.context
+    if context.scorer is None or second.labels is None:
         return True
-    assert flow.verifier is not None
-    verifier = Verifier(flow.store, flow.verifier.target, second, flow.scorer, flow.gates, flow.plan)
-    scores, reference = (flow.scorer(verifier.outputs(a), second.labels) for a in (artifact, trier.reference))
+    assert context.verifier is not None
+    verifier = Verifier(context.store, context.verifier.target, second, context.scorer, context.gates, context.plan)
+    scores, reference = (context.scorer(verifier.outputs(a), second.labels) for a in (artifact, trier.reference))
     metric = statistics.metric(scores, second.sha256, reference, trier.reference.name)
     verdict = statistics.verdict(reference, scores, trier.budget.max_drop_pp, "val")
     result.confirmed[artifact.name] = metric, verdict
     if verdict.state == "missed":
-        flow.say(f"  dropped   {artifact.name}: {metric.drop_pp:+.2f} pp on the confirming half")
+        context.say(f"  dropped   {artifact.name}: {metric.drop_pp:+.2f} pp on the confirming half")
     return verdict.state != "missed"
 
 
 def _keep(result: Result, trier: TrialRunner, artifact: Artifact, measured: Measurement) -> None:
     """The artifact under its plain name with its measurement, the recipe, the picture and the page."""
     assert result.trial is not None
-    store = trier.flow.store
+    store = trier.context.store
     name = f"{BEST}.{artifact.kind.stem}"
     result.artifact = store.copy(artifact, name)
     own = hashlib.sha256(f"{name}/{measured.key}".encode()).hexdigest()[:16]
@@ -153,19 +153,19 @@ def _keep(result: Result, trier: TrialRunner, artifact: Artifact, measured: Meas
 
 def _recipe(trial: Trial, trier: TrialRunner) -> Recipe:
     """What makes the trial's artifact from nothing. Raises InputError where no recipe can."""
-    space, flow = trier.space, trier.flow
-    if flow.task is None:
+    space, context = trier.space, trier.context
+    if context.task is None:
         raise InputError("no recipe can rebuild it", "a recipe begins with a task, and this model belongs to none")
-    plan = replace(flow.plan, threads=int(trial.point["threads"]), batch=int(trial.point["batch"]))
-    steps = tuple(chain(space, trial.point, flow.store))
+    plan = replace(context.plan, threads=int(trial.point["threads"]), batch=int(trial.point["batch"]))
+    steps = tuple(chain(space, trial.point, context.store))
     gates = Gates(max_drop_pp=trier.budget.max_drop_pp)
     seed = int(space.training.get("seed", 0))
-    return Recipe(flow.task.name, (Chain(BEST, steps),), seed, (space.target.name,), plan, gates)
+    return Recipe(context.task.name, (Chain(BEST, steps),), seed, (space.target.name,), plan, gates)
 
 
 def write(result: Result, trier: TrialRunner, title: str) -> None:
     """The result, the picture of everything measured, and the page, as they stand."""
-    store = trier.flow.store
+    store = trier.context.store
     stored = store.measurements()
     tried = [stored[t.key] for t in result.trials if t.key in stored]
     drawn = [replace(m, artifact=f"{t.number}: {describe(t.point, trier.space)}") for m, t in _with(result, stored)]

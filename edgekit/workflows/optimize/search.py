@@ -20,8 +20,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, Interrupted
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
-from edgekit.measure import context
-from edgekit.measure.context import RunContext
+from edgekit.measure.context import RunContext, log
 from edgekit.workflows.optimize import finish
 from edgekit.workflows.optimize.finish import PAGE, PICTURE, RECIPE, RESULT, Result
 from edgekit.workflows.optimize.front import OVER, front, nearest
@@ -41,7 +40,7 @@ TRIALS = 30
 class Search:
     """What one search needs: `flow` of the selection half, the halves, the test samples, and where trials are kept."""
 
-    flow: RunContext
+    context: RunContext
     space: Space
     budget: Budget
     second: SampleSet
@@ -56,9 +55,9 @@ class Search:
 
         The result's failures are in `failure`. Raises DeviceError, and whatever stops the first trials of all.
         """
-        tell = self.flow.say
-        quick = replace(self.flow.plan, **self._preset())
-        trier = TrialRunner(replace(self.flow, plan=quick, say=_unsaid), self.space, self.budget, reference)
+        tell = self.context.say
+        quick = replace(self.context.plan, **self._preset())
+        trier = TrialRunner(replace(self.context, plan=quick, say=_unsaid), self.space, self.budget, reference)
         study = Study(self.storage or self._own(), self._name(reference), self.space, self.seed, self._worker())
         trials = study.trials()
         if trials:
@@ -77,7 +76,7 @@ class Search:
                 result.trials, result.front = trials, front(trials)
                 tell(f"{line(tell_about, self.space)}  [{_counted(trials)} of {self.trials}]")
             tell("  confirming and measuring the front side by side …")
-            trier.flow = replace(self.flow, say=_unsaid)
+            trier.context = replace(self.context, say=_unsaid)
             finish.finish(result, trier, self.second, self.test)
         except KeyboardInterrupt:
             result.interrupted = True
@@ -108,19 +107,19 @@ class Search:
     def _preset(self) -> dict[str, Any]:
         """Trials are measured by the quick plan, unless the plan is quicker still."""
         quick = PRESETS["quick"]
-        return {name: min(value, getattr(self.flow.plan, name)) for name, value in quick.items()}
+        return {name: min(value, getattr(self.context.plan, name)) for name, value in quick.items()}
 
     def _own(self) -> str:
-        self.flow.store.path.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{(self.flow.store.path / STORAGE).resolve()}"
+        self.context.store.path.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{(self.context.store.path / STORAGE).resolve()}"
 
     def _worker(self) -> str:
         """ "" for the only one; with a storage of its own the run folder tells workers apart."""
-        return str(self.flow.store.path.resolve()) if self.storage else ""
+        return str(self.context.store.path.resolve()) if self.storage else ""
 
     def _name(self, reference: Artifact) -> str:
         """What makes two searches the same: all that decides which points are tried and how they are judged."""
-        assert self.flow.val is not None
+        assert self.context.val is not None
         what = [
             [asdict(d) for d in self.space.dimensions],
             reference.id,
@@ -129,8 +128,8 @@ class Search:
             dict(self.space.training),
             self.space.target.name,
             asdict(self.budget),
-            asdict(replace(self.flow.plan, **self._preset())),
-            self.flow.val.sha256,
+            asdict(replace(self.context.plan, **self._preset())),
+            self.context.val.sha256,
             self.seed,
         ]
         return "edgekit-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -147,7 +146,7 @@ def _share(name: str, value: float) -> str:
 
 def _unsaid(line: str) -> None:
     """A trial has one line of its own; its steps are in the log."""
-    context.log.info(line.strip())
+    log.info(line.strip())
 
 
 def report(result: Result) -> list[str]:

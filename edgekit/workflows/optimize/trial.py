@@ -79,7 +79,7 @@ class TrialRunner:
     `thorough` trials (the search's starting points) are measured whatever the cheap answers say.
     """
 
-    flow: RunContext
+    context: RunContext
     space: Space
     budget: Budget
     reference: Artifact
@@ -90,8 +90,8 @@ class TrialRunner:
     def attempt(self, point: Point, thorough: bool) -> Trial:
         """The trial of one point. Raises what is no answer: a locked folder, a full disk, a device that failed."""
         started = time.monotonic()
-        trial = Trial(-1, point, "failed", run=str(self.flow.store.path.resolve()))
-        self.flow.outcome, self._known = Outcome(), None
+        trial = Trial(-1, point, "failed", run=str(self.context.store.path.resolve()))
+        self.context.outcome, self._known = Outcome(), None
         try:
             trial = self._attempt(trial, thorough)
         except _Given as given:
@@ -141,9 +141,9 @@ class TrialRunner:
             raise _Given(f"its weights alone take {least:,} bytes, {limit:,} are allowed", "artifact")
 
     def _parameters(self, point: Point) -> int:
-        assert self.flow.task is not None
+        assert self.context.task is not None
         step: Any = self.space.train(point)
-        arguments = {**self.flow.task.arguments(step.model), **step.shaped(step.model)}
+        arguments = {**self.context.task.arguments(step.model), **step.shaped(step.model)}
         return sum(p.numel() for p in named.build(step.model, arguments).parameters())
 
     def _worth_training(self, point: Point) -> None:
@@ -151,7 +151,7 @@ class TrialRunner:
         if "model" not in point:
             return
         full: Any = self.space.train(point)
-        count = full.samples or len(self.flow.set(f"{self.flow.task.name}:train"))  # type: ignore[union-attr]
+        count = full.samples or len(self.context.set(f"{self.context.task.name}:train"))  # type: ignore[union-attr]
         share = max(FEWEST, count // SHARE)
         if full.epochs < 2 or share * 2 > count or self.space.train(self.space.point()) == full:
             return
@@ -165,7 +165,7 @@ class TrialRunner:
         """The validation metric after the short training, signed so that more is better."""
         step = self.space.train(point, epochs=1, samples=samples)
         (name,) = self.space.names(point, [step])
-        artifact = make.make_one(Node(f"{name}~short", step, {}), {}, self.flow)
+        artifact = make.make_one(Node(f"{name}~short", step, {}), {}, self.context)
         last: Mapping[str, float] = artifact.details["history"][-1]
         found = [value for key, value in last.items() if key.startswith("val_") and key != "val_loss"]
         return found[0] if found and self.higher_is_better else -found[0] if found else -last["val_loss"]
@@ -185,9 +185,9 @@ class TrialRunner:
             assert start is not None
             return start
         make.check_installed(nodes)
-        made = make.make(nodes, self.flow, {start.name: start} if start else {})
+        made = make.make(nodes, self.context, {start.name: start} if start else {})
         if nodes[-1].name not in made:
-            raise next(iter(self.flow.outcome.failures), InputError(f"{nodes[-1].name} could not be made"))
+            raise next(iter(self.context.outcome.failures), InputError(f"{nodes[-1].name} could not be made"))
         return made[nodes[-1].name]
 
     def nodes(self, point: Point) -> list[Node]:
@@ -200,25 +200,25 @@ class TrialRunner:
         return found
 
     def _scores(self, artifact: Artifact) -> Scores | None:
-        flow, verifier = self.flow, self.flow.verifier
-        assert verifier is not None and flow.val is not None
-        if flow.scorer is None or flow.val.labels is None:
+        context, verifier = self.context, self.context.verifier
+        assert verifier is not None and context.val is not None
+        if context.scorer is None or context.val.labels is None:
             return None
-        return flow.scorer(verifier.outputs(artifact), flow.val.labels)
+        return context.scorer(verifier.outputs(artifact), context.val.labels)
 
     def _accuracy(self, artifact: Artifact) -> tuple[Metric | None, str]:
         """Against the reference, paired, with the budget's verdict; nothing without labels."""
         scores, reference = self._scores(artifact), self._scores(self.reference)
         if scores is None or reference is None:
             return None, ""
-        assert self.flow.val is not None
-        metric = statistics.metric(scores, self.flow.val.sha256, reference, self.reference.name)
+        assert self.context.val is not None
+        metric = statistics.metric(scores, self.context.val.sha256, reference, self.reference.name)
         return metric, statistics.verdict(reference, scores, self.budget.max_drop_pp, "val").state
 
     def _quality(self, artifact: Artifact, metric: Metric | None) -> float:
         if metric is not None:
             return metric.value if metric.higher_is_better else -metric.value
-        verifier = self.flow.verifier
+        verifier = self.context.verifier
         assert verifier is not None
         return statistics.parity(
             self.reference.name, verifier.outputs(self.reference), verifier.outputs(artifact)
@@ -227,19 +227,19 @@ class TrialRunner:
     # --- how fast -----------------------------------------------------------------------------------------------
 
     def plan(self, point: Point) -> Plan:
-        return replace(self.flow.plan, threads=int(point["threads"]), batch=int(point["batch"]))
+        return replace(self.context.plan, threads=int(point["threads"]), batch=int(point["batch"]))
 
     def target(self, point: Point) -> Target:
         """The target with the point's runtime alone."""
-        target, runtime = self.flow.targets[0], str(point["runtime"])
+        target, runtime = self.context.targets[0], str(point["runtime"])
         return replace(target, runtimes={runtime: target.runtimes[runtime]})
 
     def _look(self, trial: Trial, artifact: Artifact) -> None:
         """One timing process. Raises where that is far too slow, or far slower than a trial no worse otherwise."""
-        assert self.flow.val is not None
+        assert self.context.val is not None
         plan = replace(self.plan(trial.point), processes=1)
         pairs = [(artifact, str(trial.point["runtime"]))]
-        (run,) = execute_all(pairs, self.target(trial.point), take(self.flow.val, 64), plan, outputs=False)
+        (run,) = execute_all(pairs, self.target(trial.point), take(self.context.val, 64), plan, outputs=False)
         if not run.processes or run.invalid or not run.processes[0].times_ns:
             return
         p50 = statistics.latency(run.processes, plan.threads, plan.batch).p50
@@ -256,10 +256,10 @@ class TrialRunner:
 
     def _measured(self, trial: Trial, artifact: Artifact) -> Trial:
         """In full, on the target, over the selection half. Raises InputError where no time came back."""
-        assert self.flow.val is not None
+        assert self.context.val is not None
         target = self.target(trial.point)
-        flow = dataclasses.replace(self.flow, plan=self.plan(trial.point), outcome=Outcome())
-        measurement = measurements.measure([artifact], target, self.flow.val, flow, reuse=True)[0]
+        context = dataclasses.replace(self.context, plan=self.plan(trial.point), outcome=Outcome())
+        measurement = measurements.measure([artifact], target, self.context.val, context, reuse=True)[0]
         metric, latency = self._there(measurement), measurement.latency_ms
         if latency is None:
             raise InputError(f"{target.name} gave no times for {artifact.name}")
@@ -281,7 +281,7 @@ class TrialRunner:
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
-        values = np.load(self.flow.store.path / metric.correct_file)
+        values = np.load(self.context.store.path / metric.correct_file)
         scores = replace(reference, per_sample=values.astype(np.float64))
         return statistics.metric(scores, metric.set_sha256, reference, self.reference.name)
 

@@ -33,7 +33,7 @@ def quantize(
     val: str = "",
     max_drop_pp: float | None = None,
     strict: bool = False,
-    rungs: Sequence[str] = (),
+    methods: Sequence[str] = (),
     target: str = "host",
     out: Path | None = None,
     progress: Progress = quiet,
@@ -63,15 +63,17 @@ def quantize(
     if precision != "int8":
         chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
         return QuantizeOutcome(**vars(_extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
-    if unknown := [name for name in rungs if name not in METHODS]:
+    if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no rung {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
-    return _climb(ref, routes, rungs or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say)
+    return _search_methods(
+        ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say
+    )
 
 
-def _climb(
+def _search_methods(
     ref: ModelReference,
     routes: dict[str, list[str]],
-    rungs: Sequence[str],
+    methods: Sequence[str],
     budget: bool,
     gates: Gates,
     target: str,
@@ -81,39 +83,39 @@ def _climb(
     say: Say,
 ) -> QuantizeOutcome:
     """The float model of each format, then the method search on each."""
-    start, flow = _opened(ref, gates, target, val, fields, progress, say)
-    outcome = flow.outcome = QuantizeOutcome(**vars(flow.outcome))
-    suffix = suffix_of(flow.targets[0])
+    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
+    suffix = suffix_of(context.targets[0])
     for name in routes:
-        step = step_named(f"{name}_int8", fields, flow.task)
-        if problems := list(step.check(flow.task)):
+        step = step_named(f"{name}_int8", fields, context.task)
+        if problems := list(step.check(context.task)):
             raise InputError("this cannot be done", "; ".join(problems), "mend the options")
         make.check_installed([Node(name, step, {})])
-    nodes, ends = _nodes(start, list(routes.values()), fields, flow, suffix)
+    nodes, ends = _nodes(start, list(routes.values()), fields, context, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"
         )
     make.check_installed(nodes)
-    with working(flow.store):
-        made = {start.name: start, **make.make(nodes, flow, {start.name: start})}
+    with working(context.store):
+        made = {start.name: start, **make.make(nodes, context, {start.name: start})}
         for format, end in zip(routes, ends, strict=True):
             if end not in made:
                 continue  # its export broke, which is in the failures
-            resolved = step_named(f"{format}_int8", fields, flow.task)
-            differs = suffix and resolved.resolve(flow.targets[0]) != resolved.resolve(targets.load("host"))
-            climb = MethodSearch(flow, made[end], fields, budget, suffix if differs else "", METHOD_STEPS)
+            resolved = step_named(f"{format}_int8", fields, context.task)
+            differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
+            search = MethodSearch(context, made[end], fields, budget, suffix if differs else "", METHOD_STEPS)
             try:
-                ladder = climb.run(tuple(rungs))
+                record = search.run(tuple(methods))
             except CheckFailed as no:  # no rung made anything: the other formats may fare better
-                flow.outcome.failures.append(no)
-                flow.say(f"  failed    {climb.ladder.name}: {no}")
+                context.outcome.failures.append(no)
+                context.say(f"  failed    {search.record.name}: {no}")
                 continue
-            outcome.searches.append(ladder)
-            if ladder.chosen:
-                flow.outcome.artifacts.append(ladder.chosen)
-            if ladder.confirmed:
-                flow.outcome.findings.append(ladder.confirmed)
-            if error := climb.error():
-                flow.outcome.failures.append(error)
+            outcome.searches.append(record)
+            if record.chosen:
+                context.outcome.artifacts.append(record.chosen)
+            if record.confirmed:
+                context.outcome.findings.append(record.confirmed)
+            if error := search.error():
+                context.outcome.failures.append(error)
     return outcome

@@ -30,7 +30,7 @@ class Attempt:
     `seconds` is what it cost to make, `ratio` its p50 over the float model's.
     """
 
-    rung: str
+    method: str
     artifact: Artifact | None = None
     finding: Finding | None = None
     seconds: float = 0.0
@@ -48,17 +48,17 @@ class Attempt:
         return self.finding is not None and self.finding.failed in ("", "budget")
 
     @property
-    def worth(self) -> tuple[float, ...]:
+    def rank_key(self) -> tuple[float, ...]:
         """Larger is better: the budget first, then how near the outputs are; where it is missed, the accuracy first."""
         assert self.finding is not None
         sqnr = self.finding.parity.sqnr_db if self.finding.parity else 0.0
         metric = self.finding.metric
         if self.state == "missed" and metric and metric.drop_pp is not None:
             return (-2.0, -metric.drop_pp, sqnr)
-        return (0.0 if self.state != "undecided" or self.enough else -1.0, sqnr)
+        return (0.0 if self.state != "undecided" or self.within_budget else -1.0, sqnr)
 
     @property
-    def enough(self) -> bool:
+    def within_budget(self) -> bool:
         """Within the budget, as far as the samples can tell."""
         metric, verdict = (self.finding.metric, self.finding.verdict) if self.finding else (None, None)
         if verdict is None or metric is None or metric.drop_pp is None:
@@ -106,7 +106,7 @@ class SearchRecord:
             "against": self.reference.name,
             "against_bytes": self.reference.sizes.total,
             "against_latency_ms": _plain(self.reference_latency),
-            "chosen": self.best.rung if self.best else None,
+            "chosen": self.best.method if self.best else None,
             "confirmed": _plain(self.confirmed),
             "recommended": bool(self.chosen and not self.slower and not (self.confirmed and self.confirmed.failed)),
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],
@@ -127,7 +127,7 @@ def _kept_latencies(kept: Mapping[str, Any], models: list[Artifact], plan: Plan)
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     artifact, finding = attempt.artifact, attempt.finding
     return {
-        "rung": attempt.rung,
+        "rung": attempt.method,
         "artifact": artifact and artifact.name,
         "id": artifact and artifact.id,
         "scheme": artifact and artifact.scheme,

@@ -63,73 +63,73 @@ class MethodSearch:
 
     def __init__(
         self,
-        flow: RunContext,
+        context: RunContext,
         reference: Artifact,
         fields: Mapping[str, Any],
         budget: bool,
         suffix: str,
         steps: Methods,
     ) -> None:
-        assert flow.val is not None
-        first, self.second = halves(flow.val)
-        self.flow = dataclasses.replace(flow, val=first, outcome=Outcome())
+        assert context.val is not None
+        first, self.second = halves(context.val)
+        self.context = dataclasses.replace(context, val=first, outcome=Outcome())
         self.outer, self.reference, self.fields, self.budget, self.suffix = (
-            flow,
+            context,
             reference,
             dict(fields),
             budget,
             suffix,
         )
         self.steps = steps
-        self.format, self.target = reference.kind.format, flow.targets[0]
-        self.store: Store = flow.store
-        verifier = self.flow.verifier
+        self.format, self.target = reference.kind.format, context.targets[0]
+        self.store: Store = context.store
+        verifier = self.context.verifier
         assert verifier is not None
         self.verifier: Verifier = verifier
         self.here = verifier.target
         runtime = next(iter(runtimes_for(reference, self.target)), "")
-        self.ladder = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
-        self.before = _read(self.store).get(self.ladder.name, {})
+        self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
+        self.before = _read(self.store).get(self.record.name, {})
         self.known = {entry["id"]: float(entry["seconds"]) for entry in self.before.get("attempts", []) if entry["id"]}
         self.failure: EdgekitError | None = None
 
     # --- the climb ----------------------------------------------------------------------------------------------
 
-    def run(self, rungs: tuple[str, ...]) -> SearchRecord:
+    def run(self, methods: tuple[str, ...]) -> SearchRecord:
         """Climb, confirm, measure. Raises what stopped it where no rung made anything."""
         self._doubt()
-        for rung in (name for name in METHODS if name in rungs):
-            if rung == "dynamic" and not self.suits_dynamic():
+        for method in (name for name in METHODS if name in methods):
+            if method == "dynamic" and not self.suits_dynamic():
                 continue
-            if rung in COSTLY and self.best and self.best.enough:
+            if method in COSTLY and self.best and self.best.within_budget:
                 continue
-            if rung not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
+            if method not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
                 break  # int8 as such is not possible, and the other rungs end in it, too
-            self.flow.say(f"  rung      {rung}, for {self.ladder.name}")
-            for attempt in self.tried(rung):
-                self.ladder.attempts.append(attempt)
-                self.flow.say(f"            {_described(attempt)}")
+            self.context.say(f"  method    {method}, for {self.record.name}")
+            for attempt in self.attempts_of(method):
+                self.record.attempts.append(attempt)
+                self.context.say(f"            {_described(attempt)}")
                 self.save()
             if self.best and (self.best.finding.unverified or self._done()):  # type: ignore[union-attr]
                 break
         if self.best is None:
-            raise self.failure or InputError("there is nothing to try", f"rungs: {', '.join(rungs)}")
+            raise self.failure or InputError("there is nothing to try", f"methods: {', '.join(methods)}")
         self._measure()
-        self.ladder.best = self._decided()
+        self.record.best = self._decided()
         self._confirm()
         self.save()
-        return self.ladder
+        return self.record
 
     @property
     def best(self) -> Attempt | None:
         """The best attempt so far."""
-        return max((a for a in self.ladder.attempts if a.usable), key=lambda a: a.worth, default=None)
+        return max((a for a in self.record.attempts if a.usable), key=lambda a: a.rank_key, default=None)
 
     def _decided(self) -> Attempt | None:
         """The best attempt; where static and dynamic int8 both keep the budget, the faster of the two, if one is."""
-        fit = [a for a in self.ladder.attempts if a.usable and a.enough and a.latency and a.artifact]
+        fit = [a for a in self.record.attempts if a.usable and a.within_budget and a.latency and a.artifact]
         kinds: dict[str, Attempt] = {}
-        for attempt in sorted(fit, key=lambda a: a.worth):
+        for attempt in sorted(fit, key=lambda a: a.rank_key):
             assert attempt.artifact is not None
             kinds[attempt.artifact.kind.precision] = attempt
         if len(kinds) == 2:
@@ -142,30 +142,30 @@ class MethodSearch:
 
     def _doubt(self) -> None:
         step = self.step("calibrate")
-        if text := step.sets(self.flow.task).get("calibration"):
-            data = self.flow.set(text, self.reference.inputs)
-            assert self.flow.val is not None
-            for doubt in calibration_warnings(data, min(step.samples, len(data)), self.flow.val):  # type: ignore[attr-defined]
-                self.flow.say(f"  careful   {doubt}")
+        if text := step.sets(self.context.task).get("calibration"):
+            data = self.context.set(text, self.reference.inputs)
+            assert self.context.val is not None
+            for doubt in calibration_warnings(data, min(step.samples, len(data)), self.context.val):  # type: ignore[attr-defined]
+                self.context.say(f"  careful   {doubt}")
 
     def _done(self) -> bool:
         return self.budget and self.best is not None and self.best.state == "met"
 
-    def tried(self, rung: str) -> Iterator[Attempt]:
+    def attempts_of(self, method: str) -> Iterator[Attempt]:
         """The rung's attempts; one that cannot be made is an attempt with the reason."""
         started = time.monotonic()
         try:
-            for artifact in self.steps[rung](self):
+            for artifact in self.steps[method](self):
                 finding = self.verifier.check(artifact, "accuracy", self.reference)
                 seconds = self.known.get(artifact.id, time.monotonic() - started)
-                name = artifact.name.partition("~")[2] or rung
+                name = artifact.name.partition("~")[2] or method
                 yield Attempt(name, artifact, finding, round(seconds, 1), finding.failed and finding.reason)
                 started = time.monotonic()
         except EdgekitError as error:
             if error.code not in (1, 2, 3) or (error.code == 2 and self.best is None):
                 raise
             self.failure = self.failure or error
-            yield Attempt(rung, seconds=round(time.monotonic() - started, 1), failed=str(error))
+            yield Attempt(method, seconds=round(time.monotonic() - started, 1), failed=str(error))
 
     # --- making artifacts ---------------------------------------------------------------------------------------
 
@@ -179,8 +179,8 @@ class MethodSearch:
         """The artifact under that name, reused where it is there."""
         make.check_installed([Node(name, step, {})])
         if "~" in name:
-            self.ladder.made.add(name)
-        return make.make_one(Node(name, step, {}), inputs, self.flow)
+            self.record.made.add(name)
+        return make.make_one(Node(name, step, {}), inputs, self.context)
 
     def step(self, name: str, **fields: Any) -> Step:
         cls = registry.load("steps", name)
@@ -196,12 +196,12 @@ class MethodSearch:
             raise error
         return artifact
 
-    def int8(self, model: Artifact, rung: str, variant: str = "", **fields: Any) -> Artifact:
+    def int8(self, model: Artifact, label: str, variant: str = "", **fields: Any) -> Artifact:
         """Static int8 of a float model, from one pass over the calibration samples that all methods share."""
         before = f"~{variant}" if variant else ""
         found = self.make(self.chained(f"ranges~{self.format}{before}"), self.step("calibrate"), {"parent": model})
         step = self.step(f"{self.format}_int8", ranges=found.name, calibration="", **fields)
-        return self.make(f"{self.plain('int8')}~{rung}", step, {"parent": model, "ranges": found})
+        return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": found})
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
         """A changed network in this format, by the step and the fields that made the float model."""
@@ -221,10 +221,10 @@ class MethodSearch:
             return self.verified(self.make(self.chained("torch"), self.step("to_torch"), {"parent": self.reference}))
         raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it came as a file of its own")
 
-    def method(self) -> str:
+    def range_method(self) -> str:
         """The way of choosing ranges that did best so far."""
-        tried = [a for a in self.ladder.attempts if a.rung in RANGE_METHODS and a.usable]
-        return max(tried, key=lambda a: a.worth).rung if tried else "mse"
+        tried = [a for a in self.record.attempts if a.method in RANGE_METHODS and a.usable]
+        return max(tried, key=lambda a: a.rank_key).method if tried else "mse"
 
     def suits_dynamic(self) -> bool:
         """Is it attention without convolutions, or does it, or the network behind it, carry a state along?"""
@@ -251,61 +251,63 @@ class MethodSearch:
 
     def _confirm(self) -> None:
         """The best under its plain name, checked on the half it was not chosen on."""
-        ladder, best = self.ladder, self.ladder.best
+        record, best = self.record, self.record.best
         assert best is not None and best.artifact is not None and best.finding is not None
         precision = best.artifact.kind.precision
-        ladder.chosen = self.store.copy(best.artifact, self.plain(precision))
-        flow = self.outer
-        confirming = Verifier(self.store, self.here, self.second, flow.scorer, flow.gates, flow.plan)
-        ladder.confirmed = confirming.check(ladder.chosen, "accuracy", self.reference)
-        flow.say(f"  chosen    {ladder.chosen.name}: {best.rung}; {make.describe(ladder.confirmed)}")
-        if ladder.slower and best.ratio:
+        record.chosen = self.store.copy(best.artifact, self.plain(precision))
+        context = self.outer
+        confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
+        record.confirmed = confirming.check(record.chosen, "accuracy", self.reference)
+        context.say(f"  chosen    {record.chosen.name}: {best.method}; {make.describe(record.confirmed)}")
+        if record.slower and best.ratio:
             many = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
-            flow.say(f"            {ladder.chosen.name} takes {many} here: not recommended for speed")
-        flow.outcome.reused += self.flow.outcome.reused
+            context.say(f"            {record.chosen.name} takes {many} here: not recommended for speed")
+        context.outcome.reused += self.context.outcome.reused
 
     def error(self) -> EdgekitError | None:
         """Why the answer is no: the budget was missed on either half."""
-        best, confirmed = self.ladder.best, self.ladder.confirmed
+        best, confirmed = self.record.best, self.record.confirmed
         assert best is not None and best.finding is not None and confirmed is not None
         if confirmed.failed or best.finding.failed != "budget":
             return confirmed.error()
-        what = f"no rung of the ladder keeps {self.ladder.name} within the budget"
+        what = f"no method keeps {self.record.name} within the budget"
         next = "the best attempt is kept; allow more with --max-drop, or use the float model"
         return BudgetMissed(what, f"the best: {best.finding.reason}", next)
 
     def _measure(self) -> None:
         """Latency of every attempt and of the float model, interleaved, by the quick plan."""
-        ladder = self.ladder
-        if not ladder.runtime or self.target.device in ("null", "qemu"):  # they have no times
+        record = self.record
+        if not record.runtime or self.target.device in ("null", "qemu"):  # they have no times
             return
-        tried = [a for a in ladder.attempts if a.artifact is not None and a.usable]
+        tried = [a for a in record.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in tried if a.artifact)]
-        plan = dataclasses.replace(self.flow.plan, **PRESETS["quick"])
+        plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
         kept = _kept_latencies(self.before, models, plan)
         if kept is None:
-            assert self.flow.val is not None
-            pairs = [(model, ladder.runtime) for model in models]
+            assert self.context.val is not None
+            pairs = [(model, record.runtime) for model in models]
             try:
-                runs = execute_all(pairs, self.target, self.flow.val, plan, outputs=False, progress=self.flow.progress)
+                runs = execute_all(
+                    pairs, self.target, self.context.val, plan, outputs=False, progress=self.context.progress
+                )
             except (DeviceError, InputError) as error:  # a kind of board, or one that is not there now
-                self.flow.say(f"            no latency from {self.target.name}: {error}")
+                self.context.say(f"            no latency from {self.target.name}: {error}")
                 return
             kept = [statistics.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
-        ladder.reference_latency = kept[0]
+        record.reference_latency = kept[0]
         timed = {
             id(attempt): dataclasses.replace(
                 attempt, latency=found, ratio=statistics.latency_ratio(found, kept[0], paired=True)
             )
             for attempt, found in zip(tried, kept[1:], strict=True)
         }
-        ladder.attempts = [timed.get(id(attempt), attempt) for attempt in ladder.attempts]
+        record.attempts = [timed.get(id(attempt), attempt) for attempt in record.attempts]
 
     def save(self) -> None:
         """`ladder.json` as it stands, so that a later run knows what each rung cost, and which artifacts are tries."""
         path = self.store.path / METHODS_FILE
         found = _read(self.store)
-        found[self.ladder.name] = self.ladder.to_json()
+        found[self.record.name] = self.record.to_json()
         write_atomically(path, json.dumps(found, indent=1) + "\n")
 
 

@@ -73,7 +73,7 @@ def ours(network: Artifact, format: str, say: Say) -> Made:
     if not found:
         raise outcome.failures[0]
     attempts = [attempt for ladder in outcome.searches for attempt in ladder.attempts]
-    rungs = [ladder.best.rung for ladder in outcome.searches if ladder.best]
+    rungs = [ladder.best.method for ladder in outcome.searches if ladder.best]
     return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(rungs))
 
 

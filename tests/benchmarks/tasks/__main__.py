@@ -57,21 +57,21 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
     if not chosen.no_latency:
         run.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
     store, task = Store(out), tasks.load(made.task)
-    flow = setup.flow_for(store, task, made.targets, made.plan, made.gates, progress.quiet, tell)
+    context = setup.flow_for(store, task, made.targets, made.plan, made.gates, progress.quiet, tell)
     with store.lock():
-        flow.val = flow.set(f"{task.name}:val")
-        artifacts = make.make(graph.nodes(made, flow.targets), flow, {})
-        test = flow.set(f"{task.name}:test")
+        context.val = context.set(f"{task.name}:val")
+        artifacts = make.make(graph.nodes(made, context.targets), context, {})
+        test = context.set(f"{task.name}:test")
     entries, roots, others, first = [], {}, {}, None
     judge = tasks.load(row.also) if row.also else None
     for artifact in artifacts.values():
-        runtime = runtimes_for(artifact, flow.targets[0])[0]
+        runtime = runtimes_for(artifact, context.targets[0])[0]
         kept = [m for m in store.measurements().values() if m.id == artifact.id and m.metric and m.latency_ms]
         if kept:
             entries.append((artifact, runtime, kept[-1].metric, kept[-1].latency_ms, bool(kept[-1].invalid)))
         if kept and not judge and (first or not row.picture):
             continue
-        outputs = execute(artifact, flow.targets[0], test, made.plan, runtime=runtime, latency=False).outputs
+        outputs = execute(artifact, context.targets[0], test, made.plan, runtime=runtime, latency=False).outputs
         first = first or outputs
         if judge:
             others[artifact.name] = judge.score(outputs, test.labels)  # type: ignore[arg-type]
@@ -81,8 +81,8 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
         root = roots.setdefault(store.root(artifact).id, scores)
         metric = statistics.metric(scores, test.sha256, root if root is not scores else None, store.root(artifact).name)
         entries.append((artifact, runtime, metric, None, False))
-    lines = table(row, entries, others, {f.artifact: f for f in flow.outcome.findings})
-    lines += [f"Not made: {failure}" for failure in flow.outcome.failures]
+    lines = table(row, entries, others, {f.artifact: f for f in context.outcome.findings})
+    lines += [f"Not made: {failure}" for failure in context.outcome.failures]
     if row.picture == "examples":
         lines += examples(task, test, first)
     elif row.picture and not chosen.quick:
