@@ -12,8 +12,6 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 from edgekit.core.errors import InputError
-from edgekit.runs.recipe import STARTER
-from edgekit.training import processes
 
 #: options whose values are fields of the train step, in the order that --help shows
 FIELDS: Sequence[Callable[..., Any]] = (
@@ -94,6 +92,8 @@ def command(
     """Train a network of TASK: mnist (where it is left out), fashion-mnist, keyword-spotting, … (docs/tasks), a class
     of your own (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on
     validation data are kept. Started by torchrun, several processes train together."""
+    from edgekit.runs.recipe import STARTER
+    from edgekit.training import processes
     from edgekit.workflows import train
 
     if task and data:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, training
+from edgekit import compression, networks, sets, training
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import KEPT, Found
 from edgekit.core import registry, statistics
@@ -311,8 +311,6 @@ class _Trial:
         return found
 
     def _stand_in(self) -> SampleSet:
-        from edgekit import sets
-
         return sets.random_inputs(self.parent, self.parent)
 
 

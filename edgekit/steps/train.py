@@ -24,6 +24,7 @@ from edgekit.runs.named_sets import refuse_other_folders
 from edgekit.sets import take
 from edgekit.training import engine, session
 from edgekit.training import folds as foldss
+from edgekit.training.calls import chosen_device, specs
 from edgekit.training.distillation import Distillation, teacher_of
 from edgekit.training.settings import Settings
 
@@ -115,8 +116,6 @@ class Train(Settings, Distillation, Step):
 
     def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
         """The trained network on the CPU, with what is recorded of it."""
-        from edgekit.training.calls import chosen_device, specs
-
         assert ctx.task is not None
         refuse_other_folders(ctx.task.name)
         device, train, val = chosen_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]

@@ -10,6 +10,7 @@ import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
@@ -56,8 +57,6 @@ def configured(word: str) -> bool:
 
 def _with_options(word: str) -> Task:
     """The task, its options read into the dataclass that it calls `Options`. Raises InputError."""
-    from urllib.parse import unquote
-
     head, _, query = word.partition("?")
     member = registry.load("tasks", head)
     if not hasattr(member, "Options"):

@@ -30,7 +30,7 @@ PURPOSE = {
 }
 
 
-def examine() -> dict[str, Any]:
+def doctor() -> dict[str, Any]:
     """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing)."""
     extras: dict[str, dict[str, Any]] = {}
     for name, purpose in PURPOSE.items():

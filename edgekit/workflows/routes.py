@@ -26,7 +26,7 @@ def format_of(ref: ModelReference) -> str:
 def route(source: str, format: str) -> list[str]:
     """The steps from one format to another; a foreign ONNX file goes through torch where no exporter takes it as it is.
 
-    What is not possible is left for `api._extend` to refuse, since it knows the artifact's name.
+    What is not possible is left for `chains.extend` to refuse, since it knows the artifact's name.
     """
     if source == format:
         return []

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -215,8 +216,6 @@ def _part(point: Point, level: Level) -> tuple[Any, ...]:
 @contextmanager
 def _quiet() -> Iterator[Any]:
     """Optuna, without its own lines. Raises Missing."""
-    import warnings
-
     try:
         import optuna
     except ImportError as error:

@@ -39,7 +39,7 @@ from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.verify import Verifier
-from edgekit.runs.attempts import METHODS_FILE, _read
+from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves
@@ -89,7 +89,7 @@ class MethodSearch:
         self.here = verifier.target
         runtime = next(iter(runtimes_for(reference, self.target)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
-        self.before = _read(self.store).get(self.record.name, {})
+        self.before = read_attempts(self.store).get(self.record.name, {})
         self.known = {entry["id"]: float(entry["seconds"]) for entry in self.before.get("attempts", []) if entry["id"]}
         self.failure: EdgekitError | None = None
 
@@ -306,7 +306,7 @@ class MethodSearch:
     def save(self) -> None:
         """`ladder.json` as it stands, so that a later run knows what each rung cost, and which artifacts are tries."""
         path = self.store.path / METHODS_FILE
-        found = _read(self.store)
+        found = read_attempts(self.store)
         found[self.record.name] = self.record.to_json()
         write_atomically(path, json.dumps(found, indent=1) + "\n")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WHEELS = {arch: {"onnxruntime": ">=1.20", "litert": ">=2.1", "openvino": ">=2025.4"} for arch in ("aarch64", "x86_64")}
 
 
-def measured(
+def add(
     name: str,
     device: Literal["ssh", "adb"],
     address: str,
