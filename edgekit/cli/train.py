@@ -12,8 +12,6 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 from edgekit.core.errors import InputError
-from edgekit.runs.recipe import STARTER
-from edgekit.training import processes
 
 #: options whose values are fields of the train step, in the order that --help shows
 FIELDS: Sequence[Callable[..., Any]] = (
@@ -98,6 +96,9 @@ def command(
 
     if task and data:
         raise InputError(f"{task} is trained on its own data", f"--data names {data}", "give the one or the other")
+    from edgekit.runs.recipe import STARTER
+    from edgekit.training import processes
+
     if processes.started() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if processes.rank():  # one of several: only the first speaks
