@@ -110,7 +110,7 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
 def _clean(name: str, reporter: Reporter) -> CommandResult:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
     device = targets.device(targets.load(name))
-    if not hasattr(device, "clean"):
+    if device.clean is None:
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return CommandResult(

@@ -9,20 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
 from edgekit.core.task import Task
-
-
-def step_name(step: Step) -> str:
-    """The registry key of a step: the name of its file."""
-    for name in registry.names("steps"):
-        if registry.class_name(name) == type(step).__name__:
-            return name
-    return type(step).__name__
 
 
 def references(step: Step) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgekit.core import errors, paths, registry
@@ -28,16 +30,36 @@ def read(path: Path) -> Target:
     target, problems = build(Target, read_toml(path), "")
     if target is None:
         raise RecipeError(str(path), problems)
-    if target.device == "local" and not target.arch:
-        facts = registry.load("devices", "local")(target).facts()
+    if not target.arch and is_here(target):
+        facts = device(target).facts()
         target = dataclasses.replace(
             target,
             arch=facts["arch"],
             isa=tuple(facts["isa"]),
             cores=facts["cores"],
             memory_mb=facts["memory_bytes"] >> 20,
+            runtimes={**target.runtimes, **_installed_runtimes(target.runtimes)},
         )
     return target
+
+
+def _installed_runtimes(known: Mapping[str, str]) -> dict[str, str]:
+    """The runtimes of other packages whose own package is installed here: they belong to this machine."""
+    names = set(registry.added("runtimes")) - set(known)
+    return {r.name: r.versions for r in registry.runtimes() if r.name in names and r.computes and _installed(r.package)}
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def is_here(target: Target) -> bool:
+    """Does this target compute on this machine? Such a one is measured alone."""
+    return bool(registry.load("devices", target.device).here)
 
 
 def device(target: Target) -> Device:

@@ -23,8 +23,9 @@ from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_er
 from edgekit.core.files import file_sha256, sync, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.step import Context, Step, StepResult, references, step_name
+from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.formats import model_file
 from edgekit.runs import named_sets, results
 from edgekit.runs.results import OtherSchema
@@ -147,7 +148,7 @@ class Store:
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
-                if step.produces.is_model and context.task is not None and hasattr(context.task, "ship"):
+                if step.produces.is_model and context.task is not None and context.task.ship is not None:
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
                 _write_json(making / ARTIFACT, _to_json(artifact))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from edgekit.core import step
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.measurement import Metric
+from edgekit.core.registry import step_name
 from edgekit.core.step import Context
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
@@ -97,7 +97,7 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
         context.say(f"  reused    {node.name}")
         return kept
     started = time.monotonic()
-    context.say(f"  {step.step_name(node.step):<9} {node.name} …")
+    context.say(f"  {step_name(node.step):<9} {node.name} …")
     artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
     context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")

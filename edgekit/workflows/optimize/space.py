@@ -17,7 +17,8 @@ from typing import Any
 from edgekit.core import errors, registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import InputError
-from edgekit.core.step import Step, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.runs.attempts import TRY

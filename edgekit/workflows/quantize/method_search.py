@@ -277,7 +277,7 @@ class MethodSearch:
     def _measure(self) -> None:
         """Latency of every attempt and of the float model, interleaved, by the quick plan."""
         record = self.record
-        if not record.runtime or self.target.device in ("null", "qemu"):  # they have no times
+        if not record.runtime or not registry.load("devices", self.target.device).timed:
             return
         tried = [a for a in record.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in tried if a.artifact)]
