@@ -25,6 +25,8 @@ Shape = tuple[int | None, ...]
 class Onnx(Format):
     file: ClassVar[str] = "model.onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.onnx"
+    observed_in: ClassVar[str] = "onnxruntime"
     pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.onnx"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.onnx"
     lowers_recurrence: ClassVar[bool] = False

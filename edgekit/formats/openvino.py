@@ -27,6 +27,8 @@ Shape = tuple[int | None, ...]
 class Openvino(Format):
     file: ClassVar[str] = "model.xml"
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.openvino"
+    observed_in: ClassVar[str] = "openvino"
     pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.openvino"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.openvino"
 

@@ -31,6 +31,8 @@ Shape = tuple[int | None, ...]
 class Tflite(Format):
     file: ClassVar[str] = "model.tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.tflite"
+    observed_in: ClassVar[str] = "litert"
     pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.tflite"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.tflite"
 

@@ -68,6 +68,15 @@ def device(target: Target) -> Device:
     return made
 
 
+def exported_formats(runtime: str) -> tuple[str, ...]:
+    """The formats that a runtime executes and that a step makes of a torch network, in the runtime's own order."""
+    declared = registry.runtime(runtime)
+    exporters = [name for name in registry.names("steps") if name.startswith("to_")]
+    formats = [name.removeprefix("to_") for name in exporters if name != "to_torch"]
+    preferred = {format: place for place, format in enumerate(declared.formats)}
+    return tuple(sorted(filter(declared.takes, formats), key=lambda format: preferred.get(format, 0)))
+
+
 def write(target: Target, *, replace: bool = False) -> Path:
     """Keep a target among the user's own. Raises InputError where one of that name is there, or shipped."""
     path = paths.user_config() / "targets" / f"{target.name}.toml"

@@ -145,6 +145,7 @@ class Store:
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
+            scratch.mkdir(exist_ok=True)
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
@@ -155,6 +156,8 @@ class Store:
                 _sync(making)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
+            with suppress(OSError):
+                scratch.rmdir()  # what an interrupted step left in it stays
             raise
         with os_errors("write", artifact.path):
             self._swap(making, artifact.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.measurement import Metric
@@ -19,15 +20,20 @@ from edgekit.workflows.setup import working
 
 def check_installed(nodes: Sequence[Node]) -> None:
     """Raises Missing, naming everything at once, where a step's packages are not installed."""
-    absent: dict[str, list[str]] = {}
+    absent: dict[str, set[str]] = {}
+    packages = set()
     for node in nodes:
         for name, found in tools(node.step).items():
             if not found:
-                absent.setdefault(node.step.extra, []).append(name)
-    if absent:
-        names = ", ".join(sorted({name for packages in absent.values() for name in packages}))
-        extras = ",".join(sorted(absent))
-        raise Missing.install("this recipe", names, extras)
+                packages.add(name)
+                absent.setdefault(registry.distribution("steps", step_name(node.step)), set()).add(node.step.extra)
+    if packages:
+        names = ", ".join(sorted(packages))
+        wanted = (
+            distribution + (f"[{','.join(sorted(e - {''}))}]" if e - {""} else "") for distribution, e in absent.items()
+        )
+        next = f"pip install {' '.join(repr(word) for word in sorted(wanted))}"
+        raise Missing(f"this recipe needs {names}", f"{names} is not installed", next)
 
 
 def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
