@@ -70,9 +70,9 @@ def load(group: str, name: str) -> Any:
     raise InputError(f"there is no {singular} {name!r}", next=suggest(name, names(group)))
 
 
-def members(group: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def members(group: str, prefix: str = "", suffix: str = "") -> Iterator[tuple[str, Any]]:
     """Every member that can be loaded, with its name; one that cannot is skipped, with one warning per process."""
-    for name in (name for name in names(group) if name.startswith(prefix)):
+    for name in (name for name in names(group) if name.startswith(prefix) and name.endswith(suffix)):
         try:
             yield name, load(group, name)
         except (BrokenPlugin, Missing) as error:

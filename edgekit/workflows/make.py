@@ -29,11 +29,14 @@ def check_installed(nodes: Sequence[Node]) -> None:
                 absent.setdefault(registry.distribution("steps", step_name(node.step)), set()).add(node.step.extra)
     if packages:
         names = ", ".join(sorted(packages))
-        wanted = (
-            distribution + (f"[{','.join(sorted(e - {''}))}]" if e - {""} else "") for distribution, e in absent.items()
-        )
-        next = f"pip install {' '.join(repr(word) for word in sorted(wanted))}"
+        wanted = sorted(map(_with_extras, absent, absent.values()))
+        next = "pip install " + " ".join(f"'{word}'" for word in wanted)
         raise Missing(f"this recipe needs {names}", f"{names} is not installed", next)
+
+
+def _with_extras(distribution: str, extras: set[str]) -> str:
+    named = ",".join(sorted(extras - {""}))
+    return f"{distribution}[{named}]" if named else distribution
 
 
 def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:

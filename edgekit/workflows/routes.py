@@ -46,6 +46,28 @@ def installed(step: str) -> bool:
     return all(tools(registry.load("steps", step)()).values())
 
 
+def lowered(format: str, precision: str) -> bool:
+    """Is this format quantized before it is lowered: does its step take torch, and no float model of the format?"""
+    step = f"{format}_{precision}"
+    return accepts(step, "torch") and not accepts(step, format)
+
+
+def quantizable(precision: str) -> list[str]:
+    """The formats that a torch network can be made in with this precision, by what is installed."""
+    exported = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
+    steps = [name for name, _ in registry.members("steps", suffix=f"_{precision}") if installed(name)]
+    formats = [name.removesuffix(f"_{precision}") for name in steps]
+    return exported + [name for name in formats if name not in exported and lowered(name, precision)]
+
+
+def float_route(source: str, format: str, precision: str) -> list[str]:
+    """The steps to the float model that one of this format and precision is compared with: of the format, where a step
+    exports to it, else the torch network."""
+    exporter = f"to_{format}"
+    alone = lowered(format, precision) and not (exporter in registry.names("steps") and installed(exporter))
+    return route(source, "torch" if alone else format)
+
+
 def step_named(name: str, fields: dict[str, Any], task: Task | None) -> Step:
     try:
         cls = registry.load("steps", name)
