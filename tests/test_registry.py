@@ -11,6 +11,8 @@ import pytest
 from edgekit.core import errors, registry, user_code
 from edgekit.core.errors import InputError
 from edgekit.core.registry import GROUPS
+from edgekit.core.samples import SampleSet
+from edgekit.tasks import Classification
 
 PACKAGE = Path(registry.__file__).parents[1]
 
@@ -68,8 +70,9 @@ def test_a_class_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script defines itself is found by its name, and gone with the process."""
     monkeypatch.setattr(registry, "_added", {})
 
-    class Mine:
-        pass
+    class Mine(Classification):
+        def load(self, split: str) -> SampleSet:
+            raise NotImplementedError
 
     registry.add("tasks", "mine", Mine)
     assert registry.load("tasks", "mine") is Mine

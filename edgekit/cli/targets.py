@@ -118,7 +118,7 @@ def _clean(name: str, reporter: Reporter) -> CommandResult:
     from edgekit.measure import targets
 
     device = targets.device(targets.load(name))
-    if not hasattr(device, "clean"):
+    if device.clean is None:
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return CommandResult(

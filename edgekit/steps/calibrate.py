@@ -8,13 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import Missing
 from edgekit.core.step import Context, StepResult
 from edgekit.steps.shared.calibrated import RANGES, CalibratedStep
-
-#: format → the package that runs it; an extra has the name of its format
-_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -25,18 +23,19 @@ class Calibrate(CalibratedStep):
     split.
     """
 
-    accepts: ClassVar = kinds("onnx", "tflite", "openvino")
+    accepts: ClassVar = kinds(*(name for name, format in registry.members("formats") if format.observer))
     produces: ClassVar[Kind] = Kind("ranges")
     preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit or are not finite, Missing where the runtime is."""
         parent = inputs["parent"]
-        package = _PACKAGES[parent.kind.format]
+        runtime = registry.runtime(registry.load("formats", parent.kind.format).observed_in)
+        package, brings = runtime.package, registry.distribution("runtimes", runtime.name)
         try:
             statistics = self.observed(parent, ctx)
         except ImportError as error:
-            raise Missing.install(f"calibrating {parent.name}", package, parent.kind.format) from error
+            raise Missing.install(f"calibrating {parent.name}", package, runtime.extra, brings) from error
         statistics.save(out / RANGES)
         scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
         return StepResult(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

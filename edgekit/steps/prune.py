@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from edgekit.compression.channels import Cut
 
-#: formats that a latency can be measured in, in this order
-EXPORTERS = ("onnx", "tflite", "openvino")
 #: samples whose gradients the Taylor criterion sums, at most so many at once
 TAYLOR_SAMPLES, TAYLOR_BATCH = 512, 64
 #: measured by tests/benchmarks/prune.py --zeros, see docs/pruning.md
@@ -292,8 +290,7 @@ class _Trial:
         """Runtime → the network in its format. Raises InputError where none of the target's runtimes is wanted."""
         found: dict[str, Artifact] = {}
         for name in self.step.runtimes or target.runtimes:
-            formats = registry.load("runtimes", name).formats if name in target.runtimes else ()
-            format = next((format for format in EXPORTERS if format in formats), None)
+            format = next(iter(targets.exported_formats(name)), None) if name in target.runtimes else None
             if format is None:
                 if self.step.runtimes:
                     what = f"{target.name} has no runtime {name!r} to measure in"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
 from edgekit.core.errors import InputError
+from edgekit.core.extension_points import problems
 from edgekit.core.user_code import running
 from edgekit.tasks.shared.base import Classification, Regression
 
@@ -40,10 +41,9 @@ def load(word: str) -> Task:
         return task
 
     own: Task = running(word, f"cannot make the task {word}", member)
-    missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
-    if missing:
+    if lacks := problems("tasks", word, type(own)):
         how = "inherit edgekit.tasks.Classification or Regression, and write load"
-        raise InputError(f"{word} is no task", f"it has no {', '.join(missing)}", how)
+        raise InputError(f"{word} is no task", "; ".join(lacks), how)
     own.name = word  # what is recorded must find it again
     return own
 
@@ -60,7 +60,7 @@ def _with_options(word: str) -> Task:
 
     head, _, query = word.partition("?")
     member = registry.load("tasks", head)
-    if not hasattr(member, "Options"):
+    if member.Options is None:
         raise InputError(f"the task {head} takes no options", next=f"write {head}")
     hints, table, problems = typing.get_type_hints(member.Options), {}, []
     for name, _, value in (part.partition("=") for part in query.split("&")):

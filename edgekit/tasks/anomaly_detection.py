@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import options, reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import downloads
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 from edgekit.tasks.shared.scaling import Scaling
 
@@ -35,7 +34,7 @@ FILE = "river/datasets/shuttle.csv.gz"
 MOST = 4096
 
 
-class AnomalyDetection(_Base):
+class AnomalyDetection(Task):
     """Values (N, k) → the same, as the network remembers them. Labels (N, 1 + k): 1 for an anomaly, then the values."""
 
     name = "anomaly-detection"

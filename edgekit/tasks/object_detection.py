@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.ondevice import boxes
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
@@ -29,7 +29,7 @@ from edgekit.tasks.shared.images import shuffled
 ROOM = 64
 
 
-class ObjectDetection:
+class ObjectDetection(Task):
     """Images (N, 3, H, W) uint8 → centres and boxes (see the network); labels (N, M, 5): class (-1: none), x, y, w, h.
 
     Peaks are picked and overlapping boxes suppressed outside the network, by `boxes.py`, which goes along.
@@ -53,11 +53,11 @@ class ObjectDetection:
         self._options = options or self.Options()
 
     @property
-    def licences(self) -> tuple[str, ...]:
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
         return () if self._options.data else LICENCES
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
 
     @cached_property

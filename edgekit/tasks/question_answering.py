@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.ondevice import span
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
 from edgekit.tasks.shared import questions
 from edgekit.tasks.shared import squad as squads
 from edgekit.tasks.shared import text as text_module
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.squad import Question, Questions
 from edgekit.tasks.shared.text import PAD, TOKENIZER
 
@@ -38,7 +37,7 @@ SETTINGS = "span.json"
 NOWHERE = -1
 
 
-class QuestionAnswering(_Base):
+class QuestionAnswering(Task):
     """Question (N, asked) and context (N, length) token numbers → logits (N, 2, length) of the first and last token.
 
     Labels (N, 4): the first and last token, -1 where the answer was cut off, then the split's number and the question's

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import downloads
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 
 CARRIER = ("recbole", "1.2.1")
@@ -33,7 +32,7 @@ FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"
 RIVALS = 99
 
 
-class Recommendation(_Base):
+class Recommendation(Task):
     """user (N, 1) and item (N, K) numbers → (N, K).
 
     goal=rating: K is 1, labels (N, 1) are ratings; RMSE. goal=ranking: the first of K items is the one taken, the

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 from edgekit.tasks.shared.scaling import Scaling
 
@@ -25,7 +24,7 @@ from edgekit.tasks.shared.scaling import Scaling
 SPLITS = {"train": (0, 282), "val": (282, 352), "test": (352, 442)}
 
 
-class Regression(_Base):
+class Regression(Task):
     """Values (N, 10), standardized → (N, 1), and so are the labels: the target, standardized too."""
 
     name = "regression"

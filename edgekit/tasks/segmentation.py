@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import cutouts
@@ -24,7 +24,7 @@ from edgekit.tasks.shared.dense import MEAN, STD, changed, image_of, parts
 IGNORED = 255
 
 
-class Segmentation:
+class Segmentation(Task):
     """Images (N, 3, H, W) uint8 → logits (N, classes, H, W); labels (N, H, W) are classes, 255 counts for nothing."""
 
     name = "segmentation"
@@ -49,7 +49,7 @@ class Segmentation:
         self._options = options or self.Options()
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._options.data:
             return ("background", *CLASSES)
         path = Path(self._options.data, "classes.txt")
@@ -60,7 +60,7 @@ class Segmentation:
         return found
 
     @property
-    def licences(self) -> tuple[str, ...]:
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
         return () if self._options.data else LICENCES
 
     def arguments(self, model: str) -> Mapping[str, Any]:

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.ondevice import greedy
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
 from edgekit.tasks.shared import downloads
 from edgekit.tasks.shared import text as text_module
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.text import PAD, SEPARATOR, START, TOKENIZER
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ LONGEST = 60
 DRIVER = "driver.json"
 
 
-class Translation(_Base):
+class Translation(Task):
     """Source (N, S) and target so far (N, T) token numbers → logits (N, T, words); decoded, tokens (N, T).
 
     Labels (N, T) are the target's tokens, the one that ends included, 0 fills up.

@@ -264,11 +264,10 @@ class _Training:
 
 def _augmentation(settings: Settings, task: Task) -> Callable[..., Any] | None:
     """The task's own changes of its samples: where it makes them by itself, or where they were asked for."""
-    made: Callable[..., Any] | None = getattr(task, "augment", None)
-    if settings.augment == "on" and made is None:
+    if settings.augment == "on" and task.augment is None:
         raise InputError(f"{task.name} has no augmentation", "it would have a method augment", "leave augment out")
-    wanted = settings.augment == "on" or (settings.augment == "auto" and getattr(task, "augments", True))
-    return made if wanted else None
+    wanted = settings.augment == "on" or (settings.augment == "auto" and task.augments)
+    return task.augment if wanted else None
 
 
 def _average(network: nn.Module, decay: float) -> Any:

@@ -82,7 +82,7 @@ def _is_classification(task: Task) -> bool:
     """Is the loss the stock one of classification, whoever's task it is?"""
     if isinstance(task, DataTask):
         return bool(task.classes)
-    return getattr(type(task), "loss", None) is Classification.loss
+    return type(task).loss is Classification.loss
 
 
 def _misfit(kind: str, labels: NDArray[Any]) -> str:

@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from edgekit.core import registry
 from edgekit.core.artifact import Kind
 from edgekit.core.config import build, convert
-from edgekit.core.step import Step, references, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step, references
 from edgekit.core.target import Target
 from edgekit.measure import targets
 from edgekit.runs.store import tools

@@ -20,8 +20,6 @@ class ImportStep(Step):
     """`path`: the model's file; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str]
-    #: endings of the files that this step imports
-    suffixes: ClassVar[tuple[str, ...]] = ()
     #: endings of further files that lie beside the model's and belong to it
     beside: ClassVar[tuple[str, ...]] = ()
 

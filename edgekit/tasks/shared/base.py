@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import InputError
+from edgekit.core.task import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,17 +22,7 @@ if TYPE_CHECKING:
     from edgekit.core.task import Scores
 
 
-class _Base:
-    name: str = ""
-    models: tuple[str, ...] = ()
-    licences: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-
-    def arguments(self, model: str) -> Mapping[str, Any]:
-        return {}
-
-
-class Classification(_Base):
+class Classification(Task):
     """Labels (N,) are class indices, a network's first output (N, classes) logits."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:
@@ -53,7 +44,7 @@ class Classification(_Base):
         return top1(outputs, labels)
 
 
-class Regression(_Base):
+class Regression(Task):
     """Labels (N,) or (N, k) are values, and so is a network's first output."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:

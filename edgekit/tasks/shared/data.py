@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import options, spool
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
@@ -27,7 +27,7 @@ NETWORKS = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
 MEASURED = 1000
 
 
-class DataTask:
+class DataTask(Task):
     """Splits are what the data says, else drawn 80/10/10 by sample. Labels that are classes make a classification
     (top-1), values a regression (R²).
 
@@ -41,11 +41,11 @@ class DataTask:
         self._word = options.parse_set_spec(word)
 
     @cached_property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
         return NETWORKS if sets.has_images(self._word) else ()
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         labels = sets.labels(self.name)
         if labels is None:
             how = "put them into one folder per class" if Path(self._word.path).is_dir() else "name them: ?label=COLUMN"

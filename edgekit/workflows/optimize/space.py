@@ -17,9 +17,11 @@ from typing import Any
 from edgekit.core import errors, registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import InputError
-from edgekit.core.step import Step, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step
 from edgekit.core.target import Target
 from edgekit.core.task import Task
+from edgekit.measure import targets
 from edgekit.runs.attempts import TRY
 from edgekit.runs.store import tools
 from edgekit.workflows.quantize.attempts import RANGE_METHODS
@@ -226,8 +228,7 @@ def _said(name: str, value: Value) -> str:
 
 def format_of(runtime: str) -> str:
     """The format that is made for a runtime: the first of those it takes that something exports to."""
-    found: tuple[str, ...] = registry.load("runtimes", runtime).formats
-    return next((f for f in found if f != "torch" and f"to_{f}" in registry.names("steps")), "")
+    return next(iter(targets.exported_formats(runtime)), "")
 
 
 def route(source: str, format: str) -> list[str]:
@@ -235,8 +236,8 @@ def route(source: str, format: str) -> list[str]:
     if source == format:
         return []
     exporter = f"to_{format}"
-    direct = Kind(source) in registry.load("steps", exporter).accepts
-    return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
+    direct, through = (Kind(source) in registry.load("steps", name).accepts for name in (exporter, "to_torch"))
+    return [exporter] if direct or not through else ["to_torch", exporter]
 
 
 def own_width(model: str) -> float:

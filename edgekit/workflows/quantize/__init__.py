@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors, registry
+from edgekit.core import errors
 from edgekit.core.errors import CheckFailed, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
@@ -20,7 +20,7 @@ from edgekit.workflows.chains import _extend, _nodes, _opened
 from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
-from edgekit.workflows.routes import format_of, installed_exporters, route, step_named, suffix_of
+from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
 from edgekit.workflows.setup import Say, silent, working
 
 
@@ -53,21 +53,28 @@ def quantize(
             "int8 needs typical inputs to find the ranges of the activations",
             "pass --calibration SET (an .npz with one array per input, or task:split)",
         )
-    possible = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
-    formats = to or ([source] if source != "torch" else possible)
-    routes = {name: route(source, name) for name in formats}
+    formats = to or ([source] if source != "torch" else quantizable(precision))
+    routes = {name: float_route(source, name, precision) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not named_sets.labelled(val)):
         raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
     if precision != "int8":
-        chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
+        chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
         return QuantizeOutcome(**vars(_extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
     if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no rung {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     return _search_methods(
         ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say
     )
+
+
+def _chains(source: str, format: str, precision: str, float_route: list[str]) -> list[list[str]]:
+    """The chain that ends in the precision; before it the float model, where another one leads there."""
+    step = f"{format}_{precision}"
+    if not lowered(format, precision):
+        return [[*float_route, step]]
+    return [*([float_route] if float_route else []), [*route(source, "torch"), step]]
 
 
 def _search_methods(
@@ -104,7 +111,7 @@ def _search_methods(
                 continue  # its export broke, which is in the failures
             resolved = step_named(f"{format}_int8", fields, context.task)
             differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
-            search = MethodSearch(context, made[end], fields, budget, suffix if differs else "", METHOD_STEPS)
+            search = MethodSearch(context, made[end], format, fields, budget, suffix if differs else "", METHOD_STEPS)
             try:
                 record = search.run(tuple(methods))
             except CheckFailed as no:  # no rung made anything: the other formats may fare better

@@ -30,7 +30,7 @@ import numpy as np
 
 from edgekit import networks
 from edgekit.core import registry, statistics
-from edgekit.core.artifact import Artifact
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
 from edgekit.core.files import write_atomically
 from edgekit.core.samples import SampleSet
@@ -65,6 +65,7 @@ class MethodSearch:
         self,
         context: RunContext,
         reference: Artifact,
+        format: str,
         fields: Mapping[str, Any],
         budget: bool,
         suffix: str,
@@ -81,13 +82,15 @@ class MethodSearch:
             suffix,
         )
         self.steps = steps
-        self.format, self.target = reference.kind.format, context.targets[0]
+        self.format, self.target = format, context.targets[0]
+        self.int8_step = registry.load("steps", f"{format}_int8")
+        self.int8_fields = {field.name for field in dataclasses.fields(self.int8_step)}
         self.store: Store = context.store
         verifier = self.context.verifier
         assert verifier is not None
         self.verifier: Verifier = verifier
         self.here = verifier.target
-        runtime = next(iter(runtimes_for(reference, self.target)), "")
+        runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
         self.before = _read(self.store).get(self.record.name, {})
         self.known = {entry["id"]: float(entry["seconds"]) for entry in self.before.get("attempts", []) if entry["id"]}
@@ -99,6 +102,9 @@ class MethodSearch:
         """Climb, confirm, measure. Raises what stopped it where no rung made anything."""
         self._doubt()
         for method in (name for name in METHODS if name in methods):
+            if why := self.unsupported(method):
+                self.context.say(f"  skipped   {method}: {why}")
+                continue
             if method == "dynamic" and not self.suits_dynamic():
                 continue
             if method in COSTLY and self.best and self.best.within_budget:
@@ -141,12 +147,25 @@ class MethodSearch:
         return self.best
 
     def _doubt(self) -> None:
-        step = self.step("calibrate")
+        step = self.step("calibrate" if "ranges" in self.int8_fields else f"{self.format}_int8")
         if text := step.sets(self.context.task).get("calibration"):
             data = self.context.set(text, self.reference.inputs)
             assert self.context.val is not None
-            for doubt in calibration_warnings(data, min(step.samples, len(data)), self.context.val):  # type: ignore[attr-defined]
+            used = min(dataclasses.asdict(step).get("samples", len(data)), len(data))  # type: ignore[call-overload]
+            for doubt in calibration_warnings(data, used, self.context.val):
                 self.context.say(f"  careful   {doubt}")
+
+    def unsupported(self, method: str) -> str:
+        """Why the method makes no sense for this format, "" where it does."""
+        needed = {"dynamic": f"{self.format}_dynamic", "qat": f"qat_{self.format}"}.get(method)
+        if needed and needed not in registry.names("steps"):
+            return f"there is no step {needed}"
+        if "ranges" in self.int8_fields:
+            return ""
+        own = f"{self.format}_int8 calibrates by itself"
+        if method in RANGE_METHODS and method not in self.int8_step.methods:
+            return f"{own}, by {', '.join(self.int8_step.methods)}"
+        return f"{own}, and keeps no operators in float" if method == "keep-float" else ""
 
     def _done(self) -> bool:
         return self.budget and self.best is not None and self.best.state == "met"
@@ -196,15 +215,32 @@ class MethodSearch:
             raise error
         return artifact
 
+    @property
+    def start(self) -> Artifact:
+        """What the int8 step takes: the float model, or the network where it is quantized before it is lowered."""
+        return self.taken_by(f"{self.format}_int8")
+
+    def taken_by(self, step: str) -> Artifact:
+        lowered = Kind(self.format) not in registry.load("steps", step).accepts
+        return self.network() if lowered else self.reference
+
     def int8(self, model: Artifact, label: str, variant: str = "", **fields: Any) -> Artifact:
-        """Static int8 of a float model, from one pass over the calibration samples that all methods share."""
+        """Static int8 of a float model, from one pass over the calibration samples that all methods share.
+
+        A step that takes no ranges makes a pass of its own.
+        """
+        if "ranges" not in self.int8_fields:
+            step = self.step(f"{self.format}_int8", **fields)
+            return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
         before = f"~{variant}" if variant else ""
         found = self.make(self.chained(f"ranges~{self.format}{before}"), self.step("calibrate"), {"parent": model})
         step = self.step(f"{self.format}_int8", ranges=found.name, calibration="", **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": found})
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
-        """A changed network in this format, by the step and the fields that made the float model."""
+        """A changed network as the int8 step takes it, exported as the float model was."""
+        if Kind(self.format) not in self.int8_step.accepts:
+            return network
         made_here = self.reference.step == f"to_{self.format}"
         fields = self.reference.fields if made_here else {}
         step = self.step(f"to_{self.format}", **fields)
@@ -217,24 +253,26 @@ class MethodSearch:
             if artifact.kind.format == "torch" and not artifact.kind.traits:
                 return artifact
             artifact = self.store.parent(artifact)
-        if self.format == "onnx":
+        if Kind(self.format) in registry.load("steps", "to_torch").accepts:
             return self.verified(self.make(self.chained("torch"), self.step("to_torch"), {"parent": self.reference}))
         raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it came as a file of its own")
 
     def range_method(self) -> str:
         """The way of choosing ranges that did best so far."""
         tried = [a for a in self.record.attempts if a.method in RANGE_METHODS and a.usable]
-        return max(tried, key=lambda a: a.rank_key).method if tried else "mse"
+        offered = RANGE_METHODS if "ranges" in self.int8_fields else self.int8_step.methods
+        return max(tried, key=lambda a: a.rank_key).method if tried else offered[-1]
 
     def suits_dynamic(self) -> bool:
         """Is it attention without convolutions, or does it, or the network behind it, carry a state along?"""
-        facts = registry.load("formats", self.format).describe(self.reference.path / self._file(self.reference))
+        format = registry.load("formats", self.reference.kind.format)
+        facts = format.describe(self.reference.path / self._file(self.reference))
         types = [operator.type for operator in facts.operators]
         attends = any("SOFTMAX" in t.upper() for t in types) and not any("CONV" in t.upper() for t in types)
         if attends or any(word in type for type in types for word in RECURRENT):
             return True
         try:
-            network = self.network() if self.format != "onnx" else None
+            network = self.network() if format.lowers_recurrence else None
         except EdgekitError:
             return False
         if network is None:
@@ -277,7 +315,7 @@ class MethodSearch:
     def _measure(self) -> None:
         """Latency of every attempt and of the float model, interleaved, by the quick plan."""
         record = self.record
-        if not record.runtime or self.target.device in ("null", "qemu"):  # they have no times
+        if not record.runtime or not registry.load("devices", self.target.device).timed:
             return
         tried = [a for a in record.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in tried if a.artifact)]
@@ -285,7 +323,8 @@ class MethodSearch:
         kept = _kept_latencies(self.before, models, plan)
         if kept is None:
             assert self.context.val is not None
-            pairs = [(model, record.runtime) for model in models]
+            float_runtime = next(iter(runtimes_for(self.reference, self.target)), record.runtime)
+            pairs = [(model, float_runtime if model is self.reference else record.runtime) for model in models]
             try:
                 runs = execute_all(
                     pairs, self.target, self.context.val, plan, outputs=False, progress=self.context.progress

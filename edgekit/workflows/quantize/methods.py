@@ -19,12 +19,12 @@ KEPT = (2, 4, 8)
 
 def _dynamic(search: MethodSearch) -> Iterator[Artifact]:
     name = f"{search.format}_dynamic"
-    yield search.make(f"{search.plain('dynamic')}~dynamic", search.step(name), {"parent": search.reference})
+    yield search.make(f"{search.plain('dynamic')}~dynamic", search.step(name), {"parent": search.taken_by(name)})
 
 
 def _ranges(method: str) -> Callable[[MethodSearch], Iterator[Artifact]]:
     def attempt(search: MethodSearch) -> Iterator[Artifact]:
-        yield search.int8(search.reference, method, method=method)
+        yield search.int8(search.start, method, method=method)
 
     return attempt
 

@@ -1,6 +1,7 @@
 """The same tensors in two models of one format: a float model, and what was made of it.
 
-A file here is a format: its `pair` opens both so that one run of each gives every float tensor that both still have.
+A format names the module that knows how (`Format.pairs`): its `pair` opens both models so that one run of each gives
+every float tensor that both still have.
 Integers come back as the numbers they stand for. The kernels are those that will run in earnest, as far as they can be
 looked into without changing them.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgekit.core import registry
 from edgekit.core.errors import InputError
 
 #: input name → array of one sample
@@ -45,14 +47,11 @@ class Pair:
 
 
 def pair(format: str, path: Path, other: Path) -> Pair:
-    """Both models, opened. Raises InputError for a format that no file here is for."""
-    try:
-        module = importlib.import_module(f"{__name__}.{format}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{format}":
-            raise
-        raise InputError(f"{format} models cannot be compared tensor by tensor", "no runtime shows theirs") from error
-    found: Pair = module.pair(path, other)
+    """Both models, opened. Raises InputError for a format that does not support it."""
+    module = registry.load("formats", format).pairs
+    if not module:
+        raise InputError(f"{format} models cannot be compared tensor by tensor", "no runtime shows theirs")
+    found: Pair = importlib.import_module(module).pair(path, other)
     return found
 
 

@@ -1,8 +1,8 @@
 """What a runtime really executes of a model after its own optimizations, operator by operator, and how long each takes.
 
-A file here is a format: its `kernels` and `reasons` make sense of what the format's runtime told (`profile` of its
-class). For diagnosis only: to profile costs time of its own, so these figures explain a latency and are never reported
-as one.
+A format names the module that knows how (`Format.kernels`): its `kernels` and `reasons` make sense of what the format's
+runtime told (`profile` of its class), and `NO_TIMES` says why there may be no times. For diagnosis only: to profile
+costs time of its own, so these figures explain a latency and are never reported as one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
@@ -55,10 +56,14 @@ def profile(artifact: Artifact, target: Target, data: SampleSet) -> Profile:
     if targets.device(target).provenance == "estimated":
         raise InputError(f"{target.name} computes nothing", next="take a target that does")
     runtime = execute.runtime_for(artifact, target)
-    module = importlib.import_module(f"{__name__}.{artifact.kind.format}")
+    named = registry.load("formats", artifact.kind.format).kernels
+    if not named:
+        what = f"{artifact.kind.format} models have no times per operator"
+        raise InputError(what, "no runtime tells theirs", "take another of edgekit's formats")
+    module = importlib.import_module(named)
     with execute.profile(artifact, runtime, target, data, Plan()) as result:
         told = result.get("profile") or {"runs": 0, "rows": ()}
-        why = "" if told["rows"] else getattr(module, "NO_TIMES", "")
+        why = "" if told["rows"] else module.NO_TIMES
         if not told["rows"] and not why:
             raise InputError(f"{runtime} tells no times per operator", next="take another of edgekit's formats")
         kernels = tuple(module.kernels(told["rows"]))

@@ -10,6 +10,8 @@ from typing import Any
 
 from edgekit.workflows.inspect.profiles import Kernel, few, in_float
 
+#: why there may be no times: its runtime always tells them
+NO_TIMES = ""
 HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention")
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
 LAYOUTS = ("Transpose", "ReorderInput", "ReorderOutput")

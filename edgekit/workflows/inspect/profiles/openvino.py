@@ -10,6 +10,8 @@ from typing import Any
 
 from edgekit.workflows.inspect.profiles import Kernel, few, in_float
 
+#: why there may be no times: its runtime always tells them
+NO_TIMES = ""
 HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
 #: nodes that only change a tensor's type or its layout in memory
 CONVERSIONS = ("Reorder", "Convert", "FakeQuantize")
