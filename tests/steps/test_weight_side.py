@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
+from compression import nets  # noqa: E402
 from helpers import QUICK_PLAN  # noqa: E402
-from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402

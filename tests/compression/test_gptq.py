@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 torch = pytest.importorskip("torch")
-from quantization import nets  # noqa: E402
+from compression import nets  # noqa: E402
 
 from edgekit.compression import gptq, program, simulation, weighted_layers  # noqa: E402
 from edgekit.compression.gptq import DAMPING  # noqa: E402

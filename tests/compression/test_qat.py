@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from quantization import nets  # noqa: E402
+from compression import nets  # noqa: E402
 
 from edgekit.compression import program, qat, simulation  # noqa: E402
 from edgekit.compression.program import Program  # noqa: E402

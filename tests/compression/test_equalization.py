@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 torch = pytest.importorskip("torch")
-from quantization import nets  # noqa: E402
+from compression import nets  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 

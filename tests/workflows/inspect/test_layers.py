@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
-from quantization import nets
+from compression import nets
 
 from edgekit.compression import calibration
 from edgekit.core import registry

@@ -11,7 +11,7 @@ import pytest
 from helpers import Ended
 
 pytest.importorskip("torch")
-from quantization import nets
+from compression import nets
 
 from edgekit import sets
 from edgekit.core import registry
