@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
-from edgekit.workflows.inspect import times_table as shown
+from edgekit.workflows.inspect import operator_times_table as shown
 
 
 @edgekit_command("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
@@ -25,9 +25,9 @@ def command(
     wanted = [word.strip() for word in formats.split(",") if word.strip()]
     found["conversions"], failures = models.conversions(model, wanted)
     if timed:
-        from edgekit.workflows.inspect.times import times
+        from edgekit.workflows.inspect.operator_times import operator_times
 
-        found["times"] = times(model, target)
+        found["times"] = operator_times(model, target)
 
     def show() -> None:
         for line in (*models.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):

@@ -1,4 +1,4 @@
-"""What cannot run a model: each target, and each runtime that is installed here, asked without running anything."""
+"""Which targets and runtimes cannot run a model, found without running it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LITERT_OWN = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogra
 
 @dataclass(frozen=True)
 class Answer:
-    """Can `runtime` ("": none takes the format) on `target` run it? `problems` says why not, a sentence each."""
+    """Can `runtime` ("": none accepts the format) on `target` run it? `problems` says why not, a sentence each."""
 
     target: str
     runtime: str
@@ -38,9 +38,9 @@ class Answer:
 
 
 def answers(path: Path, format: str, facts: ModelFacts) -> Iterator[Answer]:
-    """One for every runtime of every target that takes the format, and one for each target that has none.
+    """One for every runtime of every target that accepts the format, and one for each target without such a runtime.
 
-    What depends on a runtime's version is asked of the one installed here, and so said of this machine alone.
+    Checks that depend on a runtime's version use the one installed here, and so apply to this machine only.
     """
     for name in targets.names():
         target = targets.load(name)
@@ -50,39 +50,41 @@ def answers(path: Path, format: str, facts: ModelFacts) -> Iterator[Answer]:
         if not runtimes:
             yield Answer(name, "", (f"no runtime for {format}",))
         for runtime in runtimes:
-            found = [*_memory(target, facts), *_inputs(facts)]
+            problems = [*_memory(target, facts), *_inputs(facts)]
             if target.device == "local":
-                found += _installed(runtime, target.runtimes[runtime], path, facts)
-            yield Answer(name, runtime, tuple(found))
+                problems += _installed(runtime, target.runtimes[runtime], path, facts)
+            yield Answer(name, runtime, tuple(problems))
 
 
 def _memory(target: Target, facts: ModelFacts) -> Iterator[str]:
     needed = facts.sizes.total + (facts.peak_bytes or 0)
     if target.memory_mb and needed > target.memory_mb << 20:
-        yield f"it needs about {needed / 1e6:,.0f} MB, and there are {target.memory_mb * 1.048576:,.0f}"
+        yield f"it needs about {needed / 1e6:,.0f} MB of memory, the target has {target.memory_mb * 1.048576:,.0f} MB"
 
 
 def _inputs(facts: ModelFacts) -> Iterator[str]:
     for spec in facts.inputs:
         if spec.dtype in NOT_NUMBERS:
-            yield f"input {spec.name!r} is a {spec.dtype}: samples are numbers and truth values"
+            yield f"input {spec.name!r} is a {spec.dtype}: samples hold numbers and booleans"
 
 
-def _installed(runtime: str, wanted: str, path: Path, facts: ModelFacts) -> list[str]:
+def _installed(runtime: str, required: str, path: Path, facts: ModelFacts) -> list[str]:
     cls = registry.load("runtimes", runtime)
     try:
-        found = version(cls.package)
+        installed = version(cls.package)
         cls.prepare_imports()
     except (PackageNotFoundError, ImportError):
         return [f"{cls.package} is not installed"]
     problems = (
-        [] if SpecifierSet(wanted).contains(found, prereleases=True) else [f"{cls.package} {found}, not {wanted}"]
+        []
+        if SpecifierSet(required).contains(installed, prereleases=True)
+        else [f"{cls.package} {installed}, not {required}"]
     )
     return problems + (_ASK[runtime](path, facts) if runtime in _ASK else [])
 
 
 def _onnxruntime(path: Path, facts: ModelFacts) -> list[str]:
-    """Loading the graph, its weights left out, tells what version or operator it does not know."""
+    """Load the graph without its weights: ONNX Runtime's error names the version or operator it does not know."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -93,9 +95,9 @@ def _onnxruntime(path: Path, facts: ModelFacts) -> list[str]:
     except EdgekitError:
         raise
     except Exception as error:  # it has a kind of its own for each reason
-        said = " ".join(onnxruntime_text(str(error)).split())
+        message = " ".join(onnxruntime_text(str(error)).split())
         # weights that were left out are inputs to it; some kernels insist on constants
-        return [] if "initializer" in said or "constant" in said else [said]
+        return [] if "initializer" in message or "constant" in message else [message]
     return []
 
 
@@ -104,10 +106,10 @@ def _litert(path: Path, facts: ModelFacts) -> list[str]:
     problems = []
     for name in sorted(custom - LITERT_OWN):
         flex = "TensorFlow's own operator, which needs the Flex delegate" if name.startswith("Flex") else ""
-        problems.append(f"{name}: {flex or 'a custom operator, which LiteRT does not know'}")
+        problems.append(f"{name}: {flex or 'a custom operator that LiteRT does not have'}")
     try:
         implementation()[1](model_path=str(path))  # type: ignore[no-untyped-call]
-    except Exception as error:  # a version of an operator that it does not know, for one
+    except Exception as error:  # for example a version of an operator that it does not know
         problems.append(" ".join(litert_text(str(error)).split()))
     return problems
 
