@@ -1,4 +1,4 @@
-"""Times by operator type, int8 beside float, as people read them: at most 80 columns wide."""
+"""Times by operator type as text, int8 compared with float, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ WIDTH, LABEL = 80, 13
 TYPE = 24
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """From what `edgekit.workflows.inspect.times` gives."""
-    if found["why"]:
-        yield from _wrapped("times", found["why"])
+def lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The lines for a result of `edgekit.workflows.inspect.operator_times`."""
+    if result["why"]:
+        yield from _wrapped("times", result["why"])
     else:
-        yield from _table(found)
-    for reason in found["reasons"]:
+        yield from _table(result)
+    for reason in result["reasons"]:
         yield from _wrapped("slowed by", reason)
 
 
-def _table(found: Mapping[str, Any]) -> Iterator[str]:
-    beside = found["against"] is not None
-    counted = found["provenance"] == "emulated"
-    where = "" if found["target"] == "host" else f" on {found['target']}"
-    aim = "thousands of instructions" if counted else "to explain a latency, not to report one"
-    yield from _wrapped("times", f"{found['runtime']}{where}, {found['threads']} thread, random inputs; {aim}")
+def _table(result: Mapping[str, Any]) -> Iterator[str]:
+    compared = result["against"] is not None
+    counted = result["provenance"] == "emulated"
+    where = "" if result["target"] == "host" else f" on {result['target']}"
+    aim = "thousands of instructions" if counted else "for diagnosis, not for reporting latency"
+    yield from _wrapped("times", f"{result['runtime']}{where}, {result['threads']} thread, random inputs; {aim}")
     unit = "k instr." if counted else "us"
     heads = (
-        f"{unit:>10}" + (f"{'float ' + ('' if counted else unit):>12}{'ratio':>8}" if beside else "") + "  precision"
+        f"{unit:>10}" + (f"{'float ' + ('' if counted else unit):>12}{'ratio':>8}" if compared else "") + "  precision"
     )
     yield f"{'':<{LABEL}}{'operators':<{TYPE}}{heads}"
-    for entry in found["types"]:
+    for entry in result["types"]:
         name = f"{entry['count']} {entry['type']}"
-        yield _row(name, entry["us"], entry["against_us"], beside, _precisions(entry["precisions"]))
-    yield _row("all", found["total_us"], found["against_us"], beside, "")
-    for index, kernel in enumerate(found["costliest"]):
+        yield _row(name, entry["us"], entry["against_us"], compared, _precisions(entry["precisions"]))
+    yield _row("all", result["total_us"], result["against_us"], compared, "")
+    for index, kernel in enumerate(result["costliest"]):
         what = f"{kernel['precision']:<10}  {kernel['type']} {kernel['name']}"
         text = f"{kernel['us']:>10.1f} {'k ' if counted else 'us'}  {what}"
         label = "" if index else "costliest"
         yield _cut(f"{label:<{LABEL}}{text}")
 
 
-def _row(name: str, us: float, against: float | None, beside: bool, precisions: str) -> str:
+def _row(name: str, us: float, against: float | None, compared: bool, precisions: str) -> str:
     text = f"{us:>10.1f}"
-    if beside:
+    if compared:
         ratio = f"{us / against:>8.2f}" if against and us else f"{'':>8}"
         text += f"{against or 0.0:>12.1f}{ratio}"
     return _cut(f"{'':<{LABEL}}{_short(name):<{TYPE}}{text}  {precisions}".rstrip())
