@@ -1,7 +1,8 @@
 """The tensors that two models of one format have in common: a float model, and a model made from it.
 
-A format names the module that does this (`Format.matched_tensors`): its `match` opens both models so that one run of each gives every float tensor that
-both have. Integers are dequantized. As far as the runtime allows, its kernels are those of normal inference.
+A format names the module that does this (`Format.matched_tensors`): its `match` opens both models so that one run of
+each gives every float tensor that both have. Integers are dequantized. As far as the runtime allows, its kernels are
+those of normal inference.
 """
 
 from __future__ import annotations
