@@ -17,6 +17,7 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.shared import document
+from edgekit.core import registry
 from edgekit.core.config import read_toml
 from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
 from edgekit.core.paths import user_config
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("EDGEKIT_TRACEBACK"):
             raise
-        what = f"a bug in edgekit: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return _fail(as_json, command, EXIT_BUG, what, "", "EDGEKIT_TRACEBACK=1 shows where; please report it")
 
 
