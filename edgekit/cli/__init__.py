@@ -100,7 +100,9 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("EDGEKIT_TRACEBACK"):
             raise
-        what = f"a bug in edgekit: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        from edgekit.core import registry
+
+        what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return _fail(as_json, command, EXIT_BUG, what, "", "EDGEKIT_TRACEBACK=1 shows where; please report it")
 
 

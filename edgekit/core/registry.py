@@ -14,6 +14,8 @@ import importlib.util
 import inspect
 import logging
 import pkgutil
+import sys
+import traceback
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -115,6 +117,23 @@ def broken() -> Iterator[tuple[str, str, EdgekitError]]:
                 load(group, name)
             except EdgekitError as error:
                 yield group, name, error
+
+
+def at_fault(error: BaseException) -> str:
+    """The distribution whose code raised what nobody expected: edgekit, or that of a member of another package."""
+    owners = {}
+    for group, name in [(every, name) for every in GROUPS for name in _entry_points(every)]:
+        module = sys.modules.get(_entry_points(group)[name].module.partition(".")[0])
+        if module is not None and module.__file__:
+            file = Path(module.__file__)
+            owners[file.parent if file.name == "__init__.py" else file] = distribution(group, name)
+    owners[Path(__file__).parents[1]] = "edgekit"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        for place, owner in owners.items():
+            if file == place or place in file.parents:
+                return owner
+    return "edgekit"
 
 
 def _imported(point: EntryPoint, group: str) -> Any:
