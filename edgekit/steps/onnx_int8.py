@@ -17,7 +17,7 @@ from edgekit.core.mute import quiet_root, silent
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class OnnxInt8(StaticInt8Step):
     def sources(self) -> tuple[Path, ...]:
         return (
             *super().sources(),
-            Path(float16_tables.__file__),
-            Path(onnx_slimming.__file__),
+            Path(fp16_constants.__file__),
+            Path(onnx_rules.__file__),
+            Path(onnx_slim.__file__),
             Path(onnx_weight_only.__file__),
         )
 
@@ -105,7 +106,7 @@ class OnnxInt8(StaticInt8Step):
         )
         quantizer.quantize_model()
         stored = onnx_weight_only.store(quantizer.model.model, excluded)
-        onnx_slimming.lean(quantizer.model.model)
+        onnx_slim.slim(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
         return stored
 

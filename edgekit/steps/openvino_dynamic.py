@@ -15,8 +15,8 @@ from edgekit.core.mute import quiet
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.shared import float16_tables
-from edgekit.steps.shared.float16_tables import half, is_table
+from edgekit.steps.shared import fp16_constants
+from edgekit.steps.shared.fp16_constants import is_table, misfit
 
 if TYPE_CHECKING:
     from openvino import Model, Node
@@ -47,7 +47,7 @@ class OpenvinoDynamic(Step):
             yield "group_size must be 0 or a multiple of 16"
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(float16_tables.__file__))
+        return (*super().sources(), Path(fp16_constants.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to store as int8."""
@@ -100,7 +100,7 @@ def compress(model: Model) -> int:
 
 
 def halve_tables(model: Model) -> None:
-    """Store tables that are added, as a transformer's of places, as float16, in place; they are added in float32."""
+    """Store tables that are added, as positional embeddings are, as float16, in place; they are added in float32."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():
@@ -109,9 +109,9 @@ def halve_tables(model: Model) -> None:
         readers = node.output(0).get_target_inputs()
         if not is_table(node.data) or any(reader.get_node().get_type_name() != "Add" for reader in readers):
             continue
-        if (halves := half(node.data)) is None:
+        if misfit(node.data):
             continue
-        stored = ops.constant(halves, name=f"{node.get_friendly_name()}/float16")
+        stored = ops.constant(node.data.astype(np.float16), name=f"{node.get_friendly_name()}/float16")
         for reader in readers:
             reader.replace_source_output(ops.convert(stored, "f32").output(0))
 

@@ -22,7 +22,7 @@ from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.steps import openvino_dynamic
-from edgekit.steps.shared import float16_tables
+from edgekit.steps.shared import fp16_constants
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class OpenvinoInt8(StaticInt8Step):
             *super().sources(),
             Path(openvino_ranges.__file__),
             Path(openvino_dynamic.__file__),
-            Path(float16_tables.__file__),
+            Path(fp16_constants.__file__),
         )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
