@@ -26,10 +26,10 @@ from edgekit.networks.named import save
 from edgekit.networks.tracing import example
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
-from edgekit.steps.train import DECIDING, TAUGHT
-from edgekit.training.calls import call, chosen_device
+from edgekit.steps.train import DECIDING, DISTILLATION
+from edgekit.training.calls import call, select_device
 from edgekit.training.data import Samples
-from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.distillation_settings import DistillationSettings, teacher_of
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ LOOK = Plan(processes=7, seconds=0.1)
 
 
 @dataclass(frozen=True)
-class Prune(Distillation, Step):
+class Prune(DistillationSettings, Step):
     """Structured pruning, by Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900), then fine-tuning.
 
     One of: `ratio`, the share of channels to prune, `macs` or `parameters`, the share that may stay, or `speedup`, how
@@ -113,12 +113,12 @@ class Prune(Distillation, Step):
             yield "sparse_epochs are for importance = bn-scale"
         if self.penalty <= 0:
             yield "penalty must be a positive number"
-        if self.chosen:
-            yield from self.teaching_problems()
+        if self.distil_methods:
+            yield from self.distillation_problems()
 
     @property
-    def chosen(self) -> tuple[str, ...]:
-        return super().chosen or (("logits",) if self.teacher else ())
+    def distil_methods(self) -> tuple[str, ...]:
+        return super().distil_methods or (("logits",) if self.teacher else ())
 
     def resolve(self, target: Target) -> Self:
         return replace(self, target=self.target or target.name) if self.speedup else self
@@ -128,7 +128,7 @@ class Prune(Distillation, Step):
 
     def sources(self) -> tuple[Path, ...]:
         cutting = tuple(Path(compression.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
-        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
+        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *DISTILLATION))
         return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
@@ -182,7 +182,7 @@ class Prune(Distillation, Step):
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
     def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
-        if not self.chosen or not self.epochs:
+        if not self.distil_methods or not self.epochs:
             return None
         return teacher_of(self.teacher, inputs) if self.teacher else copy.deepcopy(network)
 
@@ -199,16 +199,16 @@ class Prune(Distillation, Step):
 
         `name` is the name of this training's checkpoint folder.
         """
-        from edgekit.training import distill
+        from edgekit.training import distillation
 
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
-        history = distill.fit(
+        history = distillation.fit(
             network,
             Settings(epochs=epochs, **shared),
             replace(ctx, scratch=ctx.scratch / name if ctx.scratch else None),
-            device=chosen_device(self.accelerator),
+            device=select_device(self.accelerator),
             teacher=teacher,
-            how=self,
+            options=self,
             after_backward=after_backward,
         )
         network.cpu()  # the next cut traces it there

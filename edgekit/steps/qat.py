@@ -20,7 +20,7 @@ from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import running
 from edgekit.steps.equalize import sources
-from edgekit.training.distillation import teacher_of
+from edgekit.training.distillation_settings import teacher_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

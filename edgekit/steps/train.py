@@ -24,7 +24,7 @@ from edgekit.runs.named_sets import refuse_other_folders
 from edgekit.sets import take
 from edgekit.training import engine, session
 from edgekit.training import folds as foldss
-from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.distillation_settings import DistillationSettings, teacher_of
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 #: files of `edgekit/training` that decide what is made; and with a teacher
 DECIDING = ("engine", "settings", "data", "calls", "losses", "rates", "evaluation", "folds")
-TAUGHT = ("distillation", "taught")
+DISTILLATION = ("distillation", "distillation_settings")
 
 
 @dataclass(frozen=True)
-class Train(Settings, Distillation, Step):
+class Train(Settings, DistillationSettings, Step):
     """Training by the settings; the weights of the best validation epoch are kept.
 
     `model`: one of the task's networks, or a reference to your own (`net.py:Net`), built with the task's arguments.
@@ -73,8 +73,8 @@ class Train(Settings, Distillation, Step):
             yield "folds must be at least 2, or 0 for no cross-validation"
         if self.fresh and not self.init:
             yield "fresh needs weights to start from: name them in init"
-        yield from self.teaching_problems()
-        if self.teacher and self.compile and self.chosen != ("logits",):
+        yield from self.distillation_problems()
+        if self.teacher and self.compile and self.distil_methods != ("logits",):
             yield "features cannot be read from a compiled network: leave out compile, or distil logits"
         if self.teacher and self.folds:
             yield "folds and teacher exclude each other: leave out one of them"
@@ -85,7 +85,7 @@ class Train(Settings, Distillation, Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        names = (*DECIDING, *(TAUGHT if self.teacher else ()))
+        names = (*DECIDING, *(DISTILLATION if self.teacher else ()))
         deciding = (Path(training.__file__).parent / f"{name}.py" for name in names)
         return (*deciding, *((named.source(self.model),) if self.model else ()))
 
@@ -115,21 +115,21 @@ class Train(Settings, Distillation, Step):
 
     def _fit(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
         """Train the network; it returns on the CPU, with its record."""
-        from edgekit.training.calls import chosen_device, specs
+        from edgekit.training.calls import select_device, specs
 
         assert ctx.task is not None
         refuse_other_folders(ctx.task.name)
-        device, train, val = chosen_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
+        device, train, val = select_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
         network, arguments = self._network(model, ctx, inputs)
         sides = specs(network.eval(), val.inputs)
         folds = self._cross_validated(partial(self._network, model, ctx, inputs), ctx, device) if self.folds else {}
         if folds:  # cross-validation must not affect the training below
             network, _ = self._network(model, ctx, inputs)
         if self.teacher:
-            from edgekit.training import distill
+            from edgekit.training import distillation
 
             teacher = teacher_of(self.teacher, inputs)
-            history = distill.fit(network, self, ctx, device=device, teacher=teacher, how=self)
+            history = distillation.fit(network, self, ctx, device=device, teacher=teacher, options=self)
         else:
             history = engine.fit(
                 network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch

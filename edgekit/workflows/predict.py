@@ -119,6 +119,6 @@ def _options(text: str, artifact: Artifact) -> Options:
     own = options.parse_set_spec(text).options
     return (
         own
-        if "?" in text or not artifact.task or tasks.configured(artifact.task)
+        if "?" in text or not artifact.task or tasks.has_options(artifact.task)
         else options.parse_set_spec(artifact.task).options
     )
