@@ -81,13 +81,13 @@ class Moments:
 def quantize(
     program: Program,
     feeds: Sequence[Sequence[Tensor]],
-    found: Mapping[str, Range],
+    ranges: Mapping[str, Range],
     seed: int,
     progress: Progress,
     log: logging.Logger,
     correct_biases: bool = False,
 ) -> list[Rounded]:
-    """Round the weights of every layer of `program`, in order; `found` are the ranges that activations are rounded in.
+    """Round the weights of every layer of `program`, in order; `ranges` are those that activations are quantized in.
 
     `correct_biases` takes what is left of each channel's mean error out of its bias, where held-out samples agree that
     it is one (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2; there for weights rounded to nearest).
@@ -95,19 +95,21 @@ def quantize(
     Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
     """
     generator = torch.Generator().manual_seed(seed)
-    int8, floats = Lockstep(program.module, feeds, _rounding(found)), Lockstep(program.module, feeds)
+    int8, floats = Lockstep(program.module, feeds, _rounding(ranges)), Lockstep(program.module, feeds)
     layers, report = program.layers(), []
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
         floats.until(layer.node)
-        best, shift, made = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        best, shift, layer_report = choose(
+            layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator
+        )
         floats.step()  # with the float weights, which are replaced now
         layer.assign(best)
         if correct_biases and layer.bias is not None:
             layer.values(layer.bias).detach().add_(shift)
-            made = replace(made, shifted=int(shift.count_nonzero()))
-        log.info("gptq: %s", made)
-        report.append(made)
+            layer_report = replace(layer_report, shifted=int(shift.count_nonzero()))
+        log.info("gptq: %s", layer_report)
+        report.append(layer_report)
     return report
 
 
@@ -164,16 +166,16 @@ def moments(
     return Moments(curvature, drift, floor, sums, places)
 
 
-def corrected(matrix: Tensor, found: Moments) -> Tensor:
+def corrected(matrix: Tensor, moments: Moments) -> Tensor:
     """The weights moved towards those that give the float outputs from the int8 inputs, by damped least squares."""
-    damped = found.curvature.to(_precision(matrix)).clone()
+    damped = moments.curvature.to(_precision(matrix)).clone()
     mean = damped.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     damped.diagonal(dim1=1, dim2=2).add_(SHARE_DAMPING * mean[:, None])
     lower, failed = torch.linalg.cholesky_ex(damped)
     if failed.any():
         return matrix
-    wanted = (matrix @ found.drift).to(damped.dtype).transpose(1, 2)
-    return matrix + SHARE * torch.cholesky_solve(wanted, lower).transpose(1, 2).to(matrix.dtype)
+    correction = (matrix @ moments.drift).to(damped.dtype).transpose(1, 2)
+    return matrix + SHARE * torch.cholesky_solve(correction, lower).transpose(1, 2).to(matrix.dtype)
 
 
 def output_energy(matrix: Tensor, curvature: Tensor) -> float:
@@ -241,8 +243,8 @@ def _precision(matrix: Tensor) -> torch.dtype:
     return torch.float64 if matrix.shape[-1] <= 2_048 else torch.float32
 
 
-def _rounding(found: Mapping[str, Range]) -> Any:
+def _rounding(ranges: Mapping[str, Range]) -> Any:
     def change(node: Node, value: Any) -> Any:
-        return rounded(value, found[node.name]) if node.name in found else value
+        return rounded(value, ranges[node.name]) if node.name in ranges else value
 
     return change

@@ -41,13 +41,13 @@ def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, s
     for node in quantizers(model):
         if node.get_friendly_name() not in live:
             _set_weights(node)
-    found = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
-    middle = {name for name, node in found.items() if _is_symmetric(node, symmetric)}
-    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in found.items()}
-    for group in _joined(model, found):
+    live_quantizers = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
+    middle = {name for name, node in live_quantizers.items() if _is_symmetric(node, symmetric)}
+    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in live_quantizers.items()}
+    for group in _joined(model, live_quantizers):
         low, high = min(chosen[name][0] for name in group), max(chosen[name][1] for name in group)
         chosen |= dict.fromkeys(group, (low, high))
-    for name, node in found.items():
+    for name, node in live_quantizers.items():
         levels = node.get_attributes()["levels"]
         low, high = (_symmetric if name in middle else grid)(*chosen[name], levels)
         _set(node, np.array(low, np.float32), np.array(high, np.float32))
@@ -116,14 +116,17 @@ def _readers(port: Output) -> Iterator[Node]:
                 yield from _readers(output)
 
 
-def _joined(model: Model, found: Mapping[str, Node]) -> Iterator[list[str]]:
+def _joined(model: Model, quantizers_by_name: Mapping[str, Node]) -> Iterator[list[str]]:
     """Names of the quantizers before each Concat that were placed with one range for all."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Concat":
             continue
         before = [name for port in node.input_values() for name in _before(port)]
-        if len(before) > 1 and all(name in found for name in before):
-            ranges = {tuple(float(_constant(found[name].input_value(i)).max()) for i in (1, 2)) for name in before}
+        if len(before) > 1 and all(name in quantizers_by_name for name in before):
+            ranges = {
+                tuple(float(_constant(quantizers_by_name[name].input_value(i)).max()) for i in (1, 2))
+                for name in before
+            }
             if len(ranges) == 1:
                 yield before
 

@@ -54,11 +54,11 @@ def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     graph = model.subgraphs[0]
-    found = []
+    pads = []
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode == BuiltinOperator.PADV2:
             constant = model.buffers[graph.tensors[operator.inputs[2]].buffer].data
             if constant is not None and np.isneginf(np.frombuffer(bytes(constant), np.float32)).all():
                 ends = operator.inputs[0], operator.outputs[0]
-                found.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
-    return found
+                pads.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
+    return pads
