@@ -146,8 +146,10 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
             )
             groups = pruner.step(interactive=True)
         except Exception as error:  # whatever its tracer meets
-            said = str(error).splitlines() or [type(error).__name__]
-            raise CannotConvert("what hangs together in this network cannot be traced", said[0]) from error
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise CannotConvert(
+                "the dependencies between the layers of this network cannot be traced", lines[0]
+            ) from error
         for group in groups:
             involved = _layers(group, names)
             try:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgekit.compression.program import Program, sqnr
-from edgekit.compression.simulation import joined, nearest_weights, observed_ranges, operator, points, simulate
+from edgekit.compression.simulation import joined, nearest_weights, observed_ranges, operator, quantized_nodes, simulate
 from edgekit.compression.weighted_layers import Layer, arguments, find
 from edgekit.core.progress import Progress
 
@@ -127,7 +127,7 @@ def _factors(group: Group, largest: Tensor, criterion: str, alpha: float) -> Ten
 
 def _reach(module: GraphModule, scaled_groups: Sequence[Group], feeds: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """The largest magnitude of each channel, among those tensors of each group that int8 rounds, over all feeds."""
-    rounded = set(points(module))
+    rounded = set(quantized_nodes(module))
     axes = {
         node: (index, _axis(node))
         for index, group in enumerate(scaled_groups)

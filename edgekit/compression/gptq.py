@@ -1,4 +1,4 @@
-"""Weights on the int8 grid, rounded so that what one weight gets wrong the others make good (GPTQ).
+"""GPTQ: weights are rounded to int8 levels so that the others compensate the error of each.
 
 Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's optimal brain surgeon. Each layer sees
 the inputs it will have in int8: activations rounded, everything before it rounded already. What these do to its outputs
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.compression.program import Lockstep, Program
-from edgekit.compression.simulation import LARGEST, Range, nearest, rounded, scales
+from edgekit.compression.program import BatchedInterpreter, Program
+from edgekit.compression.simulation import LARGEST, Range, fake_quantize, nearest, scales
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.progress import Progress
 
@@ -30,7 +30,7 @@ DAMPING = 0.01
 BLOCK = 128
 #: a Hessian of more rows than this (268 MB in float32) is not made
 MAX_ROWS = 8_192
-#: one sample in so many judges the rounding found on the others
+#: one sample in so many validates the rounding that is fitted on the others
 HELD_OUT = 4
 
 
@@ -95,7 +95,10 @@ def quantize(
     Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
     """
     generator = torch.Generator().manual_seed(seed)
-    int8, floats = Lockstep(program.module, feeds, _rounding(ranges)), Lockstep(program.module, feeds)
+    int8, floats = (
+        BatchedInterpreter(program.module, feeds, _rounding(ranges)),
+        BatchedInterpreter(program.module, feeds),
+    )
     layers, report = program.layers(), []
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
@@ -245,6 +248,6 @@ def _precision(matrix: Tensor) -> torch.dtype:
 
 def _rounding(ranges: Mapping[str, Range]) -> Any:
     def change(node: Node, value: Any) -> Any:
-        return rounded(value, ranges[node.name]) if node.name in ranges else value
+        return fake_quantize(value, ranges[node.name]) if node.name in ranges else value
 
     return change

@@ -138,7 +138,7 @@ def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
     return worst
 
 
-class Lockstep:
+class BatchedInterpreter:
     """Several samples, carried through a graph together, node by node; a value is dropped after its last reader.
 
     So what is done at a node sees every sample as everything before has left it, weights that were changed included.

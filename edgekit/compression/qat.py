@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgekit.compression.program import Program, listed
-from edgekit.compression.simulation import LARGEST, Range, nearest, rounded, scales
+from edgekit.compression.simulation import LARGEST, Range, fake_quantize, nearest, scales
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.errors import Diverged, InputError, os_errors
 from edgekit.core.progress import Progress
@@ -61,11 +61,11 @@ class Student(nn.Module):
         """What a node's value becomes."""
         if node in self._index:
             index = self._index[node]
-            return self._layers[index].arranged(_on_grid(self.weights[index] * self._units[index]))
+            return self._layers[index].to_weight_layout(_on_grid(self.weights[index] * self._units[index]))
         if node in self._bias_index:
             index = self._bias_index[node]
             return self.biases[index] * self._spreads[index]
-        return rounded(value, self._ranges[node.name]) if node.name in self._ranges else value
+        return fake_quantize(value, self._ranges[node.name]) if node.name in self._ranges else value
 
     @torch.no_grad()
     def finish(self) -> None:

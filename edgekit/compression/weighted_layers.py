@@ -61,9 +61,9 @@ class Layer:
 
     def assign(self, matrix: Tensor) -> None:
         """Put a matrix of that shape in their place."""
-        self.values(self.weight).detach().copy_(self.arranged(matrix))
+        self.values(self.weight).detach().copy_(self.to_weight_layout(matrix))
 
-    def arranged(self, matrix: Tensor) -> Tensor:
+    def to_weight_layout(self, matrix: Tensor) -> Tensor:
         """A matrix of that shape as the operator takes its weights; differentiable."""
         if self.kind == "product":
             return matrix[0].T
@@ -110,7 +110,7 @@ class Layer:
         dilation = _each(args["dilation"], rank)
         spread = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
         if self.kind == "transposed":
-            value, before, after = self._stuffed(value, spread, rank)
+            value, before, after = self._zero_inserted(value, spread, rank)
             stride = [1] * rank
         else:
             before, after = _padding(args["padding"], spread, rank)
@@ -125,7 +125,7 @@ class Layer:
             value = value.flip(list(range(-rank, 0)))
         return value, (value.shape[0], *value.shape[2 : 2 + rank])
 
-    def _stuffed(self, value: Tensor, spread: list[int], rank: int) -> tuple[Tensor, list[int], list[int]]:
+    def _zero_inserted(self, value: Tensor, spread: list[int], rank: int) -> tuple[Tensor, list[int], list[int]]:
         """A transposed convolution is a plain one of the input with zeros between, its kernel turned round."""
         args = arguments(self.node)
         stride, padding = _each(args["stride"], rank), _each(args["padding"], rank)

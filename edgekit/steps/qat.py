@@ -222,8 +222,8 @@ def _renamed(loaded: Program, ranges: Mapping[str, Any], written: Artifact, ctx:
     """The ranges by the node names of the written program: its export renumbers the nodes."""
     from edgekit.compression import program, simulation
 
-    before = simulation.points(loaded.module)
-    after = simulation.points(program.load(written, ctx.log).module)
+    before = simulation.quantized_nodes(loaded.module)
+    after = simulation.quantized_nodes(program.load(written, ctx.log).module)
     if [simulation.operator(node) for node in before] != [simulation.operator(node) for node in after]:
         why = "its operators differ after it is written and loaded again"
         raise CannotConvert(f"the ranges of {written.name} cannot be kept", why, "leave this step out")

@@ -45,5 +45,5 @@ def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArra
         sample = taken[int(np.argwhere(bad)[0][0])] if spec.shape else taken[0]
         why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot"
         what = f"sample {sample} of {data.name} cannot be calibrated with"
-        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or mend it")
+        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or fix it")
     return cast

@@ -124,7 +124,7 @@ def _end(name: str, aliases: Mapping[str, str]) -> str:
 class _Session:
     """Runs the model, which is changed, and gives the named tensors, in arrays that the next run writes into.
 
-    To allocate them anew for each run would cost a fifth of its time. Without memory patterns what the runtime takes
+    Allocating them again for each run would cost a fifth of its time. Without memory patterns what the runtime takes
     beside them is less, and does not grow from run to run.
     """
 
