@@ -4,6 +4,7 @@ before a command does its work.
 
 from __future__ import annotations
 
+import importlib
 import json
 import keyword
 import os
@@ -36,8 +37,6 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        import importlib
-
         module = f"{name}_" if keyword.iskeyword(name) else name
         found: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
         return found

@@ -12,7 +12,7 @@ def command(reporter: Reporter) -> CommandResult:
     """What this machine is, which parts of edgekit are installed, which are missing, and what to type to get them."""
     from edgekit.workflows import doctor
 
-    found = doctor.examine()
+    found = doctor.doctor()
 
     def show() -> None:
         for line in doctor.lines(found):

@@ -76,7 +76,7 @@ def _add(
         if not library:
             raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
         own[runtime] = str(Path(library).expanduser().absolute())
-    target = add.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
+    target = add.add(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
@@ -95,20 +95,20 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
     An emulated board is started for it, and its system made where it is missing.
     """
     from edgekit.measure import targets
-    from edgekit.workflows.targets.check import checks
+    from edgekit.workflows.targets.check import check
 
-    found = list(checks(targets.load(name)))
-    failed = [check for check in found if check.state == "failed"]
+    found = list(check(targets.load(name)))
+    failed = [each for each in found if each.state == "failed"]
 
     def show() -> None:
-        for check in found:
-            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[check.state]
-            click.echo(f"{mark:<7} {check.what:<12} {check.found}")
-            if check.next:
-                click.echo(f"{'':<20} next: {check.next}")
+        for each in found:
+            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
+            click.echo(f"{mark:<7} {each.what:<12} {each.found}")
+            if each.next:
+                click.echo(f"{'':<20} next: {each.next}")
 
     error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
-    return CommandResult(show, result=[dataclasses.asdict(check) for check in found], failures=error)
+    return CommandResult(show, result=[dataclasses.asdict(each) for each in found], failures=error)
 
 
 @edgekit_command("clean", full="targets clean", short_help="Remove what edgekit put on a device.")

@@ -28,10 +28,11 @@ METHODS_FILE = "ladder.json"
 
 def attempts(store: Store) -> frozenset[str]:
     """The names of the artifacts that are a ladder's tries, or were made for one."""
-    return frozenset(name for ladder in _read(store).values() for name in ladder["made"])
+    return frozenset(name for ladder in read_attempts(store).values() for name in ladder["made"])
 
 
-def _read(store: Store) -> dict[str, Any]:
+def read_attempts(store: Store) -> dict[str, Any]:
+    """The record of every method search in this run, by its name; empty where there was none or it cannot be read."""
     try:
         found: dict[str, Any] = json.loads((store.path / METHODS_FILE).read_text())
         return found if all({"attempts", "made"} <= set(ladder) for ladder in found.values()) else {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, training
+from edgekit import compression, networks, sets, training
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import KEPT, Found
 from edgekit.core import registry, statistics
@@ -310,7 +310,6 @@ class _RatioSearch:
         return exports
 
     def _random_inputs(self) -> SampleSet:
-        from edgekit import sets
 
         return sets.random_inputs(self.parent, self.parent)
 

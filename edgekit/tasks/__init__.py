@@ -10,6 +10,7 @@ import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
@@ -56,7 +57,6 @@ def has_options(spec: str) -> bool:
 
 def _with_options(spec: str) -> Task:
     """The task with its options parsed into its dataclass `Options`. Raises InputError."""
-    from urllib.parse import unquote
 
     head, _, query = spec.partition("?")
     member = registry.load("tasks", head)

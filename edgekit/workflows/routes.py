@@ -27,7 +27,7 @@ def format_of(ref: ModelReference) -> str:
 def route(source: str, format: str) -> list[str]:
     """The steps from one format to another: an exporter that takes the source as it is, else one after `to_torch`.
 
-    What is not possible is left for `chains._extend` to refuse, since it knows the artifact's name.
+    What is not possible is left for `chains.extend` to refuse, since it knows the artifact's name.
     """
     if source == format:
         return []
