@@ -73,9 +73,8 @@ class Equalize(CalibratedStep):
         if found.criterion == "none":
             scheme = f"float32, not equalized: of {found.groups} groups no scaling helps in simulated int8"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         simulated = {"groups": found.groups, "folded": loaded.folded, "criterion": found.criterion, "dB": found.tried}
-        return StepResult(scheme, names, {**details, "equalized": simulated})
+        return StepResult(scheme, parent.identity_map(), {**details, "equalized": simulated})
 
 
 def sources(*modules: str) -> tuple[Path, ...]:

@@ -79,7 +79,7 @@ class OnnxDynamic(Step):
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
         return StepResult(
             scheme=scheme + onnx_weight_only.described(stored),
-            tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
+            tensors=parent.identity_map(),
         )
 
     def _quantized(self, model: ModelProto) -> ModelProto:

@@ -79,7 +79,7 @@ class OnnxInt8(StaticInt8Step):
         scheme = (
             f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{onnx_weight_only.described(stored)}"
         )
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
     def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> int:
         """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float.

@@ -64,9 +64,8 @@ class OpenvinoDynamic(Step):
             if self.group_size:
                 model.set_rt_info(str(self.group_size), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
         how = f"quantized as they come, in groups of {self.group_size}" if self.group_size else "in float32"
-        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=names)
+        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=parent.identity_map())
 
 
 def compress(model: Model) -> int:

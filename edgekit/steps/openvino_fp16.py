@@ -32,5 +32,4 @@ class OpenvinoFp16(Step):
         with quiet(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
             openvino.save_model(model, out / "model.xml", compress_to_fp16=True)
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme="float16 weights", tensors=names)
+        return StepResult(scheme="float16 weights", tensors=parent.identity_map())

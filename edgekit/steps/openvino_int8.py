@@ -100,7 +100,7 @@ class OpenvinoInt8(StaticInt8Step):
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
         """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.

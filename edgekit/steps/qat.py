@@ -100,10 +100,9 @@ class Qat(Step):
         qat.save_ranges(out / RANGES, _renamed(loaded, found, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
-        return StepResult(scheme, names, {**details, "qat": trained})
+        return StepResult(scheme, parent.identity_map(), {**details, "qat": trained})
 
     def _teacher(self, inputs: Mapping[str, Artifact], lessons: _Samples) -> nn.Module | None:
         """Raises InputError where it does not take the samples, or answers in other shapes."""

@@ -56,4 +56,4 @@ class TfliteDynamic(Step):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         scheme = "int8 weights per channel, activations quantized as they come"
-        return StepResult(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme, parent.identity_map())

@@ -44,4 +44,4 @@ class TfliteFp16(Step):
             raw = bytes(casting.quantize(enable_progress_report=False).quantized_model)
         path = out / "model.tflite"
         path.write_bytes(packed(unpack(raw, str(path))))
-        return StepResult("float16 weights", {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult("float16 weights", parent.identity_map())

@@ -57,8 +57,7 @@ class TfliteInt8(StaticInt8Step):
         for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme, names, {"float_operators": floats})
+        return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
 
 
 def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:

@@ -55,9 +55,7 @@ class ToOnnx(Step):
         model = program.model_proto
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def strip(model: ModelProto) -> None:

@@ -41,9 +41,7 @@ class ToOpenvino(Step):
         with quiet(ctx.log):
             model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def _from_torch(parent: Artifact, log: logging.Logger) -> Model:

@@ -35,10 +35,10 @@ def times(model: str | None, target: str = "host") -> dict[str, Any]:
     """
     ref, where = references.resolve(model), targets.load(target)
     if not ref.foreign:
-        return _of(ref.store, ref.store.get(ref.name or references.float_root(ref.store)), where)
+        return _of(ref.store, ref.artifact(), where)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         copied: ModelReference = import_.stored(references.resolve(model, Path(folder, "run")))
-        return _of(copied.store, copied.store.get(copied.name), where)
+        return _of(copied.store, copied.artifact(), where)
 
 
 def _of(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:

@@ -49,8 +49,6 @@ from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, 
 #: operators with a state that is carried along, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
 
-ORDER = {"met": 0, "undecided": 1, "missed": 2}
-
 FEW_SAMPLES = 32
 
 
