@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
@@ -55,7 +55,7 @@ class OpenvinoDynamic(Step):
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
             if not compress(model):
                 why = f"it has no weights of {SMALL:,} values or more"

@@ -16,7 +16,7 @@ from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.progress import quiet as no_progress
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
@@ -77,7 +77,7 @@ class OpenvinoInt8(StaticInt8Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples or ranges that do not fit, CannotConvert where NNCF has no way."""
         parent = inputs["parent"]
-        with quiet(ctx.log), _nncf_to(ctx.log):
+        with muted(ctx.log), _nncf_to(ctx.log):
             import openvino
 
             model = read(parent.path / "model.xml")

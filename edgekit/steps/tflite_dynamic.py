@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import Tflite, unpack
 from edgekit.steps.shared import tflite_embeddings
@@ -35,7 +35,7 @@ class TfliteDynamic(Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""
         parent = inputs["parent"]
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             from ai_edge_quantizer import quantizer, recipe
 
             try:

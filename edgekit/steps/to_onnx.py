@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.networks.tracing import converting, example, traced
@@ -42,7 +42,7 @@ class ToOnnx(Step):
         parent = inputs["parent"]
         network = networks.load(parent.path)
         found = example(parent)
-        with quiet(ctx.log), converting(parent.name, "onnx", network, found.inputs):
+        with muted(ctx.log), converting(parent.name, "onnx", network, found.inputs):
             program = torch.onnx.export(
                 traced(network, found, ctx.log),
                 dynamo=True,
