@@ -24,9 +24,10 @@ from torch.fx.graph import CodeGen
 
 from edgekit import networks
 from edgekit.compression.weighted_layers import Layer, arguments, attribute, find, set_argument
+from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
 from edgekit.networks.interface import named
@@ -63,7 +64,7 @@ def load(artifact: Artifact, log: logging.Logger) -> Program:
     """
     network = networks.load(artifact.path)
     traced_example = example(artifact)
-    with quiet(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
+    with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
         module = prepared(traced(network, traced_example, log))
     folded = fold(module)
     return Program(_tidied(module), traced_example, folded)
@@ -92,7 +93,7 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     Raises CannotConvert where, loaded again, it answers otherwise.
     """
     module = program.module
-    with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
+    with muted(log), converting(parent.name, "a program", module, program.example.inputs):
         exported = traced(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
     example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
@@ -129,12 +130,11 @@ def listed(outputs: Any) -> list[Tensor]:
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
-    """Signal over error in dB, of the worst output; inf where they are equal. Integers count as numbers."""
-    worst = float("inf")
+    """SQNR in dB of the worst output, at most MAX_DB (`core.statistics`). Integers count as numbers."""
+    worst = statistics.MAX_DB
     for wanted, given in zip(reference, values, strict=True):
         signal, error = float(wanted.double().square().sum()), float((wanted.double() - given).square().sum())
-        if error > 0 or error != error:
-            worst = min(worst, 10 * float(np.log10(max(signal, 1e-300) / error))) if error < np.inf else -np.inf
+        worst = min(worst, statistics.decibels(signal, error))
     return worst
 
 

@@ -11,7 +11,7 @@ from edgekit.core.errors import os_errors
 
 
 def sha256(path: Path) -> str:
-    """Raises InputError where it cannot be read."""
+    """Of a file's content, read once for as long as its size and time stay. Raises InputError: it cannot be read."""
     with os_errors("read", path):
         found = path.stat()
         return _sha256(path, found.st_mtime_ns, found.st_size, found.st_ino)
@@ -19,11 +19,6 @@ def sha256(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

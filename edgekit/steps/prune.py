@@ -169,9 +169,8 @@ class Prune(DistillationSettings, Step):
             details["speedups"] = dict(goal.speedups)
             details["disturbed"] = search.disturbed.get(goal.ratio, "")
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
-        return StepResult(scheme, names, {**kept, "pruned": details})
+        return StepResult(scheme, parent.identity_map(), {**kept, "pruned": details})
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}

@@ -101,10 +101,9 @@ class Qat(Step):
         qat.save_ranges(out / RANGES, _renamed(loaded, ranges, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
-        return StepResult(scheme, names, {**details, "qat": trained})
+        return StepResult(scheme, parent.identity_map(), {**details, "qat": trained})
 
     def _teacher(self, inputs: Mapping[str, Artifact], samples: _Samples) -> nn.Module | None:
         """Raises InputError if it does not accept the samples, or its outputs have other shapes."""

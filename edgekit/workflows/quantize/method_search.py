@@ -50,8 +50,6 @@ from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, 
 #: recurrent operators, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
 
-ORDER = {"met": 0, "undecided": 1, "missed": 2}
-
 FEW_SAMPLES = 32
 
 
