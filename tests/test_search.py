@@ -174,8 +174,8 @@ def test_the_command_shows_the_ladder(
     assert "percentile" in ended.out
     document = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
     check_document(document)
-    (ladder,) = document["result"]["ladders"]
-    assert [a["rung"] for a in ladder["attempts"]] == ["min-max", "percentile"]
+    (ladder,) = document["result"]["searches"]
+    assert [a["method"] for a in ladder["attempts"]] == ["min-max", "percentile"]
 
 
 @pytest.mark.slow
@@ -186,12 +186,12 @@ def test_a_climb_that_was_killed_goes_on_behind_the_last_finished_rung(bars_run:
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = {a["rung"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
+    before = {a["method"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
     assert before == {"min-max", "percentile", "mse"}
     again = run_cli("quantize", "run", "--to", "onnx", "--json", cwd=tmp_path)
     assert again.code == 0, again.err
     for rung in before:
         assert f"reused    onnx-int8~{rung}\n" in again.err
-    rungs = [a["rung"] for a in again.json["result"]["ladders"][0]["attempts"]]
+    rungs = [a["method"] for a in again.json["result"]["searches"][0]["attempts"]]
     assert rungs[:3] == ["min-max", "percentile", "mse"]
     assert {"equalize", "gptq", "bias"} <= {part for rung in rungs for part in rung.split("-")}
