@@ -16,7 +16,6 @@ from edgekit.cli.shared import (
     plan_options,
     target_option,
 )
-from edgekit.runs import recipe as recipes
 
 
 @edgekit_command("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
@@ -45,6 +44,7 @@ def command(
     What has not changed since the last run is reused. A step whose check fails stops its own chain only.
     """
     from edgekit.report import terminal
+    from edgekit.runs import recipe as recipes
     from edgekit.runs.references import RUNS
     from edgekit.runs.store import Store
     from edgekit.workflows import run

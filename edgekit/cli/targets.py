@@ -9,8 +9,6 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 from edgekit.core.errors import DeviceError, InputError
-from edgekit.measure import targets
-from edgekit.workflows.targets import add
 
 
 @click.group("targets", short_help="The boards, phones and machines edgekit knows.")
@@ -21,6 +19,8 @@ def command() -> None:
 @edgekit_command("list", full="targets list", short_help="One line per target.")
 def _list(reporter: Reporter) -> CommandResult:
     """One line per target."""
+    from edgekit.measure import targets
+
     found = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
@@ -34,6 +34,8 @@ def _list(reporter: Reporter) -> CommandResult:
 @click.argument("name")
 def _show(name: str, reporter: Reporter) -> CommandResult:
     """Everything about the target NAME; for this machine, what was read from it."""
+    from edgekit.measure import targets
+
     target = targets.load(name)
 
     def show() -> None:
@@ -61,6 +63,9 @@ def _add(
 ) -> CommandResult:
     """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
     changed there. Over ssh its host key must be known: connect to it once with ssh before."""
+    from edgekit.measure import targets
+    from edgekit.workflows.targets import add
+
     if bool(ssh) == bool(adb):
         raise InputError("say how it is reached", next=f"edgekit targets add {name} --ssh user@host, or --adb SERIAL")
     if libraries and not adb:
@@ -89,6 +94,7 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
 
     An emulated board is started for it, and its system made where it is missing.
     """
+    from edgekit.measure import targets
     from edgekit.workflows.targets.check import checks
 
     found = list(checks(targets.load(name)))
@@ -109,8 +115,10 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
 @click.argument("name")
 def _clean(name: str, reporter: Reporter) -> CommandResult:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
+    from edgekit.measure import targets
+
     device = targets.device(targets.load(name))
-    if not hasattr(device, "clean"):
+    if device.clean is None:
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return CommandResult(

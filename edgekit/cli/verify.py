@@ -60,7 +60,7 @@ def _examined(artifact: Artifact, failed: str, asked: bool) -> LayerReport | Non
 def _result(finding: Finding, found: LayerReport | None) -> dict[str, Any]:
     """The finding; `layers` is null where they were not looked at."""
     entry = dataclasses.asdict(finding)
-    first = found.first if found else None
+    first = found.first_diverging if found else None
     entry["layers"] = [dataclasses.asdict(layer) for layer in found.layers] if found else None
     entry["first_divergence"] = first and (first.name or first.tensor)
     entry["sensitive"] = [layer.name for layer in found.sensitive] if found else []

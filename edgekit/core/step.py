@@ -9,20 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
 from edgekit.core.task import Task
-
-
-def step_name(step: Step) -> str:
-    """The registry key of a step: the name of its file."""
-    for name in registry.names("steps"):
-        if registry.class_name(name) == type(step).__name__:
-            return name
-    return type(step).__name__
 
 
 def references(step: Step) -> tuple[str, ...]:
@@ -40,7 +31,8 @@ class Step:
 
     `takes` the kinds its parent may have (empty: it starts a chain), `gives` the kind it makes, `keeps` what it
     promises to preserve (an exporter the outputs, a compressor only the accuracy), `needs` the extra it is in,
-    `tools` the distributions whose versions enter the artifact's id.
+    `tools` the distributions whose versions enter the artifact's id. `suffixes`: endings of the model files that it
+    imports. `methods`: the ways of choosing ranges that an int8 step offers by itself, where it takes no `ranges`.
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset()
@@ -48,6 +40,8 @@ class Step:
     preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
     extra: ClassVar[str] = ""
     tools: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    methods: ClassVar[tuple[str, ...]] = ("min-max",)
 
     def check(self, task: Task | None) -> Iterator[str]:
         """What is wrong with the fields, a sentence each."""
@@ -86,7 +80,8 @@ class StepResult:
 class Context:
     """What a step may use beside its inputs: the task, the sets it asked for, progress and log.
 
-    What a long step writes into `scratch` is there again when it was interrupted and is started anew.
+    `scratch` is a folder of its own: what a long step writes into it is still there when the step was interrupted and
+    is run again. None where nothing is stored.
     """
 
     task: Task | None

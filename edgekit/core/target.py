@@ -86,9 +86,6 @@ def _target_problems(target: Target) -> Iterator[str]:
             yield f"address: {error}"
 
 
-#: device kinds that compute on this machine
-LOCAL = ("local", "null")
-
 Provenance = Literal["measured", "emulated", "simulated-instructions", "estimated"]
 
 

@@ -85,8 +85,7 @@ def _importer(text: str) -> str:
 
 def _suffixes() -> dict[str, str]:
     """File ending → the step that imports such files."""
-    names = [name for name in registry.names("steps") if name.startswith("import_")]
-    return {suffix: name for name in names for suffix in registry.load("steps", name).suffixes}
+    return {suffix: name for name, step in registry.members("steps", "import_") for suffix in step.suffixes}
 
 
 def load(artifact: str | None = None) -> Artifact:

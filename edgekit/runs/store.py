@@ -23,8 +23,9 @@ from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_er
 from edgekit.core.files import file_sha256, sync, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.step import Context, Step, StepResult, references, step_name
+from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.formats import model_file
 from edgekit.runs import named_sets, results
 from edgekit.runs.results import OtherSchema
@@ -144,16 +145,19 @@ class Store:
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
+            scratch.mkdir(exist_ok=True)
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
-                if step.produces.is_model and context.task is not None and hasattr(context.task, "ship"):
+                if step.produces.is_model and context.task is not None and context.task.ship is not None:
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
                 _write_json(making / ARTIFACT, _to_json(artifact))
                 _sync(making)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
+            with suppress(OSError):
+                scratch.rmdir()  # what an interrupted step left in it stays
             raise
         with os_errors("write", artifact.path):
             self._swap(making, artifact.path)

@@ -15,8 +15,8 @@ from edgekit.runtimes.openvino import no_telemetry
 
 @dataclass(frozen=True)
 class OpenvinoFp16(Step):
-    """Half the size. What it computes in is the runtime's choice, made when it is loaded: inputs and outputs stay
-    float32, and with float32 arithmetic only the rounding of the weights is seen in the outputs."""
+    """Half the size. The runtime chooses the compute precision when it loads the model: inputs and outputs stay
+    float32, and with float32 arithmetic the outputs differ only by the rounding of the weights."""
 
     accepts: ClassVar = kinds("openvino")
     produces: ClassVar[Kind] = Kind("openvino", frozenset({"fp16"}))

@@ -18,7 +18,7 @@ from edgekit.steps.to_tflite import packed
 
 @dataclass(frozen=True)
 class TfliteDynamic(Step):
-    """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations that are quantized as they come.
+    """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations quantized at run time.
 
     Inputs, outputs and everything between such operators stay float32.
     """
@@ -33,16 +33,16 @@ class TfliteDynamic(Step):
         return (*super().sources(), Path(tflite_embeddings.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where the quantizer refuses, or finds nothing."""
+        """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         parent = inputs["parent"]
         with silent(ctx.log):
             from ai_edge_quantizer import quantizer, recipe
 
             try:
-                made = quantizer.Quantizer(
+                dynamic = quantizer.Quantizer(
                     str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), tflite_embeddings.in_int8()]
                 )
-                raw = bytes(made.quantize(enable_progress_report=False).quantized_model)
+                raw = bytes(dynamic.quantize(enable_progress_report=False).quantized_model)
             except (EdgekitError, OSError, MemoryError):
                 raise
             except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them

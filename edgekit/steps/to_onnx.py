@@ -1,4 +1,4 @@
-"""torch → onnx, through torch.export, its open axes kept open."""
+"""torch → onnx, through torch.export; dynamic axes stay dynamic."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class ToOnnx(Step):
 
         parent = inputs["parent"]
         network = networks.load(parent.path)
-        found = example(parent)
-        with quiet(ctx.log), converting(parent.name, "onnx", network, found.inputs):
+        tracing_example = example(parent)
+        with quiet(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
             program = torch.onnx.export(
-                traced(network, found, ctx.log),
+                traced(network, tracing_example, ctx.log),
                 dynamo=True,
                 opset_version=self.opset,
                 input_names=[spec.name for spec in parent.inputs],
@@ -61,7 +61,7 @@ class ToOnnx(Step):
 
 
 def strip(model: ModelProto) -> None:
-    """Drop what the exporter notes of the source: file paths and stack traces are no business of a device."""
+    """Drop the exporter's notes on the source: a deployed model has no use for file paths and stack traces."""
     for holder in _holders(model):
         del holder.metadata_props[:]
     for node in model.graph.node:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from edgekit.core import registry
 from edgekit.core.errors import DISTRIBUTION
 from edgekit.measure import targets
 
@@ -31,7 +32,8 @@ PURPOSE = {
 
 
 def examine() -> dict[str, Any]:
-    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing)."""
+    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing), and the
+    members of other packages that are broken."""
     extras: dict[str, dict[str, Any]] = {}
     for name, purpose in PURPOSE.items():
         packages, unavailable = _packages(name)
@@ -56,6 +58,10 @@ def examine() -> dict[str, Any]:
             "memory_mb": host.memory_mb,
         },
         "extras": extras,
+        "broken": [
+            {"group": group, "name": name, "what": error.what, "why": error.why, "next": error.next}
+            for group, name, error in registry.broken()
+        ],
     }
 
 
@@ -72,6 +78,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"    {package} has no wheel here: it needs {marker}"
         if extra["next"]:
             yield f"    next: {extra['next']}"
+    for plugin in found["broken"]:
+        yield f"--  {plugin['what']}"
+        yield f"    {plugin['why']}"
+        yield f"    next: {plugin['next']}"
 
 
 def _packages(extra: str) -> tuple[list[str], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Which operators lose what: what was found between an artifact and its float model, as people read it."""
+"""The layer report as text: all operators, the first that diverges, the most sensitive."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ NAME, TYPE, NUMBER, LOST = 45, 17, 7, 11
 MOST_SENSITIVE = 5
 
 
-def table(found: LayerReport) -> Iterator[str]:
+def table(report: LayerReport) -> Iterator[str]:
     """At most 80 columns wide: all operators in graph order, the first that diverges, the most sensitive."""
-    if found.why:
-        yield from diverging(found)
+    if report.why:
+        yield from diverging(report)
         return
     yield f"{'layer':<{NAME}}{'type':<{TYPE}}{'dB':>{NUMBER}}{'lost here':>{LOST}}"
-    for layer in found.layers:
+    for layer in report.layers:
         lost = f"{layer.lost_db:.1f}" if layer.lost_db >= 0.05 else ""
         name, kind = _middle(layer.name or layer.tensor, NAME - 2), _end(layer.type, TYPE - 2)
         yield f"{name:<{NAME}}{kind:<{TYPE}}{_decibels(layer.sqnr_db):>{NUMBER}}{lost:>{LOST}}".rstrip()
-    yield f"against {found.against}, over {found.samples} samples"
-    yield from diverging(found)
-    yield from sensitive(found)
+    yield f"against {report.against}, over {report.samples} samples"
+    yield from diverging(report)
+    yield from sensitive(report)
 
 
-def diverging(found: LayerReport, indent: int = 0) -> list[str]:
+def diverging(report: LayerReport, indent: int = 0) -> list[str]:
     """One sentence about the first operator that diverges."""
-    if found.why:
-        text = f"not compared layer by layer: {found.why}"
-    elif (layer := found.first) is None:
+    if report.why:
+        text = f"not compared layer by layer: {report.why}"
+    elif (layer := report.first_diverging) is None:
         text = "no operator diverges"
     else:
         before = "exact inputs" if layer.inputs_db >= MAX_DB else f"{_decibels(layer.inputs_db)} dB"
@@ -45,11 +45,11 @@ def diverging(found: LayerReport, indent: int = 0) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
-def sensitive(found: LayerReport) -> Iterator[str]:
-    """The operators that add most noise, one a line."""
-    chosen = found.sensitive[:MOST_SENSITIVE]
+def sensitive(report: LayerReport) -> Iterator[str]:
+    """The operators that add the most noise, one per line."""
+    chosen = report.sensitive[:MOST_SENSITIVE]
     if chosen:
-        yield "most sensitive, by the noise each adds (dB it would have with exact inputs)"
+        yield "most sensitive, by own noise (the SQNR in dB with exact inputs)"
     for place, layer in enumerate(chosen, 1):
         text = f"  {place}. {_middle(layer.name, NAME + TYPE - 7)}"
         yield f"{text:<{NAME + TYPE}}{_decibels(layer.own_db):>{NUMBER}}"
@@ -62,7 +62,7 @@ def _decibels(value: float) -> str:
 
 
 def _middle(text: str, room: int) -> str:
-    """Both ends of a long name tell layers apart: its module, and what it is there."""
+    """A long name keeps both ends: its module, and its place in the module."""
     head = 3 * room // 8
     return text if len(text) <= room else f"{text[:head]}…{text[head + 1 - room :]}"
 
