@@ -71,12 +71,12 @@ def command(
         say=reporter.say,
     )
 
-    found = [ladder.to_json() for ladder in outcome.searches]
+    searches = [search.to_json() for search in outcome.searches]
 
     def show() -> None:
-        for line in (line for ladder in found for line in search_table(ladder)):
+        for line in (line for search in searches for line in search_table(search)):
             click.echo(line)
-        for made in outcome.artifacts:
-            click.echo(f"{made.path}")
+        for artifact in outcome.artifacts:
+            click.echo(f"{artifact.path}")
 
-    return CommandResult.of(outcome, show, {"ladders": found} if found else None)
+    return CommandResult.of(outcome, show, {"searches": searches} if searches else None)

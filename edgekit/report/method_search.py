@@ -1,4 +1,4 @@
-"""A quantization ladder → a table that fits 80 columns: what each rung reached, and what it cost."""
+"""A method search → a table that fits 80 columns: what each method reached, and what it cost."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 WIDTH = 80
-COLUMNS = (("rung", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("made s", 7))
+COLUMNS = (("method", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("made s", 7))
 
 
 def search_table(found: Mapping[str, Any]) -> Iterator[str]:
-    """The lines. `found` is a ladder as JSON; the scores are of the half of the samples that it was chosen on."""
+    """The lines. `found` is a search as JSON; the scores are of the half of the samples that it was chosen on."""
     yield f"{found['name']} from {found['against']}, on {found['target']} in {found['runtime'] or 'no runtime'}"
     yield _line([name for name, _ in COLUMNS])
     reference = found["against_latency_ms"]
     yield _line(["  float", "", "", "", _p50(reference), f"{found['against_bytes'] / 1000:.1f}", ""])
     reasons = []
     for attempt in found["attempts"]:
-        mark = "* " if attempt["artifact"] and attempt["rung"] == found["chosen"] else "  "
+        mark = "* " if attempt["artifact"] and attempt["method"] == found["chosen"] else "  "
         if attempt["metric"] is None and attempt["parity"] is None:
-            yield _line([f"  {attempt['rung']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}"])
-            reasons.append(f"{attempt['rung']}: {attempt['failed'] or 'not verified here'}")
+            yield _line([f"  {attempt['method']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}"])
+            reasons.append(f"{attempt['method']}: {attempt['failed'] or 'not verified here'}")
             continue
         metric, parity = attempt["metric"], attempt["parity"]
         cells = [
-            mark + attempt["rung"],
+            mark + attempt["method"],
             f"{metric['value']:.2%}" if metric else "",
             _drop(metric),
             f"{parity['sqnr_db']:.1f}" if parity else "",
@@ -41,7 +41,7 @@ def search_table(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _ending(found: Mapping[str, Any]) -> Iterator[str]:
     confirmed = found["confirmed"]
-    chosen = next((a for a in found["attempts"] if a["rung"] == found["chosen"]), None)
+    chosen = next((a for a in found["attempts"] if a["method"] == found["chosen"]), None)
     if confirmed and confirmed["metric"] and confirmed["verdict"]:
         drop, state = _drop(confirmed["metric"]), confirmed["verdict"]["state"]
         yield f"  {found['chosen']} on the other half: drop {drop} pp, budget {state}"

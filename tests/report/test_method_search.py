@@ -1,4 +1,4 @@
-"""The ladder's table: it fits 80 columns, marks what was chosen, and says why a rung is missing."""
+"""The table of a method search: it fits 80 columns, marks what was chosen, and says why a method is missing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ METRIC = {"value": 0.9123, "drop_pp": -12.34, "drop_ci95": [-13.21, -11.1]}
 LATENCY = {"p50": 123.4567}
 
 
-def attempt(rung: str, **changes: Any) -> dict[str, Any]:
+def attempt(method: str, **changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "rung": rung,
-        "artifact": f"onnx-int8~{rung}",
+        "method": method,
+        "artifact": f"onnx-int8~{method}",
         "size_bytes": 12345678,
         "seconds": 1234.5,
         "failed": "",
@@ -40,7 +40,7 @@ def found(*attempts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_it_fits_80_columns_and_marks_the_chosen_rung() -> None:
+def test_it_fits_80_columns_and_marks_the_chosen_method() -> None:
     absent = attempt("qat", artifact=None, metric=None, parity=None, latency_ms=None, failed="no way " * 20)
     lines = list(search_table(found(attempt("keep-float-8"), attempt("equalize-gptq"), absent)))
     assert max(map(len, lines)) <= 80

@@ -127,7 +127,7 @@ def _stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: P
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     artifact, finding = attempt.artifact, attempt.finding
     return {
-        "rung": attempt.method,
+        "method": attempt.method,
         "artifact": artifact and artifact.name,
         "id": artifact and artifact.id,
         "scheme": artifact and artifact.scheme,

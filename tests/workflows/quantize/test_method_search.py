@@ -174,8 +174,8 @@ def test_the_command_shows_the_search(
     assert "percentile" in ended.out
     document = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
     check_document(document)
-    (search,) = document["result"]["ladders"]
-    assert [a["rung"] for a in search["attempts"]] == ["min-max", "percentile"]
+    (search,) = document["result"]["searches"]
+    assert [a["method"] for a in search["attempts"]] == ["min-max", "percentile"]
 
 
 @pytest.mark.slow
@@ -186,12 +186,12 @@ def test_a_killed_search_resumes_after_the_last_finished_attempt(bars_run: Path,
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = {a["rung"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
+    before = {a["method"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
     assert before == {"min-max", "percentile", "mse"}
     again = run_cli("quantize", "run", "--to", "onnx", "--json", cwd=tmp_path)
     assert again.code == 0, again.err
     for method in before:
         assert f"reused    onnx-int8~{method}\n" in again.err
-    methods = [a["rung"] for a in again.json["result"]["ladders"][0]["attempts"]]
+    methods = [a["method"] for a in again.json["result"]["searches"][0]["attempts"]]
     assert methods[:3] == ["min-max", "percentile", "mse"]
     assert {"equalize", "gptq", "bias"} <= {part for method in methods for part in method.split("-")}
