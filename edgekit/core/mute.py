@@ -1,4 +1,4 @@
-"""Libraries that print or log without being asked, silenced while they work."""
+"""Redirect what libraries print and log to edgekit's log file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet(log: logging.Logger) -> Iterator[None]:
-    """The exporter's prints and warnings go to the log file."""
+    """Send the exporter's output and warnings to the log file."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -31,7 +31,7 @@ def quiet(log: logging.Logger) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_root() -> Iterator[None]:
-    """The quantizer warns on the root logger about its own steps."""
+    """Silence the quantizer's warnings, which it writes to the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
@@ -43,11 +43,11 @@ def quiet_root() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent(log: logging.Logger) -> Iterator[None]:
-    """What the converters print, warn of and log goes to the log file, also what comes from their C++ parts."""
+    """Send the converters' output, warnings and logs to the log file, including output from their C++ code."""
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with tempfile.TemporaryFile() as printed:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)
@@ -57,7 +57,7 @@ def silent(log: logging.Logger) -> Iterator[None]:
         finally:
             for stream in streams:
                 stream.flush()
-            for descriptor, copy in zip((1, 2), kept, strict=True):
+            for descriptor, copy in zip((1, 2), saved, strict=True):
                 os.dup2(copy, descriptor)
                 os.close(copy)
             printed.seek(0)

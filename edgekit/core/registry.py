@@ -1,8 +1,8 @@
-"""A name is a file: `load("steps", "to_onnx")` imports `edgekit/steps/to_onnx.py` and gives its class `ToOnnx`.
+"""Members by name: `load("steps", "to_onnx")` imports `edgekit/steps/to_onnx.py` and returns its class `ToOnnx`.
 
-Third parties add members through entry points in the groups `edgekit.steps`, `edgekit.runtimes`, … whose values
-point at the class. In a project of one's own no packaging is needed: `net.py:Net`, a file and what it defines, or
-`package.module:Net` name a member as well. Nothing is imported before it is looked up.
+Third-party packages add members through entry points in the groups `edgekit.steps`, `edgekit.runtimes`, … whose values
+name the class. Unpackaged code needs no entry point: `net.py:Net` (a file and a name it defines) or
+`package.module:Net` also name a member. A member is imported when it is first looked up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """The class behind a name. Raises InputError, with near names, where there is none."""
+    """The class of that name. Raises InputError, with similar names, if there is none."""
     if (group, name) in _added:
         return _added[group, name]
     if name in _files(group):
@@ -49,7 +49,7 @@ def load(group: str, name: str) -> Any:
 
 
 def source(group: str, name: str) -> Path:
-    """The file that defines a member, found without importing it."""
+    """The file that defines a member. Members of the package are located without importing them."""
     if name in _files(group):
         return Path(__file__).parents[1] / group / f"{_files(group)[name]}.py"
     return Path(inspect.getfile(load(group, name)))
@@ -62,14 +62,14 @@ def class_name(name: str) -> str:
 
 @cache
 def _files(group: str) -> dict[str, str]:
-    """Name → module; a file with a hyphenated name in recipes has an underscore on disk."""
+    """Name → module. Names of tasks and models have hyphens in recipes and underscores on disk."""
     folder = Path(__file__).parents[1] / group
     hyphens = group in ("tasks", "models")
-    found = {}
+    modules = {}
     for module in pkgutil.iter_modules([str(folder)]):
         if not module.ispkg and not module.name.startswith("_"):
-            found[module.name.replace("_", "-") if hyphens else module.name] = module.name
-    return found
+            modules[module.name.replace("_", "-") if hyphens else module.name] = module.name
+    return modules
 
 
 @cache

@@ -21,7 +21,7 @@ class Task(Protocol):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The networks (files of `edgekit/models/`, or `net.py:Net`) this task offers, the default first."""
+        """The networks (files of `edgekit/models/`, or `net.py:Net`) of this task, the default first."""
         ...
 
     @property
@@ -44,10 +44,10 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric over samples: the mean of one value per sample, or what `reduce` makes of one row per sample.
+    """A metric over samples: the mean of one value per sample, or `reduce` applied to one row per sample.
 
-    A metric that is no mean (mIoU, mAP, AUC, RMSE, F1, …) gives `per_sample` as (samples, statistics) and a `reduce`
-    that takes any choice of its rows, one drawn twice included: intervals are bootstrapped through it.
+    A metric that is not a mean (mIoU, mAP, AUC, RMSE, F1, …) has `per_sample` of shape (samples, statistics) and a
+    `reduce` that accepts any selection of its rows, with repetitions: its intervals are bootstrapped.
     """
 
     name: str

@@ -18,7 +18,7 @@ from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.steps.equalize import sources
 from edgekit.training.distillation import teacher_of
 
@@ -115,7 +115,8 @@ class Qat(Step):
         feed, _ = next(lessons.batches(np.arange(len(lessons)), 2))
         wanted = [tuple(spec.shape[1:]) for spec in lessons.outputs]
         given = [
-            tuple(t.shape[1:]) for t in running(self.teacher, "the teacher does not fit", lambda: listed(found(*feed)))
+            tuple(t.shape[1:])
+            for t in run_user_code(self.teacher, "the teacher does not fit", lambda: listed(found(*feed)))
         ]
         if any(None not in a and a != b for a, b in zip(wanted, given, strict=False)) or len(wanted) != len(given):
             why = f"it answers in the shapes {given}, the network in {wanted}"

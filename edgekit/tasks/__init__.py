@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
 from edgekit.core.errors import InputError
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.tasks.shared.base import Classification, Regression
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def load(word: str) -> Task:
         task: Task = member()
         return task
 
-    own: Task = running(word, f"cannot make the task {word}", member)
+    own: Task = run_user_code(word, f"cannot make the task {word}", member)
     missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
     if missing:
         how = "inherit edgekit.tasks.Classification or Regression, and write load"

@@ -99,7 +99,7 @@ def finish(result: Result, trier: TrialRunner, second: SampleSet, test: SampleSe
             if owner := wanted.get((m.artifact, m.runtime)):
                 owners[id(m)] = owner
                 result.measured.append(m)
-    chosen = recommended(result.measured) or next((m for m in result.measured if not m.wrong), None)
+    chosen = recommended(result.measured) or next((m for m in result.measured if not m.mismatch_reason), None)
     if chosen is None:
         return
     result.trial = owners[id(chosen)]
