@@ -1,4 +1,4 @@
-"""Libraries that print, warn or log without being asked, silenced while they work."""
+"""Redirect what libraries print and log to edgekit's log."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _descriptors(log: logging.Logger) -> Iterator[None]:
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with tempfile.TemporaryFile() as printed:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)
@@ -68,7 +68,7 @@ def _descriptors(log: logging.Logger) -> Iterator[None]:
         finally:
             for stream in streams:
                 stream.flush()
-            for descriptor, copy in zip((1, 2), kept, strict=True):
+            for descriptor, copy in zip((1, 2), saved, strict=True):
                 os.dup2(copy, descriptor)
                 os.close(copy)
             printed.seek(0)

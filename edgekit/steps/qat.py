@@ -18,7 +18,7 @@ from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.steps.equalize import sources
 from edgekit.training.distillation_settings import teacher_of
 
@@ -116,7 +116,7 @@ class Qat(Step):
         expected = [tuple(spec.shape[1:]) for spec in samples.outputs]
         actual = [
             tuple(t.shape[1:])
-            for t in running(self.teacher, "the teacher does not fit", lambda: listed(teacher(*feed)))
+            for t in run_user_code(self.teacher, "the teacher does not fit", lambda: listed(teacher(*feed)))
         ]
         if any(None not in a and a != b for a, b in zip(expected, actual, strict=False)) or len(expected) != len(
             actual
