@@ -24,8 +24,12 @@ def _list(reporter: Reporter) -> CommandResult:
     found = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        known = tables.table(*map(tables.words, ("target", "device", "what it is")))
         for target in found:
-            click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
+            tables.add(known, target.name, target.device, target.title)
+        tables.show([known])
 
     return CommandResult(show, result=[dataclasses.asdict(target) for target in found])
 
@@ -37,11 +41,15 @@ def _show(name: str, reporter: Reporter) -> CommandResult:
     target = targets.load(name)
 
     def show() -> None:
+        from edgekit.report import tables
+
+        fields = tables.table(tables.words(), tables.words())
         for field, value in dataclasses.asdict(target).items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}".strip() for k, v in value.items())
-            click.echo(f"{field:<10} {' '.join(value) if isinstance(value, tuple) else value}")
-        click.echo(f"{'isa class':<10} {target.isa_class}")
+            tables.add(fields, field, " ".join(value) if isinstance(value, tuple) else str(value))
+        tables.add(fields, "isa class", target.isa_class)
+        tables.show([fields])
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
@@ -95,11 +103,13 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
     failed = [check for check in found if check.state == "failed"]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        table = tables.table(tables.words(), tables.words(), tables.words())
         for check in found:
             mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[check.state]
-            click.echo(f"{mark:<7} {check.what:<12} {check.found}")
-            if check.next:
-                click.echo(f"{'':<20} next: {check.next}")
+            tables.add(table, mark, check.what, check.found + (f"\nnext: {check.next}" if check.next else ""))
+        tables.show([table])
 
     error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
     return CommandResult(show, result=[dataclasses.asdict(check) for check in found], failures=error)

@@ -7,10 +7,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import DISTRIBUTION
 from edgekit.measure import targets
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PURPOSE = {
     "torch": "train and run networks in torch",
@@ -59,19 +62,21 @@ def examine() -> dict[str, Any]:
     }
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What people read."""
+def shown(found: Mapping[str, Any]) -> Iterator[str | Table]:
+    """What `tables.show` prints."""
+    from edgekit.report import tables
+
     machine = found["machine"]
     yield f"edgekit {found['edgekit']}, Python {found['python']}"
     yield f"{machine['arch']} ({machine['isa_class']}), {machine['cores']} cores, {machine['memory_mb']:,} MB"
+    table = tables.table(tables.words(), tables.words("extra"), tables.words("what it is for"))
     for name, extra in found["extras"].items():
         packages = ", ".join(f"{package} {number or 'MISSING'}" for package, number in extra["packages"].items())
-        yield f"{'ok' if extra['installed'] else '--':<3} {name:<8} {extra['purpose']}"
-        yield f"    {packages}"
-        for package, marker in extra["unavailable"].items():
-            yield f"    {package} has no wheel here: it needs {marker}"
-        if extra["next"]:
-            yield f"    next: {extra['next']}"
+        missing = [f"{package} has no wheel here: it needs {why}" for package, why in extra["unavailable"].items()]
+        next = [f"next: {extra['next']}"] if extra["next"] else []
+        mark = "ok" if extra["installed"] else "--"
+        tables.add(table, mark, name, "\n".join([extra["purpose"], packages, *missing, *next]))
+    yield table
 
 
 def _packages(extra: str) -> tuple[list[str], dict[str, str]]:
