@@ -18,8 +18,8 @@ def command(
 ) -> CommandResult:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
     what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
+    from edgekit.report import tables
     from edgekit.workflows.inspect import model as models
-    from edgekit.workflows.inspect import operator_times_table
 
     found = models.inspect(model)
     wanted = [word.strip() for word in formats.split(",") if word.strip()]
@@ -30,7 +30,6 @@ def command(
         found["times"] = operator_times(model, target)
 
     def show() -> None:
-        for line in (*models.lines(found, layers), *(operator_times_table.lines(found["times"]) if timed else ())):
-            click.echo(line)
+        tables.show(models.shown(found, layers))
 
     return CommandResult(show, result=found, failures=failures)

@@ -27,6 +27,7 @@ def command(
     """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
     difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
     operator that diverges is then named."""
+    from edgekit.report import tables
     from edgekit.workflows import make, verify
     from edgekit.workflows.inspect import layers_table as shown
 
@@ -40,12 +41,13 @@ def command(
 
     def show() -> None:
         for finding, found in zip(outcome.findings, examined, strict=True):
-            click.echo(f"{finding.artifact:<20} {make.describe(finding)}")
-            for name, value in (finding.parity.per_output if finding.parity else {}).items():
-                click.echo(f"{'':<20} output {name}: {value:.1f} dB")
-            if found:
-                for line in shown.table(found) if layers else shown.diverging(found, indent=21):
-                    click.echo(line)
+            per_output = finding.parity.per_output if finding.parity else {}
+            said = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
+            if found and not layers:
+                said.append(shown.diverging(found))
+            table = tables.table(tables.words(width=20), tables.words())
+            tables.add(table, finding.artifact, "\n".join(said))
+            tables.show([table, *(shown.table(found) if found and layers else ())])
 
     result = [_result(finding, found) for finding, found in zip(outcome.findings, examined, strict=True)]
     return CommandResult.of(outcome, show, result)
