@@ -24,8 +24,12 @@ def _list(reporter: Reporter) -> CommandResult:
     found = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        known = tables.table(*map(tables.words, ("target", "device", "what it is")))
         for target in found:
-            click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
+            tables.add(known, target.name, target.device, target.title)
+        tables.show([known])
 
     return CommandResult(show, result=[dataclasses.asdict(target) for target in found])
 
@@ -39,11 +43,15 @@ def _show(name: str, reporter: Reporter) -> CommandResult:
     target = targets.load(name)
 
     def show() -> None:
+        from edgekit.report import tables
+
+        fields = tables.table(tables.words(), tables.words())
         for field, value in dataclasses.asdict(target).items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}".strip() for k, v in value.items())
-            click.echo(f"{field:<10} {' '.join(value) if isinstance(value, tuple) else value}")
-        click.echo(f"{'isa class':<10} {target.isa_class}")
+            tables.add(fields, field, " ".join(value) if isinstance(value, tuple) else str(value))
+        tables.add(fields, "isa class", target.isa_class)
+        tables.show([fields])
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
@@ -101,11 +109,13 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
     failed = [each for each in found if each.state == "failed"]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        table = tables.table(tables.words(), tables.words(), tables.words())
         for each in found:
             mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
-            click.echo(f"{mark:<7} {each.what:<12} {each.found}")
-            if each.next:
-                click.echo(f"{'':<20} next: {each.next}")
+            tables.add(table, mark, each.what, each.found + (f"\nnext: {each.next}" if each.next else ""))
+        tables.show([table])
 
     error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
     return CommandResult(show, result=[dataclasses.asdict(each) for each in found], failures=error)
@@ -118,7 +128,7 @@ def _clean(name: str, reporter: Reporter) -> CommandResult:
     from edgekit.measure import targets
 
     device = targets.device(targets.load(name))
-    if not hasattr(device, "clean"):
+    if device.clean is None:
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return CommandResult(

@@ -1,4 +1,4 @@
-"""Records out of JSON objects."""
+"""Records from JSON objects."""
 
 from __future__ import annotations
 

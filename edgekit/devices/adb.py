@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Provenance, Target
@@ -27,12 +27,12 @@ from edgekit.devices.shared.releases import Releases
 GRACE_SECONDS = 30.0
 
 
-class Adb:
+class Adb(Device):
     provenance: ClassVar[Provenance] = "measured"
 
     def __init__(self, target: Target) -> None:
         """Raises InputError where the target says how, but not which."""
-        self.target = target
+        super().__init__(target)
         if not target.address:
             next = f"edgekit targets add my-phone --adb SERIAL --like {target.name}"
             raise InputError(f"{target.name} is a kind of phone, without a serial number", "edgekit ships none", next)
@@ -54,7 +54,7 @@ class Adb:
         given = {name: sha256(Path(path).expanduser())[:16] for name, path in self.target.libraries.items()}
         return {**self.phone.facts.identity(), **({"libraries": given} if given else {})}
 
-    def refuses(self, artifact: Artifact, runtime: str) -> Iterator[str]:
+    def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
         """Why it cannot run there; nothing is sent."""
         try:
             _refuse(artifact, runtime, self.target.name)
@@ -63,6 +63,10 @@ class Adb:
 
     def releases(self, folder: str) -> Releases:
         return NativeReleases(self.phone, self.target, folder)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        adb.close_all()
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Files that will not be needed again there."""

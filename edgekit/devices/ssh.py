@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Address, Provenance, Target
@@ -25,12 +25,13 @@ GRACE_SECONDS = 60.0
 SLOWED = 0b1110
 
 
-class Ssh:
+class Ssh(Device):
     provenance: ClassVar[Provenance] = "measured"
 
     def __init__(self, target: Target, config: str = "") -> None:
         """`config` is a file of ssh's in place of the user's. Raises InputError where the target does not say where."""
-        self.target, self.config = target, config
+        super().__init__(target)
+        self.config = config
         if not target.address:
             next = f"edgekit targets add my-{target.name} --ssh user@host --like {target.name}"
             raise InputError(f"{target.name} is a kind of board, without an address", "edgekit ships none", next)
@@ -67,7 +68,7 @@ class Ssh:
             session.close()
         return {"bytes": int(found["bytes"]), "root": str(found["root"])}
 
-    def refuses(self, artifact: Artifact, runtime: str) -> Iterator[str]:
+    def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
         """Why what there is of the runtime cannot run it; nothing is made or sent."""
         session = self.session
         with session.busy:
@@ -77,6 +78,10 @@ class Ssh:
                     environments.refuse(session, artifact, self.target.name, runtime, found.key)
                 except InputError as error:
                     yield error.why
+
+    @classmethod
+    def stop_all(cls) -> None:
+        ssh.close_all()
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Files that will not be needed again there."""

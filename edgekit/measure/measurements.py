@@ -64,7 +64,7 @@ def measure(
 
 def _disturbed(m: Measurement) -> bool:
     """Is it worth another try? A device that computes something else does so again."""
-    return any(reason != m.wrong for reason in m.invalid)
+    return any(reason != m.mismatch_reason for reason in m.invalid)
 
 
 def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -> Iterator[tuple[Artifact, str]]:
@@ -72,7 +72,7 @@ def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -
     precision = context.plan.precision
     for artifact in artifacts:
         for runtime in runtimes_for(artifact, target):
-            if precision in registry.load("runtimes", runtime).precisions:
+            if precision in registry.runtime(runtime).precisions:
                 yield artifact, runtime
             else:
                 context.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
@@ -83,7 +83,7 @@ def _key(
 ) -> str:
     """What makes two measurements the same: the artifact, the machine, the runtime's version, the plan, the set."""
     try:
-        runtime_version = version(registry.load("runtimes", runtime).package)
+        runtime_version = version(registry.runtime(runtime).package)
     except PackageNotFoundError:
         runtime_version = ""
     parts = [
@@ -111,7 +111,7 @@ def _root_run(
             return root.name, context.scorer(run.outputs, data.labels).per_sample
     for measurement in context.store.measurements().values():
         metric = measurement.metric
-        if measurement.id != root.id or measurement.wrong or metric is None:
+        if measurement.id != root.id or measurement.mismatch_reason or metric is None:
             continue
         if metric.set_sha256 == data.sha256 and metric.correct_file:
             return root.name, np.load(context.store.path / metric.correct_file)

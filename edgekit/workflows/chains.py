@@ -11,7 +11,6 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
-from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
@@ -46,7 +45,7 @@ def open_context(
 ) -> tuple[Artifact, RunContext]:
     """The stored artifact to start from, and a flow that checks arrows on the right samples."""
     ref = stored(ref, progress, say)
-    start = ref.store.get(ref.name or references.float_root(ref.store))
+    start = ref.artifact()
     context = flow_for(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
     context.val = validation(context, val, start, str(fields.get("calibration", "")))
     if context.val.labels is not None and context.scorer is None:

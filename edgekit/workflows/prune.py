@@ -73,7 +73,7 @@ def stored_teacher(store: Store, word: str) -> Artifact:
     ref = references.resolve(word)
     if ref.foreign:
         raise InputError(f"{word} is not in a run yet", next=f"edgekit import {word}")
-    found = ref.store.get(ref.name or references.float_root(ref.store))
+    found = ref.artifact()
     if found.kind.format != "torch":
         raise InputError(f"{word} is {found.kind}", "a teacher is a torch network", "name a torch artifact")
     if ref.store.path.resolve() == store.path.resolve():

@@ -73,7 +73,7 @@ def train(
     now = session.from_environment()
     board, helpers = tensorboard or now.tensorboard, now.workers if workers is None else workers
     with session.using(replace(now, tensorboard=board, resume=resume is not False, workers=helpers)):
-        return _train_together(node, inputs, context) if processes.started() > 1 else _trained(node, inputs, context)
+        return _train_together(node, inputs, context) if processes.world_size() > 1 else _trained(node, inputs, context)
 
 
 def _start(init: str) -> Artifact | None:

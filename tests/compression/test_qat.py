@@ -21,7 +21,7 @@ from edgekit.core.errors import (  # noqa: E402
     InputError,
 )
 from edgekit.core.progress import quiet  # noqa: E402
-from edgekit.training import distill  # noqa: E402
+from edgekit.training import distillation  # noqa: E402
 
 MODELS = ("Mobile", "Sequence1d")
 
@@ -102,7 +102,7 @@ def test_divergence_is_told(tmp_path: Path) -> None:
 
 def test_rounding_lets_gradients_through_within_the_range_only(tmp_path: Path) -> None:
     value = torch.tensor([-3.0, -1.0, 0.3, 1.9, 2.5], requires_grad=True)
-    simulation.rounded(value, (-1.0, 2.0)).sum().backward()
+    simulation.fake_quantize(value, (-1.0, 2.0)).sum().backward()
     assert value.grad is not None and value.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 
@@ -131,8 +131,8 @@ def test_damaged_ranges_are_refused(harm: str, tmp_path: Path) -> None:
 
 def test_the_distance_of_classes_is_a_divergence() -> None:
     wanted = torch.randn(6, 4)
-    assert float(distill.distance([wanted + 3.0], [wanted], True)) == pytest.approx(0, abs=1e-6), (
+    assert float(distillation.distance([wanted + 3.0], [wanted], True)) == pytest.approx(0, abs=1e-6), (
         "a shift changes nothing"
     )
-    assert float(distill.distance([wanted + 3.0], [wanted], False)) > 1
-    assert float(distill.distance([wanted], [wanted], False)) == 0
+    assert float(distillation.distance([wanted + 3.0], [wanted], False)) > 1
+    assert float(distillation.distance([wanted], [wanted], False)) == 0

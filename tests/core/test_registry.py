@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.core import errors, registry, user_code
-from edgekit.core.errors import InputError
+from edgekit.core import errors, extension_points, registry, user_code
+from edgekit.core.device import Device
+from edgekit.core.errors import BrokenPlugin, InputError
+from edgekit.core.format import Format
 from edgekit.core.registry import GROUPS
+from edgekit.core.samples import SampleSet
+from edgekit.core.step import Step
+from edgekit.measure import targets
+from edgekit.tasks import Classification
 
 PACKAGE = Path(registry.__file__).parents[1]
 
@@ -68,8 +74,9 @@ def test_a_class_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script defines itself is found by its name, and gone with the process."""
     monkeypatch.setattr(registry, "_added", {})
 
-    class Mine:
-        pass
+    class Mine(Classification):
+        def load(self, split: str) -> SampleSet:
+            raise NotImplementedError
 
     registry.add("tasks", "mine", Mine)
     assert registry.load("tasks", "mine") is Mine
@@ -124,3 +131,89 @@ def test_code_that_cannot_be_had(here: Path, code: str | None, word: str, said: 
     with pytest.raises(InputError) as error:
         registry.load("models", word)
     assert said in str(error.value)
+
+
+class Whole:
+    """The least that a runtime is."""
+
+    formats = ("onnx",)
+    package = "numpy"
+
+    @staticmethod
+    def prepare_imports() -> None: ...
+
+    def __init__(self, model: str, threads: int, precision: str, specs: object) -> None: ...
+
+    def bind(self, feeds: object) -> None: ...
+
+    def facts(self) -> None: ...
+
+
+def test_what_a_runtime_does_not_declare_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_added", {("runtimes", "whole"): Whole})
+    declared = registry.runtime("whole")
+    assert (declared.cls, declared.formats, declared.package) == (Whole, ("onnx",), "numpy")
+    assert (declared.extra, declared.precisions, declared.older) == ("", ("fp32",), ())
+    assert declared.computes and not declared.needs_edgekit and declared.profile is declared.problems is None
+    assert declared.takes("onnx") and not declared.takes("tflite")
+    assert registry.runtime("null").takes("anything")
+
+
+@pytest.mark.parametrize(
+    ("group", "member", "said"),
+    [
+        (
+            "runtimes",
+            type("Half", (), {"formats": ("onnx",)}),
+            "it has no package, __init__, prepare_imports, bind, facts",
+        ),
+        ("runtimes", type("Word", (Whole,), {"formats": "onnx"}), "'formats' must be a tuple of strings, not 'onnx'"),
+        ("runtimes", type("None_", (Whole,), {"formats": ()}), "'formats' names no format"),
+        ("runtimes", type("One", (Whole,), {"needs_edgekit": 1}), "'needs_edgekit' must be a bool, not 1"),
+        ("runtimes", lambda: None, "it is a function, not a class"),
+        ("steps", type("Loose", (), {}), "it does not inherit edgekit.core.step.Step; it has no produces, apply"),
+        ("steps", type("Bare", (Step,), {"produces": 1, "apply": print}), "it is not a dataclass"),
+        ("devices", type("Deaf", (Device,), {"provenance": "measured"}), "it has no facts, run"),
+        ("formats", type("Shut", (Format,), {"file": "model.x"}), "it has no describe"),
+        ("tasks", type("Idle", (Classification,), {}), "it has no load"),
+        ("models", 3, "it is a int, not a function or class that returns a network"),
+    ],
+)
+def test_what_a_member_lacks_is_named(
+    group: str, member: object, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused where it is loaded, and skipped once with a warning where all members are looked through."""
+    monkeypatch.setattr(registry, "_added", {(group, "mine"): member})
+    monkeypatch.setattr(registry, "_skipped", set())
+    monkeypatch.setattr(registry.log, "propagate", True)  # a command that ran before turns it off
+    with pytest.raises(BrokenPlugin) as error:
+        registry.load(group, "mine")
+    assert error.value.code == 2 and error.value.why == said
+    for _ in range(2):
+        assert "mine" not in dict(registry.members(group, "mi"))
+    assert [record.getMessage() for record in caplog.records].count(
+        f"warning: {error.value.what}: {said} (skipped)"
+    ) == 1
+    assert [(g, n) for g, n, _ in registry.broken()] == [(group, "mine")]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_shipped_member_offers_what_it_must(group: str) -> None:
+    for name in registry.names(group):
+        assert extension_points.problems(group, name, registry.load(group, name)) == []
+
+
+def test_a_step_is_known_by_its_entry_point(members: None) -> None:
+    assert registry.step_name(registry.load("steps", "to_flipped")()) == "to_flipped"
+    assert registry.distribution("steps", "to_flipped") == "edgekit-members"
+    assert registry.distribution("steps", "to_onnx") == errors.DISTRIBUTION
+
+
+def test_installed_runtimes_of_others_belong_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = type("Absent", (Whole,), {"package": "no-such-package"})
+    idle = type("Idle", (Whole,), {"computes": False})
+    added = {("runtimes", "whole"): Whole, ("runtimes", "absent"): absent, ("runtimes", "idle"): idle}
+    before = dict(targets.load("host").runtimes)
+    monkeypatch.setattr(registry, "_added", added)
+    assert dict(targets.load("host").runtimes) == {**before, "whole": ""}
+    assert dict(targets.load("null").runtimes) == {"null": ""}

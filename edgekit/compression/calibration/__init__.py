@@ -1,7 +1,8 @@
 """One pass of calibration samples through a model in its own runtime, with every activation looked at.
 
-A file here is a format: its `observe` opens the model so that each run gives all float activations by name, and hands
-that to `gather`. One sample at a time; what is kept does not grow with their number.
+A format names the module that knows how (`Format.observer`): its `observe` opens the model so that each run gives all
+float activations by name, and hands that to `gather`. One sample at a time; what is kept does not grow with their
+number.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.step import Context
@@ -29,15 +31,18 @@ EVERY = 5.0
 def observe(
     format: str, path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
 ) -> Statistics:
-    """The statistics of the model file `path`, which is of a format named in this folder.
+    """The statistics of the model file `path`.
 
     `partial`: a file in which a pass that is cut short leaves what it has; a later pass of the same `origin` goes on
     from there, and the file is gone at the end. Raises InputError for samples that the model cannot be run on, and
-    where a value is NaN or infinite.
+    where a value is NaN or infinite, and for a format that does not support it.
     """
-    module = importlib.import_module(f"{__name__}.{format}")
-    found: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
-    return found
+    named = registry.load("formats", format).observer
+    if not named:
+        raise InputError(f"the activations of {format} models cannot be observed", "no runtime shows theirs")
+    module = importlib.import_module(named)
+    statistics: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
+    return statistics
 
 
 def origin(model: Artifact, path: Path) -> str:
@@ -79,11 +84,11 @@ def _begun(partial: Path | None, origin: str) -> Statistics:
     """What an earlier pass left, where it is whole and of the same origin."""
     if partial and partial.is_file():
         try:
-            found = Statistics.load(partial)
+            statistics = Statistics.load(partial)
         except InputError:
             return Statistics(origin=origin)
-        if found.origin == origin:
-            return found
+        if statistics.origin == origin:
+            return statistics
     return Statistics(origin=origin)
 
 

@@ -55,8 +55,8 @@ class Way:
 
 def packages(runtime: str) -> tuple[str, ...]:
     """The distributions that bring a runtime, the newest first: LiteRT's predecessor has the same interpreter."""
-    cls = registry.load("runtimes", runtime)
-    return (cls.package, *(name.partition("<")[0] for name in getattr(cls, "older", ())[:1]))
+    declared = registry.runtime(runtime)
+    return (declared.package, *(name.partition("<")[0] for name in declared.older[:1]))
 
 
 def way(session: Session, target: Target, runtime: str) -> Way:
@@ -81,7 +81,7 @@ def _usable(runtime: str, target: Target, found: Mapping[str, str | None]) -> st
         return ""
     for name in packages(runtime):
         version_ = found.get(name)
-        old = name != registry.load("runtimes", runtime).package
+        old = name != registry.runtime(runtime).package
         if version_ and wanted.contains(version_, prereleases=True) and not (old and _too_new(str(found["numpy"]))):
             return version_
     return ""
@@ -95,7 +95,8 @@ def _too_new(numpy: str) -> bool:
 def refuse(session: Session, artifact: Artifact, name: str, runtime: str, environment: str) -> None:
     """Raises InputError where the version of the runtime that is there is known not to run such an artifact."""
     newest, *older = packages(runtime)
-    if not older or artifact.kind.format != "tflite":
+    lacks = registry.runtime(runtime).older_lacks
+    if not older or artifact.kind.precision not in lacks:
         return
     if environment not in session.implementations:
         asked = session.call("versions", packages=[newest, *older], environment=environment)
@@ -103,9 +104,8 @@ def refuse(session: Session, artifact: Artifact, name: str, runtime: str, enviro
     found = session.implementations[environment]
     if found.get(newest) or not found.get(older[0]):
         return
-    why = f"it has {older[0]} {found[older[0]]}, which does not know dynamically quantized operators"
-    if artifact.kind.precision == "dynamic":
-        raise InputError(f"{name} cannot run {artifact.name}", why, "use the float or the int8 artifact there")
+    why = f"it has {older[0]} {found[older[0]]}, which does not run {artifact.kind.precision} models"
+    raise InputError(f"{name} cannot run {artifact.name}", why, "use another artifact there, such as the float one")
 
 
 def ready(session: Session, target: Target, runtime: str) -> str:
@@ -126,7 +126,7 @@ def ready(session: Session, target: Target, runtime: str) -> str:
 
 
 def _check(facts: Facts, target: Target, runtime: str) -> None:
-    if registry.load("runtimes", runtime).package == "torch":
+    if registry.runtime(runtime).needs_edgekit:
         raise InputError(f"torch artifacts run where edgekit is installed, not on {target.name}", next="export them")
     if target.arch and facts.arch != target.arch:
         why = f"it is {facts.arch}, its target file says {target.arch}"
@@ -150,7 +150,7 @@ def environment_key(runtime: str, target: Target, facts: Facts) -> str:
 
 def requirements(runtime: str, target: Target) -> list[str]:
     """What to ask pip for first: the version this machine has, so that both answer alike, where the target takes it."""
-    package, wanted = registry.load("runtimes", runtime).package, target.runtimes.get(runtime, "")
+    package, wanted = registry.runtime(runtime).package, target.runtimes.get(runtime, "")
     if package == "numpy":
         return ["numpy"]
     try:
@@ -166,9 +166,9 @@ def choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]
     """The version that is here; else any the target takes (an older Python there may have no wheel of the newest);
     else the runtime's predecessor with the numpy it needs, which alone has wheels for 32-bit Arm."""
     first, wanted = requirements(runtime, target), target.runtimes.get(runtime, "")
-    cls = registry.load("runtimes", runtime)
-    any_version = [f"{cls.package}{wanted}", "numpy"]
-    older = list(getattr(cls, "older", ()))
+    declared = registry.runtime(runtime)
+    any_version = [f"{declared.package}{wanted}", "numpy"]
+    older = list(declared.older)
     if bits == 64:
         yield first
         if first != any_version and first != ["numpy"]:

@@ -20,19 +20,11 @@ from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.job import RUNNER
 
 SOURCE = RUNNER.parent / "native"
-#: runtime → where its library lies in its wheel
-LIBRARIES = {"onnxruntime": "onnxruntime/capi/libonnxruntime.so", "litert": "ai_edge_litert/libLiteRt.so"}
-#: LiteRT's C API has been as the runner knows it since then
-NEEDS = {"litert": ">=2.2"}
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 #: architecture → Debian's compiler for it, and its packages
 COMPILERS = {
     "aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
     "x86_64": ("x86_64-linux-gnu-gcc", "gcc"),
-}
-ANDROID = {
-    "onnxruntime": "libonnxruntime.so of the Android archive onnxruntime-android",
-    "litert": "libLiteRt.so of the Android archive litert",
 }
 
 
@@ -44,11 +36,13 @@ def cache() -> Path:
 
 def check(runtime: str, name: str) -> None:
     """Raises InputError for a runtime that the native runner does not know."""
-    if runtime in LIBRARIES:
+    declared = registry.runtime(runtime)
+    if declared.library and (SOURCE / f"{runtime}.c").is_file():
         return
-    if runtime == "torch":
+    if declared.needs_edgekit:
         raise InputError(f"torch artifacts run where edgekit is installed, not on {name}", next="export them")
-    why = f"a phone has no Python, and the native runner knows {' and '.join(LIBRARIES)} only"
+    known = " and ".join(r.name for r in registry.runtimes() if r.library)
+    why = f"a phone has no Python, and the native runner knows {known} only"
     raise InputError(f"{runtime} does not run on {name}", why, "export to ONNX or TFLite")
 
 
@@ -104,7 +98,7 @@ def library(target: Target, facts: Facts, runtime: str) -> Path:
     if facts.glibc is None:
         why = "it has Android's C library, and wheels are built for Linux's"
         next = f"edgekit targets add {target.name} --adb {target.address} --library {runtime}=PATH --replace, with "
-        next += ANDROID[runtime]
+        next += registry.runtime(runtime).android_library
         raise InputError(f"{target.name} needs the Android build of {runtime}", why, next)
     return _from_wheel(target, facts, runtime)
 
@@ -116,9 +110,9 @@ def version(target: Target, runtime: str, path: Path) -> str:
 
 def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
     facts = dataclasses.replace(facts, python=(3, 11, 0), bits=64)  # any will do: the library knows no Python
-    wanted = environment.requirements(runtime, target)[0]
-    if wanted == registry.load("runtimes", runtime).package:
-        wanted += NEEDS.get(runtime, "")
+    declared, wanted = registry.runtime(runtime), environment.requirements(runtime, target)[0]
+    if wanted == declared.package:
+        wanted += declared.library_versions
     place = cache() / hashlib.sha256(f"{wanted} {facts.arch} {facts.glibc}".encode()).hexdigest()[:16]
     if (place / "library.so").is_file():
         return place / "library.so"
@@ -127,9 +121,9 @@ def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
             raise environment.no_wheels(target, runtime, facts, said)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as file, os_errors("write", place):
-            inside = next((name for name in file.namelist() if name.startswith(LIBRARIES[runtime])), "")
+            inside = next((name for name in file.namelist() if name.startswith(declared.library)), "")
             if not inside:
-                raise DeviceError(f"{wheel.name} holds no {LIBRARIES[runtime]}", next="name one: --library")
+                raise DeviceError(f"{wheel.name} holds no {declared.library}", next="name one: --library")
             place.mkdir(parents=True, exist_ok=True)
             (place / "version").write_text(wheel.name.split("-")[1])
             part = place / f"library.{os.getpid()}.part"

@@ -56,9 +56,9 @@ def test_a_label_that_is_no_class_is_named() -> None:
     for label in (3, -1):
         with pytest.raises(InputError, match=f"label of sample 2 is {label}"):
             metrics.top1({"o": outputs}, np.array([0, 1, label, 2]))
-    with pytest.raises(InputError, match="4 classes, the network tells 3 apart"):
+    with pytest.raises(InputError, match="4 classes, the network has 3 outputs"):
         Classification().loss(torch.zeros(2, 3), torch.tensor([0, 3]))
-    with pytest.raises(InputError, match="the network gives"):
+    with pytest.raises(InputError, match="the network's output has shape"):
         Classification().loss(torch.zeros(2), torch.tensor([0, 1]))
 
 

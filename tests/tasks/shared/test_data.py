@@ -96,7 +96,7 @@ def test_what_cannot_be_a_task() -> None:
     with pytest.raises(InputError, match="one class only"):
         tasks.load("b.csv").load("train")
     table("d.csv", "i / 2")
-    with pytest.raises(InputError, match="tells classes of images"):
+    with pytest.raises(InputError, match="classifies images"):
         tasks.load("d.csv").arguments("cnn")
     with pytest.raises(InputError, match="no such file"):
         tasks.load("absent.csv").arguments("net.py:Net")

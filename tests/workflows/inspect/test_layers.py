@@ -27,22 +27,23 @@ from edgekit.core.target import Plan
 from edgekit.formats.ranges import Histogram, Statistics
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
+from edgekit.report.tables import lines
 from edgekit.runs.store import Store
 from edgekit.steps.shared.calibrated import CalibratedStep, model_file
 from edgekit.workflows.inspect import layers as by_layer
 from edgekit.workflows.inspect.layers import (
     FINE_DB,
-    KEPT,
+    LAYERS_FILE,
     LayerFinding,
     LayerReport,
     findings,
-    first,
+    first_diverging,
     layers,
     noisiest,
     rank,
 )
 from edgekit.workflows.inspect.layers_table import table
-from edgekit.workflows.inspect.pairs import Node, grouped
+from edgekit.workflows.inspect.matched_tensors import Node, grouped
 
 FORMATS = ("onnx", "tflite", "openvino")
 LOG = logging.getLogger("edgekit.tests.layers")
@@ -77,23 +78,23 @@ def test_counted_by_hand() -> None:
     assert total.lost_db == 0 and total.own_db == MAX_DB, "better than its worst input"
     assert head.inputs_db == pytest.approx(20), "through what was not compared"
     assert head.own_db == pytest.approx(-10 * math.log10(0.02))
-    assert first(found) is worse
+    assert first_diverging(found) is worse
     assert [finding.name for finding in noisiest(found)] == ["worse", "head", "conv"]
     assert worse.beside == ("pool",) and total.beside == ("conv", "worse", "pool") and conv.beside == ()
     assert rank(found) == ("worse", "pool", "head", "unseen", "conv")
 
 
 def test_where_it_begins() -> None:
-    assert first(chain(1e-4, 3e-4, 1e-3, 3e-3)) is None, "26 dB at the end, nowhere much worse than before"
-    late = first(chain(5e-4, 2e-3, 5e-3, 0.012, 0.02))
+    assert first_diverging(chain(1e-4, 3e-4, 1e-3, 3e-3)) is None, "26 dB at the end, nowhere much worse than before"
+    late = first_diverging(chain(5e-4, 2e-3, 5e-3, 0.012, 0.02))
     assert late is not None and late.name == "n3", "the first below 20 dB, and half of that its own"
-    slow = first(chain(5e-4, 2e-3, 5e-3, 9e-3, 0.012, 0.015))
+    slow = first_diverging(chain(5e-4, 2e-3, 5e-3, 9e-3, 0.012, 0.015))
     assert slow is not None and slow.name == "n4", "a little everywhere"
-    assert first(chain(5e-4, 2e-3, 5e-3, 9e-3, 0.012, 1e-3)) is None, "a small tensor; all is well after it"
-    jump = first(chain(1e-4, 2e-3, 0.9))
+    assert first_diverging(chain(5e-4, 2e-3, 5e-3, 9e-3, 0.012, 1e-3)) is None, "a small tensor; all is well after it"
+    jump = first_diverging(chain(1e-4, 2e-3, 0.9))
     assert jump is not None and jump.name == "n1", "13 dB at once, though 27 dB are left"
-    assert first(chain(1e-12, 1e-9, 1e-7)) is None, "that is float rounding"
-    assert first([]) is None and rank([]) == ()
+    assert first_diverging(chain(1e-12, 1e-9, 1e-7)) is None, "that is float rounding"
+    assert first_diverging([]) is None and rank([]) == ()
 
 
 def test_what_cannot_be_told() -> None:
@@ -223,7 +224,7 @@ def test_every_operator_down_to_the_output(make: Make, format: str) -> None:
     answers = [execute(model, host, _few(32), plan, latency=False).outputs for model in (parent, int8)]
     measured = parity("", *answers).sqnr_db
     assert found[-1].sqnr_db == pytest.approx(measured, abs=1.0)
-    assert first(found) is None
+    assert first_diverging(found) is None
     assert all(finding.sqnr_db < 100 for finding in found), "it compared a tensor with itself"
 
 
@@ -241,8 +242,8 @@ def test_a_clipped_activation_is_found(make: Make, format: str, tmp_path: Path) 
     victim = [f for f in sound if f.type.startswith(("Conv", "CONV_2D"))][-2]
     int8 = make(format, "int8", f"{format}-clipped", ranges=str(clipped(parent, victim.tensor, tmp_path)))
     found = layers(int8, parent, DATA)
-    begins = first(found)
-    assert begins is not None and begins.name == victim.name, list(table(_examined(found)))
+    begins = first_diverging(found)
+    assert begins is not None and begins.name == victim.name, lines(table(report(found)))
     assert begins.sqnr_db < 5 and begins.lost_db > 10
     assert rank(found)[0] == victim.name
     before = [f.name for f in found].index(victim.name)
@@ -263,7 +264,7 @@ def clipped(model: Artifact, tensor: str, folder: Path) -> Path:
     return folder / "ranges.npz"
 
 
-def _examined(found: list[LayerFinding]) -> LayerReport:
+def report(found: list[LayerFinding]) -> LayerReport:
     return LayerReport("", "float", 32, tuple(found))
 
 
@@ -289,7 +290,7 @@ def test_other_precisions(make: Make, format: str, precision: str) -> None:
     assert len(found) >= 5
     last = found[-1].sqnr_db
     assert (50 < last < 100) if precision == "fp16" else (20 < last < 80)
-    assert first(found) is None
+    assert first_diverging(found) is None
 
 
 def test_two_formats_are_refused(make: Make) -> None:
@@ -308,8 +309,8 @@ def test_kept_beside_the_artifact(make: Make, run: Artifact) -> None:
     found = by_layer.compare_layers(store, int8, None, DATA)
     assert (found.against, found.samples, found.why) == ("onnx", 32, "")
     assert by_layer.read(int8) == found
-    (int8.path / KEPT).write_text("{")
+    (int8.path / LAYERS_FILE).write_text("{")
     assert by_layer.read(int8) is None
     other = by_layer.compare_layers(store, make("onnx"), None, DATA)
     assert "their operators are not the same" in other.why and not other.layers
-    assert max(map(len, [*table(found), *table(other)])) <= 80
+    assert max(map(len, lines([*table(found), *table(other)]))) <= 80

@@ -20,13 +20,14 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import quiet
 from edgekit.core.step import Context
 from edgekit.measure import targets
+from edgekit.report.tables import lines
 from edgekit.runs.store import Store
 from edgekit.steps.shared.calibrated import model_file
+from edgekit.workflows.inspect.operator_times import by_type, costliest, operator_times
+from edgekit.workflows.inspect.operator_times_table import facts, table
 from edgekit.workflows.inspect.profiles import Kernel, Profile, profile
 from edgekit.workflows.inspect.profiles.onnx import plain, precision
 from edgekit.workflows.inspect.profiles.openvino import precision as openvino_precision
-from edgekit.workflows.inspect.times import by_type, costliest, times
-from edgekit.workflows.inspect.times_table import lines
 
 Cli = Callable[..., Ended]
 Make = Callable[..., Artifact]
@@ -149,41 +150,41 @@ def test_operators_left_in_float_are_named(make: Make, format: str) -> None:
 
 
 def test_litert_says_that_it_gives_no_times(make: Make) -> None:
-    found = times(str(make("tflite", "int8").path))
+    found = operator_times(str(make("tflite", "int8").path))
     assert "no times per operator" in found["why"] and "benchmark_model" in found["why"]
     assert found["types"] == [] and found["total_us"] is None
-    assert "no times per operator" in " ".join(" ".join(lines(found)).split())
+    assert "no times per operator" in dict(facts(found))["times"] and not lines(table(found))
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_int8_beside_float(make: Make, format: str) -> None:
-    found = times(str(make(format, "int8").path))
+    found = operator_times(str(make(format, "int8").path))
     assert found["against"] == format
     assert found["total_us"] == pytest.approx(sum(entry["us"] for entry in found["types"]))
     assert found["against_us"] == pytest.approx(sum(entry["against_us"] for entry in found["types"]))
     assert any(entry["us"] and entry["against_us"] and "int8" in entry["precisions"] for entry in found["types"])
     assert all(kernel["precision"] != "int8" for kernel in found["costliest"])
-    assert max(map(len, lines(found))) <= 80
-    alone = times(str(make(format).path))
+    assert max(map(len, lines(table(found)))) <= 80
+    alone = operator_times(str(make(format).path))
     assert alone["against"] is None and alone["against_us"] is None and alone["reasons"] == []
-    assert max(map(len, lines(alone))) <= 80
+    assert max(map(len, lines(table(alone)))) <= 80
 
 
 def test_a_file_from_elsewhere(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported into a folder that is thrown away."""
     (tmp_path / "m.onnx").write_bytes(model_file(make("onnx", "int8")).read_bytes())
     monkeypatch.chdir(tmp_path)
-    found = times("m.onnx")
+    found = operator_times("m.onnx")
     assert found["against"] is None and found["total_us"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_a_network_has_none(make: Make) -> None:
     with pytest.raises(InputError, match="no times per operator"):
-        times(str(make("onnx").path.parent / "torch"))
+        operator_times(str(make("onnx").path.parent / "torch"))
     for format in ("onnx", "tflite"):
         with pytest.raises(InputError, match="null computes nothing"):
-            times(str(make(format).path), "null")
+            operator_times(str(make(format).path), "null")
 
 
 def test_the_command(cli: Cli, bars_run: Path, check_document: Any) -> None:

@@ -35,7 +35,7 @@ SMALL = (
     "weight_decay=0.01",
     "dropout=0",
     "ratio=0",
-    "rung=min-max,mse",
+    "method=min-max,mse",
 )
 TASK = ("optimize", "bars", "--target", "steady", "--epochs", 8, *QUICK, *(w for d in SMALL for w in ("--try", d)))
 
@@ -48,36 +48,36 @@ def steady(tmp_path: Path) -> Path:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "optimize.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads((run / "optimize.json").read_text())
+    return result
 
 
-def figures(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+def figures(result: dict[str, Any]) -> list[tuple[Any, ...]]:
     """What must not depend on where, when and in how many goes a search was made."""
     names = ("number", "point", "state", "reason", "artifact", "id", "quality", "drop_pp", "size_bytes", "p50_ms")
-    return [tuple(json.dumps(trial[name]) for name in names) for trial in found["trials"]]
+    return [tuple(json.dumps(trial[name]) for name in names) for trial in result["trials"]]
 
 
 @pytest.mark.slow
 def test_an_artifact(bars_run: Path, steady: Path, cli: Callable[..., Ended]) -> None:
-    """No training: precisions, rungs, runtimes, threads; the same command again does nothing anew."""
+    """No training: precisions, methods, runtimes, threads; the same command again repeats nothing."""
     words = ("optimize", bars_run, "--target", "steady", "--trials", 6, *QUICK, "--try", "runtime=onnxruntime")
     ended = cli(*words)
     assert ended.code == 0, ended.err
     assert ended.err.count("\n  trial ") + ended.err.startswith("  trial ") >= 6
-    found = outcome(bars_run)
-    best = found["recommended"]["artifact"]
+    result = outcome(bars_run)
+    best = result["recommended"]["artifact"]
     assert best.startswith("best.") and (bars_run / best / "artifact.json").is_file()
     for name in ("best.toml", "optimize.svg", "optimize.html"):
         assert (bars_run / name).stat().st_size > 0
-    front = [t for t in found["trials"] if t["number"] in found["front"]]
+    front = [t for t in result["trials"] if t["number"] in result["front"]]
     assert all(t["drop_pp"] <= 8 and not t["violations"] for t in front)
     again = cli(*words)
-    assert "kept      6 trials" in again.err and "[7 of" not in again.err
-    assert figures(outcome(bars_run)) == figures(found)
-    assert outcome(bars_run)["recommended"] == found["recommended"]
+    assert "resumed   with 6 finished trials" in again.err and "[7 of" not in again.err
+    assert figures(outcome(bars_run)) == figures(result)
+    assert outcome(bars_run)["recommended"] == result["recommended"]
     more = cli(*words, "--trials", 8)
-    assert more.code == 0 and figures(outcome(bars_run))[:6] == figures(found)
+    assert more.code == 0 and figures(outcome(bars_run))[:6] == figures(result)
     rebuilt = cli("run", bars_run / "best.toml", "--out", "rebuilt")
     assert rebuilt.code in (0, 1), rebuilt.err  # 1: int8 of this tiny network may be over the budget here
     same = outcome(bars_run)["recommended"]
@@ -101,8 +101,8 @@ def test_an_impossible_budget_names_the_nearest(bars_run: Path, steady: Path, cl
     )
     ended = cli(*words, "--max-latency", "1us", "--json")
     assert ended.code == 1, ended.err
-    assert ended.json["error"]["what"] == "nothing within the budget was found"
-    assert "the nearest possible is try.onnx" in ended.json["error"]["why"]
+    assert ended.json["error"]["what"] == "no trial is within the budget"
+    assert "the nearest is try.onnx" in ended.json["error"]["why"]
     assert "too slow" in ended.json["error"]["why"]
     assert ended.json["result"]["recommended"] is None
     nearest = ended.json["result"]["trials"][ended.json["result"]["nearest"]]
@@ -114,7 +114,7 @@ def test_an_impossible_budget_names_the_nearest(bars_run: Path, steady: Path, cl
     [
         (("--try", "wdith=1"), "'wdith' cannot be varied here"),
         (("--try", "width=wide"), "'wide' is not a number"),
-        (("--try", "rung=mze"), "did you mean mse?"),
+        (("--try", "method=mze"), "did you mean mse?"),
         (("--try", "precision=int4"), "known: float, fp16, dynamic, int8"),
         (("--try", "threads=0"), "at least 1"),
         (("--try", "threads"), "is not DIMENSION=V"),
@@ -212,6 +212,6 @@ def test_interrupted_it_keeps_the_front_so_far(steady: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     document = json.loads(out)
-    assert document["error"]["code"] == 130 and "goes on from here" in document["error"]["next"]
+    assert document["error"]["code"] == 130 and "to resume" in document["error"]["next"]
     assert document["result"]["interrupted"] and document["result"]["front"]
     assert outcome(steady / "run")["front"] == document["result"]["front"]

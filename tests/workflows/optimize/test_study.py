@@ -19,7 +19,7 @@ from edgekit.workflows.optimize.study import Study, Trial
 SPACE = Space(
     (
         Dimension("precision", ("float", "fp16", "int8"), "float"),
-        Dimension("rung", ("min-max", "mse"), "min-max"),
+        Dimension("method", ("min-max", "mse"), "min-max"),
         Dimension("runtime", ("onnxruntime", "litert", "openvino"), "onnxruntime"),
         Dimension("threads", (1, 2, 4), 1),
         Dimension("batch", (1, 8), 1),
@@ -32,7 +32,7 @@ SPACE = Space(
 def tried(point: Point) -> Trial:
     """A trial whose figures follow from its point."""
     size = {"float": 400, "fp16": 200, "int8": 110}[str(point["precision"])]
-    quality = {"float": 0.9, "fp16": 0.899, "int8": 0.89}[str(point["precision"])] + 0.005 * (point["rung"] == "mse")
+    quality = {"float": 0.9, "fp16": 0.899, "int8": 0.89}[str(point["precision"])] + 0.005 * (point["method"] == "mse")
     speed = {"onnxruntime": 2.0, "litert": 1.0, "openvino": 3.0}[str(point["runtime"])]
     p50 = speed * size / int(point["threads"]) ** 0.5
     return Trial(-1, point, "finished", quality=quality, size_bytes=size, p50_ms=p50)
@@ -52,11 +52,11 @@ def opened(path: Path, seed: int = 0, worker: str = "") -> Study:
 
 def test_what_does_not_matter_makes_no_other_point() -> None:
     points = SPACE.points()
-    assert len(points) == 4 * 3 * 3 * 2, "a rung means nothing for float and fp16"
+    assert len(points) == 4 * 3 * 3 * 2, "a method means nothing for float and fp16"
     assert len({key(point) for point in points}) == len(points)
 
 
-def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_search_stopped_anywhere_resumes_as_if_uninterrupted(tmp_path: Path) -> None:
     whole = search(opened(tmp_path / "whole.db"), 20)
     for until in (3, 4, 11, 20):
         broken = search(opened(tmp_path / "broken.db"), until)  # a new object each time, as a new process has
@@ -86,13 +86,13 @@ def test_every_point_is_tried_once_and_then_there_is_none(tmp_path: Path) -> Non
     assert {key(t.point) for t in study.trials()} == {key(p) for p in small.points()}
 
 
-def test_what_was_given_up_for_its_artifact_is_not_asked_for_with_other_threads(tmp_path: Path) -> None:
+def test_an_artifact_that_was_pruned_is_not_suggested_with_other_threads(tmp_path: Path) -> None:
     study = opened(tmp_path / "t.db")
     while (point := study.suggest(trials := study.trials())) is not None and len(trials) < 60:
         lost = point["precision"] == "int8"
         study.add(Trial(-1, point, "pruned", "loses too much", "artifact") if lost else tried(point))
-    given_up = [trial.point for trial in study.trials() if trial.state == "pruned"]
-    assert len({(p["rung"], p["runtime"]) for p in given_up}) == len(given_up) == 6
+    pruned = [trial.point for trial in study.trials() if trial.state == "pruned"]
+    assert len({(p["method"], p["runtime"]) for p in pruned}) == len(pruned) == 6
 
 
 def test_workers_share_what_they_found(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_the_front() -> None:
     same, small = made(3, 0.9, 1.0, 100), made(4, 0.1, 9.0, 1)
     over = made(5, 0.99, 0.1, 1, max_latency_ms=0.1)
     disturbed = dataclasses.replace(made(6, 0.99, 0.1, 1), invalid=("shared its core",))
-    given_up = Trial(7, SPACE.point(), "pruned", "too large")
-    assert numbers(front([a, b, c, same, small, over, disturbed, given_up])) == [1, 0, 4]
+    pruned = Trial(7, SPACE.point(), "pruned", "too large")
+    assert numbers(front([a, b, c, same, small, over, disturbed, pruned])) == [1, 0, 4]
     assert front([]) == []
 
 

@@ -1,4 +1,4 @@
-"""Tensors of two OpenVINO models in OpenVINO: as further results of their graphs."""
+"""The tensors of two OpenVINO models in OpenVINO, as additional results of their graphs."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from numpy.typing import NDArray
 
 from edgekit.compression.calibration.openvino import computed, key, read
 from edgekit.runtimes.openvino import asks_for_dynamic
-from edgekit.workflows.inspect.pairs import Feed, Node, Pair, grouped
+from edgekit.workflows.inspect.matched_tensors import Feed, MatchedTensors, Node, grouped
 
 if TYPE_CHECKING:
     from openvino import Model, Output
 
 _LINEAR = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
-#: what NNCF puts no FakeQuantize in front of, where it comes after one of those: their biases and activations
+#: operators that NNCF puts no FakeQuantize in front of if they follow one of those: biases and activations
 _BIASES = ("Add", "Multiply", "Subtract")
 _ACTIVATIONS = ("Relu", "Clamp", "PRelu", "Elu", "Sigmoid", "Tanh", "HSwish", "HSigmoid", "Swish", "Mish", "Gelu")
 
 
-def pair(path: Path, other: Path) -> Pair:
-    """Where the other model has a tensor quantized, it is looked at behind its FakeQuantize."""
+def match(path: Path, other: Path) -> MatchedTensors:
+    """Open both. A tensor that the other model quantizes is read after its FakeQuantize."""
     import openvino
     from openvino import opset13 as ops
 
     first, second = read(path), read(other)
     ends = [key(port.get_node().input_value(0)) for port in first.outputs]
     nodes = grouped(_nodes(first), _follows, ends)
-    ours, theirs = _ports(first), _twins(second)
+    ours, theirs = _ports(first), _matches(second)
     names = [name for node in nodes for name in node.writes if name in ours and name in theirs]
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
     requests, starts = [], []
     for model, ports, file in ((first, ours, path), (second, theirs, other)):
         starts.append(len(model.outputs))
         model.add_results([ops.result(ports[name]) for name in names])
-        asked = asks_for_dynamic(file)  # type: ignore[no-untyped-call]
-        grouping: dict[str, Any] = {} if asked else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+        dynamic = asks_for_dynamic(file)  # type: ignore[no-untyped-call]
+        grouping: dict[str, Any] = {} if dynamic else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         requests.append(openvino.Core().compile_model(model, "CPU", options | grouping).create_infer_request())
     inputs = [min(port.get_names(), default=port.node.get_friendly_name()) for port in first.inputs]
 
@@ -48,7 +48,7 @@ def pair(path: Path, other: Path) -> Pair:
             values = (r.get_output_tensor(start + index).data for r, start in zip(requests, starts, strict=True))
             yield name, next(values), next(values)
 
-    return Pair(nodes, run)
+    return MatchedTensors(nodes, run)
 
 
 def _nodes(model: Model) -> Iterator[Node]:
@@ -77,12 +77,12 @@ def _ports(model: Model) -> dict[str, Output]:
     return {key(port): port for port in ports if port.get_element_type() in (Type.f32, Type.f16)}
 
 
-def _twins(model: Model) -> dict[str, Output]:
-    """Tensor of the float model → the port of this model that holds its values as those who read them see them."""
-    found = _ports(model)
-    for name, port in list(found.items()):
+def _matches(model: Model) -> dict[str, Output]:
+    """Tensor of the float model → the port of this model that holds its values as their readers see them."""
+    ports = _ports(model)
+    for name, port in list(ports.items()):
         readers = [reader.get_node() for reader in port.get_target_inputs()]
         quantizer = next((node for node in readers if node.get_type_name() == "FakeQuantize"), None)
         if quantizer is not None and port.get_node().get_type_name() != "FakeQuantize":
-            found[name] = quantizer.output(0)
-    return found
+            ports[name] = quantizer.output(0)
+    return ports

@@ -17,7 +17,7 @@ from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.steps.onnx_dynamic import OnnxDynamic
 from edgekit.steps.onnx_int8 import OnnxInt8
-from edgekit.steps.shared import onnx_slimming
+from edgekit.steps.shared import onnx_slim
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -34,7 +34,7 @@ def both(step: Any, bars: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("lean", "whole"):
         (folder / name).mkdir()
         step.apply({"parent": Store(bars).get("onnx")}, folder / name, context)
-        monkeypatch.setattr(onnx_slimming, "lean", lambda model: None)
+        monkeypatch.setattr(onnx_slim, "slim", lambda model: None)
     return folder / "lean" / "model.onnx", folder / "whole" / "model.onnx"
 
 
@@ -65,8 +65,7 @@ def test_names_that_people_see_stay(bars_made: Path, tmp_path: Path, monkeypatch
     for side in ("input", "output"):
         assert [v.name for v in getattr(lean.graph, side)] == [v.name for v in getattr(whole.graph, side)]
     graphs = [
-        [n for n in model.graph.node if n.op_type not in onnx_slimming._CONVERSIONS and n.name]
-        for model in (lean, whole)
+        [n for n in model.graph.node if n.op_type not in onnx_slim._CONVERSIONS and n.name] for model in (lean, whole)
     ]
     named = [[(node.name, list(node.output)) for node in nodes] for nodes in graphs]
     assert named[0] == named[1]
@@ -113,7 +112,7 @@ def test_a_scale_that_is_no_product_stays() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     feeds = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
     before = ort.InferenceSession(model.SerializeToString()).run(None, feeds)
-    onnx_slimming.lean(model)
+    onnx_slim.slim(model)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node].count("Mul") == 1
     after = ort.InferenceSession(model.SerializeToString()).run(None, feeds)
@@ -132,13 +131,13 @@ def test_a_branch_keeps_the_names_it_reads() -> None:
     outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [3])]
     graph = helper.make_graph([node], "main", inputs, outputs, [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx_slimming.lean(model)
+    onnx_slim.slim(model)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert session.run(None, {"condition": np.array(True)})[0].tolist() == [1, 1, 1]
 
 
 def test_short_names_are_many_and_distinct() -> None:
-    names = onnx_slimming._names()
+    names = onnx_slim._names()
     first = [next(names) for _ in range(3_000)]
     assert len(set(first)) == 3_000
     assert first[0] == "a" and all(name[0].isalpha() for name in first)

@@ -1,4 +1,4 @@
-"""What torch says when it cannot go on, in edgekit's words."""
+"""Torch errors as edgekit errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 @contextmanager
-def explained(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Raises InputError in place of what torch raises where memory ends, or a network cannot be compiled."""
+def translated(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Raises InputError instead of torch's error if memory runs out, or if a network cannot be compiled."""
     try:
         yield
     except EdgekitError:
@@ -27,16 +27,16 @@ def explained(settings: Settings, device: torch.device) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise _out_of_memory(settings, device) from error
-        if processes.current().count > 1 and processes.is_lost(error):
-            raise processes.lost() from error
+        if processes.current().count > 1 and processes.is_process_lost(error):
+            raise processes.lost_process() from error
         if settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            said = str(error).strip().partition("\n")[0]
-            raise InputError("this network cannot be compiled", said, "leave out compile") from error
+            first_line = str(error).strip().partition("\n")[0]
+            raise InputError("this network cannot be compiled", first_line, "leave out compile") from error
         raise
 
 
-def compiled(network: Any) -> Any:
-    """The network through torch.compile. Raises Missing without a compiler."""
+def compile_network(network: Any) -> Any:
+    """The network through torch.compile. Raises Missing without a C++ compiler."""
     import torch
 
     if not any(map(shutil.which, COMPILERS)):
@@ -53,7 +53,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _out_of_memory(settings: Settings, device: torch.device) -> InputError:
     what = f"out of memory while training on {device}"
     if settings.batch == 1:
-        return InputError(what, "not even one sample at a time fits", "take a smaller network, or smaller samples")
-    half, twice = settings.batch // 2, settings.accumulate * 2
+        return InputError(what, "even one sample at a time does not fit", "use a smaller network, or smaller samples")
+    half, doubled = settings.batch // 2, settings.accumulate * 2
     why = f"a batch of {settings.batch} does not fit"
-    return InputError(what, why, f"--batch {half} --accumulate {twice} takes half of it, for the same steps")
+    return InputError(
+        what,
+        why,
+        f"--batch {half} --accumulate {doubled} needs about half the memory, and gives the same optimizer steps",
+    )

@@ -1,4 +1,4 @@
-"""Learning from a teacher: the losses as their papers have them, pairs by resolution, and the train step's teacher."""
+"""Distillation: the losses as in their papers, layer pairs by resolution, and the train step's teacher."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edgekit.core.step import Context
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.steps.train import Train
-from edgekit.training.distillation import Distillation
+from edgekit.training.distillation_settings import DistillationSettings
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("members")
 
 from torch import Tensor, nn  # noqa: E402
 
-from edgekit.training.distill import (  # noqa: E402
+from edgekit.training.distillation import (  # noqa: E402
     DistillationLoss,
     attention_map,
     distance,
@@ -39,18 +39,20 @@ def net(width: int, stride: int = 2) -> nn.Module:
     )
 
 
-def lesson(how: Distillation, student: nn.Module, teacher: nn.Module, x: Tensor, base: float = 1.0) -> float:
-    lessons = DistillationLoss(how, teacher, True)
-    with lessons.watching(student, {"input": x}):
+def loss_with_teacher(
+    options: DistillationSettings, student: nn.Module, teacher: nn.Module, x: Tensor, base: float = 1.0
+) -> float:
+    distillation = DistillationLoss(options, teacher, True)
+    with distillation.recording_features(student, {"input": x}):
         outputs = student(x)
-        return float(lessons.loss({"input": x}, outputs, torch.zeros(len(x)), torch.tensor(base)))
+        return float(distillation.loss({"input": x}, outputs, torch.zeros(len(x)), torch.tensor(base)))
 
 
 def test_softened_logits_are_those_of_the_paper() -> None:
     a, b, t = torch.randn(5, 7), torch.randn(5, 7), 3.0
     p, q = (b / t).softmax(1), (a / t).softmax(1)
-    wanted = t**2 * float((p * (p.log() - q.log())).sum(1).mean())
-    assert float(distance([a], [b], True, t)) == pytest.approx(wanted, rel=1e-4)
+    expected = t**2 * float((p * (p.log() - q.log())).sum(1).mean())
+    assert float(distance([a], [b], True, t)) == pytest.approx(expected, rel=1e-4)
     assert float(distance([a], [a], True, t)) == pytest.approx(0, abs=1e-6)
 
 
@@ -73,29 +75,29 @@ def test_attention_is_where_activations_are_large() -> None:
 @pytest.mark.parametrize("methods", ["logits", "attention", "logits, attention"])
 def test_a_teacher_that_knows_no_more(methods: str) -> None:
     same = net(4)
-    how = Distillation(distil=methods, alpha=0.5)
+    options = DistillationSettings(distil=methods, alpha=0.5)
     share = 0.5 if "logits" in methods else 1.0
-    assert lesson(how, same, same, torch.randn(2, 1, 8, 8)) == pytest.approx(share, abs=1e-5)
+    assert loss_with_teacher(options, same, same, torch.randn(2, 1, 8, 8)) == pytest.approx(share, abs=1e-5)
 
 
 def test_alpha_shares_the_loss() -> None:
     student, teacher, x = net(4), net(8), torch.randn(2, 1, 8, 8)
-    ends = [lesson(Distillation(alpha=alpha), student, teacher, x) for alpha in (0.0, 1.0)]
+    ends = [loss_with_teacher(DistillationSettings(alpha=alpha), student, teacher, x) for alpha in (0.0, 1.0)]
     assert ends[0] == pytest.approx(1.0)
-    assert lesson(Distillation(alpha=0.3), student, teacher, x) == pytest.approx(
+    assert loss_with_teacher(DistillationSettings(alpha=0.3), student, teacher, x) == pytest.approx(
         0.7 * ends[0] + 0.3 * ends[1], rel=1e-5
     )
 
 
 def test_features_are_mapped_by_what_learns_along() -> None:
     student, teacher, x = net(4), net(8), torch.randn(8, 1, 8, 8)
-    lessons = DistillationLoss(Distillation(distil="features"), teacher, True)
-    with lessons.watching(student, {"input": x}):
-        assert [(p.in_channels, p.out_channels) for p in lessons.projections] == [(4, 8), (4, 8)]  # type: ignore[union-attr]
-        optimizer = torch.optim.Adam([*student.parameters(), *lessons.parameters()], 0.01)
+    distillation = DistillationLoss(DistillationSettings(distil="features"), teacher, True)
+    with distillation.recording_features(student, {"input": x}):
+        assert [(p.in_channels, p.out_channels) for p in distillation.projections] == [(4, 8), (4, 8)]  # type: ignore[union-attr]
+        optimizer = torch.optim.Adam([*student.parameters(), *distillation.parameters()], 0.01)
         losses = []
         for _ in range(60):
-            loss = lessons.loss({"input": x}, student(x), torch.zeros(8), torch.zeros(()))
+            loss = distillation.loss({"input": x}, student(x), torch.zeros(8), torch.zeros(()))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -108,32 +110,32 @@ def test_features_are_mapped_by_what_learns_along() -> None:
 def test_no_common_resolution() -> None:
     x = torch.randn(2, 1, 8, 8)
     coarse = nn.Sequential(nn.Conv2d(1, 4, 3, 4), nn.Flatten(), nn.Linear(16, 3))
-    with pytest.raises(InputError, match="no layers whose outputs are of one resolution"):
-        lesson(Distillation(distil="features"), coarse, net(4), x)
+    with pytest.raises(InputError, match="no layers whose outputs have the same resolution"):
+        loss_with_teacher(DistillationSettings(distil="features"), coarse, net(4), x)
 
 
 def test_a_teacher_of_something_else() -> None:
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
     with pytest.raises(InputError, match=r"\[2, 3\], the teacher's \[2, 5\]"):
-        lesson(Distillation(), net(4), other, torch.randn(2, 1, 8, 8))
+        loss_with_teacher(DistillationSettings(), net(4), other, torch.randn(2, 1, 8, 8))
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("options", "message"),
     [
-        (Distillation(distil="looks"), "no way 'looks'"),
-        (Distillation(distil=""), "name a way"),
-        (Distillation(temperature=0), "temperature"),
-        (Distillation(alpha=1.5), "alpha"),
-        (Distillation(weight=-1), "weight"),
+        (DistillationSettings(distil="looks"), "no distillation method 'looks'"),
+        (DistillationSettings(distil=""), "name a distillation method"),
+        (DistillationSettings(temperature=0), "temperature"),
+        (DistillationSettings(alpha=1.5), "alpha"),
+        (DistillationSettings(weight=-1), "weight"),
     ],
 )
-def test_options_that_cannot_be(how: Distillation, said: str) -> None:
-    assert said in "; ".join(how.teaching_problems())
+def test_options_that_cannot_be(options: DistillationSettings, message: str) -> None:
+    assert message in "; ".join(options.distillation_problems())
 
 
 def test_a_student_of_an_artifact(tmp_path: Path, bars_run: Path) -> None:
-    """Taught by the network of bars, it ends nearer to it than one that saw the labels alone."""
+    """A network distilled from the network of bars ends nearer to it than one trained on labels alone."""
     teacher = Store(bars_run).get("torch")
     task = registry.load("tasks", "bars")()
     context = Context(
@@ -142,14 +144,14 @@ def test_a_student_of_an_artifact(tmp_path: Path, bars_run: Path) -> None:
     step = Train(model="ds-cnn", epochs=4, samples=512, batch=16, lr=0.01, accelerator="cpu", alpha=1.0)
     assert not list(dataclasses.replace(step, teacher="torch").check(task))
     x = torch.from_numpy(named_sets.load("bars:test").inputs["input"]).float()
-    apart = []
-    for name, taught in (("taught", dataclasses.replace(step, teacher="torch")), ("alone", step)):
+    distances = []
+    for name, distilled in (("distilled", dataclasses.replace(step, teacher="torch")), ("alone", step)):
         out = tmp_path / name
         out.mkdir()
-        taught.apply({"teacher": teacher} if taught.teacher else {}, out, context)
+        distilled.apply({"teacher": teacher} if distilled.teacher else {}, out, context)
         with torch.inference_mode():
-            apart.append(float(distance([networks.load(out)(x)], [networks.load(teacher.path)(x)], True)))
-    assert apart[0] < apart[1]
+            distances.append(float(distance([networks.load(out)(x)], [networks.load(teacher.path)(x)], True)))
+    assert distances[0] < distances[1]
 
 
 def test_a_teacher_that_is_no_network(tmp_path: Path, bars_run: Path) -> None:

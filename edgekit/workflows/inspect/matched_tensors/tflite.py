@@ -1,4 +1,4 @@
-"""Tensors of two TFLite models in LiteRT's interpreter, which keeps all of them where it is asked to."""
+"""The tensors of two TFLite models in LiteRT's interpreter, which can keep all of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.formats.tflite import Subgraph, Tensor, read
 from edgekit.ondevice.runner import as_input
-from edgekit.workflows.inspect.pairs import Feed, Node, Pair
+from edgekit.workflows.inspect.matched_tensors import Feed, MatchedTensors, Node
 
 
-def pair(path: Path, other: Path) -> Pair:
-    """Tensors are matched by name, which the quantizer leaves as it is; an operator holds its activation already.
+def match(path: Path, other: Path) -> MatchedTensors:
+    """Open both. Tensors match by name, which the quantizer keeps; an operator includes its activation in this format.
 
     They are computed without XNNPACK, which fuses tensors away: its integer kernels may differ by one step.
     """
@@ -25,19 +25,19 @@ def pair(path: Path, other: Path) -> Pair:
     nodes = tuple(_nodes(first))
     floats = {t.name: t for node in first.nodes for t in node.outputs if t.dtype == "float32"}
     theirs = {t.name: t for node in second.nodes for t in node.outputs}
-    wanted = [name for node in nodes for name in node.writes if name in floats and name in theirs]
+    common = [name for node in nodes for name in node.writes if name in floats and name in theirs]
     interpreters = _interpreter(path), _interpreter(other)
 
     def run(feed: Feed) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
         for interpreter, graph in zip(interpreters, (first, second), strict=True):
             for source, tensor in zip(first.inputs, graph.inputs, strict=True):
-                interpreter.set_tensor(tensor.index, _given(feed[source.name], tensor))
+                interpreter.set_tensor(tensor.index, _as_input(feed[source.name], tensor))
             interpreter.invoke()
-        for name in wanted:
+        for name in common:
             value = interpreters[1].get_tensor(theirs[name].index)
-            yield name, interpreters[0].get_tensor(floats[name].index), _real(value, theirs[name])
+            yield name, interpreters[0].get_tensor(floats[name].index), _dequantized(value, theirs[name])
 
-    return Pair(nodes, run)
+    return MatchedTensors(nodes, run)
 
 
 def _nodes(graph: Subgraph) -> Iterator[Node]:
@@ -52,7 +52,7 @@ def _nodes(graph: Subgraph) -> Iterator[Node]:
 def _interpreter(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    with silent(logging.getLogger("edgekit")):
+    with muted(logging.getLogger("edgekit"), native=True):
         interpreter = Interpreter(
             str(path),
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -62,14 +62,14 @@ def _interpreter(path: Path) -> Any:
     return interpreter
 
 
-def _given(array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+def _as_input(array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     public = tensor.public
     spec = {"name": public.name, "dtype": public.dtype, "quantization": public.quantization}
-    given: NDArray[Any] = as_input(array, spec)
-    return given
+    converted: NDArray[Any] = as_input(array, spec)
+    return converted
 
 
-def _real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+def _dequantized(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     """scale * (stored - zero point); an activation has one scale."""
     if value.dtype.kind == "f" or not tensor.scales:
         return value

@@ -1,4 +1,4 @@
-"""Why isn't it faster? What the runtime makes of an int8 model and of its float parent, operator type by type."""
+"""The time of each operator type in its runtime, of a model and of its float parent: `inspect --times`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ COSTLIEST = 5
 THREADS = 1
 
 
-def times(model: str | None, target: str = "host") -> dict[str, Any]:
-    """Plain JSON values for a model of a run, or a file, on a target; random inputs do.
+def operator_times(model: str | None, target: str = "host") -> dict[str, Any]:
+    """Profile a model of a run, or a file, on a target with random inputs. Returns plain JSON values.
 
-    Raises InputError for what cannot be run, DeviceError.
+    Raises InputError for a model that cannot be run, DeviceError.
 
-    `types`: microseconds per inference by operator type, beside those of the float model of the same format that it
-    was made from (null where there is none); of an emulated board thousands of instructions. `costliest`: of an int8
-    model the operators that are not int8.
+    `types`: microseconds per inference by operator type, of the model and of its float parent in the same format (null
+    if it has none); on an emulated board thousands of instructions. `costliest`: the operators that take longest; of an
+    int8 model those that are not int8.
     """
-    ref, where = references.resolve(model), targets.load(target)
+    ref, loaded = references.resolve(model), targets.load(target)
     if not ref.foreign:
-        return _of(ref.store, ref.store.get(ref.name or references.float_root(ref.store)), where)
+        return _times(ref.store, ref.artifact(), loaded)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         copied: ModelReference = import_.stored(references.resolve(model, Path(folder, "run")))
-        return _of(copied.store, copied.store.get(copied.name), where)
+        return _times(copied.store, copied.artifact(), loaded)
 
 
-def _of(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:
+def _times(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:
     if artifact.kind.format not in ("onnx", "openvino", "tflite"):
-        why = f"{artifact.kind.format} is run by no runtime that tells"
+        why = f"no runtime profiles {artifact.kind.format} models"
         raise InputError(f"{artifact.name} has no times per operator", why, "name an exported model")
     parent = store.parent(artifact)
     if parent is None or parent.kind.format != artifact.kind.format or not artifact.kind.precision:
@@ -68,14 +68,14 @@ def _of(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:
 
 
 def by_type(own: Sequence[Kernel], other: Sequence[Kernel] | None) -> list[dict[str, Any]]:
-    """One entry per operator type of either model, the costliest first; `precisions` counts the model's own."""
+    """One entry per operator type of either model, the costliest first; `precisions` counts those of the model."""
     kinds = dict.fromkeys(kernel.type for kernel in (*own, *(other or ())))
-    found = []
+    entries = []
     for kind in kinds:
         mine = [kernel for kernel in own if kernel.type == kind]
         theirs = [kernel for kernel in other if kernel.type == kind] if other is not None else []
         precisions = dict.fromkeys(kernel.precision for kernel in mine)
-        found.append(
+        entries.append(
             {
                 "type": kind,
                 "count": len(mine),
@@ -85,7 +85,7 @@ def by_type(own: Sequence[Kernel], other: Sequence[Kernel] | None) -> list[dict[
                 "against_us": _sum(theirs) if other is not None else None,
             }
         )
-    return sorted(found, key=lambda entry: -max(entry["us"], entry["against_us"] or 0.0))
+    return sorted(entries, key=lambda entry: -max(entry["us"], entry["against_us"] or 0.0))
 
 
 def _sum(kernels: Iterable[Kernel]) -> float:
@@ -93,7 +93,7 @@ def _sum(kernels: Iterable[Kernel]) -> float:
 
 
 def costliest(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Those that take longest; where some compute in int8, of the others."""
+    """The operators that take longest; if some compute in int8, of those that do not."""
     others = [kernel for kernel in kernels if kernel.precision != "int8"]
     chosen = kernels if len(others) == len(kernels) else others
     return sorted((kernel for kernel in chosen if kernel.us > 0), key=lambda kernel: -kernel.us)[:COSTLIEST]
