@@ -93,8 +93,10 @@ def test_instruction_set_classes(arch: str, isa: tuple[str, ...], expected: str)
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": 0}, {"batch": 0}, {"processes": 0}, {"min_runs": 0}, {"seconds": 0}, {"timeout": 0}]
-    + [{"warmup_seconds": -1}, {"samples": -1}, {"sustained": -1}],
+    [
+        *({name: 0} for name in ("threads", "batch", "processes", "min_runs", "seconds", "timeout")),
+        *({name: -1} for name in ("warmup_seconds", "samples", "sustained")),
+    ],
 )
 def test_a_plan_that_cannot_be(change: dict[str, Any]) -> None:
     (problem,) = replace(Plan(), **change).problems()
