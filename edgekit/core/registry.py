@@ -48,6 +48,32 @@ def load(group: str, name: str) -> Any:
     raise InputError(f"there is no {singular} {name!r}", next=suggest(name, names(group)))
 
 
+def shipped(group: str) -> tuple[str, ...]:
+    """The members of a group that come with edgekit."""
+    return tuple(_files(group))
+
+
+def is_own(group: str, name: str) -> bool:
+    """Is the name a reference to the user's own code, `net.py:Net`?"""
+    return name not in names(group) and is_reference(name)
+
+
+def reference(group: str, name: str) -> str:
+    """Where the member is defined, "module:name", without importing it. Raises InputError where there is none."""
+    if (group, name) not in _added:
+        if name in _files(group):
+            return f"edgekit.{group}.{_files(group)[name]}:{class_name(name)}"
+        if name in _entry_points(group):
+            return str(_entry_points(group)[name].value).partition(" ")[0]
+        if is_reference(name):
+            return name
+    member = load(group, name)
+    if not hasattr(member, "__qualname__"):
+        why = f"it is a {type(member).__name__}"
+        raise InputError(f"the source of {name} cannot be found", why, "name a function or a class")
+    return f"{member.__module__}:{member.__qualname__.partition('.')[0]}"
+
+
 def source(group: str, name: str) -> Path:
     """The file that defines a member, found without importing it."""
     if name in _files(group):
