@@ -55,20 +55,24 @@ Binding = Target | Package | Member | None
 Resolve = Callable[[tuple[str, ...]], Binding]
 
 
-def bound_names(statements: Iterable[ast.AST], package: str) -> dict[str, Binding]:
-    """Every name that the statements bind in their own scope; imports win over what else binds the same name."""
-    found: dict[str, Binding] = {}
+def bound_names(statements: Iterable[ast.AST], package: str, deep: bool = True) -> dict[str, Binding]:
+    """Every name that the statements bind in their own scope; imports win over what else binds the same name.
+
+    `deep`: expressions are searched too, for `:=`.
+    """
+    names: dict[str, Binding] = {}
     imports: dict[str, Binding] = {}
     others: set[str] = set()
-    for node in _own(statements):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-            found[node.id] = None
+    for node in own(statements, deep):
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                names[node.id] = None
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found[node.name] = None
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            found[node.name] = None
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            found[node.rest] = None
+            names[node.name] = None
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+            names.update({node.name: None} if node.name else {})
+        elif isinstance(node, ast.MatchMapping):
+            names.update({node.rest: None} if node.rest else {})
         elif isinstance(node, ast.Global | ast.Nonlocal):
             others.update(node.names)
         elif isinstance(node, ast.Import):
@@ -78,7 +82,7 @@ def bound_names(statements: Iterable[ast.AST], package: str) -> dict[str, Bindin
         elif isinstance(node, ast.ImportFrom):
             origin = _absolute(node, package)
             imports.update({alias.asname or alias.name: Target(origin, (alias.name,)) for alias in node.names})
-    return {name: binding for name, binding in {**found, **imports}.items() if name not in others}
+    return {name: binding for name, binding in {**names, **imports}.items() if name not in others}
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -89,20 +93,32 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def _own(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
+#: fields of statements that can bind nothing, `:=` left out
+_READ_ONLY = frozenset(("value", "test", "iter", "decorator_list", "cause", "exc", "context_expr", "guard"))
+
+
+def own(nodes: Iterable[Any], deep: bool) -> Iterator[ast.AST]:
     """The nodes of this scope: not the insides of functions and classes; of comprehensions only what they bind here."""
-    for statement in statements:
-        if isinstance(statement, COMPREHENSIONS):
-            for node in ast.walk(statement):
-                if isinstance(node, ast.NamedExpr):
-                    yield node.target
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, COMPREHENSIONS):
+            waiting += [inner.target for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)]
             continue
-        yield statement
-        if not isinstance(statement, NESTED):
-            yield from _own(ast.iter_child_nodes(statement))
+        yield node
+        if isinstance(node, NESTED):
+            continue
+        for name in node._fields:
+            if not deep and name in _READ_ONLY and not isinstance(node, ast.Starred):
+                continue
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                waiting += [one for one in value if isinstance(one, ast.AST)]
+            elif isinstance(value, ast.AST):
+                waiting.append(value)
 
 
-def given(node: ast.AST, resolve: Resolve) -> Package | Member | None:
+def given(node: Any, resolve: Resolve) -> Package | Member | None:
     """What a call gives, where it imports a module or loads a member; else None."""
     if not isinstance(node, ast.Call) or not node.args:
         return None
@@ -128,10 +144,10 @@ def given(node: ast.AST, resolve: Resolve) -> Package | Member | None:
 
 def bind_dynamic(statements: Iterable[ast.AST], scope: dict[str, Binding], resolve: Resolve) -> None:
     """Enter the variables that hold such a result, so that what is used of them is known."""
-    for node in _own(statements):
+    for node in own(statements, deep=False):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
             target, value = node.target, node.value
         else:
             continue
@@ -143,16 +159,21 @@ def bind_dynamic(statements: Iterable[ast.AST], scope: dict[str, Binding], resol
 def _package(node: ast.expr) -> str:
     """The package in `f"edgekit.networks.{name}"` and `f"{__name__}.{name}"`; "" where it is not said."""
     if isinstance(node, ast.Constant):
-        return f"={node.value}"
+        return f"={node.value!s}"
     if not isinstance(node, ast.JoinedStr):
         return ""
     start = ""
     for value in node.values:
         if isinstance(value, ast.Constant):
             start += str(value.value)
-        elif isinstance(value, ast.FormattedValue) and isinstance(value.value, ast.Name) and value.value.id in (
-            "__name__",
-            "__package__",
+        elif (
+            isinstance(value, ast.FormattedValue)
+            and isinstance(value.value, ast.Name)
+            and value.value.id
+            in (
+                "__name__",
+                "__package__",
+            )
         ):
             start += "__name__"
         else:

@@ -15,12 +15,14 @@ here calls. Further than names go:
 from __future__ import annotations
 
 import ast
+import dataclasses
 import fnmatch
+import gc
 import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from typing import Any
 from edgekit.core import registry
 from edgekit.core.code_scopes import Binding, Member, Package, Target
 from edgekit.core.errors import InputError, os_errors
-from edgekit.core.parsed_code import Code, Module, Use, read
+from edgekit.core.parsed_code import Code, Module, read
 
 EDGEKIT = __name__.partition(".")[0]
 #: edgekit's own folder lies in it
@@ -36,10 +38,14 @@ _HOME = Path(__file__).parents[2]
 #: groups whose members a step names in its fields
 NAMED_BY_FIELDS = ("models", "tasks")
 
+Fields = frozenset[str]
+#: package → modules of it
+Modules = Mapping[str, frozenset[str]]
+
 _known: dict[Any, tuple[Closure, tuple[tuple[Path, int, int], ...]]] = {}
 
 
-def of_class(cls: type, unset: frozenset[str] = frozenset(), only: Mapping[str, frozenset[str]] | None = None) -> str:
+def of_class(cls: type, unset: Fields = frozenset(), only: Modules | None = None) -> str:
     """Hash of the code behind a class. `unset`: its fields that are empty, 0 or False.
 
     `only`: package → the modules of it that a computed import can mean here.
@@ -47,11 +53,10 @@ def of_class(cls: type, unset: frozenset[str] = frozenset(), only: Mapping[str, 
     return closure(cls, unset, only).digest
 
 
-def of_method(cls: type, method: str) -> str:
-    """Hash of the code behind one method, what it calls of its class included."""
+def of_methods(cls: type, methods: frozenset[str]) -> str:
+    """Hash of the code behind some methods, what they call of their class included."""
     where, symbol = cls.__module__, cls.__qualname__.partition(".")[0]
-    key = (where, symbol, method)
-    return _remembered(key, lambda: _method_closure(where, symbol, method)).digest
+    return _remembered((where, symbol, methods), lambda: _methods_closure(where, symbol, methods)).digest
 
 
 def of_member(group: str, name: str) -> str:
@@ -64,27 +69,34 @@ def of_member(group: str, name: str) -> str:
     return _remembered(key, lambda: _closure(where, symbol, whole=registry.is_own(group, name))).digest
 
 
-def closure(cls: type, unset: frozenset[str] = frozenset(), only: Mapping[str, frozenset[str]] | None = None) -> Closure:
+def closure(cls: type, unset: Fields = frozenset(), only: Modules | None = None) -> Closure:
     """All that `of_class` hashes."""
     where, symbol = cls.__module__, cls.__qualname__.partition(".")[0]
     own = frozenset((base.__module__, base.__qualname__) for base in cls.__mro__)
+    fields = {one.name for one in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     constants = {
         name: value
         for base in reversed(cls.__mro__)
         for name, value in vars(base).items()
-        if isinstance(value, str) and name not in getattr(cls, "__dataclass_fields__", {})
+        if isinstance(value, str) and name not in fields
     }
     key = (where, symbol, unset, own, tuple(sorted((only or {}).items())))
     return _remembered(key, lambda: _closure(where, symbol, unset, own, constants, only or {}))
 
 
-def _remembered(key: Any, make: Any) -> Closure:
+def _remembered(key: Any, make: Callable[[], Closure]) -> Closure:
     """Taken from the files again only where one of them has changed."""
     if key in _known:
         found, stamps = _known[key]
         if all(_stamp(path) == (path, *stamp) for path, *stamp in stamps):
             return found
-    found = make()
+    collects = gc.isenabled()
+    gc.disable()  # trees are large, and hold no circles
+    try:
+        found = make()
+    finally:
+        if collects:
+            gc.enable()
     _known[key] = found, tuple(_stamp(path) for path in found.paths())
     return found
 
@@ -112,10 +124,9 @@ def _closure(
     return found
 
 
-def _method_closure(where: str, symbol: str, method: str) -> Closure:
+def _methods_closure(where: str, symbol: str, methods: frozenset[str]) -> Closure:
     files, module = _files(where)
-    found = Closure(files, files.loose)
-    found.attributes.add(method)
+    found = Closure(files, files.loose, attributes=set(methods))
     found.start(module, symbol, type_only=True)
     return found
 
@@ -199,6 +210,7 @@ class Closure:
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
     parts: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
+    of_task: set[str] = field(default_factory=set)
     copied: set[str] = field(default_factory=set)
     unknown: set[tuple[str, str]] = field(default_factory=set)
     _modules: dict[str, Module | None] = field(default_factory=dict)
@@ -224,6 +236,11 @@ class Closure:
         if name not in self._modules:
             self._modules[name] = self.files.module(name)
         return self._modules[name]
+
+    @property
+    def reads_task(self) -> bool:
+        """Does the code look at a `task`, as a step does at that of its context?"""
+        return "task" in self.attributes
 
     @property
     def modules(self) -> set[str]:
@@ -255,6 +272,7 @@ class Closure:
 
     def _follow(self, module: Module, symbol: str, code: Code) -> None:
         unset = self.unset - code.replaced if (module.name, symbol) in self.own else frozenset()
+        self.of_task |= code.of_task
         for attribute in code.attributes - self.attributes:
             self.attributes.add(attribute)
             self._todo += self._waiting.pop(attribute, [])
@@ -357,8 +375,8 @@ class Closure:
         if found is None or found.path is None:
             return ()
         folder = found.path.parent
-        inner = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-        return sorted(inner - {"__init__"})
+        packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+        return sorted(packages | {path.stem for path in folder.glob("*.py")} - {"__init__"})
 
     def _reach_members(self, target: Member) -> None:
         """Every shipped member of the group whose name fits; a constant name may be a third party's."""

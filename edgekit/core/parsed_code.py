@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edgekit.core.code_scopes import Binding, Target, bind_dynamic, bound_names, given
+from edgekit.core.code_scopes import Binding, Member, Package, Target, bind_dynamic, bound_names, given
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda)
@@ -32,7 +34,7 @@ class Use:
     `type_only`: it is an annotation. `when`: the fields of a step without which that line is not reached.
     """
 
-    target: Target
+    target: Target | Package | Member
     type_only: bool = False
     when: frozenset[str] = frozenset()
 
@@ -45,6 +47,8 @@ class Code:
     uses: tuple[Use, ...]
     attributes: frozenset[str]
     imports: tuple[Use, ...]
+    #: what is used of a task: of `ctx.task`, or of what is called or annotated so
+    of_task: frozenset[str]
     #: keywords of `replace(self, …)`: fields that the code itself may give another value
     replaced: frozenset[str]
 
@@ -59,6 +63,9 @@ class Module:
     names: dict[str, Binding] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
+    #: a name of its own may be bound by `:=` in a function too; it looks things up by computed names
+    walrus: bool = False
+    looks_up: bool = False
     _codes: dict[int, Code] = field(default_factory=dict)
 
     @property
@@ -103,8 +110,11 @@ def read(name: str, path: Path) -> Module:
 
 @lru_cache(maxsize=2048)
 def _read(name: str, path: Path, modified: int, size: int) -> Module:
-    module = Module(name, path)
-    _collect(module, ast.parse(path.read_bytes()).body, runs=True)
+    module, source = Module(name, path), path.read_bytes()
+    _collect(module, ast.parse(source).body, runs=True)
+    assigned = {name.decode() for name in re.findall(rb"(\w+)\s*:=", source)}
+    module.walrus = not assigned.isdisjoint({*module.symbols, *module.names})
+    module.looks_up = any(word in source for word in (b"import_module", b"registry", b"__import__"))
     return module
 
 
@@ -165,16 +175,23 @@ def text(node: Any, in_class: bool = False) -> str:
         return f"Raise({text(raised)})"
     if isinstance(node, ast.JoinedStr):
         return f"JoinedStr({''.join(_joined(node))})"
-    skipped = {"ctx", "kind", "type_comment", "type_ignores", "returns", "type_params"}
-    if isinstance(node, ast.arg) or (isinstance(node, ast.AnnAssign) and not in_class):
-        skipped.add("annotation")
-    inside = isinstance(node, ast.ClassDef)
-    fields = [
-        f"{name}={text(value, inside)}"
-        for name, value in ast.iter_fields(node)
-        if name not in skipped and value is not None and value != []
-    ]
-    return f"{type(node).__name__}({','.join(fields)})"
+    inside, kind = isinstance(node, ast.ClassDef), type(node)
+    parts = [kind.__name__]
+    for name in kind._fields:
+        if name in _SKIPPED or (name == "annotation" and not (in_class and kind is ast.AnnAssign)):
+            continue
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            parts.append(f"{name}={text(value)}")
+        elif isinstance(value, list):
+            parts += [f"{name}={text(value, inside)}"] if value else []
+        elif value is not None:
+            parts.append(f"{name}={value!r}")
+    return f"({' '.join(parts)})"
+
+
+#: fields that say nothing, or that not every version of Python has
+_SKIPPED = frozenset(("ctx", "kind", "type_comment", "type_ignores", "returns", "type_params"))
 
 
 def _joined(node: ast.JoinedStr) -> Iterator[str]:
@@ -223,6 +240,10 @@ def _is_harmless(decorator: ast.expr, module: Module) -> bool:
     return names[0] not in module.symbols  # a built-in one: property, staticmethod
 
 
+def _names_task(annotation: ast.expr) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == "Task" for node in ast.walk(annotation))
+
+
 def chain(node: ast.expr) -> tuple[str, ...] | None:
     """("a", "b", "c") of `a.b.c`; None where it begins with anything but a name."""
     names: list[str] = []
@@ -240,7 +261,11 @@ class _Reader:
         self.uses: dict[Use, None] = {}
         self.attributes: set[str] = set()
         self.imports: dict[Use, None] = {}
+        self.of_task: set[str] = set()
         self.replaced: set[str] = set()
+        #: classes that values are tested for: none of their code runs thereby
+        self.tested: set[Binding] = set()
+        self._tasks = {"task"}
         self._scopes: list[Mapping[str, Binding]] = []
         self._when: frozenset[str] = frozenset()
         self._self = ""
@@ -256,12 +281,21 @@ class _Reader:
                 self._self = statement.args.args[0].arg
             self.visit(statement)
             said = text(statement)
-        used = sorted({f"{use.target}" for use in self.uses if not use.type_only})
+        used = sorted({f"{use.target}" for use in self.uses if not use.type_only} | {f"{one}" for one in self.tested})
         digest = hashlib.sha256("\n".join([said, *used]).encode("utf-8", "surrogatepass")).hexdigest()
-        frozen = frozenset(self.attributes), tuple(self.imports), frozenset(self.replaced)
+        frozen = (
+            frozenset(self.attributes),
+            tuple(self.imports),
+            frozenset(self.of_task),
+            frozenset(self.replaced),
+        )
         return Code(digest, tuple(self.uses), *frozen)
 
     def visit(self, node: ast.AST) -> None:
+        value = getattr(node, "value", None)
+        if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) and given(value, self.resolve) is not None:
+            self._children(value)  # what is used of it is seen where the variable is
+            return
         if isinstance(node, SCOPES):
             self._function(node)
         elif isinstance(node, COMPREHENSIONS):
@@ -277,6 +311,10 @@ class _Reader:
             for part in (node.target, node.value):
                 if part is not None:
                     self.visit(part)
+        elif isinstance(node, ast.ExceptHandler):
+            if node.type is not None:
+                self._test(node.type)
+            self._block(node.body)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for name in imported(node, self.module.package):
                 self.imports[Use(Target(name, ()), when=self._when)] = None
@@ -284,7 +322,8 @@ class _Reader:
             self._children(node)
 
     def _children(self, node: ast.AST) -> None:
-        for _, value in ast.iter_fields(node):
+        for name in node._fields:
+            value = getattr(node, name, None)
             if isinstance(value, ast.AST):
                 self.visit(value)
             elif isinstance(value, list) and value and isinstance(value[0], ast.stmt):
@@ -325,7 +364,8 @@ class _Reader:
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
             return frozenset().union(*map(self._needed, test.values))
         names = chain(test)
-        return frozenset(names[1:]) if self._self and names and names[0] == self._self and len(names) == 2 else frozenset()
+        of_self = bool(self._self) and names is not None and names[0] == self._self and len(names) == 2
+        return frozenset(names[1:]) if of_self and names else frozenset()
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
         arguments = node.args
@@ -333,19 +373,23 @@ class _Reader:
         for value in (*getattr(node, "decorator_list", ()), *arguments.defaults, *arguments.kw_defaults):
             if value is not None:
                 self.visit(value)
+        tasks = {one.arg for one in every if one and one.annotation and _names_task(one.annotation)}
+        before, self._tasks = self._tasks, self._tasks | tasks
         for annotation in (*(one.annotation for one in every if one), getattr(node, "returns", None)):
             if annotation is not None:
                 self._annotation(annotation)
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
-        scope = bound_names(body, self.module.package)
+        scope = {} if isinstance(node, ast.Lambda) else bound_names(body, self.module.package, self.module.walrus)
         scope.update({one.arg: None for one in every if one})
         self._scopes.append(scope)
-        bind_dynamic(body, scope, self.resolve)
+        if self.module.looks_up:
+            bind_dynamic(body, scope, self.resolve)
         if isinstance(node, ast.Lambda):
             self.visit(node.body)
         else:
             self._block(node.body)
         self._scopes.pop()
+        self._tasks = before
 
     def _comprehension(self, node: Any) -> None:
         scope: dict[str, Binding] = {}
@@ -375,6 +419,7 @@ class _Reader:
         names = chain(node)
         if names is not None:
             self.attributes.update(names[1:])
+            self.of_task |= {b for a, b in pairwise(names) if a in self._tasks}
             self._use(self.resolve(names))
             return
         attributes: list[str] = []
@@ -392,12 +437,27 @@ class _Reader:
     def _call(self, node: ast.Call) -> None:
         self._use(given(node, self.resolve))
         names = chain(node.func) or ()
-        if names[-1:] == ("replace",) and node.args and isinstance(node.args[0], ast.Name):
-            if self._self and node.args[0].id == self._self:
-                self.replaced |= {keyword.arg or "" for keyword in node.keywords}
+        if names in (("isinstance",), ("issubclass",)) and len(node.args) == 2:
+            self.visit(node.args[0])
+            self._test(node.args[1])
+            return
+        first = node.args[0] if node.args else None
+        if self._self and names[-1:] == ("replace",) and isinstance(first, ast.Name) and first.id == self._self:
+            self.replaced |= {keyword.arg or "" for keyword in node.keywords}
         if names == ("getattr",) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
             self.attributes.add(str(node.args[1].value))
+            if any(getattr(one, "id", getattr(one, "attr", "")) in self._tasks for one in ast.walk(node.args[0])):
+                self.of_task.add(str(node.args[1].value))
         self._children(node)
+
+    def _test(self, classes: ast.expr) -> None:
+        """Of `isinstance` and `except`."""
+        if chain(classes) is None:
+            for child in ast.iter_child_nodes(classes):
+                if isinstance(child, ast.expr):
+                    self._test(child)
+        else:
+            self.tested.add(self.resolve(chain(classes) or ()))
 
     def _annotation(self, node: ast.expr) -> None:
         """Its classes are used, if only those of their methods that are called by name."""

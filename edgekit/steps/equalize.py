@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit import compression, networks
+from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, StepResult
@@ -42,9 +42,6 @@ class Equalize(CalibratedStep):
         if not 0 < self.alpha <= 1:
             yield "alpha must be above 0, and 1 at most"
 
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), *sources("program", "weights", "simulation", "equalization"))
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to equalize, InputError where the samples do not fit."""
         import torch
@@ -76,9 +73,3 @@ class Equalize(CalibratedStep):
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         simulated = {"groups": found.groups, "folded": loaded.folded, "criterion": found.criterion, "dB": found.tried}
         return StepResult(scheme, names, {**details, "equalized": simulated})
-
-
-def sources(*modules: str) -> tuple[Path, ...]:
-    """The files of `edgekit/quantization` that decide what a step makes."""
-    folder = Path(compression.__file__).parent
-    return tuple(folder / f"{name}.py" for name in modules)

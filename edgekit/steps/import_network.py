@@ -18,7 +18,7 @@ from edgekit import tasks
 from edgekit.core import errors, registry, user_code
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.step import ArtifactRef, Context, StepResult
+from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, TaskRef
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required
@@ -40,8 +40,9 @@ class ImportNetwork(ImportTorchStep):
     extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
+    path: NetworkRef = ""
     weights: ArtifactRef = ""
-    task: str = ""
+    task: TaskRef = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         yield from super().check(task)
@@ -51,8 +52,8 @@ class ImportNetwork(ImportTorchStep):
             near = errors.suggest(self.path, registry.names("models"))
             yield f"{self.path!r} is no reference like net.py:make, and no network ({near})"
 
-    def sources(self) -> tuple[Path, ...]:
-        return (named.source(self.path),) if self.path else ()
+    def files(self) -> tuple[Path, ...]:
+        return ()
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError where the code fails, or gives what no runtime could be given."""
@@ -68,7 +69,7 @@ class ImportNetwork(ImportTorchStep):
         interface = probe(network, example, made.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         named.save(made.network, self.path, arguments, specs, out)
-        return finish(out, self.path, network, example)
+        return finish(out, self.path, network, example, named.load)
 
     def _made(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
         from edgekit.training.calls import as_input

@@ -14,7 +14,7 @@ from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.mute import silent
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Target
-from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared import onnx_slimming, onnx_weight_only
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -46,14 +46,6 @@ class OnnxDynamic(Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
-
-    def sources(self) -> tuple[Path, ...]:
-        return (
-            *super().sources(),
-            Path(float16_tables.__file__),
-            Path(onnx_slimming.__file__),
-            Path(onnx_weight_only.__file__),
-        )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where the quantizer refuses, or finds nothing."""

@@ -17,7 +17,7 @@ from edgekit.core.mute import quiet_root, silent
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared import onnx_slimming, onnx_weight_only
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -46,14 +46,6 @@ class OnnxInt8(StaticInt8Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
-
-    def sources(self) -> tuple[Path, ...]:
-        return (
-            *super().sources(),
-            Path(float16_tables.__file__),
-            Path(onnx_slimming.__file__),
-            Path(onnx_weight_only.__file__),
-        )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""

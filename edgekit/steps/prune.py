@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, training
+from edgekit import networks
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import KEPT, Found
 from edgekit.core import registry, statistics
@@ -26,7 +26,6 @@ from edgekit.networks.named import save
 from edgekit.networks.tracing import example
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
-from edgekit.steps.train import DECIDING, TAUGHT
 from edgekit.training.calls import call, chosen_device
 from edgekit.training.data import Samples
 from edgekit.training.distillation import Distillation, teacher_of
@@ -128,11 +127,6 @@ class Prune(Distillation, Step):
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
-    def sources(self) -> tuple[Path, ...]:
-        cutting = tuple(Path(compression.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
-        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
-        return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
         import torch
@@ -151,8 +145,7 @@ class Prune(Distillation, Step):
         if self.sparse_epochs:
             history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _thinning(self.penalty))
         with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
-            trial = _Trial(self, parent, network, feed, ctx, Path(folder))
-            found = trial.found()
+            found, disturbed = self._found(parent, network, feed, ctx, Path(folder))
         pruned = network
         for number in range(1, self.rounds + 1):
             before, after = (1 - found.ratio * n / self.rounds for n in (number - 1, number))
@@ -169,11 +162,23 @@ class Prune(Distillation, Step):
         details = {"ratio": found.ratio, **shares, "whole": list(result.whole), "history": history}
         if found.speedups:
             details["speedups"] = dict(found.speedups)
-            details["disturbed"] = trial.disturbed.get(found.ratio, "")
+            details["disturbed"] = disturbed
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
         names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
         return StepResult(scheme, names, {**kept, "pruned": details})
+
+    def _found(
+        self, parent: Artifact, network: nn.Module, feed: tuple[Tensor, ...], ctx: Context, folder: Path
+    ) -> tuple[Found, str]:
+        """The ratio that reaches the goal, and what disturbed its measurement."""
+        if self.ratio:
+            return Found(self.ratio), ""
+        if self.speedup:
+            timed = _TimedTrial(self, parent, network, feed, ctx, folder)
+            found = timed.by_speed()
+            return found, timed.disturbed.get(found.ratio, "")
+        return _Trial(self, parent, network, feed, ctx, folder).by_count(), ""
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
@@ -243,18 +248,12 @@ class _Trial:
     feed: tuple[Tensor, ...]
     ctx: Context
     folder: Path
-    made: dict[Path, Artifact] = field(default_factory=dict)
-    disturbed: dict[float, str] = field(default_factory=dict)
 
-    def found(self) -> Found:
+    def by_count(self) -> Found:
+        """The ratio that leaves the share of MACs or parameters that is wanted."""
         from edgekit.compression import channels
 
         step = self.step
-        if step.ratio:
-            return Found(step.ratio)
-        if step.speedup:
-            kept = self.ctx.scratch / KEPT if self.ctx.scratch else None
-            return pruning_goals.by_speed(step.speedup, self._speedups, kept)
         if step.macs:
             whole = channels.macs(self.network, self.feed)
             return pruning_goals.by_count(step.macs, lambda r: channels.macs(self._cut(r), self.feed), whole, "MACs")
@@ -265,6 +264,19 @@ class _Trial:
         from edgekit.compression import channels
 
         return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
+
+
+@dataclass
+class _TimedTrial(_Trial):
+    """Cuts that are exported and measured."""
+
+    made: dict[Path, Artifact] = field(default_factory=dict)
+    disturbed: dict[float, str] = field(default_factory=dict)
+
+    def by_speed(self) -> Found:
+        """The ratio that makes it as fast as is wanted."""
+        kept = self.ctx.scratch / KEPT if self.ctx.scratch else None
+        return pruning_goals.by_speed(self.step.speedup, self._speedups, kept)
 
     def _speedups(self, ratio: float) -> Mapping[str, float]:
         """Runtime → how many times faster a network cut so is, measured beside the whole one."""

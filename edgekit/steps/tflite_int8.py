@@ -39,9 +39,6 @@ class TfliteInt8(StaticInt8Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(tflite_embeddings.__file__))
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
         parent = inputs["parent"]

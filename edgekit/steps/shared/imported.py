@@ -46,7 +46,7 @@ class ImportStep(Step):
             found = ", ".join(sorted(self.describe().traits)) or "float"
             yield f"{self.path} is {found}, not {self.precision or 'float'}: set precision"
 
-    def sources(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
         return tuple(Path(self.path).with_suffix(suffix) for suffix in self.beside)
 
     def describe(self) -> ModelFacts:
