@@ -292,10 +292,10 @@ class _Reader:
         return Code(digest, tuple(self.uses), *frozen)
 
     def visit(self, node: ast.AST) -> None:
-        value = getattr(node, "value", None)
-        if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) and given(value, self.resolve) is not None:
-            self._children(value)  # what is used of it is seen where the variable is
-            return
+        if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
+            if given(node.value, self.resolve) is not None:
+                self._children(node.value)  # what is used of it is seen where the variable is
+                return
         if isinstance(node, SCOPES):
             self._function(node)
         elif isinstance(node, COMPREHENSIONS):

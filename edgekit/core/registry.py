@@ -93,7 +93,7 @@ def _files(group: str) -> dict[str, str]:
     hyphens = group in ("tasks", "models")
     found = {}
     for module in pkgutil.iter_modules([str(folder)]):
-        if not module.ispkg and not module.name.startswith("_"):
+        if not module.ispkg:
             found[module.name.replace("_", "-") if hyphens else module.name] = module.name
     return found
 

@@ -68,7 +68,7 @@ class ImportNetwork(ImportTorchStep):
         network = Positional(made.network, keywords).eval()
         interface = probe(network, example, made.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
-        named.save(made.network, self.path, arguments, specs, out)
+        named.save(made.network, self.path, arguments, specs, out, example)
         return finish(out, self.path, network, example, named.load)
 
     def _made(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
 from edgekit.networks.named import save
 from edgekit.networks.tracing import example
+from edgekit.networks.weights import read_weights
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
 from edgekit.training.calls import call, chosen_device
@@ -344,9 +345,11 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
-    save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
+    given: dict[str, Tensor] = {}
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
+        given = read_weights(examples)
+    save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out, given)
     feed = example(replace(parent, path=out)).inputs
     with torch.no_grad():
         answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]

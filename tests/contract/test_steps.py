@@ -121,7 +121,7 @@ def test_what_it_reads(cls: type[Step]) -> None:
             assert not text.endswith(":test"), "a step must not see test data"
         assert all(isinstance(problem, str) and problem for problem in step.check(task))  # type: ignore[arg-type]
     if not list(step.check(Some())):  # type: ignore[arg-type]
-        assert all(path.is_file() for path in step.sources())
+        assert all(path.is_file() for path in step.files())
     assert set(references(step)) <= {field.name for field in dataclasses.fields(step)}  # type: ignore[arg-type]
     calibrates = "calibration" in {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if calibrates:
