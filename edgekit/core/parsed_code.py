@@ -175,10 +175,12 @@ def text(node: Any, in_class: bool = False) -> str:
         return f"Raise({text(raised)})"
     if isinstance(node, ast.JoinedStr):
         return f"JoinedStr({''.join(_joined(node))})"
+    if isinstance(node, ast.AnnAssign) and not in_class:  # as without the annotation
+        return f"(Assign targets=[{text(node.target)}] value={text(node.value)})"
     inside, kind = isinstance(node, ast.ClassDef), type(node)
     parts = [kind.__name__]
     for name in kind._fields:
-        if name in _SKIPPED or (name == "annotation" and not (in_class and kind is ast.AnnAssign)):
+        if name in _SKIPPED or (name == "annotation" and kind is ast.arg):
             continue
         value = getattr(node, name, None)
         if isinstance(value, ast.AST):
@@ -292,10 +294,10 @@ class _Reader:
         return Code(digest, tuple(self.uses), *frozen)
 
     def visit(self, node: ast.AST) -> None:
-        if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
-            if given(node.value, self.resolve) is not None:
-                self._children(node.value)  # what is used of it is seen where the variable is
-                return
+        value = node.value if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if value is not None and given(value, self.resolve) is not None:
+            self._children(value)  # what is used of it is seen where the variable is
+            return
         if isinstance(node, SCOPES):
             self._function(node)
         elif isinstance(node, COMPREHENSIONS):
