@@ -14,11 +14,11 @@ class Format:
     `file`: the name that a model of this format has in an artifact's folder; `suffixes`: endings by which such files
     are known elsewhere. What follows is optional.
 
-    `observer`, `pairs` and `kernels` name modules (`package.module`), imported when first used since they need a
-    runtime; "": not supported. The first collects activation statistics and has `observe` (see
-    `compression/calibration`), in the runtime that `observed_in` names; the second compares two models tensor by tensor
-    and has `pair` (see `workflows/inspect/pairs`); the third reads what a runtime's `profile` told and has `kernels`,
-    `reasons` and `NO_TIMES` (see `workflows/inspect/profiles`).
+    `observer`, `matched_tensors` and `kernels` name modules (`package.module`), imported when first used since they
+    need a runtime; "": not supported. `observer` collects activation statistics in the runtime that `observed_in` names
+    and has `observe` (see `compression/calibration`). `matched_tensors` compares two models tensor by tensor and has
+    `match` (see `workflows/inspect/matched_tensors`). `kernels` interprets the `profile` of a runtime and has
+    `kernels`, `reasons` and `NO_TIMES` (see `workflows/inspect/profiles`).
     `lowers_recurrence`: a recurrent layer of the network may be other operators in the file.
     """
 
@@ -26,7 +26,7 @@ class Format:
     suffixes: ClassVar[tuple[str, ...]] = ()
     observer: ClassVar[str] = ""
     observed_in: ClassVar[str] = ""
-    pairs: ClassVar[str] = ""
+    matched_tensors: ClassVar[str] = ""
     kernels: ClassVar[str] = ""
     lowers_recurrence: ClassVar[bool] = True
 

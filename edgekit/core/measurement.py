@@ -1,4 +1,4 @@
-"""What was measured: runs, metrics, latencies, verdicts, parity."""
+"""Records of a measurement: runs, metrics, latencies, verdicts, parity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekit.core.json import _tuples, from_json
+from edgekit.core.json import from_json, tuples
 from edgekit.core.target import Provenance
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Process:
-    """Raw figures of one runner process. `times_ns` holds one entry per timed inference, in order."""
+    """Raw results of one runner process. `times_ns` holds one entry per timed inference, in order."""
 
     times_ns: tuple[int, ...]
     load_ms: float
@@ -28,7 +28,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Run:
-    """What came back from a device: outputs (name → array, first axis the sample), raw times, facts."""
+    """A device's results: outputs (name → array, first axis the sample), raw times, facts."""
 
     artifact: str
     target: str
@@ -42,9 +42,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Metric:
-    """A task's figure of merit over a set; `drop_*` compare it, paired, with the artifact named in `against`.
+    """A task's metric over a set; `drop_*` compare it, paired, with the artifact named in `against`.
 
-    Drops are positive when worse: percentage points where the unit is "fraction", else per cent of the other's value.
+    A positive drop is worse. It is in percentage points if the unit is "fraction", else in per cent of the other's
+    value.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Metric:
     set_sha256: str
     drop_pp: float | None = None
     drop_ci95: tuple[float, float] | None = None
-    #: McNemar's two-sided p-value, where the metric counts samples right or wrong
+    #: McNemar's two-sided p-value, if the metric is a fraction of correct samples
     drop_p: float | None = None
     against: str | None = None
     correct_file: str | None = None
@@ -64,7 +65,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per inference of one batch; `ci95` is of p50."""
+    """Milliseconds per inference of one batch; `ci95` is the interval of p50."""
 
     p50: float
     p90: float
@@ -79,7 +80,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How two latencies compare: `value` = a / b with its 99 % interval. They differ where it excludes 1."""
+    """The ratio of two latencies, `value` = a / b, with its 99 % interval. They differ if the interval excludes 1."""
 
     value: float
     ci99: tuple[float, float]
@@ -91,7 +92,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A budget's answer: met, missed, or undecided, with how many samples would decide."""
+    """Whether an accuracy budget is met, missed or undecided, and how many samples would decide it."""
 
     state: Literal["met", "missed", "undecided"]
     budget_pp: float
@@ -101,7 +102,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Parity:
-    """How close an artifact's outputs are to those of `against`, over the same samples."""
+    """How close an artifact's outputs are to those of `against`, over the same samples (SQNR, largest error)."""
 
     against: str
     sqnr_db: float
@@ -113,7 +114,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One artifact on one target in one runtime: the row of every report (the contract's `measurements`)."""
+    """One artifact on one target in one runtime: one row of a report (`measurements` in the JSON schema)."""
 
     artifact: str
     id: str
@@ -141,8 +142,8 @@ class Measurement:
     invalid: tuple[str, ...] = ()
 
     @property
-    def wrong(self) -> str:
-        """Why the device computes something else than the artifact, or "" (`edgekit.measure.host_parity`)."""
+    def mismatch_reason(self) -> str:
+        """Why the device's outputs do not match the host's, or "" (see `edgekit.measure.host_parity`)."""
         return str(self.facts.get("agreement", {}).get("wrong", ""))
 
     @classmethod
@@ -151,4 +152,4 @@ class Measurement:
         values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name, kind in nested.items():
             values[name] = from_json(kind, values.get(name))
-        return cls(**{k: _tuples(v) for k, v in values.items()})
+        return cls(**{k: tuples(v) for k, v in values.items()})

@@ -27,7 +27,7 @@ class Onnx(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
     observer: ClassVar[str] = "edgekit.compression.calibration.onnx"
     observed_in: ClassVar[str] = "onnxruntime"
-    pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.onnx"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.onnx"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.onnx"
     lowers_recurrence: ClassVar[bool] = False
 

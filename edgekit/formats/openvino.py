@@ -29,7 +29,7 @@ class Openvino(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
     observer: ClassVar[str] = "edgekit.compression.calibration.openvino"
     observed_in: ClassVar[str] = "openvino"
-    pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.openvino"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.openvino"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.openvino"
 
     @staticmethod

@@ -33,7 +33,7 @@ class Tflite(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
     observer: ClassVar[str] = "edgekit.compression.calibration.tflite"
     observed_in: ClassVar[str] = "litert"
-    pairs: ClassVar[str] = "edgekit.workflows.inspect.pairs.tflite"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.tflite"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.tflite"
 
     @staticmethod

@@ -64,7 +64,7 @@ def measure(
 
 def _disturbed(m: Measurement) -> bool:
     """Is it worth another try? A device that computes something else does so again."""
-    return any(reason != m.wrong for reason in m.invalid)
+    return any(reason != m.mismatch_reason for reason in m.invalid)
 
 
 def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -> Iterator[tuple[Artifact, str]]:
@@ -111,7 +111,7 @@ def _root_run(
             return root.name, context.scorer(run.outputs, data.labels).per_sample
     for measurement in context.store.measurements().values():
         metric = measurement.metric
-        if measurement.id != root.id or measurement.wrong or metric is None:
+        if measurement.id != root.id or measurement.mismatch_reason or metric is None:
             continue
         if metric.set_sha256 == data.sha256 and metric.correct_file:
             return root.name, np.load(context.store.path / metric.correct_file)

@@ -1,4 +1,4 @@
-"""onnx, tflite or openvino → ranges: what values each activation takes, from one pass of samples through the model."""
+"""onnx, tflite or openvino → ranges: histograms of each activation, from one pass of samples through the model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edgekit.steps.shared.calibrated import RANGES, CalibratedStep
 
 @dataclass(frozen=True)
 class Calibrate(CalibratedStep):
-    """Running histograms, in memory that does not grow with the samples; several int8 steps may share what it makes.
+    """Running histograms, in memory that does not grow with the samples; several int8 steps may share them.
 
-    It needs what its parent's format needs. `calibration`: a SET; "" takes `samples` samples of the task's training
-    split.
+    It needs the packages of its parent's format. `calibration`: a SET; "" takes `samples` samples of the task's
+    training split.
     """
 
     accepts: ClassVar = kinds(*(name for name, format in registry.members("formats") if format.observer))

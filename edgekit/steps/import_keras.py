@@ -1,4 +1,4 @@
-"""nothing → torch: a model of Keras 3, from elsewhere, on its torch backend and in its safe mode."""
+"""nothing → torch: import a Keras 3 model, on Keras's torch backend and in its safe mode."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class ImportKeras(ImportTorchStep):
         interface, example = keras.interface(network, path)
         entries = {**interface.to_json(), "example": example_shapes(example), "tensors": keras.tensors(network)}
         write(out, "keras", entries)
-        return finish(out, path.name, network, example)
+        return finish(out, path.name, network, example, keras.load)

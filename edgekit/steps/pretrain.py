@@ -1,4 +1,4 @@
-"""nothing → torch: as `train`, but on another task: a base that `train` then adapts, named in its `init`."""
+"""nothing → torch: as `train`, but on another task: a pretrained backbone that `train` fine-tunes (`init`)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from pathlib import Path
 from edgekit import tasks
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.step import Context, StepResult
+from edgekit.core.step import Context, StepResult, TaskRef
 from edgekit.core.task import Task
-from edgekit.steps import train
 from edgekit.steps.train import Train
 
 
 @dataclass(frozen=True)
 class Pretrain(Train):
-    """`on`: the task that is learnt instead of the recipe's. What is measured of it is how the recipe's task finds it,
-    before it was adapted: about chance.
+    """`on`: the task to train on instead of the recipe's. Its accuracy is measured on the recipe's task, before
+    fine-tuning: about chance.
     """
 
-    on: str = ""
+    on: TaskRef = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         try:
@@ -31,9 +30,6 @@ class Pretrain(Train):
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return super().sets(tasks.load(self.on)) if self.on else {}
-
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(train.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises what training does."""

@@ -1,4 +1,4 @@
-"""What a task of one's own can inherit: a loss and a score. It adds `load`, and whatever differs.
+"""Base classes for a user's own task: a loss and a score. The task adds `load`, and overrides what differs.
 
 class Houses(Regression):
     models = ("net.py:Net",)
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class Classification(Task):
-    """Labels (N,) are class indices, a network's first output (N, classes) logits."""
+    """Labels (N,) are class indices; a network's first output (N, classes) holds logits."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean cross entropy. Raises InputError for a label that no output stands for."""
+        """Mean cross-entropy. Raises InputError for a label that has no output."""
         from torch.nn.functional import cross_entropy
 
         if outputs.ndim != 2:
-            what = f"the network gives {list(outputs.shape)}"
-            raise InputError(what, "a class needs one value per sample and class", "check its last layer")
+            what = f"the network's output has shape {list(outputs.shape)}"
+            raise InputError(what, "classification needs (samples, classes)", "check the network's last layer")
         highest = int(labels.max())
         if highest >= outputs.shape[1]:
-            what = f"there are {highest + 1} classes, the network tells {outputs.shape[1]} apart"
-            raise InputError(what, next="check its last layer, or the labels")
+            what = f"the labels have {highest + 1} classes, the network has {outputs.shape[1]} outputs"
+            raise InputError(what, next="check the network's last layer, or the labels")
         return cross_entropy(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
@@ -45,15 +45,15 @@ class Classification(Task):
 
 
 class Regression(Task):
-    """Labels (N,) or (N, k) are values, and so is a network's first output."""
+    """Labels (N,) or (N, k) and a network's first output are continuous values."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean squared error. Raises InputError where outputs and labels are of different shapes."""
+        """Mean squared error. Raises InputError if outputs and labels differ in shape."""
         from torch.nn.functional import mse_loss
 
-        from edgekit.core.metrics import alike
+        from edgekit.core.metrics import as_same_shape
 
-        values, targets = alike(outputs, labels)
+        values, targets = as_same_shape(outputs, labels)
         return mse_loss(values, targets.to(values.dtype))
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:

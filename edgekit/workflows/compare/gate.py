@@ -52,7 +52,9 @@ def gate(
     homes = {place(m): word for word, m in new}
     timed: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
-        twins = [(a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.wrong or not b.wrong)]
+        twins = [
+            (a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason)
+        ]
         timed = {place(b): _timed_anew(a, b, against, homes[place(b)], plan, again, progress, say) for a, b in twins}
     verdicts = (judge(limit, pair, timed.get(place(pair[1]))) for pair in found for limit in limits)
     return [verdict for verdict in verdicts if verdict]

@@ -158,8 +158,8 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     """
     gate = _judged(limit, pair, ratio)
     about = limit.on_metric or limit.quantity == "p50"
-    if gate and gate.state == "passed" and about and pair[1].wrong:
-        return dataclasses.replace(gate, state="undecided", why=f"{WRONG_BEFORE}: {pair[1].wrong}")
+    if gate and gate.state == "passed" and about and pair[1].mismatch_reason:
+        return dataclasses.replace(gate, state="undecided", why=f"{WRONG_BEFORE}: {pair[1].mismatch_reason}")
     return gate
 
 
@@ -170,7 +170,7 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
         if old.latency_ms is None and new.latency_ms is None:
             return None
         texts = tuple(f"{number(m.latency_ms.p50)} ms" if m.latency_ms else "-" for m in pair)
-        if new.wrong and not old.wrong:
+        if new.mismatch_reason and not old.mismatch_reason:
             return _gate(limit, new, texts, None, "failed", _newly(pair))
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
             why = ratio if isinstance(ratio, str) else "it was not measured in both"
@@ -188,7 +188,7 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     if values is None:
         return None
     texts, (before, after) = values
-    if new.wrong and not old.wrong and limit.on_metric:
+    if new.mismatch_reason and not old.mismatch_reason and limit.on_metric:
         return _gate(limit, new, texts, None, "failed", _newly(pair))
     if before is None or after is None:
         return _gate(limit, new, texts, None, "undecided", "it was not measured in both")
@@ -202,7 +202,7 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
 def _newly(pair: Pair) -> str:
     old, new = pair
     known = "wrong" in old.facts.get("agreement", {})
-    return new.wrong if known else f"{new.wrong} (the baseline was not compared with this machine)"
+    return new.mismatch_reason if known else f"{new.mismatch_reason} (the baseline was not compared with this machine)"
 
 
 def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | None, float | None]] | None:

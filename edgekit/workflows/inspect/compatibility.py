@@ -1,4 +1,4 @@
-"""What cannot run a model: each target, and each runtime that is installed here, asked without running anything."""
+"""Which targets and runtimes cannot run a model, found without running it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_NUMBERS = ("string", "sequence")
 
 @dataclass(frozen=True)
 class Answer:
-    """Can `runtime` ("": none takes the format) on `target` run it? `problems` says why not, a sentence each."""
+    """Can `runtime` ("": none accepts the format) on `target` run it? `problems` says why not, a sentence each."""
 
     target: str
     runtime: str
@@ -29,9 +29,9 @@ class Answer:
 
 
 def answers(path: Path, format: str, facts: ModelFacts) -> Iterator[Answer]:
-    """One for every runtime of every target that takes the format, and one for each target that has none.
+    """One for every runtime of every target that accepts the format, and one for each target without such a runtime.
 
-    What depends on a runtime's version is asked of the one installed here, and so said of this machine alone.
+    Checks that depend on a runtime's version use the one installed here, and so apply to this machine only.
     """
     for name in targets.names():
         target = targets.load(name)
@@ -51,13 +51,13 @@ def answers(path: Path, format: str, facts: ModelFacts) -> Iterator[Answer]:
 def _memory(target: Target, facts: ModelFacts) -> Iterator[str]:
     needed = facts.sizes.total + (facts.peak_bytes or 0)
     if target.memory_mb and needed > target.memory_mb << 20:
-        yield f"it needs about {needed / 1e6:,.0f} MB, and there are {target.memory_mb * 1.048576:,.0f}"
+        yield f"it needs about {needed / 1e6:,.0f} MB of memory, the target has {target.memory_mb * 1.048576:,.0f} MB"
 
 
 def _inputs(facts: ModelFacts) -> Iterator[str]:
     for spec in facts.inputs:
         if spec.dtype in NOT_NUMBERS:
-            yield f"input {spec.name!r} is a {spec.dtype}: samples are numbers and truth values"
+            yield f"input {spec.name!r} is a {spec.dtype}: samples hold numbers and booleans"
 
 
 def _installed(runtime: Runtime, wanted: str, path: Path, format: str, facts: ModelFacts) -> list[str]:
