@@ -7,15 +7,15 @@ import click
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 
-@edgekit_command("doctor", short_help="What is installed, what is missing, what to type next.")
+@edgekit_command("doctor", short_help="Show what is installed, what is missing, and how to install it.")
 def command(reporter: Reporter) -> CommandResult:
-    """What this machine is, which parts of edgekit are installed, which are missing, and what to type to get them."""
+    """Show this machine, the installed and the missing extras of edgekit, and the commands that install them."""
     from edgekit.workflows import doctor
 
-    found = doctor.examine()
+    report = doctor.diagnose()
 
     def show() -> None:
-        for line in doctor.lines(found):
+        for line in doctor.lines(report):
             click.echo(line)
 
-    return CommandResult(show, result=found)
+    return CommandResult(show, result=report)
