@@ -4,6 +4,7 @@ heavy packages are imported only when a command starts its work.
 
 from __future__ import annotations
 
+import importlib
 import json
 import keyword
 import os
@@ -36,8 +37,6 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        import importlib
-
         module = f"{name}_" if keyword.iskeyword(name) else name
         command: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
         return command

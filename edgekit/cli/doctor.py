@@ -12,7 +12,7 @@ def command(reporter: Reporter) -> CommandResult:
     """Show this machine, the installed and the missing extras of edgekit, and the commands that install them."""
     from edgekit.workflows import doctor
 
-    report = doctor.diagnose()
+    report = doctor.doctor()
 
     def show() -> None:
         for line in doctor.lines(report):

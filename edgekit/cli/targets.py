@@ -78,7 +78,7 @@ def _add(
         if not library:
             raise InputError(f"--library {word!r} names no path", next="write --library onnxruntime=PATH")
         library_paths[runtime] = str(Path(library).expanduser().absolute())
-    target = add.probe(name, "adb" if adb else "ssh", adb or ssh, like, python, library_paths)
+    target = add.add(name, "adb" if adb else "ssh", adb or ssh, like, python, library_paths)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
@@ -98,20 +98,20 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
     An emulated board is started for the check; its system image is built if it is missing.
     """
     from edgekit.measure import targets
-    from edgekit.workflows.targets.check import checks
+    from edgekit.workflows.targets.check import check
 
-    results = list(checks(targets.load(name)))
-    failed = [check for check in results if check.state == "failed"]
+    results = list(check(targets.load(name)))
+    failed = [each for each in results if each.state == "failed"]
 
     def show() -> None:
-        for check in results:
-            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[check.state]
-            click.echo(f"{mark:<7} {check.what:<12} {check.found}")
-            if check.next:
-                click.echo(f"{'':<20} next: {check.next}")
+        for each in results:
+            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
+            click.echo(f"{mark:<7} {each.what:<12} {each.found}")
+            if each.next:
+                click.echo(f"{'':<20} next: {each.next}")
 
     errors = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
-    return CommandResult(show, result=[dataclasses.asdict(check) for check in results], failures=errors)
+    return CommandResult(show, result=[dataclasses.asdict(each) for each in results], failures=errors)
 
 
 @edgekit_command("clean", full="targets clean", short_help="Remove edgekit's files from a device.")

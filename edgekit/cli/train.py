@@ -104,12 +104,12 @@ def command(
     """Train a network of TASK: mnist (default), fashion-mnist, keyword-spotting, … (docs/tasks), a class of your own
     (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on validation
     data are kept. With torchrun, several processes train together."""
+    from edgekit.runs.recipe import STARTER
+    from edgekit.training import processes
     from edgekit.workflows import train
 
     if task and data:
         raise InputError(f"{task} has its own data", f"--data names {data}", "give either a task or --data")
-    from edgekit.runs.recipe import STARTER
-    from edgekit.training import processes
 
     if processes.world_size() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(
     artifact: str | None, against: str, val: str, target: str, layers: bool, reporter: Reporter
 ) -> CommandResult:
-    """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare them: SQNR per output, largest
+    """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare: SQNR per output, largest
     difference, top-1 agreement, and the paired change of accuracy. Exit 1 if a conversion fails its check; the first
     diverging operator is then named."""
     from edgekit.workflows import make, verify

@@ -1,5 +1,6 @@
-"""Structured pruning: whole channels and attention heads are cut, so that every runtime has less to do.
+"""Compression: calibration, weight rounding, quantization-aware training and structured pruning of networks.
 
-`channels` cuts (Torch-Pruning finds what hangs together), `goals` finds how much, `widths` is how a network that was
-cut is written down and built again.
+`calibration` collects activation statistics in each runtime and chooses ranges; `program` is a torch network as a graph
+of operators, `simulation` quantizes it as an int8 runtime would; `equalization`, `gptq` and `qat` change its weights;
+`channels` cuts a network and `pruning_goals` finds how much.
 """

@@ -98,10 +98,10 @@ def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # the counter leaves its marks on modules
-        found, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
+        count, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
     network.train(training)
     batch = len(inputs[0]) if inputs[0].ndim else 1
-    return int(found) // max(batch, 1)
+    return int(count) // max(batch, 1)
 
 
 def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
@@ -146,8 +146,10 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
             )
             groups = pruner.step(interactive=True)
         except Exception as error:  # whatever its tracer meets
-            said = str(error).splitlines() or [type(error).__name__]
-            raise CannotConvert("what hangs together in this network cannot be traced", said[0]) from error
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise CannotConvert(
+                "the dependencies between the layers of this network cannot be traced", lines[0]
+            ) from error
         for group in groups:
             involved = _layers(group, names)
             try:
@@ -163,7 +165,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
     """The layers whose outputs a group cuts."""
-    found = {
+    layers = {
         names[dep.target.module]
         for dep, _ in group
         if isinstance(dep.target.module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding)
@@ -171,7 +173,7 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
         and "out" in getattr(dep.handler, "__name__", "")
     }
     root = group[0].dep.target.module
-    return found or {names[root]}
+    return layers or {names[root]}
 
 
 def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
@@ -181,7 +183,7 @@ def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
     """Layer whose output is split into heads → the attention it is in, its attribute with their number, the number."""
-    found: dict[nn.Module, tuple[nn.Module, str, int]] = {}
+    heads: dict[nn.Module, tuple[nn.Module, str, int]] = {}
     for module in network.modules():
         attribute = next((name for name in HEADS if type(vars(module).get(name)) is int), None)
         if attribute is None or isinstance(module, nn.MultiheadAttention):
@@ -189,8 +191,8 @@ def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
         count = getattr(module, attribute)
         for name, layer in module.named_children():
             if name in SPLIT and isinstance(layer, nn.Linear) and count > 1 and layer.out_features % count == 0:
-                found[layer] = (module, attribute, count)
-    return found
+                heads[layer] = (module, attribute, count)
+    return heads
 
 
 def _set_heads(heads: dict[nn.Module, tuple[nn.Module, str, int]], left: dict[nn.Module, int]) -> None:

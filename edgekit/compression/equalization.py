@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgekit.compression.program import Program, sqnr
-from edgekit.compression.simulation import joined, nearest_weights, observed_ranges, operator, points, simulate
+from edgekit.compression.simulation import joined, nearest_weights, observed_ranges, operator, quantized_nodes, simulate
 from edgekit.compression.weighted_layers import Layer, arguments, find
 from edgekit.core.progress import Progress
 
@@ -91,19 +91,19 @@ def equalize(program: Program, feeds: Sequence[Sequence[Tensor]], alpha: float, 
 
 def simulated_db(program: Program, feeds: Sequence[Sequence[Tensor]], references: Sequence[Sequence[Tensor]]) -> float:
     """SQNR of the outputs, all samples together, with weights and activations rounded to nearest, min-max ranges."""
-    found = observed_ranges(program.module, feeds, "min-max")
+    ranges = observed_ranges(program.module, feeds, "min-max")
     with torch.no_grad(), nearest_weights(program.layers()):
-        answers = [simulate(program.module, feed, found) for feed in feeds]
+        answers = [simulate(program.module, feed, ranges) for feed in feeds]
     return sqnr(joined(references), joined(answers))
 
 
 def scaled(program: Program, feeds: Sequence[Sequence[Tensor]], criterion: str, alpha: float) -> Program:
     """A copy of the program with every group scaled by the criterion."""
     module = copy.deepcopy(program.module)
-    found = groups(module)
-    reach = _reach(module, found, feeds) if criterion != "weights" else []
+    all_groups = groups(module)
+    reach = _reach(module, all_groups, feeds) if criterion != "weights" else []
     for _ in range(ROUNDS if criterion != "activations" else 1):
-        for index, group in enumerate(found):
+        for index, group in enumerate(all_groups):
             largest = reach[index] if reach else torch.ones(group.channels)
             s = _factors(group, largest, criterion, alpha)
             group.scale(s)
@@ -114,24 +114,27 @@ def scaled(program: Program, feeds: Sequence[Sequence[Tensor]], criterion: str, 
 
 def _factors(group: Group, largest: Tensor, criterion: str, alpha: float) -> Tensor:
     """s `[channels]`: a**alpha, sqrt(r / w), or a**alpha / w**(1 - alpha); 1 for channels without values or readers."""
-    made = torch.stack([layer.output_ranges() for layer in group.makers]).amax(0)
+    written = torch.stack([layer.output_ranges() for layer in group.makers]).amax(0)
     read = torch.stack([layer.input_ranges().reshape(-1, repeat).amax(1) for layer, repeat in group.readers]).amax(0)
-    top = {"activations": largest**alpha, "weights": made.sqrt(), "both": largest**alpha}[criterion]
+    top = {"activations": largest**alpha, "weights": written.sqrt(), "both": largest**alpha}[criterion]
     bottom = {"activations": torch.ones_like(read), "weights": read.sqrt(), "both": read ** (1 - alpha)}[criterion]
-    alive = (read > DEAD * read.max()) & (made > DEAD * made.max()) & (largest > DEAD * largest.max())
+    alive = (read > DEAD * read.max()) & (written > DEAD * written.max()) & (largest > DEAD * largest.max())
     if not alive.any():
         return torch.ones(group.channels)
     s = torch.where(alive, top / torch.where(alive, bottom, 1), 1)
     return torch.where(alive, s / s[alive].max(), 1)
 
 
-def _reach(module: GraphModule, found: Sequence[Group], feeds: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+def _reach(module: GraphModule, scaled_groups: Sequence[Group], feeds: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """The largest magnitude of each channel, among those tensors of each group that int8 rounds, over all feeds."""
-    rounded = set(points(module))
+    rounded = set(quantized_nodes(module))
     axes = {
-        node: (index, _axis(node)) for index, group in enumerate(found) for node in group.members if node in rounded
+        node: (index, _axis(node))
+        for index, group in enumerate(scaled_groups)
+        for node in group.members
+        if node in rounded
     }
-    reach = [torch.zeros(group.channels) for group in found]
+    reach = [torch.zeros(group.channels) for group in scaled_groups]
 
     class Watching(torch.fx.Interpreter):
         def run_node(self, n: Node) -> Any:
@@ -167,8 +170,8 @@ def groups(module: GraphModule) -> list[Group]:
         elif sources := _carried(node):
             for source in sources:
                 sets.join(node, source)
-    found = (_group(members, sets, layers) for members in sets.all())
-    return [group for group in found if group]
+    candidates = (_group(members, sets, layers) for members in sets.all())
+    return [group for group in candidates if group]
 
 
 def _group(members: list[Node], sets: _Sets, layers: Mapping[Node, Layer]) -> Group | None:
@@ -211,14 +214,14 @@ def _carried(node: Node) -> list[Node]:
     if name == "mul":
         return _product(node, sources)
     if name in ("view", "reshape", "flatten", "squeeze", "_unsafe_view"):
-        found = _reshaped(before, after, axis, repeat)
+        channels = _reshaped(before, after, axis, repeat)
     elif name == "mean":
-        found = _mean(node, before.ndim, axis, repeat)
+        channels = _mean(node, before.ndim, axis, repeat)
     else:
-        found = (axis, repeat) if _keeps(node, name, axis) else None
-    if found is None or len(sources) != 1:
+        channels = (axis, repeat) if _keeps(node, name, axis) else None
+    if channels is None or len(sources) != 1:
         return []
-    node.meta["channels"] = found
+    node.meta["channels"] = channels
     return [source]
 
 
@@ -228,18 +231,18 @@ def _keeps(node: Node, name: str, axis: int) -> bool:
         return True
     if name in SPATIAL:
         return axis == 1
-    given = arguments(node) if hasattr(node.target, "_schema") else {}
+    args = arguments(node) if hasattr(node.target, "_schema") else {}
     if name == "constant_pad_nd":
         rank = node.meta["val"].ndim
-        padded = {rank - 1 - index // 2 for index, size in enumerate(given["pad"]) if size}
-        return given["value"] == 0 and axis not in padded
+        padded = {rank - 1 - index // 2 for index, size in enumerate(args["pad"]) if size}
+        return args["value"] == 0 and axis not in padded
     if name == "pad":
-        same = given["mode"] != "constant" or not given["value"]
-        return same and axis < node.meta["val"].ndim - len(given["pad"]) // 2
+        same = args["mode"] != "constant" or not args["value"]
+        return same and axis < node.meta["val"].ndim - len(args["pad"]) // 2
     if name == "clamp_min":
-        return bool(given["min"] == 0)
+        return bool(args["min"] == 0)
     if name == "clamp":
-        return given["min"] == 0 and given["max"] is None
+        return args["min"] == 0 and args["max"] is None
     return False
 
 
@@ -255,13 +258,13 @@ def _reshaped(before: Tensor, after: Tensor, axis: int, repeat: int) -> tuple[in
 
 
 def _mean(node: Node, rank: int, axis: int, repeat: int) -> tuple[int, int] | None:
-    given = arguments(node)
-    if not given.get("dim"):
+    args = arguments(node)
+    if not args.get("dim"):
         return None
-    gone = sorted(dim % rank for dim in given["dim"])
-    if axis in gone:
+    reduced = sorted(dim % rank for dim in args["dim"])
+    if axis in reduced:
         return None
-    return (axis if given["keepdim"] else axis - sum(dim < axis for dim in gone)), repeat
+    return (axis if args["keepdim"] else axis - sum(dim < axis for dim in reduced)), repeat
 
 
 def _product(node: Node, sources: Sequence[Node]) -> list[Node]:
@@ -304,7 +307,7 @@ class _Sets:
         self._up[self.root(first)] = self.root(second)
 
     def all(self) -> list[list[Node]]:
-        found: dict[Node, list[Node]] = {}
+        by_root: dict[Node, list[Node]] = {}
         for node in self._up:
-            found.setdefault(self.root(node), []).append(node)
-        return list(found.values())
+            by_root.setdefault(self.root(node), []).append(node)
+        return list(by_root.values())

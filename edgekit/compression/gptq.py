@@ -1,4 +1,4 @@
-"""Weights on the int8 grid, rounded so that what one weight gets wrong the others make good (GPTQ).
+"""GPTQ: weights are rounded to int8 levels so that the others compensate the error of each.
 
 Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's optimal brain surgeon. Each layer sees
 the inputs it will have in int8: activations rounded, everything before it rounded already. What these do to its outputs
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.compression.program import Lockstep, Program
-from edgekit.compression.simulation import LARGEST, Range, nearest, rounded, scales
+from edgekit.compression.program import BatchedInterpreter, Program
+from edgekit.compression.simulation import LARGEST, Range, fake_quantize, nearest, scales
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.progress import Progress
 
@@ -30,7 +30,7 @@ DAMPING = 0.01
 BLOCK = 128
 #: a Hessian of more rows than this (268 MB in float32) is not made
 MAX_ROWS = 8_192
-#: one sample in so many judges the rounding found on the others
+#: one sample in so many validates the rounding that is fitted on the others
 HELD_OUT = 4
 
 
@@ -81,13 +81,13 @@ class Moments:
 def quantize(
     program: Program,
     feeds: Sequence[Sequence[Tensor]],
-    found: Mapping[str, Range],
+    ranges: Mapping[str, Range],
     seed: int,
     progress: Progress,
     log: logging.Logger,
     correct_biases: bool = False,
 ) -> list[Rounded]:
-    """Round the weights of every layer of `program`, in order; `found` are the ranges that activations are rounded in.
+    """Round the weights of every layer of `program`, in order; `ranges` are those that activations are quantized in.
 
     `correct_biases` takes what is left of each channel's mean error out of its bias, where held-out samples agree that
     it is one (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2; there for weights rounded to nearest).
@@ -95,19 +95,24 @@ def quantize(
     Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
     """
     generator = torch.Generator().manual_seed(seed)
-    int8, floats = Lockstep(program.module, feeds, _rounding(found)), Lockstep(program.module, feeds)
+    int8, floats = (
+        BatchedInterpreter(program.module, feeds, _rounding(ranges)),
+        BatchedInterpreter(program.module, feeds),
+    )
     layers, report = program.layers(), []
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
         floats.until(layer.node)
-        best, shift, made = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        best, shift, layer_report = choose(
+            layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator
+        )
         floats.step()  # with the float weights, which are replaced now
         layer.assign(best)
         if correct_biases and layer.bias is not None:
             layer.values(layer.bias).detach().add_(shift)
-            made = replace(made, shifted=int(shift.count_nonzero()))
-        log.info("gptq: %s", made)
-        report.append(made)
+            layer_report = replace(layer_report, shifted=int(shift.count_nonzero()))
+        log.info("gptq: %s", layer_report)
+        report.append(layer_report)
     return report
 
 
@@ -164,16 +169,16 @@ def moments(
     return Moments(curvature, drift, floor, sums, places)
 
 
-def corrected(matrix: Tensor, found: Moments) -> Tensor:
+def corrected(matrix: Tensor, moments: Moments) -> Tensor:
     """The weights moved towards those that give the float outputs from the int8 inputs, by damped least squares."""
-    damped = found.curvature.to(_precision(matrix)).clone()
+    damped = moments.curvature.to(_precision(matrix)).clone()
     mean = damped.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     damped.diagonal(dim1=1, dim2=2).add_(SHARE_DAMPING * mean[:, None])
     lower, failed = torch.linalg.cholesky_ex(damped)
     if failed.any():
         return matrix
-    wanted = (matrix @ found.drift).to(damped.dtype).transpose(1, 2)
-    return matrix + SHARE * torch.cholesky_solve(wanted, lower).transpose(1, 2).to(matrix.dtype)
+    correction = (matrix @ moments.drift).to(damped.dtype).transpose(1, 2)
+    return matrix + SHARE * torch.cholesky_solve(correction, lower).transpose(1, 2).to(matrix.dtype)
 
 
 def output_energy(matrix: Tensor, curvature: Tensor) -> float:
@@ -241,8 +246,8 @@ def _precision(matrix: Tensor) -> torch.dtype:
     return torch.float64 if matrix.shape[-1] <= 2_048 else torch.float32
 
 
-def _rounding(found: Mapping[str, Range]) -> Any:
+def _rounding(ranges: Mapping[str, Range]) -> Any:
     def change(node: Node, value: Any) -> Any:
-        return rounded(value, found[node.name]) if node.name in found else value
+        return fake_quantize(value, ranges[node.name]) if node.name in ranges else value
 
     return change

@@ -30,7 +30,7 @@ _ATTENTION = "ScaledDotProductAttention"
 
 
 def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, symmetric: bool = False) -> None:
-    """Range every FakeQuantize anew: those of activations by `method`, those of weights by each channel's largest.
+    """Set the range of every FakeQuantize: activations by `method`, weights by each channel's largest.
 
     Zero stays in the middle of what squeeze-and-excite weighs (with a zero point a MobileNetV3 took 1.04 times as long)
     and of what goes into an attention operator, with `symmetric` wherever it was placed so. What meets in a Concat has
@@ -41,15 +41,15 @@ def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, s
     for node in quantizers(model):
         if node.get_friendly_name() not in live:
             _set_weights(node)
-    found = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
-    middle = {name for name, node in found.items() if _is_symmetric(node, symmetric)}
-    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in found.items()}
-    for group in _joined(model, found):
+    live_quantizers = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
+    middle = {name for name, node in live_quantizers.items() if _is_symmetric(node, symmetric)}
+    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in live_quantizers.items()}
+    for group in _joined(model, live_quantizers):
         low, high = min(chosen[name][0] for name in group), max(chosen[name][1] for name in group)
         chosen |= dict.fromkeys(group, (low, high))
-    for name, node in found.items():
+    for name, node in live_quantizers.items():
         levels = node.get_attributes()["levels"]
-        low, high = (_symmetric if name in middle else grid)(*chosen[name], levels)
+        low, high = (_symmetric if name in middle else zero_aligned)(*chosen[name], levels)
         _set(node, np.array(low, np.float32), np.array(high, np.float32))
 
 
@@ -58,7 +58,7 @@ def quantizers(model: Model) -> list[Node]:
     return [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
 
 
-def grid(low: float, high: float, levels: int = 256) -> Range:
+def zero_aligned(low: float, high: float, levels: int = 256) -> Range:
     """The range moved by at most half a step, so that zero is one of its `levels` points.
 
     Where nothing but zeros was seen: 0 to 1, since any range holds those.
@@ -72,7 +72,7 @@ def grid(low: float, high: float, levels: int = 256) -> Range:
 def _symmetric(low: float, high: float, levels: int = 256) -> Range:
     """From -128 to 127 steps, wide enough for both ends; unsigned where nothing was below zero."""
     if low >= 0:
-        return grid(low, high, levels)
+        return zero_aligned(low, high, levels)
     half = levels // 2
     step = max(-low / (half - 1), high / (half - 1))
     return -half * step, (half - 1) * step
@@ -116,14 +116,17 @@ def _readers(port: Output) -> Iterator[Node]:
                 yield from _readers(output)
 
 
-def _joined(model: Model, found: Mapping[str, Node]) -> Iterator[list[str]]:
+def _joined(model: Model, quantizers_by_name: Mapping[str, Node]) -> Iterator[list[str]]:
     """Names of the quantizers before each Concat that were placed with one range for all."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Concat":
             continue
         before = [name for port in node.input_values() for name in _before(port)]
-        if len(before) > 1 and all(name in found for name in before):
-            ranges = {tuple(float(_constant(found[name].input_value(i)).max()) for i in (1, 2)) for name in before}
+        if len(before) > 1 and all(name in quantizers_by_name for name in before):
+            ranges = {
+                tuple(float(_constant(quantizers_by_name[name].input_value(i)).max()) for i in (1, 2))
+                for name in before
+            }
             if len(ranges) == 1:
                 yield before
 

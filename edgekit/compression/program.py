@@ -24,9 +24,10 @@ from torch.fx.graph import CodeGen
 
 from edgekit import networks
 from edgekit.compression.weighted_layers import Layer, arguments, attribute, find, set_argument
+from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
 from edgekit.networks.interface import named
@@ -62,11 +63,11 @@ def load(artifact: Artifact, log: logging.Logger) -> Program:
     Raises CannotConvert where it cannot be traced.
     """
     network = networks.load(artifact.path)
-    found = example(artifact)
-    with quiet(log), converting(artifact.name, "a graph of operators", network, found.inputs):
-        module = prepared(traced(network, found, log))
+    traced_example = example(artifact)
+    with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
+        module = prepared(traced(network, traced_example, log))
     folded = fold(module)
-    return Program(_tidied(module), found, folded)
+    return Program(_tidied(module), traced_example, folded)
 
 
 def prepared(exported: ExportedProgram) -> GraphModule:
@@ -92,13 +93,15 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     Raises CannotConvert where, loaded again, it answers otherwise.
     """
     module = program.module
-    with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
+    with muted(log), converting(parent.name, "a program", module, program.example.inputs):
         exported = traced(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
-    kept, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
-    if kept.is_file():
-        (out / networks.EXAMPLE).write_bytes(kept.read_bytes())
-    axes = {name: {str(axis): length for axis, length in found.items()} for name, found in program.example.axes.items()}
+    example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
+    if example_file.is_file():
+        (out / networks.EXAMPLE).write_bytes(example_file.read_bytes())
+    axes = {
+        name: {str(axis): length for axis, length in lengths.items()} for name, lengths in program.example.axes.items()
+    }
     entries = {
         "inputs": [asdict(spec) for spec in parent.inputs],
         "outputs": [asdict(spec) for spec in parent.outputs],
@@ -110,8 +113,8 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     write_reference(out, "pt2", json.loads(json.dumps(entries)))
     with torch.no_grad():
         again = listed(networks.load(out)(*program.example.inputs))
-    if (found := sqnr(program.answers(program.example.inputs), again)) < EXACT_DB:
-        why = f"written and loaded again, it agrees to {found:.0f} dB only"
+    if (lengths := sqnr(program.answers(program.example.inputs), again)) < EXACT_DB:
+        why = f"written and loaded again, it agrees to {lengths:.0f} dB only"
         raise CannotConvert(f"cannot write the graph of {parent.name}", why, "leave this step out")
 
 
@@ -127,16 +130,15 @@ def listed(outputs: Any) -> list[Tensor]:
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
-    """Signal over error in dB, of the worst output; inf where they are equal. Integers count as numbers."""
-    worst = float("inf")
+    """SQNR in dB of the worst output, at most MAX_DB (`core.statistics`). Integers count as numbers."""
+    worst = statistics.MAX_DB
     for wanted, given in zip(reference, values, strict=True):
         signal, error = float(wanted.double().square().sum()), float((wanted.double() - given).square().sum())
-        if error > 0 or error != error:
-            worst = min(worst, 10 * float(np.log10(max(signal, 1e-300) / error))) if error < np.inf else -np.inf
+        worst = min(worst, statistics.decibels(signal, error))
     return worst
 
 
-class Lockstep:
+class BatchedInterpreter:
     """Several samples, carried through a graph together, node by node; a value is dropped after its last reader.
 
     So what is done at a node sees every sample as everything before has left it, weights that were changed included.
@@ -180,17 +182,17 @@ class Lockstep:
 
     def _compute(self, node: Node) -> None:
         if node.op == "placeholder":
-            found = list(next(self._inputs))
+            values = list(next(self._inputs))
         elif node.op == "get_attr":
-            found = [attribute(self._module, str(node.target))] * self._count
+            values = [attribute(self._module, str(node.target))] * self._count
         elif node.op == "call_function":
-            found = [self._called(node, index) for index in range(self._count)]
+            values = [self._called(node, index) for index in range(self._count)]
         else:
             return
         if self._change is not None:
-            found = [self._change(node, value) for value in found]
+            values = [self._change(node, value) for value in values]
         if node.users:
-            self._values[node] = found
+            self._values[node] = values
         for dead in self._dead.get(node, []):
             del self._values[dead]
 
@@ -228,11 +230,13 @@ def _tidied(module: GraphModule) -> GraphModule:
     graph = module.graph
     graph.eliminate_dead_code()
     graph.lint()
-    found = {str(node.target): attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
-    made = GraphModule(found, graph)
-    for parameter in made.parameters():
+    attributes = {
+        str(node.target): attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"
+    }
+    tidied = GraphModule(attributes, graph)
+    for parameter in tidied.parameters():
         parameter.requires_grad_(False)
-    return made.eval()
+    return tidied.eval()
 
 
 def _fold_constants(module: GraphModule) -> None:
@@ -278,11 +282,11 @@ def _fold(module: GraphModule, layer: Layer) -> bool:
     norm = next(iter(layer.node.users))
     if norm.target not in (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default):
         return False
-    found = arguments(norm)
-    parameters = [found[name] for name in ("weight", "bias", "running_mean", "running_var")]
+    args = arguments(norm)
+    parameters = [args[name] for name in ("weight", "bias", "running_mean", "running_var")]
     constants = all(one is None or one.op == "get_attr" for one in parameters)
     ranks = layer.kind in ("conv", "transposed") or layer.node.meta["val"].ndim == 2
-    if found.get("training") or found["input"] is not layer.node or not constants or not ranks:
+    if args.get("training") or args["input"] is not layer.node or not constants or not ranks:
         return False
     if None in parameters[2:]:
         return False
@@ -290,7 +294,7 @@ def _fold(module: GraphModule, layer: Layer) -> bool:
         None if one is None else attribute(module, str(one.target)).detach().double() for one in parameters
     )
     assert mean is not None and variance is not None
-    scale = torch.rsqrt(variance + found["eps"]) * (1 if gain is None else gain)
+    scale = torch.rsqrt(variance + args["eps"]) * (1 if gain is None else gain)
     bias = torch.zeros_like(mean) if layer.bias is None else layer.values(layer.bias).double()
     bias = (bias - mean) * scale + (0 if shift is None else shift)
     layer.scale_outputs(scale)

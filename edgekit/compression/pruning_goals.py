@@ -42,27 +42,29 @@ def by_count(goal: float, count: Callable[[float], int], whole: int, what: str) 
     return Found(ratio, count(ratio) / whole)
 
 
-def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], kept: Path | None) -> Found:
+def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache: Path | None) -> Found:
     """The smallest ratio with which every runtime is `goal` times faster.
 
     `measure(ratio)` gives runtime → times faster; what it gave is written to `kept`, and not measured again. Raises
     CannotConvert, with the fastest that was seen, where none is.
     """
-    seen: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    measured: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
 
     def speedups(ratio: float) -> Mapping[str, float]:
         key = f"{ratio:.2f}"
-        if key not in seen:
-            seen[key] = dict(measure(ratio))
-            if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, json.dumps(seen))
-        return seen[key]
+        if key not in measured:
+            measured[key] = dict(measure(ratio))
+            if cache:
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(cache, json.dumps(measured))
+        return measured[key]
 
     ratio = _smallest(lambda ratio: min(speedups(ratio).values()) >= goal * MARGIN, COARSE)
     if ratio is None:
-        best = max(min(found.values()) for found in seen.values())
-        slow = min(seen[max(seen, key=lambda key: min(seen[key].values()))].items(), key=lambda item: item[1])[0]
+        best = max(min(speedups_.values()) for speedups_ in measured.values())
+        slow = min(
+            measured[max(measured, key=lambda key: min(measured[key].values()))].items(), key=lambda item: item[1]
+        )[0]
         why = f"with as few channels as can be it is {best:.2f} times as fast in {slow}"
         raise CannotConvert(f"{goal:g} times faster cannot be reached", why, f"ask for {best / MARGIN:.1f} or less")
     return Found(ratio, speedups=speedups(ratio))
@@ -94,28 +96,30 @@ def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
 
 def _tries(count: Callable[[float], int]) -> list[int]:
     """What some ratios leave, those left out that cut nothing. Raises CannotConvert where none cuts anything."""
-    found, refused = [], None
+    counts, refusal = [], None
     for ratio in (0.3, 0.5, 0.7, 0.8, 0.9, LARGEST):
         try:
-            found.append(count(ratio))
+            counts.append(count(ratio))
         except CannotConvert as error:
-            refused = error
-    if not found and refused:
-        raise refused
-    return found
+            refusal = error
+    if not counts and refusal:
+        raise refusal
+    return counts
 
 
 def problems(ratio: float, goals: Mapping[str, float]) -> list[str]:
     """What is wrong with a choice of ratio and goals: just one is wanted."""
-    given = [name for name, value in {"ratio": ratio, **goals}.items() if value]
-    found = []
-    if len(given) != 1:
-        found.append(f"name one of ratio, {', '.join(goals)}" + (f", not {' and '.join(given)}" if given else ""))
+    chosen = [name for name, value in {"ratio": ratio, **goals}.items() if value]
+    complaints = []
+    if len(chosen) != 1:
+        complaints.append(
+            f"name one of ratio, {', '.join(goals)}" + (f", not {' and '.join(chosen)}" if chosen else "")
+        )
     if ratio and not 0 < ratio < 1:
-        found.append("ratio must lie between 0 and 1: at 1 nothing would be left")
+        complaints.append("ratio must lie between 0 and 1: at 1 nothing would be left")
     for name in ("macs", "parameters"):
         if goals[name] and not 0 < goals[name] < 1:
-            found.append(f"{name} is the share to keep, between 0 and 1")
+            complaints.append(f"{name} is the share to keep, between 0 and 1")
     if goals["speedup"] and not 1 < goals["speedup"] < 1000:
-        found.append("speedup must be more than 1, as 1.5 for one and a half times faster")
-    return found
+        complaints.append("speedup must be more than 1, as 1.5 for one and a half times faster")
+    return complaints

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgekit.compression.program import Program, listed
-from edgekit.compression.simulation import LARGEST, Range, nearest, rounded, scales
+from edgekit.compression.simulation import LARGEST, Range, fake_quantize, nearest, scales
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.errors import Diverged, InputError, os_errors
 from edgekit.core.progress import Progress
@@ -40,9 +40,9 @@ class Student(nn.Module):
     however large its weights are.
     """
 
-    def __init__(self, program: Program, found: Mapping[str, Range]) -> None:
+    def __init__(self, program: Program, ranges: Mapping[str, Range]) -> None:
         super().__init__()
-        self._found, self._run = found, _Rounding(program.module, self.value)
+        self._ranges, self._run = ranges, _Rounding(program.module, self.value)
         self._layers = program.layers()
         matrices = [layer.matrix() for layer in self._layers]
         self._units = [scales(matrix) * LARGEST for matrix in matrices]
@@ -61,11 +61,11 @@ class Student(nn.Module):
         """What a node's value becomes."""
         if node in self._index:
             index = self._index[node]
-            return self._layers[index].arranged(_on_grid(self.weights[index] * self._units[index]))
+            return self._layers[index].to_weight_layout(_on_grid(self.weights[index] * self._units[index]))
         if node in self._bias_index:
             index = self._bias_index[node]
             return self.biases[index] * self._spreads[index]
-        return rounded(value, self._found[node.name]) if node.name in self._found else value
+        return fake_quantize(value, self._ranges[node.name]) if node.name in self._ranges else value
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -99,7 +99,7 @@ class Lesson:
 
 def train(
     program: Program,
-    found: Mapping[str, Range],
+    ranges: Mapping[str, Range],
     lesson: Lesson,
     judge: Callable[[Callable[..., list[Tensor]]], tuple[float, ...]],
     progress: Progress,
@@ -110,20 +110,20 @@ def train(
     The best is kept, the start included. The teacher is the float program as it was, unless another is given, which
     takes the same inputs by position. Raises Diverged.
     """
-    teacher, student = teacher or _frozen(program), Student(program, found)
+    teacher, student = teacher or _frozen(program), Student(program, ranges)
     optimizer = torch.optim.Adam(student.parameters(), lr=lesson.lr)
     steps = max(lesson.count * lesson.epochs, 1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, lesson.lr * LAST_LR)
     answers = _answering(student)
     history = [judge(answers)]
-    best, kept = history[0], _state(student)
+    best, best_state = history[0], _state(student)
     for epoch in range(1, lesson.epochs + 1):
         title = f"epoch {epoch} of {lesson.epochs}"
         for inputs, labels in progress(lesson.batches(epoch), title, lesson.count):
             with torch.no_grad():
-                wanted = listed(teacher(*inputs))
+                targets = listed(teacher(*inputs))
             outputs = listed(student(*inputs))
-            loss = distance(outputs, wanted, lesson.classes)
+            loss = distance(outputs, targets, lesson.classes)
             if lesson.loss is not None and labels is not None:
                 loss = loss + lesson.loss(outputs[0], labels)
             if not math.isfinite(float(loss.detach())):
@@ -135,16 +135,16 @@ def train(
             schedule.step()
         history.append(judge(answers))
         if history[-1] > best:
-            best, kept = history[-1], _state(student)
-    student.load_state_dict(kept)
+            best, best_state = history[-1], _state(student)
+    student.load_state_dict(best_state)
     student.finish()
     return history
 
 
-def save_ranges(path: Path, found: Mapping[str, Range]) -> None:
+def save_ranges(path: Path, ranges: Mapping[str, Range]) -> None:
     """Tensor name → (low, high), as an `.npz` without pickles."""
-    names = np.frombuffer(json.dumps(list(found)).encode(), np.uint8)
-    ends = np.array(list(found.values()), np.float64).reshape(-1, 2)
+    names = np.frombuffer(json.dumps(list(ranges)).encode(), np.uint8)
+    ends = np.array(list(ranges.values()), np.float64).reshape(-1, 2)
     with os_errors("write", path), path.open("wb") as file:
         np.savez(file, names=names, ends=ends)
 

@@ -35,7 +35,7 @@ FUSED = frozenset("relu relu6 hardtanh clamp clamp_min".split())
 FUSING = frozenset("add sub".split())
 
 
-def points(module: GraphModule) -> list[Node]:
+def quantized_nodes(module: GraphModule) -> list[Node]:
     """The nodes whose values an int8 runtime rounds, in order."""
     layers = {layer.node for layer in find(module)}
     return [node for node in module.graph.nodes if _is_point(node, layers)]
@@ -52,13 +52,13 @@ def observe(module: GraphModule, feeds: Iterable[Sequence[Tensor]]) -> Statistic
 
     Raises InputError where a value is NaN or infinite.
     """
-    found, names = Statistics(), {node.name for node in points(module)}
+    statistics, names = Statistics(), {node.name for node in quantized_nodes(module)}
     for feed in feeds:
         seen: dict[str, Any] = {}
         with torch.no_grad():
             _Changed(module, names, seen.setdefault).run(*feed)
-        found.add({name: value.float().numpy() for name, value in seen.items()})
-    return found
+        statistics.add({name: value.float().numpy() for name, value in seen.items()})
+    return statistics
 
 
 def observed_ranges(module: GraphModule, feeds: Iterable[Sequence[Tensor]], method: str) -> dict[str, Range]:
@@ -66,7 +66,7 @@ def observed_ranges(module: GraphModule, feeds: Iterable[Sequence[Tensor]], meth
     return ranges(observe(module, feeds), method)
 
 
-def rounded(value: Tensor, range: Range) -> Tensor:
+def fake_quantize(value: Tensor, range: Range) -> Tensor:
     """On the grid of 256 points over the range, zero being one of them; differentiable within the range."""
     low, high = range
     if high <= low:
@@ -100,9 +100,9 @@ def nearest_weights(layers: Sequence[Layer]) -> Iterator[None]:
             layer.assign(matrix)
 
 
-def simulate(module: GraphModule, feed: Sequence[Tensor], found: Mapping[str, Range]) -> list[Tensor]:
+def simulate(module: GraphModule, feed: Sequence[Tensor], ranges: Mapping[str, Range]) -> list[Tensor]:
     """The outputs with activations rounded within the ranges, weights as they are."""
-    outputs = _Changed(module, found.keys(), lambda name, value: rounded(value, found[name])).run(*feed)
+    outputs = _Changed(module, ranges.keys(), lambda name, value: fake_quantize(value, ranges[name])).run(*feed)
     return list(named(outputs).values())
 
 

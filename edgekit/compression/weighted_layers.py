@@ -47,8 +47,8 @@ class Layer:
 
     def values(self, node: Node) -> Tensor:
         """The tensor behind `weight` or `bias`."""
-        found: Tensor = attribute(self.module, str(node.target))
-        return found
+        tensor: Tensor = attribute(self.module, str(node.target))
+        return tensor
 
     @property
     def axis(self) -> int:
@@ -61,9 +61,9 @@ class Layer:
 
     def assign(self, matrix: Tensor) -> None:
         """Put a matrix of that shape in their place."""
-        self.values(self.weight).detach().copy_(self.arranged(matrix))
+        self.values(self.weight).detach().copy_(self.to_weight_layout(matrix))
 
-    def arranged(self, matrix: Tensor) -> Tensor:
+    def to_weight_layout(self, matrix: Tensor) -> Tensor:
         """A matrix of that shape as the operator takes its weights; differentiable."""
         if self.kind == "product":
             return matrix[0].T
@@ -104,17 +104,17 @@ class Layer:
 
     def _patches(self, value: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """A view `[samples, in, *places, *taps]` of what lies under the kernel; the sizes of (samples, *places)."""
-        found = arguments(self.node)
+        args = arguments(self.node)
         taps = self.values(self.weight).shape[2:]
         rank = len(taps)
-        dilation = _each(found["dilation"], rank)
+        dilation = _each(args["dilation"], rank)
         spread = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
         if self.kind == "transposed":
-            value, before, after = self._stuffed(value, spread, rank)
+            value, before, after = self._zero_inserted(value, spread, rank)
             stride = [1] * rank
         else:
-            before, after = _padding(found["padding"], spread, rank)
-            stride = _each(found["stride"], rank)
+            before, after = _padding(args["padding"], spread, rank)
+            stride = _each(args["stride"], rank)
         if any(before) or any(after):
             value = F.pad(value, [size for pair in reversed(list(zip(before, after, strict=True))) for size in pair])
         for axis in range(rank):
@@ -125,11 +125,11 @@ class Layer:
             value = value.flip(list(range(-rank, 0)))
         return value, (value.shape[0], *value.shape[2 : 2 + rank])
 
-    def _stuffed(self, value: Tensor, spread: list[int], rank: int) -> tuple[Tensor, list[int], list[int]]:
+    def _zero_inserted(self, value: Tensor, spread: list[int], rank: int) -> tuple[Tensor, list[int], list[int]]:
         """A transposed convolution is a plain one of the input with zeros between, its kernel turned round."""
-        found = arguments(self.node)
-        stride, padding = _each(found["stride"], rank), _each(found["padding"], rank)
-        extra = _each(found["output_padding"], rank)
+        args = arguments(self.node)
+        stride, padding = _each(args["stride"], rank), _each(args["padding"], rank)
+        extra = _each(args["output_padding"], rank)
         sizes = [(size - 1) * s + 1 for size, s in zip(value.shape[2:], stride, strict=True)]
         stuffed = value.new_zeros(*value.shape[:2], *sizes)
         spaced: Any = (..., *(slice(None, None, s) for s in stride))
@@ -152,10 +152,10 @@ def find(module: GraphModule) -> list[Layer]:
     for node in module.graph.nodes:
         if node.op == "get_attr":
             readers[_place(module, node)] += len(node.users)
-    found = (_layer(module, node) for node in module.graph.nodes if node.op == "call_function")
+    layers = (_layer(module, node) for node in module.graph.nodes if node.op == "call_function")
     return [
         layer
-        for layer in found
+        for layer in layers
         if layer and all(readers[_place(module, one)] == 1 for one in (layer.weight, layer.bias) if one is not None)
     ]
 
@@ -163,8 +163,8 @@ def find(module: GraphModule) -> list[Layer]:
 def arguments(node: Node) -> dict[str, Any]:
     """Argument name → value of a node that calls an operator, defaults filled in."""
     declared = node.target._schema.arguments  # type: ignore[union-attr]
-    given = dict(zip((argument.name for argument in declared), node.args, strict=False)) | dict(node.kwargs)
-    return {argument.name: given.get(argument.name, argument.default_value) for argument in declared}
+    passed = dict(zip((argument.name for argument in declared), node.args, strict=False)) | dict(node.kwargs)
+    return {argument.name: passed.get(argument.name, argument.default_value) for argument in declared}
 
 
 def set_argument(node: Node, name: str, value: Any) -> None:
@@ -181,10 +181,10 @@ def set_argument(node: Node, name: str, value: Any) -> None:
 
 def attribute(module: torch.nn.Module, target: str) -> Any:
     """What a get_attr node names: "features.0.weight"."""
-    found: Any = module
+    value: Any = module
     for part in target.split("."):
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def _place(module: GraphModule, node: Node) -> Any:
@@ -197,19 +197,19 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
     target = node.target
     if target not in _CONVOLUTIONS | _TRANSPOSED | _PRODUCTS | {aten.linear.default}:
         return None
-    found = arguments(node)
+    args = arguments(node)
     kind: Literal["conv", "transposed", "linear", "product"] = "linear"
-    value: Any = found.get("input")
-    weight: Any = found.get("weight")
-    bias: Any = found.get("bias")
+    value: Any = args.get("input")
+    weight: Any = args.get("weight")
+    bias: Any = args.get("bias")
     if target in _PRODUCTS:
         kind = "product"
-        value, weight = found.get("mat1", found.get("self")), found.get("mat2", found.get("other"))
-        bias = found["self"] if target is aten.addmm.default else None
-        if target is aten.addmm.default and (found["beta"], found["alpha"]) != (1, 1):
+        value, weight = args.get("mat1", args.get("self")), args.get("mat2", args.get("other"))
+        bias = args["self"] if target is aten.addmm.default else None
+        if target is aten.addmm.default and (args["beta"], args["alpha"]) != (1, 1):
             return None
     elif target is not aten.linear.default:
-        kind = "transposed" if target in _TRANSPOSED or found.get("transposed") else "conv"
+        kind = "transposed" if target in _TRANSPOSED or args.get("transposed") else "conv"
     if not _is_constant(weight) or not (bias is None or _is_constant(bias)) or not isinstance(value, Node):
         return None
     tensor = attribute(module, str(weight.target))
@@ -219,7 +219,7 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
         return None
     if kind in ("conv", "transposed") and value.meta["val"].ndim != tensor.ndim:
         return None  # a single sample without its batch
-    return Layer(module, node, kind, value, weight, bias, found.get("groups", 1))
+    return Layer(module, node, kind, value, weight, bias, args.get("groups", 1))
 
 
 def _is_constant(node: Any) -> bool:

@@ -1,6 +1,6 @@
-"""Artifacts, their kinds and tensors: frozen records.
+"""Artifacts, their kinds and tensors as frozen records.
 
-Nothing here imports numpy or a runtime, so the command line can use it while starting.
+Nothing here imports numpy or a runtime, so the command line can use it at startup.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 SCHEMA = "edgekit/1"
 
-#: Traits that name a numeric precision; they end up in the artifact's name.
+#: Traits that name a numeric precision; the artifact's name includes them.
 PRECISIONS = ("int8", "fp16", "dynamic")
 
 
@@ -40,7 +40,7 @@ class Kind:
 
     @property
     def is_model(self) -> bool:
-        """Is it something to run? Activation ranges are an artifact, but not that."""
+        """Can it be run? Activation ranges are an artifact but not a model."""
         return self.format != "ranges"
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Kind:
 
 
 def kinds(*texts: str) -> frozenset[Kind]:
-    """The predicate a step's `takes` is: the set of kinds it accepts."""
+    """The kinds that a step accepts, as a set."""
     return frozenset(Kind.parse(text) for text in texts)
 
 
@@ -90,10 +90,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Operator:
-    """One node of a model's graph: its type, its name, the parameters it holds and the MACs of one sample.
+    """One node of a model's graph: its type, name, number of parameters, and MACs for one sample.
 
-    `weight_bytes` are those of its constants, `activation_bytes` those of what it writes for one sample; open axes
-    count as 1. None: not known.
+    `weight_bytes` is the size of its constants, `activation_bytes` the size of its outputs for one sample; dynamic
+    axes count as 1. None: unknown.
     """
 
     type: str
@@ -106,10 +106,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a format's reader found in a model file, without running it.
+    """What a format's reader reads from a model file, without running it.
 
-    `axes`: tensor name → open axis → the name the file gives it. `peak_bytes`: the most memory that activations of one
-    sample need at once. `quantized`: how, in a few words, "" for plain float32. `slow`: what may make it slow.
+    `axes`: tensor name → dynamic axis → its name in the file. `peak_bytes`: the peak activation memory of one sample.
+    `quantized`: how it is quantized, in a few words, "" for plain float32. `slow`: what may make it slow.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -134,7 +134,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One model in one kind, as recorded in its folder's `artifact.json`. Only the store makes one."""
+    """One model in one kind, as recorded in its folder's `artifact.json`. Only the store creates artifacts."""
 
     name: str
     id: str
@@ -158,7 +158,11 @@ class Artifact:
     def parent(self, role: str = "parent") -> Parent | None:
         return next((p for p in self.parents if p.role == role), None)
 
+    def identity_map(self) -> dict[str, str]:
+        """The tensor map of a child whose inputs and outputs keep their names."""
+        return {spec.name: spec.name for spec in (*self.inputs, *self.outputs)}
+
     @property
     def chain(self) -> str:
-        """The chain part of the name: "prune50" for "prune50.onnx", "" for "onnx"."""
+        """The part of the name that names the chain: "prune50" for "prune50.onnx", "" for "onnx"."""
         return self.name.rpartition(".")[0]

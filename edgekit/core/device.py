@@ -1,4 +1,4 @@
-"""What a device gets, and what it must and may offer."""
+"""The job a device receives, and the interface it must and may implement."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgekit.core.target import Plan, Provenance, Target
 
 @dataclass(frozen=True)
 class Job:
-    """One runner process to be: which runtime, which model files, which inputs, what to measure.
+    """The description of one runner process: the runtime, the model files, the inputs, and what to measure.
 
-    `inputs` are arrays with the sample as first axis; outputs are wanted for all of them when `outputs` is set, in
-    batches of `output_batch`; latency is measured over batches of `plan.batch` when `latency` is set, what a long load
-    does to it when `sustained` is, and each operator's time when `profile` is.
+    `inputs` are arrays whose first axis is the sample. `outputs`: return the outputs of every sample. `latency`:
+    measure the latency of batches of `plan.batch`. `sustained`: measure it under continuous load over
+    `plan.sustained` seconds. `profile`: measure each operator's time.
     """
 
     artifact: Artifact
@@ -31,12 +31,12 @@ class Job:
 
 
 class Device:
-    """How a target is reached: takes a job, gives back the runner's result and the folder of its outputs.
+    """How a target is reached: it runs a job and returns the runner's result; outputs are written to a folder.
 
     `provenance` says what its numbers are; on an "emulated" one instructions are counted in place of time. `here`: it
     computes on this machine, which is measured alone. `timed`: its times are worth comparing.
 
-    Optional methods are None where they are not supported: `forget(paths)` deletes files that are not needed again
+    Optional methods are None if they are not supported: `forget(paths)` deletes files that are not needed again
     there (large sets are then sent in parts), `clean()` removes everything that edgekit keeps there and returns `bytes`
     and `root`, and `releases(folder)` returns what `edgekit deploy` works with (`devices/shared/releases.py`).
     """
@@ -57,11 +57,11 @@ class Device:
         return 0
 
     def facts(self) -> Mapping[str, Any]:
-        """What names this machine: cpu, isa, cores, …; part of a measurement's identity."""
+        """What identifies this machine: cpu, isa, cores, …; part of a measurement's identity."""
         raise NotImplementedError
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
-        """Run one job in a fresh process; outputs are left under `out`. Raises DeviceError or InputError."""
+        """Run one job in a fresh process; outputs are written to `out`. Raises DeviceError or InputError."""
         raise NotImplementedError
 
     def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:

@@ -1,23 +1,23 @@
-"""The errors a user can meet, and the exit code each one ends with.
+"""The errors shown to a user, and the exit code of each.
 
-    EdgekitError                what happened, why, what to type next
-    ├── AnswerNo        (1)     edgekit worked and the answer is no
-    │   ├── ParityFailed        an arrow changed the outputs more than it may
-    │   ├── BudgetMissed        an arrow lost more accuracy than the budget allows
-    │   ├── GateFailed          something is worse than a baseline, further than a limit allows
-    │   ├── CannotConvert       an exporter has no way for an operator of the network
-    │   └── Diverged            training ran into NaN or infinity
+    EdgekitError                what happened, why, and the next command
+    ├── CheckFailed     (1)     edgekit worked, and a check did not pass
+    │   ├── ParityFailed        a step changed the outputs by more than its tolerance
+    │   ├── BudgetMissed        a step lost more accuracy than the budget allows
+    │   ├── GateFailed          a value is worse than the baseline by more than a limit allows
+    │   ├── CannotConvert       an exporter does not support an operator of the network
+    │   └── Diverged            the training loss became NaN or infinite
     ├── InputError      (2)     bad usage or bad input
-    │   ├── RecipeError         every problem of a recipe, listed at once
+    │   ├── RecipeError         every problem of a recipe, listed together
     │   ├── BrokenPlugin        a member of another package cannot be loaded, or lacks what it must offer
-    │   ├── Locked              another edgekit works on this run folder
+    │   ├── Locked              another edgekit process is using this run folder
     │   ├── NoSpace             the disk is full
     │   └── NoPermission        a file or folder may not be read or written
-    ├── Missing         (3)     something to install is missing
-    ├── DeviceError     (4)     a device could not be reached, or failed
-    └── Interrupted     (130)   a search that was interrupted, and keeps what it found so far
+    ├── Missing         (3)     a package or program is not installed
+    ├── DeviceError     (4)     a device cannot be reached, or failed
+    └── Interrupted     (130)   a search was interrupted; its results so far are kept
 
-70 is a bug in edgekit, and is not raised on purpose; 130 is also the end of any other command that is interrupted.
+70 is a bug in edgekit and is never raised on purpose; 130 is also the exit code of any other interrupted command.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it is, what it is, and what to type next."""
+    """One problem: where it is, what it is, and how to fix it."""
 
     where: str
     what: str
@@ -50,7 +50,7 @@ class Problem:
 
 
 class EdgekitError(Exception):
-    """What happened, why, and what to type next; `code` is the exit code."""
+    """What happened, why, and the next command; `code` is the exit code."""
 
     code = EXIT_BUG
 
@@ -95,11 +95,11 @@ class InputError(EdgekitError):
 
 
 class RecipeError(InputError):
-    """A recipe that cannot work; `problems` holds everything wrong with it."""
+    """An invalid recipe; `problems` holds every problem with it."""
 
     def __init__(self, where: str, problems: Sequence[Problem]) -> None:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        super().__init__(f"{where} has {count}", next="nothing was started; mend these and run it again")
+        super().__init__(f"{where} has {count}", next="nothing was started; fix these problems and run it again")
         self._problems = tuple(problems)
 
     @property
@@ -143,7 +143,7 @@ class Interrupted(EdgekitError):
 
 @contextmanager
 def os_errors(doing: str, path: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do.
+    """Turn the operating system's errors into errors that say what to do.
 
     Raises NoSpace, NoPermission or InputError in place of OSError.
     """
@@ -175,7 +175,7 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:
-    """A hint for a misspelt name: the nearest ones, else all of them."""
+    """A hint for a misspelt name: the closest known names, or else all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"

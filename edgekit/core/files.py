@@ -1,4 +1,4 @@
-"""Files written whole, synced, and known by their sha256."""
+"""Atomic writes, syncing, and sha256 of files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgekit.core.errors import os_errors
 
 
 def sha256(path: Path) -> str:
-    """Raises InputError where it cannot be read."""
+    """Cached by modification time, size and inode. Raises InputError if the file cannot be read."""
     with os_errors("read", path):
-        found = path.stat()
-        return _sha256(path, found.st_mtime_ns, found.st_size, found.st_ino)
+        status = path.stat()
+        return _sha256(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @lru_cache(maxsize=4096)
@@ -23,13 +23,8 @@ def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_atomically(path: Path, text: str) -> None:
-    """The file is replaced whole: readers see the old text or the new."""
+    """Replace the file in one step: readers see the old text or the new."""
     part = path.with_name(f".{path.name}.part")
     with os_errors("write", path):
         try:
@@ -44,7 +39,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's entries, to the disk."""
+    """Flush a file, or a folder's entries, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Metrics that are chosen from the labels, for models without a task."""
+"""Metrics for models without a task, chosen by the type of the labels."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from edgekit.core.task import Scorer, Scores
 
 
 def scorer(labels: Array) -> Scorer:
-    """The score for labels without a task: whole numbers are classes, others values."""
+    """The metric for labels without a task: integers are classes, floats are regression values."""
     return r_squared if labels.dtype.kind == "f" else top1
 
 
 def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
     """Top-1 accuracy of the first output (samples, classes): 1 where the largest value is the label's, else 0.
 
-    Raises InputError, naming the sample, for a label that is no class.
+    Raises InputError, naming the sample, for a label that is not a class.
     """
     values = next(iter(outputs.values()))
     if values.ndim != 2 or labels.ndim != 1:
         shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
-        raise InputError("classes cannot be scored", shapes, "labels that are values are written with a decimal point")
-    wrong = np.flatnonzero((labels < 0) | (labels >= values.shape[1]))
-    if len(wrong):
-        what = f"the label of sample {wrong[0]} is {labels[wrong[0]]}"
-        raise InputError(what, f"the model tells {values.shape[1]} classes apart, from 0 on", "check the labels")
+        hint = "write the labels of a regression with a decimal point"
+        raise InputError("the accuracy cannot be computed", shapes, hint)
+    invalid = np.flatnonzero((labels < 0) | (labels >= values.shape[1]))
+    if len(invalid):
+        what = f"the label of sample {invalid[0]} is {labels[invalid[0]]}"
+        why = f"the model has {values.shape[1]} classes, numbered from 0"
+        raise InputError(what, why, "check the labels")
     return Scores("accuracy", "fraction", True, (values.argmax(axis=1) == labels).astype(np.float64))
 
 
 def r_squared(outputs: Mapping[str, Array], labels: Array) -> Scores:
     """The coefficient of determination of the first output, R² = 1 - Σ (y - ŷ)² / Σ (y - ȳ)².
 
-    A sample's share is 1 - (y - ŷ)² / var(y), which has R² as its mean; with k values per sample, their mean. Raises
-    InputError where shapes differ, or all labels are the same.
+    A sample's value is 1 - (y - ŷ)² / var(y), whose mean is R²; with k values per sample, their mean. Raises
+    InputError if shapes differ or all labels are equal.
     """
-    values, wanted = alike(next(iter(outputs.values())), labels)
-    y = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
+    values, targets = as_same_shape(next(iter(outputs.values())), labels)
+    y = np.asarray(targets, np.float64).reshape(len(targets), -1)
     variance = y.var(axis=0)
     if not variance.all():
-        raise InputError("R² cannot be told", "every label is the same", "give samples whose labels differ")
+        raise InputError("R² cannot be computed", "all labels are equal", "use samples whose labels differ")
     error = np.asarray(values, np.float64).reshape(len(y), -1) - y
     return Scores("R²", "fraction", True, (1 - error**2 / variance).mean(axis=1))
 
 
-def alike(values: Any, labels: Any) -> tuple[Any, Any]:
-    """Both arrays or tensors in one shape: an axis of one value per sample does not count.
+def as_same_shape(values: Any, labels: Any) -> tuple[Any, Any]:
+    """Both arrays or tensors in the same shape: axes of size 1 after the first are dropped.
 
-    (N, 1) and (N,) would broadcast to (N, N). Raises InputError, both shapes shown.
+    Without this, (N, 1) and (N,) would broadcast to (N, N). Raises InputError, showing both shapes.
     """
     flat = [x.reshape(len(x)) if x.ndim > 1 and math.prod(x.shape[1:]) == 1 else x for x in (values, labels)]
     if flat[0].shape != flat[1].shape:

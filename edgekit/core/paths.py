@@ -1,6 +1,6 @@
-"""Where shipped data files are found: the working directory first, then the user's config, then the package.
+"""Search path for data files: the working directory, then the user's configuration, then the package.
 
-`targets/` and `calibration/` stand at the top of a checkout (an editable install) and inside the package in a wheel.
+`targets/` and `calibration/` are at the top of a checkout (an editable install) and inside the package in a wheel.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def user_config() -> Path:
-    """The user's own edgekit folder (targets added with addresses live here, never in git)."""
+    """The user's configuration folder; targets added with an address are stored here."""
     from platformdirs import user_config_path
 
     return user_config_path("edgekit")
 
 
 def folders(kind: str) -> tuple[Path, ...]:
-    """The folders that may hold `kind` ("targets", "calibration", "recipes"), the one that wins first."""
+    """The folders that may hold `kind` ("targets", "calibration", "recipes"), in order of precedence."""
     shipped = PACKAGE / kind if (PACKAGE / kind).is_dir() else PACKAGE.parent / kind
     return tuple(folder for folder in (Path.cwd() / kind, user_config() / kind, shipped) if folder.is_dir())
 

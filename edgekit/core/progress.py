@@ -1,4 +1,4 @@
-"""How long work shows that it advances."""
+"""Progress reporting for long loops."""
 
 from __future__ import annotations
 

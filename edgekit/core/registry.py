@@ -1,8 +1,8 @@
-"""A name is a file: `load("steps", "to_onnx")` imports `edgekit/steps/to_onnx.py` and gives its class `ToOnnx`.
+"""Members by name: `load("steps", "to_onnx")` imports `edgekit/steps/to_onnx.py` and returns its class `ToOnnx`.
 
-Third parties add members through entry points in the groups `edgekit.steps`, `edgekit.runtimes`, … whose values
-point at the class. In a project of one's own no packaging is needed: `net.py:Net`, a file and what it defines, or
-`package.module:Net` name a member as well. Nothing is imported before it is looked up.
+Third-party packages add members through entry points in the groups `edgekit.steps`, `edgekit.runtimes`, … whose values
+name the class. Unpackaged code needs no entry point: `net.py:Net` (a file and a name it defines) or
+`package.module:Net` also name a member. A member is imported when it is first looked up.
 
 A member is checked when it is loaded (`extension_points.py`). One that cannot be loaded is refused as the fault of the
 package it came from, and only where it is needed: `members` skips it with a warning.
@@ -54,9 +54,9 @@ def added(group: str) -> tuple[str, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """The class behind a name.
+    """The class of that name.
 
-    Raises InputError, with near names, where there is none, and BrokenPlugin or Missing for a member of another package
+    Raises InputError, with similar names, if there is none, and BrokenPlugin or Missing for a member of another package
     that cannot be imported, or lacks what it must offer.
     """
     if (group, name) in _added:
@@ -169,7 +169,7 @@ def _ask_authors(package: str) -> str:
 
 
 def source(group: str, name: str) -> Path:
-    """The file that defines a member, found without importing it."""
+    """The file that defines a member. Members of the package are located without importing them."""
     if name in _files(group):
         return Path(__file__).parents[1] / group / f"{_files(group)[name]}.py"
     return Path(inspect.getfile(load(group, name)))
@@ -182,14 +182,14 @@ def class_name(name: str) -> str:
 
 @cache
 def _files(group: str) -> dict[str, str]:
-    """Name → module; a file with a hyphenated name in recipes has an underscore on disk."""
+    """Name → module. Names of tasks and models have hyphens in recipes and underscores on disk."""
     folder = Path(__file__).parents[1] / group
     hyphens = group in ("tasks", "models")
-    found = {}
+    modules = {}
     for module in pkgutil.iter_modules([str(folder)]):
         if not module.ispkg and not module.name.startswith("_"):
-            found[module.name.replace("_", "-") if hyphens else module.name] = module.name
-    return found
+            modules[module.name.replace("_", "-") if hyphens else module.name] = module.name
+    return modules
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Sets of samples."""
+"""Sample sets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Some samples: one array per input name, first axis the sample; labels where there are any.
+    """Samples: one array per input name, whose first axis is the sample, and labels, if any.
 
-    Arrays keep their compact dtype (images are uint8); a runner casts them to what the model takes. Large ones are
-    read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: what was done to others, in a
-    sentence each (cut, resampled).
+    Arrays keep their compact dtype (images are uint8); a runner casts them to the model's input dtype. Large arrays are
+    read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: how others were changed, one
+    sentence each (cropped, resampled).
     """
 
     name: str

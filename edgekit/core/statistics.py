@@ -1,4 +1,4 @@
-"""Runs → numbers: parity, metrics with intervals, paired tests, latency. Pure functions, no files, no devices."""
+"""Parity, metrics with intervals, paired tests and latency from runs. Pure functions: no files, no devices."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ MAX_DB = 300.0
 
 RESAMPLES = 500
 
-#: of a metric that is no mean over samples
+#: for a metric that is not a mean over samples
 METRIC_RESAMPLES = 200
 
 BLOCKS = 20
 
 MAX_RATIO = 1e6
 
-#: how many values of an output are compared at a time
+#: number of values of an output that are compared at a time
 PART_VALUES = 1 << 22
 
 Array = NDArray[Any]
 
 
 def sqnr_db(reference: Array, other: Array) -> float:
-    """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN counts as -MAX_DB."""
+    """Signal-to-quantization-noise ratio, 10 log10(sum r² / sum (r - o)²), at most MAX_DB; NaN gives -MAX_DB."""
     signal, noise, _ = _energies(reference, other)
     return decibels(signal, noise)
 
 
 def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
-    """Every output compared in order (names may differ between formats); the worst SQNR counts.
+    """Compare outputs in order (names may differ between formats); the SQNR is that of the worst output.
 
-    Integers and truth values agree or do not: each that differs is noise as large as its signal. Shapes that differ
-    give -MAX_DB. `top1_agreement` where the first output is (samples, classes), or whole numbers.
+    For integers and booleans, noise / signal is the share of elements that differ. Different shapes give -MAX_DB.
+    `top1_agreement` is set if the first output is (samples, classes) or integers.
     """
     per_output: dict[str, float] = {}
     max_abs = 0.0
@@ -53,7 +53,7 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
             per_output[name], max_abs = -MAX_DB, math.inf
             continue
         signal, noise, largest = _energies(a, b)
-        if _whole(a) and _whole(b):
+        if _is_integer(a) and _is_integer(b):
             signal, noise = float(a.size), float(np.count_nonzero(a != b))
         per_output[name] = decibels(signal, noise)
         max_abs = max(max_abs, largest)
@@ -70,14 +70,14 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
     )
 
 
-def _whole(values: Array) -> bool:
+def _is_integer(values: Array) -> bool:
     return values.dtype.kind in "biu"
 
 
 def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
-    """Sum of r², sum of (r - o)² and the largest |r - o|, part by part: outputs may be larger than memory.
+    """Sum of r², sum of (r - o)² and the largest |r - o|, in chunks: outputs may be larger than memory.
 
-    NaN or infinity on either side makes noise and largest infinite.
+    NaN or infinity on either side makes the last two infinite.
     """
     r, o = np.atleast_1d(reference), np.atleast_1d(other)
     rows = max(1, PART_VALUES * len(r) // max(1, r.size))
@@ -93,7 +93,7 @@ def _energies(reference: Array, other: Array) -> tuple[float, float, float]:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10 of the ratio of two energies, between -MAX_DB and MAX_DB; what is not finite is noise alone."""
+    """10 log10 of the ratio of two energies, between -MAX_DB and MAX_DB; -MAX_DB if either is not finite."""
     if not math.isfinite(noise) or not math.isfinite(signal):
         return -MAX_DB
     if noise == 0:
@@ -102,10 +102,10 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def _agreement(first: Array, second: Array) -> float | None:
-    """The share of samples whose largest class is the same; of whole numbers that are the same. None for others."""
+    """The share of samples with the same top class, or of equal integers. None for other outputs."""
     if first.shape != second.shape or not first.size:
         return None
-    if _whole(first) and _whole(second):
+    if _is_integer(first) and _is_integer(second):
         return float(np.mean(first == second))
     if first.ndim == 2 and first.shape[1] > 1:
         return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
@@ -113,7 +113,7 @@ def _agreement(first: Array, second: Array) -> float | None:
 
 
 def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927)."""
+    """Wilson score interval of a proportion (Wilson 1927)."""
     p = successes / count
     centre, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
@@ -121,7 +121,7 @@ def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:
 
 
 def mean_interval(values: Array, z: float = Z95) -> tuple[float, float]:
-    """Interval of a mean: Wilson's for values that are all 0 or 1, else the normal one."""
+    """Confidence interval of a mean: Wilson's if all values are 0 or 1, else the normal interval."""
     if np.isin(values, (0, 1)).all():
         return wilson(float(values.sum()), len(values), z)
     half = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -160,7 +160,7 @@ def mcnemar(reference: Array, other: Array) -> float:
 
 
 def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, against: str | None = None) -> Metric:
-    """The value over all samples with its 95 % interval; paired with `reference` (same samples) where there is one."""
+    """The value over all samples with its 95 % interval; paired with `reference` (same samples), if given."""
     values = np.asarray(scores.per_sample, np.float64)
     drop = interval = p = None
     if reference is not None:
@@ -184,9 +184,9 @@ def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, aga
 
 
 def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:
-    """Is the loss against `reference` within `budget_pp`, by the paired 95 % bound?
+    """Is the drop against `reference` within `budget_pp`, by the paired 95 % interval?
 
-    The budget is in percentage points, or in per cent of the reference where the metric is no fraction.
+    The budget is in percentage points, or in per cent of the reference if the metric is not a fraction.
     """
     drop, (low, high), variance = _drop(reference, scores)
     if high <= budget_pp:
@@ -194,13 +194,13 @@ def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) 
     if low > budget_pp:
         return Verdict("missed", budget_pp, set_name)
     gap = (budget_pp - drop) / 100
-    # the n at which the half-width of the interval equals the gap, were drop and discordance to stay as they are
+    # the n at which the half-width of the interval equals the gap, if drop and discordance stay the same
     needed = math.ceil(Z95**2 * variance / gap**2) if abs(gap) > 1e-4 else None
     return Verdict("undecided", budget_pp, set_name, needed)
 
 
 def _drop(reference: Scores, scores: Scores) -> tuple[float, tuple[float, float], float]:
-    """The loss in points (see `Metric`), its interval, and the variance of one pair in units of 1, not of points."""
+    """The drop in points (see `Metric`), its interval, and the variance of one pair as a fraction, not in points."""
     scale = 100.0 if scores.higher_is_better else -100.0
     if scores.unit != "fraction":
         scale /= abs(reference.value) or 1.0
@@ -239,7 +239,7 @@ def _reduction(scores: Scores) -> Callable[[Array], float]:
 
 
 def _draws(count: int, seed: int = 0) -> Iterator[Array]:
-    """Numbers of samples, drawn with replacement; the same ones each time, so that comparisons are paired."""
+    """Sample indices drawn with replacement; the same draws on every call, so that comparisons are paired."""
     rng = np.random.default_rng(seed)
     return (rng.integers(count, size=count) for _ in range(METRIC_RESAMPLES))
 
@@ -247,9 +247,9 @@ def _draws(count: int, seed: int = 0) -> Iterator[Array]:
 def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
     """Percentiles in ms over all timed inferences, with the 95 % interval of p50.
 
-    The interval comes from a two-level bootstrap (processes with replacement, then blocks within each: neighbouring
-    times are alike, so single times must not be drawn), its width scaled by Student's t for the few processes there
-    are: resampling n of n underestimates a variance by (n - 1) / n, and n - 1 degrees of freedom remain.
+    The interval comes from a two-level bootstrap (processes with replacement, then blocks within each: consecutive
+    times are correlated, so single times must not be drawn). Its width is scaled by Student's t because the processes
+    are few: resampling n of n underestimates a variance by (n - 1) / n, and n - 1 degrees of freedom remain.
     """
     times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes]
     pooled = np.concatenate(times)
@@ -264,7 +264,7 @@ def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
 def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
     """Medians of resampled data: processes drawn with replacement, then blocks within each.
 
-    A block is represented by its median, which keeps a resample cheap whatever the number of inferences.
+    A block is represented by its median, so the cost of a resample does not depend on the number of inferences.
     """
     rng = np.random.default_rng(seed)
     blocks = [np.array([np.median(b) for b in np.array_split(t, min(BLOCKS, len(t)))]) for t in times]
@@ -278,9 +278,9 @@ def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
 def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     """p50 of `a` over p50 of `b`, with its 99 % interval from the processes' own p50s, in logarithms.
 
-    `paired`: the i-th processes ran side by side in one session, so what slowed one slowed the other. The means are
-    trimmed by a fifth at each end: a neighbour's burst makes a few processes much slower, and would otherwise hide a
-    difference that all the others agree on. With fewer than two processes on a side nothing can be said.
+    `paired`: the i-th processes ran next to each other in one session, so a disturbance affects both. The means are
+    trimmed by a fifth at each end: a burst of load makes a few processes much slower, and would otherwise hide a
+    difference that all the others show. With fewer than two processes on a side the interval is (0, MAX_RATIO).
     """
     if min([*a.per_process_p50, *b.per_process_p50, 1]) <= 0:
         return Ratio(1.0, (0.0, MAX_RATIO))
@@ -298,7 +298,7 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
 
 
 def trimmed_mean(values: Array) -> tuple[float, float, float]:
-    """The mean without the largest and smallest fifth, the variance of that mean, and its degrees of freedom.
+    """The mean without the largest and smallest fifth (a trimmed mean), its variance, and its degrees of freedom.
 
     Tukey and McLaughlin's (1963), from the winsorized variance; Yuen (1974, https://doi.org/10.1093/biomet/61.1.165)
     for two samples. Fewer than five values are not trimmed.
@@ -313,9 +313,9 @@ def trimmed_mean(values: Array) -> tuple[float, float, float]:
 
 @cache
 def t_quantile(p: float, dof: float) -> float:
-    """Quantile of Student's t by bisection of its distribution function, which numpy and the standard library lack.
+    """Quantile of Student's t, by bisection of its distribution function; numpy and the standard library have none.
 
-    F(t) = 1 - I_x(dof/2, 1/2)/2 with x = dof/(dof + t²); the integral is taken numerically (Simpson's rule).
+    F(t) = 1 - I_x(dof/2, 1/2)/2 with x = dof/(dof + t²); the integral is computed numerically (Simpson's rule).
     """
     low, high = 0.0, 1000.0
     grid = np.linspace(0.0, 1.0, 2001)

@@ -1,4 +1,4 @@
-"""Steps: conversions from artifacts to an artifact."""
+"""Steps: conversions that produce one artifact from others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgekit.core.task import Task
 
 
 def references(step: Step) -> tuple[str, ...]:
-    """The names of a step's fields that name an artifact."""
+    """The names of a step's fields that refer to an artifact."""
     hints = typing.get_type_hints(type(step), include_extras=True)
     return tuple(name for name, hint in hints.items() if "artifact" in getattr(hint, "__metadata__", ()))
 
@@ -27,12 +27,13 @@ ArtifactRef = Annotated[str, "artifact"]
 
 
 class Step:
-    """An arrow from artifacts to an artifact; a step is a frozen dataclass whose fields are its options.
+    """A conversion from artifacts to an artifact; a step is a frozen dataclass whose fields are its options.
 
-    `takes` the kinds its parent may have (empty: it starts a chain), `gives` the kind it makes, `keeps` what it
-    promises to preserve (an exporter the outputs, a compressor only the accuracy), `needs` the extra it is in,
-    `tools` the distributions whose versions enter the artifact's id. `suffixes`: endings of the model files that it
-    imports. `methods`: the ways of choosing ranges that an int8 step offers by itself, where it takes no `ranges`.
+    `accepts`: the kinds its parent may have (empty: it starts a chain). `produces`: the kind of its artifact.
+    `preserves`: what it promises to preserve (an exporter the outputs, a compressor only the accuracy). `extra`: the
+    extra that installs its packages. `tools`: the distributions whose versions enter the artifact's id. `suffixes`:
+    endings of the model files that it imports. `methods`: the calibration methods that an int8 step offers by itself if
+    it takes no `ranges`.
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset()
@@ -44,11 +45,11 @@ class Step:
     methods: ClassVar[tuple[str, ...]] = ("min-max",)
 
     def check(self, task: Task | None) -> Iterator[str]:
-        """What is wrong with the fields, a sentence each."""
+        """The problems with the fields, one sentence each."""
         yield from ()
 
     def resolve(self, target: Target) -> Self:
-        """This step with everything that depends on the device fixed, so that its id says what will be made."""
+        """This step with every device-dependent option fixed, so that its id determines the result."""
         return self
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
@@ -56,17 +57,17 @@ class Step:
         return {}
 
     def sources(self) -> tuple[Path, ...]:
-        """Source files beside the step's own that decide what is made (a network's); they enter the id."""
+        """Source files, other than the step's own, that affect the result (a network's); they enter the id."""
         return ()
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Write the model's files into `out`. Roles in `inputs`: "parent", and every ArtifactRef field."""
+        """Write the model's files to `out`. Roles in `inputs`: "parent", and every ArtifactRef field."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step says of the artifact it wrote, beyond what its files show.
+    """What a step reports about the artifact it wrote, in addition to its files.
 
     `tensors` maps the parent's tensor names to this artifact's.
     """
@@ -78,10 +79,10 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use beside its inputs: the task, the sets it asked for, progress and log.
+    """What a step may use in addition to its inputs: the task, the sets it requested, progress and log.
 
-    `scratch` is a folder of its own: what a long step writes into it is still there when the step was interrupted and
-    is run again. None where nothing is stored.
+    `scratch` is a folder that keeps its files if a long step is interrupted and started again; None if nothing is
+    stored.
     """
 
     task: Task | None

@@ -1,4 +1,4 @@
-"""Targets, and the plan they are measured by."""
+"""Targets, and the measurement plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """`user` and `port` may be left to the user's ssh configuration: "" and 0. `host` may be an alias from there."""
+    """`user` "" and `port` 0 are taken from the user's ssh configuration. `host` may be an alias defined there."""
 
     host: str
     user: str = ""
@@ -24,15 +24,16 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """`[user@]host[:port]`; an IPv6 address stands in brackets. Raises ValueError with a sentence."""
-        found = _FORM.fullmatch(text)
-        port = int(found["port"] or 0) if found else 0
-        if not found or port > 65535 or (found["port"] and not port):
-            raise ValueError(f"{text!r} is no address: write user@host, user@host:port or an alias of your ssh config")
-        return cls(found["host"] or found["v6"], found["user"] or "", port)
+        """`[user@]host[:port]`; an IPv6 address is in brackets. Raises ValueError with a sentence."""
+        match = _FORM.fullmatch(text)
+        port = int(match["port"] or 0) if match else 0
+        if not match or port > 65535 or (match["port"] and not port):
+            why = "write user@host, user@host:port or an alias of your ssh configuration"
+            raise ValueError(f"{text!r} is not an address: {why}")
+        return cls(match["host"] or match["v6"], match["user"] or "", port)
 
     def words(self) -> list[str]:
-        """The words of an ssh command line that say where to."""
+        """The arguments of an ssh command line that name the host, user and port."""
         user = ["-l", self.user] if self.user else []
         port = ["-p", str(self.port)] if self.port else []
         return [*user, *port, "--", self.host]
@@ -42,10 +43,10 @@ class Address:
         return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
 
 
-#: what adb calls a device: a serial number, or host:port
+#: adb's name of a device: a serial number, or host:port
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
 
-#: what a field may hold, as a pattern and in words; free text (title, notes) is only ever printed
+#: the allowed values of a field, as a pattern and in words; free text (title, notes) is only printed
 _FIELDS = {
     "name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-'"),
     "device": (r"[a-z][a-z0-9_]*", "small letters"),
@@ -57,7 +58,7 @@ _FIELDS = {
 
 
 def _target_problems(target: Target) -> Iterator[str]:
-    """What is wrong with a target file's fields, a sentence each."""
+    """The problems with a target file's fields, one sentence each."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     for name, (pattern, words) in _FIELDS.items():
@@ -75,10 +76,10 @@ def _target_problems(target: Target) -> Iterator[str]:
             yield f"runtimes.{runtime} must be a version specifier such as '>=1.20', not {versions!r}"
     for runtime, path in target.libraries.items():
         if runtime not in target.runtimes or not path or "\0" in path or "\n" in path:
-            yield f"libraries.{runtime} must be the path of a library, of a runtime that is in runtimes"
+            yield f"libraries.{runtime} must be the path of a library of a runtime in `runtimes`"
     if target.address and target.device == "adb":
         if not _SERIAL.fullmatch(target.address):
-            yield f"address: {target.address!r} is no serial number: `adb devices` shows them"
+            yield f"address: {target.address!r} is not a serial number: `adb devices` lists them"
     elif target.address:
         try:
             Address.parse(target.address)
@@ -91,7 +92,7 @@ Provenance = Literal["measured", "emulated", "simulated-instructions", "estimate
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure. Times in seconds; `batch` and `threads` are what the latency is measured with."""
+    """How to measure. Times are in seconds; the latency is measured with `batch` and `threads`."""
 
     threads: int = 1
     batch: int = 1
@@ -102,7 +103,7 @@ class Plan:
     min_runs: int = 10
     samples: int = 0
     timeout: float = 600.0
-    #: seconds of one inference after another, with temperature and clock over time; 0: not at all
+    #: seconds of continuous inference, recording temperature and clock over time; 0: none
     sustained: float = 0.0
 
     def problems(self) -> Iterator[str]:
@@ -114,10 +115,10 @@ class Plan:
         if self.samples < 0:
             yield "samples must be 0 (all) or more"
         if self.sustained < 0:
-            yield "sustained must be 0 (not at all) or more seconds"
+            yield "sustained must be 0 (none) or a positive number of seconds"
 
 
-#: what --quick and --thorough change of a plan
+#: the plan's fields that --quick and --thorough change
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"processes": 5, "seconds": 0.1},
     "thorough": {"processes": 30, "seconds": 0.2},
@@ -126,7 +127,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """A board, a phone or this host: how it is reached and what it can run."""
+    """A board, a phone or this host: how to reach it and what it can run."""
 
     name: str
     title: str
@@ -137,14 +138,14 @@ class Target:
     memory_mb: int = 0
     runtimes: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
-    #: where it is: [user@]host[:port] for ssh; never in a shipped file
+    #: [user@]host[:port] for ssh, a serial number for adb; never in a shipped file
     address: str = ""
-    #: the Python to run there
+    #: the device's Python
     python: str = "python3"
-    #: what qemu emulates: a processor of its list, and the system, "pi" or "phone"
+    #: for qemu: the name of the emulated processor, and the system, "pi" or "phone"
     cpu: str = ""
     system: str = ""
-    #: runtime → the C library to push to a phone; without it the one of the Linux wheel
+    #: runtime → path of the C library to push to a phone; default: the one in the Linux wheel
     libraries: Mapping[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:

@@ -19,9 +19,9 @@ class Task:
     `models`: the networks (files of `edgekit/models/`, or `net.py:Net`) that it offers, the default first. `classes`:
     names by index; empty for regression.
 
-    What follows is optional; None, or a task without options, where it is not supported. `Options`: a dataclass of what
+    What follows is optional; None, or a task without options, if it is not supported. `Options`: a dataclass of what
     may stand after a question mark (`translation?data=pairs.tsv`); the task is then made with one. `augment(inputs,
-    labels, generator)` changes training samples, by itself where `augments` is set, else on request. `ship(folder,
+    labels, generator)` changes training samples, by default if `augments` is set, else on request. `ship(folder,
     inputs)` adds files to an artifact's folder (a vocabulary). `tell(outputs, inputs, folder)` puts the outputs of one
     sample into words, and `read(text, folder)` reads a sample from a command line.
     """
@@ -54,10 +54,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric over samples: the mean of one value per sample, or what `reduce` makes of one row per sample.
+    """A metric over samples: the mean of one value per sample, or `reduce` applied to one row per sample.
 
-    A metric that is no mean (mIoU, mAP, AUC, RMSE, F1, …) gives `per_sample` as (samples, statistics) and a `reduce`
-    that takes any choice of its rows, one drawn twice included: intervals are bootstrapped through it.
+    A metric that is not a mean (mIoU, mAP, AUC, RMSE, F1, …) has `per_sample` of shape (samples, statistics) and a
+    `reduce` that accepts any selection of its rows, with repetitions: its intervals are bootstrapped.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The user's own code: `net.py:Net` is imported and run, and what it raises is put in edgekit's words."""
+"""The user's own code: `net.py:Net` is imported and run; its exceptions become edgekit's errors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from edgekit.core.errors import EdgekitError, InputError, suggest
 T = TypeVar("T")
 
 
-def running(where: str, what: str, run: Callable[[], T]) -> T:
-    """What the user's own code returns. Raises InputError, naming the line, for whatever it raises."""
+def run_user_code(where: str, what: str, run: Callable[[], T]) -> T:
+    """What the user's code returns. Raises InputError, naming the line, for any exception it raises."""
     try:
         return run()
     except (EdgekitError, MemoryError):
         raise
     except Exception as error:
-        raise InputError(what, reason(where, error), "mend it; running it with python shows more") from error
+        raise InputError(what, reason(where, error), "fix it; run it with python to see the traceback") from error
 
 
 def reason(where: str, error: BaseException) -> str:
-    """ "SyntaxError: invalid syntax (net.py, line 3)": what code that `where` names raised, and where it stands."""
-    said = next((line for line in str(error).splitlines() if line.strip()), "")
+    """ "SyntaxError: invalid syntax (net.py, line 3)": what code that `where` names raised, and the line."""
+    message = next((line for line in str(error).splitlines() if line.strip()), "")
     place = _line(where, error)
     if isinstance(error, SyntaxError) and error.lineno:
-        said, place = error.msg, f" ({Path(error.filename or where).name}, line {error.lineno})"
-    return f"{type(error).__name__}: {said.strip()}{place}"
+        message, place = error.msg, f" ({Path(error.filename or where).name}, line {error.lineno})"
+    return f"{type(error).__name__}: {message.strip()}{place}"
 
 
 def _line(where: str, error: BaseException) -> str:
@@ -44,7 +44,7 @@ def _line(where: str, error: BaseException) -> str:
 
 
 def _file(where: str) -> Path | None:
-    """The file of a reference (`net.py:Net`, `package.module:Net`) or of its first half; None before it is loaded."""
+    """The file of a reference (`net.py:Net`, `package.module:Net`) or of its module; None before it is loaded."""
     place = where.rpartition(":")[0] or where
     if place.endswith(".py"):
         return Path(place).resolve()
@@ -53,7 +53,7 @@ def _file(where: str) -> Path | None:
 
 
 def is_reference(name: str) -> bool:
-    """Does the name point at the user's own code: `net.py:Net`, or `package.module:Net`?"""
+    """Does the name refer to the user's own code: `net.py:Net`, or `package.module:Net`?"""
     where, separator, attribute = name.rpartition(":")
     return bool(separator) and attribute.isidentifier() and (where.endswith(".py") or _is_module(where))
 
@@ -66,11 +66,11 @@ def _is_module(name: str) -> bool:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None  # any folder of data is a namespace package
+    return spec is not None and spec.origin is not None  # None: any plain folder is a namespace package
 
 
 def resolve(name: str) -> Any:
-    """What a reference points at. This runs the user's own code. Raises InputError where it cannot be had."""
+    """The object that a reference names. This runs the user's code. Raises InputError if it cannot be loaded."""
     where, _, attribute = name.rpartition(":")
     module = _imported(where)
     if not hasattr(module, attribute):
@@ -82,12 +82,12 @@ def resolve(name: str) -> Any:
 def _imported(where: str) -> ModuleType:
     if not where.endswith(".py"):
         _add_to_path(Path.cwd())
-        module: ModuleType = running(where, f"cannot run {where}", lambda: importlib.import_module(where))
+        module: ModuleType = run_user_code(where, f"cannot run {where}", lambda: importlib.import_module(where))
         return module
     path = Path(where).resolve()
     if not path.is_file():
         raise InputError(f"there is no file {where}", f"looked for it in {Path.cwd()}", "check the path")
-    # a name of its own: test.py must not become the standard library's module
+    # a unique name: test.py must not replace the standard library's module
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -96,7 +96,7 @@ def _imported(where: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        running(where, f"cannot run {where}", lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        run_user_code(where, f"cannot run {where}", lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     except InputError:
         del sys.modules[name]
         raise
@@ -104,6 +104,6 @@ def _imported(where: str) -> ModuleType:
 
 
 def _add_to_path(folder: Path) -> None:
-    """After everything else: a user's file must not shadow a package."""
+    """Append to sys.path: a user's file must not shadow a package."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

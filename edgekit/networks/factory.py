@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from edgekit.core import registry
 from edgekit.core.errors import InputError
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +37,7 @@ def make(reference: str) -> FactoryResult:
     if needed := required(factory):
         what = f"{reference} needs arguments: {', '.join(needed)}"
         raise InputError(what, "it is called without any", "write a function around it: def make(): …")
-    made = running(reference, f"{reference} failed", factory)
+    made = run_user_code(reference, f"{reference} failed", factory)
     if isinstance(made, nn.Module):
         raise InputError(f"{reference} gives a module without example inputs", "its inputs are not known", WANTED)
     if not isinstance(made, tuple) or len(made) not in (2, 3) or not isinstance(made[0], nn.Module):

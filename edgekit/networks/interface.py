@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 
 BATCH = "batch"
 #: what a sample set, and so a runtime, can hold
@@ -200,7 +200,7 @@ def _is_twice(twice: Tensor, once: Tensor) -> bool:
 def call(network: Positional, example: Mapping[str, Tensor], where: str, what: str) -> dict[str, Tensor]:
     """What the network gives, by name. Raises InputError, beginning with `what`, for whatever it raises."""
     with torch.inference_mode():
-        return running(where, what, lambda: network.answers(*example.values()))
+        return run_user_code(where, what, lambda: network.answers(*example.values()))
 
 
 def spec_of(name: str, tensor: Tensor, moving: Any) -> TensorSpec:

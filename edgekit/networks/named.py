@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry, user_code
 from edgekit.core.errors import InputError
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.networks.weights import load_weights, tensors_of, unique
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
 
     maker = registry.load("models", model)
     if user_code.is_reference(model):
-        made = running(model, f"{model} failed", lambda: maker(**arguments))
+        made = run_user_code(model, f"{model} failed", lambda: maker(**arguments))
     else:
         made = maker(**arguments)
     network = made[0] if isinstance(made, tuple) and made else made

@@ -33,10 +33,11 @@ METHODS_FILE = "methods.json"
 
 def attempt_artifacts(store: Store) -> frozenset[str]:
     """The names of the artifacts that are attempts of a method search, or were made for one."""
-    return frozenset(name for search in _read(store).values() for name in search["made"])
+    return frozenset(name for search in read_attempts(store).values() for name in search["made"])
 
 
-def _read(store: Store) -> dict[str, Any]:
+def read_attempts(store: Store) -> dict[str, Any]:
+    """The record of every method search in this run, by its name; empty where there was none or it cannot be read."""
     try:
         searches: dict[str, Any] = json.loads((store.path / METHODS_FILE).read_text())
         return searches if all({"attempts", "made"} <= set(search) for search in searches.values()) else {}

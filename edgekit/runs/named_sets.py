@@ -17,7 +17,7 @@ from edgekit.core.config import build, read_toml
 from edgekit.core.errors import InputError, RecipeError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.sets import is_data, read, reader_of, reading
 from edgekit.sets.folder import class_folders
 from edgekit.sets.options import Options, SetSpec, parse_set_spec
@@ -114,7 +114,7 @@ def _of_task(word: str, split: str) -> SampleSet:
     if word in registry.names("tasks") or tasks.has_options(word) or not user_code.is_reference(word):
         return task.load(split)
 
-    data = running(word, f"{word} cannot load {split!r}", lambda: task.load(split))
+    data = run_user_code(word, f"{word} cannot load {split!r}", lambda: task.load(split))
     if not isinstance(data, SampleSet):
         raise InputError(f"{word}: load gives a {type(data).__name__}", next="return edgekit.sets.sample_set(…)")
     refuse_nan(f"{word}:{split}", {**data.inputs, **({} if data.labels is None else {"label": data.labels})})

@@ -28,6 +28,10 @@ class ModelReference:
     foreign: str = ""
     importer: str = ""
 
+    def artifact(self) -> Artifact:
+        """The stored artifact that is named; of a whole run its float root. Raises InputError where it has none."""
+        return self.store.get(self.name or float_root(self.store))
+
 
 def resolve(text: str | None, out: Path | None = None) -> ModelReference:
     """What the word means. Raises InputError, saying what was looked for."""
@@ -93,4 +97,4 @@ def load(artifact: str | None = None) -> Artifact:
     ref = resolve(artifact)
     if ref.foreign:
         raise InputError(f"{ref.foreign} is not in a run yet", next="edgekit bench or quantize import it")
-    return ref.store.get(ref.name or float_root(ref.store))
+    return ref.artifact()

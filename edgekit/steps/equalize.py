@@ -73,14 +73,13 @@ class Equalize(CalibratedStep):
         if result.criterion == "none":
             scheme = f"float32, not equalized: of {result.groups} groups no scaling helps in simulated int8"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         simulated = {
             "groups": result.groups,
             "folded": loaded.folded,
             "criterion": result.criterion,
             "dB": result.tried,
         }
-        return StepResult(scheme, names, {**details, "equalized": simulated})
+        return StepResult(scheme, parent.identity_map(), {**details, "equalized": simulated})
 
 
 def sources(*modules: str) -> tuple[Path, ...]:

@@ -62,8 +62,7 @@ class Gptq(CalibratedStep):
         if self.correct_biases:
             scheme += f", {sum(entry.shifted for entry in report)} biases corrected"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         layers = [
             {"layer": e.layer, "method": e.method, "nearest_error": e.nearest_error, "error": e.error} for e in report
         ]
-        return StepResult(scheme, names, {**details, "layers": layers})
+        return StepResult(scheme, parent.identity_map(), {**details, "layers": layers})

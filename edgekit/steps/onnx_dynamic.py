@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from edgekit.compression.calibration.onnx import ready
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Target
 from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
@@ -62,7 +62,7 @@ class OnnxDynamic(Step):
 
         parent = inputs["parent"]
         try:
-            with silent(ctx.log):
+            with muted(ctx.log, native=True):
                 model = self._quantized(ready(parent.path / "model.onnx"))
         except (EdgekitError, OSError, MemoryError):
             raise
@@ -79,7 +79,7 @@ class OnnxDynamic(Step):
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
         return StepResult(
             scheme=scheme + onnx_weight_only.described(stored),
-            tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
+            tensors=parent.identity_map(),
         )
 
     def _quantized(self, model: ModelProto) -> ModelProto:

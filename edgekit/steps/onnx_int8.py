@@ -13,7 +13,7 @@ from edgekit.compression.calibration.onnx import ready
 from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import quiet_root, silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
@@ -64,7 +64,7 @@ class OnnxInt8(StaticInt8Step):
         self.kept((node.name for node in original.graph.node), parent)
         try:
             statistics = self.statistics(inputs, ctx)
-            with silent(ctx.log), quiet_root():
+            with muted(ctx.log, native=True, loggers=("root",)):
                 model = ready(parent.path / "model.onnx")
                 excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
                 stored = self.quantize(model, ranges(statistics, self.method), excluded, path)
@@ -79,7 +79,7 @@ class OnnxInt8(StaticInt8Step):
         scheme = (
             f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{onnx_weight_only.described(stored)}"
         )
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
     def quantize(self, model: ModelProto, tensor_ranges: Ranges, excluded: list[str], path: Path) -> int:
         """Write the int8 model, each tensor quantized in its range; `excluded` nodes stay in float.

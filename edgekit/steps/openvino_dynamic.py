@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
@@ -55,7 +55,7 @@ class OpenvinoDynamic(Step):
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
             if not compress(model):
                 why = f"it has no weights of {SMALL:,} values or more"
@@ -64,9 +64,8 @@ class OpenvinoDynamic(Step):
             if self.group_size:
                 model.set_rt_info(str(self.group_size), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
         how = f"quantized as they come, in groups of {self.group_size}" if self.group_size else "in float32"
-        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=names)
+        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=parent.identity_map())
 
 
 def compress(model: Model) -> int:

@@ -16,7 +16,7 @@ from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.progress import quiet as no_progress
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
@@ -77,7 +77,7 @@ class OpenvinoInt8(StaticInt8Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples or ranges that do not fit, CannotConvert if NNCF fails."""
         parent = inputs["parent"]
-        with quiet(ctx.log), _nncf_to(ctx.log):
+        with muted(ctx.log), _nncf_to(ctx.log):
             import openvino
 
             model = read(parent.path / "model.xml")
@@ -100,7 +100,7 @@ class OpenvinoInt8(StaticInt8Step):
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
         """The model with the FakeQuantize nodes that NNCF places, weights still float; the ranges it sets are replaced.

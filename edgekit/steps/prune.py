@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, training
+from edgekit import compression, networks, sets, training
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import KEPT, Found
 from edgekit.core import registry, statistics
@@ -169,9 +169,8 @@ class Prune(DistillationSettings, Step):
             details["speedups"] = dict(goal.speedups)
             details["disturbed"] = search.disturbed.get(goal.ratio, "")
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
-        return StepResult(scheme, names, {**kept, "pruned": details})
+        return StepResult(scheme, parent.identity_map(), {**kept, "pruned": details})
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
@@ -310,7 +309,6 @@ class _RatioSearch:
         return exports
 
     def _random_inputs(self) -> SampleSet:
-        from edgekit import sets
 
         return sets.random_inputs(self.parent, self.parent)
 

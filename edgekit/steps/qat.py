@@ -18,7 +18,7 @@ from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.steps.equalize import sources
 from edgekit.training.distillation_settings import teacher_of
 
@@ -101,10 +101,9 @@ class Qat(Step):
         qat.save_ranges(out / RANGES, _renamed(loaded, ranges, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
-        return StepResult(scheme, names, {**details, "qat": trained})
+        return StepResult(scheme, parent.identity_map(), {**details, "qat": trained})
 
     def _teacher(self, inputs: Mapping[str, Artifact], samples: _Samples) -> nn.Module | None:
         """Raises InputError if it does not accept the samples, or its outputs have other shapes."""
@@ -117,7 +116,7 @@ class Qat(Step):
         expected = [tuple(spec.shape[1:]) for spec in samples.outputs]
         actual = [
             tuple(t.shape[1:])
-            for t in running(self.teacher, "the teacher does not fit", lambda: listed(teacher(*feed)))
+            for t in run_user_code(self.teacher, "the teacher does not fit", lambda: listed(teacher(*feed)))
         ]
         if any(None not in a and a != b for a, b in zip(expected, actual, strict=False)) or len(expected) != len(
             actual
@@ -222,8 +221,8 @@ def _renamed(loaded: Program, ranges: Mapping[str, Any], written: Artifact, ctx:
     """The ranges by the node names of the written program: its export renumbers the nodes."""
     from edgekit.compression import program, simulation
 
-    before = simulation.points(loaded.module)
-    after = simulation.points(program.load(written, ctx.log).module)
+    before = simulation.quantized_nodes(loaded.module)
+    after = simulation.quantized_nodes(program.load(written, ctx.log).module)
     if [simulation.operator(node) for node in before] != [simulation.operator(node) for node in after]:
         why = "its operators differ after it is written and loaded again"
         raise CannotConvert(f"the ranges of {written.name} cannot be kept", why, "leave this step out")

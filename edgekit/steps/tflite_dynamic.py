@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import Tflite, unpack
 from edgekit.steps.shared import tflite_embeddings
@@ -35,7 +35,7 @@ class TfliteDynamic(Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         parent = inputs["parent"]
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             from ai_edge_quantizer import quantizer, recipe
 
             try:
@@ -56,4 +56,4 @@ class TfliteDynamic(Step):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         scheme = "int8 weights per channel, activations quantized as they come"
-        return StepResult(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme, parent.identity_map())

@@ -16,7 +16,7 @@ from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.compression.calibration.tflite import pads_below_all
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import EdgekitError, InputError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, read, unpack
@@ -49,7 +49,7 @@ class TfliteInt8(StaticInt8Step):
         kept = self.kept((node.name for node in read(source).subgraphs[0].nodes), parent)
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
-        with silent(ctx.log), tempfile.TemporaryDirectory() as folder:
+        with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
             finite = _with_finite_pads(source, statistics, Path(folder, "model.tflite"))
             raw = quantize(finite, tensor_ranges, parent.name, kept)
         path.write_bytes(packed(unpack(raw, str(path))))
@@ -57,8 +57,7 @@ class TfliteInt8(StaticInt8Step):
         for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme, names, {"float_operators": floats})
+        return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
 
 
 def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.networks.tracing import converting, example, traced
@@ -42,7 +42,7 @@ class ToOnnx(Step):
         parent = inputs["parent"]
         network = networks.load(parent.path)
         tracing_example = example(parent)
-        with quiet(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
+        with muted(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
             program = torch.onnx.export(
                 traced(network, tracing_example, ctx.log),
                 dynamo=True,
@@ -55,9 +55,7 @@ class ToOnnx(Step):
         model = program.model_proto
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def strip(model: ModelProto) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.networks.tracing import converting, example, traced
 from edgekit.runtimes.openvino import no_telemetry
@@ -38,12 +38,10 @@ class ToOpenvino(Step):
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def _from_torch(parent: Artifact, log: logging.Logger) -> Model:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import InputError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import read, unpack
 from edgekit.networks.tracing import Example, converting, example
@@ -36,7 +36,7 @@ class ToTflite(Step):
         parent = inputs["parent"]
         network = networks.load(parent.path)
         path = out / "model.tflite"
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             fixed = convert(network, example(parent), path, parent.name)
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))

@@ -75,8 +75,7 @@ class ToTorch(Step):
         }
         write(out, "onnx", entries)
         save_file(example, out / networks.EXAMPLE)
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult("float32", names, {"example": entries["example"]})
+        return StepResult("float32", parent.identity_map(), {"example": entries["example"]})
 
     def _known(self, parent: Artifact, ctx: Context) -> Mapping[str, Sequence[int]]:
         """Input name → the shape of one sample, if known."""

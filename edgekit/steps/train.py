@@ -18,7 +18,7 @@ from edgekit.core.history import best
 from edgekit.core.progress import Progress
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.networks import named, weights
 from edgekit.runs.named_sets import refuse_other_folders
 from edgekit.sets import take
@@ -95,7 +95,7 @@ class Train(Settings, DistillationSettings, Step):
         model = self.model or ctx.task.models[0]
         fit = partial(self._fit, model, ctx, inputs)
         if any(map(user_code.is_reference, (model, ctx.task.name))):
-            trained = running(model, f"{model} cannot be trained", fit)
+            trained = run_user_code(model, f"{model} cannot be trained", fit)
         else:
             trained = fit()
         named.save(trained.network, model, trained.arguments, trained.specs, out)

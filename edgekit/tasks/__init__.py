@@ -10,12 +10,13 @@ import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
 from edgekit.core.errors import InputError
 from edgekit.core.extension_points import problems
-from edgekit.core.user_code import running
+from edgekit.core.user_code import run_user_code
 from edgekit.tasks.shared.base import Classification, Regression
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def load(spec: str) -> Task:
         task: Task = member()
         return task
 
-    task_object: Task = running(spec, f"cannot make the task {spec}", member)
+    task_object: Task = run_user_code(spec, f"cannot make the task {spec}", member)
     if lacks := problems("tasks", spec, type(task_object)):
         advice = "inherit edgekit.tasks.Classification or Regression, and write load"
         raise InputError(f"{spec} is not a task", "; ".join(lacks), advice)
@@ -56,7 +57,6 @@ def has_options(spec: str) -> bool:
 
 def _with_options(spec: str) -> Task:
     """The task with its options parsed into its dataclass `Options`. Raises InputError."""
-    from urllib.parse import unquote
 
     head, _, query = spec.partition("?")
     member = registry.load("tasks", head)

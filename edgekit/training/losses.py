@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError
-from edgekit.core.metrics import alike
+from edgekit.core.metrics import as_same_shape
 from edgekit.tasks.shared.base import Classification
 from edgekit.tasks.shared.data import DataTask
 from edgekit.training.settings import Settings
@@ -56,7 +56,7 @@ def mse(outputs: Any, labels: Tensor) -> Tensor:
     """Mean squared error."""
     from torch.nn import functional
 
-    values, targets = alike(first_output(outputs), labels)
+    values, targets = as_same_shape(first_output(outputs), labels)
     return functional.mse_loss(values, targets.to(values.dtype))
 
 
@@ -67,7 +67,7 @@ def bce(outputs: Any, labels: Tensor) -> Tensor:
     logits = first_output(outputs)
     if not labels.is_floating_point() and logits.ndim == 2 and labels.ndim == 1 and logits.shape[1] > 1:
         labels = functional.one_hot(labels, logits.shape[1])
-    values, targets = alike(logits, labels)
+    values, targets = as_same_shape(logits, labels)
     return functional.binary_cross_entropy_with_logits(values, targets.to(values.dtype))
 
 

@@ -31,7 +31,7 @@ PURPOSE = {
 }
 
 
-def examine() -> dict[str, Any]:
+def doctor() -> dict[str, Any]:
     """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing), and the
     members of other packages that are broken."""
     extras: dict[str, dict[str, Any]] = {}

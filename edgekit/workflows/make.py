@@ -113,7 +113,11 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
     return artifact
 
 
-def _make(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
+def make_nodes(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
+    """Make, verify and measure the nodes in the run, which no other process may write to meanwhile.
+
+    Raises Missing before any work where a package is not installed.
+    """
     check_installed(nodes)
     with working(context.store):
         if context.val is None and context.task is not None:

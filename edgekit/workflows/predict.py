@@ -26,7 +26,7 @@ from edgekit.workflows import import_
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
     """For each input: the `top` classes where the output is one row of classes, and the raw output."""
     ref = import_.stored(references.resolve(word))
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
     classes: tuple[str, ...] = task.classes if task else ()
     read = [_sample(text, artifact, task) for text in inputs]

@@ -12,7 +12,6 @@ from edgekit.core.step import Step
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.measure import targets
-from edgekit.runs import references
 from edgekit.runs.references import ModelReference
 from edgekit.runs.store import tools
 
@@ -21,13 +20,13 @@ def format_of(ref: ModelReference) -> str:
     """The format of the artifact, or of the foreign model, that a word names."""
     if ref.foreign:
         return str(registry.load("steps", ref.importer).format)
-    return ref.store.get(ref.name or references.float_root(ref.store)).kind.format
+    return ref.artifact().kind.format
 
 
 def route(source: str, format: str) -> list[str]:
     """The steps from one format to another: an exporter that takes the source as it is, else one after `to_torch`.
 
-    What is not possible is left for `chains._extend` to refuse, since it knows the artifact's name.
+    What is not possible is left for `chains.extend` to refuse, since it knows the artifact's name.
     """
     if source == format:
         return []

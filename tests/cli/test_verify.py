@@ -76,7 +76,7 @@ def _damage(folder: Path) -> str:
     import onnx
     from onnx import numpy_helper
 
-    from edgekit.core.files import file_sha256
+    from edgekit.core.files import sha256
 
     path = folder / "model.onnx"
     model = onnx.load(str(path))
@@ -86,7 +86,7 @@ def _damage(folder: Path) -> str:
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) / 50, scale.name))
     onnx.save(model, str(path))
     record = json.loads((folder / "artifact.json").read_text())
-    record["files"]["model.onnx"] = file_sha256(path)
+    record["files"]["model.onnx"] = sha256(path)
     (folder / "artifact.json").write_text(json.dumps(record))
     return str(second.name)
 

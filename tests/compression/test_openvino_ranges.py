@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.compression.openvino_ranges import grid, quantizers, set_ranges
+from edgekit.compression.openvino_ranges import quantizers, set_ranges, zero_aligned
 from edgekit.core.errors import InputError
 from edgekit.formats.ranges import Statistics
 
@@ -23,7 +23,7 @@ ENDS = st.floats(-1e6, 1e6, width=32)
 @given(ENDS, ENDS)
 def test_zero_is_a_point_of_the_grid(a: float, b: float) -> None:
     wanted_low, wanted_high = min(a, b, 0.0), max(a, b, 0.0)
-    low, high = grid(wanted_low, wanted_high)
+    low, high = zero_aligned(wanted_low, wanted_high)
     step = (high - low) / 255
     assert step > 0
     assert -low / step == pytest.approx(round(-low / step), abs=1e-6)

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from edgekit import networks  # noqa: E402
 from edgekit.compression import program  # noqa: E402
-from edgekit.compression.program import Lockstep  # noqa: E402
+from edgekit.compression.program import BatchedInterpreter  # noqa: E402
 from edgekit.compression.simulation import operator  # noqa: E402
 from edgekit.compression.weighted_layers import find  # noqa: E402
 from edgekit.core import registry  # noqa: E402
@@ -189,7 +189,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     """Every sample is carried as by a run of its own; a weight changed on the way counts from there on."""
     loaded = program.load(nets.artifact("Mixed", tmp_path), nets.LOG)
     feeds = [(nets.samples("Mixed", 1, seed),) for seed in range(3)]
-    lockstep = Lockstep(loaded.module, feeds)
+    lockstep = BatchedInterpreter(loaded.module, feeds)
     layers = loaded.layers()
     alive = []
     for layer in layers:
@@ -199,7 +199,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     last = layers[-1]
     expected = []
     for feed in feeds:
-        watched = Lockstep(loaded.module, [feed])
+        watched = BatchedInterpreter(loaded.module, [feed])
         watched.until(last.node)
         expected.append(watched[last.input][0])
     assert all(torch.equal(a, b) for a, b in zip(lockstep[last.input], expected, strict=True))

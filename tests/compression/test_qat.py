@@ -102,7 +102,7 @@ def test_divergence_is_told(tmp_path: Path) -> None:
 
 def test_rounding_lets_gradients_through_within_the_range_only(tmp_path: Path) -> None:
     value = torch.tensor([-3.0, -1.0, 0.3, 1.9, 2.5], requires_grad=True)
-    simulation.rounded(value, (-1.0, 2.0)).sum().backward()
+    simulation.fake_quantize(value, (-1.0, 2.0)).sum().backward()
     assert value.grad is not None and value.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 

@@ -71,12 +71,12 @@ def test_every_problem_at_once() -> None:
     for wanted in (
         "unknown key 'nam' (did you mean name?)",
         "'name' is missing",
-        "here.count: must be a whole number, not string '3'",
+        "here.count: must be an integer, not string '3'",
         "here.rate: must be a number, not string 'fast'",
-        "here.on: must be true or false, not whole number 1",
+        "here.on: must be true or false, not integer 1",
         "here.mode: must be one of 'slow', 'fast', not 'medium'",
         "here.words: must be a list of a string, not string 'abc'",
-        "here.table: must be a table, not whole number 3",
+        "here.table: must be a table, not integer 3",
     ):
         assert wanted in text
 

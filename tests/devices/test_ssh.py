@@ -597,7 +597,7 @@ def test_nothing_in_a_target_file_is_executed(board: Board, tmp_path: Path, fiel
      "u@h:22:1", "u@@h", "h;ls", "h$(ls)", "[::1", "u@[::1]x", "h\n", "ü@h", "h/../x"],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         Address.parse(text)
 
 

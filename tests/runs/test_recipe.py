@@ -91,7 +91,7 @@ def test_every_problem_at_once() -> None:
 
 def test_fields_of_steps() -> None:
     text = said(chain({"step": "train", "epochs": "3", "batch": 0}), chain({"step": "train", "batch": 0, "lr": -1.0}))
-    assert "step 1 (train).epochs: must be a whole number" in text
+    assert "step 1 (train).epochs: must be an integer" in text
     assert "batch must be at least 1" in text
     assert "lr must be a positive number" in text
     assert "no network 'cmn' (did you mean cnn?" in said(chain({"step": "train", "model": "cmn"}))
@@ -264,7 +264,7 @@ def test_set_that_cannot_be(written: Path) -> None:
     text = "\n".join(map(str, error.value.problems))
     for wanted in (
         "'train.epochs' is not step.field=value",
-        "train.epochs: must be a whole number",
+        "train.epochs: must be an integer",
         "unknown key 'nothing'",
         "'task' is not a table",
         "unknown key 'epoch'",

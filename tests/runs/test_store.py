@@ -15,7 +15,7 @@ import pytest
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import EdgekitError, InputError, Locked
-from edgekit.core.files import file_sha256, write_atomically
+from edgekit.core.files import sha256, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.step import Context, Step
 from edgekit.runs.store import LOCK, RESULTS, Store, read_results
@@ -69,7 +69,7 @@ def test_what_is_made_is_read_back(store: Store, make: Make) -> None:
     assert [(p.role, p.name, p.id) for p in artifact.parents] == [("parent", "torch", store.get("torch").id)]
     assert artifact.licences == ("made up",)
     assert artifact.sizes.total == sum((artifact.path / name).stat().st_size for name in artifact.files)
-    assert artifact.files == {name: file_sha256(artifact.path / name) for name in ("model.json", "model.safetensors")}
+    assert artifact.files == {name: sha256(artifact.path / name) for name in ("model.json", "model.safetensors")}
     assert artifact.details["roles"] == {"parent": "torch"}
     assert store.names()[-1] == "copy.torch"
     assert store.root(artifact).name == "torch"

@@ -95,7 +95,7 @@ def test_a_path_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
         ("std=1,0", "not 0"),
         ("mean=a", "must be a number"),
         ("count=-1", "negative"),
-        ("count=2.5", "whole number"),
+        ("count=2.5", "must be an integer"),
         ("rate=1&rate=2", "twice"),
     ],
 )

@@ -298,7 +298,7 @@ def _example(*inputs: tuple[str, str, int]) -> Example:
 def test_several_inputs_and_outputs_keep_names_and_order_and_int64_becomes_int32(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     example = _example(("ids", "int64", 5), ("features", "float32", 4), ("unused", "float32", 2))
-    with mute.silent(LOG):
+    with mute.muted(LOG, native=True):
         to_tflite.convert(Several().eval(), example, path, "several")
     model = unpack(path.read_bytes(), "several")
     to_tflite.rename(model, ["ids", "features", "unused"], ["kept", "answer"])
@@ -327,7 +327,7 @@ class Undecided(torch.nn.Module):  # type: ignore[misc]
 def test_what_cannot_be_converted_is_refused_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(CannotConvert) as caught, mute.silent(LOG):
+    with pytest.raises(CannotConvert) as caught, mute.muted(LOG, native=True):
         to_tflite.convert(Undecided(), _example(("x", "float32", 4)), tmp_path / "model.tflite", "undecided")
     assert "cannot convert undecided" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -337,7 +337,7 @@ def test_what_converters_print_goes_to_the_log(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger=LOG.name):
-        with mute.silent(LOG):
+        with mute.muted(LOG, native=True):
             print("from python")
             os.write(1, b"from C to stdout\n")
             os.write(2, b"from C to stderr\n")
@@ -381,7 +381,7 @@ class FloatHead(Step):
         if self.dead:
             torch.nn.init.zeros_(network.conv.weight)
             torch.nn.init.constant_(network.conv.bias, -1)
-        with mute.silent(ctx.log):
+        with mute.muted(ctx.log, native=True):
             litert_torch.convert(network, example).export(str(out / "model.tflite"))
         return StepResult()
 
@@ -397,7 +397,7 @@ class Pt2eInt8(Step):
     dropout: bool = False
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        with mute.silent(ctx.log):
+        with mute.muted(ctx.log, native=True):
             import litert_torch
             from litert_torch.quantize import pt2e_quantizer, quant_config
             from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -461,11 +461,11 @@ def test_a_table_of_embeddings_is_int8_too(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     path, smaller = tmp_path / "model.tflite", tmp_path / "int8.tflite"
-    with mute.silent(LOG):
+    with mute.muted(LOG, native=True):
         to_tflite.convert(Tokens().eval(), _example(("ids", "int64", 5)), path, "tokens")
     name = read(path).subgraphs[0].inputs[0].name
     feeds = [{name: ids} for ids in np.random.default_rng(0).integers(0, 500, (32, 1, 5)).astype(np.int32)]
-    with mute.silent(LOG):
+    with mute.muted(LOG, native=True):
         raw = tflite_int8.quantize(path, ranges(observe(path, feeds, _context()), "min-max"), "tokens")
     smaller.write_bytes(raw)
     found = read(smaller)

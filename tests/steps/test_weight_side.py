@@ -23,7 +23,7 @@ from edgekit.compression.qat import RANGES  # noqa: E402
 from edgekit.core import registry  # noqa: E402
 from edgekit.core.artifact import Artifact  # noqa: E402
 from edgekit.core.errors import CannotConvert  # noqa: E402
-from edgekit.core.files import file_sha256  # noqa: E402
+from edgekit.core.files import sha256  # noqa: E402
 from edgekit.core.progress import quiet  # noqa: E402
 from edgekit.core.samples import SampleSet  # noqa: E402
 from edgekit.core.statistics import sqnr_db  # noqa: E402
@@ -376,4 +376,4 @@ def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
 
 def test_sources_are_files() -> None:
     for name in STEPS:
-        assert all(file_sha256(path) for path in registry.load("steps", name)().sources())
+        assert all(sha256(path) for path in registry.load("steps", name)().sources())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers import environment, run_cli, start
 
-from edgekit.core.files import file_sha256
+from edgekit.core.files import sha256
 from edgekit.training import session
 from edgekit.training.checkpoints import PLAIN, TENSORS, CheckpointManager
 from edgekit.training.session import Session
@@ -121,7 +121,7 @@ def test_killed_at_ten_random_points(tmp_path: Path) -> None:
     assert run_cli(*words, "--out", "killed", cwd=tmp_path, env=often).code == 0
     assert log.read_text().count("resumed after") == 10
     assert reached == sorted(reached) and len(set(reached)) > 5, "it did not resume"
-    first, second = (file_sha256(tmp_path / run / "torch" / "model.safetensors") for run in ("whole", "killed"))
+    first, second = (sha256(tmp_path / run / "torch" / "model.safetensors") for run in ("whole", "killed"))
     assert first == second
     assert not list((tmp_path / "killed").glob(".scratch-*"))
 

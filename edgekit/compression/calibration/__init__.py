@@ -41,8 +41,8 @@ def observe(
     if not named:
         raise InputError(f"the activations of {format} models cannot be observed", "no runtime shows theirs")
     module = importlib.import_module(named)
-    found: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
-    return found
+    statistics: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
+    return statistics
 
 
 def origin(model: Artifact, path: Path) -> str:
@@ -84,11 +84,11 @@ def _begun(partial: Path | None, origin: str) -> Statistics:
     """What an earlier pass left, where it is whole and of the same origin."""
     if partial and partial.is_file():
         try:
-            found = Statistics.load(partial)
+            statistics = Statistics.load(partial)
         except InputError:
             return Statistics(origin=origin)
-        if found.origin == origin:
-            return found
+        if statistics.origin == origin:
+            return statistics
     return Statistics(origin=origin)
 
 

@@ -25,18 +25,18 @@ def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
         both = f"the model takes {', '.join(sorted(names))}; the set holds {', '.join(sorted(arrays))}"
         raise InputError(f"{data.name} does not fit {model.name}", both, "name the arrays as the model's inputs")
     for spec in model.inputs:
-        given, wanted = arrays[spec.name].shape[1:], spec.shape[1:]
-        if len(given) != len(wanted) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
-            what = f"{spec.name!r} takes {list(wanted)} per sample; the set holds {list(given)}"
+        held, expected = arrays[spec.name].shape[1:], spec.shape[1:]
+        if len(held) != len(expected) or any(w not in (None, g) for w, g in zip(expected, held, strict=True)):
+            what = f"{spec.name!r} takes {list(expected)} per sample; the set holds {list(held)}"
             raise InputError(f"{data.name} does not fit {model.name}", what, "reshape the samples")
         dtype = arrays[spec.name].dtype
         if dtype.kind not in "biuf" or (dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool"))):
-            what = f"{spec.name!r} takes {spec.dtype} {list(wanted)}; the set holds {dtype} {list(given)}"
+            what = f"{spec.name!r} takes {spec.dtype} {list(expected)}; the set holds {dtype} {list(held)}"
             raise InputError(f"{data.name} does not fit {model.name}", what, "give samples of the type it takes")
     return arrays
 
 
-def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
+def to_model_type(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
     """As the model takes them. Raises InputError, naming the sample, for what is no number there."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(values, dtype=spec.dtype)
@@ -45,5 +45,5 @@ def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArra
         sample = taken[int(np.argwhere(bad)[0][0])] if spec.shape else taken[0]
         why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot"
         what = f"sample {sample} of {data.name} cannot be calibrated with"
-        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or mend it")
+        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or fix it")
     return cast

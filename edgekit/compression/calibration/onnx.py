@@ -29,14 +29,14 @@ def observe(
     model = ready(path)
     names = activations(model)
     shared = aliases(model, names)
-    wanted = [name for name in names if name not in shared]
+    activation_names = [name for name in names if name not in shared]
     inputs = {value.name for value in model.graph.input}
-    computed = [name for name in wanted if name not in inputs]
+    computed = [name for name in activation_names if name not in inputs]
     compute = _Session(model, computed)
     del model
 
     def run(feed: Feed) -> Mapping[str, Any]:
-        return {**compute(feed), **{name: feed[name] for name in wanted if name in inputs}}
+        return {**compute(feed), **{name: feed[name] for name in activation_names if name in inputs}}
 
     statistics = gather(run, feeds, origin=origin, partial=partial)
     statistics.alias(shared)
@@ -88,12 +88,12 @@ def activations(model: ModelProto) -> list[str]:
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     floats = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     depends = {value.name for value in model.graph.input}
-    found = [value.name for value in model.graph.input]
+    names = [value.name for value in model.graph.input]
     for node in model.graph.node:
         if depends & set(node.input) or not node.input or node.op_type in ("If", "Loop", "Scan"):
             depends |= set(node.output)
-            found += [name for name in node.output if name]
-    return [name for name in dict.fromkeys(found) if name in floats]
+            names += [name for name in node.output if name]
+    return [name for name in dict.fromkeys(names) if name in floats]
 
 
 def aliases(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
@@ -104,27 +104,27 @@ def aliases(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
     """
     known, outputs = set(names), {value.name for value in model.graph.output}
     readers = Counter(name for node in model.graph.node for name in set(node.input))
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for node in model.graph.node:
         before, after = node.input[0] if node.input else "", node.output[0]
         if before in known and after in known:
             if node.op_type in ("Relu", "Clip") and readers[before] == 1 and before not in outputs:
-                found[before] = after
+                renamed[before] = after
             elif node.op_type in _SAME_VALUES:
-                found.setdefault(after, before)
-    return {name: _end(name, found) for name in found}
+                renamed.setdefault(after, before)
+    return {name: _end(name, renamed) for name in renamed}
 
 
-def _end(name: str, found: Mapping[str, str]) -> str:
-    while name in found:
-        name = found[name]
+def _end(name: str, aliases: Mapping[str, str]) -> str:
+    while name in aliases:
+        name = aliases[name]
     return name
 
 
 class _Session:
     """Runs the model, which is changed, and gives the named tensors, in arrays that the next run writes into.
 
-    To allocate them anew for each run would cost a fifth of its time. Without memory patterns what the runtime takes
+    Allocating them again for each run would cost a fifth of its time. Without memory patterns what the runtime takes
     beside them is less, and does not grow from run to run.
     """
 

@@ -77,14 +77,14 @@ def activations(model: Model) -> dict[str, Output]:
     from openvino import Type
 
     live = computed(model)
-    found = {}
+    ports = {}
     for node in model.get_ordered_ops():
         if node.get_friendly_name() not in live or node.get_type_name() == "Result":
             continue
         for port in node.outputs():
             if port.get_element_type() == Type.f32 and any(_may_quantize(node, live, r) for r in _readers(port)):
-                found[key(port)] = port
-    return found
+                ports[key(port)] = port
+    return ports
 
 
 def _readers(port: Output) -> Iterator[Node]:

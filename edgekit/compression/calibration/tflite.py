@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
 from edgekit.formats.tflite import read, unpack
@@ -27,7 +27,7 @@ def observe(
     graph = read(path).subgraphs[0]
     padded = bool(pads_below_all(unpack(path.read_bytes(), str(path))))
     watched = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
-    with silent(ctx.log):
+    with muted(ctx.log, native=True):
         # Without a delegate: inside one, tensors are fused away and hold no values.
         interpreter = Interpreter(
             str(path),
@@ -54,11 +54,11 @@ def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     graph = model.subgraphs[0]
-    found = []
+    pads = []
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode == BuiltinOperator.PADV2:
             constant = model.buffers[graph.tensors[operator.inputs[2]].buffer].data
             if constant is not None and np.isneginf(np.frombuffer(bytes(constant), np.float32)).all():
                 ends = operator.inputs[0], operator.outputs[0]
-                found.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
-    return found
+                pads.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
+    return pads

@@ -67,7 +67,7 @@ def way(session: Session, target: Target, runtime: str) -> Way:
     found = session.checked(session.call("versions", packages=names))["versions"]
     if version_ := _usable(runtime, target, found):
         return Way("own", version=version_)
-    key = _key(runtime, target, facts)
+    key = environment_key(runtime, target, facts)
     if session.checked(session.call("has", key=key))["has"]:
         there = session.checked(session.call("versions", packages=names, environment=key))["versions"]
         return Way("made", key, next((there[name] for name in packages(runtime) if there.get(name)), ""))
@@ -142,13 +142,13 @@ def _check(facts: Facts, target: Target, runtime: str) -> None:
         raise DeviceError(f"{target.name} cannot run {runtime}", why, "install the 64-bit system there")
 
 
-def _key(runtime: str, target: Target, facts: Facts) -> str:
-    parts = [*_requirements(runtime, target), *map(str, (facts.python or ())[:2]), facts.arch, str(facts.glibc)]
+def environment_key(runtime: str, target: Target, facts: Facts) -> str:
+    parts = [*requirements(runtime, target), *map(str, (facts.python or ())[:2]), facts.arch, str(facts.glibc)]
     parts += ["32"] if facts.bits == 32 else []
     return f"{runtime}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
-def _requirements(runtime: str, target: Target) -> list[str]:
+def requirements(runtime: str, target: Target) -> list[str]:
     """What to ask pip for first: the version this machine has, so that both answer alike, where the target takes it."""
     package, wanted = registry.runtime(runtime).package, target.runtimes.get(runtime, "")
     if package == "numpy":
@@ -162,10 +162,10 @@ def _requirements(runtime: str, target: Target) -> list[str]:
     return [f"{package}{wanted}", "numpy"]
 
 
-def _choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]:
+def choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]:
     """The version that is here; else any the target takes (an older Python there may have no wheel of the newest);
     else the runtime's predecessor with the numpy it needs, which alone has wheels for 32-bit Arm."""
-    first, wanted = _requirements(runtime, target), target.runtimes.get(runtime, "")
+    first, wanted = requirements(runtime, target), target.runtimes.get(runtime, "")
     declared = registry.runtime(runtime)
     any_version = [f"{declared.package}{wanted}", "numpy"]
     older = list(declared.older)
@@ -186,7 +186,7 @@ def _pip_works(session: Session) -> bool:
 
 
 def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
-    for wanted in _choices(runtime, target, session.facts.bits):
+    for wanted in choices(runtime, target, session.facts.bits):
         arguments = ["install", "--quiet", "--only-binary=:all:", "--no-compile", *wanted]
         answer = session.call("pip", key=key, arguments=arguments, limit=PIP_SECONDS, timeout=PIP_SECONDS + 60)
         if session.checked(answer)["code"] == 0:
@@ -199,19 +199,19 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
     """Fetch wheels for the device's platform here, push them, unpack them there."""
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
         said = ""
-        for wanted in _choices(runtime, target, session.facts.bits):
-            said = _download(wanted, session.facts, Path(folder))
+        for wanted in choices(runtime, target, session.facts.bits):
+            said = download(wanted, session.facts, Path(folder))
             if not said or UNREACHED.search(said):
                 break
         if said:
-            raise _no_wheels(target, runtime, session.facts, said)
+            raise no_wheels(target, runtime, session.facts, said)
         wheels = {path.name: sha256(path) for path in sorted(Path(folder).glob("*.whl"))}
         session.send({sha: Path(folder) / name for name, sha in wheels.items()})
         size = sum(path.stat().st_size for path in Path(folder).glob("*.whl"))
         session.checked(session.call("unpack", key=key, wheels=wheels, timeout=120 + size / 1e5))
 
 
-def _download(wanted: list[str], facts: Facts, folder: Path) -> str:
+def download(wanted: list[str], facts: Facts, folder: Path) -> str:
     """What pip said where it found no wheels; "" where it did."""
     major, minor, _ = facts.python or (3, 0, 0)
     command = [
@@ -248,7 +248,7 @@ def platforms(facts: Facts) -> list[str]:
     return found
 
 
-def _no_wheels(target: Target, runtime: str, facts: Facts, said: str) -> DeviceError:
+def no_wheels(target: Target, runtime: str, facts: Facts, said: str) -> DeviceError:
     python = ".".join(map(str, (facts.python or ())[:2]))
     libc = f"glibc {'.'.join(map(str, facts.glibc))}" if facts.glibc else "a C library other than glibc"
     what = f"no {runtime} to be had for {target.name}"

@@ -110,15 +110,15 @@ def version(target: Target, runtime: str, path: Path) -> str:
 
 def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
     facts = dataclasses.replace(facts, python=(3, 11, 0), bits=64)  # any will do: the library knows no Python
-    declared, wanted = registry.runtime(runtime), environment._requirements(runtime, target)[0]
+    declared, wanted = registry.runtime(runtime), environment.requirements(runtime, target)[0]
     if wanted == declared.package:
         wanted += declared.library_versions
     place = cache() / hashlib.sha256(f"{wanted} {facts.arch} {facts.glibc}".encode()).hexdigest()[:16]
     if (place / "library.so").is_file():
         return place / "library.so"
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
-        if said := environment._download([wanted, "--no-deps"], facts, Path(folder)):
-            raise environment._no_wheels(target, runtime, facts, said)
+        if said := environment.download([wanted, "--no-deps"], facts, Path(folder)):
+            raise environment.no_wheels(target, runtime, facts, said)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as file, os_errors("write", place):
             inside = next((name for name in file.namelist() if name.startswith(declared.library)), "")

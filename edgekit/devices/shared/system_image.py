@@ -97,7 +97,7 @@ def facts() -> Facts:
 def _wanted() -> dict[str, str]:
     """Environments by key → runtime."""
     target = Target("emulated", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
-    return {environments._key(name, target, facts()): name for name in RUNTIMES}
+    return {environments.environment_key(name, target, facts()): name for name in RUNTIMES}
 
 
 def _key(system: str) -> str:
@@ -161,12 +161,12 @@ def _unpacked(runtime: str, place: Path) -> None:
     target = Target("emulated boards", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
         said = ""
-        for wanted in environments._choices(runtime, target):
-            said = environments._download(wanted, facts(), Path(folder))
+        for wanted in environments.choices(runtime, target):
+            said = environments.download(wanted, facts(), Path(folder))
             if not said:
                 break
         if said:
-            raise environments._no_wheels(target, runtime, facts(), said)
+            raise environments.no_wheels(target, runtime, facts(), said)
         with os_errors("write", place):
             place.mkdir(parents=True)
             for path in sorted(Path(folder).glob("*.whl")):

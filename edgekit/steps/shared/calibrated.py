@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from edgekit import formats
 from edgekit.compression import calibration
 from edgekit.compression.calibration import ranges as choosing
-from edgekit.compression.calibration.feeds import _cast, fitting
+from edgekit.compression.calibration.feeds import fitting, to_model_type
 from edgekit.compression.calibration.ranges import Method
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, suggest
@@ -65,7 +66,7 @@ class CalibratedStep(Step):
         for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
             indices = np.arange(first, first + batch) % count  # the last batch is filled up from the front
             yield {
-                spec.name: _cast(arrays[spec.name][indices if spec.shape else first], spec, data, indices)
+                spec.name: to_model_type(arrays[spec.name][indices if spec.shape else first], spec, data, indices)
                 for spec in model.inputs
             }
 
@@ -136,6 +137,4 @@ class StaticInt8Step(CalibratedStep):
 
 def model_file(model: Artifact) -> Path:
     """The file of an artifact that a runtime loads."""
-    from edgekit.formats import model_file
-
-    return model_file(model.kind, model.path)
+    return formats.model_file(model.kind, model.path)

@@ -72,8 +72,7 @@ class TrainedInt8Step(CalibratedStep):
             step = replace(int8, ranges=str(path.parent / RANGES), method="min-max")
             notes = step.apply({"parent": replace(model, name=parent.name)}, out, ctx)
         how = notes.scheme.partition(", ")[0]
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult(f"{how}, {len(same)} of {len(trained)} trained ranges", names, notes.details)
+        return StepResult(f"{how}, {len(same)} of {len(trained)} trained ranges", parent.identity_map(), notes.details)
 
     def _ours(self, parent: Artifact, trained: Ranges, ctx: Context) -> Mapping[str, Histogram]:
         """Histograms of the program's tensors. Raises CannotConvert if the ranges are not this program's."""

@@ -51,9 +51,9 @@ class Regression(Task):
         """Mean squared error. Raises InputError if outputs and labels differ in shape."""
         from torch.nn.functional import mse_loss
 
-        from edgekit.core.metrics import alike
+        from edgekit.core.metrics import as_same_shape
 
-        values, targets = alike(outputs, labels)
+        values, targets = as_same_shape(outputs, labels)
         return mse_loss(values, targets.to(values.dtype))
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:

@@ -159,7 +159,7 @@ def written(word: str | None, folder: Path, *, target_name: str = "host", runtim
 def _chosen(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     """The artifact, and samples to check it with: of its task's test split, else random ones."""
     ref = import_.stored(references.resolve(word, out))
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     if artifact.kind.format == "torch":
         exported = [a.name for a in ref.store.current() if a.kind.is_model and a.kind.format != "torch"]
         next = f"edgekit deploy {ref.store.path / exported[-1]}" if exported else f"edgekit export {ref.store.path}"

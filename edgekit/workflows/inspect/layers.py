@@ -22,7 +22,7 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.files import write_atomically
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.core.statistics import MAX_DB
+from edgekit.core.statistics import MAX_DB, decibels
 from edgekit.core.step import Context
 from edgekit.runs.store import Store
 from edgekit.steps.shared.calibrated import CalibratedStep, model_file
@@ -130,9 +130,9 @@ def findings(nodes: Sequence[Node], ratios: Mapping[str, float]) -> list[LayerFi
         if not compared:
             continue
         worst = max(compared, key=lambda name: ratios[name])
-        after, start = _decibels(ratios[worst]), _decibels(before)
+        after, start = decibels(1.0, ratios[worst]), decibels(1.0, before)
         lost = max(0.0, min(start, FINE_DB) - after)
-        own = _decibels(max(0.0, ratios[worst] - before)) if math.isfinite(before) else MAX_DB
+        own = decibels(1.0, max(0.0, ratios[worst] - before)) if math.isfinite(before) else MAX_DB
         neighbours = _neighbours(node, nodes)
         layer_findings.append(LayerFinding(node.name, node.type, worst, after, start, lost, own, neighbours))
     return layer_findings
@@ -142,12 +142,6 @@ def _neighbours(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
     read = set(node.reads)
     around = [other for other in nodes if read & {*other.writes}] + [other for other in nodes if read & {*other.reads}]
     return tuple(dict.fromkeys(other.name for other in around if other.name not in ("", node.name)))
-
-
-def _decibels(ratio: float) -> float:
-    if ratio <= 0:
-        return MAX_DB
-    return max(-MAX_DB, min(MAX_DB, -10 * math.log10(ratio))) if ratio < math.inf else -MAX_DB
 
 
 def first_diverging(layers: Sequence[LayerFinding]) -> LayerFinding | None:

@@ -35,7 +35,7 @@ def inspect(model: str | None) -> dict[str, Any]:
         facts: ModelFacts = step.of(ref.foreign).describe()
         format, path, head = step.format, Path(ref.foreign), {"model": ref.foreign}
     else:
-        artifact = ref.store.get(ref.name or references.float_root(ref.store))
+        artifact = ref.artifact()
         format, path = artifact.kind.format, model_file(artifact.kind, artifact.path)
         facts = registry.load("formats", format).describe(path)
         head = {"model": str(artifact.path), "step": artifact.step, "scheme": artifact.scheme}
@@ -88,7 +88,7 @@ def _copied(ref: ModelReference, folder: Path) -> str:
     """The path of a copy in a temporary run, so that tried exports do not end in the user's run."""
     if ref.foreign:
         return ref.foreign
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     if artifact.parent() is not None:
         raise InputError(f"{artifact.name} was converted already", next="name the float model it was made from")
     shutil.copytree(artifact.path, folder / "run" / artifact.name)

@@ -35,10 +35,10 @@ def operator_times(model: str | None, target: str = "host") -> dict[str, Any]:
     """
     ref, loaded = references.resolve(model), targets.load(target)
     if not ref.foreign:
-        return _times(ref.store, ref.store.get(ref.name or references.float_root(ref.store)), loaded)
+        return _times(ref.store, ref.artifact(), loaded)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         copied: ModelReference = import_.stored(references.resolve(model, Path(folder, "run")))
-        return _times(copied.store, copied.store.get(copied.name), loaded)
+        return _times(copied.store, copied.artifact(), loaded)
 
 
 def _times(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.references import RUNS
 from edgekit.runs.store import Store
 from edgekit.workflows import make
-from edgekit.workflows.chains import _opened
+from edgekit.workflows.chains import open_context
 from edgekit.workflows.optimize.finish import OptimizeOutcome
 from edgekit.workflows.optimize.search import TRIALS, Search
 from edgekit.workflows.optimize.space import Space, build
@@ -100,7 +100,7 @@ def _start_and_context(
     ref = references.resolve(what, out)
     if out and not ref.foreign:
         raise InputError("--out is for a task or a foreign model", f"{what} is in {ref.store.path}", "omit --out")
-    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    start, context = open_context(ref, gates, target, val, fields, progress, say)
     if start.kind.precision:
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "a search starts from float", "name a float artifact"

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -215,7 +216,6 @@ def _shared_part(point: Point, level: Level) -> tuple[Any, ...]:
 @contextmanager
 def _quiet() -> Iterator[Any]:
     """Optuna, its log muted. Raises Missing."""
-    import warnings
 
     try:
         import optuna

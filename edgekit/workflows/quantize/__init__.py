@@ -16,7 +16,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.workflows import make
-from edgekit.workflows.chains import _extend, _nodes, _opened
+from edgekit.workflows.chains import extend, open_context, plan_nodes
 from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
@@ -60,7 +60,7 @@ def quantize(
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
-        return QuantizeOutcome(**vars(_extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
+        return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
     if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     return _search_methods(
@@ -89,7 +89,7 @@ def _search_methods(
     say: Say,
 ) -> QuantizeOutcome:
     """Make the float model of each format, then run the method search on each."""
-    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    start, context = open_context(ref, gates, target, val, fields, progress, say)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     suffix = suffix_of(context.targets[0])
     for name in routes:
@@ -97,7 +97,7 @@ def _search_methods(
         if problems := list(step.check(context.task)):
             raise InputError(f"cannot quantize to {name}", "; ".join(problems), "fix the options")
         make.check_installed([Node(name, step, {})])
-    nodes, ends = _nodes(start, list(routes.values()), fields, context, suffix)
+    nodes, ends = plan_nodes(start, list(routes.values()), fields, context, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "quantization starts from float", "name a float artifact"

@@ -40,7 +40,7 @@ from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.verify import Verifier
-from edgekit.runs.attempts import METHODS_FILE, _read
+from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves
@@ -49,8 +49,6 @@ from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, 
 
 #: recurrent operators, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
-
-ORDER = {"met": 0, "undecided": 1, "missed": 2}
 
 FEW_SAMPLES = 32
 
@@ -93,7 +91,7 @@ class MethodSearch:
         self.here = verifier.target
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
-        self.stored = _read(self.store).get(self.record.name, {})
+        self.stored = read_attempts(self.store).get(self.record.name, {})
         self.known_seconds = {
             entry["id"]: float(entry["seconds"]) for entry in self.stored.get("attempts", []) if entry["id"]
         }
@@ -348,7 +346,7 @@ class MethodSearch:
     def save(self) -> None:
         """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""
         path = self.store.path / METHODS_FILE
-        records = _read(self.store)
+        records = read_attempts(self.store)
         records[self.record.name] = self.record.to_json()
         write_atomically(path, json.dumps(records, indent=1) + "\n")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekit.devices.shared.facts import Facts
 
 
-def measured(
+def add(
     name: str,
     device: Literal["ssh", "adb"],
     address: str,

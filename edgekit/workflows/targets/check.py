@@ -49,7 +49,7 @@ class Check:
     next: str = ""
 
 
-def checks(target: Target) -> Iterator[Check]:
+def check(target: Target) -> Iterator[Check]:
     """What can be told of a target; a device is connected to, and nothing is changed there.
 
     Raises InputError where its kind of device cannot be reached at all.

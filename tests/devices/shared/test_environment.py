@@ -15,7 +15,7 @@ from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared import environment, ssh
-from edgekit.devices.shared.environment import _choices, _download, ready, way
+from edgekit.devices.shared.environment import choices, download, ready, way
 from edgekit.devices.shared.facts import read, sections
 from edgekit.devices.ssh import Ssh
 from edgekit.measure import targets
@@ -64,7 +64,7 @@ def test_wheels_are_pushed_once_to_a_device_without_pip(
     assert way(session, bare, "onnxruntime").how == "wheels"
     first = execute(onnx, bare, data, QUICK, latency=False)
     ssh.close_all()
-    monkeypatch.setattr(environment, "_download", lambda *_: pytest.fail("it was there already"))
+    monkeypatch.setattr(environment, "download", lambda *_: pytest.fail("it was there already"))
     found = way(Ssh(bare).session, bare, "onnxruntime")
     assert found.how == "made" and found.version == first.facts["runtime_version"]
     started = time.monotonic()
@@ -80,7 +80,7 @@ def test_pip_there_is_used_where_it_reaches_an_index(
     target = board.target(python=str(tmp_path / "with-pip" / "bin" / "python"))
     Ssh(board.target()).clean()
     assert way(Ssh(target).session, target, "onnxruntime").how == "pip"
-    monkeypatch.setattr(environment, "_download", lambda *_: pytest.fail("pip there would do"))
+    monkeypatch.setattr(environment, "download", lambda *_: pytest.fail("pip there would do"))
     run = execute(Store(bars_made).get("onnx"), target, data, QUICK, latency=False)
     assert run.facts["runtime_version"]
 
@@ -118,7 +118,7 @@ def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Pat
     """What this machine would push to a board that is not here: real wheels, for its Python and glibc."""
     text = (Path(__file__).parent / "recorded" / f"{board}.txt").read_text()
     facts, target = read(sections(text)), targets.load(board)
-    assert any(_download(wanted, facts, tmp_path) == "" for wanted in _choices(runtime, target))
+    assert any(download(wanted, facts, tmp_path) == "" for wanted in choices(runtime, target))
     names = [path.name for path in tmp_path.glob("*.whl")]
     assert any(name.startswith("numpy-") for name in names)
     assert all(name.endswith(("aarch64.whl", "none-any.whl")) for name in names)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.formats.tflite import Subgraph, Tensor, read
 from edgekit.ondevice.runner import as_input
 from edgekit.workflows.inspect.matched_tensors import Feed, MatchedTensors, Node
@@ -52,7 +52,7 @@ def _nodes(graph: Subgraph) -> Iterator[Node]:
 def _interpreter(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    with silent(logging.getLogger("edgekit")):
+    with muted(logging.getLogger("edgekit"), native=True):
         interpreter = Interpreter(
             str(path),
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context
 from edgekit.formats import write_specs
 from edgekit.networks.tracing import converting, example, traced
@@ -44,7 +44,7 @@ TYPES = {
 def lowered(parent: Artifact, ctx: Context) -> tuple[Layers, Arrays]:
     """The network's layers in order, and its constants. Raises CannotConvert for an operator that plainnet lacks."""
     network, inputs = networks.load(parent.path), example(parent)
-    with quiet(ctx.log), converting(parent.name, "plainnet", network, inputs.inputs):
+    with muted(ctx.log), converting(parent.name, "plainnet", network, inputs.inputs):
         program = traced(network, inputs, ctx.log)
         signature = program.graph_signature
         names = dict(zip(signature.user_inputs, (spec.name for spec in parent.inputs), strict=True))
