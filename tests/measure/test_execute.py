@@ -403,10 +403,10 @@ CALM = {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.
     ("changed", "steady", "said"),
     [
         ({}, True, ""),
-        ({"cpu_share": 0.5}, True, "only 50% of the time"),
+        ({"cpu_share": 0.5}, True, "CPU contention: preempted, with 50%"),
         ({"steal_share": 0.2}, True, "hypervisor took 20%"),
-        ({"throttled": 3}, True, "slowed down for heat"),
-        ({}, False, "did not become steady"),
+        ({"throttled": 3}, True, "thermal throttling"),
+        ({}, False, "did not become stable"),
     ],
 )
 def test_what_disturbs_a_process_is_named(changed: dict[str, float], steady: bool, said: str) -> None:
