@@ -91,7 +91,7 @@ def command(
     from edgekit.workflows.optimize.search import report
     from edgekit.workflows.optimize.trial import Budget
 
-    if max_drop_pp is not None and calibration and not (val and named_sets.labelled(val)):
+    if max_drop_pp is not None and calibration and not (val and named_sets.has_labels(val)):
         raise InputError("--max-drop requires labels", "accuracy is computed from labels", "pass --val SET with labels")
     budget = Budget(0.5 if max_drop_pp is None else max_drop_pp, max_latency, int(max_size) if max_size else None)
     outcome = optimize.optimize(

@@ -88,7 +88,7 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     path, suffix = Path(text), Path(text).suffix.lower()
     word, colon, index = text.rpartition(":")
     if colon and index.isdecimal():
-        return named_sets.one(word, int(index), artifact.inputs)
+        return named_sets.load_sample(word, int(index), artifact.inputs)
     if suffix == ".npz":
         return named_sets.load(text, artifact.inputs).inputs
     if suffix == ".npy":

@@ -50,7 +50,11 @@ def is_task(word: str) -> bool:
         return True
     if user_code.is_reference(word):
         return hasattr(registry.load("tasks", word), "load")
-    return not Path(word).is_dir() and not references.is_model(word) and sets.is_data(options.parse_set_spec(word).path)
+    return (
+        not Path(word).is_dir()
+        and not references.is_model_file(word)
+        and sets.is_data(options.parse_set_spec(word).path)
+    )
 
 
 def task_of(artifacts: Sequence[Artifact]) -> Task | None:

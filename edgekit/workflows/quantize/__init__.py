@@ -56,7 +56,7 @@ def quantize(
     routes = {name: float_route(source, name, precision) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.labelled(val)):
+    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.has_labels(val)):
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
