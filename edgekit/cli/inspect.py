@@ -20,8 +20,8 @@ def command(
 ) -> CommandResult:
     """Show inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it,
     and what may make it slow. MODEL is an artifact, a model file or net.py:make; it is run only with --times."""
+    from edgekit.report import tables
     from edgekit.workflows.inspect import model as models
-    from edgekit.workflows.inspect import operator_times_table
 
     report = models.inspect(model)
     exports = [word.strip() for word in formats.split(",") if word.strip()]
@@ -32,7 +32,6 @@ def command(
         report["times"] = operator_times(model, target)
 
     def show() -> None:
-        for line in (*models.lines(report, layers), *(operator_times_table.lines(report["times"]) if timed else ())):
-            click.echo(line)
+        tables.show(models.shown(report, layers))
 
     return CommandResult(show, result=report, failures=failures)

@@ -53,6 +53,7 @@ def command(
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; default: the newest run's float model) within an accuracy
     budget, verified on real samples. For int8, edgekit tries methods from min-max calibration to quantization-aware
     training and evaluates each in its runtime. Exit 1 if the budget is missed; the best attempt is kept."""
+    from edgekit.report import tables
     from edgekit.report.method_search import search_table
     from edgekit.workflows import quantize
 
@@ -74,8 +75,7 @@ def command(
     searches = [search.to_json() for search in outcome.searches]
 
     def show() -> None:
-        for line in (line for search in searches for line in search_table(search)):
-            click.echo(line)
+        tables.show(item for search in searches for item in search_table(search))
         for artifact in outcome.artifacts:
             click.echo(f"{artifact.path}")
 

@@ -43,7 +43,7 @@ def command(
 
     Artifacts that have not changed since the last run are reused. A failed check stops only its own chain.
     """
-    from edgekit.report import terminal
+    from edgekit.report import tables, terminal
     from edgekit.runs import recipe as recipes
     from edgekit.runs.references import RUNS
     from edgekit.runs.store import Store
@@ -57,8 +57,10 @@ def command(
         plan_rows = run.dry_run(resolved, store)
 
         def show() -> None:
+            plan_table = tables.table(*map(tables.words, ("", "artifact", "step")))
             for name, step, state in plan_rows:
-                click.echo(f"{state:<7} {name:<24} {step}")
+                tables.add(plan_table, state, name, step)
+            tables.show([plan_table])
 
         return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in plan_rows])
     folder = out or RUNS / recipes.find(recipe).stem

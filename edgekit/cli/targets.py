@@ -24,8 +24,12 @@ def _list(reporter: Reporter) -> CommandResult:
     known = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        table = tables.table(*map(tables.words, ("target", "device", "title")))
         for target in known:
-            click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
+            tables.add(table, target.name, target.device, target.title)
+        tables.show([table])
 
     return CommandResult(show, result=[dataclasses.asdict(target) for target in known])
 
@@ -39,11 +43,15 @@ def _show(name: str, reporter: Reporter) -> CommandResult:
     target = targets.load(name)
 
     def show() -> None:
+        from edgekit.report import tables
+
+        fields = tables.table(tables.words(), tables.words())
         for field, value in dataclasses.asdict(target).items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}".strip() for k, v in value.items())
-            click.echo(f"{field:<10} {' '.join(value) if isinstance(value, tuple) else value}")
-        click.echo(f"{'isa class':<10} {target.isa_class}")
+            tables.add(fields, field, " ".join(value) if isinstance(value, tuple) else str(value))
+        tables.add(fields, "isa class", target.isa_class)
+        tables.show([fields])
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
@@ -104,11 +112,13 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
     failed = [each for each in results if each.state == "failed"]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        table = tables.table(tables.words(), tables.words(), tables.words())
         for each in results:
             mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
-            click.echo(f"{mark:<7} {each.what:<12} {each.found}")
-            if each.next:
-                click.echo(f"{'':<20} next: {each.next}")
+            tables.add(table, mark, each.what, each.found + (f"\nnext: {each.next}" if each.next else ""))
+        tables.show([table])
 
     errors = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
     return CommandResult(show, result=[dataclasses.asdict(each) for each in results], failures=errors)

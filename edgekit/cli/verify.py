@@ -27,6 +27,7 @@ def command(
     """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare: SQNR per output, largest
     difference, top-1 agreement, and the paired change of accuracy. Exit 1 if a conversion fails its check; the first
     diverging operator is then named."""
+    from edgekit.report import tables
     from edgekit.workflows import make, verify
     from edgekit.workflows.inspect import layers_table
 
@@ -40,12 +41,13 @@ def command(
 
     def show() -> None:
         for finding, report in zip(outcome.findings, reports, strict=True):
-            click.echo(f"{finding.artifact:<20} {make.describe(finding)}")
-            for name, value in (finding.parity.per_output if finding.parity else {}).items():
-                click.echo(f"{'':<20} output {name}: {value:.1f} dB")
-            if report:
-                for line in layers_table.table(report) if layers else layers_table.diverging(report, indent=21):
-                    click.echo(line)
+            per_output = finding.parity.per_output if finding.parity else {}
+            lines = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
+            if report and not layers:
+                lines.append(layers_table.diverging(report))
+            table = tables.table(tables.words(width=20), tables.words())
+            tables.add(table, finding.artifact, "\n".join(lines))
+            tables.show([table, *(layers_table.table(report) if report and layers else ())])
 
     result = [_result(finding, report) for finding, report in zip(outcome.findings, reports, strict=True)]
     return CommandResult.of(outcome, show, result)

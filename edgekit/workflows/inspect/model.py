@@ -5,26 +5,30 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry
 from edgekit.core.artifact import ModelFacts, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.formats import model_file
 from edgekit.measure import targets
+from edgekit.report import tables
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
 from edgekit.runs.store import Store
 from edgekit.workflows import export
-from edgekit.workflows.inspect import compatibility
+from edgekit.workflows.inspect import compatibility, operator_times_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 #: operators that only convert between float and int8, as ONNX, TFLite and OpenVINO call them
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FakeQuantize")
-WIDTH, LABEL = 80, 13
+#: characters of a label at least
+LABEL = 12
 
 
 def inspect(model: str | None) -> dict[str, Any]:
@@ -45,8 +49,8 @@ def inspect(model: str | None) -> dict[str, Any]:
         "format": format,
         "precision": ",".join(sorted(facts.traits)) or "fp32",
         "quantized": facts.quantized,
-        "inputs": [_tensor(spec, facts) for spec in facts.inputs],
-        "outputs": [_tensor(spec, facts) for spec in facts.outputs],
+        "inputs": [_spec(spec, facts) for spec in facts.inputs],
+        "outputs": [_spec(spec, facts) for spec in facts.outputs],
         "parameters": facts.parameters,
         "macs": _macs(facts),
         "operators": dict(Counter(operator.type for operator in facts.operators).most_common()),
@@ -95,7 +99,7 @@ def _copied(ref: ModelReference, folder: Path) -> str:
     return str(Store(folder / "run").path / artifact.name)
 
 
-def _tensor(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
+def _spec(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
     """`shape` holds null for a dynamic axis; `axes` gives the file's names of dynamic axes."""
     axes = {str(axis): name for axis, name in facts.axes.get(spec.name, {}).items()}
     return {**dataclasses.asdict(spec), "axes": axes}
@@ -116,24 +120,38 @@ def _instructions(facts: ModelFacts) -> Iterator[str]:
 # --- text output -------------------------------------------------------------------------------------------------
 
 
-def lines(result: Mapping[str, Any], layers: int) -> Iterator[str]:
-    """The facts as text, at most 80 columns wide."""
-    for label, text in _facts(result):
-        yield from _wrapped(label, text)
+def shown(result: Mapping[str, Any], layers: int) -> Iterator[Table]:
+    """What `tables.show` prints: facts, the heaviest layers, what runs it and what may make it slow, times if any."""
+    yield _labelled(_facts(result))
     if result["format"] != "torch":
         yield from _heaviest(result["layers"], layers)
+    times = result.get("times")
+    yield _labelled([*_uses(result), *(operator_times_table.facts(times) if times else ())])
+    if times:
+        yield from operator_times_table.table(times)
+
+
+def _labelled(rows: Iterable[tuple[str, str]]) -> Table:
+    table = tables.table(tables.words(width=LABEL), tables.words())
+    for label, text in rows:
+        tables.add(table, label, " ".join(text.split()))
+    return table
+
+
+def _uses(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What can run it, what may make it slow, what it converts to."""
     targets_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for answer in result["targets"]:
         targets_of.setdefault((answer["runtime"], tuple(answer["problems"])), []).append(answer["target"])
     for (runtime, problems), names in targets_of.items():
         where = ", ".join(names) + (f" in {runtime}" if runtime else "")
-        yield from _wrapped("runs on" if not problems else "CANNOT run", where + _reasons(problems))
+        yield "runs on" if not problems else "CANNOT run", where + _reasons(problems)
     for reason in result["slow"]:
-        yield from _wrapped("may be slow", reason)
+        yield "may be slow", reason
     for entry in result.get("conversions", ()):
         parity = f", {entry['sqnr_db']:.0f} dB" if entry.get("sqnr_db") is not None else ""
         failure = f"no: {entry['error']['why'] or entry['error']['what']}" if entry["error"] else ""
-        yield from _wrapped(f"to {entry['to']}", failure or f"yes, {entry['size_bytes']:,} bytes{parity}")
+        yield f"to {entry['to']}", failure or f"yes, {entry['size_bytes']:,} bytes{parity}"
 
 
 def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -144,7 +162,7 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "precision", result["precision"] + how
     for name in ("inputs", "outputs"):
         for spec in result[name]:
-            yield name.removesuffix("s"), _shown(spec)
+            yield name.removesuffix("s"), _tensor(spec)
     yield "parameters", f"{result['parameters']:,}"
     if result["format"] != "torch":
         yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else "unknown"
@@ -165,28 +183,28 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _shown(spec: Mapping[str, Any]) -> str:
+def _tensor(spec: Mapping[str, Any]) -> str:
     sizes = [spec["axes"].get(str(axis), "?") if size is None else str(size) for axis, size in enumerate(spec["shape"])]
     scale = f" = {spec['quantization'][0]:g} * (stored - {spec['quantization'][1]})" if spec["quantization"] else ""
     return f"{spec['name']}: {spec['dtype']}[{', '.join(sizes)}]{scale}"
 
 
-def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[str]:
+def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[Table]:
     """The layers with the most bytes."""
     chosen = sorted(operators, key=_bytes, reverse=True)[:count]
     chosen = [operator for operator in chosen if _bytes(operator)]
     if not chosen:
         return
-    yield f"{'heaviest':<{LABEL}}{'weights':>9}{'writes':>9}{'MACs':>16}  layer"
+    sizes = map(tables.numbers, ("weights", "writes", "MACs"))
+    table = tables.table(tables.words("heaviest", LABEL), *sizes, tables.words("layer"))
     for operator in chosen:
         written = "?" if operator["activation_bytes"] is None else _size(operator["activation_bytes"])
         macs = "?" if operator["macs"] is None else f"{operator['macs']:,}"
         name = f"{operator['type']} {operator['name']}"
-        room = WIDTH - LABEL - 36
-        name = name if len(name) <= room else name[: room - 1] + "…"
-        yield f"{'':<{LABEL}}{_size(operator['weight_bytes']):>9}{written:>9}{macs:>16}  {name}"
+        tables.add(table, "", _size(operator["weight_bytes"]), written, macs, name)
+    yield table
     if len(operators) > len(chosen):
-        yield f"{'':<{LABEL}}of {len(operators)}; more with --layers N"
+        yield _labelled([("", f"of {len(operators)}; more with --layers N")])
 
 
 def _bytes(operator: Mapping[str, Any]) -> int:
@@ -202,14 +220,3 @@ def _size(count: float) -> str:
     power = min((len(str(int(count))) - 1) // 3, 3)
     value = count / 1000**power
     return f"{value:.{0 if value >= 99.5 else 3}{'f' if value >= 99.5 else 'g'}} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    text = " ".join(text.split())
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=f"{label:<{LABEL}}",
-        subsequent_indent=" " * LABEL,
-        break_on_hyphens=False,
-    ) or [label]

@@ -1,70 +1,56 @@
-"""Times by operator type as text, int8 compared with float, at most 80 columns wide."""
+"""Times by operator type as tables, int8 compared with float."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-WIDTH, LABEL = 80, 13
-TYPE = 24
+from edgekit.report import tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """The lines for a result of `edgekit.workflows.inspect.operator_times`."""
+def facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How a result of `operator_times` was measured, or why it was not, and what slows the model."""
     if result["why"]:
-        yield from _wrapped("times", result["why"])
+        yield "times", result["why"]
     else:
-        yield from _table(result)
+        counted = result["provenance"] == "emulated"
+        where = "" if result["target"] == "host" else f" on {result['target']}"
+        aim = "thousands of instructions" if counted else "for diagnosis, not for reporting latency"
+        yield "times", f"{result['runtime']}{where}, {result['threads']} thread, random inputs; {aim}"
     for reason in result["reasons"]:
-        yield from _wrapped("slowed by", reason)
+        yield "slowed by", reason
 
 
-def _table(result: Mapping[str, Any]) -> Iterator[str]:
-    compared = result["against"] is not None
-    counted = result["provenance"] == "emulated"
-    where = "" if result["target"] == "host" else f" on {result['target']}"
-    aim = "thousands of instructions" if counted else "for diagnosis, not for reporting latency"
-    yield from _wrapped("times", f"{result['runtime']}{where}, {result['threads']} thread, random inputs; {aim}")
-    unit = "k instr." if counted else "us"
-    heads = (
-        f"{unit:>10}" + (f"{'float ' + ('' if counted else unit):>12}{'ratio':>8}" if compared else "") + "  precision"
-    )
-    yield f"{'':<{LABEL}}{'operators':<{TYPE}}{heads}"
+def table(result: Mapping[str, Any]) -> Iterator[Table]:
+    """By operator type, then the most expensive operators; nothing if there are no times."""
+    if result["why"]:
+        return
+    unit = "k instr." if result["provenance"] == "emulated" else "us"
+    both = result["against"] is not None
+    heads = (unit, f"float {unit}".removesuffix(" k instr."), "ratio") if both else (unit,)
+    types = tables.table(tables.words("operators"), *map(tables.numbers, heads), tables.words("precision"))
     for entry in result["types"]:
         name = f"{entry['count']} {entry['type']}"
-        yield _row(name, entry["us"], entry["against_us"], compared, _precisions(entry["precisions"]))
-    yield _row("all", result["total_us"], result["against_us"], compared, "")
-    for index, kernel in enumerate(result["costliest"]):
-        what = f"{kernel['precision']:<10}  {kernel['type']} {kernel['name']}"
-        text = f"{kernel['us']:>10.1f} {'k ' if counted else 'us'}  {what}"
-        label = "" if index else "costliest"
-        yield _cut(f"{label:<{LABEL}}{text}")
+        tables.add(types, name, *_times(entry["us"], entry["against_us"], both), _precisions(entry["precisions"]))
+    tables.add(types, "all", *_times(result["total_us"], result["against_us"], both), "")
+    yield types
+    if result["costliest"]:
+        costliest = tables.table(tables.words("costliest"), tables.numbers(unit), tables.words("precision"))
+        for kernel in result["costliest"]:
+            tables.add(costliest, f"{kernel['type']} {kernel['name']}", f"{kernel['us']:.1f}", kernel["precision"])
+        yield costliest
 
 
-def _row(name: str, us: float, against: float | None, compared: bool, precisions: str) -> str:
-    text = f"{us:>10.1f}"
-    if compared:
-        ratio = f"{us / against:>8.2f}" if against and us else f"{'':>8}"
-        text += f"{against or 0.0:>12.1f}{ratio}"
-    return _cut(f"{'':<{LABEL}}{_short(name):<{TYPE}}{text}  {precisions}".rstrip())
+def _times(us: float, against: float | None, both: bool) -> tuple[str, ...]:
+    if not both:
+        return (f"{us:.1f}",)
+    return f"{us:.1f}", f"{against or 0.0:.1f}", f"{us / against:.2f}" if against and us else ""
 
 
 def _precisions(counts: Mapping[str, int]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{count} {name or 'other'}" for name, count in counts.items())
-
-
-def _short(text: str) -> str:
-    return text if len(text) < TYPE else text[: TYPE - 2] + "…"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=f"{label:<{LABEL}}", subsequent_indent=" " * LABEL, break_on_hyphens=False
-    )

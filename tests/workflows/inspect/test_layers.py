@@ -27,6 +27,7 @@ from edgekit.core.target import Plan
 from edgekit.formats.ranges import Histogram, Statistics
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
+from edgekit.report.tables import lines
 from edgekit.runs.store import Store
 from edgekit.steps.shared.calibrated import CalibratedStep, model_file
 from edgekit.workflows.inspect import layers as by_layer
@@ -242,7 +243,7 @@ def test_a_clipped_activation_is_found(make: Make, format: str, tmp_path: Path) 
     int8 = make(format, "int8", f"{format}-clipped", ranges=str(clipped(parent, victim.tensor, tmp_path)))
     found = layers(int8, parent, DATA)
     begins = first_diverging(found)
-    assert begins is not None and begins.name == victim.name, list(table(report(found)))
+    assert begins is not None and begins.name == victim.name, lines(table(report(found)))
     assert begins.sqnr_db < 5 and begins.lost_db > 10
     assert rank(found)[0] == victim.name
     before = [f.name for f in found].index(victim.name)
@@ -312,4 +313,4 @@ def test_kept_beside_the_artifact(make: Make, run: Artifact) -> None:
     assert by_layer.read(int8) is None
     other = by_layer.compare_layers(store, make("onnx"), None, DATA)
     assert "their operators are not the same" in other.why and not other.layers
-    assert max(map(len, [*table(found), *table(other)])) <= 80
+    assert max(map(len, lines([*table(found), *table(other)]))) <= 80

@@ -11,6 +11,7 @@ import pytest
 from edgekit.core import registry
 from edgekit.formats.onnx import Onnx
 from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.report.tables import lines
 from edgekit.workflows.inspect import model as models
 
 onnx = pytest.importorskip("onnx")
@@ -209,9 +210,9 @@ def test_float64_is_named(tmp_path: Path) -> None:
 
 def test_every_line_fits_a_terminal(convolution: Path, bars_made: Path) -> None:
     for word in (convolution, bars_made / "onnx-int8", bars_made / "torch"):
-        shown = list(models.lines(models.inspect(str(word)), 9))
+        shown = lines(models.shown(models.inspect(str(word)), 9))
         assert max(map(len, shown)) <= 80, max(shown, key=len)
-    shown = list(models.lines(models.inspect(str(convolution)), 1))
+    shown = lines(models.shown(models.inspect(str(convolution)), 1))
     assert "input        x: float32[batch, 3, 8, 8]" in shown
     assert sum("ConvTranspose up" in line for line in shown) == 1 and not any("Relu relu" in line for line in shown)
 
