@@ -113,7 +113,7 @@ def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None
     there = replace(here, target="board", outputs={"output": here.outputs["output"][:, None]})
     context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
     run = host_parity.compare_with_host(onnx, there, BOARD, data, context)
-    assert "has the shape" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
+    assert "the shape of output is" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
     context.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
     assert measurements._measurement(onnx, run, data, context, "session", "key", None).metric is None
 

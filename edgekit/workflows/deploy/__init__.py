@@ -158,7 +158,7 @@ def written(word: str | None, folder: Path, *, target_name: str = "host", runtim
 
 def _chosen(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     """The artifact, and samples to check it with: of its task's test split, else random ones."""
-    ref = import_.stored(references.resolve(word, out))
+    ref = import_.ensure_imported(references.resolve(word, out))
     artifact = ref.artifact()
     if artifact.kind.format == "torch":
         exported = [a.name for a in ref.store.current() if a.kind.is_model and a.kind.format != "torch"]

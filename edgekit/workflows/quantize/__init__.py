@@ -21,7 +21,7 @@ from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
-from edgekit.workflows.setup import Say, silent, working
+from edgekit.workflows.setup import Say, open_run, silent
 
 
 def quantize(
@@ -103,7 +103,7 @@ def _search_methods(
             f"{start.name} is {start.kind.precision} already", "quantization starts from float", "name a float artifact"
         )
     make.check_installed(nodes)
-    with working(context.store):
+    with open_run(context.store):
         models = {start.name: start, **make.make(nodes, context, {start.name: start})}
         for format, end in zip(routes, ends, strict=True):
             if end not in models:
