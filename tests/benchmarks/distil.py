@@ -32,7 +32,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 from edgekit.steps.train import Train
 from edgekit.workflows import make
-from edgekit.workflows.setup import flow_for, working
+from edgekit.workflows.setup import open_run, run_context
 
 OUT, TASK, SEEDS = Path("runs/bench-distil"), "fashion-mnist", range(5)
 TEACHER: dict[str, Any] = {"model": "cnn", "epochs": 6}
@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4000, help="what students are given (0: all 55,000)")
     parser.add_argument("--ways", default="logits", help=f"of {'; '.join(WAYS)}; with semicolons")
     words = parser.parse_args()
-    context = flow_for(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    context = run_context(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
     found: dict[str, Any] = {"samples": words.samples, "teacher": TEACHER, "student": STUDENT}
-    with working(context.store):
+    with open_run(context.store):
         teacher = made("teacher.torch", Train(**TEACHER), {}, context)
         found["teacher_accuracy"] = accuracy(teacher)
         plain = [Train(**STUDENT, samples=words.samples, seed=seed) for seed in SEEDS]

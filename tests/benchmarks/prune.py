@@ -47,8 +47,8 @@ from edgekit.steps.prune import Prune  # noqa: E402
 from edgekit.steps.train import Train  # noqa: E402
 from edgekit.workflows import make  # noqa: E402
 from edgekit.workflows.setup import (  # noqa: E402
-    flow_for,
-    working,
+    open_run,
+    run_context,
 )
 
 
@@ -62,8 +62,8 @@ def main() -> None:
     words = parser.parse_args()
     out = words.out.absolute()
     os.chdir(HERE)  # the networks are named by their file
-    context = flow_for(Store(out), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
-    with working(context.store):
+    context = run_context(Store(out), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    with open_run(context.store):
         for name in words.networks.split(","):
             if words.zeros:
                 print(zeros(name, words.samples, context))

@@ -132,7 +132,7 @@ def test_a_board_that_slows_down_is_disturbed_and_its_temperature_kept(
 
     monkeypatch.setattr(Session, "call", hot)
     run = execute(onnx, board.target(), data, QUICK)
-    assert run.invalid == ("the CPU was slowed down for heat",)
+    assert run.invalid == ("thermal throttling of the CPU",)
     assert run.facts["temperature_c"] == 84.5
 
 

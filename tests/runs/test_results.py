@@ -54,7 +54,7 @@ def test_what_a_later_edgekit_adds_is_left_out() -> None:
 def test_another_schema_is_refused_naming_both(tmp_path: Path, schema: Any) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({**document(measurement()), "schema": schema}))
-    with pytest.raises(InputError, match=f"is of schema '{schema}': this edgekit reads {SCHEMA}"):
+    with pytest.raises(InputError, match=f"has the schema '{schema}': this edgekit reads {SCHEMA}"):
         read_results(path)
 
 
@@ -62,10 +62,10 @@ def test_another_schema_is_refused_naming_both(tmp_path: Path, schema: Any) -> N
     ("change", "said"),
     [
         (lambda d: d.pop("measurements"), "no schema and measurements"),
-        (lambda d: d["measurements"].append(3), r"measurements\[1\] is no object"),
+        (lambda d: d["measurements"].append(3), r"measurements\[1\] is not an object"),
         (lambda d: d["measurements"][0].pop("id"), r"measurements\[0\] has no id"),
         (lambda d: d["measurements"][0].update(size_bytes="big"), r"measurements\[0\].size_bytes cannot be 'big'"),
-        (lambda d: d["measurements"][0].update(metric="good"), r"measurements\[0\].metric is no object"),
+        (lambda d: d["measurements"][0].update(metric="good"), r"measurements\[0\].metric is not an object"),
         (lambda d: d["measurements"][0]["latency_ms"].update(p50=None), r"latency_ms.p50 cannot be None"),
         (lambda d: d["measurements"][0]["metric"].update(ci95=[0.1]), r"metric.ci95 cannot be \[0.1\]"),
         (lambda d: d["measurements"][0].update(provenance="dreamt"), "provenance cannot be 'dreamt'"),

@@ -21,7 +21,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, judge, missing, pairs, place
 from edgekit.workflows.compare.rows import measured
-from edgekit.workflows.setup import Say, flow_for, plan_with, silent, task_of, test_set
+from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
 #: what a latency is gated over
 GUARD_SAMPLES = 64
@@ -89,7 +89,7 @@ def _timed_anew(
     except InputError as error:
         return str(error)
     store = Store(kept[1].path.parent)
-    context = flow_for(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
+    context = run_context(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
     data = sets.take(test_set(context, [kept[1]]), GUARD_SAMPLES)
     say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
     runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)

@@ -138,14 +138,14 @@ def rollback(word: str | None, target_name: str, *, path: str = "", out: Path | 
     )
 
 
-def listed(word: str | None, target_name: str, *, path: str = "", out: Path | None = None) -> Mapping[str, Any]:
+def list_releases(word: str | None, target_name: str, *, path: str = "", out: Path | None = None) -> Mapping[str, Any]:
     """What is deployed: `current` and `previous` (ids or None), `releases`."""
     folder = path or _place(references.resolve(word, out).store.path)
     _, releases = _reached(targets.load(target_name), folder)
     return {"target": target_name, "path": folder, **releases.status()}
 
 
-def written(word: str | None, folder: Path, *, target_name: str = "host", runtime: str = "") -> Deployed:
+def write_bundle(word: str | None, folder: Path, *, target_name: str = "host", runtime: str = "") -> Deployed:
     """The bundle as a folder here, for whatever way it is to go."""
     artifact, samples = _chosen(word, None)
     target = targets.load(target_name)
@@ -158,7 +158,7 @@ def written(word: str | None, folder: Path, *, target_name: str = "host", runtim
 
 def _chosen(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     """The artifact, and samples to check it with: of its task's test split, else random ones."""
-    ref = import_.stored(references.resolve(word, out))
+    ref = import_.ensure_imported(references.resolve(word, out))
     artifact = ref.artifact()
     if artifact.kind.format == "torch":
         exported = [a.name for a in ref.store.current() if a.kind.is_model and a.kind.format != "torch"]

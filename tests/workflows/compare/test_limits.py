@@ -232,4 +232,4 @@ def test_another_schema_version(cli: Callable[..., Ended], bars_run: Path, tmp_p
     old = tmp_path / "old.json"
     old.write_text(json.dumps({"schema": "edgekit/0", "measurements": []}))
     ended = cli("compare", bars_run, "--against", old, *LIMITS)
-    assert ended.code == 2 and "is of schema 'edgekit/0': this edgekit reads edgekit/1" in ended.err
+    assert ended.code == 2 and "has the schema 'edgekit/0': this edgekit reads edgekit/1" in ended.err
