@@ -288,7 +288,7 @@ def test_a_cut_while_it_is_sent_leaves_what_was_there(
 
     Ssh(there).clean()  # so that everything has to be sent
     monkeypatch.setattr(Session, "_put", cut)
-    with pytest.raises(DeviceError, match="was cut"):
+    with pytest.raises(DeviceError, match="was lost"):
         deploy.deploy(str(bars_made / "onnx-int8"), there.name)
     assert str(Path(good.at).readlink()) == f"releases/{good.id}" and run_there(good, "--check").returncode == 0
     monkeypatch.setattr(Session, "_put", real)

@@ -29,7 +29,7 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
-from edgekit.ondevice.runner import let_go
+from edgekit.ondevice.runner import release_pages
 from edgekit.sets import take
 
 #: how often a process that was disturbed is tried again before its run is called invalid
@@ -194,7 +194,7 @@ class _Door:
         """
         room = int(self.device.facts().get("memory_bytes") or 0) // CHUNK_SHARE
         whole = sum(array.nbytes for array in self.data.inputs.values())
-        if not room or whole <= room or not hasattr(self.device, "forget"):
+        if not room or whole <= room or not hasattr(self.device, "discard_inputs"):
             return len(self.data)
         return max(1, room * len(self.data) // whole // OUTPUT_BATCH) * OUTPUT_BATCH
 
@@ -215,7 +215,7 @@ class _Door:
             parts.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
             parts.facts.update(result["facts"])
         if last and chunk:  # the first is what the latency is measured over
-            self.device.forget(inputs.values())  # type: ignore[attr-defined]
+            self.device.discard_inputs(inputs.values())  # type: ignore[attr-defined]
             for path in inputs.values():
                 path.unlink()
 
@@ -302,7 +302,7 @@ def _written(array: NDArray[Any], path: Path) -> Path:
         np.lib.format.write_array_header_2_0(file, header)
         for first in range(0, len(array), rows):
             file.write(array[first : first + rows].tobytes())
-            let_go(array)
+            release_pages(array)
     return path
 
 

@@ -121,7 +121,7 @@ class Translation(_Base):
         found = next(iter(outputs.values()))
         if found.ndim == 3:
             settings = {"end": SEPARATOR, "pad": PAD}
-            found = greedy.ended(found.argmax(axis=-1), settings)
+            found = greedy.pad_after_end(found.argmax(axis=-1), settings)
         return corpus(self._options.metric, self.texts(found), self.texts(labels))
 
     def texts(self, tokens: NDArray[Any]) -> list[str]:
