@@ -220,7 +220,7 @@ def _against(artifact: Artifact, facts: ModelFacts, runtime: str, target: Target
     if target.memory_mb and needed > target.memory_mb << 20:
         yield f"it needs about {needed / 1e6:,.0f} MB of memory, and there are {target.memory_mb * 1.048576:,.0f}"
     yield from _version(facts, runtime, str(_there(device, runtime)))
-    asked = getattr(device, "refuses", None)
+    asked = getattr(device, "incompatibilities", None)
     if asked is not None:
         yield from asked(artifact, runtime)
 
