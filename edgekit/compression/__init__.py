@@ -1,5 +1,5 @@
-"""Structured pruning: whole channels and attention heads are cut, so that every runtime has less to do.
+"""Compression algorithms: structured pruning, calibration, equalization, GPTQ and quantization-aware training.
 
-`channels` cuts (Torch-Pruning finds what hangs together), `goals` finds how much, `widths` is how a network that was
-cut is written down and built again.
+`channels` prunes channels and attention heads (Torch-Pruning finds the dependencies), and `pruning_goals` searches the
+ratio; a pruned network is saved as its widths (`edgekit.networks.widths`).
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit import compression, networks, training
 from edgekit.compression import pruning_goals
-from edgekit.compression.pruning_goals import KEPT, Found
+from edgekit.compression.pruning_goals import SPEEDUPS_FILE, SearchResult
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, InputError
@@ -246,14 +246,14 @@ class _Trial:
     made: dict[Path, Artifact] = field(default_factory=dict)
     disturbed: dict[float, str] = field(default_factory=dict)
 
-    def found(self) -> Found:
+    def found(self) -> SearchResult:
         from edgekit.compression import channels
 
         step = self.step
         if step.ratio:
-            return Found(step.ratio)
+            return SearchResult(step.ratio)
         if step.speedup:
-            kept = self.ctx.scratch / KEPT if self.ctx.scratch else None
+            kept = self.ctx.scratch / SPEEDUPS_FILE if self.ctx.scratch else None
             return pruning_goals.by_speed(step.speedup, self._speedups, kept)
         if step.macs:
             whole = channels.macs(self.network, self.feed)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgekit.compression.program import Program
-    from edgekit.compression.qat import Lesson
+    from edgekit.compression.qat import TrainingPlan
 
 #: samples whose activations fix the ranges
 RANGED = 256
@@ -123,8 +123,8 @@ class Qat(Step):
             raise InputError("the teacher does not fit the network", why, "take a teacher of the same task")
         return found
 
-    def _lesson(self, lessons: _Samples, parent: Artifact, ctx: Context) -> Lesson:
-        from edgekit.compression.qat import Lesson
+    def _lesson(self, lessons: _Samples, parent: Artifact, ctx: Context) -> TrainingPlan:
+        from edgekit.compression.qat import TrainingPlan
 
         def batches(epoch: int) -> Iterator[Any]:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(lessons))
@@ -134,7 +134,7 @@ class Qat(Step):
         count = max(len(lessons) // size, 1)
         alone = ctx.task is not None and lessons.labels is not None and len(parent.outputs) == 1
         loss = ctx.task.loss if alone and ctx.task is not None else None
-        return Lesson(batches, count, self.epochs, self.lr, loss, bool(ctx.task and ctx.task.classes))
+        return TrainingPlan(batches, count, self.epochs, self.lr, loss, bool(ctx.task and ctx.task.classes))
 
 
 class _Samples:
@@ -215,8 +215,8 @@ def _renamed(loaded: Program, found: Mapping[str, Any], written: Artifact, ctx: 
     """The ranges under the names that the written program's own nodes have: exporting it numbers them anew."""
     from edgekit.compression import program, simulation
 
-    before = simulation.points(loaded.module)
-    after = simulation.points(program.load(written, ctx.log).module)
+    before = simulation.quantized_nodes(loaded.module)
+    after = simulation.quantized_nodes(program.load(written, ctx.log).module)
     if [simulation.operator(node) for node in before] != [simulation.operator(node) for node in after]:
         why = "written and loaded again, its operators are others"
         raise CannotConvert(f"the ranges of {written.name} cannot be kept", why, "leave this step out")

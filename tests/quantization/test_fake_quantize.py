@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.compression.openvino_ranges import grid, quantizers, set_ranges
+from edgekit.compression.openvino_ranges import quantization_range, quantizers, set_ranges
 from edgekit.core.errors import InputError
 from edgekit.formats.ranges import Statistics
 
@@ -23,7 +23,7 @@ ENDS = st.floats(-1e6, 1e6, width=32)
 @given(ENDS, ENDS)
 def test_zero_is_a_point_of_the_grid(a: float, b: float) -> None:
     wanted_low, wanted_high = min(a, b, 0.0), max(a, b, 0.0)
-    low, high = grid(wanted_low, wanted_high)
+    low, high = quantization_range(wanted_low, wanted_high)
     step = (high - low) / 255
     assert step > 0
     assert -low / step == pytest.approx(round(-low / step), abs=1e-6)
@@ -116,7 +116,7 @@ def test_zero_stays_in_the_middle_where_it_was_put_and_that_is_wanted(symmetric:
 
 def test_ranges_of_another_model_are_refused() -> None:
     model = dense(np.ones((2, 4), np.float32), np.full((2, 1), -1), np.full((2, 1), 1))
-    with pytest.raises(InputError, match="another model: they say nothing of 'x'"):
+    with pytest.raises(InputError, match="another model: they have none for 'x'"):
         set_ranges(model, seen(y=[1.0]), "min-max")
 
 

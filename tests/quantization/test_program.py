@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from edgekit import networks  # noqa: E402
 from edgekit.compression import program  # noqa: E402
-from edgekit.compression.program import Lockstep  # noqa: E402
+from edgekit.compression.program import BatchedInterpreter  # noqa: E402
 from edgekit.compression.simulation import operator  # noqa: E402
 from edgekit.compression.weighted_layers import find  # noqa: E402
 from edgekit.core import registry  # noqa: E402
@@ -126,7 +126,7 @@ def test_a_layer_is_its_matrix_times_its_columns(layer: nn.Module, seed: int) ->
     assume(expected.numel() > 0)
     module = program.flat(torch.export.export(layer.eval(), (x,)))
     (found,) = find(module)
-    columns = found.columns(x, 10**6, torch.Generator())
+    columns = found.im2col(x, 10**6, torch.Generator())
     products = (found.matrix() @ columns).flatten(0, 1)
     if layer.bias is not None:
         products = products + layer.bias.detach()[:, None]
@@ -166,7 +166,7 @@ def test_linear_layers_in_any_form(decomposed: bool) -> None:
     module = program.prepared(exported.run_decompositions() if decomposed else exported)
     layers = find(module)
     assert [layer.matrix().shape for layer in layers] == [(1, 5, 6), (1, 4, 5)]
-    columns = layers[0].columns(x, 100, torch.Generator())
+    columns = layers[0].im2col(x, 100, torch.Generator())
     with torch.no_grad():
         assert torch.allclose((layers[0].matrix() @ columns)[0].T + network[0].bias, network[0](x), atol=1e-6)
         assert torch.allclose(F.linear(network[0](x).relu(), layers[1].matrix()[0]), module(x), atol=1e-6)
@@ -189,7 +189,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     """Every sample is carried as by a run of its own; a weight changed on the way counts from there on."""
     loaded = program.load(nets.artifact("Mixed", tmp_path), nets.LOG)
     feeds = [(nets.samples("Mixed", 1, seed),) for seed in range(3)]
-    lockstep = Lockstep(loaded.module, feeds)
+    lockstep = BatchedInterpreter(loaded.module, feeds)
     layers = loaded.layers()
     alive = []
     for layer in layers:
@@ -199,7 +199,7 @@ def test_lockstep_sees_what_changed_and_lets_go(tmp_path: Path) -> None:
     last = layers[-1]
     expected = []
     for feed in feeds:
-        watched = Lockstep(loaded.module, [feed])
+        watched = BatchedInterpreter(loaded.module, [feed])
         watched.until(last.node)
         expected.append(watched[last.input][0])
     assert all(torch.equal(a, b) for a, b in zip(lockstep[last.input], expected, strict=True))
