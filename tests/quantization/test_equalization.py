@@ -185,4 +185,4 @@ def test_the_criterion_is_chosen_by_measurement(tmp_path: Path) -> None:
     references = [made.answers(feed) for feed in test]
     db = [equalization.simulated_db(one, test, references) for one in (made, found.program)]
     assert db[1] > db[0] + 3, "only on the samples it was chosen on"
-    assert simulation.points(found.program.module)
+    assert simulation.quantized_nodes(found.program.module)
