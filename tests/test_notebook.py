@@ -42,5 +42,5 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     assert "torch torch" in done.stdout and "onnx-int8" in done.stdout and "On host" in done.stdout
     ElementTree.parse(tmp_path / "notebook.svg")
     page = (tmp_path / "notebook.html").read_text(encoding="utf-8")
-    assert "train → " in page and " → onnx_int8" in page, "whatever lies between: the ladder chooses"
+    assert "train → " in page and " → onnx_int8" in page, "whatever lies between: the method search chooses"
     assert "data:image/png;base64," in page

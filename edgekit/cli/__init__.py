@@ -4,6 +4,7 @@ before a command does its work.
 
 from __future__ import annotations
 
+import importlib
 import json
 import keyword
 import os
@@ -17,9 +18,7 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.shared import document
-from edgekit.core.config import read_toml
 from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
-from edgekit.core.paths import user_config
 
 #: what Click raises where a group is called alone; before 8.2 it prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -38,8 +37,6 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        import importlib
-
         module = f"{name}_" if keyword.iskeyword(name) else name
         found: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
         return found
@@ -102,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("EDGEKIT_TRACEBACK"):
             raise
-        what = f"a bug in edgekit: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        from edgekit.core import registry
+
+        what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return _fail(as_json, command, EXIT_BUG, what, "", "EDGEKIT_TRACEBACK=1 shows where; please report it")
 
 
@@ -126,6 +125,8 @@ def _settings() -> dict[str, Any]:
     Raises InputError for a command or an option that is not there.
     """
     merged: dict[str, Any] = {}
+    from edgekit.core.paths import user_config
+
     for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
         if path.is_file():
             _merge(path, merged)
@@ -137,6 +138,8 @@ def _merge(path: Path, merged: dict[str, Any]) -> None:
     context = click.Context(group)
     commands = {name: _options(name, context) for name in group.list_commands(context)}
     everyone = tuple(sorted({option for options in commands.values() for option in options}))
+    from edgekit.core.config import read_toml
+
     for key, value in read_toml(path).items():
         if key in commands and not isinstance(value, dict):
             raise InputError(f"{path}: {key} must be a table, not {value!r}", next=f"write [{key}] above its options")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import click
-
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
-from edgekit.workflows import doctor
 
 
 @edgekit_command("doctor", short_help="What is installed, what is missing, what to type next.")
 def command(reporter: Reporter) -> CommandResult:
     """What this machine is, which parts of edgekit are installed, which are missing, and what to type to get them."""
-    found = doctor.examine()
+    from edgekit.report import tables
+    from edgekit.workflows import doctor
+
+    found = doctor.doctor()
 
     def show() -> None:
-        for line in doctor.lines(found):
-            click.echo(line)
+        tables.show(doctor.shown(found))
 
     return CommandResult(show, result=found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
-from edgekit.workflows.inspect import times_table as shown
 
 
 @edgekit_command("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
@@ -19,18 +18,18 @@ def command(
 ) -> CommandResult:
     """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
     what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
+    from edgekit.report import tables
     from edgekit.workflows.inspect import model as models
 
     found = models.inspect(model)
     wanted = [word.strip() for word in formats.split(",") if word.strip()]
     found["conversions"], failures = models.conversions(model, wanted)
     if timed:
-        from edgekit.workflows.inspect.times import times
+        from edgekit.workflows.inspect.operator_times import operator_times
 
-        found["times"] = times(model, target)
+        found["times"] = operator_times(model, target)
 
     def show() -> None:
-        for line in (*models.lines(found, layers), *(shown.lines(found["times"]) if timed else ())):
-            click.echo(line)
+        tables.show(models.shown(found, layers))
 
     return CommandResult(show, result=found, failures=failures)

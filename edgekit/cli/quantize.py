@@ -53,6 +53,7 @@ def command(
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
     budget, verified on real samples. Int8 methods are tried from min-max calibration to training, each
     evaluated in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
+    from edgekit.report import tables
     from edgekit.report.method_search import search_table
     from edgekit.workflows import quantize
 
@@ -71,12 +72,11 @@ def command(
         say=reporter.say,
     )
 
-    found = [ladder.to_json() for ladder in outcome.searches]
+    searches = [search.to_json() for search in outcome.searches]
 
     def show() -> None:
-        for line in (line for ladder in found for line in search_table(ladder)):
-            click.echo(line)
-        for made in outcome.artifacts:
-            click.echo(f"{made.path}")
+        tables.show(item for search in searches for item in search_table(search))
+        for artifact in outcome.artifacts:
+            click.echo(f"{artifact.path}")
 
-    return CommandResult.of(outcome, show, {"ladders": found} if found else None)
+    return CommandResult.of(outcome, show, {"searches": searches} if searches else None)

@@ -16,7 +16,6 @@ from edgekit.cli.shared import (
     plan_options,
     target_option,
 )
-from edgekit.runs import recipe as recipes
 
 
 @edgekit_command("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
@@ -44,7 +43,8 @@ def command(
 
     What has not changed since the last run is reused. A step whose check fails stops its own chain only.
     """
-    from edgekit.report import terminal
+    from edgekit.report import tables, terminal
+    from edgekit.runs import recipe as recipes
     from edgekit.runs.references import RUNS
     from edgekit.runs.store import Store
     from edgekit.workflows import run
@@ -57,8 +57,10 @@ def command(
         found = run.would_do(resolved, store)
 
         def show() -> None:
+            planned = tables.table(*map(tables.words, ("", "artifact", "step")))
             for name, step, what in found:
-                click.echo(f"{what:<7} {name:<24} {step}")
+                tables.add(planned, what, name, step)
+            tables.show([planned])
 
         return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
     folder = out or RUNS / recipes.find(recipe).stem

@@ -9,8 +9,6 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 from edgekit.core.errors import DeviceError, InputError
-from edgekit.measure import targets
-from edgekit.workflows.targets import add
 
 
 @click.group("targets", short_help="The boards, phones and machines edgekit knows.")
@@ -21,11 +19,17 @@ def command() -> None:
 @edgekit_command("list", full="targets list", short_help="One line per target.")
 def _list(reporter: Reporter) -> CommandResult:
     """One line per target."""
+    from edgekit.measure import targets
+
     found = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
+        from edgekit.report import tables
+
+        known = tables.table(*map(tables.words, ("target", "device", "what it is")))
         for target in found:
-            click.echo(f"{target.name:<22} {target.device:<7} {target.title}")
+            tables.add(known, target.name, target.device, target.title)
+        tables.show([known])
 
     return CommandResult(show, result=[dataclasses.asdict(target) for target in found])
 
@@ -34,14 +38,20 @@ def _list(reporter: Reporter) -> CommandResult:
 @click.argument("name")
 def _show(name: str, reporter: Reporter) -> CommandResult:
     """Everything about the target NAME; for this machine, what was read from it."""
+    from edgekit.measure import targets
+
     target = targets.load(name)
 
     def show() -> None:
+        from edgekit.report import tables
+
+        fields = tables.table(tables.words(), tables.words())
         for field, value in dataclasses.asdict(target).items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}".strip() for k, v in value.items())
-            click.echo(f"{field:<10} {' '.join(value) if isinstance(value, tuple) else value}")
-        click.echo(f"{'isa class':<10} {target.isa_class}")
+            tables.add(fields, field, " ".join(value) if isinstance(value, tuple) else str(value))
+        tables.add(fields, "isa class", target.isa_class)
+        tables.show([fields])
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
@@ -61,6 +71,9 @@ def _add(
 ) -> CommandResult:
     """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
     changed there. Over ssh its host key must be known: connect to it once with ssh before."""
+    from edgekit.measure import targets
+    from edgekit.workflows.targets import add
+
     if bool(ssh) == bool(adb):
         raise InputError("say how it is reached", next=f"edgekit targets add {name} --ssh user@host, or --adb SERIAL")
     if libraries and not adb:
@@ -71,7 +84,7 @@ def _add(
         if not library:
             raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
         own[runtime] = str(Path(library).expanduser().absolute())
-    target = add.measured(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
+    target = add.add(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
@@ -89,28 +102,33 @@ def _check(name: str, reporter: Reporter) -> CommandResult:
 
     An emulated board is started for it, and its system made where it is missing.
     """
-    from edgekit.workflows.targets.check import checks
+    from edgekit.measure import targets
+    from edgekit.workflows.targets.check import check
 
-    found = list(checks(targets.load(name)))
-    failed = [check for check in found if check.state == "failed"]
+    found = list(check(targets.load(name)))
+    failed = [each for each in found if each.state == "failed"]
 
     def show() -> None:
-        for check in found:
-            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[check.state]
-            click.echo(f"{mark:<7} {check.what:<12} {check.found}")
-            if check.next:
-                click.echo(f"{'':<20} next: {check.next}")
+        from edgekit.report import tables
+
+        table = tables.table(tables.words(), tables.words(), tables.words())
+        for each in found:
+            mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
+            tables.add(table, mark, each.what, each.found + (f"\nnext: {each.next}" if each.next else ""))
+        tables.show([table])
 
     error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
-    return CommandResult(show, result=[dataclasses.asdict(check) for check in found], failures=error)
+    return CommandResult(show, result=[dataclasses.asdict(each) for each in found], failures=error)
 
 
 @edgekit_command("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
 @click.argument("name")
 def _clean(name: str, reporter: Reporter) -> CommandResult:
     """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
+    from edgekit.measure import targets
+
     device = targets.device(targets.load(name))
-    if not hasattr(device, "clean"):
+    if device.clean is None:
         raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
     found = device.clean()
     return CommandResult(

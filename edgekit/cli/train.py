@@ -12,8 +12,6 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 from edgekit.core.errors import InputError
-from edgekit.runs.recipe import STARTER
-from edgekit.training import processes
 
 #: options whose values are fields of the train step, in the order that --help shows
 FIELDS: Sequence[Callable[..., Any]] = (
@@ -25,19 +23,19 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option(
         "--schedule", type=click.Choice(["one-cycle", "cosine", "step", "constant"]), help="Default one-cycle."
     ),
-    click.option("--warmup", type=float, metavar="EPOCHS", help="Lead up to the rate (one-cycle does by itself)."),
+    click.option("--warmup", type=float, metavar="EPOCHS", help="Epochs of warm-up (one-cycle has its own)."),
     click.option("--weight-decay", type=float, help="Default 0.01."),
     click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs that were no better."),
     click.option(
-        "--judge", type=click.Choice(["loss", "metric"]), help="What says which epoch is better (default loss)."
+        "--monitor", type=click.Choice(["loss", "metric"]), help="What the best epoch is chosen by (default loss)."
     ),
     click.option("--loss", type=click.Choice(["cross-entropy", "mse", "bce"]), help="In place of the task's own."),
     click.option("--label-smoothing", type=float, help="Of cross-entropy, for example 0.1."),
-    click.option("--augment", type=click.Choice(["auto", "on", "off"]), help="The task's changes of its samples."),
+    click.option("--augment", type=click.Choice(["auto", "on", "off"]), help="The task's data augmentation."),
     click.option("--dropout", type=float, help="Before the last layer, where the network has it."),
     click.option("--clip", type=float, help="The gradient's highest norm."),
     click.option("--ema", type=float, metavar="DECAY", help="Keep a running mean of the weights, for example 0.999."),
-    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="What is multiplied in (default fp32)."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Compute precision (default fp32)."),
     click.option("--compile", is_flag=True, default=None, help="Through torch.compile; needs a C++ compiler."),
     click.option("--seed", type=int, help="Seed of initial weights and sample order."),
     click.option(
@@ -49,7 +47,7 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option("--lr-decay", type=float, help="Each stage further from the output learns slower by this factor."),
     click.option("--lr-factor", "lr_factors", multiple=True, metavar="PART=X", help="A part that learns at X times."),
     click.option("--teacher", metavar="ARTIFACT", help="A torch artifact to learn from as well (distillation)."),
-    click.option("--distil", metavar="WAY,…", help="Of logits, features, attention (default logits)."),
+    click.option("--distil", metavar="METHOD,…", help="Of logits, features, attention (default logits)."),
     click.option("--temperature", type=float, help="Softens the teacher's logits."),
     click.option("--alpha", type=float, help="The teacher's share of the loss; the labels have the rest."),
     click.option("--folds", type=click.IntRange(2), help="Cross-validate first; the network kept learns from all."),
@@ -94,11 +92,14 @@ def command(
     """Train a network of TASK: mnist (where it is left out), fashion-mnist, keyword-spotting, … (docs/tasks), a class
     of your own (tasks.py:Houses), or data (houses.csv, a folder of images by class). The weights of the best epoch on
     validation data are kept. Started by torchrun, several processes train together."""
+    from edgekit.runs.recipe import STARTER
+    from edgekit.training import processes
     from edgekit.workflows import train
 
     if task and data:
         raise InputError(f"{task} is trained on its own data", f"--data names {data}", "give the one or the other")
-    if processes.started() > 1:  # torch looks once: its own warning says that no parameter is left out
+
+    if processes.world_size() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if processes.rank():  # one of several: only the first speaks
         reporter = Reporter(True)

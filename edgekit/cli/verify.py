@@ -27,6 +27,7 @@ def command(
     """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
     difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
     operator that diverges is then named."""
+    from edgekit.report import tables
     from edgekit.workflows import make, verify
     from edgekit.workflows.inspect import layers_table as shown
 
@@ -40,12 +41,13 @@ def command(
 
     def show() -> None:
         for finding, found in zip(outcome.findings, examined, strict=True):
-            click.echo(f"{finding.artifact:<20} {make.describe(finding)}")
-            for name, value in (finding.parity.per_output if finding.parity else {}).items():
-                click.echo(f"{'':<20} output {name}: {value:.1f} dB")
-            if found:
-                for line in shown.table(found) if layers else shown.diverging(found, indent=21):
-                    click.echo(line)
+            per_output = finding.parity.per_output if finding.parity else {}
+            said = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
+            if found and not layers:
+                said.append(shown.diverging(found))
+            table = tables.table(tables.words(width=20), tables.words())
+            tables.add(table, finding.artifact, "\n".join(said))
+            tables.show([table, *(shown.table(found) if found and layers else ())])
 
     result = [_result(finding, found) for finding, found in zip(outcome.findings, examined, strict=True)]
     return CommandResult.of(outcome, show, result)
@@ -60,7 +62,7 @@ def _examined(artifact: Artifact, failed: str, asked: bool) -> LayerReport | Non
 def _result(finding: Finding, found: LayerReport | None) -> dict[str, Any]:
     """The finding; `layers` is null where they were not looked at."""
     entry = dataclasses.asdict(finding)
-    first = found.first if found else None
+    first = found.first_diverging if found else None
     entry["layers"] = [dataclasses.asdict(layer) for layer in found.layers] if found else None
     entry["first_divergence"] = first and (first.name or first.tensor)
     entry["sensitive"] = [layer.name for layer in found.sensitive] if found else []

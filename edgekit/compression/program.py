@@ -23,9 +23,10 @@ from torch.fx.graph import CodeGen
 
 from edgekit import networks
 from edgekit.compression.weighted_layers import Layer, arguments, attribute, find, set_argument
+from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
 from edgekit.networks.interface import named
@@ -61,11 +62,11 @@ def load(artifact: Artifact, log: logging.Logger) -> Program:
     Raises CannotConvert if it cannot be traced.
     """
     network = networks.load(artifact.path)
-    found = example(artifact)
-    with quiet(log), converting(artifact.name, "a graph of operators", network, found.inputs):
-        module = prepared(traced(network, found, log))
+    traced_example = example(artifact)
+    with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
+        module = prepared(traced(network, traced_example, log))
     folded = fold(module)
-    return Program(_tidied(module), found, folded)
+    return Program(_tidied(module), traced_example, folded)
 
 
 def prepared(exported: ExportedProgram) -> GraphModule:
@@ -91,7 +92,7 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     Raises CannotConvert if, loaded again, it computes different outputs.
     """
     module = program.module
-    with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
+    with muted(log), converting(parent.name, "a program", module, program.example.inputs):
         exported = traced(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
     example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
@@ -126,12 +127,11 @@ def listed(outputs: Any) -> list[Tensor]:
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
-    """SQNR in dB of the worst output; inf if all are equal. Integers count as numbers."""
-    worst = float("inf")
+    """SQNR in dB of the worst output, at most MAX_DB (`core.statistics`). Integers count as numbers."""
+    worst = statistics.MAX_DB
     for expected, actual in zip(reference, values, strict=True):
         signal, error = float(expected.double().square().sum()), float((expected.double() - actual).square().sum())
-        if error > 0 or error != error:
-            worst = min(worst, 10 * float(np.log10(max(signal, 1e-300) / error))) if error < np.inf else -np.inf
+        worst = min(worst, statistics.decibels(signal, error))
     return worst
 
 

@@ -42,27 +42,28 @@ def by_count(goal: float, count: Callable[[float], int], whole: int, what: str) 
     return SearchResult(ratio, count(ratio) / whole)
 
 
-def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], kept: Path | None) -> SearchResult:
+def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache: Path | None) -> SearchResult:
     """The smallest ratio that makes every runtime `goal` times faster.
 
-    `measure(ratio)` returns runtime → speedup; results are written to `kept` and not measured again. Raises
+    `measure(ratio)` returns runtime → speedup; results are written to `cache` and not measured again. Raises
     CannotConvert, with the highest measured speedup, if no ratio does.
     """
-    seen: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    measured: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
 
     def speedups(ratio: float) -> Mapping[str, float]:
         key = f"{ratio:.2f}"
-        if key not in seen:
-            seen[key] = dict(measure(ratio))
-            if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, json.dumps(seen))
-        return seen[key]
+        if key not in measured:
+            measured[key] = dict(measure(ratio))
+            if cache:
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(cache, json.dumps(measured))
+        return measured[key]
 
     ratio = _smallest(lambda ratio: min(speedups(ratio).values()) >= goal * MARGIN, COARSE)
     if ratio is None:
-        best = max(min(by_runtime.values()) for by_runtime in seen.values())
-        slow = min(seen[max(seen, key=lambda key: min(seen[key].values()))].items(), key=lambda item: item[1])[0]
+        best = max(min(by_runtime.values()) for by_runtime in measured.values())
+        fastest = max(measured.values(), key=lambda by_runtime: min(by_runtime.values()))
+        slow = min(fastest.items(), key=lambda item: item[1])[0]
         why = f"with the fewest possible channels it is {best:.2f} times as fast in {slow}"
         raise CannotConvert(f"{goal:g} times faster cannot be reached", why, f"ask for {best / MARGIN:.1f} or less")
     return SearchResult(ratio, speedups=speedups(ratio))

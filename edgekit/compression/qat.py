@@ -24,7 +24,7 @@ from edgekit.compression.simulation import LARGEST, Range, fake_quantize, neares
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.errors import Diverged, InputError, os_errors
 from edgekit.core.progress import Progress
-from edgekit.training.distill import distance
+from edgekit.training.distillation import distance
 
 RANGES = "ranges.npz"
 #: the final learning rate of the cosine schedule, as a share of the initial one

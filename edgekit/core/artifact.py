@@ -158,6 +158,10 @@ class Artifact:
     def parent(self, role: str = "parent") -> Parent | None:
         return next((p for p in self.parents if p.role == role), None)
 
+    def identity_map(self) -> dict[str, str]:
+        """The tensor map of a child whose inputs and outputs keep their names."""
+        return {spec.name: spec.name for spec in (*self.inputs, *self.outputs)}
+
     @property
     def chain(self) -> str:
         """The part of the name that names the chain: "prune50" for "prune50.onnx", "" for "onnx"."""

@@ -67,19 +67,17 @@ def convert(value: Any, hint: Any) -> Any:
             return value
         raise TypeError(f"must be one of {', '.join(map(repr, arguments))}, not {value!r}")
     if origin is tuple:
-        if isinstance(value, list | tuple):
-            return tuple(convert(item, arguments[0]) for item in value)
-        raise TypeError(f"must be a list of {_type_name(arguments[0])}, not {_described(value)}")
+        return _tuple(value, arguments)
     if origin in (types.UnionType, typing.Union):
         for option in arguments:
-            if (option is type(None) and value is None) or (option is not type(None) and _fits(value, option)):
+            if (option is type(None) and value is None) or (option is not type(None) and fits(value, option)):
                 return value if option is type(None) else convert(value, option)
         raise TypeError(f"must be {' or '.join(_type_name(a) for a in arguments)}, not {_described(value)}")
     if origin is not None and issubclass(origin, Mapping):
         if isinstance(value, dict):
             return {str(k): convert(v, arguments[1]) for k, v in value.items()}
         raise TypeError(f"must be a table, not {_described(value)}")
-    if _fits(value, hint):
+    if fits(value, hint):
         return float(value) if hint is float else value
     raise TypeError(f"must be {_type_name(hint)}, not {_described(value)}")
 
@@ -94,7 +92,18 @@ def parse(text: str, hint: Any) -> Any:
         return convert(text, hint)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _tuple(value: Any, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`tuple[float, ...]` has any length, `tuple[float, float]` has two values."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"must be a list of {_type_name(items[0])}, not {_described(value)}")
+    hints = [items[0]] * len(value) if items[-1] is Ellipsis else items
+    if len(value) != len(hints):
+        raise TypeError(f"must be a list of {len(hints)} values, not of {len(value)}")
+    return tuple(map(convert, value, hints))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Can the value stand where the annotation says `hint`?"""
     if hint is Any:
         return True
     if typing.get_origin(hint) is not None:

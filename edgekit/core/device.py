@@ -1,11 +1,11 @@
-"""The job a device receives, and the interface it must implement."""
+"""The job a device receives, and the interface it must and may implement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.target import Plan, Provenance, Target
@@ -30,17 +30,44 @@ class Job:
     profile: bool = False
 
 
-class Device(Protocol):
-    """How a target is reached: it runs a job and returns the runner's result; outputs are written to a folder."""
+class Device:
+    """How a target is reached: it runs a job and returns the runner's result; outputs are written to a folder.
+
+    `provenance` says what its numbers are; on an "emulated" one instructions are counted in place of time. `here`: it
+    computes on this machine, which is measured alone. `timed`: its times are worth comparing.
+
+    Optional methods are None if they are not supported: `discard_inputs(paths)` deletes files that are not needed again
+    there (large sets are then sent in parts), `clean()` removes everything that edgekit keeps there and returns `bytes`
+    and `root`, and `releases(folder)` returns what `edgekit deploy` works with (`devices/shared/releases.py`).
+    """
 
     provenance: ClassVar[Provenance]
+    here: ClassVar[bool] = False
+    timed: ClassVar[bool] = True
+    discard_inputs: Callable[..., None] | None = None
+    clean: Callable[[], dict[str, Any]] | None = None
+    releases: Callable[[str], Any] | None = None
 
-    def __init__(self, target: Target) -> None: ...
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much was sent to it by this process."""
+        return 0
 
     def facts(self) -> Mapping[str, Any]:
         """What identifies this machine: cpu, isa, cores, …; part of a measurement's identity."""
-        ...
+        raise NotImplementedError
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         """Run one job in a fresh process; outputs are written to `out`. Raises DeviceError or InputError."""
-        ...
+        raise NotImplementedError
+
+    def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
+        """Why it cannot run the artifact, a sentence each; nothing is sent."""
+        yield from ()
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """End every connection to such devices, and with it what runs on them: the command was interrupted."""

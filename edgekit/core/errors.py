@@ -9,6 +9,7 @@
     │   └── Diverged            the training loss became NaN or infinite
     ├── InputError      (2)     bad usage or bad input
     │   ├── RecipeError         every problem of a recipe, listed together
+    │   ├── BrokenPlugin        a member of another package cannot be loaded, or lacks what it must offer
     │   ├── Locked              another edgekit process is using this run folder
     │   ├── NoSpace             the disk is full
     │   └── NoPermission        a file or folder may not be read or written
@@ -106,6 +107,10 @@ class RecipeError(InputError):
         return self._problems
 
 
+class BrokenPlugin(InputError):
+    pass
+
+
 class Locked(InputError):
     pass
 
@@ -122,9 +127,10 @@ class Missing(EdgekitError):
     code = 3
 
     @classmethod
-    def install(cls, what: str, package: str, extra: str) -> Missing:
-        """`what` needs `package`, which edgekit's extra `extra` installs."""
-        return cls(f"{what} needs {package}", f"{package} is not installed", f"pip install '{DISTRIBUTION}[{extra}]'")
+    def install(cls, what: str, package: str, extra: str, distribution: str = DISTRIBUTION) -> Missing:
+        """`what` needs `package`, which the named extra of a distribution brings ("": the package by itself)."""
+        wanted = f"{distribution}[{extra}]" if extra else package
+        return cls(f"{what} needs {package}", f"{package} is not installed", f"pip install '{wanted}'")
 
 
 class DeviceError(EdgekitError):

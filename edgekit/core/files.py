@@ -23,11 +23,6 @@ def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file in one step: readers see the old text or the new."""
     part = path.with_name(f".{path.name}.part")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekit.core.json import _tuples, from_json
+from edgekit.core.json import from_json, tuples
 from edgekit.core.target import Provenance
 
 if TYPE_CHECKING:
@@ -152,4 +152,4 @@ class Measurement:
         values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name, kind in nested.items():
             values[name] = from_json(kind, values.get(name))
-        return cls(**{k: _tuples(v) for k, v in values.items()})
+        return cls(**{k: tuples(v) for k, v in values.items()})

@@ -1,4 +1,4 @@
-"""Redirect what libraries print and log to edgekit's log file."""
+"""Redirect what libraries print and log to edgekit's log."""
 
 from __future__ import annotations
 
@@ -9,41 +9,53 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+#: loggers that warn of a library's own steps
+LOUD = ("torch.onnx._internal.exporter._registration",)
 
 
 @contextlib.contextmanager
-def quiet(log: logging.Logger) -> Iterator[None]:
-    """Send the exporter's output and warnings to the log file."""
+def muted(log: logging.Logger, *, native: bool = False, loggers: Iterable[str] = ()) -> Iterator[None]:
+    """What a library prints and warns of goes to `log`, at its debug level.
+
+    `native`: also what C++ code writes, to the file descriptors of stdout and stderr. `loggers`: those that may report
+    errors only (`root`: the root logger).
+    """
+    with contextlib.ExitStack() as stack:
+        if native:
+            stack.enter_context(_descriptors(log))
+        stack.enter_context(_errors_only((*LOUD, *loggers)))
+        stack.enter_context(_python(log))
+        yield
+
+
+@contextlib.contextmanager
+def _python(log: logging.Logger) -> Iterator[None]:
+    """Prints and warnings of Python code."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-        level = registration.level
-        registration.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            registration.setLevel(level)
+        yield
     for line in [*printed.getvalue().splitlines(), *(str(w.message) for w in caught)]:
         log.debug("exporter: %s", line)
 
 
 @contextlib.contextmanager
-def quiet_root() -> Iterator[None]:
-    """Silence the quantizer's warnings, which it writes to the root logger."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+def _errors_only(names: Iterable[str]) -> Iterator[None]:
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, names)]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        root.setLevel(level)
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager
-def silent(log: logging.Logger) -> Iterator[None]:
-    """Send the converters' output, warnings and logs to the log file, including output from their C++ code."""
+def _descriptors(log: logging.Logger) -> Iterator[None]:
+    """What is written to stdout and stderr past Python."""
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
@@ -52,8 +64,7 @@ def silent(log: logging.Logger) -> Iterator[None]:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)
         try:
-            with quiet(log):
-                yield
+            yield
         finally:
             for stream in streams:
                 stream.flush()

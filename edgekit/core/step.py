@@ -9,20 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
 from edgekit.core.task import Task
-
-
-def step_name(step: Step) -> str:
-    """The registry key of a step: the name of its file."""
-    for name in registry.names("steps"):
-        if registry.class_name(name) == type(step).__name__:
-            return name
-    return type(step).__name__
 
 
 def references(step: Step) -> tuple[str, ...]:
@@ -40,7 +31,9 @@ class Step:
 
     `accepts`: the kinds its parent may have (empty: it starts a chain). `produces`: the kind of its artifact.
     `preserves`: what it promises to preserve (an exporter the outputs, a compressor only the accuracy). `extra`: the
-    extra of edgekit that installs its packages. `tools`: the distributions whose versions enter the artifact's id.
+    extra that installs its packages. `tools`: the distributions whose versions enter the artifact's id. `suffixes`:
+    endings of the model files that it imports. `methods`: the calibration methods that an int8 step offers by itself if
+    it takes no `ranges`.
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset()
@@ -48,6 +41,8 @@ class Step:
     preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
     extra: ClassVar[str] = ""
     tools: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    methods: ClassVar[tuple[str, ...]] = ("min-max",)
 
     def check(self, task: Task | None) -> Iterator[str]:
         """The problems with the fields, one sentence each."""
@@ -86,7 +81,8 @@ class StepResult:
 class Context:
     """What a step may use in addition to its inputs: the task, the sets it requested, progress and log.
 
-    `scratch` keeps its files if a long step is interrupted and started again.
+    `scratch` is a folder that keeps its files if a long step is interrupted and started again; None if nothing is
+    stored.
     """
 
     task: Task | None

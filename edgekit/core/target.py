@@ -87,9 +87,6 @@ def _target_problems(target: Target) -> Iterator[str]:
             yield f"address: {error}"
 
 
-#: kinds of device that run on this machine
-LOCAL = ("local", "null")
-
 Provenance = Literal["measured", "emulated", "simulated-instructions", "estimated"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.core.samples import SampleSet
 
@@ -13,33 +13,43 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Task(Protocol):
-    """Data splits, networks by name, a loss and a metric."""
+class Task:
+    """Data splits, networks by name, a loss and a metric.
 
-    name: str
-    licences: tuple[str, ...]
+    `models`: the networks (files of `edgekit/models/`, or `net.py:Net`) that it offers, the default first. `classes`:
+    names by index; empty for regression.
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The networks (files of `edgekit/models/`, or `net.py:Net`) of this task, the default first."""
-        ...
+    What follows is optional; None, or a task without options, if it is not supported. `Options`: a dataclass of what
+    may stand after a question mark (`translation?data=pairs.tsv`); the task is then made with one. `augment(inputs,
+    labels, generator)` changes training samples, by default if `augments` is set, else on request. `ship(folder,
+    inputs)` adds files to an artifact's folder (a vocabulary). `tell(outputs, inputs, folder)` puts the outputs of one
+    sample into words, and `read(text, folder)` reads a sample from a command line.
+    """
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names by index; empty for regression."""
-        ...
+    name: str = ""
+    models: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    augments: bool = True
+    Options: ClassVar[type | None] = None
+    augment: Callable[..., Any] | None = None
+    ship: Callable[..., None] | None = None
+    tell: Callable[..., Mapping[str, Any]] | None = None
+    read: Callable[..., Any] | None = None
 
-    def load(self, split: str) -> SampleSet: ...
+    def load(self, split: str) -> SampleSet:
+        raise NotImplementedError
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         """Keyword arguments, plain JSON values, that build `model` for this task."""
-        ...
+        return {}
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """Mean loss of a batch (torch tensors in, torch scalar out)."""
-        ...
+        raise NotImplementedError
 
-    def score(self, outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[Any]) -> Scores: ...
+    def score(self, outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[Any]) -> Scores:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

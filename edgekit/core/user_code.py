@@ -23,17 +23,21 @@ def run_user_code(where: str, what: str, run: Callable[[], T]) -> T:
     except (EdgekitError, MemoryError):
         raise
     except Exception as error:
-        message = next((line for line in str(error).splitlines() if line.strip()), "")
-        place = _line(where, error)
-        if isinstance(error, SyntaxError) and error.lineno:
-            message, place = error.msg, f" ({Path(error.filename or where).name}, line {error.lineno})"
-        why = f"{type(error).__name__}: {message.strip()}{place}"
-        raise InputError(what, why, "fix it; run it with python to see the traceback") from error
+        raise InputError(what, reason(where, error), "fix it; run it with python to see the traceback") from error
 
 
-def _line(where: str, error: Exception) -> str:
-    """ " (net.py, line 3)": the innermost frame in the file that `where` names, else the innermost frame."""
-    frames = traceback.extract_tb(error.__traceback__)
+def reason(where: str, error: BaseException) -> str:
+    """ "SyntaxError: invalid syntax (net.py, line 3)": what code that `where` names raised, and the line."""
+    message = next((line for line in str(error).splitlines() if line.strip()), "")
+    place = _line(where, error)
+    if isinstance(error, SyntaxError) and error.lineno:
+        message, place = error.msg, f" ({Path(error.filename or where).name}, line {error.lineno})"
+    return f"{type(error).__name__}: {message.strip()}{place}"
+
+
+def _line(where: str, error: BaseException) -> str:
+    """ " (net.py, line 3)": the innermost line in the file that `where` names, else the innermost of all."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
     own = [frame for frame in frames if Path(frame.filename) == _file(where)]
     last = (own or frames)[-1]
     return f" ({Path(last.filename).name}, line {last.lineno})"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Provenance, Target
@@ -27,12 +27,12 @@ from edgekit.devices.shared.releases import Releases
 GRACE_SECONDS = 30.0
 
 
-class Adb:
+class Adb(Device):
     provenance: ClassVar[Provenance] = "measured"
 
     def __init__(self, target: Target) -> None:
         """Raises InputError if the target has no serial number."""
-        self.target = target
+        super().__init__(target)
         if not target.address:
             next = f"edgekit targets add my-phone --adb SERIAL --like {target.name}"
             why = "shipped targets describe a kind of phone"
@@ -64,6 +64,10 @@ class Adb:
 
     def releases(self, folder: str) -> Releases:
         return NativeReleases(self.phone, self.target, folder)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        adb.close_all()
 
     def discard_inputs(self, paths: Iterable[Path]) -> None:
         """Delete files on the device that no later job needs."""

@@ -14,21 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import DeviceError, os_errors
 from edgekit.core.paths import PACKAGE
-from edgekit.core.target import Provenance, Target
+from edgekit.core.target import Provenance
 from edgekit.devices.shared import releases
 from edgekit.devices.shared.facts import INSTRUCTION_SETS
 from edgekit.devices.shared.job import RUNNER, job_json
 from edgekit.devices.shared.releases import PythonReleases, Releases
 
 
-class Local:
+class Local(Device):
     provenance: ClassVar[Provenance] = "measured"
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    here: ClassVar[bool] = True
 
     def facts(self) -> Mapping[str, Any]:
         return _facts()

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.core.device import Job
-from edgekit.core.target import Provenance, Target
+from edgekit.core.device import Device, Job
+from edgekit.core.target import Provenance
 from edgekit.devices.shared.job import job_json
 from edgekit.ondevice import runner
 
 
-class Null:
+class Null(Device):
     provenance: ClassVar[Provenance] = "estimated"
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    here: ClassVar[bool] = True
+    timed: ClassVar[bool] = False
 
     def facts(self) -> Mapping[str, Any]:
         return {"cpu": "none", "arch": "null", "isa": [], "cores": 1, "memory_bytes": 0}

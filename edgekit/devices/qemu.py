@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import InputError
-from edgekit.core.target import Provenance, Target
+from edgekit.core.target import Provenance
 from edgekit.devices.adb import Adb
 from edgekit.devices.shared import adb, emulator
 from edgekit.devices.shared.facts import Facts
@@ -24,11 +24,9 @@ from edgekit.devices.shared.releases import Releases
 from edgekit.devices.ssh import Ssh
 
 
-class Qemu:
+class Qemu(Device):
     provenance: ClassVar[Provenance] = "emulated"
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    timed: ClassVar[bool] = False
 
     @property
     def inside(self) -> Ssh | Adb:
@@ -68,6 +66,12 @@ class Qemu:
     def clean(self) -> dict[str, Any]:
         """Remove the board's disk and keys; the board is not started for that."""
         return emulator.clean(self.target.name)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        Ssh.stop_all()
+        Adb.stop_all()
+        emulator.stop_all()
 
 
 @cache

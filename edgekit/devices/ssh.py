@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.device import Job
+from edgekit.core.device import Device, Job
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Address, Provenance, Target
@@ -25,12 +25,13 @@ GRACE_SECONDS = 60.0
 THROTTLED = 0b1110
 
 
-class Ssh:
+class Ssh(Device):
     provenance: ClassVar[Provenance] = "measured"
 
     def __init__(self, target: Target, config: str = "") -> None:
         """`config` is an ssh configuration file that replaces the user's. Raises InputError without an address."""
-        self.target, self.config = target, config
+        super().__init__(target)
+        self.config = config
         if not target.address:
             next = f"edgekit targets add my-{target.name} --ssh user@host --like {target.name}"
             raise InputError(f"{target.name} has no address", "shipped targets describe a kind of board", next)
@@ -77,6 +78,10 @@ class Ssh:
                     environments.check_compatible(session, artifact, self.target.name, runtime, source.key)
                 except InputError as error:
                     yield error.why
+
+    @classmethod
+    def stop_all(cls) -> None:
+        ssh.close_all()
 
     def discard_inputs(self, paths: Iterable[Path]) -> None:
         """Delete files on the device that no later job needs."""

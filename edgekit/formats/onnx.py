@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.format import Format
 from edgekit.formats.shared.lifetimes import peak_bytes
 from edgekit.formats.shared.onnx_wire import graphs, parsed, place, subgraphs, tensors
 
@@ -21,9 +22,18 @@ if TYPE_CHECKING:
 Shape = tuple[int | None, ...]
 
 
-class Onnx:
-    file = "model.onnx"
-    suffixes = (".onnx",)
+class Onnx(Format):
+    file: ClassVar[str] = "model.onnx"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.onnx"
+    observed_in: ClassVar[str] = "onnxruntime"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.onnx"
+    kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.onnx"
+    lowers_recurrence: ClassVar[bool] = False
+
+    @staticmethod
+    def light(path: Path) -> bytes | None:
+        return bytes(light(read(path)).SerializeToString())
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree as ET
 
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.format import Format
 from edgekit.formats.shared.lifetimes import peak_bytes
 
 VERSIONS = (10, 11)
@@ -23,9 +24,13 @@ VERSIONS = (10, 11)
 Shape = tuple[int | None, ...]
 
 
-class Openvino:
-    file = "model.xml"
-    suffixes = (".xml",)
+class Openvino(Format):
+    file: ClassVar[str] = "model.xml"
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.openvino"
+    observed_in: ClassVar[str] = "openvino"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.openvino"
+    kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.openvino"
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

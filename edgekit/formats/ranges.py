@@ -7,18 +7,18 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.artifact import ModelFacts, Sizes
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.format import Format
 
 
-class Ranges:
-    file = "ranges.npz"
-    suffixes: tuple[str, ...] = ()
+class Ranges(Format):
+    file: ClassVar[str] = "ranges.npz"
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

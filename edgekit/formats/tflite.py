@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.format import Format
 from edgekit.formats.shared.lifetimes import peak_bytes
 
 IDENTIFIER = b"TFL3"
@@ -27,9 +28,13 @@ T = TypeVar("T")
 Shape = tuple[int | None, ...]
 
 
-class Tflite:
-    file = "model.tflite"
-    suffixes = (".tflite",)
+class Tflite(Format):
+    file: ClassVar[str] = "model.tflite"
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    observer: ClassVar[str] = "edgekit.compression.calibration.tflite"
+    observed_in: ClassVar[str] = "litert"
+    matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.tflite"
+    kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.tflite"
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

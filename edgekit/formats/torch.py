@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.format import Format
 
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 #: as torch calls them
@@ -16,9 +17,8 @@ BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float32": 4, "int32": 4, "fl
 BYTES |= {"int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "uint16": 2, "uint32": 4, "uint64": 8}
 
 
-class Torch:
-    file = "model.json"
-    suffixes: tuple[str, ...] = ()
+class Torch(Format):
+    file: ClassVar[str] = "model.json"
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

@@ -13,7 +13,7 @@ from edgekit.core.errors import EdgekitError
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
-from edgekit.core.target import LOCAL, Plan, Target
+from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Task
 from edgekit.measure import targets
 from edgekit.measure.verify import Finding, Verifier
@@ -74,5 +74,5 @@ class RunContext:
         """Checks arrows on the first target that is this machine, else on the host: devices come and go."""
         if self.val is None:
             return None
-        where = next((t for t in self.targets if t.device in LOCAL), None) or targets.load("host")
+        where = next((t for t in self.targets if targets.is_here(t)), None) or targets.load("host")
         return Verifier(self.store, where, self.val, self.scorer, self.gates, self.plan)

@@ -50,7 +50,7 @@ LARGE_BYTES = 1 << 27
 
 def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
     """The target's runtimes that execute this artifact's format."""
-    return tuple(name for name in target.runtimes if artifact.kind.format in registry.load("runtimes", name).formats)
+    return tuple(name for name in target.runtimes if registry.runtime(name).takes(artifact.kind.format))
 
 
 def runtime_for(artifact: Artifact, target: Target) -> str:
@@ -194,7 +194,7 @@ class _Door:
         """
         room = int(self.device.facts().get("memory_bytes") or 0) // CHUNK_SHARE
         whole = sum(array.nbytes for array in self.data.inputs.values())
-        if not room or whole <= room or not hasattr(self.device, "discard_inputs"):
+        if not room or whole <= room or self.device.discard_inputs is None:
             return len(self.data)
         return max(1, room * len(self.data) // whole // OUTPUT_BATCH) * OUTPUT_BATCH
 
@@ -214,8 +214,8 @@ class _Door:
         with self._run(job) as result:
             parts.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
             parts.facts.update(result["facts"])
-        if last and chunk:  # the first is what the latency is measured over
-            self.device.discard_inputs(inputs.values())  # type: ignore[attr-defined]
+        if last and chunk and self.device.discard_inputs is not None:  # the first is what the latency is measured over
+            self.device.discard_inputs(inputs.values())
             for path in inputs.values():
                 path.unlink()
 
@@ -329,10 +329,11 @@ def _raise(error: Mapping[str, str] | None, job: Job) -> None:
     if error is None:
         return
     kind, what = error["kind"], error["what"]
-    runtime = registry.load("runtimes", job.runtime)
+    runtime = registry.runtime(job.runtime)
     where = f"{job.artifact.name} in {job.runtime}"
     if kind == "missing":
-        raise Missing.install(f"the {job.runtime} runtime", runtime.package, runtime.extra)
+        brings = registry.distribution("runtimes", job.runtime)
+        raise Missing.install(f"the {job.runtime} runtime", runtime.package, runtime.extra, brings)
     if kind == "memory":
         raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
     if kind == "model":

@@ -15,7 +15,7 @@ from edgekit.core.errors import DeviceError, InputError, Missing
 from edgekit.core.measurement import Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.statistics import MAX_DB
-from edgekit.core.target import LOCAL, Target
+from edgekit.core.target import Target
 from edgekit.measure import targets, verify
 from edgekit.measure.execute import execute
 
@@ -42,7 +42,7 @@ def compare_with_host(artifact: Artifact, run: Run, target: Target, data: Sample
     apart, the run is invalid: its accuracy may look right on few samples, and is luck.
     """
     host = targets.load("host")
-    if target.device in LOCAL or not run.outputs or run.runtime not in host.runtimes:
+    if targets.is_here(target) or not run.outputs or run.runtime not in host.runtimes:
         return run
     if verify.saturates(artifact, host):
         return run

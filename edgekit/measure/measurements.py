@@ -72,7 +72,7 @@ def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -
     precision = context.plan.precision
     for artifact in artifacts:
         for runtime in runtimes_for(artifact, target):
-            if precision in registry.load("runtimes", runtime).precisions:
+            if precision in registry.runtime(runtime).precisions:
                 yield artifact, runtime
             else:
                 context.say(f"  skipped   {artifact.name}: {runtime} does not compute in {precision}")
@@ -83,7 +83,7 @@ def _key(
 ) -> str:
     """What makes two measurements the same: the artifact, the machine, the runtime's version, the plan, the set."""
     try:
-        runtime_version = version(registry.load("runtimes", runtime).package)
+        runtime_version = version(registry.runtime(runtime).package)
     except PackageNotFoundError:
         runtime_version = ""
     parts = [

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import DeviceError, EdgekitError
 from edgekit.core.progress import quiet
 from edgekit.core.samples import SampleSet
-from edgekit.core.target import LOCAL, Plan, Target
+from edgekit.core.target import Plan, Target
+from edgekit.measure.targets import is_here
 
 if TYPE_CHECKING:
     from edgekit.measure.context import RunContext
@@ -34,7 +36,7 @@ def measure(
     """
     from edgekit.measure import measurements
 
-    elsewhere = [target for target in targets if target.device not in LOCAL]
+    elsewhere = [target for target in targets if not is_here(target)]
 
     def one(target: Target, context: RunContext) -> None:
         for plan in plans:
@@ -46,12 +48,12 @@ def measure(
 
     with ThreadPoolExecutor(max(1, len(elsewhere))) as pool:
         futures = {target.name: pool.submit(apart, target) for target in elsewhere}
-        _finish(futures)
+        _finish(futures, {target.device for target in elsewhere})
     for target in targets:
         try:
             futures[target.name].result() if target.name in futures else one(target, context)
         except EdgekitError as error:
-            if target.device in LOCAL and not isinstance(error, DeviceError):
+            if is_here(target) and not isinstance(error, DeviceError):
                 raise
             context.outcome.failures.append(error)
             context.say(f"  failed    {target.name}: {error}")
@@ -59,16 +61,13 @@ def measure(
     context.outcome.measurements.sort(key=lambda m: order.get(m.target, len(order)))
 
 
-def _finish(futures: dict[str, Future[None]]) -> None:
+def _finish(futures: dict[str, Future[None]], devices: set[str]) -> None:
     """Wait for all. Interrupted, the connections are ended first, and with them what runs on the devices."""
-    from edgekit.devices.shared import adb, emulator, ssh
-
     try:
         wait(futures.values())
     except BaseException:
         for future in futures.values():
             future.cancel()
-        ssh.close_all()
-        adb.close_all()
-        emulator.stop_all()
+        for device in devices:
+            registry.load("devices", device).stop_all()
         raise

@@ -61,7 +61,7 @@ def _answer(
     """{"text": the answer in words, "right": against the label, None where that cannot be told}."""
     first = next(iter(outputs.values()))[index]
     label = data.labels[index] if data.labels is not None else None
-    if task is not None and hasattr(task, "tell"):
+    if task is not None and task.tell is not None:
         own = {name: array[index] for name, array in outputs.items()}
         sample = {name: array[index] for name, array in data.inputs.items()}
         return {"text": str(task.tell(own, sample, artifact.path)["text"])[:LONGEST], "right": None}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgekit.core import errors, paths, registry
@@ -28,22 +30,51 @@ def read(path: Path) -> Target:
     target, problems = build(Target, read_toml(path), "")
     if target is None:
         raise RecipeError(str(path), problems)
-    if target.device == "local" and not target.arch:
-        facts = registry.load("devices", "local")(target).facts()
+    if not target.arch and is_here(target):
+        facts = device(target).facts()
         target = dataclasses.replace(
             target,
             arch=facts["arch"],
             isa=tuple(facts["isa"]),
             cores=facts["cores"],
             memory_mb=facts["memory_bytes"] >> 20,
+            runtimes={**target.runtimes, **_installed_runtimes(target.runtimes)},
         )
     return target
+
+
+def _installed_runtimes(known: Mapping[str, str]) -> dict[str, str]:
+    """The runtimes of other packages whose own package is installed here: they belong to this machine."""
+    names = set(registry.added("runtimes")) - set(known)
+    return {r.name: r.versions for r in registry.runtimes() if r.name in names and r.computes and _installed(r.package)}
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def is_here(target: Target) -> bool:
+    """Does this target compute on this machine? Such a one is measured alone."""
+    return bool(registry.load("devices", target.device).here)
 
 
 def device(target: Target) -> Device:
     """What reaches a target; nothing is connected yet. Raises InputError where nothing can."""
     made: Device = registry.load("devices", target.device)(target)
     return made
+
+
+def exported_formats(runtime: str) -> tuple[str, ...]:
+    """The formats that a runtime executes and that a step makes of a torch network, in the runtime's own order."""
+    declared = registry.runtime(runtime)
+    exporters = [name for name in registry.names("steps") if name.startswith("to_")]
+    formats = [name.removeprefix("to_") for name in exporters if name != "to_torch"]
+    preferred = {format: place for place, format in enumerate(declared.formats)}
+    return tuple(sorted(filter(declared.takes, formats), key=lambda format: preferred.get(format, 0)))
 
 
 def write(target: Target, *, replace: bool = False) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit.core import statistics
-from edgekit.core.artifact import Artifact
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, EdgekitError, ParityFailed
 from edgekit.core.files import write_atomically
 from edgekit.core.json import from_json
@@ -72,7 +72,7 @@ class Verifier:
 
     def check(self, artifact: Artifact, keeps: str, against: Artifact | None = None) -> Finding:
         """The finding for one artifact, from `verify.json` where it was checked in just this way before."""
-        parent = against or self.store.parent(artifact)
+        parent = against or self._float_model(artifact)
         key = self._key(artifact, parent)
         kept = read(artifact)
         if kept and kept.key == key:
@@ -80,6 +80,14 @@ class Verifier:
         finding = self._check(artifact, parent, keeps, key)
         write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
         return finding
+
+    def _float_model(self, artifact: Artifact) -> Artifact | None:
+        """What it is compared with: its parent, or, quantized before it was lowered, the float export of that."""
+        parent = self.store.parent(artifact)
+        if parent is None or not artifact.kind.precision or parent.kind.format == artifact.kind.format:
+            return parent
+        exports = (a for a in self.store.current() if a.kind == Kind(artifact.kind.format))
+        return next((a for a in exports if (link := a.parent()) and link.id == parent.id), parent)
 
     def outputs(self, artifact: Artifact) -> Mapping[str, Any]:
         if artifact.id not in self._outputs:

@@ -1,4 +1,4 @@
-"""Measurements → something to read. Pure: nothing here measures or decides what is stored."""
+"""Reports of measurements: tables, pictures, pages. Pure: nothing here measures or decides what is stored."""
 
 from edgekit.report.html import html
 from edgekit.report.markdown import markdown

@@ -1,31 +1,36 @@
-"""A quantization ladder → a table that fits 80 columns: what each rung reached, and what it cost."""
+"""A method search → a table that fits 80 columns: what each method reached, and what it cost."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-WIDTH = 80
-COLUMNS = (("rung", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("made s", 7))
+from edgekit.report import tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: of numbers
+COLUMNS = ("score", "drop pp, 95 %", "dB", "p50 ms", "kB", "made s")
 
 
-def search_table(found: Mapping[str, Any]) -> Iterator[str]:
-    """The lines. `found` is a ladder as JSON; the scores are of the half of the samples that it was chosen on."""
-    yield f"{found['name']} from {found['against']}, on {found['target']} in {found['runtime'] or 'no runtime'}"
-    yield _line([name for name, _ in COLUMNS])
-    reference = found["against_latency_ms"]
-    yield _line(["  float", "", "", "", _p50(reference), f"{found['against_bytes'] / 1000:.1f}", ""])
+def search_table(search: Mapping[str, Any]) -> Iterator[str | Table]:
+    """What `tables.show` prints. `search`: a search as JSON; its scores are of the half of the samples it chose on."""
+    yield f"{search['name']} from {search['against']}, on {search['target']} in {search['runtime'] or 'no runtime'}"
+    table = tables.table(tables.words("method"), *map(tables.numbers, COLUMNS))
+    reference = search["against_latency_ms"]
+    tables.add(table, "  float", "", "", "", _p50(reference), f"{search['against_bytes'] / 1000:.1f}", "")
     reasons = []
-    for attempt in found["attempts"]:
-        mark = "* " if attempt["artifact"] and attempt["rung"] == found["chosen"] else "  "
+    for attempt in search["attempts"]:
+        mark = "* " if attempt["artifact"] and attempt["method"] == search["chosen"] else "  "
         if attempt["metric"] is None and attempt["parity"] is None:
-            yield _line([f"  {attempt['rung']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}"])
-            reasons.append(f"{attempt['rung']}: {attempt['failed'] or 'not verified here'}")
+            tables.add(table, f"  {attempt['method']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}")
+            reasons.append(f"{attempt['method']}: {attempt['failed'] or 'not verified here'}")
             continue
         metric, parity = attempt["metric"], attempt["parity"]
         cells = [
-            mark + attempt["rung"],
+            mark + attempt["method"],
             f"{metric['value']:.2%}" if metric else "",
             _drop(metric),
             f"{parity['sqnr_db']:.1f}" if parity else "",
@@ -33,31 +38,27 @@ def search_table(found: Mapping[str, Any]) -> Iterator[str]:
             f"{attempt['size_bytes'] / 1000:.1f}",
             f"{attempt['seconds']:.1f}",
         ]
-        yield _line(cells)
+        tables.add(table, *cells)
+    yield table
     for reason in reasons:
-        yield from textwrap.wrap(reason, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    yield from _ending(found)
+        yield from textwrap.wrap(reason, tables.WIDTH, initial_indent="  ", subsequent_indent="    ")
+    yield from _ending(search)
 
 
-def _ending(found: Mapping[str, Any]) -> Iterator[str]:
-    confirmed = found["confirmed"]
-    chosen = next((a for a in found["attempts"] if a["rung"] == found["chosen"]), None)
+def _ending(search: Mapping[str, Any]) -> Iterator[str]:
+    confirmed = search["confirmed"]
+    chosen = next((a for a in search["attempts"] if a["method"] == search["chosen"]), None)
     if confirmed and confirmed["metric"] and confirmed["verdict"]:
         drop, state = _drop(confirmed["metric"]), confirmed["verdict"]["state"]
-        yield f"  {found['chosen']} on the other half: drop {drop} pp, budget {state}"
+        yield f"  {search['chosen']} on the other half: drop {drop} pp, budget {state}"
     if chosen and chosen["ratio"]:
         ratio = chosen["ratio"]
         low, high = ratio["ci99"]
         word = "slower than" if ratio["value"] > 1 else "faster than"
         many = ratio["value"] if ratio["value"] > 1 else 1 / ratio["value"]
-        said = f"{many:.2f} times {word}" if not low <= 1 <= high else "as fast as"
-        advice = "" if found["recommended"] else "; not recommended"
-        yield f"  it is {said} {found['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
-
-
-def _line(cells: list[str]) -> str:
-    first, *rest = zip(cells, COLUMNS, strict=True)
-    return (f"{first[0]:<{first[1][1]}}" + "".join(f"{cell:>{width}}" for cell, (_, width) in rest)).rstrip()
+        comparison = f"{many:.2f} times {word}" if not low <= 1 <= high else "as fast as"
+        advice = "" if search["recommended"] else "; not recommended"
+        yield f"  it is {comparison} {search['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
 
 
 def _drop(metric: Mapping[str, Any] | None) -> str:

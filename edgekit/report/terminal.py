@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.measurement import Measurement
+from edgekit.report import tables
 from edgekit.report.advice import advice
 from edgekit.report.best import Best, best
 from edgekit.report.rows import facts, metric_name, plain, ratios, rows
@@ -25,11 +26,9 @@ def terminal(
 
     With `advise`, also what to ship; a star marks the best figures of a device.
     """
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, width=None)
+    console = tables.console()
     if not measurements:
         console.print("nothing was measured")
         return
@@ -42,10 +41,8 @@ def terminal(
         heading = ", ".join(part for part in (group[0] if several else "", group[1]) if part)
         if heading:
             console.print(Text(plain(heading), style="bold"))
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-        table.add_column("artifact", overflow="fold")
-        for name in (metric_name(measurements), "drop pp", "p50 ms", "p90 ms", "kB", "mem MB", "budget"):
-            table.add_column(name, justify="right", no_wrap=True)
+        heads = (metric_name(measurements), "drop pp", "p50 ms", "p90 ms", "kB", "mem MB", "budget")
+        table = tables.table(tables.words("artifact"), *map(tables.numbers, heads))
         for position, (row, m) in enumerate(shown):
             if (row.target, row.plan) != group:
                 continue
@@ -54,7 +51,7 @@ def terminal(
             accuracy = STAR * (position in marks.most_accurate) + row.accuracy
             p50 = STAR * (position in marks.fastest) + row.p50
             cells = [name, accuracy, row.drop, p50, row.p90, row.size, row.memory, row.verdict]
-            table.add_row(*(Text(plain(cell)) for cell in cells), style="dim" if m.invalid else None)
+            tables.add(table, *cells, style="dim" if m.invalid else None)
             where = f"{row.artifact} on {row.target}" if several else row.artifact
             notes += [f"{where}: {note}" for note in row.notes if note != row.plan]
         console.print(table)

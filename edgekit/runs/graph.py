@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgekit.core import errors
 from edgekit.core.errors import Problem, RecipeError
-from edgekit.core.step import Step, references, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step, references
 from edgekit.core.target import Target
 from edgekit.runs.recipe import Chain, Recipe
 

@@ -53,7 +53,7 @@ def load(text: str, like: Sequence[TensorSpec] = (), progress: Progress = quiet)
     if path is not None:
         return _manifest(path, like, progress)
     task, colon, split = text.rpartition(":")
-    if tasks.configured(task):
+    if tasks.has_options(task):
         return _of_task(task, split)
     word = parse_set_spec(text)
     if is_data(word.path):
@@ -71,7 +71,7 @@ def load(text: str, like: Sequence[TensorSpec] = (), progress: Progress = quiet)
 
 def labelled(text: str) -> bool:
     """Does the SET come with labels? Data is not decoded for this. Raises InputError."""
-    if tasks.configured(text):
+    if tasks.has_options(text):
         return load(text).labels is not None
     word = parse_set_spec(text)
     return reader_of(word, ()).labelled if is_data(word.path) else load(text).labels is not None
@@ -79,7 +79,7 @@ def labelled(text: str) -> bool:
 
 def one(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
     """Input name → (1, …) array of one sample of a SET. Raises InputError where there is no such sample."""
-    word = None if tasks.configured(text) else parse_set_spec(text)
+    word = None if tasks.has_options(text) else parse_set_spec(text)
     if word and is_data(word.path):
         values = reading.one(reader_of(word, like), word.split, index)
         if values is None:
@@ -94,7 +94,7 @@ def one(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[str, NDArr
 def refuse_other_folders(text: str) -> None:
     """Raises InputError where a SET is a folder whose splits `train` and `val` do not hold the same classes."""
     path = (
-        Path(parse_set_spec(text).path) if not tasks.configured(text) and is_data(parse_set_spec(text).path) else None
+        Path(parse_set_spec(text).path) if not tasks.has_options(text) and is_data(parse_set_spec(text).path) else None
     )
     found = class_folders(path) if path is not None and path.is_dir() else {}
     train, val = (found.get(split, frozenset()) for split in ("train", "val"))
@@ -111,7 +111,7 @@ def refuse_other_folders(text: str) -> None:
 def _of_task(word: str, split: str) -> SampleSet:
     """A task's split. Raises InputError for whatever a task of the user's own does wrong."""
     task = tasks.load(word)
-    if word in registry.names("tasks") or tasks.configured(word) or not user_code.is_reference(word):
+    if word in registry.names("tasks") or tasks.has_options(word) or not user_code.is_reference(word):
         return task.load(split)
 
     data = run_user_code(word, f"{word} cannot load {split!r}", lambda: task.load(split))

@@ -17,7 +17,8 @@ from edgekit import tasks
 from edgekit.core import errors, paths, registry
 from edgekit.core.config import build, parse, read_toml
 from edgekit.core.errors import InputError, Problem, RecipeError
-from edgekit.core.step import Step, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.core.task import Task
 

@@ -28,6 +28,10 @@ class ModelReference:
     foreign: str = ""
     importer: str = ""
 
+    def artifact(self) -> Artifact:
+        """The stored artifact that is named; of a whole run its float root. Raises InputError where it has none."""
+        return self.store.get(self.name or float_root(self.store))
+
 
 def resolve(text: str | None, out: Path | None = None) -> ModelReference:
     """What the word means. Raises InputError, saying what was looked for."""
@@ -85,8 +89,7 @@ def _importer(text: str) -> str:
 
 def _suffixes() -> dict[str, str]:
     """File ending → the step that imports such files."""
-    names = [name for name in registry.names("steps") if name.startswith("import_")]
-    return {suffix: name for name in names for suffix in registry.load("steps", name).suffixes}
+    return {suffix: name for name, step in registry.members("steps", "import_") for suffix in step.suffixes}
 
 
 def load(artifact: str | None = None) -> Artifact:
@@ -94,4 +97,4 @@ def load(artifact: str | None = None) -> Artifact:
     ref = resolve(artifact)
     if ref.foreign:
         raise InputError(f"{ref.foreign} is not in a run yet", next="edgekit bench or quantize import it")
-    return ref.store.get(ref.name or float_root(ref.store))
+    return ref.artifact()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from edgekit.core.artifact import SCHEMA
+from edgekit.core.config import fits
 from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
 
@@ -61,28 +62,6 @@ def _known(kind: type, values: Mapping[str, Any], where: str) -> Any:
     if missing:
         raise ValueError(f"{where} has no {', '.join(missing)}")
     for name, value in kept.items():
-        if name not in NESTED and not _fits(value, hints[name]):
+        if name not in NESTED and not fits(value, hints[name]):
             raise ValueError(f"{where}.{name} cannot be {value!r:.60}")
     return from_json(kind, kept)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Is a JSON value what a field's annotation says?"""
-    if value is None:
-        return type(None) in get_args(hint)
-    if get_origin(hint) in (tuple, list):
-        wanted = get_args(hint)
-        if not isinstance(value, list | tuple):
-            return False
-        each = [wanted[0]] * len(value) if wanted[-1] is Ellipsis else wanted
-        return len(each) == len(value) and all(map(_fits, value, each))
-    choices = [h for h in get_args(hint) if h is not type(None)]
-    if get_origin(hint) is not None and "Mapping" in str(get_origin(hint)):
-        return isinstance(value, dict)
-    if choices:
-        return any(_fits(value, h) if isinstance(h, type) or get_origin(h) else value == h for h in choices)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True

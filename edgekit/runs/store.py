@@ -20,11 +20,12 @@ from typing import Any
 from edgekit.core import errors, registry
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Sizes, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
-from edgekit.core.files import file_sha256, sync, write_atomically
+from edgekit.core.files import sha256, sync, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.step import Context, Step, StepResult, references, step_name
+from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.formats import model_file
 from edgekit.runs import named_sets, results
 from edgekit.runs.results import OtherSchema
@@ -78,8 +79,8 @@ class Store:
             hint = errors.suggest(name, self.names())
             raise InputError(f"there is no artifact {name!r} in {self.path}", next=hint)
         artifact = _read(path)
-        for file, sha256 in artifact.files.items():
-            if not (path / file).is_file() or file_sha256(path / file) != sha256:
+        for file, digest in artifact.files.items():
+            if not (path / file).is_file() or sha256(path / file) != digest:
                 what = f"{path / file} is not the file that edgekit wrote"
                 raise InputError(what, "its sha256 differs", "run the command that made it again")
         return artifact
@@ -127,10 +128,10 @@ class Store:
         what = {
             "schema": SCHEMA,
             "step": step_name(step),
-            "sources": [file_sha256(path) for path in (Path(inspect.getfile(type(step))), *step.sources())],
+            "sources": [sha256(path) for path in (Path(inspect.getfile(type(step))), *step.sources())],
             "fields": _fields(step),
             "parents": {role: artifact.id for role, artifact in inputs.items()},
-            "files": {role: file_sha256(Path(getattr(step, role))) for role in _file_roles(step, inputs)},
+            "files": {role: sha256(Path(getattr(step, role))) for role in _file_roles(step, inputs)},
             "sets": {role: data.sha256 for role, data in context.sets.items()},
             "task": context.task.name if context.task else "",
             "tools": tools(step),
@@ -144,16 +145,19 @@ class Store:
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
+            scratch.mkdir(exist_ok=True)
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
-                if step.produces.is_model and context.task is not None and hasattr(context.task, "ship"):
+                if step.produces.is_model and context.task is not None and context.task.ship is not None:
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
                 _write_json(making / ARTIFACT, _to_json(artifact))
                 _sync(making)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
+            with suppress(OSError):
+                scratch.rmdir()  # what an interrupted step left in it stays
             raise
         with os_errors("write", artifact.path):
             self._swap(making, artifact.path)
@@ -219,7 +223,7 @@ class Store:
             inputs=facts.inputs,
             outputs=facts.outputs,
             sizes=facts.sizes,
-            files={str(p.relative_to(folder)): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
+            files={str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
             path=self.path / name,
             scheme=notes.scheme,
             tools=tools(step),

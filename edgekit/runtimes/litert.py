@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 
+#: custom operators that the interpreter brings
+OWN = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+
 
 class Litert:
     """The interpreter's default resolver applies the XNNPACK delegate, with as many threads as the interpreter has."""
@@ -12,8 +15,15 @@ class Litert:
     package = "ai-edge-litert"
     #: the same interpreter before it was renamed, and the numpy it was built against: the only one for 32-bit Arm
     older = ("tflite-runtime", "numpy<2")
+    older_lacks = ("dynamic",)
     extra = "tflite"
     precisions = ("fp32",)
+    versions = ">=2.1"
+    architectures = ("aarch64", "x86_64")
+    library = "ai_edge_litert/libLiteRt.so"
+    #: its C API has been as the native runner knows it since then
+    library_versions = ">=2.2"
+    android_library = "libLiteRt.so of the Android archive litert"
 
     @staticmethod
     def prepare_imports():
@@ -57,6 +67,20 @@ class Litert:
             self._sizes[index] = shape
         if changed:
             self._interpreter.allocate_tensors()
+
+    @staticmethod
+    def problems(model, operators, size):
+        """Custom operators, and what the interpreter says of the model: a version of an operator it does not know."""
+        custom = {operator.partition(":")[2] for operator in operators if operator.startswith("CUSTOM:")}
+        problems = []
+        for name in sorted(custom - OWN):
+            flex = "TensorFlow's own operator, which needs the Flex delegate" if name.startswith("Flex") else ""
+            problems.append("%s: %s" % (name, flex or "a custom operator, which LiteRT does not know"))
+        try:
+            implementation()[1](model_path=str(model))
+        except Exception as error:
+            problems.append(" ".join(plain(str(error)).split()))
+        return problems
 
     def facts(self):
         delegated = self._delegated()

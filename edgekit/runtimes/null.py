@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 class Null:
-    formats = ("torch", "onnx", "tflite", "openvino")
+    formats = ("*",)  # every one
     package = "numpy"
+    computes = False
     extra = ""
     precisions = ("fp32",)
 

@@ -8,6 +8,10 @@ class Onnxruntime:
     package = "onnxruntime"
     extra = "onnx"
     precisions = ("fp32",)
+    versions = ">=1.20"
+    architectures = ("aarch64", "x86_64")
+    library = "onnxruntime/capi/libonnxruntime.so"
+    android_library = "libonnxruntime.so of the Android archive onnxruntime-android"
 
     @staticmethod
     def prepare_imports():
@@ -74,6 +78,22 @@ class Onnxruntime:
             rows = _rows(json.load(file), warm, runs)
         os.unlink(events)
         return {"runs": runs, "rows": rows}
+
+    @staticmethod
+    def problems(model, operators, size):
+        """Loading the graph without its weights tells what version or operator it does not know."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # it has a kind of its own for each reason
+            said = " ".join(plain(str(error)).split())
+            # weights that were left out are inputs to it; some kernels insist on constants
+            return [] if "initializer" in said or "constant" in said else [said]
+        return []
 
     def facts(self):
         import onnxruntime

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: above this a query may take long: it looks at the weights
+QUERY_BYTES = 100_000_000
+
 
 def no_telemetry() -> None:
     """Keep openvino and nncf from reporting their use: importing either is enough for them to do so.
@@ -25,6 +28,8 @@ class Openvino:
     package = "openvino"
     extra = "openvino"
     precisions = ("fp32", "bf16")
+    versions = ">=2025.4"
+    architectures = ("aarch64", "x86_64")
 
     @staticmethod
     def prepare_imports():
@@ -84,6 +89,22 @@ class Openvino:
             us = (mean * (warm + runs) - early * warm) / runs
             rows.append([name, info.node_type, info.exec_type, max(0.0, us)])
         return {"runs": runs, "rows": rows}
+
+    @staticmethod
+    def problems(model, operators, size):
+        """What the CPU plugin says of the model; of a large one only whether it can be read."""
+        import openvino
+
+        core = openvino.Core()
+        try:
+            read = core.read_model(model)
+            if size > QUERY_BYTES:
+                return []
+            known = core.query_model(read, "CPU")
+        except Exception as error:
+            return [" ".join(plain(str(error)).split())]
+        absent = {op.get_type_name() for op in read.get_ops() if op.get_friendly_name() not in known}
+        return ["the CPU plugin has no %s" % name for name in sorted(absent)]
 
     def facts(self):
         import openvino

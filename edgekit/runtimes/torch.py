@@ -8,6 +8,8 @@ class Torch:
     package = "torch"
     extra = "torch"
     precisions = ("fp32",)
+    versions = ">=2.11"
+    needs_edgekit = True
 
     @staticmethod
     def prepare_imports():

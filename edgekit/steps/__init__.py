@@ -1,1 +1,1 @@
-"""Steps, one file each: the arrows from artifacts to an artifact."""
+"""Steps, one file each: a step makes an artifact, from other artifacts or from a task."""

@@ -1,4 +1,4 @@
-"""onnx, tflite or openvino → ranges: what values each activation takes, from one pass of samples through the model."""
+"""onnx, tflite or openvino → ranges: histograms of each activation, from one pass of samples through the model."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import Missing
 from edgekit.core.step import Context, StepResult
 from edgekit.steps.shared.calibrated import RANGES, CalibratedStep
 
-#: format → the package that runs it; an extra has the name of its format
-_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "openvino": "openvino"}
-
 
 @dataclass(frozen=True)
 class Calibrate(CalibratedStep):
-    """Running histograms, in memory that does not grow with the samples; several int8 steps may share what it makes.
+    """Running histograms, in memory that does not grow with the samples; several int8 steps may share them.
 
-    It needs what its parent's format needs. `calibration`: a SET; "" takes `samples` samples of the task's training
-    split.
+    It needs the packages of its parent's format. `calibration`: a SET; "" takes `samples` samples of the task's
+    training split.
     """
 
-    accepts: ClassVar = kinds("onnx", "tflite", "openvino")
+    accepts: ClassVar = kinds(*(name for name, format in registry.members("formats") if format.observer))
     produces: ClassVar[Kind] = Kind("ranges")
     preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "nothing"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit or are not finite, Missing where the runtime is."""
         parent = inputs["parent"]
-        package = _PACKAGES[parent.kind.format]
+        runtime = registry.runtime(registry.load("formats", parent.kind.format).observed_in)
+        package, brings = runtime.package, registry.distribution("runtimes", runtime.name)
         try:
             statistics = self.observed(parent, ctx)
         except ImportError as error:
-            raise Missing.install(f"calibrating {parent.name}", package, parent.kind.format) from error
+            raise Missing.install(f"calibrating {parent.name}", package, runtime.extra, brings) from error
         statistics.save(out / RANGES)
         scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
         return StepResult(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

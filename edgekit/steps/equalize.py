@@ -1,4 +1,4 @@
-"""torch → torch: BatchNorm folded, and channels brought to one scale, so that one range per tensor serves them all."""
+"""torch → torch: BatchNorm folded, and channels scaled alike, so that one range per tensor fits them all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekit.core.step import Context, StepResult
 from edgekit.core.task import Task
 from edgekit.steps.shared.calibrated import CalibratedStep
 
-#: what an equalized network must agree to with the one it was made from
+#: the least SQNR of an equalized network against the original
 SAME_DB = 60.0
 NEXT = "leave this step out"
 
@@ -23,8 +23,8 @@ NEXT = "leave this step out"
 class Equalize(CalibratedStep):
     """Cross-layer equalization (https://arxiv.org/abs/1906.04721): the same function, easier to quantize.
 
-    Scales come from the largest activations, the weights, or both, whichever answers best in simulated int8 over the
-    calibration samples. `alpha`: how much of the activations' differences is evened out, 0 to 1.
+    Scales come from the largest activations, the weights, or both, whichever is most accurate in simulated int8 on the
+    calibration samples. `alpha`: the share of the activations' differences that is equalized, 0 to 1.
     `calibration`: a SET; "" takes `samples` samples of the task's training split.
     """
 
@@ -58,24 +58,28 @@ class Equalize(CalibratedStep):
         with torch.no_grad():
             references = [list(named(network(*feed)).values()) for feed in feeds]
         loaded = program.load(parent, ctx.log)
-        found = equalization.equalize(loaded, feeds, self.alpha, ctx.progress)
-        if not found.groups:
+        result = equalization.equalize(loaded, feeds, self.alpha, ctx.progress)
+        if not result.groups:
             why = "no tensor between layers has channels that could be scaled: all meet operators that do not commute"
             raise CannotConvert(f"there is nothing to equalize in {parent.name}", why, NEXT)
-        answers = [found.program.answers(feed) for feed in feeds]
-        db = program.sqnr(simulation.joined(references), simulation.joined(answers))
+        outputs = [result.program.answers(feed) for feed in feeds]
+        db = program.sqnr(simulation.joined(references), simulation.joined(outputs))
         if db < SAME_DB:
-            why = f"scaled, it agrees with {parent.name} to {db:.0f} dB only"
+            why = f"scaled, it reaches only {db:.0f} dB against {parent.name}"
             raise CannotConvert(f"{parent.name} cannot be equalized", why, NEXT)
-        program.write(found.program, parent, out, ctx.log)
-        gain = f"{found.before_db:.1f} → {found.after_db:.1f} dB in simulated int8"
-        scheme = f"float32, {found.groups} groups of channels equalized by {found.criterion} ({gain})"
-        if found.criterion == "none":
-            scheme = f"float32, not equalized: of {found.groups} groups no scaling helps in simulated int8"
+        program.write(result.program, parent, out, ctx.log)
+        gain = f"{result.before_db:.1f} → {result.after_db:.1f} dB in simulated int8"
+        scheme = f"float32, {result.groups} groups of channels equalized by {result.criterion} ({gain})"
+        if result.criterion == "none":
+            scheme = f"float32, not equalized: of {result.groups} groups no scaling helps in simulated int8"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        simulated = {"groups": found.groups, "folded": loaded.folded, "criterion": found.criterion, "dB": found.tried}
-        return StepResult(scheme, names, {**details, "equalized": simulated})
+        simulated = {
+            "groups": result.groups,
+            "folded": loaded.folded,
+            "criterion": result.criterion,
+            "dB": result.tried,
+        }
+        return StepResult(scheme, parent.identity_map(), {**details, "equalized": simulated})
 
 
 def sources(*modules: str) -> tuple[Path, ...]:

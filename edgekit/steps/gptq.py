@@ -1,4 +1,4 @@
-"""torch → torch: weights rounded to the int8 grid so that they make good each other's errors, for every runtime."""
+"""torch → torch: GPTQ rounds weights to int8 levels so that their errors compensate each other, for every runtime."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edgekit.core.step import Context, StepResult
 from edgekit.steps.equalize import sources
 from edgekit.steps.shared.calibrated import CalibratedStep
 
-#: samples whose activations decide the ranges; they pass one by one
+#: samples whose activations decide the ranges, processed one by one
 RANGED = 256
 
 
 @dataclass(frozen=True)
 class Gptq(CalibratedStep):
-    """GPTQ (https://arxiv.org/abs/2210.17323): what an int8 step makes of this network keeps these very weights.
+    """GPTQ (https://arxiv.org/abs/2210.17323): an int8 step keeps the weights of this network unchanged.
 
-    Weights stay float32, on a grid of 255 points per output channel. `method` chooses the ranges in which activations
-    are rounded meanwhile, from at least 256 samples. `calibration`: a SET; "" takes the task's training split, of which
-    `samples` samples are looked at together: memory grows with them. `seed` draws the places that are looked at.
-    `correct_biases` takes what is left of each channel's mean error out of its bias.
+    Weights stay float32, on 255 quantization levels per output channel. `method` chooses the ranges in which
+    activations are quantized meanwhile, from at least 256 samples. `calibration`: a SET; "" takes the task's training
+    split, of which `samples` samples are used at once: memory grows with them. `seed` draws the positions that are
+    used. `correct_biases` corrects each channel's bias by its remaining mean error.
     """
 
     accepts: ClassVar = kinds("torch")
@@ -42,26 +42,27 @@ class Gptq(CalibratedStep):
         return (*super().sources(), *sources("program", "weights", "simulation", "gptq"))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where no layer has weights of its own, InputError where the samples do not fit."""
+        """Raises CannotConvert if no layer has weights, InputError if the samples do not fit."""
         from edgekit.compression import gptq, program, simulation
 
         parent = inputs["parent"]
         loaded = program.load(parent, ctx.log)
         if not loaded.layers():
             why = "no convolution or linear layer has weights of its own"
-            raise CannotConvert(f"there is nothing to round in {parent.name}", why, "leave this step out")
+            raise CannotConvert(f"there is nothing to quantize in {parent.name}", why, "leave this step out")
         ranging = replace(self, samples=max(self.samples, RANGED))
-        found = simulation.observed_ranges(loaded.module, program.tensors(ranging.feeds(parent, ctx)), self.method)
+        activation_ranges = simulation.observed_ranges(
+            loaded.module, program.tensors(ranging.feeds(parent, ctx)), self.method
+        )
         feeds = list(program.tensors(self.feeds(parent, ctx)))
-        report = gptq.quantize(loaded, feeds, found, self.seed, ctx.progress, ctx.log, self.correct_biases)
+        report = gptq.quantize(loaded, feeds, activation_ranges, self.seed, ctx.progress, ctx.log, self.correct_biases)
         program.write(loaded, parent, out, ctx.log)
         better = sum(entry.method != "nearest" for entry in report)
         scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {self.count(ctx)} samples"
         if self.correct_biases:
             scheme += f", {sum(entry.shifted for entry in report)} biases corrected"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         layers = [
             {"layer": e.layer, "method": e.method, "nearest_error": e.nearest_error, "error": e.error} for e in report
         ]
-        return StepResult(scheme, names, {**details, "layers": layers})
+        return StepResult(scheme, parent.identity_map(), {**details, "layers": layers})

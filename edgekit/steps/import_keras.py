@@ -1,4 +1,4 @@
-"""nothing → torch: a model of Keras 3, from elsewhere, on its torch backend and in its safe mode."""
+"""nothing → torch: import a Keras 3 model, on Keras's torch backend and in its safe mode."""
 
 from __future__ import annotations
 

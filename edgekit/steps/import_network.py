@@ -1,4 +1,4 @@
-"""nothing → torch: a network that is code of the user's own, `net.py:make` or `package.module:make`.
+"""nothing → torch: a network defined in the user's code, `net.py:make` or `package.module:make`.
 
 It runs that code. A timm or Hugging Face model is such a function of three lines:
 
@@ -33,7 +33,8 @@ class ImportNetwork(ImportTorchStep):
     """`path`: a function without arguments that returns (module, example_inputs) or (…, dynamic_axes).
 
     example_inputs: a tensor, several, or a dict of them by the names of forward's keywords. dynamic_axes: input name →
-    {axis: "length"} for open axes beyond the batch. Or `path` names a network as recipes do (`cnn`), built for `task`.
+    {axis: "length"} for dynamic axes besides the batch. Or `path` names a network as recipes do (`cnn`), built for
+    `task`.
     `weights`: a .safetensors file, or a checkpoint that torch loads with `weights_only=True`, to fill it with.
     """
 
@@ -46,41 +47,41 @@ class ImportNetwork(ImportTorchStep):
     def check(self, task: Task | None) -> Iterator[str]:
         yield from super().check(task)
         if self.path in registry.names("models") and not self.task:
-            yield f"{self.path} needs a task, which gives its arguments"
+            yield f"{self.path} needs a task for its arguments"
         elif self.path and self.path not in registry.names("models") and not user_code.is_reference(self.path):
             near = errors.suggest(self.path, registry.names("models"))
-            yield f"{self.path!r} is no reference like net.py:make, and no network ({near})"
+            yield f"{self.path!r} is neither a reference like net.py:make nor a known network ({near})"
 
     def sources(self) -> tuple[Path, ...]:
         return (named.source(self.path),) if self.path else ()
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises InputError where the code fails, or gives what no runtime could be given."""
+        """Raises InputError if the code fails, or its inputs or outputs are not supported."""
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
-        made, arguments = self._made(ctx)
+        result, arguments = self._build(ctx)
         if self.weights:
-            weights.load_weights(made.network, Path(self.weights))
-        made.network.eval()
-        example = named_inputs(made.network, made.example)
-        keywords = list(example) if isinstance(made.example, Mapping) else []
-        network = Positional(made.network, keywords).eval()
-        interface = probe(network, example, made.axes, self.path)
+            weights.load_weights(result.network, Path(self.weights))
+        result.network.eval()
+        example = named_inputs(result.network, result.example)
+        keywords = list(example) if isinstance(result.example, Mapping) else []
+        network = Positional(result.network, keywords).eval()
+        interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
-        named.save(made.network, self.path, arguments, specs, out)
+        named.save(result.network, self.path, arguments, specs, out)
         return finish(out, self.path, network, example)
 
-    def _made(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
+    def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
         from edgekit.training.calls import as_input
 
         if user_code.is_reference(self.path):
-            ctx.log.warning("%s is code of your own: it is run as it is", self.path)
+            ctx.log.warning("%s is your own code: edgekit executes it", self.path)
         if not self.task or (user_code.is_reference(self.path) and not required(registry.load("models", self.path))):
             return make(self.path), {}
         task = tasks.load(self.task)
         arguments = task.arguments(self.path)
         if not self.weights:
-            why = "an untrained network is of no use"
+            why = "an import needs a trained network"
             raise InputError(f"{self.path} comes without weights", why, "pass --weights FILE, or use edgekit train")
         example = [as_input(array[:2]) for array in task.load("val").inputs.values()]
         return FactoryResult(named.build(self.path, arguments), example, {}), arguments

@@ -1,4 +1,4 @@
-"""nothing → onnx: a .onnx file, with the files that hold its weights, from elsewhere."""
+"""nothing → onnx: import a .onnx file, with its external data files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgekit.steps.shared.imported import ImportStep
 class ImportOnnx(ImportStep):
     """`path`: a .onnx file; `precision`: what it is quantized to already, "" for float.
 
-    Files that hold weights of it are copied too, under names of our own: `model.data0` and on.
+    External data files are copied too, renamed to `model.data0` and so on.
     """
 
     format: ClassVar[str] = "onnx"
@@ -42,7 +42,7 @@ class ImportOnnx(ImportStep):
 
 
 def _rewrite(path: Path, names: Mapping[str, str]) -> None:
-    """Give the files that hold weights other names."""
+    """Rename the external data files that the model refers to."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)

@@ -1,4 +1,4 @@
-"""nothing → openvino: an OpenVINO IR, .xml with its .bin beside it, from elsewhere."""
+"""nothing → openvino: import an OpenVINO IR, a .xml file and its .bin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgekit.steps.shared.imported import ImportStep
 
 @dataclass(frozen=True)
 class ImportOpenvino(ImportStep):
-    """`path`: the IR's .xml, its .bin beside it; `precision`: what it is quantized to already, "" for float."""
+    """`path`: the IR's .xml, its .bin next to it; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str] = "openvino"
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)

@@ -1,4 +1,4 @@
-"""nothing → torch: a program of torch.export, from elsewhere, where nothing in it could run code."""
+"""nothing → torch: import a program of torch.export; refused if loading it could run code."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImportPt2(ImportTorchStep):
-    """`path`: a .pt2 archive that torch.export.save wrote; its open axes stay open."""
+    """`path`: a .pt2 archive that torch.export.save wrote; its dynamic axes stay dynamic."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".pt2",)
     extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises InputError where the archive is damaged, could run code, or takes or gives more than tensors."""
+        """Raises InputError if the archive is damaged, could run code, or its inputs or outputs are not all tensors."""
         from edgekit.networks.interface import example_shapes
 
-        found = pt2.program(Path(self.path))
+        exported = pt2.program(Path(self.path))
         shutil.copyfile(self.path, out / pt2.FILE)
-        example, keywords = _example(found, self.path)
-        network = pt2.network(found, keywords)
-        interface = _interface(found, network, example, self.path)
+        example, keywords = _example(exported, self.path)
+        network = pt2.network(exported, keywords)
+        interface = _interface(exported, network, example, self.path)
         entries = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         write(out, "pt2", {**entries, "tensors": weights.tensors_of(network)})
         return finish(out, Path(self.path).name, network, example)
 
 
-def _example(found: ExportedProgram, path: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Input name → the inputs it was exported with, zeros where it holds none; and the keywords of the last of them."""
+def _example(exported: ExportedProgram, path: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Input name → the input it was exported with, zeros if the archive has none; and the names of keyword inputs."""
     import torch
 
-    positional, named = found.call_spec.in_spec.children()
+    positional, named = exported.call_spec.in_spec.children()
     leaves = [*positional.children(), *named.children()]
-    names = found.graph_signature.user_inputs
+    names = exported.graph_signature.user_inputs
     if not all(spec.is_leaf() for spec in leaves) or not all(isinstance(name, str) for name in names):
         why = "it takes lists, numbers, or the like"
         raise InputError(f"{path} takes more than tensors", why, "export it with tensors as its only inputs")
     if not names:
         raise InputError(f"{path} takes no tensors", next="export it with at least one input")
-    if found.example_inputs:
-        values = [*found.example_inputs[0], *found.example_inputs[1].values()]
+    if exported.example_inputs:
+        values = [*exported.example_inputs[0], *exported.example_inputs[1].values()]
     else:
-        metas = [_nodes(found)[name].meta["val"] for name in names]
+        metas = [_nodes(exported)[name].meta["val"] for name in names]
         values = [torch.zeros([_hint(size) for size in meta.shape], dtype=meta.dtype) for meta in metas]
     if not all(isinstance(value, torch.Tensor) for value in values):
         raise InputError(f"{path} takes more than tensors", next="export it with tensors as its only inputs")
     return dict(zip(names, values, strict=True)), list(named.context or [])
 
 
-def _interface(found: ExportedProgram, network: Any, example: Mapping[str, Tensor], path: str) -> Interface:
-    """What the program says of itself: the open axes are those it was exported with."""
+def _interface(exported: ExportedProgram, network: Any, example: Mapping[str, Tensor], path: str) -> Interface:
+    """The program's interface; its dynamic axes are those it was exported with."""
     from edgekit.networks.interface import BATCH, Interface, call, spec_of
 
-    nodes = _nodes(found)
+    nodes = _nodes(exported)
     outputs = call(network, example, path, f"{path} cannot be run on the inputs it was exported with")
-    metas = [nodes[name].meta["val"] for name in found.graph_signature.user_outputs if name in nodes]
+    metas = [nodes[name].meta["val"] for name in exported.graph_signature.user_outputs if name in nodes]
     axes: dict[str, dict[int, str]] = {}
     for name in example:
         for axis, size in enumerate(nodes[name].meta["val"].shape):
@@ -86,10 +86,10 @@ def _interface(found: ExportedProgram, network: Any, example: Mapping[str, Tenso
     )
 
 
-def _nodes(found: ExportedProgram) -> dict[str, Any]:
-    return {node.name: node for node in found.graph.nodes}
+def _nodes(exported: ExportedProgram) -> dict[str, Any]:
+    return {node.name: node for node in exported.graph.nodes}
 
 
 def _hint(size: Any) -> int:
-    """The size that an open axis had when the program was exported."""
+    """The size that a dynamic axis had when the program was exported."""
     return int(size) if isinstance(size, int) else int(size.node.hint or 2)

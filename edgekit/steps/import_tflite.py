@@ -1,4 +1,4 @@
-"""nothing → tflite: a .tflite file, from elsewhere."""
+"""nothing → tflite: import a .tflite file."""
 
 from __future__ import annotations
 

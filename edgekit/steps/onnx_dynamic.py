@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from edgekit.compression.calibration.onnx import ready
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Target
-from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-#: what ONNX Runtime computes on integers, or keeps as integers, in a dynamic model
+#: operators that a dynamic model computes on integers, or whose weights it stores as integers
 _OPERATORS = ("MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
-#: what they become
+#: the operators that replace them
 _MADE = frozenset("MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention QEmbedLayerNormalization".split())
 
 
@@ -29,10 +29,10 @@ _MADE = frozenset("MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention QEmb
 class OnnxDynamic(Step):
     """ONNX Runtime's dynamic quantizer: matrix products and LSTMs on integers, embeddings stored as int8.
 
-    GRUs have no integer kernel: their weights are stored as int8 (see `_stored.py`). Convolutions stay float unless
-    `convolutions` is set: quantized as activations come they are a quarter of the size, and several times slower than
-    in float. `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with
-    7-bit weights on x86 without VNNI (its sums would saturate).
+    GRUs have no integer kernel: their weights are stored as int8 (see `shared/onnx_weight_only.py`). Convolutions stay
+    float unless `convolutions` is set: dynamically quantized they are a quarter of the size, and several times
+    slower than in float. `scheme` is activations x weights; "" takes what the target's instruction set computes
+    exactly: u8s8, with 7-bit weights on x86 without VNNI (its sums would saturate).
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -50,18 +50,19 @@ class OnnxDynamic(Step):
     def sources(self) -> tuple[Path, ...]:
         return (
             *super().sources(),
-            Path(float16_tables.__file__),
-            Path(onnx_slimming.__file__),
+            Path(fp16_constants.__file__),
+            Path(onnx_rules.__file__),
+            Path(onnx_slim.__file__),
             Path(onnx_weight_only.__file__),
         )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where the quantizer refuses, or finds nothing."""
+        """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         import onnx
 
         parent = inputs["parent"]
         try:
-            with silent(ctx.log):
+            with muted(ctx.log, native=True):
                 model = self._quantized(ready(parent.path / "model.onnx"))
         except (EdgekitError, OSError, MemoryError):
             raise
@@ -71,14 +72,14 @@ class OnnxDynamic(Step):
         stored = onnx_weight_only.store(model)
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
-            found = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
-            raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {found}", "use onnx_int8")
-        onnx_slimming.lean(model)
+            kind = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
+            raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {kind}", "use onnx_int8")
+        onnx_slim.slim(model)
         onnx.save(model, str(out / "model.onnx"))
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
         return StepResult(
             scheme=scheme + onnx_weight_only.described(stored),
-            tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)},
+            tensors=parent.identity_map(),
         )
 
     def _quantized(self, model: ModelProto) -> ModelProto:
@@ -86,17 +87,17 @@ class OnnxDynamic(Step):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         with tempfile.TemporaryDirectory() as folder:
-            source, made = Path(folder, "source.onnx"), Path(folder, "made.onnx")
+            source, quantized = Path(folder, "source.onnx"), Path(folder, "quantized.onnx")
             onnx.save(model, str(source))
             quantize_dynamic(
                 str(source),
-                str(made),
+                str(quantized),
                 op_types_to_quantize=[*_OPERATORS, *(["Conv"] if self.convolutions else [])],
                 per_channel=True,
                 reduce_range=self.scheme == "u8s8-reduced",
                 weight_type=QuantType.QInt8,
             )
-            return onnx.load(str(made))
+            return onnx.load(str(quantized))
 
 
 def _has_int8(model: ModelProto) -> bool:

@@ -35,5 +35,4 @@ class OnnxFp16(Step):
             half = convert_float_to_float16(model, keep_io_types=True)
         OnnxModel(half).topological_sort()  # the converter appends its casts of the inputs at the end
         onnx.save(half, str(out / "model.onnx"))
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme="float16 weights and activations", tensors=names)
+        return StepResult(scheme="float16 weights and activations", tensors=parent.identity_map())

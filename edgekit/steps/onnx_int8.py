@@ -13,11 +13,11 @@ from edgekit.compression.calibration.onnx import ready
 from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import quiet_root, silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.steps.shared import float16_tables, onnx_slimming, onnx_weight_only
+from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ FLOAT_ANYWAY = frozenset(("BatchNormalization", "CumSum", "InstanceNormalization
 
 @dataclass(frozen=True)
 class OnnxInt8(StaticInt8Step):
-    """ONNX Runtime's static quantizer, given ranges from a pass of our own.
+    """ONNX Runtime's static quantizer, with ranges from edgekit's calibration.
 
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly and fastest:
     u8s8 with VNNI, u8s8 with 7-bit weights on x86 without it (its sums would saturate), s8s8 on Arm.
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
-    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
+    them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -50,20 +50,21 @@ class OnnxInt8(StaticInt8Step):
     def sources(self) -> tuple[Path, ...]:
         return (
             *super().sources(),
-            Path(float16_tables.__file__),
-            Path(onnx_slimming.__file__),
+            Path(fp16_constants.__file__),
+            Path(onnx_rules.__file__),
+            Path(onnx_slim.__file__),
             Path(onnx_weight_only.__file__),
         )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises InputError for samples that do not fit, CannotConvert where the quantizer refuses or finds nothing."""
+        """Raises InputError for samples that do not fit, CannotConvert if the quantizer fails or finds nothing."""
         parent = inputs["parent"]
         path = out / "model.onnx"
         original = read(parent.path / "model.onnx")
         self.kept((node.name for node in original.graph.node), parent)
         try:
             statistics = self.statistics(inputs, ctx)
-            with silent(ctx.log), quiet_root():
+            with muted(ctx.log, native=True, loggers=("root",)):
                 model = ready(parent.path / "model.onnx")
                 excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
                 stored = self.quantize(model, ranges(statistics, self.method), excluded, path)
@@ -78,19 +79,19 @@ class OnnxInt8(StaticInt8Step):
         scheme = (
             f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{onnx_weight_only.described(stored)}"
         )
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
-    def quantize(self, model: ModelProto, found: Ranges, excluded: list[str], path: Path) -> int:
-        """Write the int8 model, each tensor in the range that was found for it; `excluded` nodes stay in float.
+    def quantize(self, model: ModelProto, tensor_ranges: Ranges, excluded: list[str], path: Path) -> int:
+        """Write the int8 model, each tensor quantized in its range; `excluded` nodes stay in float.
 
-        Returns of how many recurrent operators the weights alone are int8.
+        Returns the number of recurrent operators with int8 weights only.
         """
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-        floats = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
+        floats = {name: (np.float32(low), np.float32(high)) for name, (low, high) in tensor_ranges.items()}
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
@@ -105,28 +106,28 @@ class OnnxInt8(StaticInt8Step):
         )
         quantizer.quantize_model()
         stored = onnx_weight_only.store(quantizer.model.model, excluded)
-        onnx_slimming.lean(quantizer.model.model)
+        onnx_slim.slim(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
         return stored
 
 
 def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) -> list[str]:
-    """The nodes of the optimized model that compute what the operators `kept` of the original did.
+    """The nodes of the optimized model that compute the outputs of the original's operators `kept`.
 
-    One that was fused with what comes after it (a Conv with its BatchNorm) goes by what that writes.
+    An operator that was fused with the next one (a Conv with its BatchNorm) is identified by that one's output.
     """
     written = {name for node in model.graph.node for name in node.output}
-    wanted = {name for node in original.graph.node if node.name in kept for name in node.output if name}
-    lost = wanted - written
+    outputs = {name for node in original.graph.node if node.name in kept for name in node.output if name}
+    lost = outputs - written
     while lost:
-        after = {name for node in original.graph.node if lost & set(node.input) for name in node.output} - wanted
-        wanted |= after
+        after = {name for node in original.graph.node if lost & set(node.input) for name in node.output} - outputs
+        outputs |= after
         lost = after - written
-    return [node.name for node in model.graph.node if wanted & set(node.output)]
+    return [node.name for node in model.graph.node if outputs & set(node.output)]
 
 
 def _unfit(model: ModelProto) -> list[str]:
-    """Grouped transposed convolutions with a bias: the quantizer's scales per channel do not fit them."""
+    """Grouped transposed convolutions with a bias: the quantizer's per-channel scales do not fit them."""
     nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
     return [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
 

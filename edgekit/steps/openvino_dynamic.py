@@ -11,17 +11,17 @@ import numpy as np
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.shared import float16_tables
-from edgekit.steps.shared.float16_tables import half, is_table
+from edgekit.steps.shared import fp16_constants
+from edgekit.steps.shared.fp16_constants import is_table, misfit
 
 if TYPE_CHECKING:
     from openvino import Model, Node
 
-#: weights of fewer values are left as they are: the graph's XML would grow by more than the weights shrink
+#: weights of fewer values stay float: the graph's XML would grow by more than the weights shrink
 SMALL = 1024
 
 
@@ -29,9 +29,9 @@ SMALL = 1024
 class OpenvinoDynamic(Step):
     """Weights stored as int8: symmetric, a scale per output channel, per row of embeddings, per gate and unit of LSTMs.
 
-    Where an x86 CPU has VNNI, matrix products are computed on integers: each `group_size` activations in a row share a
-    scale that is found as they come. Elsewhere, in convolutions and in recurrent layers, weights are turned back into
-    float, which is no faster than float. `group_size` = 0 does so everywhere: a little closer, and the same everywhere.
+    On x86 CPUs with VNNI, matrix products are computed on integers: each `group_size` activations in a row share a
+    scale that is computed at run time. Elsewhere, in convolutions and in recurrent layers, weights are dequantized to
+    float, which is no faster than float. `group_size` = 0 does so everywhere: more accurate, and the same on every CPU.
     """
 
     accepts: ClassVar = kinds("openvino")
@@ -47,7 +47,7 @@ class OpenvinoDynamic(Step):
             yield "group_size must be 0 or a multiple of 16"
 
     def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(float16_tables.__file__))
+        return (*super().sources(), Path(fp16_constants.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to store as int8."""
@@ -55,7 +55,7 @@ class OpenvinoDynamic(Step):
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
             if not compress(model):
                 why = f"it has no weights of {SMALL:,} values or more"
@@ -64,9 +64,8 @@ class OpenvinoDynamic(Step):
             if self.group_size:
                 model.set_rt_info(str(self.group_size), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
         how = f"quantized as they come, in groups of {self.group_size}" if self.group_size else "in float32"
-        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=names)
+        return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=parent.identity_map())
 
 
 def compress(model: Model) -> int:
@@ -89,9 +88,9 @@ def compress(model: Model) -> int:
             others = tuple(axis for axis in range(values.ndim) if axis not in axes)
             largest = np.abs(values).max(axis=others, keepdims=True)
             scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-            whole = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+            integers = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
             name = source.get_friendly_name()
-            stored = ops.convert(ops.constant(whole, name=f"{name}/int8"), "f32")
+            stored = ops.convert(ops.constant(integers, name=f"{name}/int8"), "f32")
             weight = ops.multiply(stored, ops.constant(scale, name=f"{name}/scale"), name=f"{name}/weight")
             for reader in source.output(0).get_target_inputs():
                 reader.replace_source_output(weight.output(0))
@@ -100,7 +99,7 @@ def compress(model: Model) -> int:
 
 
 def halve_tables(model: Model) -> None:
-    """Store tables that are added, as a transformer's of places, as float16, in place; they are added in float32."""
+    """Store positional embeddings as float16, in place; they are added in float32."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():
@@ -109,15 +108,15 @@ def halve_tables(model: Model) -> None:
         readers = node.output(0).get_target_inputs()
         if not is_table(node.data) or any(reader.get_node().get_type_name() != "Add" for reader in readers):
             continue
-        if (halves := half(node.data)) is None:
+        if misfit(node.data):
             continue
-        stored = ops.constant(halves, name=f"{node.get_friendly_name()}/float16")
+        stored = ops.constant(node.data.astype(np.float16), name=f"{node.get_friendly_name()}/float16")
         for reader in readers:
             reader.replace_source_output(ops.convert(stored, "f32").output(0))
 
 
 def channels(node: Node) -> Mapping[int, tuple[int, ...]]:
-    """Which inputs of an operator are weights, and along which axes their output channels lie."""
+    """The inputs of an operator that are weights, and the axes of their output channels."""
     kind = node.get_type_name()
     if kind == "MatMul":
         attributes = node.get_attributes()

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.runtimes.openvino import no_telemetry
 
 
 @dataclass(frozen=True)
 class OpenvinoFp16(Step):
-    """Half the size. What it computes in is the runtime's choice, made when it is loaded: inputs and outputs stay
-    float32, and with float32 arithmetic only the rounding of the weights is seen in the outputs."""
+    """Half the size. The runtime chooses the compute precision when it loads the model: inputs and outputs stay
+    float32, and with float32 arithmetic the outputs differ only by the rounding of the weights."""
 
     accepts: ClassVar = kinds("openvino")
     produces: ClassVar[Kind] = Kind("openvino", frozenset({"fp16"}))
@@ -29,8 +29,7 @@ class OpenvinoFp16(Step):
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = openvino.Core().read_model(parent.path / "model.xml")
             openvino.save_model(model, out / "model.xml", compress_to_fp16=True)
-        names = {s.name: s.name for s in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme="float16 weights", tensors=names)
+        return StepResult(scheme="float16 weights", tensors=parent.identity_map())

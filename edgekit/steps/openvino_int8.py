@@ -1,4 +1,4 @@
-"""openvino → openvino[int8]: NNCF decides where to quantize, edgekit's own pass over training data to which ranges."""
+"""openvino → openvino[int8]: NNCF places the quantizers, edgekit's calibration chooses their ranges."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.progress import quiet as no_progress
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.steps import openvino_dynamic
-from edgekit.steps.shared import float16_tables
+from edgekit.steps.shared import fp16_constants
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
     from openvino import Model
 
-#: operators that NNCF would quantize the inputs of, though int8 makes them less exact and no faster
+#: operators that NNCF would quantize, though int8 makes them less accurate and no faster
 _FLOAT = frozenset(
     "Divide Subtract Power SquaredDifference FloorMod MVN GroupNormalization "
     "Less LessEqual Greater GreaterEqual Equal NotEqual".split()
 )
-#: those that are worth it beside convolutions only, into which a sum is fused
+#: and, in a model without convolutions to fuse a sum into, these
 _FLOAT_ALONE = _FLOAT | {"Add", "AvgPool", "ReduceMean"}
 
 
 @dataclass(frozen=True)
 class OpenvinoInt8(StaticInt8Step):
-    """NNCF's placement with ranges from a pass of our own. Inputs and outputs stay float32.
+    """NNCF's placement with ranges from edgekit's calibration. Inputs and outputs stay float32.
 
     NNCF's own ranges are the *mean* of the samples' extremes, which clips, and take several passes. Norms,
-    comparisons and most products of activations stay float; sums too, in a network of no convolutions.
+    comparisons and most products of activations stay float; sums too, in a network without convolutions.
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
     weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
-    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
-    `correct_biases` lets NNCF make up for the mean error of each layer, which takes a pass per layer.
+    them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
+    `correct_biases` lets NNCF correct the mean error of each layer, which takes a pass per layer.
     """
 
     accepts: ClassVar = kinds("openvino")
@@ -71,13 +71,13 @@ class OpenvinoInt8(StaticInt8Step):
             *super().sources(),
             Path(openvino_ranges.__file__),
             Path(openvino_dynamic.__file__),
-            Path(float16_tables.__file__),
+            Path(fp16_constants.__file__),
         )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises InputError for samples or ranges that do not fit, CannotConvert where NNCF has no way."""
+        """Raises InputError for samples or ranges that do not fit, CannotConvert if NNCF fails."""
         parent = inputs["parent"]
-        with quiet(ctx.log), _nncf_to(ctx.log):
+        with muted(ctx.log), _nncf_to(ctx.log):
             import openvino
 
             model = read(parent.path / "model.xml")
@@ -100,10 +100,10 @@ class OpenvinoInt8(StaticInt8Step):
             openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
         corrected = ", biases corrected" if self.correct_biases else ""
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
-        return StepResult(scheme=scheme, tensors={s.name: s.name for s in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme=scheme, tensors=parent.identity_map())
 
     def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
-        """The model with a FakeQuantize wherever NNCF wants one, weights still float; what ranges it sets is replaced.
+        """The model with the FakeQuantize nodes that NNCF places, weights still float; the ranges it sets are replaced.
 
         Asymmetric activations, symmetric weights: what NNCF calls mixed; in a transformer all are symmetric.
         """
@@ -124,7 +124,7 @@ class OpenvinoInt8(StaticInt8Step):
             nncf.Dataset(samples),
             preset=presets.PERFORMANCE if _symmetric(model) else presets.MIXED,
             subset_size=len(samples),
-            fast_bias_correction=branches,  # the other kind has no way for them
+            fast_bias_correction=branches,  # the other kind does not support them
             ignored_scope=nncf.IgnoredScope(
                 names=names, types=sorted(types & (_FLOAT_ALONE if alone else _FLOAT)), validate=False
             ),
@@ -137,14 +137,14 @@ class OpenvinoInt8(StaticInt8Step):
         )
 
     def _samples(self, branches: bool, parent: Artifact, ctx: Context) -> _Samples:
-        """What NNCF runs the model on: one sample, any, where all it does is to place; else all of them."""
-        given = ctx.sets.get("calibration")
-        if branches and given is None:
+        """The samples that NNCF runs the model on: any single one for placement only; else all of them."""
+        calibration = ctx.sets.get("calibration")
+        if branches and calibration is None:
             why = "its branches are quantized by NNCF's own ranges, which need samples"
             raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
         if self.correct_biases or branches:
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
-        data = sets.random_inputs(parent, parent) if given is None else given
+        data = sets.random_inputs(parent, parent) if calibration is None else calibration
         one = dataclasses.replace(ctx, sets={"calibration": sets.take(data, 1)}, progress=no_progress)
         return _Samples(lambda: self.feeds(parent, one), 1)
 
@@ -154,12 +154,12 @@ def _types(model: Model) -> set[str]:
 
 
 def _alone(types: set[str]) -> bool:
-    """Are there no convolutions, into which a sum is fused?"""
+    """Are there no convolutions to fuse a sum into?"""
     return "MVN" in types or not any("Convolution" in kind for kind in types)
 
 
 def _symmetric(model: Model) -> bool:
-    """Does it attend? With zero points in its activations a transformer took 1.3 times as long, and came no nearer to
+    """Has it attention? With zero points in its activations a transformer took 1.3 times as long, and was no closer to
     float."""
     types = _types(model)
     return _alone(types) and bool(types & {"Softmax", "ScaledDotProductAttention"})
@@ -172,14 +172,14 @@ def operators(model: Model) -> Iterator[str]:
 
 
 def _store_weights(model: Model) -> None:
-    """Turn each FakeQuantize of weights into the integers that it rounds to, and their scale."""
+    """Replace each FakeQuantize of weights by the integers that it rounds to, and their scale."""
     from openvino._offline_transformations import compress_quantize_weights_transformation
 
     compress_quantize_weights_transformation(model)
 
 
 class _Samples:
-    """The calibration samples, which NNCF goes through several times, with progress shown each time."""
+    """The calibration samples, which NNCF iterates several times, with progress shown each time."""
 
     def __init__(self, feeds: Callable[[], Iterator[Mapping[str, Any]]], count: int) -> None:
         self._feeds, self._count = feeds, count
@@ -202,7 +202,7 @@ class _Forward(logging.Handler):
 
 @contextlib.contextmanager
 def _nncf_to(log: logging.Logger) -> Iterator[None]:
-    """NNCF's own logger prints to the stdout it found when it was imported; let it write to `log` instead."""
+    """Redirect NNCF's logger, which prints to the stdout of its import time, to `log`."""
     import nncf  # noqa: F401  (its import sets up the logger)
 
     own = logging.getLogger("nncf")

@@ -1,4 +1,4 @@
-"""nothing → torch: as `train`, but on another task: a base that `train` then adapts, named in its `init`."""
+"""nothing → torch: as `train`, but on another task: a pretrained backbone that `train` fine-tunes (`init`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgekit.steps.train import Train
 
 @dataclass(frozen=True)
 class Pretrain(Train):
-    """`on`: the task that is learnt instead of the recipe's. What is measured of it is how the recipe's task finds it,
-    before it was adapted: about chance.
+    """`on`: the task to train on instead of the recipe's. Its accuracy is measured on the recipe's task, before
+    fine-tuning: about chance.
     """
 
     on: str = ""

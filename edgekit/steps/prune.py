@@ -1,4 +1,4 @@
-"""torch → torch: whole channels and attention heads are cut away, and what is left is trained on."""
+"""torch → torch: structured pruning of channels and attention heads, then fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, training
+from edgekit import compression, networks, sets, training
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import SPEEDUPS_FILE, SearchResult
 from edgekit.core import registry, statistics
@@ -26,10 +26,10 @@ from edgekit.networks.named import save
 from edgekit.networks.tracing import example
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
-from edgekit.steps.train import DECIDING, TAUGHT
-from edgekit.training.calls import call, chosen_device
+from edgekit.steps.train import DECIDING, DISTILLATION
+from edgekit.training.calls import call, select_device
 from edgekit.training.data import Samples
-from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.distillation_settings import DistillationSettings, teacher_of
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from edgekit.compression.channels import Cut
 
-#: formats that a latency can be measured in, in this order
-EXPORTERS = ("onnx", "tflite", "openvino")
 #: samples whose gradients the Taylor criterion sums, at most so many at once
 TAYLOR_SAMPLES, TAYLOR_BATCH = 512, 64
 #: measured by tests/benchmarks/prune.py --zeros, see docs/pruning.md
@@ -51,18 +49,18 @@ LOOK = Plan(processes=7, seconds=0.1)
 
 
 @dataclass(frozen=True)
-class Prune(Distillation, Step):
+class Prune(DistillationSettings, Step):
     """Structured pruning, by Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900), then fine-tuning.
 
-    One of: `ratio`, the share of channels that go, `macs` or `parameters`, the share that may stay, or `speedup`, how
-    many times faster it must be on `target` in each of `runtimes` (all it has, where none is named), measured.
+    One of: `ratio`, the share of channels to prune, `macs` or `parameters`, the share that may stay, or `speedup`, how
+    many times faster it must be on `target` in each of `runtimes` (by default all that the target has), measured.
     `importance`: magnitude, taylor (https://arxiv.org/abs/1906.10771), or bn-scale (https://arxiv.org/abs/1708.06519)
-    after `sparse_epochs` that push BatchNorm's scales towards zero by `penalty`. `scope`: the ratio is each layer's,
+    after `sparse_epochs` with an L1 `penalty` on BatchNorm's scales. `scope`: the ratio is each layer's,
     or that of all together. Channels stay multiples of `round_to`. `structure`: channels; none, single
     weights set to zero, is refused.
 
-    Cut and trained on `rounds` times, each for `epochs` (0: not at all), with the train step's options, from the
-    labels alone; where `distil` or `teacher` is given the teacher too, the unpruned network unless another is named.
+    Pruned and fine-tuned `rounds` times, each for `epochs` (0: not at all), with the train step's options, from the
+    labels alone; with `distil` or `teacher` also from a teacher, by default the unpruned network.
     """
 
     accepts: ClassVar = kinds("torch")
@@ -91,7 +89,7 @@ class Prune(Distillation, Step):
     seed: int = 0
     sparse_epochs: int = 0
     penalty: float = 0.001
-    #: none: a parent that has not learnt all it could holds back whoever learns from it (docs/pruning.md)
+    #: none: an undertrained parent is a teacher that limits the pruned network (docs/pruning.md)
     distil: str = ""
     alpha: float = 0.3
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -115,12 +113,12 @@ class Prune(Distillation, Step):
             yield "sparse_epochs are for importance = bn-scale"
         if self.penalty <= 0:
             yield "penalty must be a positive number"
-        if self.chosen:
-            yield from self.teaching_problems()
+        if self.distil_methods:
+            yield from self.distillation_problems()
 
     @property
-    def chosen(self) -> tuple[str, ...]:
-        return super().chosen or (("logits",) if self.teacher else ())
+    def distil_methods(self) -> tuple[str, ...]:
+        return super().distil_methods or (("logits",) if self.teacher else ())
 
     def resolve(self, target: Target) -> Self:
         return replace(self, target=self.target or target.name) if self.speedup else self
@@ -130,11 +128,11 @@ class Prune(Distillation, Step):
 
     def sources(self) -> tuple[Path, ...]:
         cutting = tuple(Path(compression.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
-        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *TAUGHT))
+        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *DISTILLATION))
         return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where nothing can be cut or the goal is out of reach, Diverged, InputError."""
+        """Raises CannotConvert if nothing can be pruned or the goal is out of reach, Diverged, InputError."""
         import torch
 
         from edgekit.compression import channels
@@ -142,20 +140,20 @@ class Prune(Distillation, Step):
         parent = inputs["parent"]
         reference = networks.reference(parent.path)
         if reference.get("loader", "named") != "named":
-            why = f"it came as a whole ({reference['loader']}), so its layers cannot be changed"
+            why = f"it was imported as a {reference['loader']} model, so its layers cannot be changed"
             raise CannotConvert(f"{parent.name} cannot be pruned", why, "import the code that builds it: net.py:make")
         torch.manual_seed(self.seed)
         network, feed = networks.load(parent.path), example(parent).inputs
         teacher = self._teacher(inputs, network)
         history: list[dict[str, Any]] = []
         if self.sparse_epochs:
-            history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _thinning(self.penalty))
+            history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _sparsity_penalty(self.penalty))
         with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
-            trial = _Trial(self, parent, network, feed, ctx, Path(folder))
-            found = trial.found()
+            search = _RatioSearch(self, parent, network, feed, ctx, Path(folder))
+            goal = search.run()
         pruned = network
         for number in range(1, self.rounds + 1):
-            before, after = (1 - found.ratio * n / self.rounds for n in (number - 1, number))
+            before, after = (1 - goal.ratio * n / self.rounds for n in (number - 1, number))
             result = channels.cut(pruned, feed, self._cut(1 - after / before), self._learn(ctx))
             pruned = result.network
             if self.epochs:
@@ -166,14 +164,13 @@ class Prune(Distillation, Step):
             "parameters": channels.size(pruned) / channels.size(network),
             "macs": channels.macs(pruned, feed) / max(channels.macs(network, feed), 1),
         }
-        details = {"ratio": found.ratio, **shares, "whole": list(result.whole), "history": history}
-        if found.speedups:
-            details["speedups"] = dict(found.speedups)
-            details["disturbed"] = trial.disturbed.get(found.ratio, "")
+        details = {"ratio": goal.ratio, **shares, "whole": list(result.whole), "history": history}
+        if goal.speedups:
+            details["speedups"] = dict(goal.speedups)
+            details["disturbed"] = search.disturbed.get(goal.ratio, "")
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
-        return StepResult(scheme, names, {**kept, "pruned": details})
+        return StepResult(scheme, parent.identity_map(), {**kept, "pruned": details})
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
@@ -184,7 +181,7 @@ class Prune(Distillation, Step):
         return Cut(ratio, self.importance, self.scope, self.round_to)
 
     def _teacher(self, inputs: Mapping[str, Artifact], network: nn.Module) -> nn.Module | None:
-        if not self.chosen or not self.epochs:
+        if not self.distil_methods or not self.epochs:
             return None
         return teacher_of(self.teacher, inputs) if self.teacher else copy.deepcopy(network)
 
@@ -197,27 +194,27 @@ class Prune(Distillation, Step):
         ctx: Context,
         after_backward: Callable[[nn.Module], None] | None,
     ) -> list[dict[str, Any]]:
-        """Train in place, taught where there is a teacher; the best epoch on validation data is kept.
+        """Train in place, with distillation if there is a teacher; the best epoch on validation data is kept.
 
-        `name` is that of this training's folder for checkpoints.
+        `name` is the name of this training's checkpoint folder.
         """
-        from edgekit.training import distill
+        from edgekit.training import distillation
 
         shared = {name: getattr(self, name) for name in ("lr", "batch", "weight_decay", "patience", "samples", "seed")}
-        history = distill.fit(
+        history = distillation.fit(
             network,
             Settings(epochs=epochs, **shared),
             replace(ctx, scratch=ctx.scratch / name if ctx.scratch else None),
-            device=chosen_device(self.accelerator),
+            device=select_device(self.accelerator),
             teacher=teacher,
-            how=self,
+            options=self,
             after_backward=after_backward,
         )
-        network.cpu()  # what is cut next is traced there
+        network.cpu()  # the next cut traces it there
         return history
 
     def _learn(self, ctx: Context) -> Callable[[nn.Module], None] | None:
-        """What leaves the gradients of the task's loss in a network."""
+        """A function that computes the gradients of the task's loss in a network."""
         if self.importance != "taylor":
             return None
         import torch
@@ -234,7 +231,7 @@ class Prune(Distillation, Step):
 
 
 @dataclass
-class _Trial:
+class _RatioSearch:
     """Cuts without training, to find the ratio that reaches the goal."""
 
     step: Prune
@@ -243,10 +240,10 @@ class _Trial:
     feed: tuple[Tensor, ...]
     ctx: Context
     folder: Path
-    made: dict[Path, Artifact] = field(default_factory=dict)
+    exported: dict[Path, Artifact] = field(default_factory=dict)
     disturbed: dict[float, str] = field(default_factory=dict)
 
-    def found(self) -> SearchResult:
+    def run(self) -> SearchResult:
         from edgekit.compression import channels
 
         step = self.step
@@ -267,59 +264,59 @@ class _Trial:
         return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
 
     def _speedups(self, ratio: float) -> Mapping[str, float]:
-        """Runtime → how many times faster a network cut so is, measured beside the whole one."""
+        """Runtime → how many times faster a network of this ratio is, measured in one session with the unpruned one."""
         target = targets.load(self.step.target or "host")
         pruned = self.folder / f"{ratio:.2f}"
         pruned.mkdir(exist_ok=True)
         _write(self.network, self._cut(ratio), self.parent, pruned)
         smaller = self._exports(target, replace(self.parent, path=pruned), pruned)
         larger = self._exports(target, self.parent, self.folder / "whole")
-        data = take(self.ctx.sets["val"], LOOK.min_runs) if "val" in self.ctx.sets else self._stand_in()
+        data = take(self.ctx.sets["val"], LOOK.min_runs) if "val" in self.ctx.sets else self._random_inputs()
         pairs = [(models[name], name) for models in (larger, smaller) for name in larger]
         runs = execute_all(pairs, target, data, LOOK, outputs=False, progress=self.ctx.progress)
-        if spoilt := [reason for run in runs for reason in run.invalid]:
-            self.disturbed[ratio] = spoilt[0]
-            self.ctx.log.warning("ratio %.2f: %s", ratio, spoilt[0])
+        if disturbances := [reason for run in runs for reason in run.invalid]:
+            self.disturbed[ratio] = disturbances[0]
+            self.ctx.log.warning("ratio %.2f: %s", ratio, disturbances[0])
         times = [statistics.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
-        found = {
+        speedups = {
             name: statistics.latency_ratio(a, b, paired=True).value
             for name, a, b in zip(larger, times, times[len(larger) :], strict=False)
         }
-        self.ctx.log.info("ratio %.2f: %s times faster", ratio, found)
-        return found
+        self.ctx.log.info("ratio %.2f: %s times faster", ratio, speedups)
+        return speedups
 
     def _exports(self, target: Target, model: Artifact, folder: Path) -> dict[str, Artifact]:
-        """Runtime → the network in its format. Raises InputError where none of the target's runtimes is wanted."""
-        found: dict[str, Artifact] = {}
+        """Runtime → the network in its format. Raises InputError if the target has none of the runtimes."""
+        exports: dict[str, Artifact] = {}
         for name in self.step.runtimes or target.runtimes:
-            formats = registry.load("runtimes", name).formats if name in target.runtimes else ()
-            format = next((format for format in EXPORTERS if format in formats), None)
+            format = next(iter(targets.exported_formats(name)), None) if name in target.runtimes else None
             if format is None:
                 if self.step.runtimes:
                     what = f"{target.name} has no runtime {name!r} to measure in"
                     raise InputError(what, f"it has {', '.join(target.runtimes)}", "name one of these in runtimes")
                 continue
             place = folder / format
-            if place not in self.made:
+            if place not in self.exported:
                 place.mkdir(parents=True, exist_ok=True)
                 exporter = registry.load("steps", f"to_{format}")()
-                made = unstored(exporter, {"parent": model}, place, self.ctx)
-                self.made[place] = replace(made, id=f"{model.id}-{place.parent.name}")
-            found[name] = self.made[place]
-        if not found:
-            raise InputError(f"{target.name} has no runtime to measure a speedup in", next="name a count: macs = 0.5")
-        return found
+                exported = unstored(exporter, {"parent": model}, place, self.ctx)
+                self.exported[place] = replace(exported, id=f"{model.id}-{place.parent.name}")
+            exports[name] = self.exported[place]
+        if not exports:
+            raise InputError(
+                f"{target.name} has no runtime to measure a speedup in", next="set macs instead: macs = 0.5"
+            )
+        return exports
 
-    def _stand_in(self) -> SampleSet:
-        from edgekit import sets
+    def _random_inputs(self) -> SampleSet:
 
         return sets.random_inputs(self.parent, self.parent)
 
 
-def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> None:
-    """The pruned network as `networks.load` builds it again, and a check that it does.
+def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> None:
+    """Write the pruned network for `networks.load`, and check that it loads with the same outputs.
 
-    Raises CannotConvert where it would answer otherwise.
+    Raises CannotConvert if its outputs differ after loading.
     """
     import torch
 
@@ -327,24 +324,24 @@ def _write(whole: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) -> 
     from edgekit.networks.interface import Positional, named
 
     reference = dict(networks.reference(parent.path))
-    inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, whole))
-    kept = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
+    inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, original))
+    changed = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
-    save(inner, reference["model"], reference["arguments"], {**specs, "widths": kept}, out)
+    save(inner, reference["model"], reference["arguments"], {**specs, "widths": changed}, out)
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
     feed = example(replace(parent, path=out)).inputs
     with torch.no_grad():
         answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
     if not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)):
-        why = "built again from its widths, it answers otherwise"
+        why = "rebuilt from its widths, it has other outputs"
         raise CannotConvert(f"{parent.name} cannot be pruned", why, "its builder must give the same network each time")
 
 
-def _thinning(penalty: float) -> Callable[[nn.Module], None]:
-    """Adds the gradient of an L1 penalty on BatchNorm's scales (https://arxiv.org/abs/1708.06519, equation 1)."""
+def _sparsity_penalty(penalty: float) -> Callable[[nn.Module], None]:
+    """A function that adds the gradient of an L1 penalty on BatchNorm's scales (https://arxiv.org/abs/1708.06519)."""
 
     from edgekit.compression.channels import NORMS
 

@@ -1,4 +1,4 @@
-"""torch → torch[ranges]: quantization-aware training, and the ranges that its activations were rounded in."""
+"""torch → torch[ranges]: quantization-aware training (QAT), and the ranges of its fake-quantized activations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import run_user_code
 from edgekit.steps.equalize import sources
-from edgekit.training.distillation import teacher_of
+from edgekit.training.distillation_settings import teacher_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
 
 #: samples whose activations fix the ranges
 RANGED = 256
-#: without a validation split, one training sample in so many is held out to judge by
+#: without a validation split, one training sample in so many is held out for evaluation
 HELD_OUT = 10
 EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
 class Qat(Step):
-    """Learning with weights and activations rounded (https://arxiv.org/abs/1712.05877), the float net its teacher.
+    """QAT (https://arxiv.org/abs/1712.05877): training with weights and activations fake-quantized, the float network
+    as teacher.
 
-    Starts from this network rounded to nearest in ranges that `method` chooses, and keeps the best epoch on the
-    validation split, the start included. `data`: a SET to learn from, with labels or without; "" takes the task's
-    training split. At most `samples` of it are used (0: all), `batch` at a time. `teacher`: another network of the same
-    inputs and outputs to learn from, an artifact of the recipe or the model.json of one.
+    Starts from this network, rounded to nearest in ranges that `method` chooses, and keeps the best epoch on the
+    validation split, the start included. `data`: a SET to train on, with labels or without; "" takes the task's
+    training split. At most `samples` of it are used (0: all), `batch` at a time. `teacher`: another network with the
+    same inputs and outputs as teacher, an artifact of the recipe or the model.json of one.
     """
 
     accepts: ClassVar = kinds("torch")
@@ -72,15 +73,15 @@ class Qat(Step):
             yield "lr must be a positive number"
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
-        found = {"train": self.data or f"{task.name}:train"} if task else {"train": self.data} if self.data else {}
-        return found | ({"val": f"{task.name}:val"} if task else {})
+        train = {"train": self.data or f"{task.name}:train"} if task else {"train": self.data} if self.data else {}
+        return train | ({"val": f"{task.name}:val"} if task else {})
 
     def sources(self) -> tuple[Path, ...]:
         named = sources("program", "weights", "simulation", "histograms", "ranges", "qat")
         return (*named, Path(training.__file__).parent / "taught.py")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises Diverged, InputError where the samples do not fit, CannotConvert where nothing can learn."""
+        """Raises Diverged, InputError if the samples do not fit, CannotConvert if no layer is trainable."""
         from edgekit.compression import program, qat, simulation
         from edgekit.compression.qat import RANGES
 
@@ -89,59 +90,60 @@ class Qat(Step):
         if not loaded.layers():
             why = "no convolution or linear layer has weights of its own"
             raise CannotConvert(f"there is nothing to train in {parent.name}", why, "leave this step out")
-        lessons = _Samples(ctx.sets["train"], parent, self.samples)
-        exam = _Samples(ctx.sets["val"], parent, 0) if "val" in ctx.sets else lessons.hold_out()
-        first = [inputs for inputs, _ in lessons.batches(np.arange(min(RANGED, len(lessons))), 1)]
-        found = simulation.observed_ranges(loaded.module, first, self.method)
-        judge = _judge(loaded, exam, self.batch, ctx.task)
-        lesson, teacher = self._lesson(lessons, parent, ctx), self._teacher(inputs, lessons)
-        history = qat.train(loaded, found, lesson, judge, ctx.progress, teacher)
+        samples = _Samples(ctx.sets["train"], parent, self.samples)
+        validation = _Samples(ctx.sets["val"], parent, 0) if "val" in ctx.sets else samples.hold_out()
+        first = [inputs for inputs, _ in samples.batches(np.arange(min(RANGED, len(samples))), 1)]
+        ranges = simulation.observed_ranges(loaded.module, first, self.method)
+        evaluate = _evaluator(loaded, validation, self.batch, ctx.task)
+        training_data, teacher = self._training(samples, parent, ctx), self._teacher(inputs, samples)
+        history = qat.train(loaded, ranges, training_data, evaluate, ctx.progress, teacher)
         program.write(loaded, parent, out, ctx.log)
-        qat.save_ranges(out / RANGES, _renamed(loaded, found, dataclasses.replace(parent, path=out), ctx))
+        qat.save_ranges(out / RANGES, _renamed(loaded, ranges, dataclasses.replace(parent, path=out), ctx))
         best = max(range(len(history)), key=lambda epoch: history[epoch])
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
         trained = {"history": [list(entry) for entry in history], "best_epoch": best}
         scheme = f"float32 on the int8 grid, trained with {self.method} ranges, epoch {best} of {self.epochs} kept"
-        return StepResult(scheme, names, {**details, "qat": trained})
+        return StepResult(scheme, parent.identity_map(), {**details, "qat": trained})
 
-    def _teacher(self, inputs: Mapping[str, Artifact], lessons: _Samples) -> nn.Module | None:
-        """Raises InputError where it does not take the samples, or answers in other shapes."""
+    def _teacher(self, inputs: Mapping[str, Artifact], samples: _Samples) -> nn.Module | None:
+        """Raises InputError if it does not accept the samples, or its outputs have other shapes."""
         if not self.teacher:
             return None
         from edgekit.compression.program import listed
 
-        found = teacher_of(self.teacher, inputs).requires_grad_(False)
-        feed, _ = next(lessons.batches(np.arange(len(lessons)), 2))
-        wanted = [tuple(spec.shape[1:]) for spec in lessons.outputs]
-        given = [
+        teacher = teacher_of(self.teacher, inputs).requires_grad_(False)
+        feed, _ = next(samples.batches(np.arange(len(samples)), 2))
+        expected = [tuple(spec.shape[1:]) for spec in samples.outputs]
+        actual = [
             tuple(t.shape[1:])
-            for t in run_user_code(self.teacher, "the teacher does not fit", lambda: listed(found(*feed)))
+            for t in run_user_code(self.teacher, "the teacher does not fit", lambda: listed(teacher(*feed)))
         ]
-        if any(None not in a and a != b for a, b in zip(wanted, given, strict=False)) or len(wanted) != len(given):
-            why = f"it answers in the shapes {given}, the network in {wanted}"
-            raise InputError("the teacher does not fit the network", why, "take a teacher of the same task")
-        return found
+        if any(None not in a and a != b for a, b in zip(expected, actual, strict=False)) or len(expected) != len(
+            actual
+        ):
+            why = f"its outputs have the shapes {actual}, the network's {expected}"
+            raise InputError("the teacher does not fit the network", why, "choose a teacher of the same task")
+        return teacher
 
-    def _lesson(self, lessons: _Samples, parent: Artifact, ctx: Context) -> TrainingPlan:
+    def _training(self, samples: _Samples, parent: Artifact, ctx: Context) -> TrainingPlan:
         from edgekit.compression.qat import TrainingPlan
 
         def batches(epoch: int) -> Iterator[Any]:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(lessons))
-            return lessons.batches(order, self.batch, whole=True)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(samples))
+            return samples.batches(order, self.batch, whole=True)
 
-        size = lessons.size(self.batch)
-        count = max(len(lessons) // size, 1)
-        alone = ctx.task is not None and lessons.labels is not None and len(parent.outputs) == 1
+        size = samples.size(self.batch)
+        count = max(len(samples) // size, 1)
+        alone = ctx.task is not None and samples.labels is not None and len(parent.outputs) == 1
         loss = ctx.task.loss if alone and ctx.task is not None else None
         return TrainingPlan(batches, count, self.epochs, self.lr, loss, bool(ctx.task and ctx.task.classes))
 
 
 class _Samples:
-    """A set as the program takes it, batch by batch; a batch that the network fixes stays that large."""
+    """A set as inputs of the program, batch by batch; if the network fixes its batch, in batches of that size."""
 
     def __init__(self, data: SampleSet, model: Artifact, count: int) -> None:
-        """The first `count` samples, 0 for all. Raises InputError where they do not fit."""
+        """The first `count` samples, 0 for all. Raises InputError if they do not fit."""
         self.name, self._model, self._arrays = data.name, model, fitting(data, model)
         self.labels, self.outputs = data.labels, model.outputs
         total = min(count, len(data)) if count else len(data)
@@ -153,7 +155,7 @@ class _Samples:
         return len(self._chosen)
 
     def hold_out(self) -> _Samples:
-        """Every tenth sample, taken from this set into one of its own; where there are too few, the same ones."""
+        """Move every tenth sample to a set of its own; with too few samples both sets are the same."""
         other = object.__new__(_Samples)
         other.__dict__.update(self.__dict__)
         held = np.arange(len(self)) % HELD_OUT == HELD_OUT - 1
@@ -162,11 +164,11 @@ class _Samples:
         return other
 
     def size(self, batch: int) -> int:
-        """How many samples go in at once."""
+        """The samples per batch."""
         return next((spec.shape[0] for spec in self._model.inputs if spec.shape and spec.shape[0]), None) or batch
 
     def batches(self, order: Any, batch: int, whole: bool = False) -> Iterator[tuple[list[Tensor], Any]]:
-        """Inputs by position, and labels; `whole`: the last is left out where it is not full, unless it is alone."""
+        """Inputs by position, and labels; `whole`: drop a last batch that is not full, unless it is the only one."""
         import torch
 
         size = self.size(batch)
@@ -187,37 +189,41 @@ class _Samples:
             yield inputs, labels
 
 
-def _judge(loaded: Program, exam: _Samples, batch: int, task: Task | None) -> Callable[..., tuple[float, ...]]:
-    """What is better: a higher score of the task, where there are labels; then outputs nearer to the float ones."""
-    order = np.arange(len(exam))
-    references: list[list[Tensor]] = [loaded.answers(inputs) for inputs, _ in exam.batches(order, EVALUATION_BATCH)]
-    names = [spec.name for spec in exam._model.outputs]
+def _evaluator(
+    loaded: Program, validation: _Samples, batch: int, task: Task | None
+) -> Callable[..., tuple[float, ...]]:
+    """Outputs → the key to compare epochs by: the task's score, if there are labels; then SQNR against float."""
+    order = np.arange(len(validation))
+    references: list[list[Tensor]] = [
+        loaded.answers(inputs) for inputs, _ in validation.batches(order, EVALUATION_BATCH)
+    ]
+    names = [spec.name for spec in validation._model.outputs]
 
-    def judge(answers: Callable[..., list[Tensor]]) -> tuple[float, ...]:
+    def evaluate(answers: Callable[..., list[Tensor]]) -> tuple[float, ...]:
         from edgekit.compression.program import sqnr
         from edgekit.compression.simulation import joined
 
-        found = [answers(*inputs) for inputs, _ in exam.batches(order, EVALUATION_BATCH)]
-        db = sqnr(joined(references), joined(found))
-        if task is None or exam.labels is None or exam.size(0):
+        batches = [answers(*inputs) for inputs, _ in validation.batches(order, EVALUATION_BATCH)]
+        db = sqnr(joined(references), joined(batches))
+        if task is None or validation.labels is None or validation.size(0):
             return (db,)
         outputs = {
             name: np.concatenate([np.asarray(value) for value in values])
-            for name, values in zip(names, zip(*found, strict=True), strict=True)
+            for name, values in zip(names, zip(*batches, strict=True), strict=True)
         }
-        scores = task.score(outputs, exam.labels[exam._chosen])
+        scores = task.score(outputs, validation.labels[validation._chosen])
         return scores.value if scores.higher_is_better else -scores.value, db
 
-    return judge
+    return evaluate
 
 
-def _renamed(loaded: Program, found: Mapping[str, Any], written: Artifact, ctx: Context) -> dict[str, Any]:
-    """The ranges under the names that the written program's own nodes have: exporting it numbers them anew."""
+def _renamed(loaded: Program, ranges: Mapping[str, Any], written: Artifact, ctx: Context) -> dict[str, Any]:
+    """The ranges by the node names of the written program: its export renumbers the nodes."""
     from edgekit.compression import program, simulation
 
     before = simulation.quantized_nodes(loaded.module)
     after = simulation.quantized_nodes(program.load(written, ctx.log).module)
     if [simulation.operator(node) for node in before] != [simulation.operator(node) for node in after]:
-        why = "written and loaded again, its operators are others"
+        why = "its operators differ after it is written and loaded again"
         raise CannotConvert(f"the ranges of {written.name} cannot be kept", why, "leave this step out")
-    return {b.name: found[a.name] for a, b in zip(before, after, strict=True) if a.name in found}
+    return {b.name: ranges[a.name] for a, b in zip(before, after, strict=True) if a.name in ranges}

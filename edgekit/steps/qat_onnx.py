@@ -1,4 +1,4 @@
-"""torch[ranges] → onnx[int8]: what quantization-aware training learnt, its ranges kept, in the QDQ format."""
+"""torch[ranges] → onnx[int8]: the network after QAT, with the ranges of its training, in the QDQ format."""
 
 from __future__ import annotations
 

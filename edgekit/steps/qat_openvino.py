@@ -1,4 +1,4 @@
-"""torch[ranges] → openvino[int8]: what quantization-aware training learnt, its ranges kept."""
+"""torch[ranges] → openvino[int8]: the network after QAT, with the ranges of its training."""
 
 from __future__ import annotations
 

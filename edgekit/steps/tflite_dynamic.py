@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import Tflite, unpack
 from edgekit.steps.shared import tflite_embeddings
@@ -18,7 +18,7 @@ from edgekit.steps.to_tflite import packed
 
 @dataclass(frozen=True)
 class TfliteDynamic(Step):
-    """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations that are quantized as they come.
+    """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations quantized at run time.
 
     Inputs, outputs and everything between such operators stay float32.
     """
@@ -33,16 +33,16 @@ class TfliteDynamic(Step):
         return (*super().sources(), Path(tflite_embeddings.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where the quantizer refuses, or finds nothing."""
+        """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         parent = inputs["parent"]
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             from ai_edge_quantizer import quantizer, recipe
 
             try:
-                made = quantizer.Quantizer(
+                dynamic = quantizer.Quantizer(
                     str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), tflite_embeddings.in_int8()]
                 )
-                raw = bytes(made.quantize(enable_progress_report=False).quantized_model)
+                raw = bytes(dynamic.quantize(enable_progress_report=False).quantized_model)
             except (EdgekitError, OSError, MemoryError):
                 raise
             except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them
@@ -56,4 +56,4 @@ class TfliteDynamic(Step):
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         scheme = "int8 weights per channel, activations quantized as they come"
-        return StepResult(scheme, {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult(scheme, parent.identity_map())

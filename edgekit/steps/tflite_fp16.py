@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import unpack
 from edgekit.steps.to_tflite import packed
@@ -26,7 +26,7 @@ class TfliteFp16(Step):
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         parent = inputs["parent"]
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             from ai_edge_quantizer import qtyping, quantizer
 
             half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
@@ -44,4 +44,4 @@ class TfliteFp16(Step):
             raw = bytes(casting.quantize(enable_progress_report=False).quantized_model)
         path = out / "model.tflite"
         path.write_bytes(packed(unpack(raw, str(path))))
-        return StepResult("float16 weights", {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)})
+        return StepResult("float16 weights", parent.identity_map())

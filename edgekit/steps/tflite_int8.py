@@ -16,7 +16,7 @@ from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.compression.calibration.tflite import pads_below_all
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import EdgekitError, InputError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, read, unpack
@@ -27,11 +27,11 @@ from edgekit.steps.to_tflite import packed
 
 @dataclass(frozen=True)
 class TfliteInt8(StaticInt8Step):
-    """ai-edge-quantizer, given ranges from a pass of our own.
+    """ai-edge-quantizer, with ranges from edgekit's calibration.
 
     Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
-    them; or `ranges` names what the step calibrate made. `keep_float`: operators, by name, that stay in float.
+    them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
     """
 
     accepts: ClassVar = kinds("tflite")
@@ -43,26 +43,25 @@ class TfliteInt8(StaticInt8Step):
         return (*super().sources(), Path(tflite_embeddings.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises InputError where the samples do not fit, or the quantizer refuses the model."""
+        """Raises InputError if the samples do not fit, or the quantizer fails on the model."""
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
         kept = self.kept((node.name for node in read(source).subgraphs[0].nodes), parent)
         statistics = self.statistics(inputs, ctx)
-        found = ranges(statistics, self.method)
-        with silent(ctx.log), tempfile.TemporaryDirectory() as folder:
+        tensor_ranges = ranges(statistics, self.method)
+        with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
             finite = _with_finite_pads(source, statistics, Path(folder, "model.tflite"))
-            raw = quantize(finite, found, parent.name, kept)
+            raw = quantize(finite, tensor_ranges, parent.name, kept)
         path.write_bytes(packed(unpack(raw, str(path))))
         floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
         for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult(scheme, names, {"float_operators": floats})
+        return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
 
 
 def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:
-    """The model, written anew where it pads with minus infinity: the lowest value seen there does the same in int8."""
+    """The model, rewritten if it pads with minus infinity: the lowest calibrated value has the same effect in int8."""
     model = unpack(path.read_bytes(), str(path))
     pads = pads_below_all(model)
     if not pads:
@@ -80,27 +79,27 @@ def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Pa
     return place
 
 
-def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> bytes:
-    """The int8 model; the operators `kept` stay in float. Raises InputError where the quantizer refuses."""
+def quantize(path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] = ()) -> bytes:
+    """The int8 model; the operators `kept` stay in float. Raises InputError if the quantizer fails."""
     from ai_edge_quantizer import quantizer, recipe
 
-    # The quantizer takes ranges of any rank that broadcasts; its own calibration gives four axes. Nothing but zeros was
+    # The quantizer accepts ranges of any rank that broadcasts; its own calibration has four axes. Only zeros were
     # seen where a range is empty: any scale holds those, but one of zero would make the next bias overflow.
-    given = {
+    calibration = {
         tensor: {
             "min": np.full((1, 1, 1, 1), low, np.float32),
             "max": np.full((1, 1, 1, 1), 1.0 if low == high == 0 else high, np.float32),
         }
-        for tensor, (low, high) in found.items()
+        for tensor, (low, high) in tensor_ranges.items()
     }
-    # It goes by the names of what an operator writes, each followed by a semicolon.
+    # It matches the names of an operator's outputs, each followed by a semicolon.
     floats = [
         {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
         for name in kept
     ]
     try:
         static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), tflite_embeddings.in_int8(), *floats])
-        result = static.quantize(given, enable_progress_report=False)
+        result = static.quantize(calibration, enable_progress_report=False)
     except (EdgekitError, OSError, MemoryError):
         raise
     except Exception as error:  # it has many kinds, plain KeyErrors and AssertionErrors among them
@@ -110,7 +109,7 @@ def quantize(path: Path, found: Ranges, name: str, kept: Iterable[str] = ()) -> 
 
 
 def float_operators(model: Model) -> list[str]:
-    """Operators that still give float, as "TYPE name"; none in a model that is int8 throughout."""
+    """Operators with float outputs, as "TYPE name"; none in a model that is int8 throughout."""
     return [
         f"{node.type} {node.name}"
         for graph in model.subgraphs

@@ -1,4 +1,4 @@
-"""torch → onnx, through torch.export, its open axes kept open."""
+"""torch → onnx, through torch.export; dynamic axes stay dynamic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.networks.tracing import converting, example, traced
@@ -41,10 +41,10 @@ class ToOnnx(Step):
 
         parent = inputs["parent"]
         network = networks.load(parent.path)
-        found = example(parent)
-        with quiet(ctx.log), converting(parent.name, "onnx", network, found.inputs):
+        tracing_example = example(parent)
+        with muted(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
             program = torch.onnx.export(
-                traced(network, found, ctx.log),
+                traced(network, tracing_example, ctx.log),
                 dynamo=True,
                 opset_version=self.opset,
                 input_names=[spec.name for spec in parent.inputs],
@@ -55,13 +55,11 @@ class ToOnnx(Step):
         model = program.model_proto
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def strip(model: ModelProto) -> None:
-    """Drop what the exporter notes of the source: file paths and stack traces are no business of a device."""
+    """Drop the exporter's notes on the source: a deployed model has no use for file paths and stack traces."""
     for holder in _holders(model):
         del holder.metadata_props[:]
     for node in model.graph.node:

@@ -1,4 +1,4 @@
-"""torch → openvino, through torch.export, its open axes kept open; onnx → openvino, which OpenVINO reads itself."""
+"""torch → openvino, through torch.export, dynamic axes stay dynamic; onnx → openvino, which OpenVINO reads itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
 from edgekit.core.errors import CannotConvert
-from edgekit.core.mute import quiet
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.networks.tracing import converting, example, traced
 from edgekit.runtimes.openvino import no_telemetry
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ToOpenvino(Step):
-    """OpenVINO's own converter. Weights stay float32: it would store them as float16 if it were not told otherwise."""
+    """OpenVINO's own converter. Weights stay float32: it would store them as float16 by default."""
 
     accepts: ClassVar = kinds("torch", "onnx", "onnx[fp16]")
     produces: ClassVar[Kind] = Kind("openvino")
@@ -33,26 +33,24 @@ class ToOpenvino(Step):
     tools: ClassVar[tuple[str, ...]] = ("torch", "openvino")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where OpenVINO cannot."""
+        """Raises CannotConvert if OpenVINO cannot convert it."""
         no_telemetry()
         import openvino
 
         parent = inputs["parent"]
-        with quiet(ctx.log):
+        with muted(ctx.log):
             model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return StepResult(
-            scheme="float32", tensors={spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        )
+        return StepResult(scheme="float32", tensors=parent.identity_map())
 
 
 def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     import openvino
 
     network = networks.load(parent.path)
-    found = example(parent)
-    with converting(parent.name, "openvino", network, found.inputs):
-        program = traced(network, found, log)
+    tracing_example = example(parent)
+    with converting(parent.name, "openvino", network, tracing_example.inputs):
+        program = traced(network, tracing_example, log)
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model
@@ -71,14 +69,14 @@ def _from_onnx(parent: Artifact) -> Model:
 
 
 def _complaint(text: str) -> str:
-    """The line of OpenVINO's message that names what it cannot do, without where in its source that was noticed."""
+    """The line of OpenVINO's message that names the unsupported feature, without the location in its source."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.search(r"(?i)not (?:yet )?(?:support|implement)|unsupported|ai\.onnx", line)]
     return " ".join((named or [line for line in lines if "src/" not in line])[:2])[:300]
 
 
 def _open(program: ExportedProgram) -> list[Any]:
-    """The inputs' shapes as the converter wants them: -1 where the trace left an axis open."""
+    """The inputs' shapes in the converter's form: -1 for a dynamic axis."""
     import openvino
 
     nodes = {node.name: node for node in program.graph.nodes}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import InputError
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import read, unpack
 from edgekit.networks.tracing import Example, converting, example
@@ -21,8 +21,8 @@ class ToTflite(Step):
     """The file has the source's input and output names and order, and its NCHW layout at the edges.
 
     The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
-    dynamic. Other open axes are fixed at the example's lengths, which the artifact's details say. int64 inputs become
-    int32. The converter moves to NHWC inside, and what is left of that are TRANSPOSE operators, counted in the details.
+    dynamic. Other dynamic axes are fixed at the example's lengths, as listed in the details. int64 inputs become int32.
+    The converter uses NHWC inside; the TRANSPOSE operators that remain of that are counted in the details.
     """
 
     accepts: ClassVar = kinds("torch")
@@ -32,38 +32,38 @@ class ToTflite(Step):
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where litert-torch cannot."""
+        """Raises CannotConvert if litert-torch cannot convert it."""
         parent = inputs["parent"]
         network = networks.load(parent.path)
         path = out / "model.tflite"
-        with silent(ctx.log):
+        with muted(ctx.log, native=True):
             fixed = convert(network, example(parent), path, parent.name)
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
         path.write_bytes(packed(model))
-        made = read(path).subgraphs[0]
-        pairs = zip([*sources[0], *sources[1]], [*made.inputs, *made.outputs], strict=True)
-        transposes = sum(node.type == "TRANSPOSE" for node in made.nodes)
+        written = read(path).subgraphs[0]
+        pairs = zip([*sources[0], *sources[1]], [*written.inputs, *written.outputs], strict=True)
+        transposes = sum(node.type == "TRANSPOSE" for node in written.nodes)
         details = {"transposes": transposes, **({"fixed": fixed} if fixed else {})}
         return StepResult("float32", {source: tensor.name for source, tensor in pairs}, details)
 
 
-def convert(network: Any, found: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
-    """Write `network` as litert-torch makes it, and return the axes beyond the batch that were fixed, and at what.
+def convert(network: Any, tracing_example: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
+    """Convert `network` with litert-torch, and return the fixed axes other than the batch, with their sizes.
 
-    Raises CannotConvert where it cannot.
+    Raises CannotConvert if that fails.
     """
     import litert_torch
 
-    inputs, fixed = found.alone()
+    inputs, fixed = tracing_example.alone()
     with converting(name, "tflite", network, inputs):
         litert_torch.convert(network, inputs).export(str(path))
     return fixed
 
 
 def rename(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Give a ModelT's ends the source's names, and what is between them short ones.
+    """Give a ModelT's inputs and outputs the source's names, and the tensors between them short names.
 
     The converter names a tensor after every module it was fused from, hundreds of letters each: in a small int8 model
     as many bytes as a tenth of the weights.
@@ -101,7 +101,7 @@ def _unique(name: str, taken: set[str]) -> str:
 def packed(model: Any) -> bytes:
     """The file of a ModelT, every constant at a multiple of 16 bytes.
 
-    The schema asks for that, but Python's flatbuffers does not know of it; on a microcontroller it is needed.
+    The schema requires that, but Python's flatbuffers ignores it; microcontrollers need it.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils

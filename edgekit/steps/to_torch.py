@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
-#: lengths tried for open axes that come without an example: of sequences, then of images
+#: lengths tried for dynamic axes without an example: of sequences, then of images
 LENGTHS = (OPEN_LENGTH, 1, 32, 64, 128, 224, 256)
-#: what protobuf holds in one file
+#: the size limit of a protobuf file, in bytes
 LIMIT = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class ToTorch(Step):
-    """The ONNX graph run by torch operators, for those that one table covers (`edgekit/networks/onnx`).
+    """The ONNX graph as a torch network, for the operators that `edgekit/networks/onnx` covers.
 
-    Half precision is computed in float32. A batch that the file fixes stays fixed. Where other axes are open, the
+    Half precision is computed in float32. A batch that the file fixes stays fixed. For other dynamic axes, the
     exporters trace with the lengths of `calibration`'s samples, a SET; "" takes the task's training split, if any.
     """
 
@@ -52,7 +52,7 @@ class ToTorch(Step):
         return tuple(sorted((Path(networks.__file__).parent / "onnx").glob("*.py")))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert, naming every operator there is no way for, before any work."""
+        """Raises CannotConvert, naming every unsupported operator, before any work."""
         import onnx
         from safetensors.torch import save_file
 
@@ -75,11 +75,10 @@ class ToTorch(Step):
         }
         write(out, "onnx", entries)
         save_file(example, out / networks.EXAMPLE)
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult("float32", names, {"example": entries["example"]})
+        return StepResult("float32", parent.identity_map(), {"example": entries["example"]})
 
     def _known(self, parent: Artifact, ctx: Context) -> Mapping[str, Sequence[int]]:
-        """Input name → the shape of one sample, where it is known."""
+        """Input name → the shape of one sample, if known."""
         if "calibration" not in ctx.sets:
             known: Mapping[str, Sequence[int]] = parent.details.get("example", {})
             return known
@@ -97,7 +96,7 @@ def _dtype(spec: TensorSpec) -> Any:
 def _tried(
     network: nn.Module, parent: Artifact, known: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-    """Example inputs on which the network runs, and what it gives. Raises CannotConvert where it does on none."""
+    """Example inputs that the network runs on, and its outputs. Raises CannotConvert if it runs on none."""
     import torch
 
     first: Exception | None = None
@@ -109,8 +108,8 @@ def _tried(
             example[spec.name] = torch.zeros(shape, dtype=_dtype(spec))
         try:
             with torch.inference_mode():
-                found = network(*example.values())
-            return example, found if isinstance(found, tuple) else (found,)
+                outputs = network(*example.values())
+            return example, outputs if isinstance(outputs, tuple) else (outputs,)
         except EdgekitError as error:
             first = first or error
         except RuntimeError as error:  # what torch raises for shapes that do not fit
@@ -120,7 +119,7 @@ def _tried(
     if isinstance(first, EdgekitError):
         raise first
     why = " ".join(str(first).split())[:200]
-    next = "does the file itself run? edgekit bench"
+    next = "check that the file itself runs, with edgekit bench"
     raise CannotConvert(f"cannot convert {parent.name} to torch", why, next) from first
 
 
@@ -138,20 +137,20 @@ def _copy(parent: Artifact, place: Path) -> None:
 
 
 def _seen(spec: TensorSpec, value: Tensor) -> TensorSpec:
-    """The file's own description of an output, or what was seen where it says nothing of the shape."""
+    """The file's description of an output, or one from its value if the file has no shape for it."""
     if len(spec.shape) == value.ndim:
         return spec
     return TensorSpec(spec.name, spec.dtype, (None, *value.shape[1:]) if value.ndim else ())
 
 
 def _axes(model: ModelProto, inputs: tuple[TensorSpec, ...]) -> dict[str, dict[str, str]]:
-    """Input name → open axis → the name of its length: the batch, or the file's own name for it."""
-    found: dict[str, dict[str, str]] = {}
+    """Input name → dynamic axis → the name of its length: the batch, or the file's own name for it."""
+    axes: dict[str, dict[str, str]] = {}
     values = {value.name: value for value in model.graph.input}
     for spec in inputs:
         dims = values[spec.name].type.tensor_type.shape.dim
         for axis, size in enumerate(spec.shape):
             if size is None:
                 own = re.sub(r"\W|^(?=\d)", "_", dims[axis].dim_param or f"{spec.name}_{axis}")
-                found.setdefault(spec.name, {})[str(axis)] = "batch" if axis == 0 else own
-    return found
+                axes.setdefault(spec.name, {})[str(axis)] = "batch" if axis == 0 else own
+    return axes

@@ -24,7 +24,7 @@ from edgekit.runs.named_sets import refuse_other_folders
 from edgekit.sets import take
 from edgekit.training import engine, session
 from edgekit.training import folds as foldss
-from edgekit.training.distillation import Distillation, teacher_of
+from edgekit.training.distillation_settings import DistillationSettings, teacher_of
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ T = TypeVar("T")
 
 #: files of `edgekit/training` that decide what is made; and with a teacher
 DECIDING = ("engine", "settings", "data", "calls", "losses", "rates", "evaluation", "folds")
-TAUGHT = ("distillation", "taught")
+DISTILLATION = ("distillation", "distillation_settings")
 
 
 @dataclass(frozen=True)
-class Train(Settings, Distillation, Step):
-    """Learning as the settings say; the weights of the best validation epoch are kept.
+class Train(Settings, DistillationSettings, Step):
+    """Training by the settings; the weights of the best validation epoch are kept.
 
-    `model`: one of the task's networks, or a reference to one's own (`net.py:Net`), built with the task's arguments.
-    `width` multiplies its channels and `dropout` is that before its last layer, where the network has such arguments
+    `model`: one of the task's networks, or a reference to your own (`net.py:Net`), built with the task's arguments.
+    `width` multiplies its channels and `dropout` is that before its last layer, if the network has such arguments
     (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, a checkpoint that torch loads
     with `weights_only=True`, or a pretrained network of timm (`timm:NAME`); parts that start with a prefix in `fresh`
-    are not taken from it. `folds`: cross-validate over so many parts of the training split first; the network that is
-    kept learns from all of it. With a `teacher`, that is learnt from as well (see `training/distillation.py`).
+    are not loaded from it. `folds`: cross-validate over so many parts of the training split first; the network that is
+    kept is trained on all of it. A `teacher` adds distillation (see `training/distillation.py`).
     """
 
     produces: ClassVar[Kind] = Kind("torch")
@@ -73,11 +73,11 @@ class Train(Settings, Distillation, Step):
             yield "folds must be at least 2, or 0 for no cross-validation"
         if self.fresh and not self.init:
             yield "fresh needs weights to start from: name them in init"
-        yield from self.teaching_problems()
-        if self.teacher and self.compile and self.chosen != ("logits",):
-            yield "features are not seen in a compiled network: leave out compile, or take logits"
+        yield from self.distillation_problems()
+        if self.teacher and self.compile and self.distil_methods != ("logits",):
+            yield "features cannot be read from a compiled network: leave out compile, or distil logits"
         if self.teacher and self.folds:
-            yield "folds are without a teacher: leave out one of them"
+            yield "folds and teacher exclude each other: leave out one of them"
         if not 0 <= self.dropout < 1:
             yield "dropout must be from 0 to below 1"
 
@@ -85,51 +85,51 @@ class Train(Settings, Distillation, Step):
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
     def sources(self) -> tuple[Path, ...]:
-        names = (*DECIDING, *(TAUGHT if self.teacher else ()))
+        names = (*DECIDING, *(DISTILLATION if self.teacher else ()))
         deciding = (Path(training.__file__).parent / f"{name}.py" for name in names)
         return (*deciding, *((named.source(self.model),) if self.model else ()))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises Diverged where the loss is not finite, InputError where `init` or the network does not fit."""
+        """Raises Diverged if the loss is not finite, InputError if `init` or the network does not fit."""
         assert ctx.task is not None
         model = self.model or ctx.task.models[0]
-        made = partial(self._made, model, ctx, inputs)
+        fit = partial(self._fit, model, ctx, inputs)
         if any(map(user_code.is_reference, (model, ctx.task.name))):
-            trained = run_user_code(model, f"{model} cannot be trained", made)
+            trained = run_user_code(model, f"{model} cannot be trained", fit)
         else:
-            trained = made()
+            trained = fit()
         named.save(trained.network, model, trained.arguments, trained.specs, out)
-        kept = best(trained.history)
-        details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": kept["epoch"]}
+        best_epoch = best(trained.history)["epoch"]
+        details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": best_epoch}
         return StepResult(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
 
     def shaped(self, model: str) -> dict[str, float]:
-        """Width and dropout as arguments of the network. Raises InputError where it has none of that name."""
-        wanted = {"width": self.width, "dropout": self.dropout}
-        given = {name: value for name, value in wanted.items() if value}
-        known = inspect.signature(registry.load("models", model)).parameters if given else {}
-        if lacking := [name for name in given if name not in known]:
+        """Width and dropout as arguments of the network. Raises InputError if it has no argument of that name."""
+        fields = {"width": self.width, "dropout": self.dropout}
+        arguments = {name: value for name, value in fields.items() if value}
+        known = inspect.signature(registry.load("models", model)).parameters if arguments else {}
+        if lacking := [name for name in arguments if name not in known]:
             what = f"{model} takes no {lacking[0]}"
             raise InputError(what, "its arguments: " + ", ".join(known), f"leave it out, or add {lacking[0]} to it")
-        return given
+        return arguments
 
-    def _made(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
-        """The trained network on the CPU, with what is recorded of it."""
-        from edgekit.training.calls import chosen_device, specs
+    def _fit(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
+        """Train the network; it returns on the CPU, with its record."""
+        from edgekit.training.calls import select_device, specs
 
         assert ctx.task is not None
         refuse_other_folders(ctx.task.name)
-        device, train, val = chosen_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
+        device, train, val = select_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
         network, arguments = self._network(model, ctx, inputs)
         sides = specs(network.eval(), val.inputs)
         folds = self._cross_validated(partial(self._network, model, ctx, inputs), ctx, device) if self.folds else {}
-        if folds:  # the training below must not notice
+        if folds:  # cross-validation must not affect the training below
             network, _ = self._network(model, ctx, inputs)
         if self.teacher:
-            from edgekit.training import distill
+            from edgekit.training import distillation
 
             teacher = teacher_of(self.teacher, inputs)
-            history = distill.fit(network, self, ctx, device=device, teacher=teacher, how=self)
+            history = distillation.fit(network, self, ctx, device=device, teacher=teacher, options=self)
         else:
             history = engine.fit(
                 network, self, ctx.task, train, val, device=device, progress=ctx.progress, scratch=ctx.scratch
@@ -137,7 +137,7 @@ class Train(Settings, Distillation, Step):
         return _Trained(network.cpu().eval(), str(device), arguments, sides, history, folds)
 
     def _network(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> tuple[nn.Module, dict[str, Any]]:
-        """As it is before training, and the arguments it was built with."""
+        """The network before training, and the arguments it was built with."""
         import torch
 
         assert ctx.task is not None
@@ -145,27 +145,27 @@ class Train(Settings, Distillation, Step):
         torch.manual_seed(self.seed)
         network = named.build(model, arguments)
         if self.init:
-            given = str(inputs["init"].path / networks.WEIGHTS) if "init" in inputs else self.init
-            weights.load_weights(network, given, self.fresh)
+            path = str(inputs["init"].path / networks.WEIGHTS) if "init" in inputs else self.init
+            weights.load_weights(network, path, self.fresh)
         return network, arguments
 
     def _cross_validated(self, network: Callable[[], tuple[nn.Module, Any]], ctx: Context, device: Any) -> Any:
         """Each fold's best epoch, their mean and spread; the networks are not kept."""
         assert ctx.task is not None
-        found = []
-        for index, (learn, judge) in enumerate(
+        results = []
+        for index, (train, val) in enumerate(
             foldss.split(take(ctx.sets["train"], self.samples), self.folds, self.seed)
         ):
             scratch = ctx.scratch / f"fold-{index + 1}" if ctx.scratch else None
             titled = partial(_titled, ctx.progress, f"fold {index + 1} of {self.folds}, ")
-            made, _ = network()
+            untrained, _ = network()
             with session.part(f"fold-{index + 1}"):
                 history = engine.fit(
-                    made, self, ctx.task, learn, judge, device=device, progress=titled, scratch=scratch
+                    untrained, self, ctx.task, train, val, device=device, progress=titled, scratch=scratch
                 )
-            found.append({key: value for key, value in best(history).items() if key != "kept"})
-            ctx.log.info("fold %d of %d: %s", index + 1, self.folds, found[-1])
-        return foldss.summary(found)
+            results.append({key: value for key, value in best(history).items() if key != "kept"})
+            ctx.log.info("fold %d of %d: %s", index + 1, self.folds, results[-1])
+        return foldss.summary(results)
 
 
 class _Trained(NamedTuple):

@@ -1,7 +1,7 @@
 """Tasks, one file each: data splits, networks by name, a loss and a metric.
 
-A shipped task may take options after a question mark (`keyword-spotting?data=sounds`). A task of one's own inherits
-`Classification` or `Regression`; data alone (`houses.csv`, a folder) is a task too.
+A built-in task may take options after a question mark (`keyword-spotting?data=sounds`). A user's own task inherits
+`Classification` or `Regression`; data alone (`houses.csv`, a folder) is also a task.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from edgekit.core import registry, user_code
 from edgekit.core.config import build, parse
 from edgekit.core.errors import InputError
+from edgekit.core.extension_points import problems
 from edgekit.core.user_code import run_user_code
 from edgekit.tasks.shared.base import Classification, Regression
 
@@ -23,44 +25,42 @@ if TYPE_CHECKING:
 __all__ = ["Classification", "Regression", "load", "stem"]
 
 
-def load(word: str) -> Task:
-    """The task that a word names: a file of this folder, an entry point, the user's own `file.py:Class`, or data.
+def load(spec: str) -> Task:
+    """The named task: a module of this package, an entry point, a user's `file.py:Class`, or data.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
-    if configured(word):
-        return _with_options(word)
-    if _is_data(word):
+    if has_options(spec):
+        return _with_options(spec)
+    if _is_data(spec):
         from edgekit.tasks.shared.data import DataTask
 
-        return DataTask(word)
-    member = registry.load("tasks", word)
-    if word in registry.names("tasks") or not user_code.is_reference(word):
+        return DataTask(spec)
+    member = registry.load("tasks", spec)
+    if spec in registry.names("tasks") or not user_code.is_reference(spec):
         task: Task = member()
         return task
 
-    own: Task = run_user_code(word, f"cannot make the task {word}", member)
-    missing = [name for name in ("load", "arguments", "loss", "score") if not callable(getattr(own, name, None))]
-    if missing:
-        how = "inherit edgekit.tasks.Classification or Regression, and write load"
-        raise InputError(f"{word} is no task", f"it has no {', '.join(missing)}", how)
-    own.name = word  # what is recorded must find it again
-    return own
+    task_object: Task = run_user_code(spec, f"cannot make the task {spec}", member)
+    if lacks := problems("tasks", spec, type(task_object)):
+        advice = "inherit edgekit.tasks.Classification or Regression, and write load"
+        raise InputError(f"{spec} is not a task", "; ".join(lacks), advice)
+    task_object.name = spec  # the recorded name must load it again
+    return task_object
 
 
-def configured(word: str) -> bool:
-    """Is this a shipped task with options: `translation?data=pairs.tsv&length=32`?"""
-    head, mark, _ = word.partition("?")
-    return bool(mark) and head in registry.names("tasks")
+def has_options(spec: str) -> bool:
+    """Whether this is a built-in task with options, such as `translation?data=pairs.tsv&length=32`."""
+    head, separator, _ = spec.partition("?")
+    return bool(separator) and head in registry.names("tasks")
 
 
-def _with_options(word: str) -> Task:
-    """The task, its options read into the dataclass that it calls `Options`. Raises InputError."""
-    from urllib.parse import unquote
+def _with_options(spec: str) -> Task:
+    """The task with its options parsed into its dataclass `Options`. Raises InputError."""
 
-    head, _, query = word.partition("?")
+    head, _, query = spec.partition("?")
     member = registry.load("tasks", head)
-    if not hasattr(member, "Options"):
+    if member.Options is None:
         raise InputError(f"the task {head} takes no options", next=f"write {head}")
     hints, table, problems = typing.get_type_hints(member.Options), {}, []
     for name, _, value in (part.partition("=") for part in query.split("&")):
@@ -68,34 +68,34 @@ def _with_options(word: str) -> Task:
             table[name] = parse(unquote(value), hints.get(name, str))
         except TypeError as error:
             problems.append(f"{name}: {error}")
-    options, found = build(member.Options, table, "")
-    problems += [str(problem).removeprefix(": ") for problem in found]
+    options, option_problems = build(member.Options, table, "")
+    problems += [str(problem).removeprefix(": ") for problem in option_problems]
     if options is None or problems:
         known = f"the options of {head}: {', '.join(hints)}"
-        raise InputError(f"{word!r} has an option that cannot be used", "; ".join(problems), known)
+        raise InputError(f"{spec!r} has an invalid option", "; ".join(problems), known)
     task: Task = member(options)
-    task.name = word  # what is recorded must find it again
+    task.name = spec  # the recorded name must load it again
     return task
 
 
-def stem(word: str) -> str:
-    """What a run of this task is called: "houses" for `data/houses.csv?label=price` and for `houses.py:Houses`."""
-    if configured(word):
-        head, _, query = word.partition("?")
+def stem(spec: str) -> str:
+    """The name of this task's run folder: "houses" for `data/houses.csv?label=price` and for `houses.py:Houses`."""
+    if has_options(spec):
+        head, _, query = spec.partition("?")
         data = next((part.removeprefix("data=") for part in query.split("&") if part.startswith("data=")), "")
         return Path(data).stem or head
-    if _is_data(word):
+    if _is_data(spec):
         from edgekit.sets.options import parse_set_spec
 
-        name = Path(parse_set_spec(word).path).absolute().name
+        name = Path(parse_set_spec(spec).path).absolute().name
         return re.split(r"[.{*]", name)[0].rstrip("-_") or "data"
-    return Path(word.rpartition(":")[0]).stem if user_code.is_reference(word) else word
+    return Path(spec.rpartition(":")[0]).stem if user_code.is_reference(spec) else spec
 
 
-def _is_data(word: str) -> bool:
-    if word in registry.names("tasks") or configured(word):  # so that a name needs no numpy
+def _is_data(spec: str) -> bool:
+    if spec in registry.names("tasks") or has_options(spec):  # so that a name needs no numpy
         return False
     from edgekit.sets import is_data
     from edgekit.sets.options import parse_set_spec
 
-    return is_data(parse_set_spec(word).path)
+    return is_data(parse_set_spec(spec).path)

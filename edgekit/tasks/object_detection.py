@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.ondevice import boxes
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import cutouts
 from edgekit.tasks.shared.boxes import centre_maps, mean_average_precision
 from edgekit.tasks.shared.cutouts import CLASSES, LICENCES, SIZE
-from edgekit.tasks.shared.dense import MEAN, STD, changed, image_of
+from edgekit.tasks.shared.dense import MEAN, STD, image_of, random_flip_and_gain
 from edgekit.tasks.shared.images import shuffled
 
-#: the most boxes that a picture of one's own may hold
-ROOM = 64
+#: the most boxes of an image in the user's data
+MAX_BOXES = 64
 
 
-class ObjectDetection:
+class ObjectDetection(Task):
     """Images (N, 3, H, W) uint8 → centres and boxes (see the network); labels (N, M, 5): class (-1: none), x, y, w, h.
 
-    Peaks are picked and overlapping boxes suppressed outside the network, by `boxes.py`, which goes along.
+    `boxes.py`, stored with the artifact, finds the peaks and applies non-maximum suppression outside the network.
     """
 
     name = "object-detection"
@@ -47,17 +47,17 @@ class ObjectDetection:
 
         def problems(self) -> Iterator[str]:
             if self.size < 32 or self.size % 16:
-                yield "size must be a multiple of 16, from 32 on"
+                yield "size must be a multiple of 16, and at least 32"
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
 
     @property
-    def licences(self) -> tuple[str, ...]:
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
         return () if self._options.data else LICENCES
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
 
     @cached_property
@@ -69,52 +69,52 @@ class ObjectDetection:
         return {"shape": [3, size, size], "classes": len(self.classes), "mean": list(MEAN), "std": list(STD)}
 
     def load(self, split: str) -> SampleSet:
-        """Raises InputError: no such split, no data, or annotations that cannot be right."""
+        """Raises InputError: no such split, no data, or invalid annotations."""
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         if self._options.data:
-            images, found = self._coco.load(split, self._options.size)
+            images, boxes_by_image = self._coco.load(split, self._options.size)
         else:
-            made = cutouts.pictures(split)
-            images, found = np.stack([p.pixels for p in made]), [list(p.boxes) for p in made]
-        labels = np.full((len(found), max(1, *map(len, found)), 5), -1, np.float32)
-        for index, one in enumerate(found):
-            if one:
-                labels[index, : len(one)] = one
+            pictures = cutouts.pictures(split)
+            images, boxes_by_image = np.stack([p.pixels for p in pictures]), [list(p.boxes) for p in pictures]
+        labels = np.full((len(boxes_by_image), max(1, *map(len, boxes_by_image)), 5), -1, np.float32)
+        for index, image_boxes in enumerate(boxes_by_image):
+            if image_boxes:
+                labels[index, : len(image_boxes)] = image_boxes
         return reading.sample_set(f"{self.name}:{split}", {"input": images}, labels)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """See `changed`; what is mirrored is mirrored in the labels, too."""
+        """See `random_flip_and_gain`; the labels are flipped with the images."""
         import torch
 
-        x, flip = changed(inputs["input"], generator)
+        x, flip = random_flip_and_gain(inputs["input"], generator)
         mirrored = labels.clone()
         mirrored[..., 1] = x.shape[3] - labels[..., 1] - labels[..., 3]
         return {"input": x}, torch.where(flip[:, None, None], mirrored, labels)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """CenterNet's: a focal loss over the centres' map, and the mean error of offsets and sizes at the centres."""
+        """CenterNet's loss: focal loss over the heatmap, and the L1 error of offsets and sizes at the centres."""
         import torch
         from torch.nn.functional import logsigmoid
 
         centres, sizes = outputs.values() if isinstance(outputs, Mapping) else outputs
-        heat, wanted, mask = centre_maps(labels, *centres.shape[1:])
+        heat, targets, mask = centre_maps(labels, *centres.shape[1:])
         p, count = torch.sigmoid(centres), mask.sum().clamp(min=1)
-        hit = -((1 - p) ** 2) * logsigmoid(centres) * (heat == 1)
-        miss = -(p**2) * logsigmoid(-centres) * (1 - heat) ** 4 * (heat < 1)
-        error = ((sizes - wanted).abs().mean(dim=1) * mask).sum()
-        return (hit.sum() + miss.sum() + 0.5 * error) / count
+        positive_loss = -((1 - p) ** 2) * logsigmoid(centres) * (heat == 1)
+        negative_loss = -(p**2) * logsigmoid(-centres) * (1 - heat) ** 4 * (heat < 1)
+        error = ((sizes - targets).abs().mean(dim=1) * mask).sum()
+        return (positive_loss.sum() + negative_loss.sum() + 0.5 * error) / count
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
         """COCO's mAP@[.5:.95], by pycocotools."""
         centres, sizes = list(outputs.values())[:2]
         if centres.shape[1] == 4 and sizes.shape[1] == len(self.classes) != 4:
             centres, sizes = sizes, centres
-        found = [boxes.decode(c, s) for c, s in zip(centres, sizes, strict=True)]
-        return mean_average_precision(found, labels, len(self.classes))
+        boxes_by_image = [boxes.decode(c, s) for c, s in zip(centres, sizes, strict=True)]
+        return mean_average_precision(boxes_by_image, labels, len(self.classes))
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
-        """What makes boxes of the maps, beside the model."""
+        """Store the code that decodes boxes with the model."""
         shutil.copyfile(boxes.__file__, folder / "boxes.py")
 
 
@@ -131,10 +131,10 @@ class _Coco:
             self.categories = sorted((int(c["id"]), str(c["name"])) for c in data["categories"])
             self.images = {int(image["id"]): image for image in data["images"]}
             self.boxes: dict[int, list[tuple[float, ...]]] = {number: [] for number in self.images}
-            kinds = {number: index for index, (number, _) in enumerate(self.categories)}
+            class_indices = {number: index for index, (number, _) in enumerate(self.categories)}
             for entry in data["annotations"]:
                 if not entry.get("iscrowd"):
-                    self._add(entry, kinds)
+                    self._add(entry, class_indices)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path} is not in COCO's format", repr(error), "see cocodataset.org/#format-data"
@@ -142,40 +142,40 @@ class _Coco:
         if not self.categories or not self.images:
             raise InputError(f"{path} names no {'images' if self.categories else 'categories'}")
 
-    def _add(self, entry: Mapping[str, Any], kinds: Mapping[int, int]) -> None:
+    def _add(self, entry: Mapping[str, Any], class_indices: Mapping[int, int]) -> None:
         image = self.images.get(int(entry["image_id"]))
         where = f"annotation {entry.get('id', '?')} of {self.root / 'annotations.json'}"
-        if image is None or int(entry["category_id"]) not in kinds:
+        if image is None or int(entry["category_id"]) not in class_indices:
             what = "image" if image is None else "category"
             raise InputError(f"{where} names an unknown {what}", next="check its ids")
         x, y, width, height = map(float, entry["bbox"])
-        slack = 1.0  # people round
+        tolerance = 1.0  # annotations are often rounded
         inside = (
-            x >= -slack
-            and y >= -slack
-            and x + width <= image["width"] + slack
-            and y + height <= image["height"] + slack
+            x >= -tolerance
+            and y >= -tolerance
+            and x + width <= image["width"] + tolerance
+            and y + height <= image["height"] + tolerance
         )
         if not inside or width <= 0 or height <= 0:
             why = f"its box is {entry['bbox']}, the image {image['width']} x {image['height']}"
             raise InputError(f"{where} lies outside its image", why, "a box is x, y, width, height in pixels")
-        self.boxes[int(image["id"])].append((kinds[int(entry["category_id"])], x, y, width, height))
+        self.boxes[int(image["id"])].append((class_indices[int(entry["category_id"])], x, y, width, height))
 
     def load(self, split: str, size: int) -> tuple[NDArray[np.uint8], list[list[tuple[float, ...]]]]:
-        """The images of a split, 80/10/10 by a fixed draw, and their boxes in pixels of the resized images."""
+        """The images of a fixed random 80/10/10 split, and their boxes in pixels of the resized images."""
         numbers = sorted(self.images)
         if len(numbers) < 10:
-            raise InputError(f"{self.root} holds {len(numbers)} images", "ten are needed to share them out", "add some")
+            raise InputError(f"{self.root} holds {len(numbers)} images", "a split needs at least ten", "add images")
         order, tenth = [numbers[i] for i in shuffled(len(numbers))], len(numbers) // 10
         shares = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
-        images, found = [], []
+        images, boxes_by_image = [], []
         for number in shares[split]:
             image = self.images[number]
             path = self.root / str(image["file_name"])
             images.append(image_of(path if path.exists() else self.root / "images" / path.name, size))
-            across, down = size / float(image["width"]), size / float(image["height"])
+            scale_x, scale_y = size / float(image["width"]), size / float(image["height"])
             scaled: list[tuple[float, ...]] = [
-                (k, x * across, y * down, w * across, h * down) for k, x, y, w, h in self.boxes[number]
+                (k, x * scale_x, y * scale_y, w * scale_x, h * scale_y) for k, x, y, w, h in self.boxes[number]
             ]
-            found.append(scaled[:ROOM])
-        return np.stack(images), found
+            boxes_by_image.append(scaled[:MAX_BOXES])
+        return np.stack(images), boxes_by_image

@@ -1,7 +1,7 @@
-"""Question answering: which span of a paragraph answers a question. Generated questions, or any set in SQuAD's layout.
+"""Extractive question answering on generated questions, or on any set in SQuAD's layout.
 
-No real set is to be had from a package index: the one that comes with edgekit is generated from templates. It shows
-that the whole way works, and says nothing about how well real questions are answered.
+No real set is available from a package index: the built-in one is generated from templates. It shows that the whole
+pipeline works; its score says nothing about real questions.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.ondevice import span
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
 from edgekit.tasks.shared import questions
 from edgekit.tasks.shared import squad as squads
 from edgekit.tasks.shared import text as text_module
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.squad import Question, Questions
 from edgekit.tasks.shared.text import PAD, TOKENIZER
 
@@ -34,15 +33,15 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 SETTINGS = "span.json"
-#: where the answer was cut off, or begins in no token
+#: label of an answer that was truncated, or that starts in no token
 NOWHERE = -1
 
 
-class QuestionAnswering(_Base):
-    """Question (N, asked) and context (N, length) token numbers → logits (N, 2, length) of the first and last token.
+class QuestionAnswering(Task):
+    """Question (N, asked) and context (N, length) token ids → logits (N, 2, length) of the first and last token.
 
-    Labels (N, 4): the first and last token, -1 where the answer was cut off, then the split's number and the question's
-    number in it, by which the score finds the text.
+    Labels (N, 4): the first and last token (-1: the answer was truncated), then the indices of the split and of the
+    question in it, by which the score finds the text.
     """
 
     name = "question-answering"
@@ -50,8 +49,8 @@ class QuestionAnswering(_Base):
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: nothing for the generated set, else a file in SQuAD's layout, or a folder with its train and dev
-        files. `asked`, `length`: the most tokens of a question, of a context. `longest`: of an answer.
+        """`data`: empty for the generated set, else a file in SQuAD's layout, or a folder with its train and dev
+        files. `asked`, `length`, `longest`: the most tokens of a question, a context, an answer.
         """
 
         data: str = ""
@@ -62,7 +61,7 @@ class QuestionAnswering(_Base):
         metric: Literal["f1", "em"] = "f1"
 
         def problems(self) -> Iterator[str]:
-            yield from text_module.problems(self.length, self.words)
+            yield from text_module.size_problems(self.length, self.words)
             if not 4 <= self.asked <= self.length:
                 yield "asked must be from 4 to length"
             if not 1 <= self.longest <= self.length:
@@ -79,121 +78,128 @@ class QuestionAnswering(_Base):
     def questions(self) -> Mapping[str, Questions]:
         """Split → questions."""
         data = self._options.data
-        return squads.read(Path(data)) if data else squads.drawn(questions.generated(), SPLITS)
+        return squads.read(Path(data)) if data else squads.random_split(questions.generated(), SPLITS)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """One for questions and contexts, learnt from the training texts alone."""
+        """Shared by questions and contexts, and trained on the training texts only."""
         train = self.questions["train"]
         texts = [*dict.fromkeys(one.context for one in train), *(one.question for one in train)]
-        return text_module.settle(text_module.trained(texts, self._options.words, lower=False), self._options.length)
+        return text_module.set_length(
+            text_module.train_tokenizer(texts, self._options.words, lower=False), self._options.length
+        )
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         words = self.tokenizer.get_vocab_size()
         return {"words": words, "asked": self._options.asked, "length": self._options.length}
 
     def load(self, split: str) -> SampleSet:
-        """In training, questions whose answer was cut off are left out; elsewhere they count as missed."""
+        """The training split leaves out questions whose answer was truncated; elsewhere they count as wrong."""
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
-        chosen, contexts = self.questions[split], self._contexts[split]
-        asked, cut = _asked(self.tokenizer, [one.question for one in chosen], self._options.asked)
-        spans = [_span(one, read) for one, read in zip(chosen, contexts, strict=True)]
+        questions, contexts = self.questions[split], self._contexts[split]
+        asked, cut = _asked(self.tokenizer, [one.question for one in questions], self._options.asked)
+        spans = [_span(one, encoding) for one, encoding in zip(questions, contexts, strict=True)]
         labels = np.array([(*ends, SPLITS.index(split), row) for row, ends in enumerate(spans)], np.int64)
-        inputs = {"question": asked, "context": np.array([read.ids for read in contexts], np.int64)}
-        lost = labels[:, 0] == NOWHERE
-        cut += sum(bool(read.overflowing) for read in contexts)
-        notes = [*chosen.notes, *text_module.cut_note(cut, 2 * len(chosen), self._options.length)]
-        if lost.any():
-            what = "left out" if split == "train" else "counted as missed"
-            notes.append(f"questions whose answer was cut off, {what}: {int(lost.sum())}")
+        inputs = {"question": asked, "context": np.array([encoding.ids for encoding in contexts], np.int64)}
+        cut_off = labels[:, 0] == NOWHERE
+        cut += sum(bool(encoding.overflowing) for encoding in contexts)
+        notes = [*questions.notes, *text_module.cut_note(cut, 2 * len(questions), self._options.length)]
+        if cut_off.any():
+            what = "skipped" if split == "train" else "counted as wrong"
+            notes.append(f"questions whose answer was truncated, {what}: {int(cut_off.sum())}")
         if split == "train":
-            inputs, labels = {name: values[~lost] for name, values in inputs.items()}, labels[~lost]
+            inputs, labels = {name: values[~cut_off] for name, values in inputs.items()}, labels[~cut_off]
         if not len(labels):
             what = f"no answer of {self.name} is within the first {self._options.length} tokens"
-            raise InputError(what, next="give more: length=")
-        return sample_set(f"{self.name}:{split}", inputs, labels, chosen.skipped, tuple(notes))
+            raise InputError(what, next="use a larger length=")
+        return sample_set(f"{self.name}:{split}", inputs, labels, questions.skipped, tuple(notes))
 
     @cached_property
     def _contexts(self) -> Mapping[str, list[Encoding]]:
-        """Split → what each question's context is taken apart into."""
+        """Split → the encoding of each question's context."""
         return {
             name: self.tokenizer.encode_batch([one.context for one in part]) for name, part in self.questions.items()
         }
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean cross entropy of the first and of the last token, over the questions whose answer is there."""
+        """Mean cross-entropy of the first and the last token, over the questions whose answer is in the context."""
         from torch.nn.functional import cross_entropy
 
         if outputs.ndim != 3 or outputs.shape[1] != 2:
-            raise InputError(f"the network gives {list(outputs.shape)}", "(samples, 2, places) is needed")
-        there = (labels[:, 0] != NOWHERE).sum().clamp(min=1)
+            raise InputError(
+                f"the network's output has shape {list(outputs.shape)}", "(samples, 2, tokens) is required"
+            )
+        answerable = (labels[:, 0] != NOWHERE).sum().clamp(min=1)
         ends = [
-            cross_entropy(outputs[:, i], labels[:, i], ignore_index=NOWHERE, reduction="sum") / there for i in (0, 1)
+            cross_entropy(outputs[:, i], labels[:, i], ignore_index=NOWHERE, reduction="sum") / answerable
+            for i in (0, 1)
         ]
         return sum(ends) / 2
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """SQuAD's F1 over words, or exact match; of several answers the one that fits best counts."""
-        said = self.answers(next(iter(outputs.values())), labels)
-        return judged(self._options.metric, said, [[text for text, _ in self.asked(one).answers] for one in labels])
+        """SQuAD's F1 over words, or exact match, with the best of several reference answers."""
+        predictions = self.answers(next(iter(outputs.values())), labels)
+        return answer_scores(
+            self._options.metric, predictions, [[text for text, _ in self.asked(one).answers] for one in labels]
+        )
 
     def asked(self, label: NDArray[Any]) -> Question:
-        """The question that a row of labels stands for."""
+        """The question of a row of labels."""
         return self.questions[SPLITS[int(label[2])]][int(label[3])]
 
     def answers(self, scores: NDArray[Any], labels: NDArray[Any]) -> list[str]:
-        """(N, 2, length) scores → what each says of the context of its question, as it is written there."""
-        reads = [self._contexts[SPLITS[split]][row] for split, row in labels[:, 2:]]
+        """Logits (N, 2, length) → the text of each predicted span."""
+        encodings = [self._contexts[SPLITS[split]][row] for split, row in labels[:, 2:]]
         contexts = [self.asked(one).context for one in labels]
-        return [_answer(*one, self._options.longest) for one in zip(scores, contexts, reads, strict=True)]
+        return [_answer(*one, self._options.longest) for one in zip(scores, contexts, encodings, strict=True)]
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
-        """The tokenizer, and how the scores are read."""
+        """Store the tokenizer, and the code and settings that decode spans."""
         text_module.ship(lambda: self.tokenizer, folder, parents)
         shutil.copyfile(span.__file__, folder / "span.py")
         settings = {"question": self._options.asked, "longest": self._options.longest}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
-        """A question, a tab and the text to find its answer in (or a .txt file of both)."""
-        whole = text_module.pair_of(text)
-        if isinstance(whole, str) or not all(part.strip() for part in whole):
-            raise InputError("there is no text to find the answer in", next="type QUESTION, a tab, then the TEXT")
-        tokenizer, settings = text_module.loaded(folder / TOKENIZER), _settings(folder)
-        asked, cut = _asked(tokenizer, [whole[0]], settings["question"])
-        context, also = text_module.encoded(tokenizer, [whole[1]])
-        return {"question": asked, "context": context}, text_module.cut_note(cut + also, 2, context.shape[1])
+        """A question, a tab and the text that answers it (or a .txt file of both)."""
+        text_pair = text_module.parse_text(text)
+        if isinstance(text_pair, str) or not all(part.strip() for part in text_pair):
+            raise InputError("there is no text to search for the answer", next="enter QUESTION, a tab, then the TEXT")
+        tokenizer, settings = text_module.load_tokenizer(folder / TOKENIZER), _settings(folder)
+        asked, cut = _asked(tokenizer, [text_pair[0]], settings["question"])
+        context, context_cut = text_module.encode(tokenizer, [text_pair[1]])
+        return {"question": asked, "context": context}, text_module.cut_note(cut + context_cut, 2, context.shape[1])
 
     def tell(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The answer, as it stands in the text."""
+        """The predicted answer."""
         scores, tokens = np.asarray(next(iter(outputs.values()))), np.asarray(inputs["context"])
         first, last = span.best(scores, int((tokens != PAD).sum()), _settings(folder)["longest"])
-        tokenizer = text_module.loaded(folder / TOKENIZER)
+        tokenizer = text_module.load_tokenizer(folder / TOKENIZER)
         text: str = tokenizer.decode(tokens[first : last + 1].tolist())
         return {"outputs": {name: np.asarray(value).tolist() for name, value in outputs.items()}, "text": text.strip()}
 
 
-def _asked(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> tuple[NDArray[np.int64], int]:
-    """(N, most) token numbers of the questions, and how many were cut."""
-    tokens, cut = text_module.encoded(tokenizer, texts)
-    longer = int((tokens[:, most:] != PAD).any(axis=1).sum())
-    return tokens[:, :most], max(cut, longer)
+def _asked(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> tuple[NDArray[np.int64], int]:
+    """(N, longest) token ids of the questions, and how many were truncated."""
+    tokens, cut = text_module.encode(tokenizer, texts)
+    longer = int((tokens[:, longest:] != PAD).any(axis=1).sum())
+    return tokens[:, :longest], max(cut, longer)
 
 
-def _span(one: Question, read: Encoding) -> tuple[int, int]:
-    """The first and last token of the first answer that was not cut off."""
-    count = sum(read.attention_mask)
+def _span(one: Question, encoding: Encoding) -> tuple[int, int]:
+    """The first and last token of the first answer that was not truncated."""
+    count = sum(encoding.attention_mask)
     for text, start in one.answers:
-        within = [i for i, (a, b) in enumerate(read.offsets[:count]) if b > start and a < start + len(text)]
-        if within and read.offsets[within[-1]][1] >= start + len(text):
+        within = [i for i, (a, b) in enumerate(encoding.offsets[:count]) if b > start and a < start + len(text)]
+        if within and encoding.offsets[within[-1]][1] >= start + len(text):
             return within[0], within[-1]
     return NOWHERE, NOWHERE
 
 
-def _answer(scores: NDArray[Any], context: str, read: Encoding, longest: int) -> str:
-    first, last = span.best(scores, sum(read.attention_mask), longest)
-    return context[read.offsets[first][0] : read.offsets[last][1]].strip()
+def _answer(scores: NDArray[Any], context: str, encoding: Encoding, longest: int) -> str:
+    first, last = span.best(scores, sum(encoding.attention_mask), longest)
+    return context[encoding.offsets[first][0] : encoding.offsets[last][1]].strip()
 
 
 def _settings(folder: Path) -> dict[str, int]:
@@ -201,14 +207,14 @@ def _settings(folder: Path) -> dict[str, int]:
     return settings
 
 
-def judged(metric: str, said: Sequence[str], wanted: Sequence[Sequence[str]]) -> Scores:
-    """torchmetrics' SQuAD per question: lower case, without punctuation and articles, as SQuAD's own script has it."""
+def answer_scores(metric: str, predictions: Sequence[str], targets: Sequence[Sequence[str]]) -> Scores:
+    """torchmetrics' SQuAD score per question: lower case, without punctuation and articles, as in SQuAD's script."""
     try:
         from torchmetrics.functional.text import squad
     except ImportError as error:
         raise Missing.install("scoring answers", "torchmetrics", "metrics") from error
     name, values = {"f1": "f1", "em": "exact_match"}[metric], []
-    for text, answers in zip(said, wanted, strict=True):
+    for text, answers in zip(predictions, targets, strict=True):
         target = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": "0"}
         values.append(float(squad({"prediction_text": text, "id": "0"}, target)[name]) / 100)
     return Scores({"f1": "F1", "em": "exact match"}[metric], "fraction", True, np.array(values, np.float64))

@@ -1,7 +1,7 @@
-"""Recommendation: MovieLens-100K, or any table of ratings; ratings to foretell, or items to rank.
+"""Recommendation: MovieLens-100K, or any table of ratings; rating prediction, or ranking.
 
-MovieLens-100K (https://doi.org/10.1145/2827872): 100,000 ratings of 1,682 films by 943 people, as the wheel of
-`recbole` carries it.
+MovieLens-100K (https://doi.org/10.1145/2827872): 100,000 ratings of 1,682 films by 943 people, from the wheel of
+`recbole`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import downloads
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 
 CARRIER = ("recbole", "1.2.1")
 FILE = "recbole/dataset_example/ml-100k/ml-100k.inter"
-#: items that compete with the one a person took
-RIVALS = 99
+#: negative items per positive item
+NEGATIVES = 99
 
 
-class Recommendation(_Base):
-    """user (N, 1) and item (N, K) numbers → (N, K).
+class Recommendation(Task):
+    """user (N, 1) and item (N, K) indices → scores (N, K).
 
-    goal=rating: K is 1, labels (N, 1) are ratings; RMSE. goal=ranking: the first of K items is the one taken, the
-    others were not (labels (N, K), 1 and 0); HR@10 and, with metric=ndcg, NDCG@10, among 100 items.
+    goal=rating: K is 1, labels (N, 1) are ratings; RMSE. goal=ranking: the first of K items is the positive one, the
+    others are negatives (labels (N, K), 1 and 0); HR@10 or, with metric=ndcg, NDCG@10, among 100 items.
     """
 
     name = "recommendation"
@@ -79,23 +78,23 @@ class Recommendation(_Base):
             labels = ratings[:, None].astype(np.float32)
             inputs = {"user": users[:, None].astype(np.int32), "item": items[:, None].astype(np.int32)}
             return reading.sample_set(f"{self.name}:{split}", inputs, labels)
-        rivals = self._rivals(users, RIVALS)
-        inputs = {"user": users[:, None].astype(np.int32), "item": np.concatenate([items[:, None], rivals], 1)}
+        negatives = self._negatives(users, NEGATIVES)
+        inputs = {"user": users[:, None].astype(np.int32), "item": np.concatenate([items[:, None], negatives], 1)}
         labels = np.zeros(inputs["item"].shape, np.float32)
         labels[:, 0] = 1
         return reading.sample_set(f"{self.name}:{split}", {**inputs, "item": inputs["item"].astype(np.int32)}, labels)
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Users and items by number, in the order of their first appearance, and ratings."""
+        """Indices of users and items, in the order of their first appearance, and ratings."""
         rows = list(self._read())
-        users, items = _numbered([row[0] for row in rows]), _numbered([row[1] for row in rows])
+        users, items = _to_indices([row[0] for row in rows]), _to_indices([row[1] for row in rows])
         return users, items, np.array([row[2] for row in rows])
 
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.int64]]:
-        """Split → rows. Ratings: 80/10/10 by a fixed draw. Ranking: of each user's rows in that order the last is the
-        test, the one before validation (leave one out).
+        """Split → rows. Rating: a fixed random 80/10/10 split. Ranking: leave one out; in the same order, each user's
+        last row is for the test and the one before for validation.
         """
         users = self._table[0]
         order = shuffled(len(users))
@@ -105,24 +104,24 @@ class Recommendation(_Base):
         last: dict[int, list[int]] = {}
         for row in order:
             last.setdefault(int(users[row]), []).append(int(row))
-        many = [rows for rows in last.values() if len(rows) >= 3]
-        held = {"test": np.array([rows[-1] for rows in many]), "val": np.array([rows[-2] for rows in many])}
-        out = np.concatenate(list(held.values()))
-        return {**held, "train": order[~np.isin(order, out)]}
+        eligible = [rows for rows in last.values() if len(rows) >= 3]
+        held_out = {"test": np.array([rows[-1] for rows in eligible]), "val": np.array([rows[-2] for rows in eligible])}
+        out = np.concatenate(list(held_out.values()))
+        return {**held_out, "train": order[~np.isin(order, out)]}
 
-    def _rivals(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """(N, count) items that the user never took, drawn with a fixed seed."""
-        every, taken_items = self._table[0], self._table[1]
-        taken = np.zeros((int(every.max()) + 1, int(taken_items.max()) + 1), bool)
-        taken[every, taken_items] = True
+    def _negatives(self, users: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """(N, count) items that the user did not rate, drawn with a fixed seed."""
+        all_users, all_items = self._table[0], self._table[1]
+        taken = np.zeros((int(all_users.max()) + 1, int(all_items.max()) + 1), bool)
+        taken[all_users, all_items] = True
         rng = np.random.default_rng(len(users))
-        drawn = rng.integers(taken.shape[1], size=(len(users), count))
+        negatives = rng.integers(taken.shape[1], size=(len(users), count))
         for _ in range(50):
-            wrong = taken[users[:, None], drawn]
-            if not wrong.any():
+            collides = taken[users[:, None], negatives]
+            if not collides.any():
                 break
-            drawn[wrong] = rng.integers(taken.shape[1], size=int(wrong.sum()))
-        return drawn
+            negatives[collides] = rng.integers(taken.shape[1], size=int(collides.sum()))
+        return negatives
 
     def _read(self) -> Iterator[tuple[str, str, float]]:
         if not self._options.data:
@@ -141,7 +140,7 @@ class Recommendation(_Base):
                 )
             rows = [self._row(row, f"{path}, line {number}") for number, row in enumerate(table, 2)]
         if len(rows) < 100:
-            raise InputError(f"{path} holds {len(rows)} ratings", "that is too few to learn from", "give 100 or more")
+            raise InputError(f"{path} holds {len(rows)} ratings", "training needs at least 100", "add ratings")
         yield from rows
 
     def _row(self, row: Mapping[str, Any], where: str) -> tuple[str, str, float]:
@@ -151,12 +150,13 @@ class Recommendation(_Base):
         except (TypeError, ValueError) as error:
             raise InputError(f"{where} has no rating", repr(row["rating"]), "write a number") from error
         if not low <= rating <= high:
-            how = f"mend it, or say the range: {self.name}?data=…&low=0&high=10"
-            raise InputError(f"{where}: the rating {rating:g} is out of range", f"from {low:g} to {high:g}", how)
+            advice = f"fix it, or set the range: {self.name}?data=…&low=0&high=10"
+            why = f"the range is {low:g} to {high:g}"
+            raise InputError(f"{where}: the rating {rating:g} is out of range", why, advice)
         return str(row["user"]), str(row["item"]), rating
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Ratings: mean squared error. Ranking: cross entropy, which of the items was taken (sampled softmax)."""
+        """Rating: mean squared error. Ranking: cross-entropy over the items (sampled softmax)."""
         from torch.nn.functional import cross_entropy, mse_loss
 
         if self._options.goal == "rating":
@@ -164,7 +164,7 @@ class Recommendation(_Base):
         return cross_entropy(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """RMSE of ratings, cut to their range; or whether (HR), and how far up (NDCG), the item taken is among ten."""
+        """RMSE of ratings clipped to their range; or HR@10 or NDCG@10 of the positive item."""
         values = next(iter(outputs.values()))
         if self._options.goal == "rating":
             error = np.clip(values, self._options.low, self._options.high) - labels
@@ -176,9 +176,9 @@ class Recommendation(_Base):
         return Scores("NDCG@10", "fraction", True, np.where(hit, 1 / np.log2(rank + 2.0), 0.0))
 
 
-def _numbered(words: list[str]) -> NDArray[np.int64]:
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(word, len(known)) for word in words], np.int64)
+def _to_indices(words: list[str]) -> NDArray[np.int64]:
+    indices: dict[str, int] = {}
+    return np.array([indices.setdefault(word, len(indices)) for word in words], np.int64)
 
 
 def rmse(squares: NDArray[Any]) -> float:

@@ -1,6 +1,6 @@
-"""Regression: how diabetes goes on in a year (442 people, ten values), as scikit-learn carries it.
+"""Regression: progression of diabetes after a year (442 people, ten values), from scikit-learn.
 
-For a table of one's own name the file as the task: `edgekit run` with `task = "houses.csv?label=price"`.
+For your own table, name the file as the task: `edgekit run` with `task = "houses.csv?label=price"`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
-from edgekit.tasks.shared.base import _Base
 from edgekit.tasks.shared.images import shuffled
 from edgekit.tasks.shared.scaling import Scaling
 
@@ -25,8 +24,8 @@ from edgekit.tasks.shared.scaling import Scaling
 SPLITS = {"train": (0, 282), "val": (282, 352), "test": (352, 442)}
 
 
-class Regression(_Base):
-    """Values (N, 10), standardized → (N, 1), and so are the labels: the target, standardized too."""
+class Regression(Task):
+    """Standardized values (N, 10) → the standardized target (N, 1)."""
 
     name = "regression"
     models = ("mlp", "softmax-regression")
@@ -44,7 +43,7 @@ class Regression(_Base):
 
     @cached_property
     def scaling(self) -> tuple[Scaling, Scaling]:
-        """Of the inputs, and of the target."""
+        """The scaling of the inputs, and of the target."""
         first, last = SPLITS["train"]
         return Scaling.of(self._table[0][first:last]), Scaling.of(self._table[1][first:last])
 
@@ -64,7 +63,7 @@ class Regression(_Base):
         return mse_loss(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """Mean squared error in units of the training target's variance: 1 is what guessing the mean gets."""
+        """Mean squared error in units of the training target's variance: predicting the mean scores 1."""
         error = (next(iter(outputs.values())).astype(np.float64) - labels) ** 2
         return Scores("MSE", "of the variance", False, error.reshape(len(error), -1).mean(axis=1))
 

@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import cutouts
 from edgekit.tasks.shared.cutouts import CLASSES, LICENCES, SIZE
-from edgekit.tasks.shared.dense import MEAN, STD, changed, image_of, parts
+from edgekit.tasks.shared.dense import MEAN, STD, image_of, random_flip_and_gain, split_files
 
-#: a pixel of this class is not judged and not learnt from, as in Pascal VOC and Cityscapes
+#: loss and score ignore pixels of this class, as in Pascal VOC and Cityscapes
 IGNORED = 255
 
 
-class Segmentation:
-    """Images (N, 3, H, W) uint8 → logits (N, classes, H, W); labels (N, H, W) are classes, 255 counts for nothing."""
+class Segmentation(Task):
+    """Images (N, 3, H, W) uint8 → logits (N, classes, H, W); labels (N, H, W) are classes, 255 is ignored."""
 
     name = "segmentation"
     models = ("unet", "fcn")
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: a folder with `images/` and `masks/` (in `train/`, `val/`, `test/` or not), and `classes.txt`.
+        """`data`: a folder with `images/` and `masks/` (optionally in `train/`, `val/`, `test/`), and `classes.txt`.
 
-        Masks are PNG files of the images' names whose pixels are numbers of lines in `classes.txt`. All are resized to
-        `size` pixels.
+        Masks are PNG files with the images' names; a pixel is a line index in `classes.txt`. All are resized to `size`
+        pixels.
         """
 
         data: str = ""
@@ -49,18 +49,20 @@ class Segmentation:
         self._options = options or self.Options()
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._options.data:
             return ("background", *CLASSES)
         path = Path(self._options.data, "classes.txt")
         with os_errors("read", path):
-            found = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        if len(found) < 2:
-            raise InputError(f"{path} names {len(found)} classes", next="write one name per line, the background first")
-        return found
+            class_names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        if len(class_names) < 2:
+            raise InputError(
+                f"{path} names {len(class_names)} classes", next="write one name per line, the background first"
+            )
+        return class_names
 
     @property
-    def licences(self) -> tuple[str, ...]:
+    def licences(self) -> tuple[str, ...]:  # type: ignore[override]
         return () if self._options.data else LICENCES
 
     def arguments(self, model: str) -> Mapping[str, Any]:
@@ -72,13 +74,13 @@ class Segmentation:
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         if self._options.data:
-            return self._own(split)
-        made = cutouts.pictures(split)
-        images, masks = np.stack([p.pixels for p in made]), np.stack([p.mask for p in made])
+            return self._user_data(split)
+        pictures = cutouts.pictures(split)
+        images, masks = np.stack([p.pixels for p in pictures]), np.stack([p.mask for p in pictures])
         return reading.sample_set(f"{self.name}:{split}", {"input": images}, masks)
 
-    def _own(self, split: str) -> SampleSet:
-        files = parts(Path(self._options.data), "images", split)
+    def _user_data(self, split: str) -> SampleSet:
+        files = split_files(Path(self._options.data), "images", split)
         images = np.stack([image_of(file, self._options.size) for file in files])
         masks = np.stack([self._mask(file) for file in files])
         return reading.sample_set(f"{self.name}:{split}", {"input": images}, masks)
@@ -91,25 +93,23 @@ class Segmentation:
         with os_errors("read", path), Image.open(path) as picture:
             if picture.mode not in ("P", "L", "1"):
                 what = f"{path} is not a mask"
-                raise InputError(
-                    what, f"its pixels are colours ({picture.mode})", "save numbers of classes, one channel"
-                )
+                raise InputError(what, f"its pixels are colours ({picture.mode})", "save class indices in one channel")
             mask = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
             unknown = sorted({int(v) for v in np.unique(mask)} - {*range(len(self.classes)), IGNORED})
             if unknown:
-                why = f"it holds {', '.join(map(str, unknown[:5]))}; there are {len(self.classes)} classes, from 0 on"
+                why = f"it holds {', '.join(map(str, unknown[:5]))}; the {len(self.classes)} classes start at 0"
                 raise InputError(f"{path} holds unknown classes", why, "name them in classes.txt, or write 255")
             return np.asarray(picture.resize((self._options.size,) * 2, Image.Resampling.NEAREST), np.uint8)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """See `changed`; what is mirrored is mirrored in the labels, too."""
+        """See `random_flip_and_gain`; the masks are flipped with the images."""
         import torch
 
-        x, flip = changed(inputs["input"], generator)
+        x, flip = random_flip_and_gain(inputs["input"], generator)
         return {"input": x}, torch.where(flip[:, None, None], labels.flip(2), labels)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean cross entropy over pixels, the background's weighing a third."""
+        """Mean cross-entropy over pixels; the background has a weight of 1/3."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -120,19 +120,19 @@ class Segmentation:
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
         """mIoU over the pixels of all samples: the mean over classes of intersection / union (PASCAL VOC)."""
         values = next(iter(outputs.values()))
-        found, count = values.argmax(axis=1), values.shape[1]
-        judged = labels != IGNORED
+        class_names, count = values.argmax(axis=1), values.shape[1]
+        counted = labels != IGNORED
         axes = (1, 2)
         rows = np.empty((len(labels), 2, count))
         for index in range(count):
-            here, wanted = (found == index) & judged, labels == index
-            rows[:, 0, index] = (here & wanted).sum(axis=axes)
-            rows[:, 1, index] = (here | wanted).sum(axis=axes)
+            predicted, expected = (class_names == index) & counted, labels == index
+            rows[:, 0, index] = (predicted & expected).sum(axis=axes)
+            rows[:, 1, index] = (predicted | expected).sum(axis=axes)
         return Scores("mIoU", "fraction", True, rows, mean_iou)
 
 
 def mean_iou(rows: NDArray[Any]) -> float:
-    """(samples, 2, classes) pixels of intersection and union → mean over the classes that occur."""
-    both, either = np.asarray(rows, np.float64).sum(axis=0)
-    there = either > 0
-    return float((both[there] / either[there]).mean())
+    """(samples, 2, classes) pixels of intersection and union → mean IoU over the classes that occur."""
+    intersection, union = np.asarray(rows, np.float64).sum(axis=0)
+    occurs = union > 0
+    return float((intersection[occurs] / union[occurs]).mean())

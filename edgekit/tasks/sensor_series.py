@@ -1,6 +1,6 @@
-"""Sensor series by class: who says a vowel (JapaneseVowels), what a watch feels (BasicMotions); or any `.ts` files.
+"""Sensor series classification: speakers (JapaneseVowels), motions of a watch (BasicMotions), or any `.ts` files.
 
-The two come as the wheel of `sktime` carries them; their test halves are the archive's own.
+Both sets come from the wheel of `sktime`, with the archive's own test split.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from edgekit.tasks.shared import downloads
 from edgekit.tasks.shared.base import Classification
 from edgekit.tasks.shared.images import shuffled
 from edgekit.tasks.shared.scaling import Scaling
-from edgekit.tasks.shared.series import even, parsed
+from edgekit.tasks.shared.series import equal_length, parse_ts
 
 CARRIER = ("sktime", "1.2.0")
 SHIPPED = ("JapaneseVowels", "BasicMotions")
-#: every so many of the training series is for validation
+#: one in so many training series is for validation
 VALIDATION = 5
 
 
@@ -39,9 +39,9 @@ class SensorSeries(Classification):
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: JapaneseVowels, BasicMotions, or the path of `NAME_TRAIN.ts`, beside which is `NAME_TEST.ts`.
+        """`data`: JapaneseVowels, BasicMotions, or the path of `NAME_TRAIN.ts`, with `NAME_TEST.ts` in the same folder.
 
-        `length`: how many time steps the network takes (0: those of the longest training series).
+        `length`: the time steps of the network's input (0: as many as the longest training series).
         """
 
         data: str = "JapaneseVowels"
@@ -49,7 +49,7 @@ class SensorSeries(Classification):
 
         def problems(self) -> Iterator[str]:
             if self.length < 0:
-                yield "length must be 0 (that of the longest) or more"
+                yield "length must be 0 (the longest training series) or more"
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -71,20 +71,20 @@ class SensorSeries(Classification):
         if self._shipped:
             with zipfile.ZipFile(downloads.wheel(*CARRIER)) as archive:
                 text = archive.read(f"sktime/datasets/data/{name}/{name}_{half}.ts").decode("utf-8", "replace")
-            return parsed(text, f"{name}_{half}.ts")
+            return parse_ts(text, f"{name}_{half}.ts")
         path = Path(name)
         if not path.name.endswith("_TRAIN.ts"):
-            known = f"a name ({', '.join(SHIPPED)}), or a file NAME_TRAIN.ts"
-            raise InputError(f"{name!r} is no set of series", known, "check the path")
+            known = f"data is one of {', '.join(SHIPPED)}, or a file NAME_TRAIN.ts"
+            raise InputError(f"{name!r} is not a set of series", known, "check the path")
         path = path.with_name(path.name.removesuffix("TRAIN.ts") + f"{half}.ts")
         with os_errors("read", path):
-            return parsed(path.read_text(encoding="utf-8", errors="replace"), str(path))
+            return parse_ts(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
     @cached_property
     def _training(self) -> tuple[NDArray[np.float32], list[str]]:
         series, labels, _ = self._half("TRAIN")
         length = self._options.length or max(map(len, series))
-        return even(series, length), labels
+        return equal_length(series, length), labels
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -100,16 +100,16 @@ class SensorSeries(Classification):
         values, names = self._training
         if split == "test":
             series, names, _ = self._half("TEST")
-            values = even(series, values.shape[1])
+            values = equal_length(series, values.shape[1])
         order = shuffled(len(values))
         if split != "test":
-            held = np.arange(len(order)) % VALIDATION == 0
-            order = order[held if split == "val" else ~held]
+            is_validation = np.arange(len(order)) % VALIDATION == 0
+            order = order[is_validation if split == "val" else ~is_validation]
         labels = np.array([self.classes.index(name) for name in names], np.int64)
         return reading.sample_set(f"{self.name}:{split}", {"input": self.scaling(values)[order]}, labels[order])
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """Noise of a tenth of the spread, and every channel stronger or weaker by up to a tenth."""
+        """Noise of a tenth of the standard deviation, and a gain of 0.9 to 1.1 per channel."""
         import torch
 
         x = inputs["input"]

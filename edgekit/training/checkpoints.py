@@ -1,6 +1,6 @@
-"""Where an interrupted training goes on: safetensors and plain JSON, written whole or not at all.
+"""Checkpoints of a training: safetensors and JSON, written atomically.
 
-`FOLDER/checkpoint-000012/{state.safetensors, state.json}`; a folder without that name is half-written, and never read.
+`FOLDER/checkpoint-000012/{state.safetensors, state.json}`; an incomplete one ends in `.part`, and is never read.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgekit")
 
 TENSORS, PLAIN = "state.safetensors", "state.json"
-#: the weights of the best epoch so far, kept where training diverges
+#: the weights of the best epoch so far, written when training diverges
 BEST = "best.safetensors"
-#: of the time at most one part in so many is spent on writing
-COST = 50
+#: at most this fraction of the time (1/N) is spent on writing
+TIME_SHARE = 50
 
 State = tuple[dict[str, Any], dict[str, Any]]
 
 
 class CheckpointManager:
-    """One training's checkpoints; `mark` says what is trained, and one that was written under another is not taken."""
+    """One training's checkpoints; one with another `fingerprint` is not loaded."""
 
-    def __init__(self, folder: Path | None, mark: str, seconds: float) -> None:
-        self.folder, self._mark, self._seconds = folder, mark, seconds
-        self._wait, self._last = seconds, time.monotonic()
+    def __init__(self, folder: Path | None, fingerprint: str, seconds: float) -> None:
+        self.folder, self._fingerprint, self._seconds = folder, fingerprint, seconds
+        self._interval, self._last_time = seconds, time.monotonic()
 
     def due(self) -> bool:
-        """Has enough been learnt since the last one to be worth keeping?"""
-        return self.folder is not None and time.monotonic() - self._last >= self._wait
+        """Whether it is time for the next checkpoint."""
+        return self.folder is not None and time.monotonic() - self._last_time >= self._interval
 
     def load(self) -> State | None:
-        """The newest whole checkpoint: tensors by name, and plain values. None where there is none of this training."""
+        """The newest complete checkpoint of this training, if any: tensors by name, and JSON values."""
         from safetensors.torch import load_file
 
-        for place in reversed(self._written()):
+        for folder in reversed(self._complete()):
             try:
-                plain = json.loads((place / PLAIN).read_text(encoding="utf-8"))
-                tensors = load_file(place / TENSORS)
-            except Exception as error:  # the one before may be whole
-                log.warning("%s is damaged: %s", place, error)
+                plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+                tensors = load_file(folder / TENSORS)
+            except Exception as error:  # the previous one may be complete
+                log.warning("%s is damaged: %s", folder, error)
                 continue
-            if plain.pop("mark", "") == self._mark:
+            if plain.pop("fingerprint", "") == self._fingerprint:
                 return dict(tensors), plain
         return None
 
@@ -63,25 +63,25 @@ class CheckpointManager:
 
         assert self.folder is not None
         started = time.monotonic()
-        before = self._written()
-        place = self.folder / f"checkpoint-{max(map(_number, before), default=0) + 1:06}"
-        part = place.with_suffix(".part")
+        earlier = self._complete()
+        folder = self.folder / f"checkpoint-{max(map(_number, earlier), default=0) + 1:06}"
+        part = folder.with_suffix(".part")
         with os_errors("write", part):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            save_file(_apart(tensors), part / TENSORS)
-            (part / PLAIN).write_text(json.dumps({"mark": self._mark, **plain}), encoding="utf-8")
+            save_file(_copied(tensors), part / TENSORS)
+            (part / PLAIN).write_text(json.dumps({"fingerprint": self._fingerprint, **plain}), encoding="utf-8")
             for file in (part / TENSORS, part / PLAIN):
                 sync(file)
-            part.rename(place)
+            part.rename(folder)
             sync(self.folder)
-        for old in before:
+        for old in earlier:
             shutil.rmtree(old, ignore_errors=True)
-        self._last = time.monotonic()
-        self._wait = max(self._seconds, COST * (self._last - started))
+        self._last_time = time.monotonic()
+        self._interval = max(self._seconds, TIME_SHARE * (self._last_time - started))
 
     def keep_best(self, tensors: Mapping[str, Tensor]) -> Path | None:
-        """Write weights that another training can start from; returns the file."""
+        """Write weights that another training can start from, and return the file."""
         from safetensors.torch import save_file
 
         if self.folder is None:
@@ -89,40 +89,40 @@ class CheckpointManager:
         with os_errors("write", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f".{BEST}.part"
-            save_file(_apart(tensors), part)
+            save_file(_copied(tensors), part)
             part.replace(self.folder / BEST)
         return self.folder / BEST
 
     def clear(self) -> None:
-        """Forget what was kept: training begins anew."""
-        for place in self._written():
-            shutil.rmtree(place, ignore_errors=True)
+        """Delete all checkpoints."""
+        for folder in self._complete():
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _written(self) -> list[Path]:
+    def _complete(self) -> list[Path]:
         if self.folder is None or not self.folder.is_dir():
             return []
-        return sorted(place for place in self.folder.glob("checkpoint-*") if place.suffix != ".part")
+        return sorted(folder for folder in self.folder.glob("checkpoint-*") if folder.suffix != ".part")
 
 
-def _number(place: Path) -> int:
-    return int(place.name.rpartition("-")[2])
+def _number(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
-def fingerprint(network: nn.Module, what: Mapping[str, Any]) -> str:
-    """A hash of everything that decides how a training goes: `what`, and the weights it starts from."""
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+def fingerprint(network: nn.Module, recorded: Mapping[str, Any]) -> str:
+    """A hash of `recorded`, the options that affect a training, and of its initial weights."""
+    digest = hashlib.sha256(json.dumps(recorded, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(_byte()).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(_uint8()).numpy().data)
     return digest.hexdigest()
 
 
-def _byte() -> Any:
+def _uint8() -> Any:
     import torch
 
     return torch.uint8
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, each with memory of its own, as safetensors wants them."""
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU that share no memory, as safetensors requires."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

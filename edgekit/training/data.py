@@ -1,4 +1,4 @@
-"""Samples in batches, on the device that learns from them."""
+"""Training samples in batches, on the training device."""
 
 from __future__ import annotations
 
@@ -23,132 +23,132 @@ if TYPE_CHECKING:
 
     from edgekit.core.samples import SampleSet
 
-#: a set up to this size is held in memory, on the accelerator where there is one
-WHOLE_BYTES = 512_000_000
-#: batches that are read before they are needed, by each worker
-AHEAD = 3
-MOST_WORKERS = 16
+#: a set up to this size is held in the training device's memory
+IN_MEMORY_BYTES = 512_000_000
+#: batches that each worker prefetches
+PREFETCH = 3
+MAX_WORKERS = 16
 
 log = logging.getLogger("edgekit")
 
 
 class Rows:
-    """Some rows of an array, read when asked for."""
+    """Some rows of an array, read on access."""
 
-    def __init__(self, array: NDArray[Any], numbers: NDArray[np.int64]) -> None:
-        self._array, self._numbers = array, numbers
-        self.shape, self.dtype, self.ndim = (len(numbers), *array.shape[1:]), array.dtype, array.ndim
-        self.nbytes = array.nbytes // max(1, len(array)) * len(numbers)
+    def __init__(self, array: NDArray[Any], indices: NDArray[np.int64]) -> None:
+        self._array, self._indices = array, indices
+        self.shape, self.dtype, self.ndim = (len(indices), *array.shape[1:]), array.dtype, array.ndim
+        self.nbytes = array.nbytes // max(1, len(array)) * len(indices)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._indices)
 
-    def __getitem__(self, chosen: Any) -> NDArray[Any]:
-        found: NDArray[Any] = self._array[self._numbers[chosen]]
-        return found
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        rows: NDArray[Any] = self._array[self._indices[key]]
+        return rows
 
 
 class Samples:
-    """A set on the device where it is small; else batches are read from where it lies, or decoded."""
+    """A small set is held on the device; batches of a larger one are read from its file, or decoded."""
 
     def __init__(self, data: SampleSet, device: torch.device) -> None:
         """Raises InputError for a set without labels."""
         import torch
 
         if data.labels is None:
-            raise InputError(f"{data.name} has no labels", "there is nothing to learn from", "name a set with labels")
+            raise InputError(f"{data.name} has no labels", "training needs labels", "name a set with labels")
         labels = data.labels.astype(np.int64 if data.labels.dtype.kind in "iub" else np.float32)
         self._labels = torch.from_numpy(labels).to(device)
         self._device = device
         self._inputs: dict[str, Any] = dict(data.inputs)
         self._source: Source | None = getattr(next(iter(self._inputs.values())), "source", None)
-        self._broken = 0
-        if self._source is None and sum(array.nbytes for array in data.inputs.values()) <= WHOLE_BYTES:
+        self._unreadable = 0
+        if self._source is None and sum(array.nbytes for array in data.inputs.values()) <= IN_MEMORY_BYTES:
             whole = {name: np.require(array[:], requirements="W") for name, array in data.inputs.items()}
             self._inputs = {name: torch.from_numpy(array).to(device) for name, array in whole.items()}
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """One batch after the other: inputs as the network takes them, and labels; `chosen` holds samples' numbers.
+    def batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Inputs as the network takes them, and labels, for each batch; `batches` holds the indices of its samples.
 
-        Raises InputError where too many of a streamed set cannot be decoded; a few are left out, and named in the log.
+        Unreadable samples of a streamed set are skipped and logged. Raises InputError if there are too many.
         """
         if self._source is not None:
-            yield from self._streamed(self._source, chosen)
-        elif self._device.type == "cuda" and not self._whole:
-            yield from self._ahead(chosen)
+            yield from self._streamed(self._source, batches)
+        elif self._device.type == "cuda" and not self._in_memory:
+            yield from self._prefetched(batches)
         else:
-            yield from map(self._batch, chosen)
+            yield from map(self._batch, batches)
 
     @property
-    def _whole(self) -> bool:
+    def _in_memory(self) -> bool:
         import torch
 
         return all(isinstance(array, torch.Tensor) for array in self._inputs.values())
 
-    def _batch(self, chosen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        if self._whole:
-            here = chosen.to(self._device)
-            return {name: as_input(array[here]) for name, array in self._inputs.items()}, self._labels[here]
-        return self._sent(self._read(chosen), chosen)
+    def _batch(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        if self._in_memory:
+            indices = indices.to(self._device)
+            return {name: as_input(array[indices]) for name, array in self._inputs.items()}, self._labels[indices]
+        return self._to_device(self._read(indices), indices)
 
-    def _read(self, chosen: Tensor) -> dict[str, Tensor]:
+    def _read(self, indices: Tensor) -> dict[str, Tensor]:
         import torch
 
-        found = {name: torch.from_numpy(np.array(array[chosen.numpy()])) for name, array in self._inputs.items()}
-        return {name: t.pin_memory() for name, t in found.items()} if self._device.type == "cuda" else found
+        arrays = {name: torch.from_numpy(np.array(array[indices.numpy()])) for name, array in self._inputs.items()}
+        return {name: t.pin_memory() for name, t in arrays.items()} if self._device.type == "cuda" else arrays
 
-    def _sent(self, arrays: Mapping[str, Tensor], chosen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """On the device, and only there as float: what goes over the bus stays small."""
+    def _to_device(self, arrays: Mapping[str, Tensor], indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Moved to the device first and converted to float there, which keeps transfers small."""
         inputs = {name: as_input(array.to(self._device, non_blocking=True)) for name, array in arrays.items()}
-        return inputs, self._labels[chosen.to(self._device, non_blocking=True)]
+        return inputs, self._labels[indices.to(self._device, non_blocking=True)]
 
-    def _ahead(self, chosen: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """The next batches are read while the accelerator learns from one."""
+    def _prefetched(self, batches: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """A thread reads the next batches while the accelerator trains on the current one."""
         with ThreadPoolExecutor(1) as reader:
-            waiting: deque[Future[dict[str, Tensor]]] = deque()
-            for index, numbers in enumerate(chosen):
-                while len(waiting) < AHEAD and index + len(waiting) < len(chosen):
-                    waiting.append(reader.submit(self._read, chosen[index + len(waiting)]))
-                yield self._sent(waiting.popleft().result(), numbers)
+            pending: deque[Future[dict[str, Tensor]]] = deque()
+            for index, indices in enumerate(batches):
+                while len(pending) < PREFETCH and index + len(pending) < len(batches):
+                    pending.append(reader.submit(self._read, batches[index + len(pending)]))
+                yield self._to_device(pending.popleft().result(), indices)
 
-    def _streamed(self, source: Source, chosen: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Decoded by processes of their own, a few batches ahead, in the order asked for."""
+    def _streamed(self, source: Source, batches: Sequence[Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Decoded by worker processes, a few batches ahead, in the given order."""
         import torch
         from torch.utils.data import DataLoader
 
         count = session.current().workers
-        workers = min(len(chosen), MOST_WORKERS, _cores()) if count < 0 else count
+        workers = min(len(batches), MAX_WORKERS, _cpu_count()) if count < 0 else count
         loader: Any = DataLoader(
-            Decoding(source),  # type: ignore[arg-type]
-            batch_sampler=[numbers.tolist() for numbers in chosen],
+            Decoder(source),  # type: ignore[arg-type]
+            batch_sampler=[indices.tolist() for indices in batches],
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             pin_memory=self._device.type == "cuda",
-            prefetch_factor=AHEAD if workers else None,
-            generator=torch.Generator(),  # else it would draw from the one that dropout draws from
+            prefetch_factor=PREFETCH if workers else None,
+            generator=torch.Generator(),  # the default would advance the generator that dropout uses
         )
-        for numbers, (arrays, kept, broken) in zip(chosen, loader, strict=True):
-            if isinstance(broken, tuple):
-                raise InputError(*broken)
-            self._note(source, broken, none=not kept)
-            yield self._sent(arrays, numbers[kept])
+        for indices, (arrays, kept, unreadable) in zip(batches, loader, strict=True):
+            if isinstance(unreadable, tuple):
+                raise InputError(*unreadable)
+            self._count_unreadable(source, unreadable, none_readable=not kept)
+            yield self._to_device(arrays, indices[kept])
 
-    def _note(self, source: Source, broken: Sequence[str], none: bool) -> None:
-        for said in broken:
-            log.warning("%s: left out: %s", source.name, said)
-        self._broken += len(broken)
-        if none or (broken and too_many(self._broken, len(self))):
-            what = f"{self._broken} samples of {source.name} could not be read"
-            raise InputError(what, broken[-1], "mend them, or drop them")
+    def _count_unreadable(self, source: Source, unreadable: Sequence[str], none_readable: bool) -> None:
+        for message in unreadable:
+            log.warning("%s: skipped %s", source.name, message)
+        self._unreadable += len(unreadable)
+        if none_readable or (unreadable and too_many(self._unreadable, len(self))):
+            what = f"{self._unreadable} samples of {source.name} could not be read"
+            raise InputError(what, unreadable[-1], "fix or remove these samples")
 
 
-class Decoding:
-    """What a worker does: numbers of samples → tensors, which of them could be read, and why the others could not.
+class Decoder:
+    """Runs in a worker: sample indices → tensors, the positions that could be read, and why the others could not.
 
-    A refusal comes back as its three sentences: as an exception it would come with the worker's traceback in it.
+    An InputError comes back as its three sentences: as an exception it would contain the worker's traceback.
     """
 
     def __init__(self, source: Source) -> None:
@@ -157,19 +157,19 @@ class Decoding:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitems__(self, numbers: list[int]) -> tuple[dict[str, Tensor], list[int], Any]:
+    def __getitems__(self, indices: list[int]) -> tuple[dict[str, Tensor], list[int], Any]:
         import torch
 
         try:
-            arrays, kept, broken = self._source.read(numbers)
+            arrays, kept, unreadable = self._source.read(indices)
         except InputError as error:
             return {}, [], (error.what, error.why, error.next)
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}, kept, broken
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}, kept, unreadable
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _cores() -> int:
+def _cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The one training loop: for a task's network, for fine-tuning what was pruned, and for learning from a teacher."""
+"""The training loop, used for a task's network, for fine-tuning after pruning, and for distillation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Task
 from edgekit.sets import take
-from edgekit.training import losses, processes, rates, refusals, session, states, tensorboard
-from edgekit.training.calls import call, floats
+from edgekit.training import checkpoint_state, losses, processes, rates, session, tensorboard, torch_errors
+from edgekit.training.calls import call, to_float32
+from edgekit.training.checkpoint_state import TrainingPosition
 from edgekit.training.data import Samples
 from edgekit.training.evaluation import evaluate
 from edgekit.training.settings import Settings
-from edgekit.training.states import TrainingPosition
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgekit")
 
-#: on an accelerator the loss is looked at after so many batches: looking waits for it
-LOOKED_AT = 16
+#: on an accelerator the losses are read after so many batches, because reading waits for it
+LOSS_INTERVAL = 16
 
-#: (inputs by name, outputs, labels, the loss so far) → the loss to make small
+#: (inputs by name, outputs, labels, the task's loss) → the loss to minimise
 ExtraLoss = Callable[[Mapping[str, "Tensor"], Any, "Tensor", "Tensor"], "Tensor"]
 
 
@@ -48,20 +48,21 @@ def fit(
     parameters: Iterable[nn.Parameter] = (),
     after_backward: Callable[[nn.Module], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train, judging after each epoch; leaves the best weights in the network, and returns one entry per epoch.
+    """Train, with a validation after each epoch; loads the best weights into the network, returns one entry per epoch.
 
-    What is interrupted goes on from its last checkpoint in `scratch`, to the same weights on a CPU. `extra_loss` gives
-    the loss to make small in place of the task's; `parameters` learn beside the network's; `after_backward` may change
-    the gradients. Raises Diverged where the loss is not finite, InputError where something does not fit or memory ends.
+    An interrupted training resumes from its last checkpoint in `scratch`, and gives the same weights on a CPU.
+    `extra_loss` gives the loss to minimise in place of the task's; `parameters` are trained with the network's;
+    `after_backward` may change the gradients. Raises Diverged if the loss is not finite, InputError if an option or
+    the data do not fit the network, or if memory runs out.
     """
-    processes.current().begin()
-    training = _Training(network.to(device), settings, task, train, val, device, tuple(parameters))
+    processes.current().begin_training()
+    training = _TrainingLoop(network.to(device), settings, task, train, val, device, tuple(parameters))
     training.extra_loss, training.after_backward = extra_loss, after_backward
-    with refusals.explained(settings, device):
+    with torch_errors.translated(settings, device):
         return training.run(progress, scratch, [train.sha256, val.sha256])
 
 
-class _Training:
+class _TrainingLoop:
     extra_loss: ExtraLoss | None = None
     after_backward: Callable[[nn.Module], None] | None = None
 
@@ -80,106 +81,106 @@ class _Training:
         self.network, self.settings, self.task, self.device, self.extra = network, settings, task, device, extra
         self.group = processes.current()
         rates.check_prefixes(network, settings.freeze, "freeze")
-        images = all(tensor.dim() != 5 for tensor in network.parameters())  # channels_last knows four axes only
+        images = all(tensor.dim() != 5 for tensor in network.parameters())  # channels_last needs four axes
         channels_last = images and settings.channels_last
         network.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)  # type: ignore[call-overload]
-        self.samples, self.exam = Samples(take(train, settings.samples), device), Samples(val, device)
-        self.loss, self.judged_by = losses.chosen(settings, task, train)
+        self.samples, self.validation = Samples(take(train, settings.samples), device), Samples(val, device)
+        self.loss, self.validation_loss = losses.select_losses(settings, task, train)
         self.augment = _augmentation(settings, task)
-        self.cuts = self.group.cuts(len(self.samples), settings.batch)
-        self.optimizer = rates.optimizer(network, extra, settings)
-        steps = math.ceil((len(self.cuts) - 1) / settings.accumulate)
-        self.schedule = rates.schedule(self.optimizer, settings, steps)
-        self.average = _average(network, settings.ema)
-        self.order = torch.Generator().manual_seed(settings.seed)
-        self.chance = self.group.generator(self.order, settings.seed)
-        self.began = self.order.get_state()
+        self.batch_bounds = self.group.batch_bounds(len(self.samples), settings.batch)
+        self.optimizer = rates.build_optimizer(network, extra, settings)
+        steps = math.ceil((len(self.batch_bounds) - 1) / settings.accumulate)
+        self.schedule = rates.build_schedule(self.optimizer, settings, steps)
+        self.average = _ema_model(network, settings.ema)
+        self.order_rng = torch.Generator().manual_seed(settings.seed)
+        self.augment_rng = self.group.generator(self.order_rng, settings.seed)
+        self.epoch_rng = self.order_rng.get_state()
         self.best = copy.deepcopy(network.state_dict())
-        self.now = TrainingPosition()
+        self.position = TrainingPosition()
         self.wrapped: Any = network
-        self.through: Any = network
+        self.forward: Any = network
         self.frozen: bool | None = None
         self._pending: list[tuple[Tensor, int, int]] = []
 
     def run(self, progress: Progress, scratch: Path | None, sets: list[str]) -> list[dict[str, Any]]:
-        self.keeper = states.keeper(self, scratch, sets)
-        states.resume(self, self.keeper)
-        now, settings = self.now, self.settings
-        with tensorboard.opened(session.current().tensorboard, now.epoch, self.group.rank) as shown:
-            while now.epoch < settings.epochs and now.since < settings.patience:
-                self._learn_for_an_epoch(progress)
-                shown(now.history[-1], self.optimizer.param_groups[0]["lr"])
-                if self.group.any(self.keeper.due()):
-                    states.save(self, self.keeper)
-            if now.since >= settings.patience:
-                log.info("stopped early: no better epoch for %d", now.since)
+        self.checkpoint_manager = checkpoint_state.open_manager(self, scratch, sets)
+        checkpoint_state.resume(self, self.checkpoint_manager)
+        position, settings = self.position, self.settings
+        with tensorboard.epoch_writer(session.current().tensorboard, position.epoch, self.group.rank) as write_epoch:
+            while position.epoch < settings.epochs and position.epochs_without_improvement < settings.patience:
+                self._train_epoch(progress)
+                write_epoch(position.history[-1], self.optimizer.param_groups[0]["lr"])
+                if self.group.broadcast_flag(self.checkpoint_manager.due()):
+                    checkpoint_state.save(self, self.checkpoint_manager)
+            if position.epochs_without_improvement >= settings.patience:
+                log.info("stopped early: no better epoch for %d", position.epochs_without_improvement)
         self._finish()
-        return now.history
+        return position.history
 
     def _finish(self) -> None:
         import torch
 
         self.network.load_state_dict(self.best)
-        self._hold(False)
+        self._set_frozen(False)
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    def _learn_for_an_epoch(self, progress: Progress) -> None:
+    def _train_epoch(self, progress: Progress) -> None:
         import torch
 
-        now, number = self.now, self.now.epoch + 1
+        position, number = self.position, self.position.epoch + 1
         self._prepare(number)
-        if now.batch == 0:
-            self.began = self.order.get_state()
-            shuffled = torch.randperm(len(self.samples), generator=self.order)
-        else:  # went on within an epoch: its order is drawn again
-            shuffled = torch.randperm(len(self.samples), generator=states.generator(self.began))
-        batches = [shuffled[a:b] for a, b in zip(self.cuts, self.cuts[1:], strict=False)]
-        shares = [numbers[self.group.rank :: self.group.count] for numbers in batches[now.batch :]]
+        if position.batch == 0:
+            self.epoch_rng = self.order_rng.get_state()
+            shuffled = torch.randperm(len(self.samples), generator=self.order_rng)
+        else:  # resumed within an epoch: draw its order again
+            shuffled = torch.randperm(len(self.samples), generator=checkpoint_state.generator_from(self.epoch_rng))
+        batches = [shuffled[a:b] for a, b in zip(self.batch_bounds, self.batch_bounds[1:], strict=False)]
+        shares = [indices[self.group.rank :: self.group.count] for indices in batches[position.batch :]]
         title = f"epoch {number} of {self.settings.epochs}"
-        learnt = False
+        has_gradients = False
         for inputs, labels in progress(self.samples.batches(shares), title, len(shares)):
-            index, last = now.batch, self._ends_a_step(now.batch)
+            index, last = position.batch, self._ends_step(position.batch)
             if len(labels) != 1 or len(batches) == 1 or self.group.count > 1:
-                self._learn(inputs, labels, index, last)
-                learnt = True  # normalisation over a batch of one has nothing to go by
-            now.batch += 1
-            if last and learnt:
+                self._backward(inputs, labels, index, last)
+                has_gradients = True  # batch normalisation needs more than one sample
+            position.batch += 1
+            if last and has_gradients:
                 self._step()
-                learnt = False
-                if self.group.any(self.keeper.due()):
-                    self._look()
-                    states.save(self, self.keeper)
-        self._look()
-        self._judge(number)
+                has_gradients = False
+                if self.group.broadcast_flag(self.checkpoint_manager.due()):
+                    self._flush_losses()
+                    checkpoint_state.save(self, self.checkpoint_manager)
+        self._flush_losses()
+        self._validate(number)
 
-    def _ends_a_step(self, index: int) -> bool:
-        return (index + 1) % self.settings.accumulate == 0 or index + 2 == len(self.cuts)
+    def _ends_step(self, index: int) -> bool:
+        return (index + 1) % self.settings.accumulate == 0 or index + 2 == len(self.batch_bounds)
 
-    def _learn(self, inputs: dict[str, Tensor], labels: Tensor, index: int, last: bool) -> None:
-        """Gradients of one batch, its loss noted."""
+    def _backward(self, inputs: dict[str, Tensor], labels: Tensor, index: int, last: bool) -> None:
+        """Add one batch's gradients and record its loss."""
         import torch
 
         if self.augment is not None:
-            inputs, labels = self.augment(inputs, labels, self.chance)
-        low = self.settings.precision == "bf16"
-        with self.group.learning(self.wrapped, last):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-                outputs = call(self.network, inputs, self.through)
-            outputs = floats(outputs) if low else outputs
+            inputs, labels = self.augment(inputs, labels, self.augment_rng)
+        is_bf16 = self.settings.precision == "bf16"
+        with self.group.gradient_sync(self.wrapped, last):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
+                outputs = call(self.network, inputs, self.forward)
+            outputs = to_float32(outputs) if is_bf16 else outputs
             loss = self.loss(outputs, labels)
             if self.extra_loss is not None:
                 loss = self.extra_loss(inputs, outputs, labels, loss)
             self._pending.append((loss.detach(), len(labels), index))
-            if self.device.type == "cpu" or len(self._pending) >= LOOKED_AT:
-                self._look()
+            if self.device.type == "cpu" or len(self._pending) >= LOSS_INTERVAL:
+                self._flush_losses()
             weight = self._weight(len(labels), index)
             self.group.backward(loss if weight == 1 else loss * weight)
 
     def _weight(self, count: int, index: int) -> float:
-        """What a batch's mean loss weighs in its step, so that every sample weighs the same."""
+        """The weight of a batch's mean loss in its step, so that all samples have equal weight."""
         first = index - index % self.settings.accumulate
-        end = min(first + self.settings.accumulate, len(self.cuts) - 1)
-        return count * self.group.count / (self.cuts[end] - self.cuts[first])
+        end = min(first + self.settings.accumulate, len(self.batch_bounds) - 1)
+        return count * self.group.count / (self.batch_bounds[end] - self.batch_bounds[first])
 
     def _step(self) -> None:
         import torch
@@ -194,8 +195,8 @@ class _Training:
         if self.average is not None:
             self.average.update_parameters(self.network)
 
-    def _look(self) -> None:
-        """Sum the losses of batches since the last look. Raises Diverged, naming the batch."""
+    def _flush_losses(self) -> None:
+        """Add the pending losses to the epoch's sum. Raises Diverged, naming the batch."""
         import torch
 
         if not self._pending:
@@ -203,76 +204,79 @@ class _Training:
         values = torch.stack([loss for loss, _, _ in self._pending]).tolist()
         for value, (_, count, index) in zip(values, self._pending, strict=True):
             if not math.isfinite(value):
-                self._diverged(f"the loss became {value} in epoch {self.now.epoch + 1}, batch {index + 1}")
-            self.now.total += value * count
+                self._diverged(f"the loss became {value} in epoch {self.position.epoch + 1}, batch {index + 1}")
+            self.position.loss_sum += value * count
         self._pending.clear()
 
-    def _judge(self, number: int) -> None:
-        """The epoch's entry, and its weights where they are the best so far."""
-        now = self.now
-        judged = self.network if self.average is None else self.average.module
-        found = None
+    def _validate(self, number: int) -> None:
+        """Record the epoch's entry, and its weights if they are the best so far."""
+        position = self.position
+        evaluated = self.network if self.average is None else self.average.module
+        evaluation = None
         if self.group.rank == 0:
-            found = evaluate(judged, self.exam, self.task, self.judged_by, self.settings.judge)
-        total = self.group.sum(now.total)
-        figures, cost = self.group.told(found)
-        entry = {"epoch": number, "loss": total / len(self.samples), **figures}
-        better = cost < now.least or not now.best_epoch
+            evaluation = evaluate(evaluated, self.validation, self.task, self.validation_loss, self.settings.monitor)
+        total = self.group.sum(position.loss_sum)
+        metrics, objective = self.group.broadcast(evaluation)
+        entry = {"epoch": number, "loss": total / len(self.samples), **metrics}
+        better = objective < position.best_objective or not position.best_epoch
         if better:
             entry["kept"] = True
-        now.history.append(entry)
+        position.history.append(entry)
         log.info("epoch %d: %s", number, entry)
         if not math.isfinite(entry["val_loss"]):
             self._diverged(f"the validation loss is not finite after epoch {number}")
         if better:
-            self.best = copy.deepcopy(judged.state_dict())
-            now.best_epoch, now.since = number, 0
-            now.least = cost if math.isfinite(cost) else math.inf  # a metric may have no value yet
+            self.best = copy.deepcopy(evaluated.state_dict())
+            position.best_epoch, position.epochs_without_improvement = number, 0
+            position.best_objective = (
+                objective if math.isfinite(objective) else math.inf
+            )  # a metric may have no value yet
         else:
-            now.since += 1
-        now.epoch, now.batch, now.total = number, 0, 0.0
+            position.epochs_without_improvement += 1
+        position.epoch, position.batch, position.loss_sum = number, 0, 0.0
 
     def _prepare(self, number: int) -> None:
-        """Set what learns in this epoch: frozen parts do not, and their statistics stay as they are."""
+        """Set which parts are trained in this epoch; frozen parts keep their weights and statistics."""
         self.network.train()
         settings = self.settings
         frozen = bool(settings.freeze) and not 0 < settings.unfreeze <= number
         for prefix in settings.freeze if frozen else ():
             for name, module in self.network.named_modules():
-                if rates.under(name, prefix):
+                if rates.is_within(name, prefix):
                     module.eval()
         if self.frozen == frozen:
             return
-        self._hold(frozen)
+        self._set_frozen(frozen)
         self.wrapped = self.group.wrap(self.network)
-        self.through = refusals.compiled(self.wrapped) if settings.compile else self.wrapped
+        self.forward = torch_errors.compile_network(self.wrapped) if settings.compile else self.wrapped
 
-    def _hold(self, frozen: bool) -> None:
+    def _set_frozen(self, frozen: bool) -> None:
         self.frozen = frozen
         for prefix in self.settings.freeze:
             for name, parameter in self.network.named_parameters():
-                if rates.under(name, prefix):
+                if rates.is_within(name, prefix):
                     parameter.requires_grad_(not frozen)
 
     def _diverged(self, why: str) -> None:
-        kept = self.keeper.keep_best(self.best) if self.now.best_epoch and self.group.rank == 0 else None
-        lower = f"lower the learning rate: --set train.lr={self.settings.lr / 10:g}"
-        if kept is not None:
-            lower += f"; the weights of epoch {self.now.best_epoch} are kept: --init {kept}"
-        raise Diverged("training diverged", why, lower)
+        file = (
+            self.checkpoint_manager.keep_best(self.best) if self.position.best_epoch and self.group.rank == 0 else None
+        )
+        advice = f"lower the learning rate: --set train.lr={self.settings.lr / 10:g}"
+        if file is not None:
+            advice += f"; the weights of epoch {self.position.best_epoch} are kept: --init {file}"
+        raise Diverged("training diverged", why, advice)
 
 
 def _augmentation(settings: Settings, task: Task) -> Callable[..., Any] | None:
-    """The task's own changes of its samples: where it makes them by itself, or where they were asked for."""
-    made: Callable[..., Any] | None = getattr(task, "augment", None)
-    if settings.augment == "on" and made is None:
-        raise InputError(f"{task.name} has no augmentation", "it would have a method augment", "leave augment out")
-    wanted = settings.augment == "on" or (settings.augment == "auto" and getattr(task, "augments", True))
-    return made if wanted else None
+    """The task's data augmentation, if it is on by default or requested."""
+    if settings.augment == "on" and task.augment is None:
+        raise InputError(f"{task.name} has no augmentation", "the task has no method augment", "leave out augment")
+    enabled = settings.augment == "on" or (settings.augment == "auto" and task.augments)
+    return task.augment if enabled else None
 
 
-def _average(network: nn.Module, decay: float) -> Any:
-    """A running mean of the weights and of the statistics, None without a decay."""
+def _ema_model(network: nn.Module, decay: float) -> Any:
+    """An exponential moving average of weights and statistics, None without a decay."""
     if not decay:
         return None
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

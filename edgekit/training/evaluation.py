@@ -1,4 +1,4 @@
-"""How good a network is: loss and metric over the validation split."""
+"""Loss and metric of a network over the validation split."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ BATCH = 500
 
 
 def evaluate(
-    network: nn.Module, exam: Samples, task: Task, loss: Callable[[Any, Any], Any], judge: str = "loss"
+    network: nn.Module, validation: Samples, task: Task, loss: Callable[[Any, Any], Any], monitor: str = "loss"
 ) -> tuple[dict[str, float], float]:
-    """`val_loss` and `val_METRIC`, batch by batch, in float32; and what is to be small of them."""
+    """`val_loss` and `val_METRIC` in float32, and the value to minimise: the loss, or the negated metric."""
     import torch
 
     from edgekit.networks.interface import named
 
     network.eval()
-    total, parts, truths = 0.0, [], []
+    total, outputs_by_batch, labels_by_batch = 0.0, [], []
     with torch.inference_mode():
-        numbers = torch.arange(len(exam)).split(BATCH)  # type: ignore[no-untyped-call]
-        for inputs, labels in exam.batches(numbers):
+        indices = torch.arange(len(validation)).split(BATCH)  # type: ignore[no-untyped-call]
+        for inputs, labels in validation.batches(indices):
             outputs = call(network, inputs)
             total += float(loss(outputs, labels)) * len(labels)
-            parts.append({name: as_array(value) for name, value in named(outputs).items()})
-            truths.append(as_array(labels))
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    scores = task.score(found, np.concatenate(truths))
-    figures = {"val_loss": total / len(exam), f"val_{scores.name}": scores.value}
-    if judge == "loss":
-        return figures, figures["val_loss"]
-    return figures, -scores.value if scores.higher_is_better else scores.value
+            outputs_by_batch.append({name: as_array(value) for name, value in named(outputs).items()})
+            labels_by_batch.append(as_array(labels))
+    outputs = {name: np.concatenate([part[name] for part in outputs_by_batch]) for name in outputs_by_batch[0]}
+    scores = task.score(outputs, np.concatenate(labels_by_batch))
+    metrics = {"val_loss": total / len(validation), f"val_{scores.name}": scores.value}
+    if monitor == "loss":
+        return metrics, metrics["val_loss"]
+    return metrics, -scores.value if scores.higher_is_better else scores.value

@@ -1,4 +1,4 @@
-"""K-fold cross-validation: how far a metric depends on which samples were learnt from."""
+"""K-fold cross-validation: how much a metric depends on the choice of training samples."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ from edgekit.training.data import Rows
 
 
 def split(data: SampleSet, folds: int, seed: int) -> Iterator[tuple[SampleSet, SampleSet]]:
-    """To learn from and to judge by, for each fold; every sample is in one fold, and classes are shared out evenly.
+    """Training and validation part of each fold. Every sample is in one fold; folds are stratified by class.
 
-    Raises InputError where there are too few samples, or they are streamed.
+    Raises InputError if there are too few samples, or if the set is streamed.
     """
     if len(data) < 2 * folds or data.labels is None:
         what = f"{data.name} cannot be split into {folds} folds"
-        raise InputError(what, f"it has {len(data)} samples", "take fewer folds")
+        raise InputError(what, f"it has {len(data)} samples", "use fewer folds")
     if any(hasattr(array, "source") for array in data.inputs.values()):
-        raise InputError("a streamed set has no folds", next="leave out stream, or folds")
+        raise InputError("a streamed set cannot be split into folds", next="leave out stream, or folds")
     order = np.random.default_rng([seed, folds]).permutation(len(data))
     if data.labels.ndim == 1 and data.labels.dtype.kind in "iub":
         order = order[np.argsort(data.labels[order], kind="stable")]
     for fold in range(folds):
-        judged = np.sort(order[fold::folds])
-        learnt = np.setdiff1d(np.arange(len(data)), judged)
-        yield _subset(data, learnt, f"fold {fold + 1}, learnt"), _subset(data, judged, f"fold {fold + 1}, judged")
+        validation = np.sort(order[fold::folds])
+        training = np.setdiff1d(np.arange(len(data)), validation)
+        yield (
+            _subset(data, training, f"fold {fold + 1}, training"),
+            _subset(data, validation, f"fold {fold + 1}, validation"),
+        )
 
 
-def summary(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over the folds of the best epochs' metric and loss."""
-    names = [name for name in found[0] if name.startswith("val_")]
-    result: dict[str, Any] = {"folds": [dict(entry) for entry in found]}
+    names = [name for name in entries[0] if name.startswith("val_")]
+    result: dict[str, Any] = {"folds": [dict(entry) for entry in entries]}
     for name in names:
-        values = [float(entry[name]) for entry in found]
+        values = [float(entry[name]) for entry in entries]
         mean = math.fsum(values) / len(values)
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        result[name.removeprefix("val_")] = {"mean": mean, "std": spread}
+        std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        result[name.removeprefix("val_")] = {"mean": mean, "std": std}
     return result
 
 
-def _subset(data: SampleSet, numbers: NDArray[np.int64], name: str) -> SampleSet:
+def _subset(data: SampleSet, indices: NDArray[np.int64], name: str) -> SampleSet:
     assert data.labels is not None
-    inputs: dict[str, Any] = {key: Rows(array, numbers) for key, array in data.inputs.items()}
-    sha256 = hashlib.sha256(data.sha256.encode() + numbers.tobytes()).hexdigest()
-    return replace(data, name=f"{data.name}, {name}", inputs=inputs, labels=data.labels[numbers], sha256=sha256)
+    inputs: dict[str, Any] = {key: Rows(array, indices) for key, array in data.inputs.items()}
+    sha256 = hashlib.sha256(data.sha256.encode() + indices.tobytes()).hexdigest()
+    return replace(data, name=f"{data.name}, {name}", inputs=inputs, labels=data.labels[indices], sha256=sha256)

@@ -1,4 +1,4 @@
-"""What changes how a training goes, but not what it makes, and so is in no artifact's id."""
+"""Training options that do not affect the resulting weights, and are therefore in no artifact's id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgekit.core.errors import InputError
 
 @dataclass(frozen=True)
 class Session:
-    """`tensorboard`: the folder of its logs, None for none. `resume`: go on from a checkpoint where there is one.
-    `workers`: processes that decode, -1 for as many as help. `checkpoint_seconds`: what an interruption may cost.
+    """`tensorboard`: the folder for its logs, None for none. `resume`: continue from a checkpoint, if any.
+    `workers`: processes that decode, -1 for an automatic number. `checkpoint_seconds`: the time between checkpoints.
     """
 
     tensorboard: Path | None = None
@@ -28,7 +28,7 @@ _current: ContextVar[Session | None] = ContextVar("session", default=None)
 
 
 def current() -> Session:
-    """What was set around this training, else what the environment says."""
+    """The session set with `using`, else the one from environment variables."""
     return _current.get() or from_environment()
 
 
@@ -50,18 +50,20 @@ def using(session: Session) -> Iterator[None]:
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """One training of several: its log is in a folder of its own."""
-    now = current()
-    with using(replace(now, tensorboard=now.tensorboard / name) if now.tensorboard else now):
+    """One of several trainings: its log goes to a subfolder."""
+    session = current()
+    with using(replace(session, tensorboard=session.tensorboard / name) if session.tensorboard else session):
         yield
 
 
-def _number(name: str, otherwise: float) -> float:
+def _number(name: str, default: float) -> float:
     text = os.environ.get(name, "")
     try:
-        value = float(text) if text else otherwise
+        value = float(text) if text else default
     except ValueError as error:
-        raise InputError(f"{name} is {text!r}", "a number is wanted", "mend it, or leave it out") from error
+        raise InputError(
+            f"{name} is {text!r}", "it must be a number", f"set {name} to a number, or unset it"
+        ) from error
     if value < 0 and text:
-        raise InputError(f"{name} is {text}", "it must not be negative", "mend it, or leave it out")
+        raise InputError(f"{name} is {text}", "it must not be negative", f"set 0 or more, or unset {name}")
     return value

@@ -1,4 +1,4 @@
-"""How to train: every option that decides what comes out. The train step has these as its own fields."""
+"""The training options that affect the resulting weights. The train step has them as its own fields."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Settings:
-    """AdamW under a one-cycle learning rate, unless told otherwise; the weights of the best validation epoch are kept.
+    """By default AdamW with a one-cycle learning rate. The weights of the best validation epoch are kept.
 
     `lr` is the highest learning rate, `batch` the samples of a step over all processes; `accumulate` batches make
-    one step of the optimizer. `samples`: only the first so many training samples, 0 for all. `judge`: what of the
-    validation split says which epoch is better; `patience` epochs without a better one end the training. `warmup`
-    (in epochs) leads up to `lr` where the schedule does not do so itself. `decay` = "weights" spares biases and
-    norms the weight decay. `loss` replaces the task's own. `augment` = "auto" is what the task does by itself.
-    `clip` bounds the gradient's norm, `ema` averages the weights with this decay; 0 is off for both. `freeze` names
-    parts (by prefix) that stay as they are, up to the epoch `unfreeze`, or for good (0). `lr_decay` lowers the rate
-    by this factor with each stage further from the output; `lr_factors` are entries such as "features=0.1".
+    one optimizer step. `samples`: use only the first so many training samples, 0 for all. `monitor`: the validation
+    value the best epoch is chosen by; training stops early after `patience` epochs without a better one. `warmup`:
+    epochs of linear warm-up to `lr`; one-cycle has its own. `decay` = "weights" excludes biases and norms from
+    weight decay. `loss` replaces the task's own. `augment` = "auto" is the task's default. `clip` bounds the
+    gradient's norm, `ema` averages the weights with this decay; 0 turns either off. `freeze` names parts (by prefix)
+    whose weights are fixed until the epoch `unfreeze`, or throughout (0). `lr_decay` multiplies the rate of each
+    stage further from the output by this factor; `lr_factors` are entries such as "features=0.1".
     """
 
     epochs: int = 10
@@ -34,7 +34,7 @@ class Settings:
     schedule: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
     warmup: float = 0.0
     patience: int = 5
-    judge: Literal["loss", "metric"] = "loss"
+    monitor: Literal["loss", "metric"] = "loss"
     seed: int = 0
     samples: int = 0
     loss: Literal["", "cross-entropy", "mse", "bce"] = ""
@@ -51,7 +51,7 @@ class Settings:
     lr_factors: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:
-        """What cannot work, a sentence each."""
+        """What is invalid, one sentence each."""
         for name in ("epochs", "batch", "patience", "accumulate"):
             if getattr(self, name) < 1:
                 yield f"{name} must be at least 1"
@@ -66,29 +66,29 @@ class Settings:
         for name in ("samples", "unfreeze"):
             if getattr(self, name) < 0:
                 yield f"{name} must not be negative (0: {'all' if name == 'samples' else 'never'})"
-        yield from self._at_odds()
+        yield from self._conflicts()
 
-    def _at_odds(self) -> Iterator[str]:
-        """Options that do not go together."""
+    def _conflicts(self) -> Iterator[str]:
+        """Options that contradict each other."""
         if self.warmup and self.schedule == "one-cycle":
-            yield "one-cycle has a warmup of its own: leave out warmup, or name another schedule"
+            yield "the one-cycle schedule has its own warm-up: leave out warmup, or choose another schedule"
         if self.warmup >= self.epochs > 0:
             yield "warmup must be shorter than the training"
         if self.label_smoothing and self.loss in ("mse", "bce"):
-            yield f"label_smoothing is of cross-entropy, not of {self.loss}"
+            yield f"label_smoothing works with cross-entropy only, not with {self.loss}"
         if self.unfreeze and not self.freeze:
-            yield "unfreeze needs something in freeze"
+            yield "unfreeze needs a part in freeze"
         if not 0 < self.lr_decay <= 1:
-            yield "lr_decay must be above 0, at most 1 (the same rate everywhere)"
+            yield "lr_decay must be above 0 and at most 1 (1: the same rate everywhere)"
         for text in self.lr_factors:
             try:
-                factor_of(text)
+                parse_lr_factor(text)
             except ValueError:
                 yield f"lr_factors holds {text!r}, which is not PREFIX=NUMBER"
 
 
-def factor_of(text: str) -> tuple[str, float]:
-    """ "features=0.1" as prefix and factor. Raises ValueError."""
+def parse_lr_factor(text: str) -> tuple[str, float]:
+    """Prefix and factor of, for example, "features=0.1". Raises ValueError."""
     prefix, _, number = text.rpartition("=")
     factor = float(number)
     if not prefix or not 0 < factor < math.inf:
@@ -96,10 +96,10 @@ def factor_of(text: str) -> tuple[str, float]:
     return prefix, factor
 
 
-def plain(settings: Settings) -> dict[str, Any]:
-    """The options as JSON values; those of a subclass are left out."""
-    return {f.name: _value(getattr(settings, f.name)) for f in dataclasses.fields(Settings)}
+def as_json(settings: Settings) -> dict[str, Any]:
+    """The options as JSON values, without the fields of a subclass."""
+    return {f.name: _json_value(getattr(settings, f.name)) for f in dataclasses.fields(Settings)}
 
 
-def _value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

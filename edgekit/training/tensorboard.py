@@ -1,4 +1,4 @@
-"""TensorBoard: what each epoch found, where its folder was named."""
+"""Writes each epoch's values to a TensorBoard log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from edgekit.core.errors import Missing, os_errors
 
-Show = Callable[[Mapping[str, Any], float], None]
+WriteEpoch = Callable[[Mapping[str, Any], float], None]
 
 
 @contextmanager
-def opened(folder: Path | None, done: int, rank: int) -> Iterator[Show]:
-    """Gives what writes an epoch's entry and learning rate; the log of epochs after `done` is written anew.
+def epoch_writer(folder: Path | None, done_epochs: int, rank: int) -> Iterator[WriteEpoch]:
+    """Gives a function that logs an epoch's entry and learning rate; entries after `done_epochs` are overwritten.
 
     Raises Missing, NoPermission.
     """
@@ -26,15 +26,15 @@ def opened(folder: Path | None, done: int, rank: int) -> Iterator[Show]:
     except ImportError as error:
         raise Missing.install("--tensorboard", "tensorboard", "tensorboard") from error
     with os_errors("write", folder):
-        writer: Any = SummaryWriter(str(folder), purge_step=done + 1)
+        writer: Any = SummaryWriter(str(folder), purge_step=done_epochs + 1)
 
-    def show(entry: Mapping[str, Any], rate: float) -> None:
+    def write_epoch(entry: Mapping[str, Any], rate: float) -> None:
         for name, value in {**entry, "lr": rate}.items():
             if name != "epoch":
                 writer.add_scalar(name, value, entry["epoch"])
         writer.flush()
 
     try:
-        yield show
+        yield write_epoch
     finally:
         writer.close()

@@ -11,17 +11,16 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
-from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.workflows.import_ import stored
-from edgekit.workflows.make import _make
+from edgekit.workflows.make import make_nodes
 from edgekit.workflows.routes import step_named, suffix_of
 from edgekit.workflows.setup import Say, flow_for, task_of, validation
 
 
-def _extend(
+def extend(
     ref: ModelReference,
     chains: Sequence[Sequence[str]],
     plan: Plan,
@@ -33,20 +32,20 @@ def _extend(
     say: Say,
 ) -> Outcome:
     """Hang chains of steps onto one stored artifact; `fields` go to the steps that have them."""
-    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    start, context = open_context(ref, gates, target, val, fields, progress, say)
     context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", "there is nothing to do", "name another format")
-    nodes, _ = _nodes(start, chains, fields, context, suffix_of(context.targets[0]))
-    return _make(nodes, context, {start.name: start})
+    nodes, _ = plan_nodes(start, chains, fields, context, suffix_of(context.targets[0]))
+    return make_nodes(nodes, context, {start.name: start})
 
 
-def _opened(
+def open_context(
     ref: ModelReference, gates: Gates, target: str, val: str, fields: dict[str, Any], progress: Progress, say: Say
 ) -> tuple[Artifact, RunContext]:
     """The stored artifact to start from, and a flow that checks arrows on the right samples."""
     ref = stored(ref, progress, say)
-    start = ref.store.get(ref.name or references.float_root(ref.store))
+    start = ref.artifact()
     context = flow_for(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
     context.val = validation(context, val, start, str(fields.get("calibration", "")))
     if context.val.labels is not None and context.scorer is None:
@@ -54,7 +53,7 @@ def _opened(
     return start, context
 
 
-def _nodes(
+def plan_nodes(
     start: Artifact, chains: Sequence[Sequence[str]], fields: dict[str, Any], context: RunContext, suffix: str
 ) -> tuple[list[Node], list[str]]:
     """What chains of steps will make of one artifact, and the name at the end of each chain.

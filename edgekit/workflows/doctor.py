@@ -7,10 +7,14 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgekit.core import registry
 from edgekit.core.errors import DISTRIBUTION
 from edgekit.measure import targets
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PURPOSE = {
     "torch": "train and run networks in torch",
@@ -30,18 +34,19 @@ PURPOSE = {
 }
 
 
-def examine() -> dict[str, Any]:
-    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing)."""
+def doctor() -> dict[str, Any]:
+    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing), and the
+    members of other packages that are broken."""
     extras: dict[str, dict[str, Any]] = {}
     for name, purpose in PURPOSE.items():
         packages, unavailable = _packages(name)
-        found = {package: _version(package) for package in packages}
+        result = {package: _version(package) for package in packages}
         extras[name] = {
             "purpose": purpose,
-            "packages": found,
-            "installed": all(found.values()) and not unavailable,
+            "packages": result,
+            "installed": all(result.values()) and not unavailable,
             "unavailable": unavailable,
-            "next": "" if all(found.values()) else f"pip install '{DISTRIBUTION}[{name}]'",
+            "next": "" if all(result.values()) else f"pip install '{DISTRIBUTION}[{name}]'",
         }
     host = targets.load("host")
     return {
@@ -56,22 +61,30 @@ def examine() -> dict[str, Any]:
             "memory_mb": host.memory_mb,
         },
         "extras": extras,
+        "broken": [
+            {"group": group, "name": name, "what": error.what, "why": error.why, "next": error.next}
+            for group, name, error in registry.broken()
+        ],
     }
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What people read."""
-    machine = found["machine"]
-    yield f"edgekit {found['edgekit']}, Python {found['python']}"
+def shown(result: Mapping[str, Any]) -> Iterator[str | Table]:
+    """What `tables.show` prints."""
+    from edgekit.report import tables
+
+    machine = result["machine"]
+    yield f"edgekit {result['edgekit']}, Python {result['python']}"
     yield f"{machine['arch']} ({machine['isa_class']}), {machine['cores']} cores, {machine['memory_mb']:,} MB"
-    for name, extra in found["extras"].items():
+    table = tables.table(tables.words(), tables.words("extra"), tables.words("what it is for"))
+    for name, extra in result["extras"].items():
         packages = ", ".join(f"{package} {number or 'MISSING'}" for package, number in extra["packages"].items())
-        yield f"{'ok' if extra['installed'] else '--':<3} {name:<8} {extra['purpose']}"
-        yield f"    {packages}"
-        for package, marker in extra["unavailable"].items():
-            yield f"    {package} has no wheel here: it needs {marker}"
-        if extra["next"]:
-            yield f"    next: {extra['next']}"
+        missing = [f"{package} has no wheel here: it needs {why}" for package, why in extra["unavailable"].items()]
+        next = [f"next: {extra['next']}"] if extra["next"] else []
+        mark = "ok" if extra["installed"] else "--"
+        tables.add(table, mark, name, "\n".join([extra["purpose"], packages, *missing, *next]))
+    for plugin in result["broken"]:
+        tables.add(table, "--", plugin["name"], "\n".join([plugin["what"], plugin["why"], f"next: {plugin['next']}"]))
+    yield table
 
 
 def _packages(extra: str) -> tuple[list[str], dict[str, str]]:

@@ -10,7 +10,7 @@ from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
-from edgekit.workflows.chains import _extend
+from edgekit.workflows.chains import extend
 from edgekit.workflows.routes import format_of, installed_exporters, route
 from edgekit.workflows.setup import Say, silent
 
@@ -27,4 +27,4 @@ def export(
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
-    return _extend(ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
+    return extend(ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)

@@ -16,7 +16,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
 from edgekit.runs.store import Store
-from edgekit.workflows.make import _make
+from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, flow_for, silent
 
 
@@ -63,4 +63,4 @@ def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -
 def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  {ref.foreign} is code of your own: it is run as it is")
-    return _make([Node(step.produces.stem, step, {})], context, {})
+    return make_nodes([Node(step.produces.stem, step, {})], context, {})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from edgekit.core import step
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.measurement import Metric
+from edgekit.core.registry import step_name
 from edgekit.core.step import Context
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
@@ -19,15 +20,23 @@ from edgekit.workflows.setup import working
 
 def check_installed(nodes: Sequence[Node]) -> None:
     """Raises Missing, naming everything at once, where a step's packages are not installed."""
-    absent: dict[str, list[str]] = {}
+    absent: dict[str, set[str]] = {}
+    packages = set()
     for node in nodes:
         for name, found in tools(node.step).items():
             if not found:
-                absent.setdefault(node.step.extra, []).append(name)
-    if absent:
-        names = ", ".join(sorted({name for packages in absent.values() for name in packages}))
-        extras = ",".join(sorted(absent))
-        raise Missing.install("this recipe", names, extras)
+                packages.add(name)
+                absent.setdefault(registry.distribution("steps", step_name(node.step)), set()).add(node.step.extra)
+    if packages:
+        names = ", ".join(sorted(packages))
+        wanted = sorted(map(_with_extras, absent, absent.values()))
+        next = "pip install " + " ".join(f"'{word}'" for word in wanted)
+        raise Missing(f"this recipe needs {names}", f"{names} is not installed", next)
+
+
+def _with_extras(distribution: str, extras: set[str]) -> str:
+    named = ",".join(sorted(extras - {""}))
+    return f"{distribution}[{named}]" if named else distribution
 
 
 def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
@@ -97,14 +106,18 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
         context.say(f"  reused    {node.name}")
         return kept
     started = time.monotonic()
-    context.say(f"  {step.step_name(node.step):<9} {node.name} …")
+    context.say(f"  {step_name(node.step):<9} {node.name} …")
     artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
     context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
     return artifact
 
 
-def _make(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
+def make_nodes(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
+    """Make, verify and measure the nodes in the run, which no other process may write to meanwhile.
+
+    Raises Missing before any work where a package is not installed.
+    """
     check_installed(nodes)
     with working(context.store):
         if context.val is None and context.task is not None:

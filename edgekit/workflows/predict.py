@@ -26,7 +26,7 @@ from edgekit.workflows import import_
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
     """For each input: the `top` classes where the output is one row of classes, and the raw output."""
     ref = import_.stored(references.resolve(word))
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
     classes: tuple[str, ...] = task.classes if task else ()
     read = [_sample(text, artifact, task) for text in inputs]
@@ -44,7 +44,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
     entries = []
     for index, (label, said) in enumerate(labels):
         outputs = {name: value[index] for name, value in run.outputs.items()}
-        if task is not None and hasattr(task, "tell"):
+        if task is not None and task.tell is not None:
             sample = {name: value[index] for name, value in data.inputs.items()}
             entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
         else:
@@ -75,7 +75,7 @@ def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[s
     numbered = colon and index.isdecimal() and (sets.is_data(word.partition("?")[0]) or ":" in word)
     if (
         task is not None
-        and hasattr(task, "read")
+        and task.read is not None
         and not numbered
         and Path(text).suffix.lower() not in (".npz", ".npy")
     ):
@@ -119,6 +119,6 @@ def _options(text: str, artifact: Artifact) -> Options:
     own = options.parse_set_spec(text).options
     return (
         own
-        if "?" in text or not artifact.task or tasks.configured(artifact.task)
+        if "?" in text or not artifact.task or tasks.has_options(artifact.task)
         else options.parse_set_spec(artifact.task).options
     )

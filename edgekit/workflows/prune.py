@@ -17,8 +17,8 @@ from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.workflows.chains import _opened
-from edgekit.workflows.make import _make
+from edgekit.workflows.chains import open_context
+from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, silent
 
 
@@ -43,7 +43,7 @@ def prune(
     """
     ref = references.resolve(artifact, out)
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    start, context = _opened(ref, gates, target, val, {}, progress, say)
+    start, context = open_context(ref, gates, target, val, {}, progress, say)
     if str(start.kind) != "torch":
         raise InputError(f"{start.name} is {start.kind}", "pruning changes a torch network", "name a torch artifact")
     if context.task is None:
@@ -54,11 +54,11 @@ def prune(
     stored = {start.name: start}
     parents = {"parent": start.name}
     if teacher:
-        taught = _teacher(context.store, teacher)
+        taught = stored_teacher(context.store, teacher)
         stored[taught.name] = taught
         parents["teacher"] = taught.name
     chain = name or "-".join(filter(None, [start.chain, _pruned_name(fields)]))
-    return _make([Node(f"{chain}.torch", step, parents)], context, stored)
+    return make_nodes([Node(f"{chain}.torch", step, parents)], context, stored)
 
 
 def _pruned_name(fields: Mapping[str, Any]) -> str:
@@ -68,12 +68,12 @@ def _pruned_name(fields: Mapping[str, Any]) -> str:
     return f"{words[goal]}{round(100 * fields[goal])}"
 
 
-def _teacher(store: Store, word: str) -> Artifact:
+def stored_teacher(store: Store, word: str) -> Artifact:
     """The torch artifact that teaches; one of another run is copied into this one, so that it stays at hand."""
     ref = references.resolve(word)
     if ref.foreign:
         raise InputError(f"{word} is not in a run yet", next=f"edgekit import {word}")
-    found = ref.store.get(ref.name or references.float_root(ref.store))
+    found = ref.artifact()
     if found.kind.format != "torch":
         raise InputError(f"{word} is {found.kind}", "a teacher is a torch network", "name a torch artifact")
     if ref.store.path.resolve() == store.path.resolve():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from edgekit.core import registry
@@ -11,7 +12,6 @@ from edgekit.core.step import Step
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.measure import targets
-from edgekit.runs import references
 from edgekit.runs.references import ModelReference
 from edgekit.runs.store import tools
 
@@ -20,19 +20,51 @@ def format_of(ref: ModelReference) -> str:
     """The format of the artifact, or of the foreign model, that a word names."""
     if ref.foreign:
         return str(registry.load("steps", ref.importer).format)
-    return ref.store.get(ref.name or references.float_root(ref.store)).kind.format
+    return ref.artifact().kind.format
 
 
 def route(source: str, format: str) -> list[str]:
-    """The steps from one format to another; a foreign ONNX file goes through torch where no exporter takes it as it is.
+    """The steps from one format to another: an exporter that takes the source as it is, else one after `to_torch`.
 
-    What is not possible is left for `api._extend` to refuse, since it knows the artifact's name.
+    What is not possible is left for `chains.extend` to refuse, since it knows the artifact's name.
     """
     if source == format:
         return []
     exporter = f"to_{format}"
-    direct = exporter in registry.names("steps") and Kind(source) in registry.load("steps", exporter).accepts
-    return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
+    direct = accepts(exporter, source) or not accepts("to_torch", source)
+    return [exporter] if direct else ["to_torch", exporter]
+
+
+def accepts(step: str, format: str) -> bool:
+    """Is there such a step, and does it take float models of that format?"""
+    return step in registry.names("steps") and Kind(format) in registry.load("steps", step).accepts
+
+
+def installed(step: str) -> bool:
+    """Is everything installed that the step needs?"""
+    return all(tools(registry.load("steps", step)()).values())
+
+
+def lowered(format: str, precision: str) -> bool:
+    """Is this format quantized before it is lowered: does its step take torch, and no float model of the format?"""
+    step = f"{format}_{precision}"
+    return accepts(step, "torch") and not accepts(step, format)
+
+
+def quantizable(precision: str) -> list[str]:
+    """The formats that a torch network can be made in with this precision, by what is installed."""
+    exported = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
+    steps = [name for name, _ in registry.members("steps", suffix=f"_{precision}") if installed(name)]
+    formats = [name.removesuffix(f"_{precision}") for name in steps]
+    return exported + [name for name in formats if name not in exported and lowered(name, precision)]
+
+
+def float_route(source: str, format: str, precision: str) -> list[str]:
+    """The steps to the float model that one of this format and precision is compared with: of the format, where a step
+    exports to it, else the torch network."""
+    exporter = f"to_{format}"
+    alone = lowered(format, precision) and not (exporter in registry.names("steps") and installed(exporter))
+    return route(source, "torch" if alone else format)
 
 
 def step_named(name: str, fields: dict[str, Any], task: Task | None) -> Step:
@@ -43,7 +75,7 @@ def step_named(name: str, fields: dict[str, Any], task: Task | None) -> Step:
         what = f"there is no {precision} for {format}" if format != "to" else f"cannot export to {precision}"
         known = ", ".join(n for n in registry.names("steps") if not n.startswith("import_"))
         raise InputError(what, error.what, f"the steps there are: {known}") from error
-    known_fields = getattr(cls, "__dataclass_fields__", {})
+    known_fields = {field.name for field in dataclasses.fields(cls)}
     step: Step = cls(**{k: v for k, v in fields.items() if k in known_fields})
     return step
 
@@ -55,8 +87,7 @@ def suffix_of(target: Target) -> str:
 
 
 def installed_exporters() -> tuple[str, ...]:
-    names = [name for name in registry.names("steps") if name.startswith("to_")]
-    found = tuple(n.removeprefix("to_") for n in names if all(tools(registry.load("steps", n)()).values()))
+    found = tuple(name.removeprefix("to_") for name, _ in registry.members("steps", "to_") if installed(name))
     if not found:
         raise InputError("no exporter is installed", next="pip install 'edgekit-toolkit[onnx]'")
     return found

@@ -12,8 +12,9 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.files import write_atomically
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.step import Context, step_name
+from edgekit.core.step import Context
 from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.report import html

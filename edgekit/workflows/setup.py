@@ -86,9 +86,9 @@ def random_inputs(store: Store, artifact: Artifact) -> SampleSet:
 
 
 def finished(store: Store) -> list[Artifact]:
-    """Every artifact of a run that stands for itself: not the tries of a ladder, not ranges."""
-    tries = attempts.attempts(store) | attempts.tries(store)
-    return [a for a in store.current() if a.name not in tries and a.kind.is_model]
+    """The models of a run, except the attempts and trials of a search; calibrated ranges are not models."""
+    attempted = attempts.attempt_artifacts(store) | attempts.trial_artifacts(store)
+    return [a for a in store.current() if a.name not in attempted and a.kind.is_model]
 
 
 def runnable(artifacts: Sequence[Artifact], target: Target) -> None:

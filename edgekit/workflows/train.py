@@ -22,8 +22,8 @@ from edgekit.runs.recipe import STARTER, Gates
 from edgekit.runs.references import RUNS, load
 from edgekit.runs.store import Store
 from edgekit.training import processes, session
-from edgekit.workflows.make import _make
-from edgekit.workflows.prune import _teacher
+from edgekit.workflows.make import make_nodes
+from edgekit.workflows.prune import stored_teacher
 from edgekit.workflows.setup import Say, flow_for, silent
 
 
@@ -56,7 +56,7 @@ def train(
     start = _start(fields.get("init", ""))
     if start is not None:
         fields["init"] = start.name
-    taught = _teacher(store, teacher) if teacher else None
+    taught = stored_teacher(store, teacher) if teacher else None
     if taught is not None:
         fields["teacher"] = taught.name
     step: Step = registry.load("steps", "train")(model=model, **fields)
@@ -73,7 +73,7 @@ def train(
     now = session.from_environment()
     board, helpers = tensorboard or now.tensorboard, now.workers if workers is None else workers
     with session.using(replace(now, tensorboard=board, resume=resume is not False, workers=helpers)):
-        return _train_together(node, inputs, context) if processes.started() > 1 else _trained(node, inputs, context)
+        return _train_together(node, inputs, context) if processes.world_size() > 1 else _trained(node, inputs, context)
 
 
 def _start(init: str) -> Artifact | None:
@@ -89,7 +89,7 @@ def _start(init: str) -> Artifact | None:
 
 
 def _trained(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
-    return _make([node], context, {artifact.name: artifact for artifact in inputs.values()})
+    return make_nodes([node], context, {artifact.name: artifact for artifact in inputs.values()})
 
 
 def _insist(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> None:

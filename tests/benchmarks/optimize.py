@@ -45,7 +45,7 @@ PLAIN = {
     "weight_decay": ("0.01",),
     "dropout": ("0",),
     "ratio": ("0",),
-    "rung": ("min-max", "percentile", "mse"),
+    "method": ("min-max", "percentile", "mse"),
     "threads": ("1",),
 }
 GRID = {**PLAIN, "lr": ("0.003",), "precision": ("float", "fp16", "int8"), "threads": ("1", "2")}
@@ -92,7 +92,7 @@ def plain(words: argparse.Namespace) -> None:
 
 def is_plain(point: Point) -> bool:
     return (point["width"], point["lr"]) == (1.0, 0.003) and (
-        point["precision"] == "float" or (point["precision"], point["rung"]) == ("int8", "min-max")
+        point["precision"] == "float" or (point["precision"], point["method"]) == ("int8", "min-max")
     )
 
 
@@ -127,7 +127,7 @@ def better_in_one(a: Trial, b: Trial, store: Store) -> bool:
 
 
 def shown(t: Trial) -> str:
-    what = ", ".join(str(t.point[name]) for name in ("width", "lr", "precision", "rung") if t.point[name] != "")
+    what = ", ".join(str(t.point[name]) for name in ("width", "lr", "precision", "method") if t.point[name] != "")
     return f"[{what}: {t.quality:.4f}, {t.p50_ms:.4f} ms, {t.size_bytes} B]"
 
 
@@ -146,7 +146,7 @@ def grid(words: argparse.Namespace) -> None:
     file = OUT / words.task / "grid.json"
     done = json.loads(file.read_text()) if file.is_file() else []
     known = {tuple(map(str, entry["key"])) for entry in done}
-    with opened(words) as (trier, space):
+    with opened(words) as (runner, space):
         points = space.points()
         order = np.random.default_rng(0).permutation(len(points))[: words.points or None]
         print(f"(b) the grid has {len(points)} points; {len(known)} are done")
@@ -154,7 +154,7 @@ def grid(words: argparse.Namespace) -> None:
             point = points[place]
             if tuple(map(str, key(point))) in known:
                 continue
-            trial = trier.attempt(point, True)
+            trial = runner.attempt(point, True)
             tell(f"  {len(done) + 1:>4} of {len(order)}  {trial.state} {trial.seconds} s {point}")
             entry = {"key": list(map(str, key(point))), "trial": json.loads(json.dumps(trial_json(trial)))}
             done.append(entry)
@@ -254,7 +254,7 @@ class Opened:
         plan = replace(Plan(), **PRESETS["quick"])
         context = RunContext(store, task, [target], plan, Gates(max_drop_pp=100), None, task.score, quiet, silent)
         context.val = sets.halves(context.set(f"{task.name}:val"))[0]
-        reference = optimize._plain_network(space, context)
+        reference = optimize.baseline_network(space, context)
         return TrialRunner(context, space, Budget(max_drop_pp=100), reference), space
 
     def __exit__(self, *error: Any) -> None:
@@ -263,9 +263,9 @@ class Opened:
 
 def warm(words: argparse.Namespace) -> None:
     """Make and check every artifact of both parts, timing nothing: may run beside other work."""
-    with opened(words) as (trier, space):
+    with opened(words) as (runner, space):
         for point in space.points():
-            attempt(lambda p=point: trier.made(p), point)
+            attempt(lambda p=point: runner.make(p), point)
 
 
 def attempt(work: Callable[[], Any], point: Point) -> None:

@@ -13,6 +13,7 @@ from edgekit.core import registry
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.tasks.fashion_mnist import DEBIAN, find
+from edgekit.testing import TaskContract
 
 #: split → samples, and the sha256 of the set as recorded
 SPLITS = {
@@ -82,6 +83,13 @@ def test_the_recorded_mean_and_spread(task: Any) -> None:
     images = task.load("train").inputs["input"]
     assert images.mean() == pytest.approx(task.mean[0], abs=0.6)
     assert images.std() == pytest.approx(task.std[0], abs=0.6)
+
+
+class TestTasks(TaskContract):
+    members = ("mnist", "bars")
+
+    @pytest.fixture(autouse=True)
+    def _members(self, members: None) -> None: ...
 
 
 @pytest.mark.parametrize("task", SPLITS, indirect=True)

@@ -29,7 +29,7 @@ from edgekit.measure.execute import execute, execute_all
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.workflows import deploy
-from edgekit.workflows.inspect.times import times
+from edgekit.workflows.inspect.operator_times import operator_times
 
 Cli = Callable[..., Ended]
 #: virtual seconds
@@ -227,7 +227,7 @@ def _faults(phone: Target, store: Store) -> None:
     with pytest.raises(InputError, match="openvino does not run"):
         execute(store.get("openvino"), replace(phone, runtimes={"openvino": ""}), data, PLAN, runtime="openvino")
     with pytest.raises(InputError, match="no operators of"):
-        times(str(onnx.path), phone.name)
+        operator_times(str(onnx.path), phone.name)
     with pytest.raises(DeviceError, match="took too long"):
         execute(onnx, phone, data, replace(PLAN, seconds=600.0, timeout=1.0))
     inside = Qemu(phone).inside.phone  # type: ignore[union-attr]

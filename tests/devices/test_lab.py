@@ -22,7 +22,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute, execute_all
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
-from edgekit.workflows.inspect.times import times
+from edgekit.workflows.inspect.operator_times import operator_times
 
 PHONE = "emulated-phone"
 TARGETS = ("emulated-cortex-a72", "emulated-cortex-a76", PHONE)
@@ -108,7 +108,7 @@ def test_other_runtimes_on_a_board(
         mine, theirs = run.outputs["output"], native.outputs["output"]
         np.testing.assert_allclose(mine, theirs, atol=most * np.abs(theirs).max(), err_msg=file.name)
         assert np.mean(mine.argmax(1) == theirs.argmax(1)) >= 0.99, file.name
-    counts = times(str(store.get("onnx-int8").path), board.name)
+    counts = operator_times(str(store.get("onnx-int8").path), board.name)
     assert counts["provenance"] == "emulated" and counts["against"] == "onnx" and counts["total_us"] > 10
     assert any("int8" in entry["precisions"] for entry in counts["types"] if entry["type"] == "Conv")
     sent = targets.device(old).sent_bytes  # type: ignore[attr-defined]

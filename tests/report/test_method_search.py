@@ -1,19 +1,20 @@
-"""The ladder's table: it fits 80 columns, marks what was chosen, and says why a rung is missing."""
+"""The table of a method search: it fits 80 columns, marks what was chosen, and says why a method is missing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from edgekit.report.method_search import search_table
+from edgekit.report.tables import lines
 
 METRIC = {"value": 0.9123, "drop_pp": -12.34, "drop_ci95": [-13.21, -11.1]}
 LATENCY = {"p50": 123.4567}
 
 
-def attempt(rung: str, **changes: Any) -> dict[str, Any]:
+def attempt(method: str, **changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "rung": rung,
-        "artifact": f"onnx-int8~{rung}",
+        "method": method,
+        "artifact": f"onnx-int8~{method}",
         "size_bytes": 12345678,
         "seconds": 1234.5,
         "failed": "",
@@ -40,24 +41,24 @@ def found(*attempts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_it_fits_80_columns_and_marks_the_chosen_rung() -> None:
+def test_it_fits_80_columns_and_marks_the_chosen_method() -> None:
     absent = attempt("qat", artifact=None, metric=None, parity=None, latency_ms=None, failed="no way " * 20)
-    lines = list(search_table(found(attempt("keep-float-8"), attempt("equalize-gptq"), absent)))
-    assert max(map(len, lines)) <= 80
-    assert [line[:15] for line in lines if line.startswith("*")] == ["* equalize-gptq"]
-    assert "no way" in "".join(lines)
+    shown = lines(search_table(found(attempt("keep-float-8"), attempt("equalize-gptq"), absent)))
+    assert max(map(len, shown)) <= 80
+    assert [line[:15] for line in shown if line.startswith("*")] == ["* equalize-gptq"]
+    assert "no way" in "".join(shown)
 
 
 def test_a_slower_int8_is_not_recommended() -> None:
-    text = "\n".join(search_table(found(attempt("equalize-gptq"))))
+    text = "\n".join(lines(search_table(found(attempt("equalize-gptq")))))
     assert "1.30 times slower than onnx" in text
     assert "not recommended" in text
     same = attempt("equalize-gptq", ratio={"value": 0.98, "ci99": [0.9, 1.1]})
-    assert "as fast as onnx" in "\n".join(search_table({**found(same), "recommended": True}))
+    assert "as fast as onnx" in "\n".join(lines(search_table({**found(same), "recommended": True})))
 
 
 def test_without_labels_there_are_no_scores() -> None:
     bare = attempt("equalize-gptq", metric=None)
-    text = "\n".join(search_table({**found(bare), "confirmed": {"metric": None, "verdict": None}}))
+    text = "\n".join(lines(search_table({**found(bare), "confirmed": {"metric": None, "verdict": None}})))
     assert "31.5" in text
     assert "%" not in text.replace("95 %", "")

@@ -165,7 +165,7 @@ def test_a_network_whose_source_changed_is_refused(
         ({"lr": 0.0}, "lr"),
         ({"lr": float("inf")}, "lr"),
         ({"lr": float("nan")}, "lr"),
-        ({"warmup": 1.0}, "one-cycle has a warmup of its own"),
+        ({"warmup": 1.0}, "one-cycle schedule has its own warm-up"),
         ({"fresh": ("head",)}, "fresh needs weights"),
     ],
 )
@@ -277,7 +277,7 @@ def test_samples_on_disk_are_read_batch_by_batch(own: Path, monkeypatch: pytest.
         mapped[name] = np.load(own / f"{name}.npy", mmap_mode="r")
     step = dataclasses.replace(QUICK, model="net.py:Factors")
     expected = ratings(own, step).details["history"]
-    monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
+    monkeypatch.setattr("edgekit.training.data.IN_MEMORY_BYTES", 0)
     found = ratings(own, step, train=reading.sample_set("mapped", mapped, whole.labels)).details["history"]
     assert [entry["loss"] for entry in found] == pytest.approx([entry["loss"] for entry in expected], rel=1e-5)
 
@@ -402,12 +402,12 @@ def test_every_sample_is_in_one_fold() -> None:
 
 
 def test_moved_images_stay_images(members: None) -> None:
-    from edgekit.tasks.shared.images import moved
+    from edgekit.tasks.shared.images import random_shift
 
     x = torch.arange(2 * 3 * 20 * 30).reshape(2, 3, 20, 30).float()
-    still = moved(x, torch.Generator().manual_seed(0), mirror=False)
+    still = random_shift(x, torch.Generator().manual_seed(0), mirror=False)
     assert still.shape == x.shape and not torch.equal(still, x)
     assert torch.equal(still[0].diff(dim=1).clamp(0, 30)[0, 8], torch.full((30,), 30.0)), "rows keep their order"
-    flipped = torch.cat([moved(x, torch.Generator().manual_seed(seed), mirror=True) for seed in range(8)])
+    flipped = torch.cat([random_shift(x, torch.Generator().manual_seed(seed), mirror=True) for seed in range(8)])
     backwards = (flipped[:, 0, 0].diff(dim=1) < 0).any(dim=1)
     assert 0 < int(backwards.sum()) < 16, "about every other one is mirrored"

@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
+from compression import nets  # noqa: E402
 from helpers import QUICK_PLAN  # noqa: E402
-from quantization import nets  # noqa: E402
 from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402
@@ -23,7 +23,7 @@ from edgekit.compression.qat import RANGES  # noqa: E402
 from edgekit.core import registry  # noqa: E402
 from edgekit.core.artifact import Artifact  # noqa: E402
 from edgekit.core.errors import CannotConvert  # noqa: E402
-from edgekit.core.files import file_sha256  # noqa: E402
+from edgekit.core.files import sha256  # noqa: E402
 from edgekit.core.progress import quiet  # noqa: E402
 from edgekit.core.samples import SampleSet  # noqa: E402
 from edgekit.core.statistics import sqnr_db  # noqa: E402
@@ -157,7 +157,7 @@ def test_nothing_to_equalize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_to_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = stored(Bare, tmp_path, monkeypatch)
-    with pytest.raises(CannotConvert, match="nothing to round in torch"):
+    with pytest.raises(CannotConvert, match="nothing to quantize in torch"):
         made(Gptq(), parent, nets.context("Bare", 8))
 
 
@@ -173,7 +173,7 @@ def test_equalizing_that_changes_the_outputs_is_refused(tmp_path: Path, monkeypa
         return found
 
     monkeypatch.setattr(equalization, "equalize", wrong)
-    with pytest.raises(CannotConvert, match=r"agrees with torch to \d+ dB only"):
+    with pytest.raises(CannotConvert, match=r"scaled, it reaches only \d+ dB against torch"):
         made(Equalize(), nets.artifact("Mobile", tmp_path), nets.context("Mobile", 4))
     assert Store(tmp_path / "run").names() == ("torch",)
 
@@ -376,4 +376,4 @@ def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
 
 def test_sources_are_files() -> None:
     for name in STEPS:
-        assert all(file_sha256(path) for path in registry.load("steps", name)().sources())
+        assert all(sha256(path) for path in registry.load("steps", name)().sources())

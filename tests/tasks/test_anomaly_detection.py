@@ -56,7 +56,7 @@ def test_anomalies_do_not_count_in_the_loss() -> None:
 
 
 def test_a_class_without_samples(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="both kinds") as error:
+    with pytest.raises(InputError, match="needs the classes normal and abnormal") as error:
         tasks.load(folder(tmp_path, ("normal",))).load("train")
     assert "abnormal/" in error.value.next
 

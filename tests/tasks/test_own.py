@@ -61,7 +61,7 @@ def test_a_load_that_goes_wrong(body: str, said: str) -> None:
     ("code", "said"),
     [
         ("Mine = 3", "cannot make the task"),
-        ("class Mine: pass", "it has no load, arguments, loss, score"),
+        ("class Mine: pass", "it has no load, loss, score"),
         ("def Mine(path): pass", "missing 1 required"),
         ("class Mine:\n    def __init__(self):\n        raise ValueError('my own words')", "my own words"),
         ("class Yours: pass", "defines no 'Mine'"),

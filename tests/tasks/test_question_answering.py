@@ -15,9 +15,9 @@ from edgekit import tasks
 from edgekit.core.errors import InputError
 from edgekit.networks import named
 from edgekit.ondevice import span
-from edgekit.tasks.question_answering import NOWHERE, QuestionAnswering, judged
+from edgekit.tasks.question_answering import NOWHERE, QuestionAnswering, answer_scores
 from edgekit.tasks.shared import questions
-from edgekit.tasks.shared.questions import ASKED, PARAGRAPHS
+from edgekit.tasks.shared.questions import PARAGRAPHS, QUESTIONS
 
 pytest.importorskip("tokenizers")
 
@@ -84,7 +84,7 @@ def test_a_folder_with_train_and_dev() -> None:
 
 def test_the_generated_set() -> None:
     found = questions.generated()
-    assert len(found) == PARAGRAPHS * ASKED
+    assert len(found) == PARAGRAPHS * QUESTIONS
     for one in found:
         ((text, start),) = one.answers
         assert one.context[start : start + len(text)] == text and text, one
@@ -118,7 +118,7 @@ def test_the_network() -> None:
     other = question.clone()
     other[:, 1] = 7
     assert not torch.allclose(network(other, context), outputs), "the question does not count"
-    with pytest.raises(InputError, match="places"):
+    with pytest.raises(InputError, match="tokens"):
         task.loss(outputs[:, 0], labels)
 
 
@@ -146,18 +146,18 @@ def test_the_best_span(seed: int, count: int, longest: int) -> None:
 def test_the_metric_against_squad_s_own_script(said: str, wanted: list[str], f1: float, em: float) -> None:
     """The values are those of transformers 4.46.3, `data/metrics/squad_metrics.py`, which is SQuAD 2.0's script."""
     pytest.importorskip("torchmetrics")
-    assert judged("f1", [said], [wanted]).value == pytest.approx(f1, abs=1e-6)
-    assert judged("em", [said], [wanted]).value == em
+    assert answer_scores("f1", [said], [wanted]).value == pytest.approx(f1, abs=1e-6)
+    assert answer_scores("em", [said], [wanted]).value == em
 
 
 def test_an_answer_that_is_cut_off() -> None:
-    """In training it is left out, in the test it counts as missed; both are said."""
+    """The training split skips it, the test split counts it as wrong; notes say both."""
     task = made(squad(text="In {} there was, " + "far, far away, " * 12 + "a mill of {} by monks."), length=24)
     with pytest.raises(InputError, match=r"no answer of .* is within the first 24 tokens"):
         task.load("train")
     test = task.load("test")
     assert test.labels is not None and (test.labels[:, 0] == NOWHERE).all()
-    assert any("whose answer was cut off, counted as missed" in note for note in test.notes)
+    assert any("whose answer was truncated, counted as wrong" in note for note in test.notes)
     assert any("were cut to 24 tokens" in note for note in test.notes)
     assert task.score({"output": np.zeros((len(test), 2, 24))}, test.labels).value < 0.5
 
@@ -176,7 +176,7 @@ def test_what_ships(tmp_path: Path) -> None:
     outputs = right(task, np.array([ends]), 32)["output"][0]
     assert task.tell({"output": outputs}, {"context": inputs["context"][0]}, folder)["text"] == "1503"
     assert task.read("Who? " * 40 + f"\t{context}", folder)[1] == ("1 of 2 texts were cut to 32 tokens",)
-    with pytest.raises(InputError, match="no text to find the answer in"):
+    with pytest.raises(InputError, match="no text to search for the answer"):
         task.read("Who built it?", folder)
 
 
@@ -212,7 +212,7 @@ def test_a_few_broken_ones_are_skipped_and_impossible_ones_left_out() -> None:
     entries[4] |= {"is_impossible": True, "answers": []}
     train = made(document).load("train")
     assert train.skipped == ("question 4 of mills.json: it has no answers",)
-    assert "questions without an answer, left out: 1" in train.notes
+    assert "questions without an answer, skipped: 1" in train.notes
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_few_broken_ones_are_skipped_and_impossible_ones_left_out() -> None:
         ("", "Expecting value"),
         ("{}", "there is no 'data'"),
         ("[]", "SQuAD's layout"),
-        ('{"data": [{"paragraphs": [{"context": "a", "qas": ["b"]}]}]}', "a question is no object"),
+        ('{"data": [{"paragraphs": [{"context": "a", "qas": ["b"]}]}]}', "a question is not a JSON object"),
         ('{"data": []}', "none of its questions has an answer"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from edgekit import tasks
 from edgekit.core.errors import InputError
 from edgekit.tasks.shared.scaling import Scaling
-from edgekit.tasks.shared.series import even, parsed
+from edgekit.tasks.shared.series import equal_length, parse_ts
 
 HEAD = "# a comment\n@problemName x\n@classLabel true up down\n@data\n"
 
@@ -24,14 +24,14 @@ def files(folder: Path, train: str = "") -> str:
 
 
 def test_the_format() -> None:
-    series, labels, classes = parsed(HEAD + "1,2:3,?:up\n", "x")
+    series, labels, classes = parse_ts(HEAD + "1,2:3,?:up\n", "x")
     assert classes == ("up", "down") and labels == ["up"]
     np.testing.assert_array_equal(series[0], [[1, 3], [2, np.nan]])
 
 
 def test_gaps_and_lengths() -> None:
     series = [np.array([[1.0], [np.nan]], np.float32), np.array([[5.0], [6], [7], [8]], np.float32)]
-    assert even(series, 3)[..., 0].tolist() == [[1, 1, 1], [5, 6, 7]]
+    assert equal_length(series, 3)[..., 0].tolist() == [[1, 1, 1], [5, 6, 7]]
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_bad_lines_are_named(tmp_path: Path, line: str, what: str) -> None:
 
 
 def test_no_such_set() -> None:
-    with pytest.raises(InputError, match="is no set of series"):
+    with pytest.raises(InputError, match="is not a set of series"):
         tasks.load("sensor-series?data=Nothing").load("train")
 
 

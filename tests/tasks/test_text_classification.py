@@ -95,5 +95,5 @@ def test_bad_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         made(data="nowhere.csv").load("train")
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="no tokenizer"):
-        text.loaded(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match="not a tokenizer"):
+        text.load_tokenizer(tmp_path / "tokenizer.json")

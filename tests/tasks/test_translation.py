@@ -105,7 +105,7 @@ def test_long_pairs_are_cut_and_counted(pairs: Translation) -> None:
 
 
 def test_bad_tables() -> None:
-    for text, what in {"": "it is empty", "no tab\n" * 20: "no pair with a tab"}.items():
+    for text, what in {"": "it is empty", "no tab\n" * 20: "not a tab-separated pair"}.items():
         Path("bad.tsv").write_text(text)
         with pytest.raises(InputError, match=what):
             Translation(Translation.Options(data="bad.tsv")).load("train")

@@ -16,7 +16,7 @@ from edgekit.training.settings import Settings
 
 
 def tiny(seed: int = 0) -> Any:
-    """Convolution, normalisation and dropout, learnt in next to no time."""
+    """Convolution, normalisation and dropout, trained in seconds."""
     import torch
     from torch import nn
 

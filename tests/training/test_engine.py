@@ -1,4 +1,4 @@
-"""The loop's options do what they say, and nothing that was not asked for."""
+"""Each option of the training loop has its documented effect, and no other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgekit.core.history import best
 from edgekit.networks import weights
 from edgekit.sets import reading
 from edgekit.tasks.shared.base import Regression
-from edgekit.training import engine, losses, rates, refusals
+from edgekit.training import engine, losses, rates, torch_errors
 from edgekit.training.settings import Settings
 
 torch = pytest.importorskip("torch")
@@ -51,24 +51,24 @@ def test_every_option_learns(bars_fit: Any, options: dict[str, Any]) -> None:
     assert history[-1]["loss"] < 0.97 * history[0]["loss"], history
 
 
-@pytest.mark.parametrize("judge", ["loss", "metric"])
-def test_the_best_epoch_is_the_judges(bars_fit: Any, judge: Any) -> None:
-    """The first of the best; what follows it is no better, and ends the training."""
-    _, history = bars_fit(replace(BASE, epochs=30, patience=3, judge=judge, lr=0.05), samples=384)
-    worth = [entry["val_accuracy"] if judge == "metric" else -entry["val_loss"] for entry in history]
-    kept = worth.index(max(worth))
-    assert best(history) is history[kept]
-    assert len(history) == min(30, kept + 1 + 3)
+@pytest.mark.parametrize("monitor", ["loss", "metric"])
+def test_the_best_epoch_is_chosen_by_the_monitored_value(bars_fit: Any, monitor: Any) -> None:
+    """It is the first of the best; training ends after `patience` epochs that are no better."""
+    _, history = bars_fit(replace(BASE, epochs=30, patience=3, monitor=monitor, lr=0.05), samples=384)
+    values = [entry["val_accuracy"] if monitor == "metric" else -entry["val_loss"] for entry in history]
+    best_epoch = values.index(max(values))
+    assert best(history) is history[best_epoch]
+    assert len(history) == min(30, best_epoch + 1 + 3)
     assert [bool(entry.get("kept")) for entry in history] == [
-        value > max(worth[:index], default=-math.inf) for index, value in enumerate(worth)
+        value > max(values[:index], default=-math.inf) for index, value in enumerate(values)
     ]
 
 
 def test_a_metric_that_has_no_value_yet_is_no_best(bars_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = iter((math.nan, math.nan, -0.5, math.nan, -0.4))
-    found = ({"val_loss": 1.0, "val_accuracy": 0.0} for _ in range(5))
-    monkeypatch.setattr(engine, "evaluate", lambda *_: (next(found), next(costs)))
-    _, history = bars_fit(replace(BASE, epochs=5, judge="metric"), samples=128)
+    metrics = ({"val_loss": 1.0, "val_accuracy": 0.0} for _ in range(5))
+    monkeypatch.setattr(engine, "evaluate", lambda *_: (next(metrics), next(costs)))
+    _, history = bars_fit(replace(BASE, epochs=5, monitor="metric"), samples=128)
     assert [bool(entry.get("kept")) for entry in history] == [True, False, True, False, False]
 
 
@@ -87,12 +87,12 @@ def test_frozen_parts_stay_as_they_are_until_they_learn(bars_fit: Any) -> None:
     before = copy.deepcopy(state(first))
     part = "body"
     frozen, _ = bars_fit(replace(BASE, freeze=(part,)), network=first)
-    held = {name: tensor for name, tensor in before.items() if name.startswith(f"{part}.")}
-    assert held and same(held, state(frozen)), "weights, or statistics, of a frozen part changed"
+    frozen_before = {name: tensor for name, tensor in before.items() if name.startswith(f"{part}.")}
+    assert frozen_before and same(frozen_before, state(frozen)), "weights, or statistics, of a frozen part changed"
     assert not same(before, state(frozen))
     assert all(parameter.requires_grad for parameter in frozen.parameters())
     later, _ = bars_fit(replace(BASE, freeze=(part,), unfreeze=2), network=tiny())
-    assert not same(held, state(later))
+    assert not same(frozen_before, state(later))
     with pytest.raises(InputError, match="freeze names 'haed'"):
         bars_fit(replace(BASE, freeze=("haed",)), network=tiny())
 
@@ -112,23 +112,25 @@ def test_layers_learn_at_their_own_rates() -> None:
     network = tiny()
     stages = list(rates.stages(network))
     assert stages == ["body.0", "body.1", "head"]
-    optimizer = rates.optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=("body.0=0.1",)))
+    optimizer = rates.build_optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=("body.0=0.1",)))
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(network.named_parameters())
-    found = [{rate[id(p)] for name, p in parameters.items() if rates.under(name, stage)} for stage in stages]
+    rates_by_stage = [
+        {rate[id(p)] for name, p in parameters.items() if rates.is_within(name, stage)} for stage in stages
+    ]
     expected = [0.5 ** (len(stages) - 1 - i) * (0.1 if i == 0 else 1) for i in range(len(stages))]
-    assert [min(rates_) for rates_ in found] == pytest.approx(expected)
+    assert [min(rates_) for rates_ in rates_by_stage] == pytest.approx(expected)
     assert len(rate) == len(list(network.parameters()))
-    spared = rates.optimizer(network, (), replace(BASE, decay="weights"))
+    spared = rates.build_optimizer(network, (), replace(BASE, decay="weights"))
     for group in spared.param_groups:
         assert all((p.ndim < 2) == (group["weight_decay"] == 0) for p in group["params"])
 
 
 def test_schedules() -> None:
-    assert rates.share("cosine", 0, 0, 100) == 1 and rates.share("cosine", 99, 0, 100) < 0.001
-    assert rates.share("cosine", 4, 10, 110) == 0.5
-    assert [rates.share("step", step, 0, 100) for step in (0, 50, 75)] == pytest.approx([1, 0.1, 0.01])
-    assert rates.share("constant", 80, 0, 100) == 1
+    assert rates.rate_factor("cosine", 0, 0, 100) == 1 and rates.rate_factor("cosine", 99, 0, 100) < 0.001
+    assert rates.rate_factor("cosine", 4, 10, 110) == 0.5
+    assert [rates.rate_factor("step", step, 0, 100) for step in (0, 50, 75)] == pytest.approx([1, 0.1, 0.01])
+    assert rates.rate_factor("constant", 80, 0, 100) == 1
 
 
 def test_the_hooks_of_pruning_and_distillation(bars_fit: Any) -> None:
@@ -150,7 +152,7 @@ def test_the_hooks_of_pruning_and_distillation(bars_fit: Any) -> None:
     assert not torch.equal(adapter, torch.ones(3)) and history[-1]["loss"] < history[0]["loss"]
 
 
-class Shouting:
+class WithAugmentation:
     """The task bars with an augmentation that can be seen."""
 
     def __init__(self, by_itself: bool | None) -> None:
@@ -170,12 +172,12 @@ class Shouting:
 
 
 @pytest.mark.parametrize(
-    ("by_itself", "asked", "called"),
+    ("by_itself", "augment", "called"),
     [(None, "auto", True), (False, "auto", False), (False, "on", True), (None, "off", False)],
 )
-def test_augmentation(bars_fit: Any, by_itself: bool | None, asked: Any, called: bool) -> None:
-    task = Shouting(by_itself)
-    bars_fit(replace(BASE, epochs=1, augment=asked), task=task)
+def test_augmentation(bars_fit: Any, by_itself: bool | None, augment: Any, called: bool) -> None:
+    task = WithAugmentation(by_itself)
+    bars_fit(replace(BASE, epochs=1, augment=augment), task=task)
     assert bool(task.calls) == called
 
 
@@ -191,19 +193,19 @@ def test_losses_that_do_not_fit(members: None) -> None:
     inputs = {"input": np.zeros((8, 2), np.float32)}
     values = reading.sample_set("v", inputs, np.linspace(-3, 3, 8, dtype=np.float32))
     classes = reading.sample_set("c", inputs, np.arange(8) % 4)
-    for kind, data, said in (
+    for kind, data, message in (
         ("cross-entropy", values, "values, not classes"),
         ("bce", values, "from -3 to 3"),
         ("mse", classes, "no quantity"),
     ):
-        with pytest.raises(InputError, match=said):
-            losses.chosen(replace(BASE, loss=kind), task, data)  # type: ignore[arg-type]
-    learn, judge = losses.chosen(replace(BASE, label_smoothing=0.2), task, classes)
+        with pytest.raises(InputError, match=message):
+            losses.select_losses(replace(BASE, loss=kind), task, data)  # type: ignore[arg-type]
+    train_loss, validation_loss = losses.select_losses(replace(BASE, label_smoothing=0.2), task, classes)
     logits, labels = torch.eye(4) * 9, torch.arange(4)
-    assert float(learn(logits, labels)) > float(judge(logits, labels)) > 0
+    assert float(train_loss(logits, labels)) > float(validation_loss(logits, labels)) > 0
     ratings = reading.sample_set("r", inputs, np.linspace(0, 1, 8, dtype=np.float32))
     with pytest.raises(InputError, match="has no label smoothing"):
-        losses.chosen(replace(BASE, label_smoothing=0.2), type("T", (), {"name": "t", "loss": 1})(), ratings)
+        losses.select_losses(replace(BASE, label_smoothing=0.2), type("T", (), {"name": "t", "loss": 1})(), ratings)
     one_hot = torch.nn.functional.one_hot(labels, 4).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
     assert torch.allclose(losses.bce(logits, labels), expected)
@@ -233,22 +235,22 @@ def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) ->
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_out_of_memory_says_what_to_halve(error: Exception) -> None:
-    with pytest.raises(InputError) as found, refusals.explained(BASE, torch.device("cpu")):
+    with pytest.raises(InputError) as raised, torch_errors.translated(BASE, torch.device("cpu")):
         raise error
-    assert "--batch 32 --accumulate 2" in found.value.next
+    assert "--batch 32 --accumulate 2" in raised.value.next
 
 
 def test_out_of_memory_as_torch_says_it_on_a_cpu() -> None:
-    with pytest.raises(InputError, match="out of memory"), refusals.explained(BASE, torch.device("cpu")):
+    with pytest.raises(InputError, match="out of memory"), torch_errors.translated(BASE, torch.device("cpu")):
         torch.empty(2**60)
-    with pytest.raises(RuntimeError), refusals.explained(BASE, torch.device("cpu")):
+    with pytest.raises(RuntimeError), torch_errors.translated(BASE, torch.device("cpu")):
         torch.ones(2) @ torch.ones(3)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
-        ({"warmup": 1.0}, "one-cycle has a warmup of its own"),
+        ({"warmup": 1.0}, "one-cycle schedule has its own warm-up"),
         ({"schedule": "cosine", "warmup": 10.0}, "shorter than the training"),
         ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing"),
         ({"unfreeze": 2}, "freeze"),
@@ -260,6 +262,6 @@ def test_out_of_memory_as_torch_says_it_on_a_cpu() -> None:
         ({"clip": float("nan")}, "clip"),
     ],
 )
-def test_settings_that_cannot_work(fields: dict[str, Any], said: str) -> None:
-    assert any(said in problem for problem in Settings(**fields).problems())
+def test_settings_that_cannot_work(fields: dict[str, Any], message: str) -> None:
+    assert any(message in problem for problem in Settings(**fields).problems())
     assert not list(Settings().problems())

@@ -1,4 +1,4 @@
-"""Two processes of torchrun train as one does: each sample once an epoch, one writer, and nobody waits for the dead."""
+"""Two torchrun processes train as one does: each sample once an epoch, one writer, no waiting for a dead process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgekit.training import processes
 pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
-#: a task that writes down which samples it was asked to learn from, and may end one process
+#: a task that records its training samples, and may end one process
 NOTING = """
 import os
 
@@ -41,7 +41,7 @@ class Noting(Bars):
 
 def torchrun(folder: Path, *words: object, **extra: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
-    told = environment(PYTHONHASHSEED="0", **extra)
+    variables = environment(PYTHONHASHSEED="0", **extra)
     return subprocess.run(
         [*line, "-m", "edgekit", *map(str, words)],
         cwd=folder,
@@ -49,16 +49,16 @@ def torchrun(folder: Path, *words: object, **extra: str) -> subprocess.Completed
         capture_output=True,
         timeout=280,
         check=False,
-        env={name: value for name, value in told.items() if name not in ("RANK", "WORLD_SIZE")},
+        env={name: value for name, value in variables.items() if name not in ("RANK", "WORLD_SIZE")},
     )
 
 
 def free_port() -> str:
     import socket
 
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return str(made.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 def accuracy(run: Path) -> float:
@@ -92,29 +92,29 @@ def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(NOTING)
     words = ["train", "task.py:Noting", "--epochs", 500, "--patience", 500, "--accelerator", "cpu", "--out", "r"]
     started = time.monotonic()
-    ended = torchrun(tmp_path, *words, DIES="1")
-    assert ended.returncode != 0
-    assert "edgekit: process 0 stops: another process of this training has ended" in ended.stderr
+    result = torchrun(tmp_path, *words, DIES="1")
+    assert result.returncode != 0
+    assert "edgekit: process 0 stops: another process of this training has ended" in result.stderr
     assert time.monotonic() - started < 200, "the survivor waited"
     assert not Store(tmp_path / "r").names()
 
 
 def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are cut alike everywhere; what is left over joins the last batch where it is too little for all."""
+    """All processes use the same batches; a remainder too small for all joins the last batch."""
 
     class Fabric:
         global_rank, world_size, device = 1, 2, None
 
-    group = processes.Several(Fabric())
-    assert group.cuts(100, 32) == [0, 32, 64, 96, 100]
-    assert group.cuts(98, 32) == [0, 32, 64, 98]
-    assert group.cuts(20, 32) == [0, 20]
+    group = processes.DistributedProcess(Fabric())
+    assert group.batch_bounds(100, 32) == [0, 32, 64, 96, 100]
+    assert group.batch_bounds(98, 32) == [0, 32, 64, 98]
+    assert group.batch_bounds(20, 32) == [0, 20]
     with pytest.raises(InputError, match="cannot share 3"):
-        group.cuts(100, 3)
-    assert processes.Alone().cuts(65, 32) == [0, 32, 64, 65]
+        group.batch_bounds(100, 3)
+    assert processes.SingleProcess().batch_bounds(65, 32) == [0, 32, 64, 65]
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="only through edgekit train"):
-        processes.Alone().begin()
+        processes.SingleProcess().begin_training()
 
 
 def test_nothing_is_imported_for_one_process(tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_without_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgekit.core.errors import Missing
 
     without_fabric(monkeypatch)
-    with pytest.raises(Missing) as found, processes.joined("cpu"):
+    with pytest.raises(Missing) as raised, processes.joined("cpu"):
         pass
-    assert "[distributed]" in found.value.next
+    assert "[distributed]" in raised.value.next

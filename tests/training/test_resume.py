@@ -1,4 +1,4 @@
-"""What was interrupted goes on to the same weights, bit for bit."""
+"""An interrupted training resumes and gives the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers import environment, run_cli, start
 
-from edgekit.core.files import file_sha256
+from edgekit.core.files import sha256
 from edgekit.training import session
 from edgekit.training.checkpoints import PLAIN, TENSORS, CheckpointManager
 from edgekit.training.session import Session
@@ -39,18 +39,18 @@ def same(a: Any, b: Any) -> bool:
     ids=["everything", "default", "sgd"],
 )
 def test_stopped_anywhere(bars_fit: Any, tmp_path: Path, settings: Settings, batches: int) -> None:
-    """Stopped in the middle of an epoch, at its end and at a later one: dropout, order and means go on as they were."""
-    from training.test_engine import Shouting
+    """Stopped within an epoch, at its end and in a later one: dropout, sample order and averages are restored."""
+    from training.test_engine import WithAugmentation
 
-    task = Shouting(False)
+    task = WithAugmentation(False)
     with session.using(Session(checkpoint_seconds=0.0)):
         unbroken, whole = bars_fit(settings, task=task)
-        done = 0
+        batches_done = 0
 
         def stop(inputs: Any, outputs: Any, labels: Any, base: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done > batches:
+            nonlocal batches_done
+            batches_done += 1
+            if batches_done > batches:
                 raise Stopped
             return base
 
@@ -62,7 +62,7 @@ def test_stopped_anywhere(bars_fit: Any, tmp_path: Path, settings: Settings, bat
         again, history = bars_fit(settings, task=task, scratch=tmp_path)
     assert history == whole and same(again, unbroken)
     if settings.augment == "on":
-        assert 0 < task.calls - count < 18, "it did not go on, but began anew"
+        assert 0 < task.calls - count < 18, "it started over"
 
 
 def test_a_checkpoint_of_another_training_is_not_taken(bars_fit: Any, tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_a_checkpoint_of_another_training_is_not_taken(bars_fit: Any, tmp_path: 
     with session.using(Session(checkpoint_seconds=0.0)):
         bars_fit(replace(settings, seed=3), scratch=tmp_path)
         plain, history = bars_fit(settings)
-        after, found = bars_fit(settings, scratch=tmp_path)
-        assert same(plain, after) and found == history
+        after, history_resumed = bars_fit(settings, scratch=tmp_path)
+        assert same(plain, after) and history_resumed == history
         with session.using(Session(checkpoint_seconds=0.0, resume=False)):
-            fresh, _ = bars_fit(settings, scratch=tmp_path)
-        assert same(plain, fresh)
+            restarted, _ = bars_fit(settings, scratch=tmp_path)
+        assert same(plain, restarted)
 
 
 def test_half_written_and_damaged_checkpoints(tmp_path: Path) -> None:
     """A folder is complete or it is not read; the newest one that is whole counts."""
-    keeper = CheckpointManager(tmp_path, "m", 0.0)
-    assert keeper.load() is None
-    keeper.save({"a": torch.ones(2)}, {"n": 0.1})
+    manager = CheckpointManager(tmp_path, "m", 0.0)
+    assert manager.load() is None
+    manager.save({"a": torch.ones(2)}, {"n": 0.1})
     (first,) = tmp_path.iterdir()
     (tmp_path / "checkpoint-000007.part").mkdir()
     damaged = tmp_path / "checkpoint-000008"
@@ -93,7 +93,7 @@ def test_half_written_and_damaged_checkpoints(tmp_path: Path) -> None:
     assert CheckpointManager(tmp_path, "other", 0.0).load() is None
 
 
-def test_resume_insists_and_says_where_there_is_nothing(tmp_path: Path) -> None:
+def test_resume_without_an_interrupted_training(tmp_path: Path) -> None:
     ended = run_cli("train", "bars", "--epochs", 1, "--out", "r", "--resume", cwd=tmp_path)
     assert ended.code == 2 and "there is nothing to resume" in ended.line
 
@@ -120,13 +120,13 @@ def test_killed_at_ten_random_points(tmp_path: Path) -> None:
         reached.append(checkpoint(tmp_path))
     assert run_cli(*words, "--out", "killed", cwd=tmp_path, env=often).code == 0
     assert log.read_text().count("resumed after") == 10
-    assert reached == sorted(reached) and len(set(reached)) > 5, "it did not go on"
-    first, second = (file_sha256(tmp_path / run / "torch" / "model.safetensors") for run in ("whole", "killed"))
+    assert reached == sorted(reached) and len(set(reached)) > 5, "it did not resume"
+    first, second = (sha256(tmp_path / run / "torch" / "model.safetensors") for run in ("whole", "killed"))
     assert first == second
     assert not list((tmp_path / "killed").glob(".scratch-*"))
 
 
 def checkpoint(folder: Path) -> int:
     """The number of the newest whole checkpoint."""
-    found = (folder / "killed").glob(".scratch-*/checkpoint-*")
-    return max((int(place.name.rpartition("-")[2]) for place in found if place.suffix != ".part"), default=0)
+    checkpoints = (folder / "killed").glob(".scratch-*/checkpoint-*")
+    return max((int(place.name.rpartition("-")[2]) for place in checkpoints if place.suffix != ".part"), default=0)

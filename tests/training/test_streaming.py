@@ -1,4 +1,4 @@
-"""Folders and shards that are decoded by workers, batch by batch, train as they would from memory."""
+"""Training on folders and shards decoded by workers equals training from memory."""
 
 from __future__ import annotations
 
@@ -68,58 +68,58 @@ def network() -> Any:
     return torch.nn.Sequential(body, torch.nn.Flatten(), torch.nn.Dropout(0.1), torch.nn.Linear(64, 2))
 
 
-def trained(word: str, workers: int, **more: Any) -> tuple[Any, list[dict[str, Any]]]:
-    task = tasks.load(word)
-    made = network()
+def trained(spec: str, workers: int, **more: Any) -> tuple[Any, list[dict[str, Any]]]:
+    task = tasks.load(spec)
+    model = network()
     with session.using(Session(workers=workers, checkpoint_seconds=0.0)):
         history = engine.fit(
-            made,
+            model,
             more.pop("settings", SETTINGS),
             task,
             task.load("train"),
             task.load("val"),
             **{"device": torch.device("cpu"), "progress": quiet, "scratch": None, **more},
         )
-    return made, history
+    return model, history
 
 
 @pytest.mark.parametrize("kind", ["folder", "shards"])
 def test_streamed_is_as_in_memory(kind: str, request: pytest.FixtureRequest) -> None:
-    """Two workers, and none, give every sample in the order of a set in memory: the same weights, to the bit."""
-    word = str(request.getfixturevalue(kind))
-    held, history = trained(word, 0)
-    streamed = named_sets.load(f"{word}?stream=true:train")
-    whole = named_sets.load(f"{word}:train")
+    """With two workers and with none, sample order and weights equal those of a set in memory, bit for bit."""
+    spec = str(request.getfixturevalue(kind))
+    model_in_memory, history = trained(spec, 0)
+    streamed = named_sets.load(f"{spec}?stream=true:train")
+    whole = named_sets.load(f"{spec}:train")
     assert (streamed.labels == whole.labels).all() and len(streamed) == len(whole)
     array: Any = streamed.inputs["input"]
     assert array.shape == whole.inputs["input"].shape and (array[:] == whole.inputs["input"]).all()
     assert (array[3, ...] == whole.inputs["input"][3]).all() and len(array.spread(5)) == 5
     for workers in (0, 2):
-        found, again = trained(f"{word}?stream=true", workers)
+        other, again = trained(f"{spec}?stream=true", workers)
         assert again == history
-        assert all(torch.equal(a, b) for a, b in zip(found.parameters(), held.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model_in_memory.parameters(), strict=True))
 
 
 def test_resumed_in_the_middle_of_an_epoch(folder: Path, tmp_path: Path) -> None:
-    word, done = f"{folder}?stream=true", 0
-    whole, history = trained(word, 2)
+    spec, batches = f"{folder}?stream=true", 0
+    whole, history = trained(spec, 2)
 
     def stop(inputs: Any, outputs: Any, labels: Any, base: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done > 7:
+        nonlocal batches
+        batches += 1
+        if batches > 7:
             raise KeyboardInterrupt
         return base
 
     with pytest.raises(KeyboardInterrupt):
-        trained(word, 2, scratch=tmp_path / "c", extra_loss=stop)
-    found, again = trained(word, 2, scratch=tmp_path / "c")
+        trained(spec, 2, scratch=tmp_path / "c", extra_loss=stop)
+    model_streamed, again = trained(spec, 2, scratch=tmp_path / "c")
     assert again == history
-    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), whole.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model_streamed.parameters(), whole.parameters(), strict=True))
 
 
 def test_the_train_step_takes_a_streamed_folder(folder: Path, tmp_path: Path) -> None:
-    """Mean and spread for the network's own normalisation come from a part of the images."""
+    """The mean and standard deviation for normalisation come from a sample of the images."""
     task = tasks.load(f"{folder}?stream=true")
     step = Train(model="cnn", epochs=1, batch=16, accelerator="cpu", augment="on")
     assert not list(step.check(task))
@@ -138,7 +138,7 @@ def test_broken_samples(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         trained(f"{folder}?stream=true", 2)
 
 
-def test_another_size_in_a_worker_is_a_plain_refusal(folder: Path) -> None:
+def test_a_worker_that_meets_another_image_size_raises_input_error(folder: Path) -> None:
     Image.new("L", (9, 9)).save(folder / "train" / "right" / "007.png")
     with pytest.raises(InputError, match="differ in size"):
         trained(f"{folder}?stream=true", 2)
@@ -165,15 +165,15 @@ def test_a_changed_file_is_another_set(folder: Path) -> None:
     assert before != named_sets.load(f"{folder}?stream=true:train").sha256
 
 
-def test_batches_ahead_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an accelerator is given is read by a thread; here its memory is the machine's own."""
+def test_prefetched_batches_are_the_given_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread reads the batches for an accelerator; here the device is the CPU."""
     data = reading.sample_set("s", {"input": np.arange(40, dtype=np.float32).reshape(20, 2)}, np.arange(20))
-    monkeypatch.setattr("edgekit.training.data.WHOLE_BYTES", 0)
+    monkeypatch.setattr("edgekit.training.data.IN_MEMORY_BYTES", 0)
     samples = Samples(data, torch.device("cpu"))
     chosen = list(torch.randperm(20).split(6))
-    found = list(samples._ahead(chosen))
-    assert [labels.tolist() for _, labels in found] == [numbers.tolist() for numbers in chosen]
-    assert all((inputs["input"][:, 0] == labels * 2).all() for inputs, labels in found)
+    batches = list(samples._prefetched(chosen))
+    assert [labels.tolist() for _, labels in batches] == [numbers.tolist() for numbers in chosen]
+    assert all((inputs["input"][:, 0] == labels * 2).all() for inputs, labels in batches)
 
 
 def test_class_folders_that_differ(folder: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_folds_of_a_streamed_set_are_refused(folder: Path, tmp_path: Path) -> No
     task = tasks.load(f"{folder}?stream=true")
     data = {split: task.load(split) for split in ("train", "val")}
     step = replace(Train(model="cnn", epochs=1), folds=2)
-    with pytest.raises(InputError, match="no folds"):
+    with pytest.raises(InputError, match="cannot be split into folds"):
         step.apply({}, tmp_path, Context(task, data, quiet, logging.getLogger("t")))
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgekit.core.errors import EdgekitError
-from edgekit.core.target import PRESETS
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -148,6 +147,8 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def plan_of(options: dict[str, Any]) -> dict[str, Any]:
     """The plan's overrides among a command's options; `threads` is a tuple, one entry per measurement."""
+    from edgekit.core.target import PRESETS
+
     plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
     names = ("threads", "batch", "precision", "processes", "samples", "sustained")
     given = {name: options[name] for name in names}

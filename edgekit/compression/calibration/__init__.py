@@ -1,7 +1,8 @@
 """Calibration: run samples through a model in its own runtime, and observe every activation.
 
-Each module here is for one format: its `observe` prepares the model so that each run returns all float activations by
-name, and passes that to `gather`. Samples are processed one at a time; memory does not grow with their number.
+A format names its module (`Format.observer`), whose `observe` prepares the model so that each run returns all float
+activations by name, and passes that to `gather`. Samples are processed one at a time; memory does not grow with their
+number.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.step import Context
@@ -29,13 +31,16 @@ SAVE_SECONDS = 5.0
 def observe(
     format: str, path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
 ) -> Statistics:
-    """The statistics of the model file `path`; `format` is the name of a module in this package.
+    """The statistics of the model file `path`.
 
     `partial`: a file for the statistics of an interrupted pass; a later pass of the same `origin` resumes from it, and
-    deletes it at the end. Raises InputError for samples that the model cannot be run on, and if a value is NaN or
-    infinite.
+    deletes it at the end. Raises InputError for samples that the model cannot be run on, if a value is NaN or infinite,
+    and for a format whose activations cannot be observed.
     """
-    module = importlib.import_module(f"{__name__}.{format}")
+    named = registry.load("formats", format).observer
+    if not named:
+        raise InputError(f"the activations of {format} models cannot be observed", "no runtime shows theirs")
+    module = importlib.import_module(named)
     statistics: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
     return statistics
 

@@ -36,7 +36,7 @@ def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
     return arrays
 
 
-def _cast(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
+def to_model_type(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
     """Cast to the input's dtype. Raises InputError, naming the sample, for a value that it cannot represent."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(values, dtype=spec.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
-from edgekit.core.mute import silent
+from edgekit.core.mute import muted
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
 from edgekit.formats.tflite import read, unpack
@@ -27,7 +27,7 @@ def observe(
     graph = read(path).subgraphs[0]
     padded = bool(pads_below_all(unpack(path.read_bytes(), str(path))))
     observed = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
-    with silent(ctx.log):
+    with muted(ctx.log, native=True):
         # without a delegate: tensors that a delegate fuses have no values
         interpreter = Interpreter(
             str(path),

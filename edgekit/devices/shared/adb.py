@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import hashlib
+import io
 import logging
 import re
 import shutil
@@ -298,8 +299,6 @@ class Phone:
 
 def _write_archive(archive: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> None:
     """An archive in the USTAR format, which every tar can read."""
-    import io
-
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, path in files.items():
             member = tarfile.TarInfo(name)

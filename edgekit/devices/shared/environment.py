@@ -57,8 +57,8 @@ class RuntimeSource:
 
 def packages(runtime: str) -> tuple[str, ...]:
     """The distributions that provide a runtime, the newest first: LiteRT's predecessor has the same interpreter."""
-    cls = registry.load("runtimes", runtime)
-    return (cls.package, *(name.partition("<")[0] for name in getattr(cls, "older", ())[:1]))
+    declared = registry.runtime(runtime)
+    return (declared.package, *(name.partition("<")[0] for name in declared.older[:1]))
 
 
 def resolve_runtime(session: Session, target: Target, runtime: str) -> RuntimeSource:
@@ -69,7 +69,7 @@ def resolve_runtime(session: Session, target: Target, runtime: str) -> RuntimeSo
     installed = session.checked(session.call("versions", packages=names))["versions"]
     if version_ := _usable(runtime, target, installed):
         return RuntimeSource("own", version=version_)
-    key = _key(runtime, target, facts)
+    key = environment_key(runtime, target, facts)
     if session.checked(session.call("has", key=key))["has"]:
         versions = session.checked(session.call("versions", packages=names, environment=key))["versions"]
         version_ = next((versions[name] for name in packages(runtime) if versions.get(name)), "")
@@ -86,7 +86,7 @@ def _usable(runtime: str, target: Target, installed: Mapping[str, str | None]) -
         version_ = installed.get(name)
         if not version_ or not accepted.contains(version_, prereleases=True):
             continue
-        old = name != registry.load("runtimes", runtime).package
+        old = name != registry.runtime(runtime).package
         if not (old and _too_new(str(installed["numpy"]))):
             return version_
     return ""
@@ -100,7 +100,8 @@ def _too_new(numpy: str) -> bool:
 def check_compatible(session: Session, artifact: Artifact, name: str, runtime: str, environment: str) -> None:
     """Raises InputError if the device's version of the runtime is known not to run the artifact."""
     newest, *older = packages(runtime)
-    if not older or artifact.kind.format != "tflite":
+    lacks = registry.runtime(runtime).older_lacks
+    if not older or artifact.kind.precision not in lacks:
         return
     if environment not in session.implementations:
         answer = session.call("versions", packages=[newest, *older], environment=environment)
@@ -108,9 +109,8 @@ def check_compatible(session: Session, artifact: Artifact, name: str, runtime: s
     versions = session.implementations[environment]
     if versions.get(newest) or not versions.get(older[0]):
         return
-    why = f"it has {older[0]} {versions[older[0]]}, which does not support dynamically quantized operators"
-    if artifact.kind.precision == "dynamic":
-        raise InputError(f"{name} cannot run {artifact.name}", why, "use the float or the int8 artifact")
+    why = f"it has {older[0]} {versions[older[0]]}, which does not support {artifact.kind.precision} models"
+    raise InputError(f"{name} cannot run {artifact.name}", why, "use another artifact, such as the float one")
 
 
 def ready(session: Session, target: Target, runtime: str) -> str:
@@ -131,10 +131,9 @@ def ready(session: Session, target: Target, runtime: str) -> str:
 
 
 def _check(facts: Facts, target: Target, runtime: str) -> None:
-    if registry.load("runtimes", runtime).package == "torch":
-        raise InputError(
-            f"torch artifacts run where edgekit is installed, not on {target.name}", next="export them first"
-        )
+    if registry.runtime(runtime).needs_edgekit:
+        what = f"torch artifacts run where edgekit is installed, not on {target.name}"
+        raise InputError(what, next="export them first")
     if target.arch and facts.arch != target.arch:
         why = f"its architecture is {facts.arch}, its target file says {target.arch}"
         next = f"probe it again: edgekit targets add {target.name} --ssh {target.address} --replace"
@@ -151,15 +150,15 @@ def _check(facts: Facts, target: Target, runtime: str) -> None:
         raise DeviceError(f"{target.name} cannot run {runtime}", why, "install a 64-bit system on it")
 
 
-def _key(runtime: str, target: Target, facts: Facts) -> str:
-    parts = [*_requirements(runtime, target), *map(str, (facts.python or ())[:2]), facts.arch, str(facts.glibc)]
+def environment_key(runtime: str, target: Target, facts: Facts) -> str:
+    parts = [*requirements(runtime, target), *map(str, (facts.python or ())[:2]), facts.arch, str(facts.glibc)]
     parts += ["32"] if facts.bits == 32 else []
     return f"{runtime}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
-def _requirements(runtime: str, target: Target) -> list[str]:
+def requirements(runtime: str, target: Target) -> list[str]:
     """pip's first requirements: this machine's version, if the target accepts it, so that both compute the same."""
-    package, accepted = registry.load("runtimes", runtime).package, target.runtimes.get(runtime, "")
+    package, accepted = registry.runtime(runtime).package, target.runtimes.get(runtime, "")
     if package == "numpy":
         return ["numpy"]
     try:
@@ -171,13 +170,13 @@ def _requirements(runtime: str, target: Target) -> list[str]:
     return [f"{package}{accepted}", "numpy"]
 
 
-def _choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]:
+def choices(runtime: str, target: Target, bits: int = 64) -> Iterator[list[str]]:
     """Requirements in order of preference: this machine's version; any version the target accepts (the newest may have
     no wheel for an older Python); the runtime's predecessor with the numpy it needs, the only one for 32-bit Arm."""
-    first, accepted = _requirements(runtime, target), target.runtimes.get(runtime, "")
-    cls = registry.load("runtimes", runtime)
-    any_version = [f"{cls.package}{accepted}", "numpy"]
-    older = list(getattr(cls, "older", ()))
+    first, accepted = requirements(runtime, target), target.runtimes.get(runtime, "")
+    declared = registry.runtime(runtime)
+    any_version = [f"{declared.package}{accepted}", "numpy"]
+    older = list(declared.older)
     if bits == 64:
         yield first
         if first != any_version and first != ["numpy"]:
@@ -195,8 +194,8 @@ def _pip_works(session: Session) -> bool:
 
 
 def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
-    for requirements in _choices(runtime, target, session.facts.bits):
-        arguments = ["install", "--quiet", "--only-binary=:all:", "--no-compile", *requirements]
+    for wanted_packages in choices(runtime, target, session.facts.bits):
+        arguments = ["install", "--quiet", "--only-binary=:all:", "--no-compile", *wanted_packages]
         answer = session.call("pip", key=key, arguments=arguments, limit=PIP_SECONDS, timeout=PIP_SECONDS + 60)
         if session.checked(answer)["code"] == 0:
             return True
@@ -208,19 +207,19 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
     """Download wheels for the device's platform on this machine, push them, and unpack them on the device."""
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
         output = ""
-        for requirements in _choices(runtime, target, session.facts.bits):
-            output = _download(requirements, session.facts, Path(folder))
+        for wanted_packages in choices(runtime, target, session.facts.bits):
+            output = download(wanted_packages, session.facts, Path(folder))
             if not output or UNREACHABLE.search(output):
                 break
         if output:
-            raise _no_wheels(target, runtime, session.facts, output)
+            raise no_wheels(target, runtime, session.facts, output)
         wheels = {path.name: sha256(path) for path in sorted(Path(folder).glob("*.whl"))}
         session.send({sha: Path(folder) / name for name, sha in wheels.items()})
         size = sum(path.stat().st_size for path in Path(folder).glob("*.whl"))
         session.checked(session.call("unpack", key=key, wheels=wheels, timeout=120 + size / 1e5))
 
 
-def _download(requirements: list[str], facts: Facts, folder: Path) -> str:
+def download(wanted_packages: list[str], facts: Facts, folder: Path) -> str:
     """Download wheels into `folder`; returns "" or pip's output if it failed."""
     major, minor, _ = facts.python or (3, 0, 0)
     command = [
@@ -236,7 +235,7 @@ def _download(requirements: list[str], facts: Facts, folder: Path) -> str:
     command += ["--abi", f"cp{major}{minor}", "--dest", str(folder)]
     command += [word for platform in platforms(facts) for word in ("--platform", platform)]
     try:
-        done = subprocess.run([*command, *requirements], capture_output=True, text=True, timeout=PIP_SECONDS)
+        done = subprocess.run([*command, *wanted_packages], capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired:
         return f"pip took longer than {PIP_SECONDS:.0f} s"
     return (
@@ -257,7 +256,7 @@ def platforms(facts: Facts) -> list[str]:
     return tags
 
 
-def _no_wheels(target: Target, runtime: str, facts: Facts, output: str) -> DeviceError:
+def no_wheels(target: Target, runtime: str, facts: Facts, output: str) -> DeviceError:
     python = ".".join(map(str, (facts.python or ())[:2]))
     libc = f"glibc {'.'.join(map(str, facts.glibc))}" if facts.glibc else "a C library other than glibc"
     what = f"no {runtime} is available for {target.name}"

@@ -20,19 +20,11 @@ from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.job import RUNNER
 
 SOURCE = RUNNER.parent / "native"
-#: runtime → path of its library in its wheel
-LIBRARIES = {"onnxruntime": "onnxruntime/capi/libonnxruntime.so", "litert": "ai_edge_litert/libLiteRt.so"}
-#: the versions whose C API the runner uses
-REQUIRED_VERSIONS = {"litert": ">=2.2"}
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 #: architecture → Debian's cross-compiler, and its packages
 COMPILERS = {
     "aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
     "x86_64": ("x86_64-linux-gnu-gcc", "gcc"),
-}
-ANDROID = {
-    "onnxruntime": "libonnxruntime.so of the Android archive onnxruntime-android",
-    "litert": "libLiteRt.so of the Android archive litert",
 }
 
 
@@ -44,11 +36,13 @@ def cache() -> Path:
 
 def check_supported(runtime: str, name: str) -> None:
     """Raises InputError for a runtime that the native runner does not support."""
-    if runtime in LIBRARIES:
+    declared = registry.runtime(runtime)
+    if declared.library and (SOURCE / f"{runtime}.c").is_file():
         return
-    if runtime == "torch":
+    if declared.needs_edgekit:
         raise InputError(f"torch artifacts run where edgekit is installed, not on {name}", next="export them first")
-    why = f"a phone has no Python, and the native runner supports only {' and '.join(LIBRARIES)}"
+    known = " and ".join(r.name for r in registry.runtimes() if r.library)
+    why = f"a phone has no Python, and the native runner supports only {known}"
     raise InputError(f"{runtime} does not run on {name}", why, "export to ONNX or TFLite")
 
 
@@ -107,7 +101,7 @@ def library(target: Target, facts: Facts, runtime: str) -> Path:
     if facts.glibc is None:
         why = "it has Android's C library, and wheels are built for Linux's"
         next = f"edgekit targets add {target.name} --adb {target.address} --library {runtime}=PATH --replace, with "
-        next += ANDROID[runtime]
+        next += registry.runtime(runtime).android_library
         raise InputError(f"{target.name} needs the Android build of {runtime}", why, next)
     return _from_wheel(target, facts, runtime)
 
@@ -119,20 +113,20 @@ def version(target: Target, runtime: str, path: Path) -> str:
 
 def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
     facts = dataclasses.replace(facts, python=(3, 11, 0), bits=64)  # any Python: the library does not depend on it
-    requirement = environment._requirements(runtime, target)[0]
-    if requirement == registry.load("runtimes", runtime).package:
-        requirement += REQUIRED_VERSIONS.get(runtime, "")
+    declared, requirement = registry.runtime(runtime), environment.requirements(runtime, target)[0]
+    if requirement == declared.package:
+        requirement += declared.library_versions
     place = cache() / hashlib.sha256(f"{requirement} {facts.arch} {facts.glibc}".encode()).hexdigest()[:16]
     if (place / "library.so").is_file():
         return place / "library.so"
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
-        if output := environment._download([requirement, "--no-deps"], facts, Path(folder)):
-            raise environment._no_wheels(target, runtime, facts, output)
+        if output := environment.download([requirement, "--no-deps"], facts, Path(folder)):
+            raise environment.no_wheels(target, runtime, facts, output)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as file, os_errors("write", place):
-            member = next((name for name in file.namelist() if name.startswith(LIBRARIES[runtime])), "")
+            member = next((name for name in file.namelist() if name.startswith(declared.library)), "")
             if not member:
-                raise DeviceError(f"{wheel.name} contains no {LIBRARIES[runtime]}", next="name one with --library")
+                raise DeviceError(f"{wheel.name} contains no {declared.library}", next="name one with --library")
             place.mkdir(parents=True, exist_ok=True)
             (place / "version").write_text(wheel.name.split("-")[1])
             part = place / f"library.{os.getpid()}.part"

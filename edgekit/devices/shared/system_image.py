@@ -97,7 +97,7 @@ def facts() -> Facts:
 def _environments() -> dict[str, str]:
     """Key of each environment → its runtime."""
     target = Target("emulated", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
-    return {environments._key(name, target, facts()): name for name in RUNTIMES}
+    return {environments.environment_key(name, target, facts()): name for name in RUNTIMES}
 
 
 def _key(system: str) -> str:
@@ -161,12 +161,12 @@ def _unpacked(runtime: str, place: Path) -> None:
     target = Target("emulated boards", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
         output = ""
-        for requirements in environments._choices(runtime, target):
-            output = environments._download(requirements, facts(), Path(folder))
+        for packages in environments.choices(runtime, target):
+            output = environments.download(packages, facts(), Path(folder))
             if not output:
                 break
         if output:
-            raise environments._no_wheels(target, runtime, facts(), output)
+            raise environments.no_wheels(target, runtime, facts(), output)
         with os_errors("write", place):
             place.mkdir(parents=True)
             for path in sorted(Path(folder).glob("*.whl")):

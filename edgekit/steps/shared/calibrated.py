@@ -1,4 +1,4 @@
-"""What the steps that calibrate share: which samples they use, these as the model takes them, and their ranges."""
+"""Base classes of the steps that calibrate: their samples, the model's inputs from them, and the ranges."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from edgekit import formats
 from edgekit.compression import calibration
 from edgekit.compression.calibration import ranges as choosing
-from edgekit.compression.calibration.feeds import _cast, fitting
+from edgekit.compression.calibration.feeds import fitting, to_model_type
 from edgekit.compression.calibration.ranges import Method
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, suggest
@@ -20,7 +21,7 @@ from edgekit.core.task import Task
 from edgekit.formats import ranges
 from edgekit.formats.ranges import Statistics
 
-#: with fewer samples, others will soon fall outside the ranges
+#: with fewer samples, other samples will often exceed the ranges
 FEW = 32
 
 #: the statistics' file in a `ranges` artifact, and of a pass that was cut short
@@ -51,11 +52,11 @@ class CalibratedStep(Step):
         return (Path(__file__), Path(ranges.__file__), Path(choosing.__file__), *beside)
 
     def count(self, ctx: Context) -> int:
-        """How many samples will be used."""
+        """The number of samples used."""
         return min(self.samples, len(ctx.sets["calibration"]))
 
     def feeds(self, model: Artifact, ctx: Context) -> Iterator[Mapping[str, Any]]:
-        """Input name → array, one sample at a time, with progress; where the model fixes its batch, that many at once.
+        """Input name → array, one sample at a time, with progress; if the model fixes its batch, that many at once.
 
         Raises InputError where the samples do not fit.
         """
@@ -63,21 +64,21 @@ class CalibratedStep(Step):
         arrays = fitting(data, model)
         batch = next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0]), 1)
         for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
-            taken = np.arange(first, first + batch) % count  # the last batch is filled up from the front
+            indices = np.arange(first, first + batch) % count  # the last batch is filled up from the front
             yield {
-                spec.name: _cast(arrays[spec.name][taken if spec.shape else first], spec, data, taken)
+                spec.name: to_model_type(arrays[spec.name][indices if spec.shape else first], spec, data, indices)
                 for spec in model.inputs
             }
 
     def observed(self, model: Artifact, ctx: Context) -> Statistics:
-        """One pass of the samples through the model, gone on with where an earlier one was cut short.
+        """One pass of the samples through the model; an interrupted pass is resumed.
 
-        Raises InputError where the samples do not fit, the model cannot be run on one, or a value is not finite.
+        Raises InputError if the samples do not fit, the model cannot be run on one, or a value is not finite.
         """
         data, path = ctx.sets["calibration"], model_file(model)
         fitting(data, model)
         if (count := self.count(ctx)) < FEW:
-            ctx.log.warning("only %d calibration samples: what others reach may be cut off; %d are better", count, FEW)
+            ctx.log.warning("only %d calibration samples: ranges may clip other samples; use %d or more", count, FEW)
         origin = f"{calibration.origin(model, path)} {data.sha256} {count}"
         partial = ctx.scratch / PARTIAL if ctx.scratch else None
         return calibration.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin, partial=partial)
@@ -85,10 +86,10 @@ class CalibratedStep(Step):
 
 @dataclass(frozen=True)
 class StaticInt8Step(CalibratedStep):
-    """`ranges`: what the step calibrate made of the same model, in place of a pass over a calibration set.
+    """`ranges`: an artifact of the calibrate step for the same model, instead of a pass over a calibration set.
 
-    `method`: how a range follows from what was seen: all of it (min-max), all but 0.001 % at either end (percentile),
-    or what rounds and clips with the least squared error (mse). `keep_float`: operators, by name, that stay in float.
+    `method`: how a range is chosen: the extremes (min-max calibration), all but 0.001 % at either end (percentile), or
+    the least squared error of rounding and clipping (MSE calibration). `keep_float`: operators, by name, in float.
     """
 
     ranges: ArtifactRef = ""
@@ -107,16 +108,16 @@ class StaticInt8Step(CalibratedStep):
     def statistics(self, inputs: Mapping[str, Artifact], ctx: Context) -> Statistics:
         """From the ranges artifact (or file) that was named, else from a pass over the calibration set.
 
-        Raises InputError where the ranges were taken from another model; else see `observed`.
+        Raises InputError if the ranges are those of another model; else see `observed`.
         """
         parent = inputs["parent"]
         if not self.ranges:
             return self.observed(parent, ctx)
-        given = inputs.get("ranges")
-        statistics = Statistics.load(given.path / RANGES if given else Path(self.ranges))
+        artifact = inputs.get("ranges")
+        statistics = Statistics.load(artifact.path / RANGES if artifact else Path(self.ranges))
         if statistics.origin.partition(" ")[0] != calibration.origin(parent, model_file(parent)):
             what = f"the ranges {self.ranges} were not taken from {parent.name}"
-            raise InputError(what, "the model differs", f"calibrate {parent.name}, and name what that makes")
+            raise InputError(what, "the model differs", f"calibrate {parent.name}, and name the artifact of that")
         return statistics
 
     def kept(self, names: Iterable[str], model: Artifact) -> tuple[str, ...]:
@@ -128,14 +129,12 @@ class StaticInt8Step(CalibratedStep):
         return self.keep_float
 
     def described(self, statistics: Statistics) -> str:
-        """How the ranges came about, for the scheme."""
+        """The calibration, in words for the scheme."""
         count = len(self.keep_float)
         kept = f", {count} operator{'s' * (count > 1)} in float" if count else ""
         return f"{self.method} over {statistics.samples} samples{kept}"
 
 
 def model_file(model: Artifact) -> Path:
-    """The file of an artifact that a runtime is given."""
-    from edgekit.formats import model_file
-
-    return model_file(model.kind, model.path)
+    """The file of an artifact that a runtime loads."""
+    return formats.model_file(model.kind, model.path)

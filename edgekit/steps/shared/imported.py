@@ -1,4 +1,4 @@
-"""What the import steps share: a model's file from elsewhere is read, checked, and copied into the run as it is."""
+"""The base class of the import steps: a model file is read, checked, and copied into the run unchanged."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ class ImportStep(Step):
     """`path`: the model's file; `precision`: what it is quantized to already, "" for float."""
 
     format: ClassVar[str]
-    #: endings of the files that this step imports
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    #: endings of further files that lie beside the model's and belong to it
+    #: endings of further files of the model, in the same folder
     beside: ClassVar[tuple[str, ...]] = ()
 
     path: ArtifactRef = ""
@@ -43,8 +41,8 @@ class ImportStep(Step):
         if not self.path:
             yield "path is missing"
         elif Path(self.path).is_file() and self.describe().traits != self.produces.traits:
-            found = ", ".join(sorted(self.describe().traits)) or "float"
-            yield f"{self.path} is {found}, not {self.precision or 'float'}: set precision"
+            precision = ", ".join(sorted(self.describe().traits)) or "float"
+            yield f"{self.path} is {precision}, not {self.precision or 'float'}: set precision"
 
     def sources(self) -> tuple[Path, ...]:
         return tuple(Path(self.path).with_suffix(suffix) for suffix in self.beside)

@@ -1,4 +1,4 @@
-"""What the imports of torch networks share: the record of how one is called, and the check that it loads again."""
+"""The base class of the imports of torch networks, and the check that a network is the same after loading."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ImportTorchStep(Step):
         return (Path(self.path),) if Path(self.path).is_file() else ()
 
     def describe(self) -> ModelFacts:
-        """What it would make. Raises InputError where it is not such a model."""
+        """The facts of the artifact it would make. Raises InputError if the file is not such a model."""
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             self.apply({}, Path(folder), Context(None, {}, _quiet, logging.getLogger("edgekit")))
             return Torch.describe(Path(folder) / Torch.file)
@@ -57,9 +57,9 @@ def _quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[
 
 
 def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Tensor]) -> StepResult:
-    """Keep the example inputs, and check that what was written is the network that was given.
+    """Write the example inputs, and check that the written network gives the outputs of `network`.
 
-    Raises InputError where, loaded again, it answers otherwise: random numbers, or a state that is not in its weights.
+    Raises InputError if its outputs differ after loading: random numbers, or a state that is not in its weights.
     """
     import torch
     from safetensors.torch import save_file
@@ -69,11 +69,11 @@ def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Ten
         answers = [_answers(one, example) for one in (network, networks.load(out))]
     for first, second in zip(*answers, strict=True):
         if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max()), equal_nan=True):
-            why = "loaded again, it answers otherwise: it holds random numbers, or values that are not in its weights"
+            why = "its outputs differ after loading: it has random numbers, or values that are not in its weights"
             raise InputError(f"{source} is not the same twice", why, "register them as buffers, or fix their seed")
     shapes = {name: list(tensor.shape) for name, tensor in example.items()}
-    whole = {name: tensor for name, tensor in example.items() if not tensor.is_floating_point()}
-    ranges = {name: [int(tensor.min()), int(tensor.max())] for name, tensor in whole.items()}
+    integers = {name: tensor for name, tensor in example.items() if not tensor.is_floating_point()}
+    ranges = {name: [int(tensor.min()), int(tensor.max())] for name, tensor in integers.items()}
     return StepResult("as imported", details={"source": source, "example": shapes, "ranges": ranges})
 
 

@@ -6,12 +6,13 @@ DequantizeLinear it computes in each run: a GRU took 1.4 times as long.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.steps.shared.float16_tables import half, is_table
+from edgekit.steps.shared.fp16_constants import is_table, misfit
+from edgekit.steps.shared.onnx_rules import Rule, apply, drop_unread
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -22,24 +23,17 @@ LEAST_HALF = 2.0**-14
 
 
 def store(model: ModelProto, kept: Collection[str] = ()) -> int:
-    """Store the weights of recurrent operators as int8, one scale per row, their biases and added tables as float16.
+    """Store weights of recurrent operators as int8, their biases and positional embeddings as float16.
 
-    Such a table is what a transformer adds to know places. The operators `kept`, by name, are left alone. Returns how
-    many recurrent ones there were. Weights: (directions, gates · H, I) and (directions, gates · H, H).
+    The operators `kept`, by name, are left alone. Returns how many recurrent operators have int8 weights.
     """
-    from onnx import numpy_helper
-
-    floats = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == 1}
-    parts: dict[str, tuple[np.ndarray, ...]] = {}
-    recurrent = 0
-    for node in (node for node in model.graph.node if node.name not in kept and node.domain in ("", "ai.onnx")):
-        smaller = dict(_smaller(node, floats))
-        parts |= {node.input[index]: found for index, found in smaller.items()}
-        recurrent += node.op_type in RECURRENT and any(len(found) == 2 for found in smaller.values())
-        for index in smaller:
-            node.input[index] += "_float"
-    _write(model, parts)
-    return recurrent
+    constants = _Constants(model.graph)
+    rules = [rule(constants, kept) for rule in (RecurrentWeights, RecurrentBiases, PositionalEmbeddings)]
+    decisions = apply(rules, model.graph)
+    drop_unread(model.graph, constants.stored)
+    # an operator may lack a name; its outputs identify it
+    weights = (d for d in decisions if d.rule == RecurrentWeights.__name__ and not d.refused)
+    return len({tuple(decision.node.output) for decision in weights})
 
 
 def described(stored: int) -> str:
@@ -47,57 +41,108 @@ def described(stored: int) -> str:
     return f", weights of {stored} recurrent operators stored only" if stored else ""
 
 
-def _smaller(node: NodeProto, floats: Mapping[str, np.ndarray]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-    """Which inputs of an operator can be stored smaller, and what makes each up: halves, or integers and scales."""
-    for index, name in enumerate(node.input):
-        values = floats.get(name)
-        if values is None:
-            continue
-        if node.op_type in RECURRENT and index in (1, 2) and values.ndim == 3:
-            yield index, _int8(values)
-            continue
-        halved = (node.op_type in RECURRENT and index == 3) or (node.op_type == "Add" and is_table(values))
-        if halved and (found := half(values)) is not None:
-            yield index, (found,)
+class _Constants:
+    """The float32 constants of a graph, and operators before all others that compute those `stored` smaller."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        from onnx import numpy_helper
+
+        self.graph = graph
+        self.floats = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.data_type == 1}
+        self.stored: set[str] = set()
+        self._operators = 0
+
+    def store(self, name: str, values: np.ndarray, scale: np.ndarray | None = None) -> None:
+        """The constant `name` as `values`, times a `scale`; what reads it is to read `name`_float."""
+        from onnx import helper
+
+        if name in self.stored:
+            return
+        self.stored.add(name)
+        stored = self._add(f"{name}_stored", values, f"{name}_float" if scale is None else f"{name}_stored_float")
+        if scale is not None:
+            factor = self._add(f"{name}_scale", scale, f"{name}_scale_float")
+            self._first(helper.make_node("Mul", [stored, factor], [f"{name}_float"]))
+
+    def _add(self, name: str, values: np.ndarray, as_float: str) -> str:
+        """A constant; returns the name of its float32 values."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        self.graph.initializer.append(numpy_helper.from_array(values, name))
+        if values.dtype == np.float32:
+            return name
+        self._first(helper.make_node("Cast", [name], [as_float], to=TensorProto.FLOAT))
+        return as_float
+
+    def _first(self, node: NodeProto) -> None:
+        self.graph.node.insert(self._operators, node)
+        self._operators += 1
 
 
-def _int8(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers of the tensor's shape (D, rows, columns), scales (D, rows, 1): float16 where that has all its bits."""
-    largest = np.abs(values).max(axis=2, keepdims=True)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    if scale.min() >= LEAST_HALF and scale.max() <= np.finfo(np.float16).max:
-        scale = scale.astype(np.float16)
-    return np.clip(np.rint(values / scale.astype(np.float32)), -127, 127).astype(np.int8), scale
+class _Stored(Rule):
+    """A float32 constant that an operator of ONNX's own domain reads, stored smaller."""
+
+    def __init__(self, constants: _Constants, kept: Collection[str]) -> None:
+        super().__init__(constants.graph)
+        self.constants, self.kept = constants, kept
+
+    def candidates(self, node: NodeProto) -> Iterator[tuple[int, np.ndarray]]:
+        """The operator's inputs that are float32 constants."""
+        if node.domain in ("", "ai.onnx"):
+            for index, name in enumerate(node.input):
+                if name in self.constants.floats:
+                    yield index, self.constants.floats[name]
+
+    def check(self, node: NodeProto, index: int) -> str:
+        return "the operator is kept in float" if node.name in self.kept else ""
+
+    def rewrite(self, node: NodeProto, index: int) -> None:
+        name = node.input[index]
+        self.constants.store(name, *self.parts(self.constants.floats[name]))
+        node.input[index] = f"{name}_float"
+
+    def parts(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The stored values, and their scale, if any."""
+        raise NotImplementedError
 
 
-def _write(model: ModelProto, parts: Mapping[str, tuple[np.ndarray, ...]]) -> None:
-    """Each constant `name` as its parts, and operators before all others that make `name`_float of them."""
-    from onnx import TensorProto, helper, numpy_helper
+class RecurrentWeights(_Stored):
+    """Weights as int8, one scale per row: (directions, gates · H, I) and (directions, gates · H, H)."""
 
-    graph, first = model.graph, []
-    for name, arrays in parts.items():
-        factors = []
-        for array, part in zip(arrays, ("stored", "scale"), strict=False):
-            stored = f"{name}_{part}"
-            graph.initializer.append(numpy_helper.from_array(array, stored))
-            factors.append(stored)
-            if array.dtype != np.float32:
-                factors[-1] = f"{name}_float" if len(arrays) == 1 else f"{stored}_float"
-                first.append(helper.make_node("Cast", [stored], factors[-1:], to=TensorProto.FLOAT))
-        if len(arrays) == 2:
-            first.append(helper.make_node("Mul", factors, [f"{name}_float"]))
-    for place, node in enumerate(first):
-        graph.node.insert(place, node)
-    read = {value.name for value in graph.output} | set(_read(graph))
-    for tensor in [tensor for tensor in graph.initializer if tensor.name in parts and tensor.name not in read]:
-        graph.initializer.remove(tensor)
+    def matches(self, node: NodeProto) -> Iterator[int]:
+        if node.op_type in RECURRENT:
+            yield from (i for i, values in self.candidates(node) if i in (1, 2) and values.ndim == 3)
+
+    def parts(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Integers of the tensor's shape (D, rows, columns), scales (D, rows, 1): float16 if that has all its bits."""
+        largest = np.abs(values).max(axis=2, keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        if scale.min() >= LEAST_HALF and scale.max() <= np.finfo(np.float16).max:
+            scale = scale.astype(np.float16)
+        return np.clip(np.rint(values / scale.astype(np.float32)), -127, 127).astype(np.int8), scale
 
 
-def _read(graph: GraphProto) -> Iterator[str]:
-    """Names of what its operators read, those inside branches and loops included."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _read(inner)
-                yield from (value.name for value in inner.output)
+class _Halved(_Stored):
+    """Stored as float16, where that holds the values."""
+
+    def check(self, node: NodeProto, index: int) -> str:
+        return super().check(node, index) or misfit(self.constants.floats[node.input[index]])
+
+    def parts(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (values.astype(np.float16),)
+
+
+class RecurrentBiases(_Halved):
+    """Biases of recurrent operators, (directions, 2 · gates · H), as float16."""
+
+    def matches(self, node: NodeProto) -> Iterator[int]:
+        if node.op_type in RECURRENT:
+            yield from (index for index, _ in self.candidates(node) if index == 3)
+
+
+class PositionalEmbeddings(_Halved):
+    """Tables that are added, as a transformer's positional embeddings are, as float16."""
+
+    def matches(self, node: NodeProto) -> Iterator[int]:
+        if node.op_type == "Add":
+            yield from (index for index, values in self.candidates(node) if is_table(values))

@@ -1,4 +1,4 @@
-"""Tables of embeddings in TFLite: int8 rows that are looked up, with one scale for the whole table."""
+"""Embeddings in TFLite: int8, with one scale for the whole table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def in_int8() -> dict[str, Any]:
-    """The entry of ai-edge-quantizer's recipe; what follows it in the recipe has the last word.
+    """The entry of ai-edge-quantizer's recipe; entries after it take precedence.
 
-    Its static recipe leaves tables in float, its dynamic one gives every row a scale: tflite-runtime 2.14 takes such a
-    file, and answers with something else.
+    Its static recipe leaves embeddings in float, its dynamic one gives every row a scale: tflite-runtime 2.14 loads
+    such a file, and computes wrong outputs.
     """
     weights = {"num_bits": 8, "symmetric": True, "granularity": "TENSORWISE", "dtype": "INT"}
     how = {"weight_tensor_config": weights, "compute_precision": "INTEGER", "explicit_dequantize": False}

@@ -1,4 +1,4 @@
-"""What the steps share that make int8 of a network trained with its rounding: its ranges reach the file's tensors."""
+"""The base class of the int8 steps after QAT: the trained ranges are assigned to the file's tensors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from edgekit.steps.equalize import sources
 from edgekit.steps.shared.calibrated import CalibratedStep, StaticInt8Step
 from edgekit.steps.shared.unstored import unstored
 
-#: how near two tensors' extremes must be, as a share of their span, and how far apart their distributions may be
+#: how far two tensors' extremes may differ, as a share of their span, and their distributions
 SAME_ENDS, SAME_SHARE = 1e-3, 0.02
 
 
 @dataclass(frozen=True)
 class TrainedInt8Step(CalibratedStep):
-    """torch[ranges] → FORMAT[int8]: the format's own int8 step, given the ranges that training rounded in.
+    """torch[ranges] → FORMAT[int8]: the format's own int8 step, with the ranges of quantization-aware training.
 
-    A tensor of the file is one of the program where it holds the same values over the calibration samples. What the
-    format fuses away, or leaves in float, needs no range; tensors that training did not round get what is seen of
-    them. `calibration`: a SET; "" takes `samples` samples of the task's training split.
+    Tensors of the file and of the program match if they have the same values over the calibration samples. Tensors that
+    the format fuses away, or leaves in float, need no range; tensors that training did not quantize are calibrated.
+    `calibration`: a SET; "" takes `samples` samples of the task's training split.
     """
 
     accepts: ClassVar = kinds("torch[ranges]")
@@ -42,7 +42,7 @@ class TrainedInt8Step(CalibratedStep):
 
     @abstractmethod
     def steps(self) -> tuple[Step, StaticInt8Step]:
-        """The exporter to this format, and the step that makes int8 of what it gives."""
+        """The exporter to this format, and the int8 step for its output."""
 
     def sources(self) -> tuple[Path, ...]:
         used = [*self.steps()[0].sources(), *self.steps()[1].sources()]
@@ -51,7 +51,7 @@ class TrainedInt8Step(CalibratedStep):
         return tuple(dict.fromkeys([*super().sources(), Path(__file__), *used, *classes, *own]))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        """Raises CannotConvert where most trained ranges have no tensor in the file; else as the two steps do."""
+        """Raises CannotConvert if most trained ranges have no tensor in the file; else as the two steps do."""
         from edgekit.compression import calibration, qat
         from edgekit.compression.qat import RANGES
 
@@ -72,44 +72,43 @@ class TrainedInt8Step(CalibratedStep):
             step = replace(int8, ranges=str(path.parent / RANGES), method="min-max")
             notes = step.apply({"parent": replace(model, name=parent.name)}, out, ctx)
         how = notes.scheme.partition(", ")[0]
-        names = {spec.name: spec.name for spec in (*parent.inputs, *parent.outputs)}
-        return StepResult(f"{how}, {len(same)} of {len(trained)} trained ranges", names, notes.details)
+        return StepResult(f"{how}, {len(same)} of {len(trained)} trained ranges", parent.identity_map(), notes.details)
 
     def _ours(self, parent: Artifact, trained: Ranges, ctx: Context) -> Mapping[str, Histogram]:
-        """What the program's own tensors hold. Raises CannotConvert where the ranges are not this program's."""
+        """Histograms of the program's tensors. Raises CannotConvert if the ranges are not this program's."""
         from edgekit.compression import program, simulation
 
         loaded = program.load(parent, ctx.log)
-        found = simulation.observe(loaded.module, program.tensors(self.feeds(parent, ctx)))
-        if lost := set(trained) - set(found):
+        histograms = simulation.observe(loaded.module, program.tensors(self.feeds(parent, ctx)))
+        if lost := set(trained) - set(histograms):
             why = f"the program has no {min(lost)!r}"
             raise CannotConvert(f"the trained ranges of {parent.name} are of another program", why, "train it again")
-        return {name: found[name] for name in trained}
+        return {name: histograms[name] for name in trained}
 
 
 def _same(theirs: Statistics, ours: Mapping[str, Histogram]) -> dict[str, list[str]]:
-    """Tensor of the program → those of the file that hold its values, where there are any."""
-    found = {
+    """Tensor of the program → the tensors of the file with its values, if any."""
+    matches = {
         name: [other for other, histogram in theirs.items() if alike(mine, histogram)] for name, mine in ours.items()
     }
-    return {name: others for name, others in found.items() if others}
+    return {name: others for name, others in matches.items() if others}
 
 
 def _pinned(theirs: Statistics, trained: Ranges, same: Mapping[str, list[str]]) -> Statistics:
-    """The file's statistics, with the extremes of each tensor that was rounded in training those it was rounded in."""
-    found = dict(theirs)
+    """The file's statistics, with the extremes of matched tensors replaced by their trained ranges."""
+    pinned_statistics = dict(theirs)
     for name, others in same.items():
         for other in others:
-            found[other] = pinned = Histogram()
+            pinned_statistics[other] = pinned = Histogram()
             pinned.minimum, pinned.maximum = trained[name]
             pinned.count, pinned.counts = theirs[other].count, theirs[other].counts
-    return Statistics(found, theirs.samples, theirs.origin)
+    return Statistics(pinned_statistics, theirs.samples, theirs.origin)
 
 
 def alike(first: Histogram, second: Histogram) -> bool:
-    """Do both hold the same values, in whatever order, up to rounding and to what the strides took?
+    """Do both have the same values, in any order, up to rounding and to values that strides skip?
 
-    By the extremes, and by Kolmogorov and Smirnov's distance of the two distributions.
+    By the extremes, and by the Kolmogorov-Smirnov distance of the two distributions.
     """
     if first.count != second.count:
         return False
@@ -119,7 +118,7 @@ def alike(first: Histogram, second: Histogram) -> bool:
 
 
 def _shares(histogram: Histogram) -> NDArray[np.float64]:
-    """What share of the values lies in each bin or below it, in ascending order of the values."""
+    """The cumulative distribution: the share of values in each bin or below it, in ascending order of the values."""
     ascending = np.concatenate([histogram.counts[BINS // 2 :][::-1], histogram.counts[: BINS // 2]])
     shares: NDArray[np.float64] = np.cumsum(ascending) / max(int(ascending.sum()), 1)
     return shares

@@ -1,4 +1,4 @@
-"""Float models that a step needs on its way, in no store."""
+"""Intermediate float models of a step, outside any store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgekit.core.step import Context, Step
 
 
 def unstored(exporter: Step, inputs: Mapping[str, Artifact], folder: Path, ctx: Context) -> Artifact:
-    """The float file of the network, as an artifact that is in no store."""
+    """Export the network to a float file; the artifact is in no store."""
     exporter.apply(inputs, folder, ctx)
     kind: Kind = exporter.produces
     format = registry.load("formats", kind.format)

@@ -1,4 +1,4 @@
-"""What a task of one's own can inherit: a loss and a score. It adds `load`, and whatever differs.
+"""Base classes for a user's own task: a loss and a score. The task adds `load`, and overrides what differs.
 
 class Houses(Regression):
     models = ("net.py:Net",)
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import InputError
+from edgekit.core.task import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,30 +22,20 @@ if TYPE_CHECKING:
     from edgekit.core.task import Scores
 
 
-class _Base:
-    name: str = ""
-    models: tuple[str, ...] = ()
-    licences: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-
-    def arguments(self, model: str) -> Mapping[str, Any]:
-        return {}
-
-
-class Classification(_Base):
-    """Labels (N,) are class indices, a network's first output (N, classes) logits."""
+class Classification(Task):
+    """Labels (N,) are class indices; a network's first output (N, classes) holds logits."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean cross entropy. Raises InputError for a label that no output stands for."""
+        """Mean cross-entropy. Raises InputError for a label that has no output."""
         from torch.nn.functional import cross_entropy
 
         if outputs.ndim != 2:
-            what = f"the network gives {list(outputs.shape)}"
-            raise InputError(what, "a class needs one value per sample and class", "check its last layer")
+            what = f"the network's output has shape {list(outputs.shape)}"
+            raise InputError(what, "classification needs (samples, classes)", "check the network's last layer")
         highest = int(labels.max())
         if highest >= outputs.shape[1]:
-            what = f"there are {highest + 1} classes, the network tells {outputs.shape[1]} apart"
-            raise InputError(what, next="check its last layer, or the labels")
+            what = f"the labels have {highest + 1} classes, the network has {outputs.shape[1]} outputs"
+            raise InputError(what, next="check the network's last layer, or the labels")
         return cross_entropy(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
@@ -53,11 +44,11 @@ class Classification(_Base):
         return top1(outputs, labels)
 
 
-class Regression(_Base):
-    """Labels (N,) or (N, k) are values, and so is a network's first output."""
+class Regression(Task):
+    """Labels (N,) or (N, k) and a network's first output are continuous values."""
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        """Mean squared error. Raises InputError where outputs and labels are of different shapes."""
+        """Mean squared error. Raises InputError if outputs and labels differ in shape."""
         from torch.nn.functional import mse_loss
 
         from edgekit.core.metrics import as_same_shape

@@ -1,4 +1,4 @@
-"""Boxes: mAP by pycocotools, taken apart so that it can be resampled, and maps to learn centre points from."""
+"""Object detection: mAP by pycocotools, computed from rows that can be resampled, and CenterNet's target maps."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from edgekit.ondevice.boxes import MAX_BOXES, STRIDE
 THRESHOLDS = 10
 
 
-def mean_average_precision(found: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Scores:
-    """COCO's mAP@[.5:.95]. `found`: per sample (n, 6) as `boxes.decoded` gives them; `labels` (N, M, 5).
+def mean_average_precision(detections: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Scores:
+    """COCO's mAP@[.5:.95]. `detections`: per sample (n, 6) from `boxes.decoded`; `labels` (N, M, 5).
 
-    One row per sample: per class the number of true boxes, then per detection its score and whether it hit, at each
-    threshold, as COCOeval matched them. COCOeval accumulates whatever rows it is given.
+    One row per sample: for each class the number of ground-truth boxes, then for each detection its score and whether
+    COCOeval matched it, at each threshold. COCOeval can accumulate any selection of rows.
     """
-    evaluation = _evaluation(found, labels, classes)
+    evaluation = _evaluation(detections, labels, classes)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
     rows = np.zeros((len(labels), classes, 1 + MAX_BOXES * (1 + THRESHOLDS)), np.float32)
     for index, entry in enumerate(evaluation.evalImgs):
-        kind, sample = divmod(index, len(labels))
+        class_index, sample = divmod(index, len(labels))
         if entry is None:
             continue
         count = len(entry["dtScores"])
-        rows[sample, kind, 0] = len(entry["gtIds"])
-        rows[sample, kind, 1 : 1 + count] = entry["dtScores"]
-        hits = rows[sample, kind, 1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)
+        rows[sample, class_index, 0] = len(entry["gtIds"])
+        rows[sample, class_index, 1 : 1 + count] = entry["dtScores"]
+        hits = rows[sample, class_index, 1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)
         hits[:count] = np.asarray(entry["dtMatches"]).T > 0
     return Scores("mAP", "fraction", True, rows.reshape(len(labels), -1), _Accumulated(classes))
 
 
 class _Accumulated:
-    """Rows of `mean_average_precision` → mAP, by COCOeval's own accumulation."""
+    """Rows of `mean_average_precision` → mAP, by COCOeval's accumulation."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
@@ -55,65 +55,65 @@ class _Accumulated:
         parameters.imgIds, parameters.catIds = list(range(count)), list(range(1, self._classes + 1))
         parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = parameters.areaRng[:1], ["all"], [MAX_BOXES]
         evaluation._paramsEval = parameters
-        evaluation.evalImgs = [_entry(rows[i, k]) for k in range(self._classes) for i in range(count)]
+        evaluation.evalImgs = [_evaluation_entry(rows[i, k]) for k in range(self._classes) for i in range(count)]
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
         precision = evaluation.eval["precision"]
-        there = precision[precision > -1]
-        return float(there.mean()) if there.size else float("nan")
+        valid = precision[precision > -1]
+        return float(valid.mean()) if valid.size else float("nan")
 
 
-def _entry(row: NDArray[Any]) -> dict[str, Any] | None:
+def _evaluation_entry(row: NDArray[Any]) -> dict[str, Any] | None:
     """COCOeval's record of one picture and class."""
     scores = row[1 : 1 + MAX_BOXES]
-    count, wanted = int((scores > 0).sum()), int(row[0])
-    if not count and not wanted:
+    count, true_count = int((scores > 0).sum()), int(row[0])
+    if not count and not true_count:
         return None
     hits = row[1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)[:count].T
     return {
         "dtScores": scores[:count].astype(float),
         "dtMatches": hits,
         "dtIgnore": np.zeros((THRESHOLDS, count), bool),
-        "gtIgnore": np.zeros(wanted),
+        "gtIgnore": np.zeros(true_count),
     }
 
 
-def _evaluation(found: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Any:
+def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Any:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise Missing.install("scoring boxes", "pycocotools", "metrics") from error
-    truth, guesses = COCO(), COCO()
+    ground_truth, predictions = COCO(), COCO()
     images = [{"id": i} for i in range(len(labels))]
     categories = [{"id": k + 1} for k in range(classes)]
-    wanted = [(i, *box) for i, boxes in enumerate(labels) for box in boxes if box[0] >= 0]
-    truth.dataset = {
+    true_count = [(i, *box) for i, boxes in enumerate(labels) for box in boxes if box[0] >= 0]
+    ground_truth.dataset = {
         "images": images,
         "categories": categories,
-        "annotations": [_box(n, *w) for n, w in enumerate(wanted)],
+        "annotations": [_box(n, *w) for n, w in enumerate(true_count)],
     }
-    answers = [(i, box[0], *box[2:], box[1]) for i, boxes in enumerate(found) for box in boxes[:MAX_BOXES]]
-    guesses.dataset = {**truth.dataset, "annotations": [_box(n, *a) for n, a in enumerate(answers)]}
+    boxes_by_image = [(i, box[0], *box[2:], box[1]) for i, boxes in enumerate(detections) for box in boxes[:MAX_BOXES]]
+    predictions.dataset = {**ground_truth.dataset, "annotations": [_box(n, *a) for n, a in enumerate(boxes_by_image)]}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-        guesses.createIndex()
-        evaluation = COCOeval(truth, guesses, "bbox")
+        ground_truth.createIndex()
+        predictions.createIndex()
+        evaluation = COCOeval(ground_truth, predictions, "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
     evaluation.params.maxDets = [MAX_BOXES]
     return evaluation
 
 
 def _box(
-    number: int, image: int, kind: float, x: float, y: float, width: float, height: float, score: float = 1.0
+    number: int, image: int, class_index: float, x: float, y: float, width: float, height: float, score: float = 1.0
 ) -> dict[str, Any]:
     area = float(width) * float(height)
     box = [float(x), float(y), float(width), float(height)]
-    # 1 on: COCOeval takes an id of 0 for no match
+    # ids start at 1: COCOeval treats 0 as no match
     return {
         "id": number + 1,
         "image_id": image,
-        "category_id": int(kind) + 1,
+        "category_id": int(class_index) + 1,
         "bbox": box,
         "area": area,
         "iscrowd": 0,
@@ -122,29 +122,30 @@ def _box(
 
 
 def centre_maps(labels: Any, classes: int, height: int, width: int) -> tuple[Any, Any, Any]:
-    """Boxes (N, M, 5) in pixels → what a centre-point network should say: (N, classes, h, w), (N, 4, h, w), (N, h, w).
+    """Boxes (N, M, 5) in pixels → CenterNet's targets: heatmap (N, classes, h, w), boxes (N, 4, h, w), mask (N, h, w).
 
-    Gaussians around the centres, a sixth of the box wide; offsets and sizes in cells; 1 where there is a centre.
+    The heatmap holds a Gaussian around each centre, with a sigma of a sixth of the box; `boxes` holds offsets and
+    sizes in cells; the mask is 1 at the centres.
     """
     import torch
 
-    kind, x, y, wide, high = (labels[..., i] for i in range(5))
-    there = kind >= 0
+    class_index, x, y, wide, high = (labels[..., i] for i in range(5))
+    valid = class_index >= 0
     cx, cy = (x + wide / 2) / STRIDE, (y + high / 2) / STRIDE
     column, row = cx.floor().clamp(0, width - 1), cy.floor().clamp(0, height - 1)
     sigma_x, sigma_y = (side.clamp(min=1) / STRIDE / 6 + 0.3 for side in (wide, high))
     grid_y = torch.arange(height, device=labels.device)[None, None, :, None]
     grid_x = torch.arange(width, device=labels.device)[None, None, None, :]
-    each = torch.exp(
+    gaussians = torch.exp(
         -((grid_x - column[..., None, None]) ** 2) / (2 * sigma_x[..., None, None] ** 2)
         - (grid_y - row[..., None, None]) ** 2 / (2 * sigma_y[..., None, None] ** 2)
     )
     heat = torch.zeros(len(labels), classes, height, width, device=labels.device)
     for index in range(classes):
-        heat[:, index] = (each * ((kind == index) & there)[..., None, None]).amax(dim=1)
+        heat[:, index] = (gaussians * ((class_index == index) & valid)[..., None, None]).amax(dim=1)
     sizes = torch.zeros(len(labels), 4, height, width, device=labels.device)
     mask = torch.zeros(len(labels), height, width, device=labels.device)
-    sample, number = there.nonzero(as_tuple=True)
+    sample, number = valid.nonzero(as_tuple=True)
     r, c = row[sample, number].long(), column[sample, number].long()
     sizes[sample, :, r, c] = torch.stack([cx - column, cy - row, wide / STRIDE, high / STRIDE], dim=-1)[sample, number]
     mask[sample, r, c] = 1

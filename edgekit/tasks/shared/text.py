@@ -1,7 +1,7 @@
-"""Text as token numbers, by a tokenizer of the library `tokenizers` that goes with every artifact.
+"""Text as token ids, by a tokenizer of the library `tokenizers` that is stored with every artifact.
 
-`tokenizer.json` holds everything: how text is taken apart, how long it may be, and that 0 fills up. A device needs
-`Tokenizer.from_file("tokenizer.json").encode(text).ids`, nothing of edgekit.
+`tokenizer.json` holds the vocabulary, the truncation length and the padding id 0. A device needs
+`Tokenizer.from_file("tokenizer.json").encode(text).ids`, and no edgekit.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ TOKENIZER = "tokenizer.json"
 PAD, UNKNOWN, START, SEPARATOR = range(4)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
-#: a text, or two that belong together
+#: a text, or a pair of texts
 Text = str | tuple[str, str]
 
 T = TypeVar("T")
 
 
-def problems(length: int, words: int, most: int = 4096) -> Iterator[str]:
-    """What is wrong with a task's sizes: the tokens of a text, and how many are told apart."""
-    if not 4 <= length <= most:
-        yield f"length must be from 4 to {most} tokens"
-    if not 300 <= words <= 100_000:
+def size_problems(length: int, vocabulary_size: int, longest: int = 4096) -> Iterator[str]:
+    """What is wrong with a task's sequence length and vocabulary size."""
+    if not 4 <= length <= longest:
+        yield f"length must be from 4 to {longest} tokens"
+    if not 300 <= vocabulary_size <= 100_000:
         yield "words must be from 300 to 100000"
 
 
-def drawn(rows: Iterable[T], key: Callable[[T], str], splits: Sequence[str], what: str) -> dict[str, list[T]]:
-    """80/10/10 (or 90/10 without "test") by the sha256 of the key, so that two that are equal end in one split.
+def random_split(rows: Iterable[T], key: Callable[[T], str], splits: Sequence[str], what: str) -> dict[str, list[T]]:
+    """80/10/10 (or 90/10 without "test") by the sha256 of the key, so that rows of equal keys are in the same split.
 
-    Raises InputError where a split gets none; `what` is what it gets none of.
+    Raises InputError if a split is empty; `what` names a row in the message.
     """
     parts: dict[str, list[T]] = {name: [] for name in splits}
     for row in rows:
@@ -50,13 +50,13 @@ def drawn(rows: Iterable[T], key: Callable[[T], str], splits: Sequence[str], wha
         parts[{8: "val", 9: "test" if "test" in splits else "train"}.get(bucket, "train")].append(row)
     for name, part in parts.items():
         if not part:
-            raise InputError(f"no {what} fell to {name}, of 80/10/10 drawn", next=f"give more {what}s")
+            raise InputError(f"the 80/10/10 split left no {what} for {name}", next=f"add more {what}s")
     return parts
 
 
-def library() -> Any:
+def tokenizers_library() -> Any:
     try:
-        # as many threads as the caller allowed; the library's own pool would ask for all
+        # the library's own thread pool would use all cores
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import tokenizers
     except ImportError as error:
@@ -64,57 +64,58 @@ def library() -> Any:
     return tokenizers
 
 
-def trained(texts: Iterable[str], words: int, *, lower: bool) -> Tokenizer:
-    """Byte-pair encoding over bytes (https://arxiv.org/abs/1508.07909): nothing is unknown, the same on each run."""
-    tokenizers = library()
-    made: Tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    form = [tokenizers.normalizers.NFKC(), *([tokenizers.normalizers.Lowercase()] if lower else [])]
-    made.normalizer = tokenizers.normalizers.Sequence(form)
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    letters = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, *, lower: bool) -> Tokenizer:
+    """Byte-level byte-pair encoding (https://arxiv.org/abs/1508.07909): no unknown tokens, and deterministic."""
+    tokenizers = tokenizers_library()
+    tokenizer: Tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    normalizers = [tokenizers.normalizers.NFKC(), *([tokenizers.normalizers.Lowercase()] if lower else [])]
+    tokenizer.normalizer = tokenizers.normalizers.Sequence(normalizers)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=words, special_tokens=list(SPECIAL), initial_alphabet=letters, show_progress=False
+        vocab_size=vocabulary_size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator(texts, trainer)
-    return made
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
 
 
-def loaded(path: Path) -> Tokenizer:
-    """Raises InputError where it is no tokenizer, or fills up with another number than 0."""
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Raises InputError if it is not a tokenizer, or if its padding id is not 0."""
     with os_errors("read", path):
         text = path.read_text(encoding="utf-8")
     try:
-        made: Tokenizer = library().Tokenizer.from_str(text)
+        tokenizer: Tokenizer = tokenizers_library().Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
         raise InputError(
-            f"{path} is no tokenizer", str(error).partition("\n")[0], "save it with `tokenizers`"
+            f"{path} is not a tokenizer", str(error).partition("\n")[0], "save it with `tokenizers`"
         ) from error
-    if made.id_to_token(PAD) not in (SPECIAL[PAD], "<pad>"):
-        what = f"{path}: its token 0 is {made.id_to_token(PAD)!r}"
-        raise InputError(what, "0 must be what texts are filled up with", "train one: leave out tokenizer=")
-    return made
+    if tokenizer.id_to_token(PAD) not in (SPECIAL[PAD], "<pad>"):
+        what = f"{path}: its token 0 is {tokenizer.id_to_token(PAD)!r}"
+        raise InputError(what, "token 0 must be the padding", "leave out tokenizer= to train one")
+    return tokenizer
 
 
-def settle(tokenizer: Tokenizer, length: int, single: str = "", pair: str = "") -> Tokenizer:
-    """Let it cut and fill up to `length` itself; `single` and `pair` are templates, such as "$A [SEP] $B"."""
+def set_length(tokenizer: Tokenizer, length: int, single: str = "", pair: str = "") -> Tokenizer:
+    """Set truncation and padding to `length`; `single` and `pair` are templates, such as "$A [SEP] $B"."""
     if single:
         special = [(name, number) for number, name in enumerate(SPECIAL)]
-        template = library().processors.TemplateProcessing(single=single, pair=pair or None, special_tokens=special)
-        tokenizer.post_processor = template
+        processing = tokenizers_library().processors.TemplateProcessing
+        tokenizer.post_processor = processing(single=single, pair=pair or None, special_tokens=special)
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=PAD, pad_token=tokenizer.id_to_token(PAD))
     return tokenizer
 
 
-def encoded(tokenizer: Tokenizer, texts: Sequence[Text]) -> tuple[NDArray[np.int64], int]:
-    """(N, length) token numbers, and how many of the texts had to be cut."""
-    found = tokenizer.encode_batch(list(texts))
-    return np.array([one.ids for one in found], np.int64), sum(bool(one.overflowing) for one in found)
+def encode(tokenizer: Tokenizer, texts: Sequence[Text]) -> tuple[NDArray[np.int64], int]:
+    """(N, length) token ids, and how many of the texts were truncated."""
+    encodings = tokenizer.encode_batch(list(texts))
+    truncated = sum(bool(encoding.overflowing) for encoding in encodings)
+    return np.array([encoding.ids for encoding in encodings], np.int64), truncated
 
 
 def ship(tokenizer: Any, folder: Path, parents: Mapping[str, Any], name: str = TOKENIZER) -> None:
-    """Beside the model: the tokenizer of the artifact it was made from, else this task's (a function gives it)."""
+    """Store the parent artifact's tokenizer with the model, else this task's (`tokenizer` returns it)."""
     for artifact in parents.values():
         if (artifact.path / name).is_file():
             shutil.copyfile(artifact.path / name, folder / name)
@@ -122,16 +123,16 @@ def ship(tokenizer: Any, folder: Path, parents: Mapping[str, Any], name: str = T
     tokenizer().save(str(folder / name))
 
 
-def pair_of(text: str, separator: str = "\t") -> Text:
-    """What was typed: one text, or two with a tab between. A file's name stands for what is in it (.txt)."""
+def parse_text(text: str, separator: str = "\t") -> Text:
+    """One text, or two separated by a tab; the path of a .txt file stands for its contents."""
     if text.endswith(".txt") and "\n" not in text and Path(text).is_file():
         with os_errors("read", text):
             text = Path(text).read_text(encoding="utf-8")
     if not text.strip():
-        raise InputError("the text is empty", next="give it at least one word")
-    first, found, second = text.partition(separator)
-    return (first, second) if found else text
+        raise InputError("the text is empty", next="enter at least one word")
+    first, is_pair, second = text.partition(separator)
+    return (first, second) if is_pair else text
 
 
-def cut_note(count: int, among: int, length: int) -> tuple[str, ...]:
-    return (f"{count} of {among} texts were cut to {length} tokens",) if count else ()
+def cut_note(count: int, total: int, length: int) -> tuple[str, ...]:
+    return (f"{count} of {total} texts were cut to {length} tokens",) if count else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.report import tables
 from edgekit.report.rows import NOTHING, plain
 
 if TYPE_CHECKING:
@@ -15,17 +16,12 @@ STYLES = {"failed": "bold red", "undecided": "yellow", "passed": "green"}
 
 def verdicts(gates: Sequence[Gate]) -> None:
     """Print each limit's verdict on stdout, and below the table why a latency is undecided or failed."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = tables.console()
     console.print()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("gate", "artifact"):
-        table.add_column(name, overflow="fold")
-    for name in ("before", "now", "change", "verdict"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("before", "now", "change", "verdict")
+    table = tables.table(*map(tables.words, ("gate", "artifact")), *map(tables.numbers, heads))
     several = len({gate.target for gate in gates}) > 1
     for gate in sorted(gates, key=lambda gate: list(STYLES).index(gate.state)):
         change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else NOTHING

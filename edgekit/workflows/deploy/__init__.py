@@ -85,7 +85,7 @@ def deploy(
 
 
 def _placed(made: Bundle, target: Target, device: Device, releases: Releases, say: Callable[[str], None]) -> Deployed:
-    start = _sent(device)
+    start = device.sent_bytes
     before = releases.status()
     unchanged = before["current"] == made.id
     found = {"placed": False}
@@ -110,7 +110,7 @@ def _placed(made: Bundle, target: Target, device: Device, releases: Releases, sa
         after["at"],
         after["python"],
         check,
-        _sent(device) - start,
+        device.sent_bytes - start,
         made.size,
     )
 
@@ -133,7 +133,7 @@ def rollback(word: str | None, target_name: str, *, path: str = "", out: Path | 
         found["at"],
         found["python"],
         found["check"],
-        _sent(device),
+        device.sent_bytes,
         0,
     )
 
@@ -159,7 +159,7 @@ def written(word: str | None, folder: Path, *, target_name: str = "host", runtim
 def _chosen(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     """The artifact, and samples to check it with: of its task's test split, else random ones."""
     ref = import_.stored(references.resolve(word, out))
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     if artifact.kind.format == "torch":
         exported = [a.name for a in ref.store.current() if a.kind.is_model and a.kind.format != "torch"]
         next = f"edgekit deploy {ref.store.path / exported[-1]}" if exported else f"edgekit export {ref.store.path}"
@@ -173,12 +173,11 @@ def _chosen(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
 
 def _reached(target: Target, folder: str) -> tuple[Device, Releases]:
     device = targets.device(target)
-    offered = getattr(device, "releases", None)
-    if offered is None:
+    if device.releases is None:
         raise InputError(f"nothing can be deployed to {target.name}", f"a {target.device} device keeps nothing")
     if "\0" in folder or not folder.strip():
         raise InputError(f"{folder!r} is no folder", next="name one with --path")
-    releases: Releases = offered(folder)
+    releases: Releases = device.releases(folder)
     return device, releases
 
 
@@ -220,15 +219,13 @@ def _against(artifact: Artifact, facts: ModelFacts, runtime: str, target: Target
     if target.memory_mb and needed > target.memory_mb << 20:
         yield f"it needs about {needed / 1e6:,.0f} MB of memory, and there are {target.memory_mb * 1.048576:,.0f}"
     yield from _version(facts, runtime, str(_there(device, runtime)))
-    asked = getattr(device, "incompatibilities", None)
-    if asked is not None:
-        yield from asked(artifact, runtime)
+    yield from device.incompatibilities(artifact, runtime)
 
 
 def _there(device: Device, runtime: str) -> str:
     """The version of the runtime that the device's own Python has, "" where that is not known."""
     packages = device.facts().get("packages") or {}
-    return str(packages.get(registry.load("runtimes", runtime).package, ""))
+    return str(packages.get(registry.runtime(runtime).package, ""))
 
 
 def _version(facts: ModelFacts, runtime: str, there: str) -> Iterator[str]:
@@ -237,7 +234,3 @@ def _version(facts: ModelFacts, runtime: str, there: str) -> Iterator[str]:
     if found and opset in OPSETS and (int(found[1]), int(found[2])) < OPSETS[opset]:
         needs = ".".join(map(str, OPSETS[opset]))
         yield f"it has onnxruntime {there}, and operator set {opset} needs {needs} or newer"
-
-
-def _sent(device: Device) -> int:
-    return int(getattr(device, "sent_bytes", 0))

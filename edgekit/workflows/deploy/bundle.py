@@ -131,7 +131,7 @@ def _manifest(artifact: Artifact, runtime: str, allowed: float) -> dict[str, Any
         "runtime": runtime,
         "runtime_class": loaded.__name__,
         "runtime_file": f"runtime/{Path(inspect.getfile(loaded)).name}",
-        "package": loaded.package,
+        "package": registry.runtime(runtime).package,
         "model": f"model/{registry.load('formats', artifact.kind.format).file}",
         "compute": "fp32",
         "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],

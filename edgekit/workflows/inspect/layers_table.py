@@ -1,4 +1,4 @@
-"""Which operators lose what: what was found between an artifact and its float model, as people read it."""
+"""The layer report as text: all operators, the first that diverges, the most sensitive."""
 
 from __future__ import annotations
 
@@ -7,52 +7,59 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgekit.core.statistics import MAX_DB
+from edgekit.report import tables
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edgekit.workflows.inspect.layers import LayerReport
 
-WIDTH = 80
-NAME, TYPE, NUMBER, LOST = 45, 17, 7, 11
+#: characters of a name and of a type that are shown
+NAME, TYPE = 43, 15
 MOST_SENSITIVE = 5
 
 
-def table(found: LayerReport) -> Iterator[str]:
-    """At most 80 columns wide: all operators in graph order, the first that diverges, the most sensitive."""
-    if found.why:
-        yield from diverging(found)
+def table(report: LayerReport) -> Iterator[str | Table]:
+    """What `tables.show` prints: all operators in graph order, the first that diverges, the most sensitive."""
+    if report.why:
+        yield from wrapped(diverging(report))
         return
-    yield f"{'layer':<{NAME}}{'type':<{TYPE}}{'dB':>{NUMBER}}{'lost here':>{LOST}}"
-    for layer in found.layers:
+    layers = tables.table(*map(tables.words, ("layer", "type")), *map(tables.numbers, ("dB", "lost here")))
+    for layer in report.layers:
         lost = f"{layer.lost_db:.1f}" if layer.lost_db >= 0.05 else ""
-        name, kind = _middle(layer.name or layer.tensor, NAME - 2), _end(layer.type, TYPE - 2)
-        yield f"{name:<{NAME}}{kind:<{TYPE}}{_decibels(layer.sqnr_db):>{NUMBER}}{lost:>{LOST}}".rstrip()
-    yield f"against {found.against}, over {found.samples} samples"
-    yield from diverging(found)
-    yield from sensitive(found)
+        name, kind = _middle(layer.name or layer.tensor, NAME), _end(layer.type, TYPE)
+        tables.add(layers, name, kind, _decibels(layer.sqnr_db), lost)
+    yield layers
+    yield f"against {report.against}, over {report.samples} samples"
+    yield from wrapped(diverging(report))
+    yield from sensitive(report)
 
 
-def diverging(found: LayerReport, indent: int = 0) -> list[str]:
+def diverging(report: LayerReport) -> str:
     """One sentence about the first operator that diverges."""
-    if found.why:
-        text = f"not compared layer by layer: {found.why}"
-    elif (layer := found.first) is None:
-        text = "no operator diverges"
-    else:
-        before = "exact inputs" if layer.inputs_db >= MAX_DB else f"{_decibels(layer.inputs_db)} dB"
-        name = f"{layer.type} {layer.name or layer.tensor}"
-        text = f"first to diverge: {name}, {_decibels(layer.sqnr_db)} dB after {before}"
-    margin = " " * indent
-    return textwrap.wrap(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+    if report.why:
+        return f"not compared layer by layer: {report.why}"
+    if (layer := report.first_diverging) is None:
+        return "no operator diverges"
+    before = "exact inputs" if layer.inputs_db >= MAX_DB else f"{_decibels(layer.inputs_db)} dB"
+    name = f"{layer.type} {layer.name or layer.tensor}"
+    return f"first to diverge: {name}, {_decibels(layer.sqnr_db)} dB after {before}"
 
 
-def sensitive(found: LayerReport) -> Iterator[str]:
-    """The operators that add most noise, one a line."""
-    chosen = found.sensitive[:MOST_SENSITIVE]
-    if chosen:
-        yield "most sensitive, by the noise each adds (dB it would have with exact inputs)"
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, tables.WIDTH, break_on_hyphens=False)
+
+
+def sensitive(report: LayerReport) -> Iterator[str | Table]:
+    """The operators that add the most noise, one per row."""
+    chosen = report.sensitive[:MOST_SENSITIVE]
+    if not chosen:
+        return
+    yield "most sensitive, by own noise (the SQNR in dB with exact inputs)"
+    ranked = tables.table(tables.words(), tables.words(), tables.numbers())
     for place, layer in enumerate(chosen, 1):
-        text = f"  {place}. {_middle(layer.name, NAME + TYPE - 7)}"
-        yield f"{text:<{NAME + TYPE}}{_decibels(layer.own_db):>{NUMBER}}"
+        tables.add(ranked, f"  {place}.", _middle(layer.name, NAME + TYPE), _decibels(layer.own_db))
+    yield ranked
 
 
 def _decibels(value: float) -> str:
@@ -62,7 +69,7 @@ def _decibels(value: float) -> str:
 
 
 def _middle(text: str, room: int) -> str:
-    """Both ends of a long name tell layers apart: its module, and what it is there."""
+    """A long name keeps both ends: its module, and its place in the module."""
     head = 3 * room // 8
     return text if len(text) <= room else f"{text[:head]}…{text[head + 1 - room :]}"
 

@@ -1,41 +1,45 @@
-"""What a model file says of itself and what can run it, without running it."""
+"""Facts of a model file, and which runtimes and targets can run it, without running it."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 import tempfile
-import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry
 from edgekit.core.artifact import ModelFacts, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.formats import model_file
 from edgekit.measure import targets
+from edgekit.report import tables
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
 from edgekit.runs.store import Store
 from edgekit.workflows import export
-from edgekit.workflows.inspect import compatibility
+from edgekit.workflows.inspect import compatibility, operator_times_table
 
-#: operators that only move values between float and int8, as ONNX, TFLite and OpenVINO call them
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: operators that only convert between float and int8, as ONNX, TFLite and OpenVINO call them
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FakeQuantize")
-WIDTH, LABEL = 80, 13
+#: characters of a label at least
+LABEL = 12
 
 
 def inspect(model: str | None) -> dict[str, Any]:
-    """Facts as plain JSON values. Raises InputError for what is not there or not a model."""
+    """Facts as plain JSON values. Raises InputError if there is no such file, or it is not a model."""
     ref = references.resolve(model)
     if ref.foreign:
         step = registry.load("steps", ref.importer)
         facts: ModelFacts = step.of(ref.foreign).describe()
         format, path, head = step.format, Path(ref.foreign), {"model": ref.foreign}
     else:
-        artifact = ref.store.get(ref.name or references.float_root(ref.store))
+        artifact = ref.artifact()
         format, path = artifact.kind.format, model_file(artifact.kind, artifact.path)
         facts = registry.load("formats", format).describe(path)
         head = {"model": str(artifact.path), "step": artifact.step, "scheme": artifact.scheme}
@@ -45,8 +49,8 @@ def inspect(model: str | None) -> dict[str, Any]:
         "format": format,
         "precision": ",".join(sorted(facts.traits)) or "fp32",
         "quantized": facts.quantized,
-        "inputs": [_tensor(spec, facts) for spec in facts.inputs],
-        "outputs": [_tensor(spec, facts) for spec in facts.outputs],
+        "inputs": [_spec(spec, facts) for spec in facts.inputs],
+        "outputs": [_spec(spec, facts) for spec in facts.outputs],
         "parameters": facts.parameters,
         "macs": _macs(facts),
         "operators": dict(Counter(operator.type for operator in facts.operators).most_common()),
@@ -61,8 +65,8 @@ def inspect(model: str | None) -> dict[str, Any]:
 
 
 def conversions(model: str | None, formats: Sequence[str]) -> tuple[list[dict[str, Any]], list[EdgekitError]]:
-    """Try each export in a folder that is thrown away: what came of it, and what failed."""
-    found, failures = [], []
+    """Try each export in a temporary folder: one entry per format, and the failures."""
+    entries, failures = [], []
     for format in formats:
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             try:
@@ -77,26 +81,26 @@ def conversions(model: str | None, formats: Sequence[str]) -> tuple[list[dict[st
                 failures.append(failed)
                 entry["error"] = {"what": failed.what, "why": failed.why, "next": failed.next}
             else:
-                made = outcome.artifacts[-1]
+                converted = outcome.artifacts[-1]
                 parity = outcome.findings[-1].parity if outcome.findings else None
-                entry |= {"size_bytes": made.sizes.total, "sqnr_db": parity and parity.sqnr_db}
-            found.append(entry)
-    return found, failures
+                entry |= {"size_bytes": converted.sizes.total, "sqnr_db": parity and parity.sqnr_db}
+            entries.append(entry)
+    return entries, failures
 
 
 def _copied(ref: ModelReference, folder: Path) -> str:
-    """The word for the same model in a run of its own: what is tried must not end in the user's."""
+    """The path of a copy in a temporary run, so that tried exports do not end in the user's run."""
     if ref.foreign:
         return ref.foreign
-    artifact = ref.store.get(ref.name or references.float_root(ref.store))
+    artifact = ref.artifact()
     if artifact.parent() is not None:
         raise InputError(f"{artifact.name} was converted already", next="name the float model it was made from")
     shutil.copytree(artifact.path, folder / "run" / artifact.name)
     return str(Store(folder / "run").path / artifact.name)
 
 
-def _tensor(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
-    """`shape` holds null where an axis is open; `axes` gives the names that the file has for those."""
+def _spec(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
+    """`shape` holds null for a dynamic axis; `axes` gives the file's names of dynamic axes."""
     axes = {str(axis): name for axis, name in facts.axes.get(spec.name, {}).items()}
     return {**dataclasses.asdict(spec), "axes": axes}
 
@@ -113,77 +117,94 @@ def _instructions(facts: ModelFacts) -> Iterator[str]:
         yield f"this CPU has no int8 dot product ({missing}): int8 may be no faster than float here"
 
 
-# --- for people --------------------------------------------------------------------------------------------------
+# --- text output -------------------------------------------------------------------------------------------------
 
 
-def lines(found: Mapping[str, Any], layers: int) -> Iterator[str]:
-    """What people read, at most 80 columns wide."""
-    for label, text in _facts(found):
-        yield from _wrapped(label, text)
-    if found["format"] != "torch":
-        yield from _heaviest(found["layers"], layers)
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for answer in found["targets"]:
-        alike.setdefault((answer["runtime"], tuple(answer["problems"])), []).append(answer["target"])
-    for (runtime, problems), names in alike.items():
+def shown(result: Mapping[str, Any], layers: int) -> Iterator[Table]:
+    """What `tables.show` prints: facts, the heaviest layers, what runs it and what may make it slow, times if any."""
+    yield _labelled(_facts(result))
+    if result["format"] != "torch":
+        yield from _heaviest(result["layers"], layers)
+    times = result.get("times")
+    yield _labelled([*_uses(result), *(operator_times_table.facts(times) if times else ())])
+    if times:
+        yield from operator_times_table.table(times)
+
+
+def _labelled(rows: Iterable[tuple[str, str]]) -> Table:
+    table = tables.table(tables.words(width=LABEL), tables.words())
+    for label, text in rows:
+        tables.add(table, label, " ".join(text.split()))
+    return table
+
+
+def _uses(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What can run it, what may make it slow, what it converts to."""
+    targets_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for answer in result["targets"]:
+        targets_of.setdefault((answer["runtime"], tuple(answer["problems"])), []).append(answer["target"])
+    for (runtime, problems), names in targets_of.items():
         where = ", ".join(names) + (f" in {runtime}" if runtime else "")
-        yield from _wrapped("runs on" if not problems else "CANNOT run", where + _reasons(problems))
-    for reason in found["slow"]:
-        yield from _wrapped("may be slow", reason)
-    for entry in found.get("conversions", ()):
+        yield "runs on" if not problems else "CANNOT run", where + _reasons(problems)
+    for reason in result["slow"]:
+        yield "may be slow", reason
+    for entry in result.get("conversions", ()):
         parity = f", {entry['sqnr_db']:.0f} dB" if entry.get("sqnr_db") is not None else ""
-        said = f"no: {entry['error']['why'] or entry['error']['what']}" if entry["error"] else ""
-        yield from _wrapped(f"to {entry['to']}", said or f"yes, {entry['size_bytes']:,} bytes{parity}")
+        failure = f"no: {entry['error']['why'] or entry['error']['what']}" if entry["error"] else ""
+        yield f"to {entry['to']}", failure or f"yes, {entry['size_bytes']:,} bytes{parity}"
 
 
-def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("model", "step", "scheme", "format"):
-        if found.get(name):
-            yield name, str(found[name])
-    how = f" ({found['quantized']})" if found["quantized"] and found["quantized"] != found["precision"] else ""
-    yield "precision", found["precision"] + how
+        if result.get(name):
+            yield name, str(result[name])
+    how = f" ({result['quantized']})" if result["quantized"] and result["quantized"] != result["precision"] else ""
+    yield "precision", result["precision"] + how
     for name in ("inputs", "outputs"):
-        for spec in found[name]:
-            yield name.removesuffix("s"), _shown(spec)
-    yield "parameters", f"{found['parameters']:,}"
-    if found["format"] != "torch":
-        yield "MACs", f"{found['macs']:,} per sample" if found["macs"] is not None else "not known"
-        yield "operators", ", ".join(f"{count} {name}" for name, count in found["operators"].items())
-    if types := found["details"].get("weight_types"):
+        for spec in result[name]:
+            yield name.removesuffix("s"), _tensor(spec)
+    yield "parameters", f"{result['parameters']:,}"
+    if result["format"] != "torch":
+        yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else "unknown"
+        yield "operators", ", ".join(f"{count} {name}" for name, count in result["operators"].items())
+    if types := result["details"].get("weight_types"):
         yield "weights", ", ".join(f"{count} {name}" for name, count in types.items())
-    if opset := found["details"].get("opset"):
+    if opset := result["details"].get("opset"):
         yield "opset", ", ".join(f"{name} {number}" for name, number in opset.items())
-    sizes = found["sizes"]
+    sizes = result["sizes"]
     parts = f"weights {sizes['weights']:,}, graph {sizes['graph']:,}, metadata {sizes['metadata']:,}"
     yield "bytes", f"{sizes['total']:,}: {parts}"
-    if found["peak_bytes"] is not None:
-        yield "activations", f"about {_size(found['peak_bytes'])} at once, for one sample"
-    if quantizers := sum(count for name, count in found["operators"].items() if name in QUANTIZERS):
-        yield "Q/DQ nodes", f"{quantizers}: a runtime fuses most away; each that stays costs a pass over its tensor"
+    if result["peak_bytes"] is not None:
+        yield "activations", f"about {_size(result['peak_bytes'])} at once, for one sample"
+    if quantizers := sum(count for name, count in result["operators"].items() if name in QUANTIZERS):
+        yield (
+            "Q/DQ nodes",
+            f"{quantizers}: a runtime fuses most of them; each that remains costs a pass over its tensor",
+        )
 
 
-def _shown(spec: Mapping[str, Any]) -> str:
+def _tensor(spec: Mapping[str, Any]) -> str:
     sizes = [spec["axes"].get(str(axis), "?") if size is None else str(size) for axis, size in enumerate(spec["shape"])]
     scale = f" = {spec['quantization'][0]:g} * (stored - {spec['quantization'][1]})" if spec["quantization"] else ""
     return f"{spec['name']}: {spec['dtype']}[{', '.join(sizes)}]{scale}"
 
 
-def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[str]:
+def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[Table]:
     """The layers with the most bytes."""
     chosen = sorted(operators, key=_bytes, reverse=True)[:count]
     chosen = [operator for operator in chosen if _bytes(operator)]
     if not chosen:
         return
-    yield f"{'heaviest':<{LABEL}}{'weights':>9}{'writes':>9}{'MACs':>16}  layer"
+    sizes = map(tables.numbers, ("weights", "writes", "MACs"))
+    table = tables.table(tables.words("heaviest", LABEL), *sizes, tables.words("layer"))
     for operator in chosen:
         written = "?" if operator["activation_bytes"] is None else _size(operator["activation_bytes"])
         macs = "?" if operator["macs"] is None else f"{operator['macs']:,}"
         name = f"{operator['type']} {operator['name']}"
-        room = WIDTH - LABEL - 36
-        name = name if len(name) <= room else name[: room - 1] + "…"
-        yield f"{'':<{LABEL}}{_size(operator['weight_bytes']):>9}{written:>9}{macs:>16}  {name}"
+        tables.add(table, "", _size(operator["weight_bytes"]), written, macs, name)
+    yield table
     if len(operators) > len(chosen):
-        yield f"{'':<{LABEL}}of {len(operators)}; more with --layers N"
+        yield _labelled([("", f"of {len(operators)}; more with --layers N")])
 
 
 def _bytes(operator: Mapping[str, Any]) -> int:
@@ -195,18 +216,7 @@ def _reasons(problems: Sequence[str]) -> str:
 
 
 def _size(count: float) -> str:
-    """Bytes as people say them: 812 B, 3.1 kB, 24 MB."""
+    """Bytes with a unit: 812 B, 3.1 kB, 24 MB."""
     power = min((len(str(int(count))) - 1) // 3, 3)
     value = count / 1000**power
     return f"{value:.{0 if value >= 99.5 else 3}{'f' if value >= 99.5 else 'g'}} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    text = " ".join(text.split())
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=f"{label:<{LABEL}}",
-        subsequent_indent=" " * LABEL,
-        break_on_hyphens=False,
-    ) or [label]

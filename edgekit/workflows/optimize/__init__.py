@@ -19,7 +19,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.references import RUNS
 from edgekit.runs.store import Store
 from edgekit.workflows import make
-from edgekit.workflows.chains import _opened
+from edgekit.workflows.chains import open_context
 from edgekit.workflows.optimize.finish import OptimizeOutcome
 from edgekit.workflows.optimize.search import TRIALS, Search
 from edgekit.workflows.optimize.space import Space, build
@@ -47,18 +47,18 @@ def optimize(
 ) -> OptimizeOutcome:
     """Search under a budget, for a task (its networks are trained: `epochs`, on `samples`, 0 for all) or an artifact.
 
-    `choices`: dimension → what to try in place of the usual. The outcome's `search` holds all trials, the front and
-    what is recommended; where nothing is within the budget, the nearest possible, and a failure. Interrupted, it
-    returns what it has. Raises InputError for what cannot be searched, Missing, DeviceError.
+    `choices`: dimension → values that replace the default ones. The outcome's `search` holds all trials, the Pareto
+    front and the recommended artifact; if no trial is within the budget, the trial nearest to it, and a failure. An
+    interrupted search returns its results so far. Raises InputError for what cannot be searched, Missing, DeviceError.
     """
     budget = budget or Budget()
     fields = {"calibration": calibration} if calibration else {}
-    start, context = _searched(what, target, budget, val, fields, out, progress, say)
+    start, context = _start_and_context(what, target, budget, val, fields, out, progress, say)
     context.plan = plan_with(Plan(), plan)
     training = {"epochs": epochs, "samples": samples, "seed": seed}
     calibrated = context.task is not None or bool(calibration)
     if not calibrated:
-        say("  careful   without --calibration there are no samples to find ranges with: int8 is not tried")
+        say("  warning   int8 is not tried: it needs calibration samples (--calibration SET)")
     space = build(context.targets[0], context.task, start, choices or {}, fields, training, calibrated)
     targets.device(context.targets[0])
     with working(context.store):
@@ -66,23 +66,23 @@ def optimize(
             assert context.task is not None
             context.val = context.set(f"{context.task.name}:val")
         assert context.val is not None
-        context.val, second = sets.halves(context.val)
-        test = context.set(f"{context.task.name}:test") if context.task else second
+        context.val, confirmation = sets.halves(context.val)
+        test = context.set(f"{context.task.name}:test") if context.task else confirmation
         title = f"edgekit optimize {what or context.store.path.name}"
-        hunt = Search(context, space, budget, second, test, seed, trials, storage, title)
-        reference = context.store.root(start) if start else _plain_network(space, context)
-        result = hunt.run(reference)
+        search = Search(context, space, budget, confirmation, test, seed, trials, storage, title)
+        reference = context.store.root(start) if start else baseline_network(space, context)
+        result = search.run(reference)
         outcome = OptimizeOutcome(**vars(context.outcome))
         outcome.search = result
         if result.artifact:
             outcome.artifacts = [result.artifact]
         outcome.measurements = result.measured
-        failure = hunt.failure(result)
+        failure = search.failure(result)
         outcome.failures = [failure] if failure else []
     return outcome
 
 
-def _searched(
+def _start_and_context(
     what: str | None,
     target: str,
     budget: Budget,
@@ -92,28 +92,28 @@ def _searched(
     progress: Progress,
     say: Say,
 ) -> tuple[Artifact | None, RunContext]:
-    """The artifact to start from, None for a task; and the flow. Raises InputError."""
+    """The artifact to start from (None for a task), and the run context. Raises InputError."""
     gates = Gates(max_drop_pp=budget.max_drop_pp)
     if what and is_task(what):
         task = tasks.load(what)
         return None, flow_for(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
     ref = references.resolve(what, out)
     if out and not ref.foreign:
-        raise InputError("--out is for a task or a foreign model", f"{what} lies in {ref.store.path}", "leave it out")
-    start, context = _opened(ref, gates, target, val, fields, progress, say)
+        raise InputError("--out is for a task or a foreign model", f"{what} is in {ref.store.path}", "omit --out")
+    start, context = open_context(ref, gates, target, val, fields, progress, say)
     if start.kind.precision:
         raise InputError(
-            f"{start.name} is {start.kind.precision} already", "there is little to try", "name a float one"
+            f"{start.name} is {start.kind.precision} already", "a search starts from float", "name a float artifact"
         )
     return start, context
 
 
-def _plain_network(space: Space, context: RunContext) -> Artifact:
-    """The task's network trained as anyone would: what accuracy is counted from."""
+def baseline_network(space: Space, context: RunContext) -> Artifact:
+    """The task's network, trained with the default settings: the reference for accuracy drops."""
     point = space.point()
     step = space.train(point)
     if problems := list(step.check(context.task)):
-        raise InputError("cannot train", "; ".join(problems), "mend the options")
+        raise InputError("cannot train", "; ".join(problems), "fix the options")
     (name,) = space.names(point, [step])
     make.check_installed([Node(name, step, {})])
     return make.make_one(Node(name, step, {}), {}, context)

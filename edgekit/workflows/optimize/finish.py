@@ -1,4 +1,4 @@
-"""After the search: the front confirmed on other samples, measured side by side, and one of it copied as `best`."""
+"""After the search: confirm the front on other samples, measure it in one session, copy the best of it to `best`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from edgekit.workflows.optimize.trial import TrialRunner, chain
 
 BEST = "best"
 RECIPE, RESULT, PICTURE, PAGE = "best.toml", "optimize.json", "optimize.svg", "optimize.html"
-#: how many of the front are measured side by side at the end: the ends of it, and between
+#: how many artifacts of the front are measured in one session at the end: its ends, and some between them
 FINALISTS = 6
 
 
 @dataclass
 class OptimizeOutcome(Outcome):
-    """What `optimize` made; `search` holds all trials, the front and what is recommended."""
+    """The result of `optimize`; `search` holds all trials, the front and the recommended artifact."""
 
     search: Result | None = None
 
 
 @dataclass
 class Result:
-    """How a search ended. `confirmed`: artifact → its drop on the confirming half."""
+    """How a search ended. `confirmed`: artifact → its drop on the confirmation half."""
 
     trials: list[Trial]
     front: list[Trial]
@@ -79,11 +79,11 @@ class Result:
         }
 
 
-def finish(result: Result, trier: TrialRunner, second: SampleSet, test: SampleSet) -> None:
-    """Confirm, measure, recommend, and write what is kept. `test` is for the report, and judges nothing."""
-    context = trier.context
-    artifacts = {t.number: trier.made(t.point) for t in finalists(result.front)}
-    confirmed = [t for t in finalists(result.front) if _confirmed(result, trier, t, artifacts[t.number], second)]
+def finish(result: Result, runner: TrialRunner, confirmation: SampleSet, test: SampleSet) -> None:
+    """Confirm, measure, recommend, and write the results. `test` is for the report: no choice depends on it."""
+    context = runner.context
+    artifacts = {t.number: runner.make(t.point) for t in finalists(result.front)}
+    confirmed = [t for t in finalists(result.front) if _confirm(result, runner, t, artifacts[t.number], confirmation)]
     by_plan: dict[tuple[int, int], list[Trial]] = {}
     for t in confirmed:
         by_plan.setdefault((int(t.point["threads"]), int(t.point["batch"])), []).append(t)
@@ -93,55 +93,57 @@ def finish(result: Result, trier: TrialRunner, second: SampleSet, test: SampleSe
         runtimes = dict.fromkeys(str(t.point["runtime"]) for t in group)
         target = replace(context.targets[0], runtimes={name: context.targets[0].runtimes[name] for name in runtimes})
         models = {artifacts[t.number].name: artifacts[t.number] for t in group}
-        side = dataclasses.replace(context, plan=plan, outcome=Outcome())
-        wanted = {(artifacts[t.number].name, t.point["runtime"]): t for t in group}
-        for m in measurements.measure(list(models.values()), target, test, side, reuse=True):
-            if owner := wanted.get((m.artifact, m.runtime)):
+        own_context = dataclasses.replace(context, plan=plan, outcome=Outcome())
+        trial_of = {(artifacts[t.number].name, t.point["runtime"]): t for t in group}
+        for m in measurements.measure(list(models.values()), target, test, own_context, reuse=True):
+            if owner := trial_of.get((m.artifact, m.runtime)):
                 owners[id(m)] = owner
                 result.measured.append(m)
     chosen = recommended(result.measured) or next((m for m in result.measured if not m.mismatch_reason), None)
     if chosen is None:
         return
     result.trial = owners[id(chosen)]
-    _keep(result, trier, artifacts[result.trial.number], chosen)
+    _save_best(result, runner, artifacts[result.trial.number], chosen)
 
 
 def finalists(front: Sequence[Trial]) -> list[Trial]:
-    """At most FINALISTS of the front: the fastest first, evenly to the slowest."""
+    """At most FINALISTS of the front, evenly spaced, the fastest first."""
     if len(front) <= FINALISTS:
         return list(front)
     last = len(front) - 1
     return [front[round(i * last / (FINALISTS - 1))] for i in range(FINALISTS)]
 
 
-def _confirmed(result: Result, trier: TrialRunner, trial: Trial, artifact: Artifact, second: SampleSet) -> bool:
-    """Within the budget on the other half too, as far as its samples can tell?"""
-    context = trier.context
-    if context.scorer is None or second.labels is None:
+def _confirm(result: Result, runner: TrialRunner, trial: Trial, artifact: Artifact, confirmation: SampleSet) -> bool:
+    """Is it within the budget on the confirmation half, too? An undecided verdict counts as yes."""
+    context = runner.context
+    if context.scorer is None or confirmation.labels is None:
         return True
     assert context.verifier is not None
-    verifier = Verifier(context.store, context.verifier.target, second, context.scorer, context.gates, context.plan)
-    scores, reference = (context.scorer(verifier.outputs(a), second.labels) for a in (artifact, trier.reference))
-    metric = statistics.metric(scores, second.sha256, reference, trier.reference.name)
-    verdict = statistics.verdict(reference, scores, trier.budget.max_drop_pp, "val")
+    verifier = Verifier(
+        context.store, context.verifier.target, confirmation, context.scorer, context.gates, context.plan
+    )
+    scores, reference = (context.scorer(verifier.outputs(a), confirmation.labels) for a in (artifact, runner.reference))
+    metric = statistics.metric(scores, confirmation.sha256, reference, runner.reference.name)
+    verdict = statistics.verdict(reference, scores, runner.budget.max_drop_pp, "val")
     result.confirmed[artifact.name] = metric, verdict
     if verdict.state == "missed":
-        context.say(f"  dropped   {artifact.name}: {metric.drop_pp:+.2f} pp on the confirming half")
+        context.say(f"  rejected  {artifact.name}: drop {metric.drop_pp:+.2f} pp on the confirmation half")
     return verdict.state != "missed"
 
 
-def _keep(result: Result, trier: TrialRunner, artifact: Artifact, measured: Measurement) -> None:
-    """The artifact under its plain name with its measurement, the recipe, the picture and the page."""
+def _save_best(result: Result, runner: TrialRunner, artifact: Artifact, measured: Measurement) -> None:
+    """Copy the artifact to its plain name, with its measurement, and write the recipe."""
     assert result.trial is not None
-    store = trier.context.store
+    store = runner.context.store
     name = f"{BEST}.{artifact.kind.stem}"
     result.artifact = store.copy(artifact, name)
-    own = hashlib.sha256(f"{name}/{measured.key}".encode()).hexdigest()[:16]
-    kept = replace(measured, artifact=name, key=own)
-    store.add(kept)
-    result.measured = [kept, *(m for m in result.measured if m is not measured)]
+    key = hashlib.sha256(f"{name}/{measured.key}".encode()).hexdigest()[:16]
+    renamed = replace(measured, artifact=name, key=key)
+    store.add(renamed)
+    result.measured = [renamed, *(m for m in result.measured if m is not measured)]
     try:
-        recipe = _recipe(result.trial, trier)
+        recipe = _recipe(result.trial, runner)
     except InputError as error:
         result.no_recipe = str(error)
     else:
@@ -151,28 +153,31 @@ def _keep(result: Result, trier: TrialRunner, artifact: Artifact, measured: Meas
         write_atomically(result.recipe, tomli_w.dumps(recipes.to_table(recipe)))
 
 
-def _recipe(trial: Trial, trier: TrialRunner) -> Recipe:
-    """What makes the trial's artifact from nothing. Raises InputError where no recipe can."""
-    space, context = trier.space, trier.context
+def _recipe(trial: Trial, runner: TrialRunner) -> Recipe:
+    """The recipe that rebuilds the trial's artifact. Raises InputError if no recipe can."""
+    space, context = runner.space, runner.context
     if context.task is None:
-        raise InputError("no recipe can rebuild it", "a recipe begins with a task, and this model belongs to none")
+        raise InputError("no recipe can rebuild it", "a recipe starts from a task, and this model belongs to none")
     plan = replace(context.plan, threads=int(trial.point["threads"]), batch=int(trial.point["batch"]))
     steps = tuple(chain(space, trial.point, context.store))
-    gates = Gates(max_drop_pp=trier.budget.max_drop_pp)
+    gates = Gates(max_drop_pp=runner.budget.max_drop_pp)
     seed = int(space.training.get("seed", 0))
     return Recipe(context.task.name, (Chain(BEST, steps),), seed, (space.target.name,), plan, gates)
 
 
-def write(result: Result, trier: TrialRunner, title: str) -> None:
-    """The result, the picture of everything measured, and the page, as they stand."""
-    store = trier.context.store
+def write(result: Result, runner: TrialRunner, title: str) -> None:
+    """Write the result, the picture of everything measured, and the page."""
+    store = runner.context.store
     stored = store.measurements()
-    tried = [stored[t.key] for t in result.trials if t.key in stored]
-    drawn = [replace(m, artifact=f"{t.number}: {describe(t.point, trier.space)}") for m, t in _with(result, stored)]
+    measured = [stored[t.key] for t in result.trials if t.key in stored]
+    labelled = [
+        replace(m, artifact=f"{t.number}: {describe(t.point, runner.space)}")
+        for m, t in _measured_trials(result, stored)
+    ]
     write_atomically(store.path / RESULT, json.dumps(result.to_json(), indent=1) + "\n")
-    write_atomically(store.path / PICTURE, picture(drawn or tried, title))
-    write_atomically(store.path / PAGE, html(result.measured or drawn, title))
+    write_atomically(store.path / PICTURE, picture(labelled or measured, title))
+    write_atomically(store.path / PAGE, html(result.measured or labelled, title))
 
 
-def _with(result: Result, stored: dict[str, Measurement]) -> list[tuple[Measurement, Trial]]:
+def _measured_trials(result: Result, stored: dict[str, Measurement]) -> list[tuple[Measurement, Trial]]:
     return [(stored[t.key], t) for t in result.trials if t.key in stored]

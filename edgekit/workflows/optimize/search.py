@@ -1,12 +1,12 @@
 """`edgekit optimize`: a search under a budget, with real measurements.
 
-    space.py    what may be tried, and the steps that a point stands for
-    study.py    which point next (Optuna), and the finished trials
-    trial.py    one point: the cheap answers first, then the measurement
-    front.py    which trials no other beats, and which to ship
-    finish.py   confirmed, measured side by side, copied, written down
+    space.py    the search space, and the steps that a point stands for
+    study.py    the next point (Optuna), and the finished trials
+    trial.py    one trial: the cheap checks first, then the measurement
+    front.py    the Pareto front, and which trial to recommend
+    finish.py   confirm the front, measure it in one session, copy the best, write the results
 
-Trials are chosen on one half of validation and confirmed on the other; test data is for the report.
+Trials are chosen on one half of the validation samples and confirmed on the other; test data is for the report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgekit.workflows.optimize.space import Space
 from edgekit.workflows.optimize.study import Study, Trial
 from edgekit.workflows.optimize.trial import Budget, TrialRunner, line
 
-#: the storage in the run folder
+#: the default storage, in the run folder
 STORAGE = "optimize.db"
 
 FILES = (STORAGE, RESULT, PICTURE, PAGE, RECIPE)
@@ -38,12 +38,15 @@ TRIALS = 30
 
 @dataclass(frozen=True)
 class Search:
-    """What one search needs: `flow` of the selection half, the halves, the test samples, and where trials are kept."""
+    """What one search needs. `context.val` is the selection half of validation, `confirmation` the other half.
+
+    `storage`: URL of the Optuna storage; "" for the one in the run folder.
+    """
 
     context: RunContext
     space: Space
     budget: Budget
-    second: SampleSet
+    confirmation: SampleSet
     test: SampleSet
     seed: int = 0
     trials: int = TRIALS
@@ -51,76 +54,78 @@ class Search:
     title: str = "edgekit optimize"
 
     def run(self, reference: Artifact) -> Result:
-        """Try points until there are `trials` of them, then finish. Ctrl-C ends it: what was found so far is kept.
+        """Run `trials` trials, then finish. Ctrl-C ends the search and keeps its results so far.
 
-        The result's failures are in `failure`. Raises DeviceError, and whatever stops the first trials of all.
+        `failure` gives the result's failure. Raises DeviceError, and the error that stops the first trials.
         """
-        tell = self.context.say
+        say = self.context.say
         quick = replace(self.context.plan, **self._preset())
-        trier = TrialRunner(replace(self.context, plan=quick, say=_unsaid), self.space, self.budget, reference)
-        study = Study(self.storage or self._own(), self._name(reference), self.space, self.seed, self._worker())
+        runner = TrialRunner(replace(self.context, plan=quick, say=_log_only), self.space, self.budget, reference)
+        study = Study(
+            self.storage or self._run_storage(), self._study_name(reference), self.space, self.seed, self._worker()
+        )
         trials = study.trials()
         if trials:
-            tell(f"  kept      {len(trials)} trials that are finished already")
+            say(f"  resumed   with {len(trials)} finished trials")
         result = Result(trials, front(trials))
         try:
-            while _counted(trials) < self.trials:
+            while _count(trials) < self.trials:
                 point = study.suggest(trials)
                 if point is None:
-                    tell("  all       points of the space were tried")
+                    say("  done      every point of the space was tried")
                     break
-                trier.finished = trials
+                runner.finished = trials
                 thorough = len(trials) < len(self.space.starts())
-                tell_about = study.add(trier.attempt(point, thorough))
+                trial = study.add(runner.attempt(point, thorough))
                 trials = study.trials()
                 result.trials, result.front = trials, front(trials)
-                tell(f"{line(tell_about, self.space)}  [{_counted(trials)} of {self.trials}]")
-            tell("  confirming and measuring the front side by side …")
-            trier.context = replace(self.context, say=_unsaid)
-            finish.finish(result, trier, self.second, self.test)
+                say(f"{line(trial, self.space)}  [{_count(trials)} of {self.trials}]")
+            say("  confirming the front and measuring it in one session …")
+            runner.context = replace(self.context, say=_log_only)
+            finish.finish(result, runner, self.confirmation, self.test)
         except KeyboardInterrupt:
             result.interrupted = True
         if result.artifact is None:
             result.nearest = nearest(trials)
-        finish.write(result, trier, self.title)
+        finish.write(result, runner, self.title)
         return result
 
     def failure(self, result: Result) -> Interrupted | BudgetMissed | None:
-        """Why there is no recommendation, None where there is one."""
+        """Why nothing is recommended; None if something is."""
         if result.interrupted:
-            what = f"interrupted after {_counted(result.trials)} of {self.trials} trials"
-            next = "run the same command again: it goes on from here"
-            return Interrupted(what, f"the front so far has {len(result.front)}, in {RESULT}", next)
+            what = f"interrupted after {_count(result.trials)} of {self.trials} trials"
+            next = "run the same command again to resume"
+            return Interrupted(what, f"the front so far, {len(result.front)} trials, is in {RESULT}", next)
         if result.artifact is not None:
             return None
         best = result.nearest
         if best is None:
             reasons = [t.reason or "; ".join(t.invalid) for t in result.trials]
             next = "measure on an idle machine, or allow more with --max-drop, --max-latency, --max-size"
-            return BudgetMissed("no trial came to a valid end within the budget", reasons[0] if reasons else "", next)
+            return BudgetMissed("no trial has a valid measurement", reasons[0] if reasons else "", next)
         over = ", ".join(f"{OVER[name]} ({_share(name, value)})" for name, value in best.violations.items())
         drop = f"drop {best.drop_pp:+.2f} pp, " if best.drop_pp is not None else ""
-        found = f"{best.artifact}: {drop}p50 {best.p50_ms:.3g} ms, {best.size_bytes:,} bytes; {over}"
+        figures = f"{best.artifact}: {drop}p50 {best.p50_ms:.3g} ms, {best.size_bytes:,} bytes; {over}"
         next = "allow more with --max-drop, --max-latency or --max-size, or try more with --trials"
-        return BudgetMissed("nothing within the budget was found", f"the nearest possible is {found}", next)
+        return BudgetMissed("no trial is within the budget", f"the nearest is {figures}", next)
 
     def _preset(self) -> dict[str, Any]:
-        """Trials are measured by the quick plan, unless the plan is quicker still."""
+        """Trials are measured by the quick plan; a plan that is quicker still stays."""
         quick = PRESETS["quick"]
         return {name: min(value, getattr(self.context.plan, name)) for name, value in quick.items()}
 
-    def _own(self) -> str:
+    def _run_storage(self) -> str:
         self.context.store.path.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{(self.context.store.path / STORAGE).resolve()}"
 
     def _worker(self) -> str:
-        """ "" for the only one; with a storage of its own the run folder tells workers apart."""
+        """ "" for a single worker; with a shared storage each worker is identified by its run folder."""
         return str(self.context.store.path.resolve()) if self.storage else ""
 
-    def _name(self, reference: Artifact) -> str:
-        """What makes two searches the same: all that decides which points are tried and how they are judged."""
+    def _study_name(self, reference: Artifact) -> str:
+        """A name made from all that decides which points are tried and how they are evaluated."""
         assert self.context.val is not None
-        what = [
+        identity = [
             [asdict(d) for d in self.space.dimensions],
             reference.id,
             self.space.start.id if self.space.start else "",
@@ -132,11 +137,11 @@ class Search:
             self.context.val.sha256,
             self.seed,
         ]
-        return "edgekit-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        return "edgekit-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _counted(trials: list[Trial]) -> int:
-    """What could not be made is no trial."""
+def _count(trials: list[Trial]) -> int:
+    """Failed trials do not count."""
     return sum(trial.state != "failed" for trial in trials)
 
 
@@ -144,15 +149,15 @@ def _share(name: str, value: float) -> str:
     return f"{value:.2f} over" if name == "max_drop_pp" else f"{100 * value:.0f} % over"
 
 
-def _unsaid(line: str) -> None:
-    """A trial has one line of its own; its steps are in the log."""
+def _log_only(line: str) -> None:
+    """Trials print one line each; their steps are only logged."""
     log.info(line.strip())
 
 
 def report(result: Result) -> list[str]:
-    """What was found, in lines."""
+    """The result, in lines of text."""
     if result.artifact is None:
         return [f"on the front so far: trial {t.number}, {t.artifact}" for t in result.front]
-    found = [f"recommended: {result.artifact.path}"]
-    found += [f"rebuild it: edgekit run {result.recipe}"] if result.recipe else [f"{result.no_recipe}"]
-    return [*found, f"pictures: {result.artifact.path.parent / PICTURE}, {PAGE}"]
+    lines = [f"recommended: {result.artifact.path}"]
+    lines += [f"rebuild it: edgekit run {result.recipe}"] if result.recipe else [f"{result.no_recipe}"]
+    return [*lines, f"pictures: {result.artifact.path.parent / PICTURE}, {PAGE}"]

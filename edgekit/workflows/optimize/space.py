@@ -1,7 +1,7 @@
-"""What may be tried: dimensions with a few choices each, and the chain of steps that a point of them stands for.
+"""The search space: dimensions with a few choices each, and the chain of steps that a point stands for.
 
-Every dimension is discrete, so that trials share what they have in common (one training serves many exports) and no
-point is tried twice.
+Every dimension is discrete, so that trials share their common steps (one training serves many exports) and no point is
+tried twice.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any
 from edgekit.core import errors, registry
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import InputError
-from edgekit.core.step import Step, step_name
+from edgekit.core.registry import step_name
+from edgekit.core.step import Step
 from edgekit.core.target import Target
 from edgekit.core.task import Task
+from edgekit.measure import targets
 from edgekit.runs.attempts import TRY
 from edgekit.runs.store import tools
 from edgekit.workflows.quantize.attempts import RANGE_METHODS
@@ -28,30 +30,30 @@ Value = str | int | float
 
 Point = Mapping[str, Value]
 
-#: dimension → what it means; the order is that of every table
+#: dimension → its meaning; every table has this order
 MEANINGS: Mapping[str, str] = {
     "model": "the task's networks",
-    "width": "the network's channels, times its own",
+    "width": "multiplier of the network's channels",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "dropout": "dropout before the last layer",
-    "ratio": "share of the channels that is pruned",
+    "ratio": "share of channels pruned",
     "precision": "float, fp16, dynamic, int8",
-    "rung": "how int8 is found",
-    "runtime": "what executes it",
-    "threads": "threads it may use",
+    "method": "quantization method for int8",
+    "runtime": "runtime that executes the model",
+    "threads": "threads per inference",
     "batch": "samples per inference",
 }
 
-#: those that need a training
+#: dimensions that need training
 TRAINED = ("model", "width", "lr", "weight_decay", "dropout", "ratio")
 
 PRECISIONS = ("float", "fp16", "dynamic", "int8")
 
-#: rungs that change the torch network first
-NETWORK_RUNGS = ("equalize", "gptq", "qat")
+#: methods that change the torch network first
+NETWORK_METHODS = ("equalize", "gptq", "qat")
 
-#: what is tried unless told otherwise, the default first
+#: choices without --try, the default first
 WIDTHS, LRS, DECAYS, DROPOUTS, RATIOS = (
     (1.0, 0.5, 0.75),
     (0.003, 0.001, 0.006),
@@ -60,15 +62,16 @@ WIDTHS, LRS, DECAYS, DROPOUTS, RATIOS = (
     (0.0, 0.3),
 )
 
-WHOLE = ("threads", "batch")
+#: dimensions whose values are positive integers
+INTEGERS = ("threads", "batch")
 
-#: enumerated whole up to this many points
+#: spaces of up to this many points are enumerated
 ENUMERABLE = 100_000
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A name and its choices, in order; `default` is where the search starts from."""
+    """A name and its choices, in order; `default` is the choice that the search starts from."""
 
     name: str
     choices: tuple[Value, ...]
@@ -77,9 +80,9 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions, and what turns a point into steps: a task to train on (`start` None), or an artifact.
+    """The dimensions, and the start of every chain of steps: a task to train on (`start` None), or an artifact.
 
-    `fields` go to every step that has them (calibration); `training` to the train step (epochs, samples, seed).
+    `fields` are set on every step that has them (calibration), `training` on the train step (epochs, samples, seed).
     """
 
     dimensions: tuple[Dimension, ...]
@@ -93,64 +96,64 @@ class Space:
         return next(d for d in self.dimensions if d.name == name)
 
     def point(self, **values: Value) -> Point:
-        """A canonical point: the defaults, but for `values`."""
+        """A canonical point: the defaults, overridden by `values`."""
         return self.canonical({d.name: values.get(d.name, d.default) for d in self.dimensions})
 
     def canonical(self, values: Point) -> Point:
-        """What does not matter is set to one value: two points that would make the same are the same."""
+        """Set dimensions without an effect to one value, so that points with the same artifact are equal."""
         point = dict(values)
         if point["precision"] != "int8":
-            point["rung"] = ""
+            point["method"] = ""
         if "model" in point:
-            takes = _arguments(str(point["model"]))
-            point["width"] = point["width"] if "width" in takes else 1.0
-            point["dropout"] = point["dropout"] if "dropout" in takes else 0.0
+            arguments = _arguments(str(point["model"]))
+            point["width"] = point["width"] if "width" in arguments else 1.0
+            point["dropout"] = point["dropout"] if "dropout" in arguments else 0.0
         return point
 
     @property
     def size(self) -> int:
-        """How many combinations of choices there are; several may mean the same point."""
+        """The number of combinations of choices; several may be the same point."""
         return math.prod(len(d.choices) for d in self.dimensions)
 
     def points(self) -> list[Point]:
-        """Every different point. Raises ValueError where there are too many."""
+        """Every distinct point. Raises ValueError if there are too many."""
         if self.size > ENUMERABLE:
             raise ValueError(f"{self.size} points")
         names = [d.name for d in self.dimensions]
-        found: dict[tuple[Value, ...], Point] = {}
+        points: dict[tuple[Value, ...], Point] = {}
         for values in itertools.product(*(d.choices for d in self.dimensions)):
             point = self.canonical(dict(zip(names, values, strict=True)))
-            found.setdefault(key(point), point)
-        return list(found.values())
+            points.setdefault(key(point), point)
+        return list(points.values())
 
     def starts(self) -> list[Point]:
-        """Where the search begins: what anyone would try, plain float and plain int8 in each runtime."""
+        """The points that the search starts with: the default network in float and in int8, in each runtime."""
         known = self.dimension("precision").choices
         precisions: list[Value] = [p for p in known if p in ("float", "int8")] or [self.dimension("precision").default]
-        found = {
+        points = {
             key(point): point
             for runtime in self.dimension("runtime").choices
             for precision in precisions
             for point in [self.point(runtime=runtime, precision=precision)]
         }
-        return list(found.values())
+        return list(points.values())
 
     # --- a point as steps ---------------------------------------------------------------------------------------
 
     def steps(self, point: Point) -> tuple[Step, ...]:
-        """The chain from the start, or from nothing, each step resolved for the target. Raises InputError."""
+        """The chain of steps from the start, each resolved for the target. Raises InputError."""
         names = list(self._trained(point))
-        format, precision, rung = format_of(str(point["runtime"])), point["precision"], str(point["rung"])
+        format, precision, method = format_of(str(point["runtime"])), point["precision"], str(point["method"])
         kind = self.start.kind.format if self.start else "torch"
-        if precision == "int8" and rung in NETWORK_RUNGS:
-            names.append(self._step(rung))
-        if precision == "int8" and rung == "qat":
+        if precision == "int8" and method in NETWORK_METHODS:
+            names.append(self._step(method))
+        if precision == "int8" and method == "qat":
             names.append(self._step(f"qat_{format}"))
         else:
             names += [self._step(name) for name in route(kind, format)]
             if precision == "int8":
-                method = rung if rung in RANGE_METHODS else "mse"
-                names.append(self._step(f"{format}_int8", method=method))
+                ranges = method if method in RANGE_METHODS else "mse"
+                names.append(self._step(f"{format}_int8", method=ranges))
             elif precision != "float":
                 names.append(self._step(f"{format}_{precision}"))
         return tuple(step.resolve(self.target) for step in names)
@@ -163,7 +166,7 @@ class Space:
             yield self._step("prune", ratio=point["ratio"])
 
     def train(self, point: Point, **changes: Any) -> Step:
-        """The training of a point's network; `changes` make it a shorter one."""
+        """The train step of a point; `changes` override its fields."""
         width = own_width(str(point["model"])) * float(point["width"]) if point["width"] != 1.0 else 0.0
         fields = {name: point[name] for name in ("model", "lr", "weight_decay", "dropout")}
         step: Step = registry.load("steps", "train")(**{**fields, "width": width, **self.training, **changes})
@@ -178,22 +181,22 @@ class Space:
         return step
 
     def names(self, point: Point, steps: Sequence[Step]) -> list[str]:
-        """What the artifacts along the chain are called: alike where they are the same."""
-        rung = str(point["rung"])
-        found = []
+        """The names of the artifacts along the chain; points that share an artifact share its name."""
+        method = str(point["method"])
+        names = []
         for step in steps:
             stem, name = step.produces.stem, step_name(step)
             chain = self._chain({**point, "ratio": self.dimension("ratio").default} if name == "train" else point)
-            exported = name.startswith("to_") and rung in NETWORK_RUNGS
-            if name in NETWORK_RUNGS:
+            exported = name.startswith("to_") and method in NETWORK_METHODS
+            if name in NETWORK_METHODS:
                 stem += f"~{name}"
-            elif rung and (step.produces.precision or exported):
-                stem += f"~{rung}"
-            found.append(f"{chain}.{stem}")
-        return found
+            elif method and (step.produces.precision or exported):
+                stem += f"~{method}"
+            names.append(f"{chain}.{stem}")
+        return names
 
     def _chain(self, point: Point) -> str:
-        """ "try", and every choice of the network that is not the default."""
+        """ "try", and every choice of the network that differs from the default."""
         parts = [TRY, *([self.start.chain] if self.start and self.start.chain else [])]
         for name in TRAINED:
             if name in point and point[name] != self.dimension(name).default:
@@ -201,46 +204,45 @@ class Space:
         return "-".join(parts).translate(_PLAIN)
 
 
-#: dimension → how it is written in a chain's name
+#: dimension → its abbreviation in a chain's name
 _SHORT = {"model": "", "width": "w", "lr": "lr", "weight_decay": "wd", "dropout": "d", "ratio": "p"}
 
 _PLAIN = str.maketrans("./@~\\:", "______")
 
 
 def key(point: Point) -> tuple[Value, ...]:
-    """What two equal points share."""
+    """The values of a point, hashable; equal points have equal keys."""
     return tuple(point[name] for name in MEANINGS if name in point)
 
 
 def describe(point: Point, space: Space) -> str:
-    """What is not settled by the space, in words."""
+    """The values of the dimensions that have several choices, in words."""
     free = [d.name for d in space.dimensions if len(d.choices) > 1]
-    return ", ".join(_said(name, point[name]) for name in free if point[name] != "")
+    return ", ".join(_label(name, point[name]) for name in free if point[name] != "")
 
 
-def _said(name: str, value: Value) -> str:
-    if name in ("model", "precision", "rung", "runtime"):
+def _label(name: str, value: Value) -> str:
+    if name in ("model", "precision", "method", "runtime"):
         return str(value)
     return f"{name.replace('_', ' ')} {value}"
 
 
 def format_of(runtime: str) -> str:
     """The format that is made for a runtime: the first of those it takes that something exports to."""
-    found: tuple[str, ...] = registry.load("runtimes", runtime).formats
-    return next((f for f in found if f != "torch" and f"to_{f}" in registry.names("steps")), "")
+    return next(iter(targets.exported_formats(runtime)), "")
 
 
 def route(source: str, format: str) -> list[str]:
-    """The exporting steps from one format to another; a foreign ONNX file goes through torch where it must."""
+    """The export steps from one format to another; a foreign ONNX file is converted to torch first if necessary."""
     if source == format:
         return []
     exporter = f"to_{format}"
-    direct = Kind(source) in registry.load("steps", exporter).accepts
-    return [exporter] if direct or source != "onnx" else ["to_torch", exporter]
+    direct, through = (Kind(source) in registry.load("steps", name).accepts for name in (exporter, "to_torch"))
+    return [exporter] if direct or not through else ["to_torch", exporter]
 
 
 def own_width(model: str) -> float:
-    """The width multiplier that a network has of its own."""
+    """The default width multiplier of a network."""
     default = inspect.signature(registry.load("models", model)).parameters["width"].default
     return 1.0 if default is inspect.Parameter.empty else float(default)
 
@@ -253,24 +255,24 @@ def build(
     target: Target,
     task: Task | None,
     start: Artifact | None,
-    chosen: Mapping[str, Sequence[str]],
+    choices: Mapping[str, Sequence[str]],
     fields: Mapping[str, Any],
     training: Mapping[str, Any],
     calibrated: bool,
 ) -> Space:
-    """The space for this task or artifact on this target, `chosen` in place of the usual choices.
+    """The space for this task or artifact on this target; `choices` replace the default choices of their dimensions.
 
-    `calibrated`: are there samples that int8 can be calibrated with? Raises InputError for what cannot be tried.
+    `calibrated`: are there calibration samples for int8? Raises InputError for dimensions or values that do not exist.
     """
-    usual = dict(_usual(target, task if start is None else None, start, calibrated))
+    defaults = dict(_default_choices(target, task if start is None else None, start, calibrated))
     dimensions = []
-    for name in chosen:
-        if name not in usual:
-            raise InputError(f"{name!r} cannot be varied here", _why_not(name, start), f"known: {', '.join(usual)}")
-    for name, choices in usual.items():
-        taken = _parsed(name, chosen[name], choices) if name in chosen else choices
-        default = choices[0] if choices[0] in taken else taken[0]
-        dimensions.append(Dimension(name, taken, default))
+    for name in choices:
+        if name not in defaults:
+            raise InputError(f"{name!r} cannot be varied here", _why_not(name, start), f"known: {', '.join(defaults)}")
+    for name, usual in defaults.items():
+        values = _parse_choices(name, choices[name], usual) if name in choices else usual
+        default = usual[0] if usual[0] in values else values[0]
+        dimensions.append(Dimension(name, values, default))
     return Space(tuple(dimensions), target, task, start, fields, training)
 
 
@@ -278,16 +280,16 @@ def _why_not(name: str, start: Artifact | None) -> str:
     if start is not None and name in TRAINED:
         return "an artifact is not trained again: name a task to vary its network"
     if name == "ratio":
-        return "there is no prune step"
-    return errors.suggest(name, tuple(MEANINGS)) or "there is nothing to choose"
+        return "the prune step is not installed"
+    return errors.suggest(name, tuple(MEANINGS)) or "it is no dimension of this search"
 
 
-def _usual(
+def _default_choices(
     target: Target, task: Task | None, start: Artifact | None, calibrated: bool
 ) -> Iterator[tuple[str, tuple[Value, ...]]]:
     if task is not None:
         if not task.models:
-            raise InputError(f"{task.name} brings no network of its own", next="name them: --try model=net.py:Net")
+            raise InputError(f"the task {task.name} has no networks", next="name them: --try model=net.py:Net")
         yield "model", tuple(task.models[:2])
         yield "width", WIDTHS
         yield "lr", LRS
@@ -296,7 +298,7 @@ def _usual(
         yield "ratio", RATIOS if "prune" in registry.names("steps") else (0.0,)
     yield "precision", PRECISIONS if calibrated else PRECISIONS[:-1]
     trainable = task is not None or (start is not None and start.kind.format == "torch")
-    yield "rung", (*RANGE_METHODS, *(NETWORK_RUNGS[:2] if trainable else ())) if calibrated else ("",)
+    yield "method", (*RANGE_METHODS, *(NETWORK_METHODS[:2] if trainable else ())) if calibrated else ("",)
     yield "runtime", _runtimes(target, start)
     cores = max(1, target.cores)
     yield "threads", tuple(dict.fromkeys((1, *(n for n in (2, 4) if n <= cores))))
@@ -304,8 +306,8 @@ def _usual(
 
 
 def _runtimes(target: Target, start: Artifact | None) -> tuple[str, ...]:
-    """The target's runtimes that something installed exports to from here. Raises InputError where there is none."""
-    found = []
+    """The target's runtimes whose format an installed exporter makes from the start. Raises InputError if none is."""
+    runtimes = []
     for runtime in target.runtimes:
         format = format_of(runtime)
         if not format:
@@ -318,17 +320,18 @@ def _runtimes(target: Target, start: Artifact | None) -> tuple[str, ...]:
             not steps or Kind(start.kind.format if start else "torch") in registry.load("steps", steps[0]).accepts
         )
         if kinds_fit and all(all(tools(registry.load("steps", name)()).values()) for name in steps):
-            found.append(runtime)
-    if not found:
-        what = f"nothing can be made that {target.name} runs"
-        raise InputError(what, f"its runtimes: {', '.join(target.runtimes)}", "edgekit doctor says what is missing")
-    return tuple(found)
+            runtimes.append(runtime)
+    if not runtimes:
+        what = f"no installed exporter makes a format that {target.name} runs"
+        why = f"its runtimes: {', '.join(target.runtimes)}"
+        raise InputError(what, why, "run edgekit doctor to see what is missing")
+    return tuple(runtimes)
 
 
-def _parsed(name: str, words: Sequence[str], usual: tuple[Value, ...]) -> tuple[Value, ...]:
-    """The choices that were typed. Raises InputError for one that is none."""
+def _parse_choices(name: str, words: Sequence[str], usual: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The choices of --try, converted to the dimension's type. Raises InputError for an invalid value."""
     kind = type(usual[0])
-    found: list[Value] = []
+    values: list[Value] = []
     for word in words:
         try:
             value: Value = kind(word)
@@ -336,12 +339,12 @@ def _parsed(name: str, words: Sequence[str], usual: tuple[Value, ...]) -> tuple[
             raise InputError(f"--try {name}={word}", f"{word!r} is not a number") from error
         if isinstance(value, float) and (not math.isfinite(value) or value < 0):
             raise InputError(f"--try {name}={word}", "it must be a number of 0 or more")
-        if name in WHOLE and int(value) < 1:
+        if name in INTEGERS and int(value) < 1:
             raise InputError(f"--try {name}={word}", "it must be at least 1")
         if name in ("precision", "runtime") and value not in usual:
-            raise InputError(f"--try {name}={word}", "it cannot be had here", f"known: {', '.join(map(str, usual))}")
-        known = (*RANGE_METHODS, *NETWORK_RUNGS)
-        if name == "rung" and value not in known:
-            raise InputError(f"--try {name}={word}", "there is no such rung", errors.suggest(word, known))
-        found.append(value)
-    return tuple(dict.fromkeys(found))
+            raise InputError(f"--try {name}={word}", "it is not available here", f"known: {', '.join(map(str, usual))}")
+        known = (*RANGE_METHODS, *NETWORK_METHODS)
+        if name == "method" and value not in known:
+            raise InputError(f"--try {name}={word}", "there is no such method", errors.suggest(word, known))
+        values.append(value)
+    return tuple(dict.fromkeys(values))

@@ -1,8 +1,8 @@
-"""Which point next, and what came of the points before: Optuna's samplers and storages.
+"""The next point to try, and the storage of finished trials: Optuna's samplers and storages.
 
 A trial enters the storage when it is finished, and only then. The n-th suggestion is a function of the seed, n and the
-finished trials, made by a sampler of its own: so a search that was killed goes on as if it had not been, and what it
-was in the middle of is asked for again (what it had made and measured lies in the store).
+finished trials, made by a new sampler each time: so a killed search resumes as if it had not been interrupted, and its
+unfinished trial is suggested again (the artifacts and measurements it made are in the store).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,21 +23,21 @@ from edgekit.workflows.optimize.space import ENUMERABLE, Point, Space, key
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-#: tries at a point that was not tried before, after which one is drawn
+#: suggestions of the sampler that may repeat a tried point, before an untried one is drawn at random
 ATTEMPTS = 30
-#: trials before the sampler learns from them; plain points come first
+#: trials before the sampler learns from them; the space's starting points come first
 FIRST = 8
 State = Literal["finished", "pruned", "failed"]
-#: what a reason to give up holds for: the point, its artifact with any threads and batch, its network in any form
+#: what a reason to stop early applies to: the point, its artifact with any threads and batch, its network in any form
 Level = Literal["point", "artifact", "network"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A point that was tried. `pruned` was given up early, `failed` could not be made, each with the reason.
+    """A point that was tried. `pruned` was stopped early, `failed` could not be made, each with the reason.
 
     `quality` is the metric, signed so that more is better (without labels: SQNR in dB), `p50_ms` that of one batch.
-    `drop_*` are percentage points against the reference. `violations`: budget → by what share it is exceeded.
+    `drop_*` are percentage points against the reference. `violations`: budget → the share by which it is exceeded.
     """
 
     number: int
@@ -73,20 +74,20 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        found = dict(data)
+        fields = dict(data)
         for name in ("drop_ci95", "invalid"):
-            found[name] = tuple(found[name]) if found[name] is not None else None
-        return cls(**found)
+            fields[name] = tuple(fields[name]) if fields[name] is not None else None
+        return cls(**fields)
 
 
 class Study:
     """The finished trials of one search in one storage, and the next suggestion.
 
-    `worker` tells apart several processes that share a storage.
+    `worker` identifies the process among several that share a storage.
     """
 
     def __init__(self, storage: str, name: str, space: Space, seed: int, worker: str = "") -> None:
-        """Raises Missing where Optuna is not installed, InputError for a storage that cannot be used."""
+        """Raises Missing if Optuna is not installed, InputError for a storage that cannot be used."""
         self.space, self.seed, self.worker = space, seed, worker
         with _quiet() as optuna:
             try:
@@ -99,34 +100,34 @@ class Study:
                 raise InputError(f"cannot use the storage {storage}", why, next) from error
 
     def trials(self) -> list[Trial]:
-        """Everything that was tried, in the order in which it was finished."""
+        """All trials, in the order in which they finished."""
         with _quiet():
             stored = self._study.get_trials(deepcopy=False)
         return [replace(Trial.from_json(json.loads(t.user_attrs["edgekit"])), number=t.number) for t in stored]
 
     def add(self, trial: Trial) -> Trial:
-        """Keep a trial; in one piece, or not at all."""
+        """Store a trial atomically; returns it with its number."""
         with _quiet():
             self._study.add_trial(self._frozen(trial, logarithms=False))
             last = self._study.get_trials(deepcopy=False)[-1]
         return replace(trial, number=last.number)
 
     def suggest(self, trials: Sequence[Trial]) -> Point | None:
-        """The next point, None where every one was tried."""
-        known = {key(trial.point) for trial in trials}
+        """The next point, None if all were tried."""
+        tried = {key(trial.point) for trial in trials}
         starts = self.space.starts()
         turn = int(hashlib.sha256(self.worker.encode()).hexdigest(), 16) % len(starts) if self.worker else 0
         for start in (*starts[turn:], *starts[:turn]):
-            if key(start) not in known:
+            if key(start) not in tried:
                 return start
-        dead = {_part(t.point, t.level) for t in trials if t.level != "point"}
+        excluded = {_shared_part(t.point, t.level) for t in trials if t.level != "point"}
 
-        def open_(point: Point) -> bool:
-            return key(point) not in known and not {_part(point, level) for level in SHARED} & dead
+        def is_open(point: Point) -> bool:
+            return key(point) not in tried and not {_shared_part(point, level) for level in VARYING} & excluded
 
-        return self._sampled(trials, open_) or self._drawn(len(trials), open_)
+        return self._sampled(trials, is_open) or self._random(len(trials), is_open)
 
-    def _sampled(self, trials: Sequence[Trial], open_: Callable[[Point], bool]) -> Point | None:
+    def _sampled(self, trials: Sequence[Trial], is_open: Callable[[Point], bool]) -> Point | None:
         with _quiet() as optuna:
             sampler = optuna.samplers.TPESampler(
                 seed=self._seed(len(trials)), multivariate=True, n_startup_trials=FIRST, constant_liar=True
@@ -134,17 +135,17 @@ class Study:
             study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
             study.add_trials([self._frozen(trial, logarithms=True) for trial in trials])
             for _ in range(ATTEMPTS):
-                asked = study.ask(dict(self._distributions()))
-                point = self.space.canonical(self._values(asked.params))
-                if open_(point):
+                suggestion = study.ask(dict(self._distributions()))
+                point = self.space.canonical(self._values(suggestion.params))
+                if is_open(point):
                     return point
         return None
 
-    def _drawn(self, count: int, open_: Callable[[Point], bool]) -> Point | None:
-        """Any point that was not tried."""
+    def _random(self, count: int, is_open: Callable[[Point], bool]) -> Point | None:
+        """A random point that was not tried."""
         if self.space.size > ENUMERABLE:
             return None
-        left = [point for point in self.space.points() if open_(point)]
+        left = [point for point in self.space.points() if is_open(point)]
         return random.Random(self._seed(count)).choice(left) if left else None
 
     def _seed(self, count: int) -> int:
@@ -152,7 +153,7 @@ class Study:
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
     def _distributions(self) -> Iterator[tuple[str, Any]]:
-        """Places in the list of choices: in order for numbers, without one for words."""
+        """Dimensions with several choices: numbers as indices into their sorted choices, words as categories."""
         import optuna
 
         for dimension in self.space.dimensions:
@@ -165,20 +166,20 @@ class Study:
                 yield dimension.name, optuna.distributions.IntDistribution(0, count - 1)
 
     def _values(self, params: Mapping[str, Any]) -> Point:
-        found = {}
+        point = {}
         for dimension in self.space.dimensions:
-            given = params.get(dimension.name, dimension.choices[0])
-            place = dimension.name in params and not isinstance(dimension.choices[0], str)
-            found[dimension.name] = sorted(dimension.choices)[given] if place else given
-        return found
+            value = params.get(dimension.name, dimension.choices[0])
+            is_index = dimension.name in params and not isinstance(dimension.choices[0], str)
+            point[dimension.name] = sorted(dimension.choices)[value] if is_index else value
+        return point
 
     def _params(self, point: Point) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for name, _ in self._distributions():
             dimension = self.space.dimension(name)
             value = point[name] if point[name] in dimension.choices else dimension.default
-            found[name] = value if isinstance(value, str) else sorted(dimension.choices).index(value)
-        return found
+            params[name] = value if isinstance(value, str) else sorted(dimension.choices).index(value)
+        return params
 
     def _frozen(self, trial: Trial, *, logarithms: bool) -> FrozenTrial:
         import optuna
@@ -198,24 +199,23 @@ class Study:
         )
 
 
-#: level → what points of one artifact, or of one network, may differ in
-SHARED: Mapping[Level, tuple[str, ...]] = {
+#: level → the dimensions in which points of one artifact, or of one network, may differ
+VARYING: Mapping[Level, tuple[str, ...]] = {
     "artifact": ("threads", "batch"),
-    "network": ("precision", "rung", "runtime", "threads", "batch"),
+    "network": ("precision", "method", "runtime", "threads", "batch"),
 }
 DIRECTIONS = ("maximize", "minimize", "minimize")
 BUDGETS = ("max_drop_pp", "max_latency_ms", "max_size_bytes")
 
 
-def _part(point: Point, level: Level) -> tuple[Any, ...]:
-    """What all points of the same artifact, or of the same network, share."""
-    return level, *((name, value) for name, value in sorted(point.items()) if name not in SHARED[level])
+def _shared_part(point: Point, level: Level) -> tuple[Any, ...]:
+    """The values that all points of the same artifact, or of the same network, share."""
+    return level, *((name, value) for name, value in sorted(point.items()) if name not in VARYING[level])
 
 
 @contextmanager
 def _quiet() -> Iterator[Any]:
-    """Optuna, without its own lines. Raises Missing."""
-    import warnings
+    """Optuna, its log muted. Raises Missing."""
 
     try:
         import optuna
@@ -223,5 +223,5 @@ def _quiet() -> Iterator[Any]:
         raise Missing.install("edgekit optimize", "optuna", "optimize") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of arguments that are experimental there
+        warnings.simplefilter("ignore")  # about its experimental arguments
         yield optuna

@@ -1,11 +1,11 @@
-"""One point tried, the cheap answers first: each may end the trial before the next, dearer one.
+"""One trial, the cheap checks first: each may prune the trial before the next, more expensive one.
 
-bytes       a network that cannot be as small as asked for is not trained
-training    one epoch on a part of the samples: a network far behind the plain one's is not trained to the end
-accuracy    on the selection half of validation: a loss over budget, beyond doubt, is not timed
-size        of the file
-one look    a single timing process: what is far slower than a trial that is as accurate and as small is given up
-in full     the measurement that counts, on the target
+weights      a network whose weights alone exceed the size budget is not trained
+training     one epoch on a part of the samples: a network far behind the baseline is not trained to the end
+accuracy     on the selection half of validation: an artifact whose drop is certainly over the budget is not timed
+size         of the file
+quick        one timing process: an artifact far slower than another that is as accurate and as small is not measured
+measurement  in full, on the target
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from edgekit.workflows import make
 from edgekit.workflows.optimize.space import Point, Space, describe
 from edgekit.workflows.optimize.study import Level, State, Trial
 
-#: the short training: one epoch on this share of the samples, on so many at least
-SHARE, FEWEST = 5, 2000
-#: points that a network may be behind the plain one's after the short training
+#: the short training: one epoch on one in so many samples, but on at least so many
+SHORT_SHARE, SHORT_MINIMUM = 5, 2000
+#: percentage points that a network may be behind the baseline after the short training
 BEHIND_PP = 5.0
-#: how much slower than a better trial a single look must find it, before it is given up: it is a rough one
+#: how many times slower than a better trial the quick measurement, which is a rough one, must be to prune a trial
 SLACK = 1.5
 BYTES = {"float": 4, "fp16": 2, "dynamic": 1, "int8": 1}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an artifact may cost. None: as much as it likes."""
+    """The limits of an artifact. None: no limit."""
 
     max_drop_pp: float = 0.5
     max_latency_ms: float | None = None
     max_size_bytes: int | None = None
 
     def violations(self, drop_pp: float | None, p50_ms: float, size_bytes: int) -> dict[str, float]:
-        """Budget → by what share of it (points, for the drop) it is exceeded."""
-        found = {}
+        """Budget → the share of it (percentage points for the drop) by which it is exceeded."""
+        excess = {}
         if drop_pp is not None and drop_pp > self.max_drop_pp:
-            found["max_drop_pp"] = drop_pp - self.max_drop_pp
+            excess["max_drop_pp"] = drop_pp - self.max_drop_pp
         if self.max_latency_ms is not None and p50_ms > self.max_latency_ms:
-            found["max_latency_ms"] = p50_ms / self.max_latency_ms - 1
+            excess["max_latency_ms"] = p50_ms / self.max_latency_ms - 1
         if self.max_size_bytes is not None and size_bytes > self.max_size_bytes:
-            found["max_size_bytes"] = size_bytes / self.max_size_bytes - 1
-        return found
+            excess["max_size_bytes"] = size_bytes / self.max_size_bytes - 1
+        return excess
 
 
-class _Given(Exception):
-    """A trial ends here, for this reason, which holds for all that share its artifact or network."""
+class TrialPruned(Exception):
+    """The trial stops early for this reason, which applies to every point that shares its `level`."""
 
     def __init__(self, reason: str, level: Level = "point") -> None:
         super().__init__(reason)
@@ -74,9 +74,9 @@ class _Given(Exception):
 
 @dataclass
 class TrialRunner:
-    """Tries points: `flow` is of the selection half, `reference` what the accuracy is counted from.
+    """Runs trials. `context.val` is the selection half, `reference` the artifact that drops are counted from.
 
-    `thorough` trials (the search's starting points) are measured whatever the cheap answers say.
+    `thorough` trials (the search's starting points) skip the checks that prune.
     """
 
     context: RunContext
@@ -84,18 +84,18 @@ class TrialRunner:
     budget: Budget
     reference: Artifact
     finished: Sequence[Trial] = ()
-    _short: float | None = field(default=None, repr=False)
-    _known: Trial | None = field(default=None, repr=False)
+    _baseline_score: float | None = field(default=None, repr=False)
+    _partial: Trial | None = field(default=None, repr=False)
 
     def attempt(self, point: Point, thorough: bool) -> Trial:
-        """The trial of one point. Raises what is no answer: a locked folder, a full disk, a device that failed."""
+        """Run the trial of one point. Raises errors of the machine: a locked folder, a full disk, a failed device."""
         started = time.monotonic()
         trial = Trial(-1, point, "failed", run=str(self.context.store.path.resolve()))
-        self.context.outcome, self._known = Outcome(), None
+        self.context.outcome, self._partial = Outcome(), None
         try:
             trial = self._attempt(trial, thorough)
-        except _Given as given:
-            trial = self._ended(trial, "pruned", str(given), given.level)
+        except TrialPruned as pruned:
+            trial = self._ended(trial, "pruned", str(pruned), pruned.level)
         except (CheckFailed, InputError) as error:
             if isinstance(error, Locked | NoSpace | NoPermission):
                 raise
@@ -103,17 +103,17 @@ class TrialRunner:
         return replace(trial, seconds=round(time.monotonic() - started, 2))
 
     def _ended(self, trial: Trial, state: State, reason: str, level: Level) -> Trial:
-        """The trial with what is known of it so far."""
-        known = self._known if self._known is not None else trial
-        return replace(known, state=state, reason=reason, level=level)
+        """The trial with its figures so far."""
+        partial = self._partial if self._partial is not None else trial
+        return replace(partial, state=state, reason=reason, level=level)
 
     def _attempt(self, trial: Trial, thorough: bool) -> Trial:
         if not thorough:
-            self._small_enough(trial.point)
-            self._worth_training(trial.point)
-        artifact = self.made(trial.point)
+            self._check_weights(trial.point)
+            self._check_short_training(trial.point)
+        artifact = self.make(trial.point)
         metric, drop = self._accuracy(artifact)
-        self._known = known = replace(
+        self._partial = partial = replace(
             trial,
             artifact=artifact.name,
             id=artifact.id,
@@ -124,21 +124,25 @@ class TrialRunner:
         )
         if not thorough:
             if drop == "missed" and metric and metric.drop_pp is not None:
-                raise _Given(f"loses {metric.drop_pp:.2f} points, {self.budget.max_drop_pp:g} are allowed", "artifact")
+                raise TrialPruned(
+                    f"drop {metric.drop_pp:.2f} pp, the budget is {self.budget.max_drop_pp:g}", "artifact"
+                )
             if self.budget.max_size_bytes is not None and artifact.sizes.total > self.budget.max_size_bytes:
-                raise _Given(f"{artifact.sizes.total:,} bytes, {self.budget.max_size_bytes:,} are allowed", "artifact")
-            self._look(known, artifact)
-        return self._measured(known, artifact)
+                raise TrialPruned(
+                    f"{artifact.sizes.total:,} bytes, the budget is {self.budget.max_size_bytes:,}", "artifact"
+                )
+            self.quick_measurement(partial, artifact)
+        return self._measured(partial, artifact)
 
-    # --- before anything is made --------------------------------------------------------------------------------
+    # --- checks before anything is made -------------------------------------------------------------------------
 
-    def _small_enough(self, point: Point) -> None:
+    def _check_weights(self, point: Point) -> None:
         limit = self.budget.max_size_bytes
         if limit is None or "model" not in point or point["ratio"]:
             return
         least = self._parameters(point) * BYTES[str(point["precision"])]
         if least > limit:
-            raise _Given(f"its weights alone take {least:,} bytes, {limit:,} are allowed", "artifact")
+            raise TrialPruned(f"its weights alone take {least:,} bytes, the budget is {limit:,}", "artifact")
 
     def _parameters(self, point: Point) -> int:
         assert self.context.task is not None
@@ -146,58 +150,58 @@ class TrialRunner:
         arguments = {**self.context.task.arguments(step.model), **step.shaped(step.model)}
         return sum(p.numel() for p in named.build(step.model, arguments).parameters())
 
-    def _worth_training(self, point: Point) -> None:
-        """A short training against that of the plain network; nothing where the whole one is done already, or short."""
+    def _check_short_training(self, point: Point) -> None:
+        """Compare a short training with the baseline's; skipped if the full one is the baseline's, or short itself."""
         if "model" not in point:
             return
         full: Any = self.space.train(point)
         count = full.samples or len(self.context.set(f"{self.context.task.name}:train"))  # type: ignore[union-attr]
-        share = max(FEWEST, count // SHARE)
+        share = max(SHORT_MINIMUM, count // SHORT_SHARE)
         if full.epochs < 2 or share * 2 > count or self.space.train(self.space.point()) == full:
             return
-        if self._short is None:
-            self._short = self._after_one(self.space.point(), share)
-        reached = self._after_one(point, share)
-        if (behind := 100 * (self._short - reached)) > BEHIND_PP + self.budget.max_drop_pp:
-            raise _Given(f"{behind:.1f} points behind the plain network after one short epoch", "network")
+        if self._baseline_score is None:
+            self._baseline_score = self._short_score(self.space.point(), share)
+        score = self._short_score(point, share)
+        if (behind := 100 * (self._baseline_score - score)) > BEHIND_PP + self.budget.max_drop_pp:
+            raise TrialPruned(f"{behind:.1f} pp behind the baseline network after one short epoch", "network")
 
-    def _after_one(self, point: Point, samples: int) -> float:
-        """The validation metric after the short training, signed so that more is better."""
+    def _short_score(self, point: Point, samples: int) -> float:
+        """The validation metric after the short training, signed so that higher is better."""
         step = self.space.train(point, epochs=1, samples=samples)
         (name,) = self.space.names(point, [step])
         artifact = make.make_one(Node(f"{name}~short", step, {}), {}, self.context)
         last: Mapping[str, float] = artifact.details["history"][-1]
-        found = [value for key, value in last.items() if key.startswith("val_") and key != "val_loss"]
-        return found[0] if found and self.higher_is_better else -found[0] if found else -last["val_loss"]
+        metrics = [value for key, value in last.items() if key.startswith("val_") and key != "val_loss"]
+        return metrics[0] if metrics and self.higher_is_better else -metrics[0] if metrics else -last["val_loss"]
 
     @property
     def higher_is_better(self) -> bool:
         scores = self._scores(self.reference)
         return scores is None or scores.higher_is_better
 
-    # --- made, and how accurate ---------------------------------------------------------------------------------
+    # --- artifacts and their accuracy ---------------------------------------------------------------------------
 
-    def made(self, point: Point) -> Artifact:
-        """The artifact at the end of the point's chain, every arrow checked. Raises the first failure that matters."""
+    def make(self, point: Point) -> Artifact:
+        """The artifact at the end of the point's chain, every step verified. Raises the first failure on the way."""
         start = self.space.start
         nodes = self.nodes(point)
         if not nodes:
             assert start is not None
             return start
         make.check_installed(nodes)
-        made = make.make(nodes, self.context, {start.name: start} if start else {})
-        if nodes[-1].name not in made:
+        artifacts = make.make(nodes, self.context, {start.name: start} if start else {})
+        if nodes[-1].name not in artifacts:
             raise next(iter(self.context.outcome.failures), InputError(f"{nodes[-1].name} could not be made"))
-        return made[nodes[-1].name]
+        return artifacts[nodes[-1].name]
 
     def nodes(self, point: Point) -> list[Node]:
         steps = self.space.steps(point)
-        before = self.space.start.name if self.space.start else ""
-        found = []
+        parent = self.space.start.name if self.space.start else ""
+        nodes = []
         for name, step in zip(self.space.names(point, steps), steps, strict=True):
-            found.append(Node(name, step, {"parent": before} if before else {}))
-            before = name
-        return found
+            nodes.append(Node(name, step, {"parent": parent} if parent else {}))
+            parent = name
+        return nodes
 
     def _scores(self, artifact: Artifact) -> Scores | None:
         context, verifier = self.context, self.context.verifier
@@ -207,7 +211,7 @@ class TrialRunner:
         return context.scorer(verifier.outputs(artifact), context.val.labels)
 
     def _accuracy(self, artifact: Artifact) -> tuple[Metric | None, str]:
-        """Against the reference, paired, with the budget's verdict; nothing without labels."""
+        """The metric, paired with the reference's, and the state of the verdict; None and "" without labels."""
         scores, reference = self._scores(artifact), self._scores(self.reference)
         if scores is None or reference is None:
             return None, ""
@@ -224,18 +228,18 @@ class TrialRunner:
             self.reference.name, verifier.outputs(self.reference), verifier.outputs(artifact)
         ).sqnr_db
 
-    # --- how fast -----------------------------------------------------------------------------------------------
+    # --- latency ------------------------------------------------------------------------------------------------
 
     def plan(self, point: Point) -> Plan:
         return replace(self.context.plan, threads=int(point["threads"]), batch=int(point["batch"]))
 
     def target(self, point: Point) -> Target:
-        """The target with the point's runtime alone."""
+        """The target, restricted to the point's runtime."""
         target, runtime = self.context.targets[0], str(point["runtime"])
         return replace(target, runtimes={runtime: target.runtimes[runtime]})
 
-    def _look(self, trial: Trial, artifact: Artifact) -> None:
-        """One timing process. Raises where that is far too slow, or far slower than a trial no worse otherwise."""
+    def quick_measurement(self, trial: Trial, artifact: Artifact) -> None:
+        """Time one process. Raises TrialPruned if it is far over the budget, or far slower than a trial no worse."""
         assert self.context.val is not None
         plan = replace(self.plan(trial.point), processes=1)
         pairs = [(artifact, str(trial.point["runtime"]))]
@@ -245,24 +249,25 @@ class TrialRunner:
         p50 = statistics.latency(run.processes, plan.threads, plan.batch).p50
         limit = self.budget.max_latency_ms
         if limit is not None and p50 > SLACK * limit:
-            raise _Given(f"takes about {p50:.3g} ms, {limit:g} are allowed")
-        ours = trial.quality, p50 / plan.batch, trial.size_bytes
-        assert ours[0] is not None and ours[2] is not None
+            raise TrialPruned(f"p50 about {p50:.3g} ms, the budget is {limit:g}")
+        per_sample = p50 / plan.batch
+        assert trial.quality is not None and trial.size_bytes is not None
         for other in self.finished:
             if other.feasible:
                 quality, milliseconds, size = other.objectives
-                if quality >= ours[0] and size <= ours[2] and SLACK * milliseconds < ours[1]:
-                    raise _Given(f"about {ours[1] / milliseconds:.1f} times as slow as trial {other.number}, no better")
+                if quality >= trial.quality and size <= trial.size_bytes and SLACK * milliseconds < per_sample:
+                    slower = per_sample / milliseconds
+                    raise TrialPruned(f"about {slower:.1f} times as slow as trial {other.number}, and no better")
 
     def _measured(self, trial: Trial, artifact: Artifact) -> Trial:
-        """In full, on the target, over the selection half. Raises InputError where no time came back."""
+        """Measure in full, on the target, over the selection half. Raises InputError if it reports no latency."""
         assert self.context.val is not None
         target = self.target(trial.point)
         context = dataclasses.replace(self.context, plan=self.plan(trial.point), outcome=Outcome())
         measurement = measurements.measure([artifact], target, self.context.val, context, reuse=True)[0]
-        metric, latency = self._there(measurement), measurement.latency_ms
+        metric, latency = self._target_metric(measurement), measurement.latency_ms
         if latency is None:
-            raise InputError(f"{target.name} gave no times for {artifact.name}")
+            raise InputError(f"{target.name} reported no latency for {artifact.name}")
         if metric is not None:
             trial = replace(
                 trial, quality=self._quality(artifact, metric), drop_pp=metric.drop_pp, drop_ci95=metric.drop_ci95
@@ -276,8 +281,8 @@ class TrialRunner:
             violations=self.budget.violations(trial.drop_pp, latency.p50, artifact.sizes.total),
         )
 
-    def _there(self, measurement: Measurement) -> Metric | None:
-        """The accuracy that the target itself showed, against the reference's."""
+    def _target_metric(self, measurement: Measurement) -> Metric | None:
+        """The accuracy measured on the target, compared with the reference's."""
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
@@ -290,26 +295,26 @@ def line(trial: Trial, space: Space) -> str:
     """One trial on one line."""
     what = describe(trial.point, space)
     if trial.state != "finished":
-        word = "given up" if trial.state == "pruned" else "not possible"
-        return f"  trial {trial.number:<4} {what}: {word}, {trial.reason}"
+        state = "stopped early" if trial.state == "pruned" else "failed"
+        return f"  trial {trial.number:<4} {what}: {state}, {trial.reason}"
     parts = [f"drop {trial.drop_pp:+.2f} pp" if trial.drop_pp is not None else f"{trial.quality:.1f} dB"]
     parts += [f"p50 {trial.p50_ms:.3g} ms", f"{(trial.size_bytes or 0) / 1000:.1f} kB"]
     parts += [f"invalid: {'; '.join(trial.invalid)}"] if trial.invalid else []
-    over = {"max_drop_pp": "loses too much", "max_latency_ms": "too slow", "max_size_bytes": "too large"}
+    over = {"max_drop_pp": "drop too large", "max_latency_ms": "too slow", "max_size_bytes": "too large"}
     parts += [over[name] for name in trial.violations]
     return f"  trial {trial.number:<4} {what}: {', '.join(parts)}"
 
 
 def chain(space: Space, point: Point, store: Any) -> list[Step]:
-    """All steps that make a point's artifact from nothing: those before the start, and the point's own.
+    """All steps that make a point's artifact: those that made the start, and the point's own.
 
-    Raises InputError where the start's line of parents cannot be written as a chain.
+    Raises InputError if the start's ancestors do not form a chain.
     """
     steps: list[Step] = []
     artifact = space.start
     while artifact is not None:
         if len(artifact.parents) > 1:
-            raise InputError(f"{artifact.name} has several parents", "a chain has one at each step")
+            raise InputError(f"{artifact.name} has several parents", "a chain has one parent at each step")
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in artifact.fields.items()}
         steps.insert(0, registry.load("steps", artifact.step)(**fields))
         artifact = store.parent(artifact)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors, registry
+from edgekit.core import errors
 from edgekit.core.errors import CheckFailed, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
@@ -16,11 +16,11 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.workflows import make
-from edgekit.workflows.chains import _extend, _nodes, _opened
+from edgekit.workflows.chains import extend, open_context, plan_nodes
 from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
-from edgekit.workflows.routes import format_of, installed_exporters, route, step_named, suffix_of
+from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
 from edgekit.workflows.setup import Say, silent, working
 
 
@@ -39,35 +39,41 @@ def quantize(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> QuantizeOutcome:
-    """Make int8, fp16 or dynamic artifacts within the budget; the attempt is kept where the budget is missed.
+    """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
-    Int8 is found by trying quantization methods (`method_search`), or those named in `rungs`; with a budget the search
-    ends at the first that keeps it. Raises InputError where calibration samples, or labels for an explicit budget,
-    are missing.
+    For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
+    the first that keeps it. Raises InputError if calibration samples, or labels for an explicit budget, are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     if ref.foreign and precision == "int8" and not calibration:
         raise InputError(
-            f"{ref.foreign} comes without calibration samples",
-            "int8 needs typical inputs to find the ranges of the activations",
+            f"{ref.foreign} has no calibration samples",
+            "int8 needs typical inputs to calibrate the ranges of the activations",
             "pass --calibration SET (an .npz with one array per input, or task:split)",
         )
-    possible = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
-    formats = to or ([source] if source != "torch" else possible)
-    routes = {name: route(source, name) for name in formats}
+    formats = to or ([source] if source != "torch" else quantizable(precision))
+    routes = {name: float_route(source, name, precision) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not named_sets.labelled(val)):
-        raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
+        raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
-        chains = [[*route, f"{name}_{precision}"] for name, route in routes.items()]
-        return QuantizeOutcome(**vars(_extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
+        chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
+        return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
     if unknown := [name for name in methods if name not in METHODS]:
-        raise InputError(f"there is no rung {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
+        raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     return _search_methods(
         ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say
     )
+
+
+def _chains(source: str, format: str, precision: str, float_route: list[str]) -> list[list[str]]:
+    """The chain that ends in the precision; before it the float model, where another one leads there."""
+    step = f"{format}_{precision}"
+    if not lowered(format, precision):
+        return [[*float_route, step]]
+    return [*([float_route] if float_route else []), [*route(source, "torch"), step]]
 
 
 def _search_methods(
@@ -82,40 +88,40 @@ def _search_methods(
     progress: Progress,
     say: Say,
 ) -> QuantizeOutcome:
-    """The float model of each format, then the method search on each."""
-    start, context = _opened(ref, gates, target, val, fields, progress, say)
+    """Make the float model of each format, then run the method search on each."""
+    start, context = open_context(ref, gates, target, val, fields, progress, say)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     suffix = suffix_of(context.targets[0])
     for name in routes:
         step = step_named(f"{name}_int8", fields, context.task)
         if problems := list(step.check(context.task)):
-            raise InputError("this cannot be done", "; ".join(problems), "mend the options")
+            raise InputError(f"cannot quantize to {name}", "; ".join(problems), "fix the options")
         make.check_installed([Node(name, step, {})])
-    nodes, ends = _nodes(start, list(routes.values()), fields, context, suffix)
+    nodes, ends = plan_nodes(start, list(routes.values()), fields, context, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
         raise InputError(
-            f"{start.name} is {start.kind.precision} already", "there is nothing to do", "start from float"
+            f"{start.name} is {start.kind.precision} already", "quantization starts from float", "name a float artifact"
         )
     make.check_installed(nodes)
     with working(context.store):
-        made = {start.name: start, **make.make(nodes, context, {start.name: start})}
+        models = {start.name: start, **make.make(nodes, context, {start.name: start})}
         for format, end in zip(routes, ends, strict=True):
-            if end not in made:
-                continue  # its export broke, which is in the failures
+            if end not in models:
+                continue  # its export failed, which is in the failures
             resolved = step_named(f"{format}_int8", fields, context.task)
             differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
-            search = MethodSearch(context, made[end], fields, budget, suffix if differs else "", METHOD_STEPS)
+            search = MethodSearch(context, models[end], format, fields, budget, suffix if differs else "", METHOD_STEPS)
             try:
                 record = search.run(tuple(methods))
-            except CheckFailed as no:  # no rung made anything: the other formats may fare better
-                context.outcome.failures.append(no)
-                context.say(f"  failed    {search.record.name}: {no}")
+            except CheckFailed as error:  # no method made an artifact: other formats may do better
+                context.outcome.failures.append(error)
+                context.say(f"  failed    {search.record.name}: {error}")
                 continue
             outcome.searches.append(record)
             if record.chosen:
                 context.outcome.artifacts.append(record.chosen)
             if record.confirmed:
                 context.outcome.findings.append(record.confirmed)
-            if error := search.error():
-                context.outcome.failures.append(error)
+            if failure := search.error():
+                context.outcome.failures.append(failure)
     return outcome

@@ -16,18 +16,18 @@ from edgekit.measure.verify import Finding
 
 METHODS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 
-#: those that only choose ranges: one pass over the samples serves them all
+#: calibration methods: they choose ranges from the same statistics, so one pass over the samples serves them all
 RANGE_METHODS = ("min-max", "percentile", "mse")
 
-#: those that cost speed or training, tried only where the others do not keep the budget
+#: methods that cost latency or training, tried only if the others do not keep the budget
 COSTLY = ("keep-float", "qat")
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A rung that was tried: what it made and how that did on the first half, or why it made nothing.
+    """One attempt of a method: its artifact and the finding on the first half, or the reason why it failed.
 
-    `seconds` is what it cost to make, `ratio` its p50 over the float model's.
+    `seconds` is the time it took to make, `ratio` its p50 over the float model's.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Attempt:
 
     @property
     def state(self) -> str:
-        """met, undecided or missed; "" where no budget was judged."""
+        """met, undecided or missed; "" without a budget."""
         return self.finding.verdict.state if self.finding and self.finding.verdict else ""
 
     @property
@@ -49,7 +49,7 @@ class Attempt:
 
     @property
     def rank_key(self) -> tuple[float, ...]:
-        """Larger is better: the budget first, then how near the outputs are; where it is missed, the accuracy first."""
+        """Larger is better: first the budget, then SQNR; if the budget is missed, accuracy before SQNR."""
         assert self.finding is not None
         sqnr = self.finding.parity.sqnr_db if self.finding.parity else 0.0
         metric = self.finding.metric
@@ -59,7 +59,7 @@ class Attempt:
 
     @property
     def within_budget(self) -> bool:
-        """Within the budget, as far as the samples can tell."""
+        """Is it within the budget, or undecided with a measured drop within it?"""
         metric, verdict = (self.finding.metric, self.finding.verdict) if self.finding else (None, None)
         if verdict is None or metric is None or metric.drop_pp is None:
             return True
@@ -68,16 +68,16 @@ class Attempt:
 
 @dataclass
 class QuantizeOutcome(Outcome):
-    """What `quantize` made; `searches`: one record per format whose methods were tried."""
+    """The result of `quantize`; `searches`: one record per format."""
 
     searches: list[SearchRecord] = field(default_factory=list)
 
 
 @dataclass
 class SearchRecord:
-    """One format's climb. `chosen` is the best attempt under its plain name, `confirmed` its check on the second half.
+    """One format. `chosen`: the best attempt, under its plain name; `confirmed`: its check on the second half.
 
-    `made`: the names of all that was made for it alone.
+    `made`: the names of the artifacts that were made for the search only.
     """
 
     name: str
@@ -93,7 +93,7 @@ class SearchRecord:
 
     @property
     def slower(self) -> bool:
-        """Is the chosen one slower than the float model, beyond doubt?"""
+        """Is the chosen artifact significantly slower than the float model?"""
         ratio = self.best.ratio if self.best else None
         return ratio is not None and ratio.differs and ratio.value > 1
 
@@ -105,42 +105,42 @@ class SearchRecord:
             "runtime": self.runtime,
             "against": self.reference.name,
             "against_bytes": self.reference.sizes.total,
-            "against_latency_ms": _plain(self.reference_latency),
+            "against_latency_ms": _as_dict(self.reference_latency),
             "chosen": self.best.method if self.best else None,
-            "confirmed": _plain(self.confirmed),
+            "confirmed": _as_dict(self.confirmed),
             "recommended": bool(self.chosen and not self.slower and not (self.confirmed and self.confirmed.failed)),
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],
             "made": sorted(self.made),
         }
 
 
-def _kept_latencies(kept: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
-    """The latencies of just these artifacts, where a ladder says that they were measured together before."""
-    entries = {entry["id"]: entry.get("latency_ms") for entry in kept.get("attempts", []) if entry.get("id")}
-    found = [from_json(Latency, kept.get("against_latency_ms"))]
-    found += [from_json(Latency, entries.get(model.id)) for model in models[1:]]
-    if any(latency is None or latency.threads != plan.threads for latency in found):
+def _stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
+    """The latencies of these artifacts, if the stored record shows that all were measured in one session."""
+    entries = {entry["id"]: entry.get("latency_ms") for entry in record.get("attempts", []) if entry.get("id")}
+    latencies = [from_json(Latency, record.get("against_latency_ms"))]
+    latencies += [from_json(Latency, entries.get(model.id)) for model in models[1:]]
+    if any(latency is None or latency.threads != plan.threads for latency in latencies):
         return None
-    return [latency for latency in found if latency]
+    return [latency for latency in latencies if latency]
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     artifact, finding = attempt.artifact, attempt.finding
     return {
-        "rung": attempt.method,
+        "method": attempt.method,
         "artifact": artifact and artifact.name,
         "id": artifact and artifact.id,
         "scheme": artifact and artifact.scheme,
         "size_bytes": artifact and artifact.sizes.total,
         "seconds": attempt.seconds,
         "failed": attempt.failed,
-        "metric": _plain(finding and finding.metric),
-        "parity": _plain(finding and finding.parity),
-        "verdict": _plain(finding and finding.verdict),
-        "latency_ms": _plain(attempt.latency),
-        "ratio": _plain(attempt.ratio),
+        "metric": _as_dict(finding and finding.metric),
+        "parity": _as_dict(finding and finding.parity),
+        "verdict": _as_dict(finding and finding.verdict),
+        "latency_ms": _as_dict(attempt.latency),
+        "ratio": _as_dict(attempt.ratio),
     }
 
 
-def _plain(record: Any) -> Any:
+def _as_dict(record: Any) -> Any:
     return None if record is None else dataclasses.asdict(record)

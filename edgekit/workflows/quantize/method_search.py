@@ -1,21 +1,22 @@
-"""The quantization ladder: int8 that keeps its accuracy, by the cheapest means that does, for one format at a time.
+"""The method search: int8 that keeps its accuracy by the cheapest method, for one format at a time.
 
-    dynamic      int8 weights, activations quantized on the fly: for recurrent networks and transformers
-    min-max      static int8, ranges from the extremes of the calibration samples
-    percentile   the same statistics, the rarest values clipped
-    mse          the same statistics, ranges of the least squared error
-    equalize     cross-layer equalization of the torch network first, then the best ranges so far
-    gptq         Hessian-based rounding of the torch network's weights first, then the best ranges so far
-    bias         the better of those once more, and what is left of each channel's mean error taken out of its bias
-    keep-float   the operators that add most noise stay in float: two, four, eight of them
-    qat          quantization-aware training, where there are a torch network and training data
+    dynamic      dynamic quantization: int8 weights, activations quantized at run time; for recurrent networks and
+                 transformers
+    min-max      static int8, min-max calibration: ranges are the extremes over the calibration samples
+    percentile   static int8, percentile calibration: outliers are clipped
+    mse          static int8, MSE calibration: ranges minimise the squared quantization error
+    equalize     cross-layer equalization of the torch network, then the best calibration method so far
+    gptq         GPTQ, Hessian-based rounding of the torch network's weights, then the best calibration method so far
+    bias         GPTQ on the better of the networks above, with bias correction of each channel's remaining mean error
+    keep-float   mixed precision: the two, four or eight operators that add the most noise stay in float
+    qat          quantization-aware training, if there are a torch network and training data
 
-Every rung is an artifact in the run folder, so a run that was interrupted goes on behind the last finished one. They
-are compared on one half of the validation samples, in the runtime that will run them; the best is confirmed on the
-other half and takes the plain name. With a budget the climb ends at the first rung that keeps it; without one, the
-rungs that need no training are all tried, and the one whose outputs are nearest to the float model's is taken: among
-models that keep the accuracy, SQNR tells them apart where top-1 is noise. Between static and dynamic int8 that both
-keep it, the faster is taken.
+The three static methods share one calibration pass. Each attempt is an artifact in the run folder, so an interrupted
+search resumes after the last finished attempt. Attempts are evaluated on one half of the validation samples, in the
+target's runtime; the best is confirmed on the other half and copied to the plain name. With a budget the search ends
+at the first method that keeps it. Without one, all methods that need no training are tried and the highest SQNR
+against the float model wins: among models that keep the accuracy, differences in top-1 are noise. If static and
+dynamic int8 both keep the budget, the faster is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 
 from edgekit import networks
 from edgekit.core import registry, statistics
-from edgekit.core.artifact import Artifact
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
 from edgekit.core.files import write_atomically
 from edgekit.core.samples import SampleSet
@@ -39,17 +40,15 @@ from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.verify import Verifier
-from edgekit.runs.attempts import METHODS_FILE, _read
+from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.workflows import make
-from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, _kept_latencies
+from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, _stored_latencies
 
-#: operators with a state that is carried along, as the formats name them
+#: recurrent operators, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
-
-ORDER = {"met": 0, "undecided": 1, "missed": 2}
 
 FEW_SAMPLES = 32
 
@@ -59,12 +58,13 @@ Methods = Mapping[str, Callable[["MethodSearch"], Iterator[Artifact]]]
 
 
 class MethodSearch:
-    """What the rungs share: the float model they are judged against, the networks behind it, and what was tried."""
+    """The search on one float model: its networks, its attempts, and the steps that the methods share."""
 
     def __init__(
         self,
         context: RunContext,
         reference: Artifact,
+        format: str,
         fields: Mapping[str, Any],
         budget: bool,
         suffix: str,
@@ -73,7 +73,7 @@ class MethodSearch:
         assert context.val is not None
         first, self.second = halves(context.val)
         self.context = dataclasses.replace(context, val=first, outcome=Outcome())
-        self.outer, self.reference, self.fields, self.budget, self.suffix = (
+        self.outer_context, self.reference, self.fields, self.budget, self.suffix = (
             context,
             reference,
             dict(fields),
@@ -81,41 +81,48 @@ class MethodSearch:
             suffix,
         )
         self.steps = steps
-        self.format, self.target = reference.kind.format, context.targets[0]
+        self.format, self.target = format, context.targets[0]
+        self.int8_step = registry.load("steps", f"{format}_int8")
+        self.int8_fields = {field.name for field in dataclasses.fields(self.int8_step)}
         self.store: Store = context.store
         verifier = self.context.verifier
         assert verifier is not None
         self.verifier: Verifier = verifier
         self.here = verifier.target
-        runtime = next(iter(runtimes_for(reference, self.target)), "")
+        runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
-        self.before = _read(self.store).get(self.record.name, {})
-        self.known = {entry["id"]: float(entry["seconds"]) for entry in self.before.get("attempts", []) if entry["id"]}
+        self.stored = read_attempts(self.store).get(self.record.name, {})
+        self.known_seconds = {
+            entry["id"]: float(entry["seconds"]) for entry in self.stored.get("attempts", []) if entry["id"]
+        }
         self.failure: EdgekitError | None = None
 
-    # --- the climb ----------------------------------------------------------------------------------------------
+    # --- the search ---------------------------------------------------------------------------------------------
 
     def run(self, methods: tuple[str, ...]) -> SearchRecord:
-        """Climb, confirm, measure. Raises what stopped it where no rung made anything."""
-        self._doubt()
+        """Try the methods, measure, confirm. Raises the first failure if no method makes an artifact."""
+        self._warn_about_calibration()
         for method in (name for name in METHODS if name in methods):
+            if why := self.unsupported(method):
+                self.context.say(f"  skipped   {method}: {why}")
+                continue
             if method == "dynamic" and not self.suits_dynamic():
                 continue
             if method in COSTLY and self.best and self.best.within_budget:
                 continue
             if method not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
-                break  # int8 as such is not possible, and the other rungs end in it, too
+                break  # int8 as such is not possible, and the remaining methods need it, too
             self.context.say(f"  method    {method}, for {self.record.name}")
             for attempt in self.attempts_of(method):
                 self.record.attempts.append(attempt)
-                self.context.say(f"            {_described(attempt)}")
+                self.context.say(f"            {_outcome(attempt)}")
                 self.save()
-            if self.best and (self.best.finding.unverified or self._done()):  # type: ignore[union-attr]
+            if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
         if self.best is None:
-            raise self.failure or InputError("there is nothing to try", f"methods: {', '.join(methods)}")
+            raise self.failure or InputError("no method applies to this model", f"methods: {', '.join(methods)}")
         self._measure()
-        self.record.best = self._decided()
+        self.record.best = self._choose()
         self._confirm()
         self.save()
         return self.record
@@ -125,11 +132,11 @@ class MethodSearch:
         """The best attempt so far."""
         return max((a for a in self.record.attempts if a.usable), key=lambda a: a.rank_key, default=None)
 
-    def _decided(self) -> Attempt | None:
-        """The best attempt; where static and dynamic int8 both keep the budget, the faster of the two, if one is."""
-        fit = [a for a in self.record.attempts if a.usable and a.within_budget and a.latency and a.artifact]
+    def _choose(self) -> Attempt | None:
+        """The best attempt; if static and dynamic int8 both keep the budget, the significantly faster of the two."""
+        eligible = [a for a in self.record.attempts if a.usable and a.within_budget and a.latency and a.artifact]
         kinds: dict[str, Attempt] = {}
-        for attempt in sorted(fit, key=lambda a: a.rank_key):
+        for attempt in sorted(eligible, key=lambda a: a.rank_key):
             assert attempt.artifact is not None
             kinds[attempt.artifact.kind.precision] = attempt
         if len(kinds) == 2:
@@ -140,24 +147,37 @@ class MethodSearch:
                 return first if ratio.value < 1 else second
         return self.best
 
-    def _doubt(self) -> None:
-        step = self.step("calibrate")
+    def _warn_about_calibration(self) -> None:
+        step = self.step("calibrate" if "ranges" in self.int8_fields else f"{self.format}_int8")
         if text := step.sets(self.context.task).get("calibration"):
             data = self.context.set(text, self.reference.inputs)
             assert self.context.val is not None
-            for doubt in calibration_warnings(data, min(step.samples, len(data)), self.context.val):  # type: ignore[attr-defined]
-                self.context.say(f"  careful   {doubt}")
+            used = min(dataclasses.asdict(step).get("samples", len(data)), len(data))  # type: ignore[call-overload]
+            for warning in calibration_warnings(data, used, self.context.val):
+                self.context.say(f"  warning   {warning}")
 
-    def _done(self) -> bool:
+    def unsupported(self, method: str) -> str:
+        """Why the method does not apply to this format, "" if it does."""
+        needed = {"dynamic": f"{self.format}_dynamic", "qat": f"qat_{self.format}"}.get(method)
+        if needed and needed not in registry.names("steps"):
+            return f"there is no step {needed}"
+        if "ranges" in self.int8_fields:
+            return ""
+        own = f"{self.format}_int8 calibrates by itself"
+        if method in RANGE_METHODS and method not in self.int8_step.methods:
+            return f"{own}, by {', '.join(self.int8_step.methods)}"
+        return f"{own}, and keeps no operators in float" if method == "keep-float" else ""
+
+    def _budget_met(self) -> bool:
         return self.budget and self.best is not None and self.best.state == "met"
 
     def attempts_of(self, method: str) -> Iterator[Attempt]:
-        """The rung's attempts; one that cannot be made is an attempt with the reason."""
+        """The method's attempts; if it fails, the last attempt has the reason."""
         started = time.monotonic()
         try:
             for artifact in self.steps[method](self):
                 finding = self.verifier.check(artifact, "accuracy", self.reference)
-                seconds = self.known.get(artifact.id, time.monotonic() - started)
+                seconds = self.known_seconds.get(artifact.id, time.monotonic() - started)
                 name = artifact.name.partition("~")[2] or method
                 yield Attempt(name, artifact, finding, round(seconds, 1), finding.failed and finding.reason)
                 started = time.monotonic()
@@ -176,7 +196,7 @@ class MethodSearch:
         return f"{self.reference.chain}.{name}" if self.reference.chain else name
 
     def make(self, name: str, step: Step, inputs: Mapping[str, Artifact]) -> Artifact:
-        """The artifact under that name, reused where it is there."""
+        """The artifact of that name, made or reused."""
         make.check_installed([Node(name, step, {})])
         if "~" in name:
             self.record.made.add(name)
@@ -189,52 +209,71 @@ class MethodSearch:
         return step.resolve(self.target)
 
     def verified(self, artifact: Artifact) -> Artifact:
-        """The artifact, where its arrow keeps the outputs it should."""
+        """The artifact, its step verified. Raises the failure if its outputs differ from the parent's."""
         step = registry.load("steps", artifact.step)
         finding = self.verifier.check(artifact, step.preserves)
         if finding.failed in ("parity", "runtime") and (error := finding.error()):
             raise error
         return artifact
 
+    @property
+    def start(self) -> Artifact:
+        """What the int8 step takes: the float model, or the network where it is quantized before it is lowered."""
+        return self.taken_by(f"{self.format}_int8")
+
+    def taken_by(self, step: str) -> Artifact:
+        lowered = Kind(self.format) not in registry.load("steps", step).accepts
+        return self.network() if lowered else self.reference
+
     def int8(self, model: Artifact, label: str, variant: str = "", **fields: Any) -> Artifact:
-        """Static int8 of a float model, from one pass over the calibration samples that all methods share."""
-        before = f"~{variant}" if variant else ""
-        found = self.make(self.chained(f"ranges~{self.format}{before}"), self.step("calibrate"), {"parent": model})
-        step = self.step(f"{self.format}_int8", ranges=found.name, calibration="", **fields)
-        return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": found})
+        """Static int8 of a float model, from one pass over the calibration samples that all methods share.
+
+        A step that takes no ranges makes a pass of its own.
+        """
+        if "ranges" not in self.int8_fields:
+            step = self.step(f"{self.format}_int8", **fields)
+            return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
+        suffix = f"~{variant}" if variant else ""
+        ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
+        step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **fields)
+        return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
-        """A changed network in this format, by the step and the fields that made the float model."""
-        made_here = self.reference.step == f"to_{self.format}"
-        fields = self.reference.fields if made_here else {}
+        """A changed network as the int8 step takes it, exported as the float model was."""
+        if Kind(self.format) not in self.int8_step.accepts:
+            return network
+        exported_here = self.reference.step == f"to_{self.format}"
+        fields = self.reference.fields if exported_here else {}
         step = self.step(f"to_{self.format}", **fields)
         return self.verified(self.make(self.chained(f"{self.format}~{variant}"), step, {"parent": network}))
 
     def network(self) -> Artifact:
-        """The torch network behind the float model. Raises InputError where there is none and none can be made."""
+        """The torch network behind the float model. Raises CannotConvert if there is none and none can be made."""
         artifact: Artifact | None = self.reference
         while artifact is not None:
             if artifact.kind.format == "torch" and not artifact.kind.traits:
                 return artifact
             artifact = self.store.parent(artifact)
-        if self.format == "onnx":
+        if Kind(self.format) in registry.load("steps", "to_torch").accepts:
             return self.verified(self.make(self.chained("torch"), self.step("to_torch"), {"parent": self.reference}))
-        raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it came as a file of its own")
+        raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it was imported as a file")
 
     def range_method(self) -> str:
-        """The way of choosing ranges that did best so far."""
-        tried = [a for a in self.record.attempts if a.method in RANGE_METHODS and a.usable]
-        return max(tried, key=lambda a: a.rank_key).method if tried else "mse"
+        """The calibration method that did best so far."""
+        attempts = [a for a in self.record.attempts if a.method in RANGE_METHODS and a.usable]
+        offered = RANGE_METHODS if "ranges" in self.int8_fields else self.int8_step.methods
+        return max(attempts, key=lambda a: a.rank_key).method if attempts else offered[-1]
 
     def suits_dynamic(self) -> bool:
-        """Is it attention without convolutions, or does it, or the network behind it, carry a state along?"""
-        facts = registry.load("formats", self.format).describe(self.reference.path / self._file(self.reference))
+        """Has it attention without convolutions, or is it, or the network behind it, recurrent?"""
+        format = registry.load("formats", self.reference.kind.format)
+        facts = format.describe(self.reference.path / self._file(self.reference))
         types = [operator.type for operator in facts.operators]
-        attends = any("SOFTMAX" in t.upper() for t in types) and not any("CONV" in t.upper() for t in types)
-        if attends or any(word in type for type in types for word in RECURRENT):
+        attention = any("SOFTMAX" in t.upper() for t in types) and not any("CONV" in t.upper() for t in types)
+        if attention or any(word in type for type in types for word in RECURRENT):
             return True
         try:
-            network = self.network() if self.format != "onnx" else None
+            network = self.network() if format.lowers_recurrence else None
         except EdgekitError:
             return False
         if network is None:
@@ -247,25 +286,25 @@ class MethodSearch:
     def _file(artifact: Artifact) -> str:
         return str(registry.load("formats", artifact.kind.format).file)
 
-    # --- after it -----------------------------------------------------------------------------------------------
+    # --- after the search ---------------------------------------------------------------------------------------
 
     def _confirm(self) -> None:
-        """The best under its plain name, checked on the half it was not chosen on."""
+        """Copy the best attempt to its plain name, and verify it on the other half."""
         record, best = self.record, self.record.best
         assert best is not None and best.artifact is not None and best.finding is not None
         precision = best.artifact.kind.precision
         record.chosen = self.store.copy(best.artifact, self.plain(precision))
-        context = self.outer
+        context = self.outer_context
         confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
         record.confirmed = confirming.check(record.chosen, "accuracy", self.reference)
         context.say(f"  chosen    {record.chosen.name}: {best.method}; {make.describe(record.confirmed)}")
         if record.slower and best.ratio:
-            many = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
-            context.say(f"            {record.chosen.name} takes {many} here: not recommended for speed")
+            ratio = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
+            context.say(f"            {record.chosen.name} takes {ratio} here: not recommended for speed")
         context.outcome.reused += self.context.outcome.reused
 
     def error(self) -> EdgekitError | None:
-        """Why the answer is no: the budget was missed on either half."""
+        """The failure, if the budget was missed on either half."""
         best, confirmed = self.record.best, self.record.confirmed
         assert best is not None and best.finding is not None and confirmed is not None
         if confirmed.failed or best.finding.failed != "budget":
@@ -275,46 +314,47 @@ class MethodSearch:
         return BudgetMissed(what, f"the best: {best.finding.reason}", next)
 
     def _measure(self) -> None:
-        """Latency of every attempt and of the float model, interleaved, by the quick plan."""
+        """Measure the latency of every attempt and of the float model, interleaved, by the quick plan."""
         record = self.record
-        if not record.runtime or self.target.device in ("null", "qemu"):  # they have no times
+        if not record.runtime or not registry.load("devices", self.target.device).timed:
             return
-        tried = [a for a in record.attempts if a.artifact is not None and a.usable]
-        models = [self.reference, *(a.artifact for a in tried if a.artifact)]
+        usable = [a for a in record.attempts if a.artifact is not None and a.usable]
+        models = [self.reference, *(a.artifact for a in usable if a.artifact)]
         plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
-        kept = _kept_latencies(self.before, models, plan)
-        if kept is None:
+        latencies = _stored_latencies(self.stored, models, plan)
+        if latencies is None:
             assert self.context.val is not None
-            pairs = [(model, record.runtime) for model in models]
+            float_runtime = next(iter(runtimes_for(self.reference, self.target)), record.runtime)
+            pairs = [(model, float_runtime if model is self.reference else record.runtime) for model in models]
             try:
                 runs = execute_all(
                     pairs, self.target, self.context.val, plan, outputs=False, progress=self.context.progress
                 )
-            except (DeviceError, InputError) as error:  # a kind of board, or one that is not there now
+            except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
                 self.context.say(f"            no latency from {self.target.name}: {error}")
                 return
-            kept = [statistics.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
-        record.reference_latency = kept[0]
+            latencies = [statistics.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
+        record.reference_latency = latencies[0]
         timed = {
             id(attempt): dataclasses.replace(
-                attempt, latency=found, ratio=statistics.latency_ratio(found, kept[0], paired=True)
+                attempt, latency=latency, ratio=statistics.latency_ratio(latency, latencies[0], paired=True)
             )
-            for attempt, found in zip(tried, kept[1:], strict=True)
+            for attempt, latency in zip(usable, latencies[1:], strict=True)
         }
         record.attempts = [timed.get(id(attempt), attempt) for attempt in record.attempts]
 
     def save(self) -> None:
-        """`ladder.json` as it stands, so that a later run knows what each rung cost, and which artifacts are tries."""
+        """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""
         path = self.store.path / METHODS_FILE
-        found = _read(self.store)
-        found[self.record.name] = self.record.to_json()
-        write_atomically(path, json.dumps(found, indent=1) + "\n")
+        records = read_attempts(self.store)
+        records[self.record.name] = self.record.to_json()
+        write_atomically(path, json.dumps(records, indent=1) + "\n")
 
 
 def calibration_warnings(calibration: SampleSet, used: int, validation: SampleSet) -> Iterator[str]:
-    """What may make the ranges wrong: few samples, or others than those the model will see."""
+    """Warnings about samples that may give wrong ranges: too few, or distributed unlike those of validation."""
     if used < FEW_SAMPLES:
-        yield f"only {used} calibration samples: {FEW_SAMPLES} or more give ranges to rely on"
+        yield f"only {used} calibration samples: reliable ranges take {FEW_SAMPLES} or more"
     for name, values in calibration.inputs.items():
         other = validation.inputs.get(name)
         if other is None and len(calibration.inputs) == len(validation.inputs) == 1:
@@ -325,10 +365,10 @@ def calibration_warnings(calibration: SampleSet, used: int, validation: SampleSe
         spread = max(b.std(), 1e-12)
         if abs(a.mean() - b.mean()) > spread / 2 or not 0.5 <= a.std() / spread <= 2:
             shown = f"mean {a.mean():.3g} and {b.mean():.3g}, standard deviation {a.std():.3g} and {b.std():.3g}"
-            yield f"calibration samples are unlike those of validation in {name!r}: {shown}"
+            yield f"calibration samples of {name!r} are distributed unlike those of validation: {shown}"
 
 
-def _described(attempt: Attempt) -> str:
+def _outcome(attempt: Attempt) -> str:
     if attempt.finding is None:
         return f"not possible: {attempt.failed}"
     return make.describe(dataclasses.replace(attempt.finding, failed=""))

@@ -1,4 +1,4 @@
-"""The quantization methods, each a generator of the artifacts that it makes."""
+"""The quantization methods, each a generator of its artifacts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edgekit.workflows.inspect import layers
 from edgekit.workflows.quantize.attempts import RANGE_METHODS
 from edgekit.workflows.quantize.method_search import MethodSearch
 
-#: how many operators stay in float, one try after the other; a noisy one alone seldom helps without its producer
-KEPT = (2, 4, 8)
+#: how many operators stay in float in each attempt; one operator without its producer seldom helps
+FLOAT_COUNTS = (2, 4, 8)
 
 
 def _dynamic(search: MethodSearch) -> Iterator[Artifact]:
     name = f"{search.format}_dynamic"
-    yield search.make(f"{search.plain('dynamic')}~dynamic", search.step(name), {"parent": search.reference})
+    yield search.make(f"{search.plain('dynamic')}~dynamic", search.step(name), {"parent": search.taken_by(name)})
 
 
 def _ranges(method: str) -> Callable[[MethodSearch], Iterator[Artifact]]:
     def attempt(search: MethodSearch) -> Iterator[Artifact]:
-        yield search.int8(search.reference, method, method=method)
+        yield search.int8(search.start, method, method=method)
 
     return attempt
 
@@ -37,23 +37,23 @@ def _equalize(search: MethodSearch) -> Iterator[Artifact]:
 
 
 def _gptq(search: MethodSearch) -> Iterator[Artifact]:
-    """On the network as it is, and on the equalized one where there is one."""
-    bases = {"gptq": search.network()}
+    """On the network, and on the equalized network if there is one."""
+    networks = {"gptq": search.network()}
     if any(a.method == "equalize" and a.usable for a in search.record.attempts):
-        bases["equalize-gptq"] = search.store.get(search.chained("torch~equalize"))
-    for variant, network in bases.items():
-        rounded = search.make(search.chained(f"torch~{variant}"), search.step("gptq"), {"parent": network})
-        model = search.exported(search.verified(rounded), variant)
+        networks["equalize-gptq"] = search.store.get(search.chained("torch~equalize"))
+    for variant, network in networks.items():
+        quantized = search.make(search.chained(f"torch~{variant}"), search.step("gptq"), {"parent": network})
+        model = search.exported(search.verified(quantized), variant)
         yield search.int8(model, variant, variant, method=search.range_method())
 
 
 def _bias(search: MethodSearch) -> Iterator[Artifact]:
-    """On the network whose rounded weights did best so far."""
-    rounded = [a for a in search.record.attempts if a.method in ("gptq", "equalize-gptq") and a.usable]
-    best = max(rounded, key=lambda a: a.rank_key, default=None)
-    equal = best is not None and best.method == "equalize-gptq"
-    variant = "equalize-bias" if equal else "bias"
-    network = search.store.get(search.chained("torch~equalize")) if equal else search.network()
+    """On the network whose GPTQ weights did best so far."""
+    attempts = [a for a in search.record.attempts if a.method in ("gptq", "equalize-gptq") and a.usable]
+    best = max(attempts, key=lambda a: a.rank_key, default=None)
+    equalized = best is not None and best.method == "equalize-gptq"
+    variant = "equalize-bias" if equalized else "bias"
+    network = search.store.get(search.chained("torch~equalize")) if equalized else search.network()
     step = search.step("gptq", correct_biases=True)
     corrected = search.make(search.chained(f"torch~{variant}"), step, {"parent": network})
     yield search.int8(
@@ -62,7 +62,7 @@ def _bias(search: MethodSearch) -> Iterator[Artifact]:
 
 
 def _keep_float(search: MethodSearch) -> Iterator[Artifact]:
-    """From the best attempt so far: more and more of its noisiest operators left in float."""
+    """The best attempt so far, with more and more of its noisiest operators in float."""
     best = search.best
     assert best is not None and best.artifact is not None and search.context.val is not None
     if best.artifact.kind.precision != "int8":
@@ -70,9 +70,8 @@ def _keep_float(search: MethodSearch) -> Iterator[Artifact]:
     model = search.store.parent(best.artifact)
     link = best.artifact.parent("ranges")
     assert model is not None and link is not None
-    found = layers.layers(best.artifact, model, search.context.val)
-    ranked = layers.rank(found)
-    for count in KEPT:
+    ranked = layers.rank(layers.layers(best.artifact, model, search.context.val))
+    for count in FLOAT_COUNTS:
         if count > len(ranked):
             return
         step = registry.load("steps", best.artifact.step)(**_tuples(best.artifact.fields))
@@ -84,7 +83,7 @@ def _keep_float(search: MethodSearch) -> Iterator[Artifact]:
 
 
 def _qat(search: MethodSearch) -> Iterator[Artifact]:
-    """From the equalized network where the best attempt so far came of it."""
+    """On the equalized network if the best attempt so far is made from it."""
     if search.context.task is None:
         raise CannotConvert(f"there is no training data for {search.reference.name}", "it belongs to no task")
     network = search.network()

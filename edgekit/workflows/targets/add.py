@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from edgekit.core import registry
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.target import Address, Target
 from edgekit.devices.shared import adb, ssh
@@ -15,11 +16,8 @@ from edgekit.measure.targets import load
 if TYPE_CHECKING:
     from edgekit.devices.shared.facts import Facts
 
-#: runtimes with wheels by architecture, and the versions from which on this toolkit has been tried with them
-WHEELS = {arch: {"onnxruntime": ">=1.20", "litert": ">=2.1", "openvino": ">=2025.4"} for arch in ("aarch64", "x86_64")}
 
-
-def measured(
+def add(
     name: str,
     device: Literal["ssh", "adb"],
     address: str,
@@ -33,7 +31,8 @@ def measured(
     path, or `like`), DeviceError (the device cannot be reached).
     """
     kind = load(like) if like else None
-    runtimes = kind.runtimes if kind else {"onnxruntime": "", "litert": ""} if device == "adb" else {}
+    native = {r.name: "" for r in registry.runtimes() if r.library} if device == "adb" else {}
+    runtimes = kind.runtimes if kind else native
     blank = Target(name, name, device, runtimes=runtimes, address=address, python=python, libraries=libraries or {})
     if problems := list(blank.problems()):
         next = "edgekit targets add NAME --ssh user@host, or --adb SERIAL"
@@ -49,9 +48,14 @@ def measured(
         isa=facts.isa,
         cores=facts.cores,
         memory_mb=facts.memory_bytes >> 20,
-        runtimes=runtimes or WHEELS.get(facts.arch, {}),
+        runtimes=runtimes or _with_wheels(facts.arch),
         notes=kind.notes if kind else "",
     )
+
+
+def _with_wheels(arch: str) -> dict[str, str]:
+    """The runtimes that have wheels for an architecture, with the versions that are known to work."""
+    return {r.name: r.versions for r in registry.runtimes() if arch in r.architectures}
 
 
 def _facts_of(target: Target) -> Facts:

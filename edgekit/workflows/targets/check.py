@@ -49,7 +49,7 @@ class Check:
     next: str = ""
 
 
-def checks(target: Target) -> Iterator[Check]:
+def check(target: Target) -> Iterator[Check]:
     """What can be told of a target; a device is connected to, and nothing is changed there.
 
     Raises InputError where its kind of device cannot be reached at all.
@@ -63,8 +63,8 @@ def checks(target: Target) -> Iterator[Check]:
         yield from _elsewhere(target, device)
     else:
         yield Check("reached", "ok", f"{device.facts()['cpu']}: nothing to connect to")
-        if target.device == "local":
-            yield from (_installed(target, name) for name in target.runtimes)
+        if device.here:
+            yield from (_installed(target, name) for name in target.runtimes if registry.runtime(name).computes)
 
 
 def _elsewhere(target: Target, device: Ssh | Adb | Qemu) -> Iterator[Check]:
@@ -194,7 +194,7 @@ def _heat(facts: Facts) -> Check:
 
 
 def _installed(target: Target, runtime: str) -> Check:
-    package, wanted = registry.load("runtimes", runtime).package, target.runtimes[runtime]
+    package, wanted = registry.runtime(runtime).package, target.runtimes[runtime]
     try:
         found = version(package)
     except PackageNotFoundError:

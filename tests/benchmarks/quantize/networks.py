@@ -72,9 +72,9 @@ def ours(network: Artifact, format: str, say: Say) -> Made:
     found = [artifact for artifact in outcome.artifacts if artifact.kind.format == format and artifact.kind.precision]
     if not found:
         raise outcome.failures[0]
-    attempts = [attempt for ladder in outcome.searches for attempt in ladder.attempts]
-    rungs = [ladder.best.method for ladder in outcome.searches if ladder.best]
-    return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(rungs))
+    attempts = [attempt for search in outcome.searches for attempt in search.attempts]
+    methods = [search.best.method for search in outcome.searches if search.best]
+    return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(methods))
 
 
 def brought(path: Path, folder: Path, say: Say) -> Artifact:

@@ -21,7 +21,7 @@ from speech import RATE, recordings
 
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 from edgekit.sets.audio import resampled
 from edgekit.sets.reading import sample_set
 from edgekit.tasks.shared.images import shuffled
@@ -40,7 +40,7 @@ SURE = 0.5
 SAMPLES = {"train": 1000, "val": 1000, "test": 3000}
 
 
-class Pitch:
+class Pitch(Task):
     """Frames (N, 1024) float32 at 16 kHz → strength of 360 pitches, 20 cents apart. Labels are cents above 10 Hz."""
 
     name = "pitch"

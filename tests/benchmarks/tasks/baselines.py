@@ -93,7 +93,7 @@ def shared_words() -> tuple[str, float]:
     import re
 
     from edgekit.sets.options import SPLITS
-    from edgekit.tasks.question_answering import judged
+    from edgekit.tasks.question_answering import answer_scores
 
     task = tasks.load("question-answering")
     test = task.load("test")
@@ -105,7 +105,7 @@ def shared_words() -> tuple[str, float]:
         best = max(sentences, key=lambda text: len(asked & set(re.findall(r"\w+", text.lower()))))
         said.append(" ".join(word for word in re.findall(r"\w+", best) if word.lower() not in asked))
         wanted.append([text for text, _ in one.answers])
-    return "the sentence with most of the question's words, without them", judged("f1", said, wanted).value
+    return "the sentence with most of the question's words, without them", answer_scores("f1", said, wanted).value
 
 
 def forest() -> tuple[str, float]:

@@ -20,6 +20,7 @@ PER_BYTE = {"onnxruntime": 2.0, "litert": 1.5, "openvino": 3.0}
 
 class Steady(Local):
     provenance: ClassVar[Provenance] = "estimated"
+    here: ClassVar[bool] = False
 
     def facts(self) -> Mapping[str, Any]:
         return {"cpu": "steady", "arch": "x86_64", "isa": [], "cores": 2, "memory_bytes": 0}

@@ -1,4 +1,4 @@
-"""What ONNX Runtime executes: its own profile of each node, and the model as it has optimized it."""
+"""ONNX Runtime's profile of each node, and the model as it has optimized it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from edgekit.workflows.inspect.profiles import Kernel, few, in_float
 
+#: why there may be no times: its runtime always tells them
+NO_TIMES = ""
 HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention")
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
 LAYOUTS = ("Transpose", "ReorderInput", "ReorderOutput")
@@ -21,7 +23,7 @@ def kernels(rows: Sequence[Sequence[Any]]) -> Iterator[Kernel]:
 
 
 def plain(op: str) -> str:
-    """The model's word for what a fused or integer operator computes: QLinearConv and FusedConv are Conv."""
+    """The model's name for a fused or integer operator: QLinearConv and FusedConv are Conv."""
     op = op.rpartition(":")[2]
     if op in CONVERSIONS:
         return op
@@ -31,7 +33,7 @@ def plain(op: str) -> str:
 
 
 def precision(op: str, types: Sequence[str]) -> str:
-    """From the types of what went in."""
+    """The precision, from the types of the inputs."""
     if op in CONVERSIONS:
         return "conversion"
     if {"int8", "uint8"} & set(types):
@@ -51,7 +53,7 @@ def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) ->
     if inside:
         many = ", ".join(f"{count} {name}" for name, count in Counter(node.op_type for node in inside).items())
         named = few([node.name or node.output[0] for node in inside])
-        yield f"{many} are left inside after ONNX Runtime's optimizations, each a pass over its tensor: {named}"
+        yield f"{many} remain after ONNX Runtime's optimizations, each a pass over its tensor: {named}"
     moving = Counter(node.op_type for node in graph.node if node.op_type in LAYOUTS)
     if moving:
         yield f"{', '.join(f'{count} {name}' for name, count in moving.items())}: each copies its tensor"

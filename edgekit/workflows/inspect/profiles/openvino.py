@@ -1,4 +1,4 @@
-"""What OpenVINO's CPU plugin executes: its own counters of each node of the graph it has compiled."""
+"""The CPU plugin's counters of each node of the graph that OpenVINO has compiled."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from edgekit.workflows.inspect.profiles import Kernel, few, in_float
 
+#: why there may be no times: its runtime always tells them
+NO_TIMES = ""
 HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
 #: nodes that only change a tensor's type or its layout in memory
 CONVERSIONS = ("Reorder", "Convert", "FakeQuantize")
@@ -24,11 +26,11 @@ def kernels(rows: Sequence[Sequence[Any]]) -> Iterator[Kernel]:
 
 
 def precision(node_type: str, exec_type: str) -> str:
-    """From a kernel's name, which ends with what it computes in: brgconv_avx512_I8."""
+    """The precision, from a kernel's name, which ends with it: brgconv_avx512_I8."""
     if node_type in CONVERSIONS:
         return "conversion"
-    found = re.search(r"_([A-Z]+\d+)$", exec_type.upper())
-    return _PRECISIONS.get(found[1], found[1].lower()) if found else ""
+    suffix = re.search(r"_([A-Z]+\d+)$", exec_type.upper())
+    return _PRECISIONS.get(suffix[1], suffix[1].lower()) if suffix else ""
 
 
 def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What LiteRT executes: its Python interpreter gives no times, so only what the file and the delegate say."""
+"""What the file and the delegate say of a TFLite model: LiteRT's Python interpreter reports no times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgekit.formats.tflite import read
 from edgekit.workflows.inspect.profiles import Kernel, few
 
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL", "CONV_3D")
-NO_TIMES = "LiteRT's Python interpreter gives no times per operator (its benchmark_model does: --enable_op_profiling)"
+NO_TIMES = "LiteRT's Python interpreter reports no times per operator (its benchmark_model does: --enable_op_profiling)"
 
 
 def kernels(rows: Sequence[Sequence[Any]]) -> Iterator[Kernel]:
@@ -30,7 +30,7 @@ def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) ->
     ]
     if inside:
         many = ", ".join(f"{count} {name}" for name, count in Counter(node.type for node in inside).items())
-        yield f"{many} inside, each a pass over its tensor: {few([node.name for node in inside])}"
+        yield f"{many} inside the graph, each a pass over its tensor: {few([node.name for node in inside])}"
     if transposes := [node.name for node in graph.nodes if node.type == "TRANSPOSE"]:
         yield f"{len(transposes)} TRANSPOSE, each copies its tensor: {few(transposes)}"
     floats = [
@@ -39,8 +39,8 @@ def reasons(path: Path, kernels: Sequence[Kernel], result: Mapping[str, Any]) ->
         if node.type in HEAVY and node.outputs[0].dtype == "float32" and node.inputs[0] and not node.inputs[0].scales
     ]
     if floats:
-        yield f"{len(floats)} of the operators with most work compute in float32: {few(floats)}"
+        yield f"{len(floats)} of the heavy operators compute in float32: {few(floats)}"
     if partitions == 0:
-        yield "XNNPACK takes none of it: every operator runs on slower kernels"
+        yield "XNNPACK takes no operator: all run on slower kernels"
     elif partitions and partitions > 1:
-        yield f"XNNPACK takes it in {partitions} parts: what lies between them runs on slower kernels"
+        yield f"XNNPACK takes the graph in {partitions} partitions: operators between them run on slower kernels"

@@ -1,0 +1,1 @@
+"""Plainnet: a network's layers and weights in one `.npz` file, run by numpy alone."""

@@ -1,0 +1,238 @@
+"""What `inspect` says: shapes with the names of their axes, memory by layer, what cannot run it, why it may be slow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.core import registry
+from edgekit.formats.onnx import Onnx
+from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.report.tables import lines
+from edgekit.workflows.inspect import model as models
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+FLOAT = TensorProto.FLOAT
+
+
+def save(path: Path, nodes: list[Any], ins: list[Any], outs: list[Any], constants: Any = (), opset: int = 20) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*entry) for entry in ins],
+        [helper.make_tensor_value_info(*entry) for entry in outs],
+        [numpy_helper.from_array(array, name) for name, array in dict(constants).items()],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("acme", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+    return path
+
+
+def layer(found: dict[str, Any], type: str) -> dict[str, Any]:
+    return next(entry for entry in found["layers"] if entry["type"] == type)
+
+
+@pytest.fixture
+def convolution(tmp_path: Path) -> Path:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("ConvTranspose", ["b", "v"], ["y"], "up", strides=[2, 2]),
+    ]
+    constants = {"w": np.ones((4, 3, 3, 3), np.float32), "v": np.ones((4, 2, 2, 2), np.float32)}
+    ends = [("x", FLOAT, ["batch", 3, 8, 8])], [("y", FLOAT, ["batch", 2, 16, 16])]
+    return save(tmp_path / "m.onnx", nodes, *ends, constants)
+
+
+def test_memory_by_layer_counted_by_hand(convolution: Path) -> None:
+    found = models.inspect(str(convolution))
+    assert found["inputs"][0]["axes"] == {"0": "batch"} and found["inputs"][0]["shape"][0] is None
+    conv, up = layer(found, "Conv"), layer(found, "ConvTranspose")
+    assert (conv["weight_bytes"], conv["activation_bytes"], conv["macs"]) == (432, 4 * 4 * 64, 256 * 27)
+    assert (up["weight_bytes"], up["activation_bytes"], up["macs"]) == (128, 4 * 2 * 256, 256 * 8)
+    assert found["peak_bytes"] == 4 * (4 * 64 + 2 * 256), "b and y at once"
+    assert found["macs"] == 256 * 27 + 256 * 8
+
+
+def test_the_peak_of_a_graph_with_branches() -> None:
+    """a stays until the end of the long branch."""
+    nodes = [(["x"], ["a"]), (["a"], ["b"]), (["b"], ["c"]), (["a", "c", "w"], ["y"])]
+    sizes: dict[str, int | None] = {"x": 10, "a": 20, "b": 5, "c": 7, "y": 1}
+    assert peak_bytes(["x"], ["y"], nodes, sizes) == 32  # a, b and c
+    assert peak_bytes(["x"], ["y", "b"], nodes, sizes) == 33
+    assert peak_bytes(["x"], ["y"], nodes, {**sizes, "b": None}) is None
+    assert peak_bytes(["x"], ["y"], [*nodes, (["a"], ["unread"])], {**sizes, "unread": None}) == 32
+
+
+def test_recurrent_layers_are_counted_step_by_step(tmp_path: Path) -> None:
+    constants = {"w": np.ones((1, 20, 3), np.float32), "r": np.ones((1, 20, 5), np.float32)}
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)]
+    path = save(tmp_path / "m.onnx", nodes, [("x", FLOAT, [7, 1, 3])], [("y", FLOAT, [7, 1, 1, 5])], constants)
+    assert models.inspect(str(path))["macs"] == 7 * (60 + 100)
+
+
+def test_large_weights_are_counted_and_not_read(tmp_path: Path) -> None:
+    """Also where they stand in a Constant, or in numbers packed one by one."""
+    weights = np.ones((300, 40), np.float32)
+    packed = helper.make_tensor("v", FLOAT, (40, 30), np.ones(1200).tolist())
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(weights, "w")),
+        helper.make_node("Constant", [], ["v"], value=packed),
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMul", ["a", "v"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["n", 300])], [("y", FLOAT, ["n", 30])])
+    found = models.inspect(str(path))
+    assert found["parameters"] == 12_000 + 1200
+    assert found["macs"] == 12_000 + 1200
+    assert found["sizes"]["weights"] == 4 * 13_200
+    assert found["runtimes"] == ["onnxruntime"] or not registry.load("runtimes", "onnxruntime")
+
+
+def test_old_files_whose_weights_are_inputs_too(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    save(path, [helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", FLOAT, ["n", 300]), ("w", FLOAT, [300, 40])],
+         [("y", FLOAT, ["n", 40])], {"w": np.ones((300, 40), np.float32)}, 7)  # fmt: skip
+    model = onnx.load(str(path))
+    model.ir_version = 3
+    path.write_bytes(model.SerializeToString())
+    assert [spec.name for spec in Onnx.describe(path).inputs] == ["x"]
+
+
+# --- what cannot run it -------------------------------------------------------------------------------------------
+
+
+def problems(path: Path, target: str = "host") -> str:
+    found = models.inspect(str(path))
+    return "; ".join(text for answer in found["targets"] if answer["target"] == target for text in answer["problems"])
+
+
+def test_what_a_runtime_does_not_know(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    ends = [("x", FLOAT, [1, 2])], [("y", FLOAT, [1, 2])]
+    custom = [helper.make_node("Frobnicate", ["x"], ["y"], domain="acme")]
+    assert "acme:Frobnicate" in problems(save(tmp_path / "m.onnx", custom, *ends))
+    assert "Opset 99" in problems(save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], *ends, opset=99))
+    text = [("x", TensorProto.STRING, [2])], [("y", TensorProto.STRING, [2])]
+    said = problems(save(tmp_path / "m.onnx", [helper.make_node("Identity", ["x"], ["y"])], *text))
+    assert "'x' is a string" in said
+
+
+def test_a_target_that_lacks_a_runtime_or_memory(
+    convolution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "targets").mkdir()
+    board = 'title = "t"\ndevice = "ssh"\narch = "aarch64"\nmemory_mb = 1\n'
+    (tmp_path / "targets" / "other.toml").write_text(f'name = "other"\n{board}runtimes = {{ litert = "" }}\n')
+    (tmp_path / "targets" / "small.toml").write_text(f'name = "small"\n{board}runtimes = {{ onnxruntime = "" }}\n')
+    monkeypatch.chdir(tmp_path)
+    assert problems(convolution, "other") == "no runtime for onnx"
+    assert problems(convolution, "small") == ""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    ends = [("x", FLOAT, ["n", 600])], [("y", FLOAT, ["n", 600])]
+    big = save(tmp_path / "big.onnx", nodes, *ends, {"w": np.ones((600, 600), np.float32)})
+    assert "it needs about 1 MB" in problems(big, "small")
+
+
+# --- why it may be slow -------------------------------------------------------------------------------------------
+
+
+def test_an_int8_graph_that_goes_back_to_float(tmp_path: Path) -> None:
+    """Conv is fused between its pairs, Erf is not, and the MatMul behind it was left in float."""
+
+    def pair(name: str, to: str) -> list[Any]:
+        stored = helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{to}_q"])
+        return [stored, helper.make_node("DequantizeLinear", [f"{to}_q", "s", "z"], [to], f"dq_{to}")]
+
+    nodes = [
+        *pair("x", "x1"),
+        helper.make_node("DequantizeLinear", ["wq", "s", "wz"], ["w"]),
+        helper.make_node("Conv", ["x1", "w"], ["c"], "conv"),
+        *pair("c", "c1"),
+        helper.make_node("Erf", ["c1"], ["e"], "erf"),
+        *pair("e", "e1"),
+        helper.make_node("Transpose", ["e1"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("Tan", ["t"], ["u"]),
+        helper.make_node("MatMul", ["u", "k"], ["y"], "left"),
+    ]
+    constants = {
+        **{"s": np.float32(0.1), "z": np.uint8(128), "wz": np.int8(0)},
+        **{"wq": np.ones((2, 1, 1, 1), np.int8), "k": np.ones((4, 3), np.float32)},
+    }
+    ends = [("x", FLOAT, [1, 1, 4, 4])], [("y", FLOAT, [1, 2, 4, 3])]
+    found = models.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
+    assert (found["precision"], found["quantized"]) == ("int8", "QDQ")
+    said = "\n".join(found["slow"])
+    assert "1 MatMul (first: left) in float" in said
+    assert "1 Erf (first: erf) between DequantizeLinear and QuantizeLinear" in said
+    assert "1 Transpose" in said
+    assert "Conv" not in said
+
+
+@pytest.mark.parametrize(
+    ("types", "how", "precision"),
+    [
+        (["DequantizeLinear"], "weight-only", "dynamic"),
+        (["DynamicQuantizeLinear", "MatMulInteger"], "dynamic", "dynamic"),
+        ([], "", "fp32"),
+    ],
+)
+def test_how_it_is_quantized(types: list[str], how: str, precision: str, tmp_path: Path) -> None:
+    ends = [("x", FLOAT, [1, 3])], [("y", FLOAT, [1, 3])]
+    constants = {"w": np.ones((3, 3), np.int8), "s": np.float32(1), "k": np.ones((3, 3), np.float32)}
+    nodes = {
+        "weight-only": [
+            helper.make_node("DequantizeLinear", ["w", "s"], ["d"]),
+            helper.make_node("MatMul", ["x", "d"], ["y"]),
+        ],
+        "dynamic": [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "qs", "qz"]),
+            helper.make_node("MatMulInteger", ["q", "w", "qz"], ["i"]),
+            helper.make_node("Cast", ["i"], ["y"], to=FLOAT),
+        ],
+        "": [helper.make_node("MatMul", ["x", "k"], ["y"])],
+    }[how]
+    found = models.inspect(str(save(tmp_path / "m.onnx", nodes, *ends, constants)))
+    assert (found["quantized"], found["precision"]) == (how, precision)
+    assert found["macs"] == 9
+
+
+def test_float64_is_named(tmp_path: Path) -> None:
+    ends = [("x", TensorProto.DOUBLE, [1, 2])], [("y", TensorProto.DOUBLE, [1, 2])]
+    path = save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], *ends)
+    assert "float64" in models.inspect(str(path))["slow"][0]
+
+
+def test_every_line_fits_a_terminal(convolution: Path, bars_made: Path) -> None:
+    for word in (convolution, bars_made / "onnx-int8", bars_made / "torch"):
+        shown = lines(models.shown(models.inspect(str(word)), 9))
+        assert max(map(len, shown)) <= 80, max(shown, key=len)
+    shown = lines(models.shown(models.inspect(str(convolution)), 1))
+    assert "input        x: float32[batch, 3, 8, 8]" in shown
+    assert sum("ConvTranspose up" in line for line in shown) == 1 and not any("Relu relu" in line for line in shown)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (24_500_000, "24.5 MB")])
+def test_sizes_as_people_say_them(count: int, text: str) -> None:
+    assert models._size(count) == text
+
+
+def test_onnx_light_models_are_described() -> None:
+    """The public topologies that the onnx package brings, against published multiplications."""
+    folder = Path(onnx.__file__).parent / "backend/test/data/light"
+    published = {
+        "light_resnet50": 4.09e9,
+        "light_vgg19": 19.63e9,
+        "light_densenet121": 2.83e9,
+        "light_shufflenet": 1.25e8,
+    }
+    if not folder.is_dir():
+        pytest.skip("this onnx comes without its light models")
+    for name, macs in published.items():
+        found = models.inspect(str(folder / f"{name}.onnx"))
+        assert found["macs"] == pytest.approx(macs, rel=0.01)

@@ -1,0 +1,135 @@
+"""Suggestions and fronts: what comes next is a function of the seed and of what is finished."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from edgekit.core.errors import InputError
+from edgekit.core.target import Target
+from edgekit.workflows.optimize.front import front, nearest
+from edgekit.workflows.optimize.space import Dimension, Point, Space, key
+from edgekit.workflows.optimize.study import Study, Trial
+
+SPACE = Space(
+    (
+        Dimension("precision", ("float", "fp16", "int8"), "float"),
+        Dimension("method", ("min-max", "mse"), "min-max"),
+        Dimension("runtime", ("onnxruntime", "litert", "openvino"), "onnxruntime"),
+        Dimension("threads", (1, 2, 4), 1),
+        Dimension("batch", (1, 8), 1),
+    ),
+    Target("made-up", "", "null"),
+    None,
+)
+
+
+def tried(point: Point) -> Trial:
+    """A trial whose figures follow from its point."""
+    size = {"float": 400, "fp16": 200, "int8": 110}[str(point["precision"])]
+    quality = {"float": 0.9, "fp16": 0.899, "int8": 0.89}[str(point["precision"])] + 0.005 * (point["method"] == "mse")
+    speed = {"onnxruntime": 2.0, "litert": 1.0, "openvino": 3.0}[str(point["runtime"])]
+    p50 = speed * size / int(point["threads"]) ** 0.5
+    return Trial(-1, point, "finished", quality=quality, size_bytes=size, p50_ms=p50)
+
+
+def search(study: Study, until: int) -> list[Point]:
+    while len(trials := study.trials()) < until:
+        point = study.suggest(trials)
+        assert point is not None
+        study.add(tried(point))
+    return [trial.point for trial in study.trials()]
+
+
+def opened(path: Path, seed: int = 0, worker: str = "") -> Study:
+    return Study(f"sqlite:///{path}", "study", SPACE, seed, worker)
+
+
+def test_what_does_not_matter_makes_no_other_point() -> None:
+    points = SPACE.points()
+    assert len(points) == 4 * 3 * 3 * 2, "a method means nothing for float and fp16"
+    assert len({key(point) for point in points}) == len(points)
+
+
+def test_a_search_stopped_anywhere_resumes_as_if_uninterrupted(tmp_path: Path) -> None:
+    whole = search(opened(tmp_path / "whole.db"), 20)
+    for until in (3, 4, 11, 20):
+        broken = search(opened(tmp_path / "broken.db"), until)  # a new object each time, as a new process has
+    assert broken == whole
+    assert len({key(point) for point in whole}) == 20
+    assert search(opened(tmp_path / "other.db", seed=1), 20) != whole
+
+
+def test_the_plain_points_come_first(tmp_path: Path) -> None:
+    first = search(opened(tmp_path / "t.db"), 6)
+    assert {(p["runtime"], p["precision"]) for p in first} == {
+        (runtime, precision) for runtime in ("onnxruntime", "litert", "openvino") for precision in ("float", "int8")
+    }
+
+
+def test_every_point_is_tried_once_and_then_there_is_none(tmp_path: Path) -> None:
+    small = dataclasses.replace(
+        SPACE, dimensions=tuple(dataclasses.replace(d, choices=d.choices[:2]) for d in SPACE.dimensions)
+    )
+    study = Study(f"sqlite:///{tmp_path / 't.db'}", "study", small, 0)
+    count = len(small.points())
+    for _ in range(count):
+        point = study.suggest(study.trials())
+        assert point is not None
+        study.add(dataclasses.replace(tried(point), state="finished"))
+    assert study.suggest(study.trials()) is None
+    assert {key(t.point) for t in study.trials()} == {key(p) for p in small.points()}
+
+
+def test_an_artifact_that_was_pruned_is_not_suggested_with_other_threads(tmp_path: Path) -> None:
+    study = opened(tmp_path / "t.db")
+    while (point := study.suggest(trials := study.trials())) is not None and len(trials) < 60:
+        lost = point["precision"] == "int8"
+        study.add(Trial(-1, point, "pruned", "loses too much", "artifact") if lost else tried(point))
+    pruned = [trial.point for trial in study.trials() if trial.state == "pruned"]
+    assert len({(p["method"], p["runtime"]) for p in pruned}) == len(pruned) == 6
+
+
+def test_workers_share_what_they_found(tmp_path: Path) -> None:
+    one, two = opened(tmp_path / "t.db", worker="/a"), opened(tmp_path / "t.db", worker="/c")
+    for _ in range(8):
+        for worker in (one, two):
+            point = worker.suggest(worker.trials())
+            assert point is not None
+            worker.add(tried(point))
+    assert len({key(trial.point) for trial in one.trials()}) == 16
+
+
+def test_a_storage_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot use the storage nonsense"):
+        Study("nonsense", "study", SPACE, 0)
+
+
+def made(number: int, quality: float, p50: float, size: int, **violations: float) -> Trial:
+    return Trial(number, SPACE.point(), "finished", quality=quality, p50_ms=p50, size_bytes=size, violations=violations)
+
+
+def numbers(trials: Sequence[Trial]) -> list[int]:
+    return [trial.number for trial in trials]
+
+
+def test_the_front() -> None:
+    a, b, c = made(0, 0.9, 1.0, 100), made(1, 0.8, 0.5, 100), made(2, 0.8, 0.6, 100)
+    same, small = made(3, 0.9, 1.0, 100), made(4, 0.1, 9.0, 1)
+    over = made(5, 0.99, 0.1, 1, max_latency_ms=0.1)
+    disturbed = dataclasses.replace(made(6, 0.99, 0.1, 1), invalid=("shared its core",))
+    pruned = Trial(7, SPACE.point(), "pruned", "too large")
+    assert numbers(front([a, b, c, same, small, over, disturbed, pruned])) == [1, 0, 4]
+    assert front([]) == []
+
+
+def test_the_nearest_possible() -> None:
+    far = made(0, 0.9, 1.0, 100, max_latency_ms=2.0)
+    near = made(1, 0.9, 1.0, 100, max_latency_ms=0.5, max_size_bytes=0.5)
+    assert nearest([far, near, made(2, 0.9, 1, 1)]) == near
+    assert nearest([made(2, 0.9, 1, 1)]) is None

@@ -1,0 +1,197 @@
+"""The method search: which attempt is chosen, that nothing finished is repeated, and its messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import Ended, run_cli, start
+
+from edgekit.core.errors import BudgetMissed, InputError
+from edgekit.core.measurement import Metric, Parity, Verdict
+from edgekit.core.samples import SampleSet
+from edgekit.measure.verify import Finding
+from edgekit.runs.attempts import METHODS_FILE
+from edgekit.runs.store import Store
+from edgekit.sets import halves
+from edgekit.sets.reading import sample_set
+from edgekit.workflows import bench, export, quantize
+from edgekit.workflows.quantize.attempts import Attempt
+from edgekit.workflows.quantize.method_search import calibration_warnings
+
+pytestmark = pytest.mark.usefixtures("members")
+
+
+def attempt(method: str, sqnr: float, state: Any = "", drop: float = 0.0) -> Attempt:
+    metric = Metric("accuracy", "fraction", True, 0.9, (0.8, 1.0), 100, "", drop, (drop - 1, drop + 1))
+    verdict = Verdict(state, 0.5, "val") if state else None
+    finding = Finding("onnx-int8", "", "", "onnx_int8", "accuracy", parity=Parity("onnx", sqnr, 0.1, 1.0))
+    return Attempt(method, None, dataclasses.replace(finding, metric=metric if state else None, verdict=verdict))
+
+
+def best(*tried: Attempt) -> str:
+    return max(tried, key=lambda a: a.rank_key).method
+
+
+def test_among_those_within_the_budget_the_nearest_outputs_win() -> None:
+    assert best(attempt("a", 20, "met", 0.1), attempt("b", 25, "undecided", 0.3)) == "b"
+    assert best(attempt("a", 20), attempt("b", 19)) == "a"
+
+
+def test_the_budget_comes_before_nearness() -> None:
+    assert best(attempt("a", 20, "met"), attempt("b", 25, "missed", 3)) == "a"
+    assert best(attempt("a", 20, "met"), attempt("b", 25, "undecided", 0.9)) == "a"
+    assert best(attempt("a", 20, "missed", 2), attempt("b", 25, "missed", 3)) == "a", "then the smaller loss"
+
+
+def test_halves_share_no_sample_and_keep_labels_with_inputs() -> None:
+    data = sample_set("d", {"input": np.arange(7)[:, None]}, np.arange(7))
+    first, second = halves(data)
+    both = [*first.inputs["input"][:, 0], *second.inputs["input"][:, 0]]
+    assert sorted(both) == list(range(7))
+    for half in (first, second):
+        assert half.labels is not None
+        np.testing.assert_array_equal(half.inputs["input"][:, 0], half.labels)
+    assert first.sha256 != second.sha256
+    one = sample_set("one", {"input": np.zeros((1, 2))}, None)
+    assert len(halves(one)[0]) == len(halves(one)[1]) == 1
+
+
+def floats(values: Any) -> SampleSet:
+    return sample_set("f", {"input": np.asarray(values, np.float32)}, None)
+
+
+def test_warnings_about_the_calibration_samples() -> None:
+    rng = np.random.default_rng(0)
+    good = floats(rng.normal(size=(64, 5)))
+    assert not list(calibration_warnings(good, 64, floats(rng.normal(size=(64, 5)))))
+    assert "8 calibration samples" in next(calibration_warnings(good, 8, good))
+    assert "unlike" in next(calibration_warnings(good, 64, floats(rng.normal(3, 1, size=(64, 5)))))
+    assert "unlike" in next(calibration_warnings(good, 64, floats(rng.normal(0, 9, size=(64, 5)))))
+
+
+@pytest.fixture
+def searched(bars_run: Path) -> Any:
+    """The cheap methods on the bars network, in ONNX."""
+    return quantize.quantize(str(bars_run), to=["onnx"], methods=("min-max", "mse"))
+
+
+def test_the_best_attempt_takes_the_plain_name(searched: Any, bars_run: Path) -> None:
+    (search,) = searched.searches
+    assert [a.method for a in search.attempts] == ["min-max", "mse"]
+    store = Store(bars_run)
+    chosen, tried = store.get("onnx-int8"), store.get(f"onnx-int8~{search.best.method}")
+    assert chosen.id == tried.id
+    assert search.best.finding.parity.sqnr_db == max(a.finding.parity.sqnr_db for a in search.attempts)
+    assert search.confirmed.metric.samples == search.best.finding.metric.samples == 150
+    assert search.confirmed.metric.set_sha256 != search.best.finding.metric.set_sha256
+    assert search.best.finding.parity.against == "onnx"
+    assert all(a.latency and a.ratio and a.seconds > 0 for a in search.attempts)
+
+
+@pytest.mark.slow
+def test_a_second_search_makes_nothing(searched: Any, bars_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")}
+    said: list[str] = []
+    again = quantize.quantize(str(bars_run), to=["onnx"], methods=("min-max", "mse"), say=said.append)
+    assert {path: path.stat().st_mtime_ns for path in bars_run.rglob("artifact.json")} == before
+    assert not [line for line in said if "made " in line]
+    assert again.searches[0].to_json() == searched.searches[0].to_json()
+
+
+@pytest.mark.slow
+def test_tries_are_not_measured_with_the_run(searched: Any, bars_run: Path) -> None:
+    outcome = bench.bench([str(bars_run)], plan={"processes": 1, "seconds": 0.02, "warmup_seconds": 0.01})
+    assert {m.artifact for m in outcome.measurements} == {"torch", "onnx", "onnx-int8"}
+    named = bench.bench([str(bars_run / "onnx-int8~mse")], plan={"processes": 1, "seconds": 0.02})
+    assert [m.artifact for m in named.measurements] == ["onnx-int8~mse"]
+
+
+def test_with_a_budget_the_first_method_that_keeps_it_ends_the_search(bars_run: Path) -> None:
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
+    assert [a.method for a in outcome.searches[0].attempts] == ["min-max"]
+    assert not outcome.failures
+
+
+@pytest.mark.slow
+def test_where_no_method_keeps_the_budget_the_best_is_kept(bars_run: Path) -> None:
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=-30, methods=("min-max", "mse"))
+    (failure,) = outcome.failures
+    assert isinstance(failure, BudgetMissed)
+    assert Store(bars_run).get("onnx-int8").id
+    assert not outcome.searches[0].to_json()["recommended"]
+
+
+@pytest.mark.slow
+def test_the_network_behind_an_export_is_found(bars_run: Path) -> None:
+    outcome = quantize.quantize(str(bars_run / "onnx"), methods=("mse", "gptq"))
+    methods = {a.method: a for a in outcome.searches[0].attempts}
+    assert not methods["gptq"].failed
+    assert Store(bars_run).root(methods["gptq"].artifact).name == "torch"
+    assert methods["gptq"].finding.parity.against == "onnx", "against the float model, not the rounded one"
+
+
+@pytest.mark.slow
+def test_a_method_that_fails_says_why_and_stops_nothing(bars_made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    export.export(str(_copy(bars_made, tmp_path / "bars")), to=["openvino"])
+    file = tmp_path / "bars" / "openvino" / "model.xml"
+    outcome = quantize.quantize(
+        str(file), calibration="bars:train", val="bars:val", methods=("min-max", "gptq"), out=run
+    )
+    methods = {a.method: a for a in outcome.searches[0].attempts}
+    assert "no torch network behind openvino" in methods["gptq"].failed
+    assert Store(run).get("openvino-int8")
+
+
+def _copy(source: Path, place: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(source, place))
+
+
+def test_unknown_methods_and_int8_models_are_refused(bars_run: Path) -> None:
+    with pytest.raises(InputError, match="no method 'mes'"):
+        quantize.quantize(str(bars_run), to=["onnx"], methods=("mes",))
+    with pytest.raises(InputError, match="int8 already"):
+        quantize.quantize(str(bars_run / "onnx-int8"))
+
+
+def test_the_command_shows_the_search(
+    bars_run: Path, cli: Callable[..., Ended], check_document: Callable[[dict[str, Any]], None]
+) -> None:
+    ended = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile")
+    assert ended.code == 0, ended.err
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+    assert "* " in ended.out
+    assert "percentile" in ended.out
+    document = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
+    check_document(document)
+    (search,) = document["result"]["searches"]
+    assert [a["method"] for a in search["attempts"]] == ["min-max", "percentile"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_resumes_after_the_last_finished_attempt(bars_run: Path, tmp_path: Path) -> None:
+    process = start("quantize", "run", "--to", "onnx", cwd=tmp_path, start_new_session=True)
+    assert process.stderr is not None
+    while "method    equalize" not in process.stderr.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {a["method"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
+    assert before == {"min-max", "percentile", "mse"}
+    again = run_cli("quantize", "run", "--to", "onnx", "--json", cwd=tmp_path)
+    assert again.code == 0, again.err
+    for method in before:
+        assert f"reused    onnx-int8~{method}\n" in again.err
+    methods = [a["method"] for a in again.json["result"]["searches"][0]["attempts"]]
+    assert methods[:3] == ["min-max", "percentile", "mse"]
+    assert {"equalize", "gptq", "bias"} <= {part for method in methods for part in method.split("-")}
