@@ -49,7 +49,7 @@ def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, s
         chosen |= dict.fromkeys(group, (low, high))
     for name, node in nodes.items():
         levels = node.get_attributes()["levels"]
-        low, high = (_symmetric if name in centred else quantization_range)(*chosen[name], levels)
+        low, high = (_symmetric if name in centred else zero_aligned)(*chosen[name], levels)
         _set(node, np.array(low, np.float32), np.array(high, np.float32))
 
 
@@ -58,7 +58,7 @@ def quantizers(model: Model) -> list[Node]:
     return [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
 
 
-def quantization_range(low: float, high: float, levels: int = 256) -> Range:
+def zero_aligned(low: float, high: float, levels: int = 256) -> Range:
     """The range moved by at most half a step, so that zero is one of its `levels` quantization levels.
 
     If only zeros were observed: 0 to 1, since any range contains zero.
@@ -72,7 +72,7 @@ def quantization_range(low: float, high: float, levels: int = 256) -> Range:
 def _symmetric(low: float, high: float, levels: int = 256) -> Range:
     """From -128 to 127 steps, wide enough for both ends; unsigned if no value is below zero."""
     if low >= 0:
-        return quantization_range(low, high, levels)
+        return zero_aligned(low, high, levels)
     half = levels // 2
     step = max(-low / (half - 1), high / (half - 1))
     return -half * step, (half - 1) * step
