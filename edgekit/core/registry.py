@@ -168,6 +168,32 @@ def _ask_authors(package: str) -> str:
     return f"it is no fault of edgekit: pip install --upgrade '{package}', or ask its authors"
 
 
+def shipped(group: str) -> tuple[str, ...]:
+    """The members of a group that come with edgekit."""
+    return tuple(_files(group))
+
+
+def is_own(group: str, name: str) -> bool:
+    """Is the name a reference to the user's own code, `net.py:Net`?"""
+    return name not in names(group) and is_reference(name)
+
+
+def reference(group: str, name: str) -> str:
+    """Where the member is defined, "module:name", without importing it. Raises InputError where there is none."""
+    if (group, name) not in _added:
+        if name in _files(group):
+            return f"edgekit.{group}.{_files(group)[name]}:{class_name(name)}"
+        if name in _entry_points(group):
+            return str(_entry_points(group)[name].value).partition(" ")[0]
+        if is_reference(name):
+            return name
+    member = load(group, name)
+    if not hasattr(member, "__qualname__"):
+        why = f"it is a {type(member).__name__}"
+        raise InputError(f"the source of {name} cannot be found", why, "name a function or a class")
+    return f"{member.__module__}:{member.__qualname__.partition('.')[0]}"
+
+
 def source(group: str, name: str) -> Path:
     """The file that defines a member. Members of the package are located without importing them."""
     if name in _files(group):
@@ -187,7 +213,7 @@ def _files(group: str) -> dict[str, str]:
     hyphens = group in ("tasks", "models")
     modules = {}
     for module in pkgutil.iter_modules([str(folder)]):
-        if not module.ispkg and not module.name.startswith("_"):
+        if not module.ispkg:
             modules[module.name.replace("_", "-") if hyphens else module.name] = module.name
     return modules
 

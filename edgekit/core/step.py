@@ -16,14 +16,18 @@ from edgekit.core.target import Target
 from edgekit.core.task import Task
 
 
-def references(step: Step) -> tuple[str, ...]:
-    """The names of a step's fields that refer to an artifact."""
+def references(step: Step, what: Literal["artifact", "network", "task"] = "artifact") -> tuple[str, ...]:
+    """The names of a step's fields that name an artifact, a network or a task."""
     hints = typing.get_type_hints(type(step), include_extras=True)
-    return tuple(name for name, hint in hints.items() if "artifact" in getattr(hint, "__metadata__", ()))
+    return tuple(name for name, hint in hints.items() if what in getattr(hint, "__metadata__", ()))
 
 
 #: A step field that names another artifact of the recipe, or a file; the artifact becomes a parent.
 ArtifactRef = Annotated[str, "artifact"]
+#: A step field that names a network, by name or as `net.py:Net`; "" is the task's first. Its code enters the id.
+NetworkRef = Annotated[str, "network"]
+#: A step field that names a task; the task's code enters the id.
+TaskRef = Annotated[str, "task"]
 
 
 class Step:
@@ -56,8 +60,11 @@ class Step:
         """Role → SET that this step reads; their sha256 enter the artifact's id."""
         return {}
 
-    def sources(self) -> tuple[Path, ...]:
-        """Source files, other than the step's own, that affect the result (a network's); they enter the id."""
+    def files(self) -> tuple[Path, ...]:
+        """Further files that the step reads (weights that lie next to a model); their sha256 enter the id.
+
+        Those that an ArtifactRef field names enter it without this, and so does the code behind the step.
+        """
         return ()
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:

@@ -97,30 +97,30 @@ def execute_all(
     """
     if not len(data):
         raise InputError(f"the set {data.name} is empty", next="give at least one sample")
-    with _Door(target, take(data, plan.samples), plan) as door:
-        parts = [_Parts() for _ in pairs]
+    with DeviceSession(target, take(data, plan.samples), plan) as session:
+        parts = [RunAccumulator() for _ in pairs]
         everyone = range(len(pairs))
         rounds: list[tuple[int, int | None]] = []
         if outputs:
-            rounds += [(index, chunk) for chunk in range(len(door.chunks)) for index in everyone]
+            rounds += [(index, chunk) for chunk in range(len(session.chunks)) for index in everyone]
         if latency:
-            times = plan.processes if door.timed else 1  # instructions are counted once
+            times = plan.processes if session.timed else 1  # instructions are counted once
             rounds += [(index, None) for _ in range(times) for index in everyone]
         for index, chunk in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
             artifact, runtime = pairs[index]
             if chunk is None:
-                door.time(artifact, runtime, parts[index])
+                session.time(artifact, runtime, parts[index])
             else:
-                door.outputs(artifact, runtime, parts[index], chunk, last=index == len(pairs) - 1)
+                session.outputs(artifact, runtime, parts[index], chunk, last=index == len(pairs) - 1)
         return [
             Run(
                 artifact.name,
                 target.name,
                 runtime,
-                door.device.provenance,
-                door.joined(part.outputs),
+                session.device.provenance,
+                session.joined(part.outputs),
                 tuple(part.processes),
-                {**door.device.facts(), **part.facts},
+                {**session.device.facts(), **part.facts},
                 (part.disturbed,) if part.disturbed else (),
             )
             for (artifact, runtime), part in zip(pairs, parts, strict=True)
@@ -135,8 +135,8 @@ def sustain(artifact: Artifact, runtime: str, target: Target, data: SampleSet, p
     `energy_mj` per inference with its `energy_source`, the idle board's share included.
     """
     longer = dataclasses.replace(plan, timeout=plan.timeout + plan.sustained)
-    with _Door(target, take(data, SUSTAINED_SAMPLES), longer) as door:
-        return door.sustain(artifact, runtime)
+    with DeviceSession(target, take(data, SUSTAINED_SAMPLES), longer) as session:
+        return session.sustain(artifact, runtime)
 
 
 @contextmanager
@@ -145,12 +145,12 @@ def profile(
 ) -> Iterator[Mapping[str, Any]]:
     """The runner's result with a `profile`: `runs`, and `rows` of operators as the runtime's class describes them; None
     from a runtime that does not tell. What the runtime left beside it is in `folder` until the block ends."""
-    with _Door(target, data, plan) as door, door.profile(artifact, runtime) as result:
+    with DeviceSession(target, data, plan) as session, session.profile(artifact, runtime) as result:
         yield result
 
 
 @dataclass
-class _Parts:
+class RunAccumulator:
     """What has come back so far for one pair."""
 
     outputs: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
@@ -167,7 +167,7 @@ class _Parts:
         )
 
 
-class _Door:
+class DeviceSession:
     """One target, one set: writes the inputs once, then runs jobs."""
 
     def __init__(self, target: Target, data: SampleSet, plan: Plan) -> None:
@@ -175,7 +175,7 @@ class _Door:
         self.plan, self.data = plan, data
         self.timed = self.device.provenance != "emulated"
 
-    def __enter__(self) -> _Door:
+    def __enter__(self) -> DeviceSession:
         with os_errors("write", tempfile.gettempdir()):
             self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -206,7 +206,7 @@ class _Door:
             found[name] = _spooled(part) or (place if place.is_file() else _written(part, place))
         return found
 
-    def outputs(self, artifact: Artifact, runtime: str, parts: _Parts, chunk: int, last: bool) -> None:
+    def outputs(self, artifact: Artifact, runtime: str, parts: RunAccumulator, chunk: int, last: bool) -> None:
         """The outputs for one chunk of the samples; after the `last` artifact the device may forget it."""
         with os_errors("write", self._folder):
             inputs = self._files(self.chunks[chunk])
@@ -240,7 +240,7 @@ class _Door:
         with self._run(job) as result:
             yield result
 
-    def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
+    def time(self, artifact: Artifact, runtime: str, parts: RunAccumulator) -> None:
         """One timing process; run again, up to RETRIES times, where something else used its core."""
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=True)
         for attempt in range(RETRIES + 1):

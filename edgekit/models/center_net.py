@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from edgekit.models._layers import conv
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.layers import conv
+from edgekit.models.shared.normalize import Normalize
 
 
 class CenterNet(nn.Module):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgekit.models._normalize import Normalize
-from edgekit.models._width import dropped, scaled
+from edgekit.models.shared.normalize import Normalize
+from edgekit.models.shared.width import dropped, scaled
 
 
 class Cnn(nn.Module):

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from edgekit.models._normalize import Normalize
-from edgekit.models._width import dropped, scaled
+from edgekit.models.shared.normalize import Normalize
+from edgekit.models.shared.width import dropped, scaled
 
 
 class DsCnn(nn.Module):

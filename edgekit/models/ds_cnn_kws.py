@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgekit.models._cepstrum import Cepstrum
+from edgekit.models.shared.cepstrum import Cepstrum
 
 
 class DsCnnKws(nn.Module):

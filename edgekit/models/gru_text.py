@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgekit.models._attention import visible
+from edgekit.models.shared.attention import visible
 
 
 class GruText(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgekit.models._attention import Attention, visible
+from edgekit.models.shared.attention import Attention, visible
 
 
 class GruTranslation(nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.normalize import Normalize
 
 #: channels at full width and stride of each separable block
 BLOCKS = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.normalize import Normalize
 
 #: expansion, channels, how often, stride of the first: of the paper's table 2, without its two widest rows; an image of
 #: 28 pixels is halved twice, before anything is expanded

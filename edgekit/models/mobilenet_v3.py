@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.normalize import Normalize
 
 #: kernel, expanded channels, channels, squeeze-and-excite, hard-swish, stride: the paper's table 2, which halves an
 #: image of 224 pixels five times; one of 28 is halved three times

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgekit.models._attention import Block, Embed, visible
+from edgekit.models.shared.attention import Block, Embed, visible
 
 
 class TransformerSpan(nn.Module):

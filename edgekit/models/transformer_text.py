@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgekit.models._attention import Block, Embed, visible
+from edgekit.models.shared.attention import Block, Embed, visible
 
 
 class TransformerText(nn.Module):

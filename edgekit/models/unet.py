@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekit.models._layers import conv
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.layers import conv
+from edgekit.models.shared.normalize import Normalize
 
 
 class Unet(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.normalize import Normalize
 
 
 class Vit(nn.Module):

@@ -3,8 +3,8 @@
 A `loader` (a file of this folder) knows each way:
 
 - `named`: a network of `edgekit/models/`, an entry point or the user's own `net.py:Net`, with its arguments; weights in
-  `model.safetensors`. The source's sha256 must be the one it was saved with, so that a changed network is never loaded
-  under old weights.
+  `model.safetensors`. Where its code has changed since, its parameters and its outputs must be the same as before
+  (`outputs.safetensors`), so that another network is never loaded under old weights.
 - `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
 
 `model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → the shape that the
@@ -23,10 +23,6 @@ from edgekit.core.errors import InputError, os_errors
 
 if TYPE_CHECKING:
     from torch import nn
-
-__all__ = ["EXAMPLE", "LOADERS", "NETWORK", "WEIGHTS", "build", "load", "load_weights", "read_weights", "reference"]
-
-__all__ += ["save", "source", "source_sha256", "tensors_of"]
 
 NETWORK = "model.json"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors, registry
+from edgekit import networks, tasks
+from edgekit.core import errors, identity, registry
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Sizes, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
 from edgekit.core.files import sha256, sync, write_atomically
@@ -26,6 +26,7 @@ from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, Step, StepResult, references
+from edgekit.core.task import Task
 from edgekit.formats import model_file
 from edgekit.runs import named_sets, results
 from edgekit.runs.results import OtherSchema
@@ -124,14 +125,17 @@ class Store:
         return artifact if artifact.id == id else None
 
     def id(self, step: Step, inputs: Mapping[str, Artifact], context: Context) -> str:
-        """Hash of the step and its fields, all parents' ids, the sets' sha256, and the versions of what makes it."""
+        """Hash of the step, its fields and the code behind it, all parents' ids, the sets' sha256, and the versions of
+        the tools.
+        """
         what = {
             "schema": SCHEMA,
             "step": step_name(step),
-            "sources": [sha256(path) for path in (Path(inspect.getfile(type(step))), *step.sources())],
+            "code": _code(step, inputs, context.task),
             "fields": _fields(step),
             "parents": {role: artifact.id for role, artifact in inputs.items()},
             "files": {role: sha256(Path(getattr(step, role))) for role in _file_roles(step, inputs)},
+            "further files": [sha256(path) for path in step.files()],
             "sets": {role: data.sha256 for role, data in context.sets.items()},
             "task": context.task.name if context.task else "",
             "tools": tools(step),
@@ -285,6 +289,34 @@ def read_results(path: Path) -> list[Measurement]:
 
 def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
     return [role for role in references(step) if role not in inputs and Path(getattr(step, role) or " ").is_file()]
+
+
+def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict[str, str]:
+    """Hashes of the code that decides what the step makes: its own, its networks', and its tasks'."""
+    fields = dataclasses.fields(step)  # type: ignore[arg-type]
+    unset = frozenset(field.name for field in fields if not getattr(step, field.name))
+    closure = identity.closure(type(step), unset, _loaders(step, inputs))
+    found, used = {"step": closure.digest}, frozenset(closure.of_task)
+    for role in references(step, "network"):
+        name = getattr(step, role) or (task.models[0] if task and task.models else "")
+        found[role] = identity.of_member("models", name) if name else ""
+    for role in references(step, "task"):
+        named = getattr(step, role)
+        found[role] = identity.of_methods(type(tasks.load(named)), used) if named else ""
+    if task is not None and closure.reads_task:
+        found["task"] = identity.of_methods(type(task), used)
+    if task is not None and step.produces.is_model and task.ship is not None:
+        found["ship"] = identity.of_methods(type(task), frozenset({"ship"}))
+    return found
+
+
+def _loaders(step: Step, inputs: Mapping[str, Artifact]) -> Mapping[str, frozenset[str]]:
+    """Which loaders of networks can be in use: those of the step's inputs. A file may name any other."""
+    torch = [artifact.path for artifact in inputs.values() if artifact.kind.format == "torch"]
+    torch += [Path(getattr(step, role)).parent for role in _file_roles(step, inputs)]
+    known = [folder for folder in torch if (folder / networks.NETWORK).is_file()]
+    loaders = {str(networks.reference(folder).get("loader", "named")) for folder in known}
+    return {networks.__name__: frozenset(loaders)} if known else {}
 
 
 def _fields(step: Step) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgekit import compression, networks
+from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, StepResult
@@ -41,9 +41,6 @@ class Equalize(CalibratedStep):
         yield from super().check(task)
         if not 0 < self.alpha <= 1:
             yield "alpha must be above 0, and 1 at most"
-
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), *sources("program", "weights", "simulation", "equalization"))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to equalize, InputError where the samples do not fit."""
@@ -80,9 +77,3 @@ class Equalize(CalibratedStep):
             "dB": result.tried,
         }
         return StepResult(scheme, parent.identity_map(), {**details, "equalized": simulated})
-
-
-def sources(*modules: str) -> tuple[Path, ...]:
-    """The files of `edgekit/quantization` that decide what a step makes."""
-    folder = Path(compression.__file__).parent
-    return tuple(folder / f"{name}.py" for name in modules)

@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, StepResult
-from edgekit.steps.equalize import sources
 from edgekit.steps.shared.calibrated import CalibratedStep
 
 #: samples whose activations decide the ranges, processed one by one
@@ -37,9 +36,6 @@ class Gptq(CalibratedStep):
     method: Literal["min-max", "percentile", "mse"] = "mse"
     seed: int = 0
     correct_biases: bool = False
-
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), *sources("program", "weights", "simulation", "gptq"))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if no layer has weights, InputError if the samples do not fit."""

@@ -18,7 +18,7 @@ from edgekit import tasks
 from edgekit.core import errors, registry, user_code
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.step import ArtifactRef, Context, StepResult
+from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, TaskRef
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required
@@ -41,8 +41,9 @@ class ImportNetwork(ImportTorchStep):
     extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
+    path: NetworkRef = ""
     weights: ArtifactRef = ""
-    task: str = ""
+    task: TaskRef = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         yield from super().check(task)
@@ -52,8 +53,8 @@ class ImportNetwork(ImportTorchStep):
             near = errors.suggest(self.path, registry.names("models"))
             yield f"{self.path!r} is neither a reference like net.py:make nor a known network ({near})"
 
-    def sources(self) -> tuple[Path, ...]:
-        return (named.source(self.path),) if self.path else ()
+    def files(self) -> tuple[Path, ...]:
+        return ()
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the code fails, or its inputs or outputs are not supported."""
@@ -68,8 +69,8 @@ class ImportNetwork(ImportTorchStep):
         network = Positional(result.network, keywords).eval()
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
-        named.save(result.network, self.path, arguments, specs, out)
-        return finish(out, self.path, network, example)
+        named.save(result.network, self.path, arguments, specs, out, example)
+        return finish(out, self.path, network, example, named.load)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
         from edgekit.training.calls import as_input

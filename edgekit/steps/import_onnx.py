@@ -27,7 +27,7 @@ class ImportOnnx(ImportStep):
     extra: ClassVar[str] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx",)
 
-    def sources(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
         path = Path(self.path)
         return tuple(external_files(path, read(path)).values())
 

@@ -14,7 +14,7 @@ from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Target
-from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
+from edgekit.steps.shared import onnx_slim, onnx_weight_only
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -46,15 +46,6 @@ class OnnxDynamic(Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
-
-    def sources(self) -> tuple[Path, ...]:
-        return (
-            *super().sources(),
-            Path(fp16_constants.__file__),
-            Path(onnx_rules.__file__),
-            Path(onnx_slim.__file__),
-            Path(onnx_weight_only.__file__),
-        )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""

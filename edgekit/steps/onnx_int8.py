@@ -17,7 +17,7 @@ from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.steps.shared import fp16_constants, onnx_rules, onnx_slim, onnx_weight_only
+from edgekit.steps.shared import onnx_slim, onnx_weight_only
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -46,15 +46,6 @@ class OnnxInt8(StaticInt8Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or SCHEMES.get(target.isa_class, "u8s8"))
-
-    def sources(self) -> tuple[Path, ...]:
-        return (
-            *super().sources(),
-            Path(fp16_constants.__file__),
-            Path(onnx_rules.__file__),
-            Path(onnx_slim.__file__),
-            Path(onnx_weight_only.__file__),
-        )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples that do not fit, CannotConvert if the quantizer fails or finds nothing."""

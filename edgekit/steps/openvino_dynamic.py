@@ -15,7 +15,6 @@ from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.runtimes.openvino import no_telemetry
-from edgekit.steps.shared import fp16_constants
 from edgekit.steps.shared.fp16_constants import is_table, misfit
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ class OpenvinoDynamic(Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if self.group_size < 0 or self.group_size % 16:
             yield "group_size must be 0 or a multiple of 16"
-
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(fp16_constants.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to store as int8."""

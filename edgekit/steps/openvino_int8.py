@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit import sets
-from edgekit.compression import openvino_ranges
 from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
 from edgekit.core.artifact import Artifact, Kind, kinds
@@ -22,7 +21,6 @@ from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.steps import openvino_dynamic
-from edgekit.steps.shared import fp16_constants
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
 if TYPE_CHECKING:
@@ -65,14 +63,6 @@ class OpenvinoInt8(StaticInt8Step):
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
-
-    def sources(self) -> tuple[Path, ...]:
-        return (
-            *super().sources(),
-            Path(openvino_ranges.__file__),
-            Path(openvino_dynamic.__file__),
-            Path(fp16_constants.__file__),
-        )
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for samples or ranges that do not fit, CannotConvert if NNCF fails."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from edgekit import tasks
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.step import Context, StepResult
+from edgekit.core.step import Context, StepResult, TaskRef
 from edgekit.core.task import Task
-from edgekit.steps import train
 from edgekit.steps.train import Train
 
 
@@ -21,7 +20,7 @@ class Pretrain(Train):
     fine-tuning: about chance.
     """
 
-    on: str = ""
+    on: TaskRef = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         try:
@@ -31,9 +30,6 @@ class Pretrain(Train):
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return super().sets(tasks.load(self.on)) if self.on else {}
-
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(train.__file__))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises what training does."""

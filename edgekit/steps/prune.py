@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from edgekit import compression, networks, sets, training
+from edgekit import networks, sets
 from edgekit.compression import pruning_goals
 from edgekit.compression.pruning_goals import SPEEDUPS_FILE, SearchResult
 from edgekit.core import registry, statistics
@@ -24,9 +24,9 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
 from edgekit.networks.named import save
 from edgekit.networks.tracing import example
+from edgekit.networks.weights import read_weights
 from edgekit.sets import take
 from edgekit.steps.shared.unstored import unstored
-from edgekit.steps.train import DECIDING, DISTILLATION
 from edgekit.training.calls import call, select_device
 from edgekit.training.data import Samples
 from edgekit.training.distillation_settings import DistillationSettings, teacher_of
@@ -126,11 +126,6 @@ class Prune(DistillationSettings, Step):
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
 
-    def sources(self) -> tuple[Path, ...]:
-        cutting = tuple(Path(compression.__file__).parent / f"{name}.py" for name in ("channels", "goals", "widths"))
-        learning = tuple(Path(training.__file__).parent / f"{name}.py" for name in (*DECIDING, *DISTILLATION))
-        return (*cutting, *learning) if self.epochs or self.sparse_epochs else cutting
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if nothing can be pruned or the goal is out of reach, Diverged, InputError."""
         import torch
@@ -149,8 +144,7 @@ class Prune(DistillationSettings, Step):
         if self.sparse_epochs:
             history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _sparsity_penalty(self.penalty))
         with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
-            search = _RatioSearch(self, parent, network, feed, ctx, Path(folder))
-            goal = search.run()
+            goal, disturbed = self._ratio_for_goal(parent, network, feed, ctx, Path(folder))
         pruned = network
         for number in range(1, self.rounds + 1):
             before, after = (1 - goal.ratio * n / self.rounds for n in (number - 1, number))
@@ -167,10 +161,22 @@ class Prune(DistillationSettings, Step):
         details = {"ratio": goal.ratio, **shares, "whole": list(result.whole), "history": history}
         if goal.speedups:
             details["speedups"] = dict(goal.speedups)
-            details["disturbed"] = search.disturbed.get(goal.ratio, "")
+            details["disturbed"] = disturbed
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
         return StepResult(scheme, parent.identity_map(), {**kept, "pruned": details})
+
+    def _ratio_for_goal(
+        self, parent: Artifact, network: nn.Module, feed: tuple[Tensor, ...], ctx: Context, folder: Path
+    ) -> tuple[SearchResult, str]:
+        """The ratio that reaches the goal, and what disturbed its measurement."""
+        if self.ratio:
+            return SearchResult(self.ratio), ""
+        if self.speedup:
+            search = _TimedRatioSearch(self, parent, network, feed, ctx, folder)
+            goal = search.by_speed()
+            return goal, search.disturbed.get(goal.ratio, "")
+        return _RatioSearch(self, parent, network, feed, ctx, folder).by_count(), ""
 
     def _goals(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("macs", "parameters", "speedup")}
@@ -240,18 +246,12 @@ class _RatioSearch:
     feed: tuple[Tensor, ...]
     ctx: Context
     folder: Path
-    exported: dict[Path, Artifact] = field(default_factory=dict)
-    disturbed: dict[float, str] = field(default_factory=dict)
 
-    def run(self) -> SearchResult:
+    def by_count(self) -> SearchResult:
+        """The ratio that leaves the given share of MACs or parameters."""
         from edgekit.compression import channels
 
         step = self.step
-        if step.ratio:
-            return SearchResult(step.ratio)
-        if step.speedup:
-            kept = self.ctx.scratch / SPEEDUPS_FILE if self.ctx.scratch else None
-            return pruning_goals.by_speed(step.speedup, self._speedups, kept)
         if step.macs:
             whole = channels.macs(self.network, self.feed)
             return pruning_goals.by_count(step.macs, lambda r: channels.macs(self._cut(r), self.feed), whole, "MACs")
@@ -262,6 +262,19 @@ class _RatioSearch:
         from edgekit.compression import channels
 
         return channels.cut(self.network, self.feed, self.step._cut(ratio), self.step._learn(self.ctx)).network
+
+
+@dataclass
+class _TimedRatioSearch(_RatioSearch):
+    """Cuts that are exported and measured."""
+
+    exported: dict[Path, Artifact] = field(default_factory=dict)
+    disturbed: dict[float, str] = field(default_factory=dict)
+
+    def by_speed(self) -> SearchResult:
+        """The ratio that reaches the speedup."""
+        kept = self.ctx.scratch / SPEEDUPS_FILE if self.ctx.scratch else None
+        return pruning_goals.by_speed(self.step.speedup, self._speedups, kept)
 
     def _speedups(self, ratio: float) -> Mapping[str, float]:
         """Runtime → how many times faster a network of this ratio is, measured in one session with the unpruned one."""
@@ -329,9 +342,11 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
-    save(inner, reference["model"], reference["arguments"], {**specs, "widths": changed}, out)
+    example_inputs: dict[str, Tensor] = {}
     if (examples := parent.path / networks.EXAMPLE).is_file():
         (out / networks.EXAMPLE).write_bytes(examples.read_bytes())
+        example_inputs = read_weights(examples)
+    save(inner, reference["model"], reference["arguments"], {**specs, "widths": changed}, out, example_inputs)
     feed = example(replace(parent, path=out)).inputs
     with torch.no_grad():
         answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]

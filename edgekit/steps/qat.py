@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from edgekit import training
 from edgekit.compression.calibration.feeds import fitting
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, InputError
@@ -19,7 +18,6 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import run_user_code
-from edgekit.steps.equalize import sources
 from edgekit.training.distillation_settings import teacher_of
 
 if TYPE_CHECKING:
@@ -75,10 +73,6 @@ class Qat(Step):
     def sets(self, task: Task | None) -> Mapping[str, str]:
         train = {"train": self.data or f"{task.name}:train"} if task else {"train": self.data} if self.data else {}
         return train | ({"val": f"{task.name}:val"} if task else {})
-
-    def sources(self) -> tuple[Path, ...]:
-        named = sources("program", "weights", "simulation", "histograms", "ranges", "qat")
-        return (*named, Path(training.__file__).parent / "taught.py")
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Diverged, InputError if the samples do not fit, CannotConvert if no layer is trainable."""

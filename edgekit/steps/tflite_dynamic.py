@@ -29,9 +29,6 @@ class TfliteDynamic(Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(tflite_embeddings.__file__))
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         parent = inputs["parent"]

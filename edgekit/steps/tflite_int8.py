@@ -39,9 +39,6 @@ class TfliteInt8(StaticInt8Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
-    def sources(self) -> tuple[Path, ...]:
-        return (*super().sources(), Path(tflite_embeddings.__file__))
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the samples do not fit, or the quantizer fails on the model."""
         parent = inputs["parent"]

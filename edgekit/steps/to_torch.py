@@ -48,9 +48,6 @@ class ToTorch(Step):
         text = self.calibration or (f"{task.name}:train" if task else "")
         return {"calibration": text} if text else {}
 
-    def sources(self) -> tuple[Path, ...]:
-        return tuple(sorted((Path(networks.__file__).parent / "onnx").glob("*.py")))
-
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert, naming every unsupported operator, before any work."""
         import onnx

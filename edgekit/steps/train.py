@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from edgekit import networks, training
+from edgekit import networks
 from edgekit.core import errors, registry, user_code
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import InputError
 from edgekit.core.history import best
 from edgekit.core.progress import Progress
-from edgekit.core.step import ArtifactRef, Context, Step, StepResult
+from edgekit.core.step import ArtifactRef, Context, NetworkRef, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import run_user_code
 from edgekit.networks import named, weights
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-
-#: files of `edgekit/training` that decide what is made; and with a teacher
-DECIDING = ("engine", "settings", "data", "calls", "losses", "rates", "evaluation", "folds")
-DISTILLATION = ("distillation", "distillation_settings")
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Train(Settings, DistillationSettings, Step):
     extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
-    model: str = ""
+    model: NetworkRef = ""
     width: float = 0.0
     dropout: float = 0.0
     init: ArtifactRef = ""
@@ -83,11 +79,6 @@ class Train(Settings, DistillationSettings, Step):
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
         return {split: f"{task.name}:{split}" for split in ("train", "val")} if task else {}
-
-    def sources(self) -> tuple[Path, ...]:
-        names = (*DECIDING, *(DISTILLATION if self.teacher else ()))
-        deciding = (Path(training.__file__).parent / f"{name}.py" for name in names)
-        return (*deciding, *((named.source(self.model),) if self.model else ()))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Diverged if the loss is not finite, InputError if `init` or the network does not fit."""

@@ -3,9 +3,10 @@
     make bench-prune                  into runs/bench-prune; existing artifacts are reused
     python tests/benchmarks/prune.py --zeros     the speedup of unstructured zeros in each runtime
 
-A ResNet and a MobileNet-style network. edgekit prunes with `speedup = 1.5` in all three runtimes. The rival is pruned to
-the same MACs with Torch-Pruning's defaults (group magnitude, the same share of every layer, no rounding) and
-fine-tuned with the labels only, for as many epochs. Accuracy is over the test images, paired; latencies are interleaved.
+A ResNet and a MobileNet-style network. edgekit prunes with `speedup = 1.5` in all three runtimes. The rival is pruned
+to the same MACs with Torch-Pruning's defaults (group magnitude, the same share of every layer, no rounding) and
+fine-tuned with the labels only, for as many epochs. Accuracy is over the test images, paired; latencies are
+interleaved.
 """
 
 from __future__ import annotations

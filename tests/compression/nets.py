@@ -19,7 +19,7 @@ from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.progress import quiet
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.models._normalize import Normalize
+from edgekit.models.shared.normalize import Normalize
 from edgekit.networks import named
 from edgekit.networks.tracing import Example
 from edgekit.runs.store import Store

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from edgekit import networks, sets, tasks
-from edgekit.core import registry
+from edgekit.core import identity, registry
 from edgekit.core.errors import Diverged, InputError, Missing
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, StepResult
-from edgekit.networks import named
 from edgekit.networks.weights import read_weights
 from edgekit.runs import named_sets
 from edgekit.sets import reading
@@ -80,7 +79,7 @@ def test_it_stops_early(train: Callable[..., tuple[StepResult, Path]]) -> None:
 
 def test_what_is_written(train: Callable[..., tuple[StepResult, Path]]) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
-    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors", "outputs.safetensors"]
     facts = registry.load("formats", "torch").describe(out / "model.json")
     assert str(facts.inputs[0]) == "input: float32[?, 1, 20, 20]"
     assert str(facts.outputs[0]) == "output: float32[?, 4]"
@@ -147,11 +146,17 @@ def test_files_that_are_no_weights(train: Callable[..., tuple[StepResult, Path]]
         assert name in error.value.what
 
 
-def test_a_network_whose_source_changed_is_refused(
+def test_a_network_that_computes_something_else_is_refused(
     train: Callable[..., tuple[StepResult, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
-    monkeypatch.setattr(named, "source_sha256", lambda model: "0" * 64)
+    monkeypatch.setattr(identity, "of_member", lambda group, model: "0" * 64)
+    networks.load(out)
+    monkeypatch.setattr(
+        registry.load("models", "cnn"),
+        "forward",
+        lambda network, x: network.head(network.features(network.normalize(x))) * 2,
+    )
     with pytest.raises(InputError, match="another version of the network"):
         networks.load(out)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from helpers import QUICK_PLAN  # noqa: E402
 from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402
-from edgekit import compression, networks, tasks  # noqa: E402
+from edgekit import networks, tasks  # noqa: E402
 from edgekit.compression import program, qat, simulation  # noqa: E402
 from edgekit.compression.qat import RANGES  # noqa: E402
 from edgekit.core import registry  # noqa: E402
 from edgekit.core.artifact import Artifact  # noqa: E402
 from edgekit.core.errors import CannotConvert  # noqa: E402
-from edgekit.core.files import sha256  # noqa: E402
 from edgekit.core.progress import quiet  # noqa: E402
 from edgekit.core.samples import SampleSet  # noqa: E402
 from edgekit.core.statistics import sqnr_db  # noqa: E402
@@ -86,32 +84,6 @@ def test_in_a_recipe(tmp_path: Path) -> None:
     assert str(made["qat.torch"].kind) == "torch[ranges]"
     again = runs.would_do(runs.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
     assert [(name, state) for name, _, state in again] == [(name, "reused") for name in names]
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_the_id_changes_with_every_module_it_rests_on(name: str) -> None:
-    """What a step imports of edgekit/quantization, and what that imports, is among its sources."""
-    folder = Path(compression.__file__).parent
-    step = registry.load("steps", name)
-    steps = Path(registry.__file__).parent / "steps"
-    waiting, needed = [steps / f"{name}.py", *([steps / "_trained.py"] if "qat_" in name else [])], set()
-    while waiting:
-        for path in imported(waiting.pop(), folder):
-            if path not in needed:
-                needed.add(path)
-                waiting.append(path)
-    found = {path.resolve() for path in step().sources()}
-    assert needed and {path.resolve() for path in needed} <= found
-
-
-def imported(path: Path, folder: Path) -> set[Path]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgekit.compression"):
-            parts = (node.module or "").split(".")[2:]
-            names = [parts] if parts else [[alias.name] for alias in node.names]
-            found |= {folder.joinpath(*some).with_suffix(".py") for some in names}
-    return {path for path in found if path.is_file()}
 
 
 class Smooth(nn.Module):
@@ -372,8 +344,3 @@ def test_training_lifts_what_rounding_lost(fashion: Any) -> None:
         right[format] = [float((answered(one, data).argmax(1) == data.labels).mean()) for one in both]
     print(right, trained.details["qat"])
     assert all(after >= before - 0.005 for before, after in right.values()), right
-
-
-def test_sources_are_files() -> None:
-    for name in STEPS:
-        assert all(sha256(path) for path in registry.load("steps", name)().sources())

@@ -11,14 +11,12 @@ import numpy as np
 
 from edgekit import formats
 from edgekit.compression import calibration
-from edgekit.compression.calibration import ranges as choosing
 from edgekit.compression.calibration.feeds import fitting, to_model_type
 from edgekit.compression.calibration.ranges import Method
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, suggest
 from edgekit.core.step import ArtifactRef, Context, Step
 from edgekit.core.task import Task
-from edgekit.formats import ranges
 from edgekit.formats.ranges import Statistics
 
 #: with fewer samples, other samples will often exceed the ranges
@@ -46,10 +44,6 @@ class CalibratedStep(Step):
     def sets(self, task: Task | None) -> Mapping[str, str]:
         training = f"{task.name}:train" if task else ""
         return {"calibration": self.calibration or training} if self.calibration or training else {}
-
-    def sources(self) -> tuple[Path, ...]:
-        beside = sorted(Path(calibration.__file__).parent.glob("*.py"))
-        return (Path(__file__), Path(ranges.__file__), Path(choosing.__file__), *beside)
 
     def count(self, ctx: Context) -> int:
         """The number of samples used."""

@@ -44,7 +44,7 @@ class ImportStep(Step):
             precision = ", ".join(sorted(self.describe().traits)) or "float"
             yield f"{self.path} is {precision}, not {self.precision or 'float'}: set precision"
 
-    def sources(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
         return tuple(Path(self.path).with_suffix(suffix) for suffix in self.beside)
 
     def describe(self) -> ModelFacts:

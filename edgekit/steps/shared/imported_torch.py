@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from edgekit import networks
 from edgekit.core.artifact import Kind, ModelFacts
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
+#: folder, what its `model.json` says → the network
+Load = Callable[[Path, Mapping[str, Any]], "nn.Module"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class ImportTorchStep(Step):
         if not self.path:
             yield "path is missing"
 
-    def sources(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
         return (Path(self.path),) if Path(self.path).is_file() else ()
 
     def describe(self) -> ModelFacts:
@@ -56,8 +58,8 @@ def _quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[
     yield from items
 
 
-def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Tensor]) -> StepResult:
-    """Write the example inputs, and check that the written network gives the outputs of `network`.
+def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Tensor], load: Load) -> StepResult:
+    """Write the example inputs, and check that the written network, read by its `load`, gives the same outputs.
 
     Raises InputError if its outputs differ after loading: random numbers, or a state that is not in its weights.
     """
@@ -66,7 +68,7 @@ def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Ten
 
     save_file({name: tensor.contiguous().clone() for name, tensor in example.items()}, out / networks.EXAMPLE)
     with torch.inference_mode():
-        answers = [_answers(one, example) for one in (network, networks.load(out))]
+        answers = [_answers(one, example) for one in (network, load(out, networks.reference(out)))]
     for first, second in zip(*answers, strict=True):
         if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max()), equal_nan=True):
             why = "its outputs differ after loading: it has random numbers, or values that are not in its weights"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from edgekit.core.artifact import Artifact, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.ranges import BINS, Histogram, Statistics
-from edgekit.steps.equalize import sources
 from edgekit.steps.shared.calibrated import CalibratedStep, StaticInt8Step
 from edgekit.steps.shared.unstored import unstored
 
@@ -43,12 +41,6 @@ class TrainedInt8Step(CalibratedStep):
     @abstractmethod
     def steps(self) -> tuple[Step, StaticInt8Step]:
         """The exporter to this format, and the int8 step for its output."""
-
-    def sources(self) -> tuple[Path, ...]:
-        used = [*self.steps()[0].sources(), *self.steps()[1].sources()]
-        classes = [Path(inspect.getfile(type(step))) for step in self.steps()]
-        own = sources("program", "weights", "simulation", "qat")
-        return tuple(dict.fromkeys([*super().sources(), Path(__file__), *used, *classes, *own]))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if most trained ranges have no tensor in the file; else as the two steps do."""

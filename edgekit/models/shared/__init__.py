@@ -1,0 +1,1 @@
+"""What the networks share: layers, attention, normalisation, widths."""
