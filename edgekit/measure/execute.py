@@ -1,4 +1,4 @@
-"""The one door to devices: `execute` is the only code that runs an artifact.
+"""Run artifacts on devices: `execute` is the only code that does.
 
 Every number edgekit shows comes from a `Run` made here, in processes of their own, whether the target is this host, a
 board or a phone. Labels never pass through.

@@ -1,4 +1,4 @@
-"""One answer for one input, through the same door as every measurement."""
+"""Predict one input, with the same code as every measurement."""
 
 from __future__ import annotations
 
