@@ -28,7 +28,7 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
-from edgekit.ondevice.runner import let_go
+from edgekit.ondevice.runner import release_pages
 from edgekit.sets import take
 
 #: retries of a disturbed timing process before its run is marked as invalid
@@ -193,7 +193,7 @@ class DeviceSession:
         """
         room = int(self.device.facts().get("memory_bytes") or 0) // CHUNK_SHARE
         whole = sum(array.nbytes for array in self.data.inputs.values())
-        if not room or whole <= room or self.device.forget is None:
+        if not room or whole <= room or self.device.discard_inputs is None:
             return len(self.data)
         return max(1, room * len(self.data) // whole // OUTPUT_BATCH) * OUTPUT_BATCH
 
@@ -213,8 +213,8 @@ class DeviceSession:
         with self._run(job) as result:
             results.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
             results.facts.update(result["facts"])
-        if last and chunk and self.device.forget is not None:  # latency is measured over the first chunk
-            self.device.forget(inputs.values())
+        if last and chunk and self.device.discard_inputs is not None:  # latency is measured over the first chunk
+            self.device.discard_inputs(inputs.values())
             for path in inputs.values():
                 path.unlink()
 
@@ -303,7 +303,7 @@ def _write_npy(array: NDArray[Any], path: Path) -> Path:
         np.lib.format.write_array_header_2_0(file, header)
         for first in range(0, len(array), rows):
             file.write(array[first : first + rows].tobytes())
-            let_go(array)
+            release_pages(array)
     return path
 
 

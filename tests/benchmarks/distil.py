@@ -1,10 +1,10 @@
-"""Distillation on Fashion-MNIST: what a teacher adds to a small network, over five paired seeds.
+"""Distillation on Fashion-MNIST: the gain of distillation for a small network, over five paired seeds.
 
-    make bench-distil                     into runs/bench-distil; what is trained already is used again
+    make bench-distil                     into runs/bench-distil; trained networks are reused
 
 One teacher, trained on all 55,000 images; students that are given 4,000 of them. Per seed two students of one build
 that differ in nothing but the teacher: same initial weights, same order of samples, same epochs. Accuracy is over the
-10,000 test images, through edgekit's own door; the gain's interval is Student's over the seeds' paired differences.
+10,000 test images, measured by edgekit; the gain's interval is Student's over the seeds' paired differences.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one door to devices, and the runner behind it."""
+"""The code that runs artifacts on devices, and the runner."""
 
 from __future__ import annotations
 

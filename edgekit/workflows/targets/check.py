@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from edgekit.core import registry
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.target import Target
-from edgekit.devices.shared.environment import OLDEST_PYTHON, way
+from edgekit.devices.shared.environment import OLDEST_PYTHON, resolve_runtime
 from edgekit.devices.shared.facts import Facts
 from edgekit.measure import targets
 
@@ -97,7 +97,7 @@ def _environments(target: Target, session: Session) -> Iterator[Check]:
     for name in target.runtimes:
         with session.busy:
             try:
-                found = way(session, target, name)
+                found = resolve_runtime(session, target, name)
             except EdgekitError as error:
                 yield Check(name, "failed", str(error), error.next)
                 continue

@@ -1,6 +1,6 @@
-"""Every task through the whole flow, on real data: `make bench-tasks` writes the tables and pictures in docs/tasks.
+"""Every task end to end, on real data: `make bench-tasks` writes the tables and pictures in docs/tasks.
 
-Trained networks and finished measurements are reused, so that a run that was stopped goes on. `--no-latency` measures
+Trained networks and finished measurements are reused, so an interrupted run resumes. `--no-latency` measures
 the metric only, which neighbours cannot disturb.
 """
 

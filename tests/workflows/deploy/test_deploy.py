@@ -185,7 +185,7 @@ def test_the_c_example_for_onnxruntime_answers_alike(bars_made: Path, tmp_path: 
     import onnxruntime
 
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
-    deploy.written(str(bars_made / "onnx-int8"), tmp_path / "b")
+    deploy.write_bundle(str(bars_made / "onnx-int8"), tmp_path / "b")
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", f"-I{include}"]
     (tmp_path / "libonnxruntime.so.1").symlink_to(library)
     words = [compiler, *flags, tmp_path / "b" / "example.c", "-o", tmp_path / "example"]
@@ -237,7 +237,7 @@ def test_back_and_forth(bars_made: Path, there: Target) -> None:
     two = deploy.deploy(str(bars_made / "onnx-int8"), there.name)
     back = deploy.rollback(str(bars_made), there.name)
     assert (back.how, back.id, back.previous) == ("rolled back", one.id, two.id) and back.check["ok"]
-    assert deploy.listed(str(bars_made), there.name)["current"] == one.id
+    assert deploy.list_releases(str(bars_made), there.name)["current"] == one.id
     current = Path(back.at)
     assert current.is_symlink() and str(current.readlink()) == f"releases/{one.id}"
     model = current.parent / "releases" / two.id / "model" / "model.onnx"
@@ -288,7 +288,7 @@ def test_a_cut_while_it_is_sent_leaves_what_was_there(
 
     Ssh(there).clean()  # so that everything has to be sent
     monkeypatch.setattr(Session, "_put", cut)
-    with pytest.raises(DeviceError, match="was cut"):
+    with pytest.raises(DeviceError, match="was lost"):
         deploy.deploy(str(bars_made / "onnx-int8"), there.name)
     assert str(Path(good.at).readlink()) == f"releases/{good.id}" and run_there(good, "--check").returncode == 0
     monkeypatch.setattr(Session, "_put", real)
