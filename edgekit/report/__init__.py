@@ -1,4 +1,4 @@
-"""Measurements → something to read. Pure: nothing here measures or decides what is stored."""
+"""Measurements → reports. Nothing here measures or stores anything."""
 
 from edgekit.report.html import html
 from edgekit.report.markdown import markdown

@@ -1,4 +1,4 @@
-"""A quantization ladder → a table that fits 80 columns: what each rung reached, and what it cost."""
+"""A quantization method search → a table of 80 columns: each method's score, latency and size."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 WIDTH = 80
-COLUMNS = (("rung", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("made s", 7))
+COLUMNS = (("method", 16), ("score", 8), ("drop pp, 95 %", 24), ("dB", 6), ("p50 ms", 9), ("kB", 9), ("time s", 7))
 
 
-def search_table(found: Mapping[str, Any]) -> Iterator[str]:
-    """The lines. `found` is a ladder as JSON; the scores are of the half of the samples that it was chosen on."""
-    yield f"{found['name']} from {found['against']}, on {found['target']} in {found['runtime'] or 'no runtime'}"
+def search_table(search: Mapping[str, Any]) -> Iterator[str]:
+    """The lines. `search` is a method search as JSON; scores are over the half of the samples used for selection."""
+    yield f"{search['name']} from {search['against']}, on {search['target']} in {search['runtime'] or 'no runtime'}"
     yield _line([name for name, _ in COLUMNS])
-    reference = found["against_latency_ms"]
-    yield _line(["  float", "", "", "", _p50(reference), f"{found['against_bytes'] / 1000:.1f}", ""])
+    reference = search["against_latency_ms"]
+    yield _line(["  float", "", "", "", _p50(reference), f"{search['against_bytes'] / 1000:.1f}", ""])
     reasons = []
-    for attempt in found["attempts"]:
-        mark = "* " if attempt["artifact"] and attempt["rung"] == found["chosen"] else "  "
+    for attempt in search["attempts"]:
+        mark = "* " if attempt["artifact"] and attempt["rung"] == search["chosen"] else "  "
         if attempt["metric"] is None and attempt["parity"] is None:
             yield _line([f"  {attempt['rung']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}"])
-            reasons.append(f"{attempt['rung']}: {attempt['failed'] or 'not verified here'}")
+            reasons.append(f"{attempt['rung']}: {attempt['failed'] or 'not verified on this machine'}")
             continue
         metric, parity = attempt["metric"], attempt["parity"]
         cells = [
@@ -36,23 +36,23 @@ def search_table(found: Mapping[str, Any]) -> Iterator[str]:
         yield _line(cells)
     for reason in reasons:
         yield from textwrap.wrap(reason, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    yield from _ending(found)
+    yield from _conclusion(search)
 
 
-def _ending(found: Mapping[str, Any]) -> Iterator[str]:
-    confirmed = found["confirmed"]
-    chosen = next((a for a in found["attempts"] if a["rung"] == found["chosen"]), None)
+def _conclusion(search: Mapping[str, Any]) -> Iterator[str]:
+    confirmed = search["confirmed"]
+    choice = next((a for a in search["attempts"] if a["rung"] == search["chosen"]), None)
     if confirmed and confirmed["metric"] and confirmed["verdict"]:
         drop, state = _drop(confirmed["metric"]), confirmed["verdict"]["state"]
-        yield f"  {found['chosen']} on the other half: drop {drop} pp, budget {state}"
-    if chosen and chosen["ratio"]:
-        ratio = chosen["ratio"]
+        yield f"  {search['chosen']} on the other half: drop {drop} pp, budget {state}"
+    if choice and choice["ratio"]:
+        ratio = choice["ratio"]
         low, high = ratio["ci99"]
-        word = "slower than" if ratio["value"] > 1 else "faster than"
-        many = ratio["value"] if ratio["value"] > 1 else 1 / ratio["value"]
-        said = f"{many:.2f} times {word}" if not low <= 1 <= high else "as fast as"
-        advice = "" if found["recommended"] else "; not recommended"
-        yield f"  it is {said} {found['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
+        direction = "slower than" if ratio["value"] > 1 else "faster than"
+        times = ratio["value"] if ratio["value"] > 1 else 1 / ratio["value"]
+        comparison = f"{times:.2f} times {direction}" if not low <= 1 <= high else "as fast as"
+        advice = "" if search["recommended"] else "; not recommended"
+        yield f"  it is {comparison} {search['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
 
 
 def _line(cells: list[str]) -> str:

@@ -44,7 +44,7 @@ def test_every_artifact_is_in_it(count: int) -> None:
 
 
 def test_nothing_to_draw_is_said() -> None:
-    assert "Nothing to draw" in words(parsed(picture([measurement(metric=None), measurement(latency_ms=None)])))
+    assert "No data" in words(parsed(picture([measurement(metric=None), measurement(latency_ms=None)])))
 
 
 def test_a_name_cannot_become_markup() -> None:
@@ -104,7 +104,7 @@ def test_labels_never_overlap(points: list[Anchor]) -> None:
     area = Box(0, 0, 600, 400)
     placed = [label for label in place(points, area, []) if label]
     for i, label in enumerate(placed):
-        assert area.holds(label.box)
+        assert area.contains(label.box)
         assert not any(label.box.overlaps(other.box) for other in placed[i + 1 :])
         assert not any(point.touches(label.box, -0.01) for point in points)
 
