@@ -29,8 +29,8 @@ from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import quiet
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
-from edgekit.networks.interface import named
-from edgekit.networks.tracing import Example, converting, example, traced
+from edgekit.networks.interface import named_outputs
+from edgekit.networks.tracing import Example, converting, example, trace
 
 aten = torch.ops.aten
 #: what a written program must agree with, once loaded again; the same operators on the same numbers
@@ -64,7 +64,7 @@ def load(artifact: Artifact, log: logging.Logger) -> Program:
     network = networks.load(artifact.path)
     found = example(artifact)
     with quiet(log), converting(artifact.name, "a graph of operators", network, found.inputs):
-        module = prepared(traced(network, found, log))
+        module = prepared(trace(network, found, log))
     folded = fold(module)
     return Program(_tidied(module), found, folded)
 
@@ -93,7 +93,7 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     """
     module = program.module
     with quiet(log), converting(parent.name, "a program", module, program.example.inputs):
-        exported = traced(module, program.example, log)
+        exported = trace(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
     kept, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
     if kept.is_file():
@@ -123,7 +123,7 @@ def tensors(feeds: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
 
 def listed(outputs: Any) -> list[Tensor]:
     """What a network gives, however nested, as a list of tensors."""
-    return list(named(outputs).values())
+    return list(named_outputs(outputs).values())
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:

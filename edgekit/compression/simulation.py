@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from edgekit.compression.calibration.ranges import ranges
 from edgekit.compression.weighted_layers import Layer, find
 from edgekit.formats.ranges import Statistics
-from edgekit.networks.interface import named
+from edgekit.networks.interface import named_outputs
 
 aten = torch.ops.aten
 Range = tuple[float, float]
@@ -103,7 +103,7 @@ def nearest_weights(layers: Sequence[Layer]) -> Iterator[None]:
 def simulate(module: GraphModule, feed: Sequence[Tensor], found: Mapping[str, Range]) -> list[Tensor]:
     """The outputs with activations rounded within the ranges, weights as they are."""
     outputs = _Changed(module, found.keys(), lambda name, value: rounded(value, found[name])).run(*feed)
-    return list(named(outputs).values())
+    return list(named_outputs(outputs).values())
 
 
 def joined(outputs: Sequence[Sequence[Tensor]]) -> list[Tensor]:

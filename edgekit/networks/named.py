@@ -1,4 +1,4 @@
-"""A network by name or reference, built with plain arguments; its weights in a safetensors file."""
+"""A network given by name or reference and plain arguments, with its weights in a safetensors file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 
 def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The untrained network; of what a factory returns, the first. Raises InputError for an unknown name.
+    """The untrained network (the first part of a factory's result). Raises InputError for an unknown name.
 
-    The user's own code may raise what it likes: it becomes an InputError with its line.
+    Errors of the user's own code become InputErrors that name the line.
     """
     from torch import nn
 
-    maker = registry.load("models", model)
+    builder = registry.load("models", model)
     if user_code.is_reference(model):
-        made = running(model, f"{model} failed", lambda: maker(**arguments))
+        result = running(model, f"{model} failed", lambda: builder(**arguments))
     else:
-        made = maker(**arguments)
-    network = made[0] if isinstance(made, tuple) and made else made
+        result = builder(**arguments)
+    network = result[0] if isinstance(result, tuple) and result else result
     if not isinstance(network, nn.Module):
-        raise InputError(f"{model} gives a {type(network).__name__}", "a torch.nn.Module is wanted", "mend it")
+        raise InputError(f"{model} returns a {type(network).__name__}", "it must be a torch.nn.Module", "fix its code")
     return network
 
 
 def source(model: str) -> Path:
-    """The file that defines the network. Raises InputError where there is none."""
-    where = model.rpartition(":")[0]
-    if where.endswith(".py") and Path(where).is_file():
-        return Path(where)
+    """The file that defines the network. Raises InputError if there is none."""
+    path = model.rpartition(":")[0]
+    if path.endswith(".py") and Path(path).is_file():
+        return Path(path)
     try:
         return registry.source("models", model)
     except (TypeError, OSError) as error:
@@ -52,31 +52,31 @@ def source_sha256(model: str) -> str:
 
 
 def save(network: nn.Module, model: str, arguments: Mapping[str, Any], specs: Mapping[str, Any], out: Path) -> None:
-    """Write both files. `specs` holds "inputs" and "outputs", lists of TensorSpec as JSON, and what else is known.
+    """Write both files. `specs` holds "inputs" and "outputs" (lists of TensorSpec as JSON) and other entries.
 
-    Tensors that several names share are written once.
+    Tensors shared by several names are written once.
     """
     from safetensors.torch import save_file
 
     save_file(unique(network), out / "model.safetensors")
     reference = {"loader": "named", "model": model, "arguments": dict(arguments)}
-    found = {**reference, "source_sha256": source_sha256(model), **specs, "tensors": tensors_of(network)}
-    (out / "model.json").write_text(json.dumps(found, indent=1) + "\n")
+    document = {**reference, "source_sha256": source_sha256(model), **specs, "tensors": tensors_of(network)}
+    (out / "model.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
-    """The trained network in eval mode, called as `model.json` says. Raises InputError where its source has changed."""
+    """The trained network in eval mode, with the interface in `model.json`. Raises InputError if its source changed."""
     if source_sha256(reference["model"]) != reference["source_sha256"]:
         raise InputError(
             f"{folder} holds the weights of another version of the network {reference['model']!r}",
             "its source file has changed since",
-            "make it again, or restore that version",
+            "create it again, or restore that version",
         )
     network = build(reference["model"], reference["arguments"])
     if "widths" in reference:
-        from edgekit.networks.widths import narrow
+        from edgekit.networks.widths import apply
 
-        narrow(network, reference["widths"], reference["tensors"])
+        apply(network, reference["widths"], reference["tensors"])
     load_weights(network, folder / "model.safetensors")
     network.eval()
     if "call" not in reference:

@@ -14,7 +14,7 @@ from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import quiet
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.networks.tracing import converting, example, traced
+from edgekit.networks.tracing import converting, example, trace
 from edgekit.runtimes.openvino import no_telemetry
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     network = networks.load(parent.path)
     found = example(parent)
     with converting(parent.name, "openvino", network, found.inputs):
-        program = traced(network, found, log)
+        program = trace(network, found, log)
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model

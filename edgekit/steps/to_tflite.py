@@ -56,7 +56,7 @@ def convert(network: Any, found: Example, path: Path, name: str) -> dict[str, di
     """
     import litert_torch
 
-    inputs, fixed = found.alone()
+    inputs, fixed = found.single_sample()
     with converting(name, "tflite", network, inputs):
         litert_torch.convert(network, inputs).export(str(path))
     return fixed

@@ -15,8 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
 from edgekit import sets
 from edgekit.core.errors import NoSpace
-from edgekit.sets import reading
-from edgekit.sets import memmap
+from edgekit.sets import memmap, reading
 from edgekit.sets.memmap import MemmapWriter
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)

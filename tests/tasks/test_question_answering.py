@@ -17,7 +17,7 @@ from edgekit.networks import named
 from edgekit.ondevice import span
 from edgekit.tasks.question_answering import NOWHERE, QuestionAnswering, answer_scores
 from edgekit.tasks.shared import questions
-from edgekit.tasks.shared.questions import QUESTIONS, PARAGRAPHS
+from edgekit.tasks.shared.questions import PARAGRAPHS, QUESTIONS
 
 pytest.importorskip("tokenizers")
 

@@ -13,7 +13,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import ModelFacts
 from edgekit.core.errors import EdgekitError
 from edgekit.core.target import Target
-from edgekit.formats.onnx import light, read
+from edgekit.formats.onnx import read, without_data
 from edgekit.measure import targets
 from edgekit.runtimes.litert import implementation
 from edgekit.runtimes.litert import plain as litert_text
@@ -89,7 +89,9 @@ def _onnxruntime(path: Path, facts: ModelFacts) -> list[str]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        onnxruntime.InferenceSession(light(read(path)).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            without_data(read(path)).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except EdgekitError:
         raise
     except Exception as error:  # it has a kind of its own for each reason
