@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.errors import CannotConvert, InputError
-from edgekit.networks.interface import named
+from edgekit.networks.interface import named_outputs
 
 Importance = Literal["magnitude", "taylor", "bn-scale"]
 Scope = Literal["layer", "global"]
@@ -176,7 +176,7 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
 
 def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
     with torch.no_grad():
-        return {name: tuple(tensor.shape) for name, tensor in named(network(*inputs)).items()}
+        return {name: tuple(tensor.shape) for name, tensor in named_outputs(network(*inputs)).items()}
 
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:

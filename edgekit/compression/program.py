@@ -29,8 +29,8 @@ from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
-from edgekit.networks.interface import named
-from edgekit.networks.tracing import Example, converting, example, traced
+from edgekit.networks.interface import named_outputs
+from edgekit.networks.tracing import Example, converting, example, trace
 
 aten = torch.ops.aten
 #: minimum SQNR between a program and its reloaded copy, which has the same operators and weights
@@ -64,7 +64,7 @@ def load(artifact: Artifact, log: logging.Logger) -> Program:
     network = networks.load(artifact.path)
     traced_example = example(artifact)
     with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
-        module = prepared(traced(network, traced_example, log))
+        module = prepared(trace(network, traced_example, log))
     folded = fold(module)
     return Program(_tidied(module), traced_example, folded)
 
@@ -93,7 +93,7 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     """
     module = program.module
     with muted(log), converting(parent.name, "a program", module, program.example.inputs):
-        exported = traced(module, program.example, log)
+        exported = trace(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
     example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
     if example_file.is_file():
@@ -123,7 +123,7 @@ def tensors(feeds: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
 
 def listed(outputs: Any) -> list[Tensor]:
     """A network's outputs, however nested, as a flat list of tensors."""
-    return list(named(outputs).values())
+    return list(named_outputs(outputs).values())
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from edgekit.compression.calibration.ranges import ranges
 from edgekit.compression.weighted_layers import Layer, find
 from edgekit.formats.ranges import Statistics
-from edgekit.networks.interface import named
+from edgekit.networks.interface import named_outputs
 
 aten = torch.ops.aten
 Range = tuple[float, float]
@@ -105,7 +105,7 @@ def simulate(module: GraphModule, feed: Sequence[Tensor], node_ranges: Mapping[s
     outputs = _Changed(module, node_ranges.keys(), lambda name, value: fake_quantize(value, node_ranges[name])).run(
         *feed
     )
-    return list(named(outputs).values())
+    return list(named_outputs(outputs).values())
 
 
 def joined(outputs: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.networks.interface import Positional, named
+from edgekit.networks.interface import Positional, named_outputs
 
 log = logging.getLogger("edgekit")
 
@@ -157,7 +157,9 @@ def _noise(count: int, seed: int) -> NDArray[np.float32]:
 
 def _outputs(network: nn.Module, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        return network.answers(*tensors) if isinstance(network, Positional) else named(network(*tensors))
+        return (
+            network.outputs_by_name(*tensors) if isinstance(network, Positional) else named_outputs(network(*tensors))
+        )
 
 
 def _spread(tensor: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.user_code import run_user_code
 from edgekit.sets import is_data, read, reader_of, reading
 from edgekit.sets.folder import class_folders
+from edgekit.sets.memmap import MemmapWriter
 from edgekit.sets.options import Options, SetSpec, parse_set_spec
 from edgekit.sets.reading import refuse_nan, sample_set
-from edgekit.sets.spool import MemmapWriter
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def load_sample(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[st
     """Input name → (1, …) array of one sample of a SET. Raises InputError if there is no such sample."""
     spec = None if tasks.has_options(text) else parse_set_spec(text)
     if spec and is_data(spec.path):
-        values = reading.one(reader_of(spec, like), spec.split, index)
+        values = reading.read_sample(reader_of(spec, like), spec.split, index)
         if values is None:
             raise InputError(f"{text} has no sample {index}", next="the first sample is number 0")
         return {name: value[None] for name, value in values.items()}

@@ -334,11 +334,11 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     import torch
 
     from edgekit.networks import widths
-    from edgekit.networks.interface import Positional, named
+    from edgekit.networks.interface import Positional, named_outputs
 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, original))
-    changed = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
+    changed = widths.merge(reference.get("widths", {}), widths.changed_widths(before, inner))
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
@@ -349,7 +349,7 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     save(inner, reference["model"], reference["arguments"], {**specs, "widths": changed}, out, example_inputs)
     feed = example(replace(parent, path=out)).inputs
     with torch.no_grad():
-        answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
+        answers = [list(named_outputs(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
     if not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)):
         why = "rebuilt from its widths, it has other outputs"
         raise CannotConvert(f"{parent.name} cannot be pruned", why, "its builder must give the same network each time")

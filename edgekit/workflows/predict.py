@@ -104,7 +104,7 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     suffix = Path(file).suffix.lower()
     if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
         with os_errors("read", file), Path(file).open("rb"):
-            kind = images.Picture if suffix in images.SUFFIXES else audio.Clip
+            kind = images.ImageDecoder if suffix in images.SUFFIXES else audio.AudioDecoder
         decode = kind(file, _options(text, artifact), artifact.inputs)
         try:
             return {decode.input: decode(Path(file), file)[None]}

@@ -151,7 +151,7 @@ def test_a_quote_that_swallows_lines_is_no_single_row() -> None:
         (b"", "it has no header"),
         (b"\n\n", "it has no header"),
         (b"a,b\n", "no rows"),
-        (b"a,b,a\n1,2,3\n", "columns of one name; a;"),
+        (b"a,b,a\n1,2,3\n", "duplicate columns; a;"),
         (b"1,2\n3,4\n", "has no header"),
         (b"a;b\n1;2\n", "semicolons"),
         (b",a\n0,1\n1,2\n", "without a name"),

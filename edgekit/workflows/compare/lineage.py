@@ -11,14 +11,14 @@ from typing import Any
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
-from edgekit.report.lineage import Answers, Exhibits, Lineage, Link, Sample
+from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
 
 
-def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhibits:
+def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunDetails:
     """For the measured artifacts that lie in these run folders; damaged or missing ones are left out."""
     lineages: dict[str, Lineage] = {}
-    answers: dict[str, list[Answers]] = {}
+    answers: dict[str, list[SamplePredictions]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in dict.fromkeys(folders):
@@ -38,7 +38,7 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
                 answers.setdefault(told[0], []).append(told[1])
                 samples.setdefault(told[0], _samples(store, told[0]))
     shown = {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]}
-    return Exhibits(lineages, shown, trainings)
+    return RunDetails(lineages, shown, trainings)
 
 
 class _Records:
@@ -85,11 +85,11 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
 
 
-def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:
+def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:
     document = _document(artifact.path / f"answers-{m.key}.json")
     with suppress(KeyError, TypeError, AttributeError):
         pairs = tuple((str(entry["text"]), entry["right"]) for entry in document["answers"])
-        return str(document["set_sha256"]), Answers(m.artifact, m.runtime, m.target, pairs)
+        return str(document["set_sha256"]), SamplePredictions(m.artifact, m.runtime, m.target, pairs)
     return None
 
 

@@ -119,14 +119,14 @@ def test_sounds_are_read_as_predict_reads_them(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     from edgekit.core.artifact import TensorSpec
     from edgekit.ondevice import predict
-    from edgekit.sets.audio import Clip
+    from edgekit.sets.audio import AudioDecoder
     from edgekit.sets.options import Options
 
     spec = TensorSpec("x", "float32", (None, 1000))
     wave = np.sin(np.arange(900) / 9).astype(np.float32) * 0.7
     soundfile.write(tmp_path / "a.wav", np.stack([wave, wave / 2], 1), 8000, subtype="PCM_16")
     for rate in (8000, 16000, 4000):
-        wanted = Clip("a", Options(rate=rate, mean=(0.1,), std=(0.5,)), [spec])(tmp_path / "a.wav", "a")
+        wanted = AudioDecoder("a", Options(rate=rate, mean=(0.1,), std=(0.5,)), [spec])(tmp_path / "a.wav", "a")
         usual = {"scale": 1.0, "mean": [0.1], "std": [0.5]}
         front = {"kind": "sound", "input": "x", "rate": rate, "length": 1000, "shape": [1000], **usual}
         assert np.allclose(predict.sound(str(tmp_path / "a.wav"), front), wanted, atol=1e-6)
