@@ -235,10 +235,10 @@ def galleries(code: Code) -> Iterator[str]:
 def late_imports(code: Code) -> Iterator[str]:
     """An import inside a function saves loading a heavy package; one that saves nothing belongs to the top.
 
-    The commands are left out: see `quick_help`.
+    The command line is left out, where each module counts: see `quick_help`.
     """
     for module in code.modules.values():
-        if module.name.startswith(ON_DEVICE) or (module.package == COMMANDS and not module.is_package):
+        if module.name.startswith((*ON_DEVICE, COMMANDS)):
             continue
         loaded = code.third_party(module.name)
         for each in module.in_functions:

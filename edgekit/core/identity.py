@@ -145,6 +145,8 @@ class Files:
     def module(self, name: str) -> Module | None:
         """The module of a dotted name, empty for a folder without `__init__.py`; None for what is elsewhere."""
         top = name.partition(".")[0]
+        if name == __name__:  # it says what made a file, and makes none
+            return None
         if top == EDGEKIT:
             folder = _HOME
         elif self.folder is not None and top and self.top in ("", top):

@@ -27,6 +27,10 @@ HARMLESS = ("functools.", "contextlib.", "dataclasses.", "typing.", "abc.", "enu
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+#: a module that a member names to have it imported when it is needed (`Format.observer`), on the floors below the steps
+MODULE = re.compile(r"edgekit\.(?!workflows|cli|testing)\w+(\.\w+)+")
+
+
 @dataclass(frozen=True)
 class Use:
     """Something that a definition refers to: names from a module on, or all that a dynamic import may give.
@@ -175,10 +179,12 @@ def text(node: Any, in_class: bool = False) -> str:
         return f"Raise({text(raised)})"
     if isinstance(node, ast.JoinedStr):
         return f"JoinedStr({''.join(_joined(node))})"
+    if isinstance(node, ast.AnnAssign) and not in_class:  # as without the annotation
+        return f"(Assign targets=[{text(node.target)}] value={text(node.value)})"
     inside, kind = isinstance(node, ast.ClassDef), type(node)
     parts = [kind.__name__]
     for name in kind._fields:
-        if name in _SKIPPED or (name == "annotation" and not (in_class and kind is ast.AnnAssign)):
+        if name in _SKIPPED or (name == "annotation" and kind is ast.arg):
             continue
         value = getattr(node, name, None)
         if isinstance(value, ast.AST):
@@ -292,8 +298,8 @@ class _Reader:
         return Code(digest, tuple(self.uses), *frozen)
 
     def visit(self, node: ast.AST) -> None:
-        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        if self._scopes and isinstance(value, ast.Call) and given(value, self.resolve) is not None:
+        value = node.value if self._scopes and isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if value is not None and given(value, self.resolve) is not None:
             self._children(value)  # what is used of it is seen where the variable is
             return
         if isinstance(node, SCOPES):
@@ -318,6 +324,9 @@ class _Reader:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for name in imported(node, self.module.package):
                 self.imports[Use(Target(name, ()), when=self._when)] = None
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str) and MODULE.fullmatch(node.value):
+                self._use(Target(node.value, ()))
         elif not isinstance(node, ast.Raise) and not (isinstance(node, ast.stmt) and _says_nothing(node)):
             self._children(node)
 

@@ -157,7 +157,7 @@ def _noise(count: int, seed: int) -> NDArray[np.float32]:
 
 def _outputs(network: nn.Module, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        return named(network(*tensors))
+        return network.answers(*tensors) if isinstance(network, Positional) else named(network(*tensors))
 
 
 def _spread(tensor: Tensor) -> Tensor:

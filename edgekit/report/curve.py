@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from edgekit.core.history import History, best
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
+from edgekit.report.panels import grid, joined, sheet
 from edgekit.report.scales import Scale
-from edgekit.report.style import PICTURE, safe, variables
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 120, 34
@@ -66,19 +66,14 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
     """Three lines of a grid, and each line's values; an epoch without a finite one leaves a gap."""
     known = [value for _, values, _ in lines for value in values if math.isfinite(value)]
     y = Scale.over(known or [0.0], area.bottom, area.top, 8, False)
-    parts = []
-    for value, label in y.ticks(4):
-        parts.append(f'<path class="ek-grid" d="M{area.left:.0f} {y(value):.1f}H{area.right:.0f}"/>')
-        parts.append(text(area.left - 6, y(value) + 4, label, 12, "ek-soft", "end"))
+    parts = [*grid(y, area, 4)]
     place = area.left
     for words, values, colour in lines:
-        path, joined = [], False
-        for epoch, value in zip(epochs, values, strict=True):
-            if math.isfinite(value):
-                path.append(f"{'L' if joined else 'M'}{x(epoch):.1f} {y(value):.1f}")
-                parts.append(f'<circle class="ek-mark {colour}" cx="{x(epoch):.1f}" cy="{y(value):.1f}" r="2"/>')
-            joined = math.isfinite(value)
-        parts.append(f'<path class="ek-bar {colour}" d="{"".join(path)}"/>')
+        pairs = zip(epochs, values, strict=True)
+        points = [(x(epoch), y(value)) if math.isfinite(value) else None for epoch, value in pairs]
+        marks = (point for point in points if point)
+        parts += [f'<circle class="ek-mark {colour}" cx="{left:.1f}" cy="{top:.1f}" r="2"/>' for left, top in marks]
+        parts.append(joined(points, colour))
         parts.append(f'<path class="ek-bar {colour}" d="M{place:.0f} {area.top - 7:.0f}h14"/>')
         parts.append(text(place + 19, area.top - 3, words, 12, "ek-soft"))
         place += 40 + 7 * len(words)
@@ -86,10 +81,4 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
 
 
 def _page(parts: Sequence[str], height: float, title: str, history: History) -> str:
-    name = title or "A training"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(history))}</desc>'
-        f"<style>{variables()}{PICTURE}</style>"
-        f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
-    )
+    return sheet(parts, WIDTH, height, title or "A training", summary(history))

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
+from edgekit.report.panels import grid, joined, sheet
 from edgekit.report.scales import Scale
-from edgekit.report.style import PICTURE, safe, variables
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 96, 30
@@ -78,16 +78,12 @@ def _panel(
     area = Box(LEFT, top, WIDTH - RIGHT, top + PANEL)
     y = Scale.over(_known(values), area.bottom, area.top, 8, False)
     parts = [_shade(seconds, flag, i, x, area) for i, flag in enumerate(sustained.get("throttled") or ()) if flag]
-    for value, label in y.ticks(3):
-        parts.append(f'<path class="ek-grid" d="M{area.left:.0f} {y(value):.1f}H{area.right:.0f}"/>')
-        parts.append(text(area.left - 6, y(value) + 4, label, 12, "ek-soft", "end"))
+    parts += grid(y, area, 3)
     parts.append(text(area.left + 4, area.top + 2, f"{words}, {unit}", 12, "ek-soft"))
-    path, joined = [], False
-    for second, value in zip(seconds, values, strict=False):
-        if value is not None:
-            path.append(f"{'L' if joined else 'M'}{x(second):.1f} {y(float(value)):.1f}")
-        joined = value is not None
-    parts.append(f'<path class="ek-bar {colour}" d="{"".join(path)}"/>')
+    pairs = zip(seconds, values, strict=False)
+    parts.append(
+        joined([(x(second), y(float(value))) if value is not None else None for second, value in pairs], colour)
+    )
     return "".join(parts)
 
 
@@ -101,10 +97,4 @@ def _shade(seconds: Sequence[float], flag: Any, index: int, x: Scale, area: Box)
 
 
 def _page(parts: Sequence[str], height: float, title: str, sustained: Mapping[str, Any], page: bool) -> str:
-    name = title or "A sustained run"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(sustained))}</desc>'
-        f"{f'<style>{variables()}{PICTURE}</style>' if page else ''}"
-        f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
-    )
+    return sheet(parts, WIDTH, height, title or "A sustained run", summary(sustained), page)

@@ -5,6 +5,7 @@ Commands give strings and tables in order, `show` prints them, `lines` gives the
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,6 @@ def show(items: Iterable[str | Table]) -> None:
 
 def lines(items: Iterable[str | Table]) -> list[str]:
     """Tables in at most 80 columns, strings as they are."""
-    import io
-
     from rich.console import Console
 
     text: list[str] = []

@@ -24,6 +24,7 @@ from edgekit.runs.named_sets import check_class_folders
 from edgekit.sets import take
 from edgekit.training import engine, session
 from edgekit.training import folds as foldss
+from edgekit.training.calls import select_device, specs
 from edgekit.training.distillation_settings import DistillationSettings, teacher_of
 from edgekit.training.settings import Settings
 
@@ -106,8 +107,6 @@ class Train(Settings, DistillationSettings, Step):
 
     def _fit(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
         """Train the network; it returns on the CPU, with its record."""
-        from edgekit.training.calls import select_device, specs
-
         assert ctx.task is not None
         check_class_folders(ctx.task.name)
         device, train, val = select_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 from edgekit import networks, sets
@@ -77,8 +78,6 @@ class RuntimeContract(Contract):
     def test_outputs_are_right(
         self, name: str, runtime: Runtime, artifact: Artifact, host: Target, data: SampleSet, models: Models
     ) -> None:
-        import torch
-
         run = execute(artifact, host, data, QUICK)
         (output,) = run.outputs.values()
         assert output.shape == (67, CLASSES), "67 samples are not a multiple of any batch"

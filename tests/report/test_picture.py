@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from xml.etree import ElementTree
 
@@ -13,11 +12,8 @@ from report.made_up import HOSTILE, many, measurement, measurements, metric
 
 from edgekit.core.measurement import Measurement
 from edgekit.report import picture
-from edgekit.report.labels import Anchor, Box, place
 from edgekit.report.picture import NARROW, WIDE, inline
 from edgekit.report.rows import scopes
-from edgekit.report.scales import Scale, spans_decade
-from edgekit.report.style import COLOURS, FORMATS, SPARE
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -93,66 +89,6 @@ def test_any_measurements_give_a_picture(shown: list[Measurement], title: str) -
             assert "nan" not in value.split() and "inf" not in value.split()
 
 
-anchors = st.builds(
-    Anchor, st.floats(0, 600), st.floats(0, 400), st.floats(1, 25), st.floats(10, 200), st.just(14.0), st.booleans()
-)
-
-
-@given(st.lists(anchors, max_size=30))
-@settings(max_examples=60, deadline=None)
-def test_labels_never_overlap(points: list[Anchor]) -> None:
-    area = Box(0, 0, 600, 400)
-    placed = [label for label in place(points, area, []) if label]
-    for i, label in enumerate(placed):
-        assert area.holds(label.box)
-        assert not any(label.box.overlaps(other.box) for other in placed[i + 1 :])
-        assert not any(point.touches(label.box, -0.01) for point in points)
-
-
 def test_forty_are_nearly_all_labelled() -> None:
     left_out = re.search(r"No room to label: ([^<]*)", picture(many(40)))
     assert not left_out or len(left_out[1].split(",")) <= 8
-
-
-@given(st.lists(st.floats(-1e14, 1e14), min_size=1, max_size=8), st.integers(2, 10))
-def test_linear_ticks_are_few_round_and_inside(values: list[float], most: int) -> None:
-    scale = Scale.over(values, 0, 500, 20, log=False)
-    ticks = [value for value, _ in scale.ticks(most)]
-    assert len(ticks) <= most
-    assert all(-1e-6 <= scale(value) <= 500 + 1e-6 for value in ticks)
-
-
-@given(st.lists(st.floats(1e-8, 1e14), min_size=2, max_size=8).filter(spans_decade), st.integers(3, 10))
-def test_log_ticks_are_few_and_there(values: list[float], most: int) -> None:
-    ticks = Scale.over(values, 0, 500, 20, log=True).ticks(most)
-    assert 1 <= len(ticks) <= most
-
-
-def test_tick_text_shows_its_step() -> None:
-    assert [text for _, text in Scale(90.9, 92.8, 0, 100).ticks(5)] == ["91.0", "91.5", "92.0", "92.5"]
-    assert [text for _, text in Scale(math.log10(0.04), math.log10(0.7), 0, 100, log=True).ticks(8)] == [
-        "0.05",
-        "0.1",
-        "0.2",
-        "0.5",
-    ]
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def contrast(a: str, b: str) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_colours_reach_wcag_aa(scheme: int) -> None:
-    for ground in ("paper", "panel"):
-        for text in ("ink", "soft", "good", "bad", "unsure"):
-            assert contrast(COLOURS[text][scheme], COLOURS[ground][scheme]) >= 4.5, (text, ground)
-        for drawn in ("front", "focus", *FORMATS.values(), *SPARE):
-            assert contrast(COLOURS[drawn][scheme], COLOURS[ground][scheme]) >= 3, (drawn, ground)

@@ -79,7 +79,7 @@ def test_it_stops_early(train: Callable[..., tuple[StepResult, Path]]) -> None:
 
 def test_what_is_written(train: Callable[..., tuple[StepResult, Path]]) -> None:
     _, out = train(dataclasses.replace(QUICK, epochs=1))
-    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors", "outputs.safetensors"]
     facts = registry.load("formats", "torch").describe(out / "model.json")
     assert str(facts.inputs[0]) == "input: float32[?, 1, 20, 20]"
     assert str(facts.outputs[0]) == "output: float32[?, 4]"
@@ -152,7 +152,8 @@ def test_a_network_that_computes_something_else_is_refused(
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     monkeypatch.setattr(identity, "of_member", lambda group, model: "0" * 64)
     networks.load(out)
-    monkeypatch.setattr(registry.load("models", "cnn"), "forward", lambda network, x: network.layers(x) * 2)
+    cnn = registry.load("models", "cnn")
+    monkeypatch.setattr(cnn, "forward", lambda network, x: 2 * network.head(network.features(network.normalize(x))))
     with pytest.raises(InputError, match="another version of the network"):
         networks.load(out)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgekit import tasks
 from edgekit.core.errors import InputError
-from edgekit.tasks.shared.scaling import Scaling
-from edgekit.tasks.shared.series import equal_length, parse_ts
 
 HEAD = "# a comment\n@problemName x\n@classLabel true up down\n@data\n"
 
@@ -21,17 +17,6 @@ def files(folder: Path, train: str = "") -> str:
     (folder / "x_TRAIN.ts").write_text(HEAD + "\n".join(lines) + "\n" + train)
     (folder / "x_TEST.ts").write_text(HEAD + "\n".join([*lines[:6], "1,2,3,4,5:1,1,1,1,1:up"]) + "\n")
     return f"sensor-series?data={folder / 'x_TRAIN.ts'}"
-
-
-def test_the_format() -> None:
-    series, labels, classes = parse_ts(HEAD + "1,2:3,?:up\n", "x")
-    assert classes == ("up", "down") and labels == ["up"]
-    np.testing.assert_array_equal(series[0], [[1, 3], [2, np.nan]])
-
-
-def test_gaps_and_lengths() -> None:
-    series = [np.array([[1.0], [np.nan]], np.float32), np.array([[5.0], [6], [7], [8]], np.float32)]
-    assert equal_length(series, 3)[..., 0].tolist() == [[1, 1, 1], [5, 6, 7]]
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:
@@ -51,17 +36,6 @@ def test_bad_lines_are_named(tmp_path: Path, line: str, what: str) -> None:
 def test_no_such_set() -> None:
     with pytest.raises(InputError, match="is not a set of series"):
         tasks.load("sensor-series?data=Nothing").load("train")
-
-
-def test_scaling_is_shipped_as_it_is_used(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(7, 3, (50, 4)).astype(np.float32)
-    values[0, 0] = 1e6
-    scaling = Scaling.of(values)
-    scaling.write(tmp_path)
-    said = json.loads((tmp_path / "scaling.json").read_text())
-    again = np.clip((values - said["mean"]) / said["std"], -said["most"], said["most"])
-    np.testing.assert_allclose(scaling(values), again, rtol=1e-5, atol=1e-6)
-    assert np.abs(scaling(values)).max() <= 6
 
 
 @pytest.mark.parametrize("model", ["cnn1d", "lstm", "mlp", "softmax-regression"])

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from training.conftest import tiny
 
@@ -15,9 +14,8 @@ from edgekit.core import registry
 from edgekit.core.errors import Diverged, InputError
 from edgekit.core.history import best
 from edgekit.networks import weights
-from edgekit.sets import reading
 from edgekit.tasks.shared.base import Regression
-from edgekit.training import engine, losses, rates, torch_errors
+from edgekit.training import engine
 from edgekit.training.settings import Settings
 
 torch = pytest.importorskip("torch")
@@ -108,31 +106,6 @@ def test_weights_are_the_running_mean_with_ema(bars_fit: Any) -> None:
     assert not same(state(averaged), state(plain))
 
 
-def test_layers_learn_at_their_own_rates() -> None:
-    network = tiny()
-    stages = list(rates.stages(network))
-    assert stages == ["body.0", "body.1", "head"]
-    optimizer = rates.build_optimizer(network, (), replace(BASE, lr=1.0, lr_decay=0.5, lr_factors=("body.0=0.1",)))
-    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    parameters = dict(network.named_parameters())
-    rates_by_stage = [
-        {rate[id(p)] for name, p in parameters.items() if rates.is_within(name, stage)} for stage in stages
-    ]
-    expected = [0.5 ** (len(stages) - 1 - i) * (0.1 if i == 0 else 1) for i in range(len(stages))]
-    assert [min(rates_) for rates_ in rates_by_stage] == pytest.approx(expected)
-    assert len(rate) == len(list(network.parameters()))
-    spared = rates.build_optimizer(network, (), replace(BASE, decay="weights"))
-    for group in spared.param_groups:
-        assert all((p.ndim < 2) == (group["weight_decay"] == 0) for p in group["params"])
-
-
-def test_schedules() -> None:
-    assert rates.rate_factor("cosine", 0, 0, 100) == 1 and rates.rate_factor("cosine", 99, 0, 100) < 0.001
-    assert rates.rate_factor("cosine", 4, 10, 110) == 0.5
-    assert [rates.rate_factor("step", step, 0, 100) for step in (0, 50, 75)] == pytest.approx([1, 0.1, 0.01])
-    assert rates.rate_factor("constant", 80, 0, 100) == 1
-
-
 def test_the_hooks_of_pruning_and_distillation(bars_fit: Any) -> None:
     seen: list[Any] = []
 
@@ -188,31 +161,6 @@ def test_an_augmentation_that_is_not_there(bars_fit: Any) -> None:
         bars_fit(replace(BASE, augment="on"), task=task)
 
 
-def test_losses_that_do_not_fit(members: None) -> None:
-    task = registry.load("tasks", "bars")()
-    inputs = {"input": np.zeros((8, 2), np.float32)}
-    values = reading.sample_set("v", inputs, np.linspace(-3, 3, 8, dtype=np.float32))
-    classes = reading.sample_set("c", inputs, np.arange(8) % 4)
-    for kind, data, message in (
-        ("cross-entropy", values, "values, not classes"),
-        ("bce", values, "from -3 to 3"),
-        ("mse", classes, "no quantity"),
-    ):
-        with pytest.raises(InputError, match=message):
-            losses.select_losses(replace(BASE, loss=kind), task, data)  # type: ignore[arg-type]
-    train_loss, validation_loss = losses.select_losses(replace(BASE, label_smoothing=0.2), task, classes)
-    logits, labels = torch.eye(4) * 9, torch.arange(4)
-    assert float(train_loss(logits, labels)) > float(validation_loss(logits, labels)) > 0
-    ratings = reading.sample_set("r", inputs, np.linspace(0, 1, 8, dtype=np.float32))
-    with pytest.raises(InputError, match="has no label smoothing"):
-        losses.select_losses(replace(BASE, label_smoothing=0.2), type("T", (), {"name": "t", "loss": 1})(), ratings)
-    one_hot = torch.nn.functional.one_hot(labels, 4).float()
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
-    assert torch.allclose(losses.bce(logits, labels), expected)
-    with pytest.raises(InputError, match="differ in shape"):
-        losses.bce(torch.zeros(4, 2), torch.zeros(4, 3))
-
-
 def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) -> None:
     """The loss turns to NaN in the second epoch: the first one's weights are in the file that the message names."""
     batches = 0
@@ -231,37 +179,3 @@ def test_divergence_keeps_the_last_good_weights(bars_fit: Any, tmp_path: Any) ->
     weights.load_weights(again, tmp_path / "s" / "best.safetensors")
     assert same(kept, state(again)) and all(torch.isfinite(tensor).all() for tensor in kept.values())
     assert not same(kept, state(tiny()))
-
-
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
-def test_out_of_memory_says_what_to_halve(error: Exception) -> None:
-    with pytest.raises(InputError) as raised, torch_errors.translated(BASE, torch.device("cpu")):
-        raise error
-    assert "--batch 32 --accumulate 2" in raised.value.next
-
-
-def test_out_of_memory_as_torch_says_it_on_a_cpu() -> None:
-    with pytest.raises(InputError, match="out of memory"), torch_errors.translated(BASE, torch.device("cpu")):
-        torch.empty(2**60)
-    with pytest.raises(RuntimeError), torch_errors.translated(BASE, torch.device("cpu")):
-        torch.ones(2) @ torch.ones(3)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"warmup": 1.0}, "one-cycle schedule has its own warm-up"),
-        ({"schedule": "cosine", "warmup": 10.0}, "shorter than the training"),
-        ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing"),
-        ({"unfreeze": 2}, "freeze"),
-        ({"lr_decay": 0.0}, "lr_decay"),
-        ({"lr_factors": ("head",)}, "PREFIX=NUMBER"),
-        ({"ema": 1.0}, "ema"),
-        ({"accumulate": 0}, "accumulate"),
-        ({"weight_decay": -1.0}, "weight_decay"),
-        ({"clip": float("nan")}, "clip"),
-    ],
-)
-def test_settings_that_cannot_work(fields: dict[str, Any], message: str) -> None:
-    assert any(message in problem for problem in Settings(**fields).problems())
-    assert not list(Settings().problems())

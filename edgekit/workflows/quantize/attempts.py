@@ -114,7 +114,7 @@ class SearchRecord:
         }
 
 
-def _stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
+def stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
     """The latencies of these artifacts, if the stored record shows that all were measured in one session."""
     entries = {entry["id"]: entry.get("latency_ms") for entry in record.get("attempts", []) if entry.get("id")}
     latencies = [from_json(Latency, record.get("against_latency_ms"))]

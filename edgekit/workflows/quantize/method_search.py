@@ -45,7 +45,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.workflows import make
-from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, _stored_latencies
+from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, stored_latencies
 
 #: recurrent operators, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
@@ -321,7 +321,7 @@ class MethodSearch:
         usable = [a for a in record.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in usable if a.artifact)]
         plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
-        latencies = _stored_latencies(self.stored, models, plan)
+        latencies = stored_latencies(self.stored, models, plan)
         if latencies is None:
             assert self.context.val is not None
             float_runtime = next(iter(runtimes_for(self.reference, self.target)), record.runtime)

@@ -10,7 +10,6 @@ import pytest
 
 from edgekit.core import registry
 from edgekit.formats.onnx import Onnx
-from edgekit.formats.shared.lifetimes import peak_bytes
 from edgekit.report.tables import lines
 from edgekit.workflows.inspect import model as models
 
@@ -59,16 +58,6 @@ def test_memory_by_layer_counted_by_hand(convolution: Path) -> None:
     assert found["macs"] == 256 * 27 + 256 * 8
 
 
-def test_the_peak_of_a_graph_with_branches() -> None:
-    """a stays until the end of the long branch."""
-    nodes = [(["x"], ["a"]), (["a"], ["b"]), (["b"], ["c"]), (["a", "c", "w"], ["y"])]
-    sizes: dict[str, int | None] = {"x": 10, "a": 20, "b": 5, "c": 7, "y": 1}
-    assert peak_bytes(["x"], ["y"], nodes, sizes) == 32  # a, b and c
-    assert peak_bytes(["x"], ["y", "b"], nodes, sizes) == 33
-    assert peak_bytes(["x"], ["y"], nodes, {**sizes, "b": None}) is None
-    assert peak_bytes(["x"], ["y"], [*nodes, (["a"], ["unread"])], {**sizes, "unread": None}) == 32
-
-
 def test_recurrent_layers_are_counted_step_by_step(tmp_path: Path) -> None:
     constants = {"w": np.ones((1, 20, 3), np.float32), "r": np.ones((1, 20, 5), np.float32)}
     nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)]
@@ -105,38 +94,6 @@ def test_old_files_whose_weights_are_inputs_too(tmp_path: Path) -> None:
 
 
 # --- what cannot run it -------------------------------------------------------------------------------------------
-
-
-def problems(path: Path, target: str = "host") -> str:
-    found = models.inspect(str(path))
-    return "; ".join(text for answer in found["targets"] if answer["target"] == target for text in answer["problems"])
-
-
-def test_what_a_runtime_does_not_know(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    ends = [("x", FLOAT, [1, 2])], [("y", FLOAT, [1, 2])]
-    custom = [helper.make_node("Frobnicate", ["x"], ["y"], domain="acme")]
-    assert "acme:Frobnicate" in problems(save(tmp_path / "m.onnx", custom, *ends))
-    assert "Opset 99" in problems(save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], *ends, opset=99))
-    text = [("x", TensorProto.STRING, [2])], [("y", TensorProto.STRING, [2])]
-    said = problems(save(tmp_path / "m.onnx", [helper.make_node("Identity", ["x"], ["y"])], *text))
-    assert "'x' is a string" in said
-
-
-def test_a_target_that_lacks_a_runtime_or_memory(
-    convolution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "targets").mkdir()
-    board = 'title = "t"\ndevice = "ssh"\narch = "aarch64"\nmemory_mb = 1\n'
-    (tmp_path / "targets" / "other.toml").write_text(f'name = "other"\n{board}runtimes = {{ litert = "" }}\n')
-    (tmp_path / "targets" / "small.toml").write_text(f'name = "small"\n{board}runtimes = {{ onnxruntime = "" }}\n')
-    monkeypatch.chdir(tmp_path)
-    assert problems(convolution, "other") == "no runtime for onnx"
-    assert problems(convolution, "small") == ""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
-    ends = [("x", FLOAT, ["n", 600])], [("y", FLOAT, ["n", 600])]
-    big = save(tmp_path / "big.onnx", nodes, *ends, {"w": np.ones((600, 600), np.float32)})
-    assert "it needs about 1 MB" in problems(big, "small")
 
 
 # --- why it may be slow -------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ pytest.importorskip("optuna")
 
 from edgekit.core.errors import InputError
 from edgekit.core.target import Target
-from edgekit.workflows.optimize.front import front, nearest
 from edgekit.workflows.optimize.space import Dimension, Point, Space, key
 from edgekit.workflows.optimize.study import Study, Trial
 
@@ -48,12 +46,6 @@ def search(study: Study, until: int) -> list[Point]:
 
 def opened(path: Path, seed: int = 0, worker: str = "") -> Study:
     return Study(f"sqlite:///{path}", "study", SPACE, seed, worker)
-
-
-def test_what_does_not_matter_makes_no_other_point() -> None:
-    points = SPACE.points()
-    assert len(points) == 4 * 3 * 3 * 2, "a method means nothing for float and fp16"
-    assert len({key(point) for point in points}) == len(points)
 
 
 def test_a_search_stopped_anywhere_resumes_as_if_uninterrupted(tmp_path: Path) -> None:
@@ -108,28 +100,3 @@ def test_workers_share_what_they_found(tmp_path: Path) -> None:
 def test_a_storage_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot use the storage nonsense"):
         Study("nonsense", "study", SPACE, 0)
-
-
-def made(number: int, quality: float, p50: float, size: int, **violations: float) -> Trial:
-    return Trial(number, SPACE.point(), "finished", quality=quality, p50_ms=p50, size_bytes=size, violations=violations)
-
-
-def numbers(trials: Sequence[Trial]) -> list[int]:
-    return [trial.number for trial in trials]
-
-
-def test_the_front() -> None:
-    a, b, c = made(0, 0.9, 1.0, 100), made(1, 0.8, 0.5, 100), made(2, 0.8, 0.6, 100)
-    same, small = made(3, 0.9, 1.0, 100), made(4, 0.1, 9.0, 1)
-    over = made(5, 0.99, 0.1, 1, max_latency_ms=0.1)
-    disturbed = dataclasses.replace(made(6, 0.99, 0.1, 1), invalid=("CPU contention",))
-    pruned = Trial(7, SPACE.point(), "pruned", "too large")
-    assert numbers(front([a, b, c, same, small, over, disturbed, pruned])) == [1, 0, 4]
-    assert front([]) == []
-
-
-def test_the_nearest_possible() -> None:
-    far = made(0, 0.9, 1.0, 100, max_latency_ms=2.0)
-    near = made(1, 0.9, 1.0, 100, max_latency_ms=0.5, max_size_bytes=0.5)
-    assert nearest([far, near, made(2, 0.9, 1, 1)]) == near
-    assert nearest([made(2, 0.9, 1, 1)]) is None

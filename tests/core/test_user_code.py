@@ -1,0 +1,113 @@
+"""The user's own code: found, run, and its errors told in a line with the place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.user_code import is_reference, reason, resolve, run_user_code
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = set(sys.modules)
+    yield
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("net.py:Net", True),
+        ("folder/net.py:make", True),
+        ("json:dumps", True),
+        ("json.decoder:JSONDecoder", True),
+        ("nowhere:Net", False),
+        ("net.py", False),
+        ("net.py:two words", False),
+        ("C:\\net", False),
+        ("onnx", False),
+    ],
+)
+def test_what_is_a_reference(name: str, is_one: bool) -> None:
+    assert is_reference(name) is is_one
+
+
+def test_a_folder_of_data_is_no_module(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert not is_reference("data:train")
+
+
+def test_a_file_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import itertools\ncount = next(itertools.count(7))\nclass Net: pass\n")
+    assert resolve("net.py:count") == 7
+    assert resolve("net.py:Net") is resolve(f"{tmp_path}/net.py:Net")
+
+
+def test_a_file_does_not_hide_a_module(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("dumps = 'mine'\n")
+    assert resolve("json.py:dumps") == "mine"
+    assert callable(resolve("json:dumps"))
+
+
+def test_a_file_imports_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "neighbour_of_net.py").write_text("value = 3\n")
+    (tmp_path / "folder" / "net.py").write_text("from neighbour_of_net import value\n")
+    assert resolve("folder/net.py:value") == 3
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def make(): ...\ndef _hidden(): ...\n")
+    with pytest.raises(InputError, match=r"no file other\.py"):
+        resolve("other.py:make")
+    with pytest.raises(InputError, match="defines no 'mak'") as caught:
+        resolve("net.py:mak")
+    assert "make" in caught.value.next and "_hidden" not in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\n1 / 0\n", "ZeroDivisionError: division by zero (net.py, line 2)"),
+        ("def f(:\n", "SyntaxError"),
+        ("import not_installed_at_all\n", "ModuleNotFoundError: No module named 'not_installed_at_all'"),
+        ("raise SystemError('a\\nb')\n", "SystemError: a (net.py, line 1)"),
+    ],
+)
+def test_what_it_raises_is_told_in_a_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "net.py").write_text(text)
+    for _ in range(2):  # a module that failed is not taken for one that is loaded
+        with pytest.raises(InputError) as caught:
+            resolve("net.py:Net")
+        assert caught.value.what == "cannot run net.py" and words in caught.value.why
+
+
+def test_the_line_is_in_the_users_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import json\ndef make():\n    return json.loads('{')\n")
+    with pytest.raises(InputError) as caught:
+        run_user_code("net.py:make", "cannot build net.py:make", resolve("net.py:make"))
+    assert "(net.py, line 3)" in caught.value.why
+
+
+def test_edgekit_s_own_errors_pass() -> None:
+    def fail() -> None:
+        raise DeviceError("it is gone")
+
+    with pytest.raises(DeviceError):
+        run_user_code("net.py:make", "cannot build", fail)
+    assert run_user_code("net.py:make", "cannot build", lambda: 3) == 3
+
+
+def test_a_reason_without_words() -> None:
+    try:
+        raise ValueError
+    except ValueError as error:
+        assert reason("net.py", error).startswith("ValueError:")
