@@ -66,7 +66,7 @@ def command(
     from edgekit import report
     from edgekit.workflows.compare.gate import gate
     from edgekit.workflows.compare.lineage import gather
-    from edgekit.workflows.compare.rows import collected, disambiguated, run_folders, run_title
+    from edgekit.workflows.compare.rows import collect, disambiguated, run_folders, run_title
     from edgekit.workflows.compare.verdicts import verdicts
 
     if bool(against) != bool(fail_if):
@@ -82,7 +82,7 @@ def command(
     if typed and not against:
         what = f"--{typed[0]} has no effect without --against"
         raise InputError(what, "compare measures nothing then", "add --against BASELINE, or use edgekit bench RUN")
-    sourced_rows = collected(sources, test_set)
+    sourced_rows = collect(sources, test_set)
     measurements = [m for _, m in sourced_rows]
     rows = disambiguated(sourced_rows)
     gates: list[Gate] = []

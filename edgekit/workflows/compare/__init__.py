@@ -13,4 +13,4 @@ def compare(sources: Sequence[str] = (), *, set: str = "") -> list[Measurement]:
 
     Raises InputError where there are none, and where they are over different test sets.
     """
-    return [m for _, m in rows.collected(sources, set)]
+    return [m for _, m in rows.collect(sources, set)]

@@ -19,12 +19,12 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, judge, missing, pairs, place
-from edgekit.workflows.compare.rows import measured
+from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, evaluate, missing_rows, pair_rows, row_key
+from edgekit.workflows.compare.rows import rows_of
 from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
 #: what a latency is gated over
-GUARD_SAMPLES = 64
+GATE_SAMPLES = 64
 
 
 def gate(
@@ -44,23 +44,25 @@ def gate(
     """
     limits = [Limit.parse(text) for text in fail_if]
     words = list(sources) or [str(references.newest_run())]
-    old, new = measured(against), [(word, m) for word in words for m in measured(word)]
-    found = pairs(old, [m for _, m in new])
+    old, new = rows_of(against), [(word, m) for word in words for m in rows_of(word)]
+    found = pair_rows(old, [m for _, m in new])
     check_metrics(limits, found)
-    for line in missing(old, [m for _, m in new]):
+    for line in missing_rows(old, [m for _, m in new]):
         say(f"  missing   {line}")
-    homes = {place(m): word for word, m in new}
+    homes = {row_key(m): word for word, m in new}
     timed: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
         twins = [
             (a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason)
         ]
-        timed = {place(b): _timed_anew(a, b, against, homes[place(b)], plan, again, progress, say) for a, b in twins}
-    verdicts = (judge(limit, pair, timed.get(place(pair[1]))) for pair in found for limit in limits)
+        timed = {
+            row_key(b): _latency_ratio(a, b, against, homes[row_key(b)], plan, again, progress, say) for a, b in twins
+        }
+    verdicts = (evaluate(limit, pair, timed.get(row_key(pair[1]))) for pair in found for limit in limits)
     return [verdict for verdict in verdicts if verdict]
 
 
-def _timed_anew(
+def _latency_ratio(
     old: Measurement,
     new: Measurement,
     against: str,
@@ -78,7 +80,7 @@ def _timed_anew(
         return statistics.latency_ratio(new.latency_ms, old.latency_ms, paired=True)
     if not again:
         return "it was not measured again"
-    kept = [_at_hand(m, word) for m, word in ((old, against), (new, source))]
+    kept = [_stored_artifact(m, word) for m, word in ((old, against), (new, source))]
     if kept[0] is None or kept[1] is None:
         which = "the baseline's artifact" if kept[0] is None else "the artifact"
         return f"{which} is not at hand, so it cannot be measured again"
@@ -90,7 +92,7 @@ def _timed_anew(
         return str(error)
     store = Store(kept[1].path.parent)
     context = run_context(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
-    data = sets.take(test_set(context, [kept[1]]), GUARD_SAMPLES)
+    data = sets.take(test_set(context, [kept[1]]), GATE_SAMPLES)
     say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
     runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)
     if disturbed := [reason for run in runs for reason in run.invalid]:
@@ -99,7 +101,7 @@ def _timed_anew(
     return statistics.latency_ratio(now, before, paired=True)
 
 
-def _at_hand(m: Measurement, source: str) -> Artifact | None:
+def _stored_artifact(m: Measurement, source: str) -> Artifact | None:
     """The artifact that was measured, where it lies beside its results and is still the same."""
     path = Path(source)
     store = Store(path if path.is_dir() else path.parent)

@@ -65,7 +65,7 @@ class Limit:
         return cls(text, quantity, 1 if sign == "+" else -1, amount, unit)
 
     @property
-    def on_metric(self) -> bool:
+    def is_metric(self) -> bool:
         return self.quantity not in UNITS
 
     def beyond(self, change: float) -> bool:
@@ -100,7 +100,7 @@ class Gate:
             return GateFailed(f"{self.limit} failed", self.sentence(), "mend it, or accept it as the new baseline")
         if self.state == "undecided" and strict:
             next = "measure on an idle machine with --thorough, beside the baseline's run folder"
-            if self.why.startswith(WRONG_BEFORE):
+            if self.why.startswith(MISMATCH_BEFORE):
                 next = "take another runtime or precision for it"
             return GateFailed(f"{self.limit} is undecided", self.sentence(), next)
         return None
@@ -108,16 +108,16 @@ class Gate:
 
 Pair = tuple[Measurement, Measurement]
 #: how the reason begins where the device computed something else already in the baseline
-WRONG_BEFORE = "as in the baseline"
+MISMATCH_BEFORE = "as in the baseline"
 
 
-def pairs(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
+def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
     """Rows of the baseline with those that took their place: same artifact name, target, runtime, threads and batch.
 
     Raises InputError where there is none, and where a pair's metrics are over different test sets.
     """
-    now = {place(m): m for m in after}
-    found = [(m, now[place(m)]) for m in {place(m): m for m in before}.values() if place(m) in now]
+    now = {row_key(m): m for m in after}
+    found = [(m, now[row_key(m)]) for m in {row_key(m): m for m in before}.values() if row_key(m) in now]
     if not found:
         names = (", ".join(dict.fromkeys(f"{m.artifact} on {m.target}" for m in side)) for side in (before, after))
         what = "nothing of the baseline was measured again"
@@ -130,7 +130,7 @@ def pairs(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[P
     return found
 
 
-def place(m: Measurement) -> tuple[str, str, str, str]:
+def row_key(m: Measurement) -> tuple[str, str, str, str]:
     """What makes a row the same row."""
     return m.artifact, m.target, m.runtime, plan(m)
 
@@ -140,15 +140,15 @@ def plan(m: Measurement) -> str:
     return f"{latency.threads} threads, batch {latency.batch}" if latency else ""
 
 
-def missing(before: Sequence[Measurement], after: Sequence[Measurement]) -> Iterator[str]:
+def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> Iterator[str]:
     """What the baseline has and nobody measured now."""
-    now = {place(m) for m in after}
+    now = {row_key(m) for m in after}
     for m in before:
-        if place(m) not in now:
+        if row_key(m) not in now:
             yield f"{m.artifact} on {m.target} in {m.runtime} is in the baseline and was not measured now"
 
 
-def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
+def evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     """The verdict on a row; None where the limit is not about it. `ratio` is p50 now over p50 before, or why not.
 
     Accuracy, size and memory are judged by their values: the samples are the same, a file is as large as it is. A
@@ -156,14 +156,14 @@ def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     computes something else now than the artifact, and did not before, its accuracy and latency fail whatever they are;
     where it did before too, they do not pass.
     """
-    gate = _judged(limit, pair, ratio)
-    about = limit.on_metric or limit.quantity == "p50"
+    gate = _evaluate(limit, pair, ratio)
+    about = limit.is_metric or limit.quantity == "p50"
     if gate and gate.state == "passed" and about and pair[1].mismatch_reason:
-        return dataclasses.replace(gate, state="undecided", why=f"{WRONG_BEFORE}: {pair[1].mismatch_reason}")
+        return dataclasses.replace(gate, state="undecided", why=f"{MISMATCH_BEFORE}: {pair[1].mismatch_reason}")
     return gate
 
 
-def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
+def _evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     old, new = pair
     state: Literal["passed", "failed", "undecided"]
     if limit.quantity == "p50":
@@ -171,7 +171,7 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
             return None
         texts = tuple(f"{number(m.latency_ms.p50)} ms" if m.latency_ms else "-" for m in pair)
         if new.mismatch_reason and not old.mismatch_reason:
-            return _gate(limit, new, texts, None, "failed", _newly(pair))
+            return _gate(limit, new, texts, None, "failed", _new_mismatch(pair))
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
             why = ratio if isinstance(ratio, str) else "it was not measured in both"
             return _gate(limit, new, texts, None, "undecided", why)
@@ -188,8 +188,8 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     if values is None:
         return None
     texts, (before, after) = values
-    if new.mismatch_reason and not old.mismatch_reason and limit.on_metric:
-        return _gate(limit, new, texts, None, "failed", _newly(pair))
+    if new.mismatch_reason and not old.mismatch_reason and limit.is_metric:
+        return _gate(limit, new, texts, None, "failed", _new_mismatch(pair))
     if before is None or after is None:
         return _gate(limit, new, texts, None, "undecided", "it was not measured in both")
     if limit.unit == "%" and not before:
@@ -199,7 +199,7 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     return _gate(limit, new, texts, change, "failed" if limit.beyond(change) else "passed")
 
 
-def _newly(pair: Pair) -> str:
+def _new_mismatch(pair: Pair) -> str:
     old, new = pair
     known = "wrong" in old.facts.get("agreement", {})
     return new.mismatch_reason if known else f"{new.mismatch_reason} (the baseline was not compared with this machine)"
@@ -240,6 +240,6 @@ def check_metrics(limits: Sequence[Limit], found: Sequence[Pair]) -> None:
     """Raises InputError for a limit on a metric that no row has: a misspelt gate must not pass."""
     there = {m.metric.name for pair in found for m in pair if m.metric}
     for limit in limits:
-        if limit.on_metric and limit.quantity != ANY_METRIC and limit.quantity not in there:
+        if limit.is_metric and limit.quantity != ANY_METRIC and limit.quantity not in there:
             known = ", ".join(sorted({*there, ANY_METRIC, *UNITS}))
             raise InputError(f"--fail-if {limit.text!r}: nothing here has {limit.quantity!r}", next=f"there is {known}")

@@ -12,27 +12,27 @@ from edgekit.core.measurement import Measurement
 from edgekit.runs import attempts, references
 from edgekit.runs.store import RESULTS, Store, read_results
 
-Found = Sequence[tuple[str, Measurement]]
+SourcedRows = Sequence[tuple[str, Measurement]]
 
 
-def collected(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measurement]]:
+def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measurement]]:
     """(source, row) for every row of the sources, in order; left out: the newest run. `chosen`: the one test set.
 
     Raises InputError where there are none, and where they are over different test sets.
     """
     words = list(sources) or [str(references.newest_run())]
-    found = [(word, m) for word in words for m in measured(word)]
-    kept = [(word, m) for word, m in found if _over(m, chosen)] if chosen else found
-    over = _sets(kept)
+    found = [(word, m) for word in words for m in rows_of(word)]
+    kept = [(word, m) for word, m in found if _is_over(m, chosen)] if chosen else found
+    over = _test_sets(kept)
     if chosen and not over:
-        there = ", ".join(sha[:12] for sha in _sets(found)) or "none has a metric"
+        there = ", ".join(sha[:12] for sha in _test_sets(found)) or "none has a metric"
         raise InputError(f"nothing here is over a set {chosen}", f"there is {there}", "choose one of them with --set")
     if len(over) > 1:
-        raise _different(over, words)
+        raise _different_sets(over, words)
     return kept
 
 
-def measured(word: str) -> list[Measurement]:
+def rows_of(word: str) -> list[Measurement]:
     """What a run folder or a results file holds. Raises InputError."""
     path = Path(word)
     if not path.is_dir():
@@ -43,11 +43,11 @@ def measured(word: str) -> list[Measurement]:
     return found
 
 
-def _over(m: Measurement, chosen: str) -> bool:
+def _is_over(m: Measurement, chosen: str) -> bool:
     return m.metric is None or m.metric.set_sha256.startswith(chosen)
 
 
-def _sets(found: Found) -> dict[str, dict[str, int]]:
+def _test_sets(found: SourcedRows) -> dict[str, dict[str, int]]:
     """Test set → the sources that have rows over it, with the samples in it."""
     over: dict[str, dict[str, int]] = {}
     for word, m in found:
@@ -56,7 +56,7 @@ def _sets(found: Found) -> dict[str, dict[str, int]]:
     return over
 
 
-def _different(over: Mapping[str, Mapping[str, int]], words: Sequence[str]) -> InputError:
+def _different_sets(over: Mapping[str, Mapping[str, int]], words: Sequence[str]) -> InputError:
     """Names each set with its sources; next: the sources that are over one set, else --set."""
     said = [
         f"{next(iter(found.values())):,} samples of set {sha[:12]} in {', '.join(found)}" for sha, found in over.items()
@@ -72,7 +72,7 @@ def _different(over: Mapping[str, Mapping[str, int]], words: Sequence[str]) -> I
     )
 
 
-def disambiguated(found: Found) -> list[Measurement]:
+def disambiguated(found: SourcedRows) -> list[Measurement]:
     """The rows, where one name stands for different artifacts with their runs' names before it: `cars/onnx-int8`."""
     ids: dict[str, dict[str, str]] = defaultdict(dict)
     for word, m in found:

@@ -18,7 +18,7 @@ from report.made_up import latency, measurement, metric
 from edgekit.core import statistics
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Ratio
-from edgekit.workflows.compare.limits import METRIC_UNITS, Limit, check_metrics, judge, missing, pairs
+from edgekit.workflows.compare.limits import METRIC_UNITS, Limit, check_metrics, evaluate, missing_rows, pair_rows
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_any_text_is_a_limit_or_refused(text: str) -> None:
 
 
 def state(text: str, old: Any, new: Any, ratio: Ratio | str | None = None) -> str:
-    found = judge(Limit.parse(text), (old, new), ratio)
+    found = evaluate(Limit.parse(text), (old, new), ratio)
     return found.state if found else "not asked"
 
 
@@ -86,7 +86,7 @@ def test_what_a_device_computes_otherwise_passes_no_gate() -> None:
         assert state(text, wrong, wrong, same) == "undecided"
         assert state(text, wrong, right, same) == "passed"
     worse = replace(wrong, metric=metric(0.45))
-    gate = judge(Limit.parse("p50>+5%"), (wrong, wrong), same)
+    gate = evaluate(Limit.parse("p50>+5%"), (wrong, wrong), same)
     assert gate and gate.error() is None
     refusal = gate.error(strict=True)
     assert refusal and "another runtime" in refusal.next
@@ -131,16 +131,16 @@ def test_a_latency_fails_beyond_the_limit_and_beyond_noise() -> None:
 def test_rows_are_paired_by_what_they_are() -> None:
     old = [measurement("a"), measurement("a", latency_ms=latency(threads=2)), measurement("b"), measurement("gone")]
     new = [measurement("b"), measurement("a"), measurement("new")]
-    assert [a.artifact for a, _ in pairs(old, new)] == ["a", "b"]
-    assert [line.split(" is in")[0] for line in missing(old, new)] == [
+    assert [a.artifact for a, _ in pair_rows(old, new)] == ["a", "b"]
+    assert [line.split(" is in")[0] for line in missing_rows(old, new)] == [
         "a on host in onnxruntime",
         "gone on host in onnxruntime",
     ]
     with pytest.raises(InputError, match="nothing of the baseline was measured again"):
-        pairs([measurement("a")], [measurement("a", target="pi")])
+        pair_rows([measurement("a")], [measurement("a", target="pi")])
     other = measurement("a", metric=metric(samples=7, set_sha256="f" * 64))
     with pytest.raises(InputError, match=r"a was measured on another test set: 10,000 .*, 7 samples"):
-        pairs([measurement("a")], [other])
+        pair_rows([measurement("a")], [other])
 
 
 def test_a_misspelt_metric_does_not_pass() -> None:
