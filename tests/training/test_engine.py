@@ -134,8 +134,6 @@ class WithAugmentation:
             self.augments = by_itself
 
     def __getattr__(self, name: str) -> Any:
-        if name == "augments":
-            raise AttributeError(name)
         return getattr(self._task, name)
 
     def augment(self, inputs: Any, labels: Any, generator: Any) -> Any:

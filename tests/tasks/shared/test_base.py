@@ -32,7 +32,7 @@ def test_r_squared_of_several_values() -> None:
     each = [metrics.r_squared({"o": guess[:, i]}, y[:, i]).per_sample.mean() for i in range(3)]
     assert metrics.r_squared({"o": guess}, y).per_sample.mean() == pytest.approx(np.mean(each))
     assert metrics.r_squared({"o": y}, y).per_sample.tolist() == [1.0] * 50
-    with pytest.raises(InputError, match="every label is the same"):
+    with pytest.raises(InputError, match="all labels are equal"):
         metrics.r_squared({"o": np.ones(4)}, np.ones(4))
 
 
