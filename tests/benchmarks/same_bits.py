@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,9 @@ def main() -> None:
     parser.add_argument("checkouts", nargs=2, type=Path, metavar="CHECKOUT", help="a folder with edgekit/ in it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        old, new = (made(each.resolve(), Path(folder) / str(side)) for side, each in enumerate(options.checkouts))
+        places = [Path(folder) / side for side in ("old", "new")]
+        with ThreadPoolExecutor() as pool:  # each of them waits for its processes, which use one thread
+            old, new = pool.map(made, [each.resolve() for each in options.checkouts], places)
     sys.exit(compared(old, new))
 
 
@@ -96,7 +99,7 @@ def made(checkout: Path, folder: Path) -> dict[str, str]:
         started = time.monotonic()
         python("-m", "edgekit", *words, "--quiet")
         print(f"{checkout.name}: edgekit {words[0]}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    files = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.parent != folder)
+    files = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file() and path.parent != folder)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

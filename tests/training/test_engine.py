@@ -13,6 +13,7 @@ from training.conftest import tiny
 from edgekit.core import registry
 from edgekit.core.errors import Diverged, InputError
 from edgekit.core.history import best
+from edgekit.core.task import Task
 from edgekit.networks import weights
 from edgekit.tasks.shared.base import Regression
 from edgekit.training import engine
@@ -130,12 +131,9 @@ class WithAugmentation:
 
     def __init__(self, by_itself: bool | None) -> None:
         self._task, self.calls = registry.load("tasks", "bars")(), 0
-        if by_itself is not None:
-            self.augments = by_itself
+        self.augments = Task.augments if by_itself is None else by_itself
 
     def __getattr__(self, name: str) -> Any:
-        if name == "augments":
-            raise AttributeError(name)
         return getattr(self._task, name)
 
     def augment(self, inputs: Any, labels: Any, generator: Any) -> Any:

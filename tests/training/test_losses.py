@@ -27,7 +27,7 @@ def test_losses_that_do_not_fit(members: None) -> None:
     for kind, data, message in (
         ("cross-entropy", values, "values, not classes"),
         ("bce", values, "from -3 to 3"),
-        ("mse", classes, "no quantity"),
+        ("mse", classes, "not quantities"),
     ):
         with pytest.raises(InputError, match=message):
             losses.select_losses(replace(BASE, loss=kind), task, data)  # type: ignore[arg-type]

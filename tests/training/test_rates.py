@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from training.conftest import tiny
 
 from edgekit.training import rates
@@ -39,3 +41,15 @@ def test_schedules() -> None:
     assert rates.rate_factor("cosine", 4, 10, 110) == 0.5
     assert [rates.rate_factor("step", step, 0, 100) for step in (0, 50, 75)] == pytest.approx([1, 0.1, 0.01])
     assert rates.rate_factor("constant", 80, 0, 100) == 1
+
+
+@given(st.sampled_from(["cosine", "step", "constant"]), st.integers(0, 50), st.integers(1, 200), st.data())
+def test_a_rate_is_a_share_of_the_highest(kind: str, warmup: int, total: int, data: st.DataObject) -> None:
+    total += warmup
+    step = data.draw(st.integers(0, total))
+    factor = rates.rate_factor(kind, step, warmup, total)
+    assert 0 <= factor <= 1
+    if step >= warmup and step < total:
+        assert rates.rate_factor(kind, step + 1, warmup, total) <= factor, "it never rises after the warm-up"
+    if 0 < step < warmup:
+        assert rates.rate_factor(kind, step - 1, warmup, total) < factor, "and rises until then"
