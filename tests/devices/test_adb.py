@@ -303,7 +303,7 @@ def _cuts(phone: Target, store: Store) -> None:
     cutter.join()
     assert error.value.code == 4 and first.disconnected and running, error.value
     second = inside()
-    assert second is first and not second.disconnected, "the same device, reached anew"
+    assert second is first and not second.disconnected, "the same device, reached again"
     assert _nothing_runs(second)
 
     cutting = f'[ "$3" = push ] && {{ sleep 0.3; "$real" disconnect {serial}; }} >/dev/null &\nexec "$real" "$@"'

@@ -473,7 +473,7 @@ def test_a_reboot_in_mid_run(
     monkeypatch.undo()
     monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(board.config))
     board.start()
-    assert execute(onnx, board.target(), data, QUICK, latency=False).outputs, "the next run connects anew"
+    assert execute(onnx, board.target(), data, QUICK, latency=False).outputs, "the next run connects again"
 
 
 def test_the_connection_is_cut_while_files_are_sent(

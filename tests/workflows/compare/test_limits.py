@@ -166,7 +166,7 @@ def baseline(bars_run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_run_against_its_own_copy(cli: Callable[..., Ended], bars_run: Path, baseline: Path) -> None:
-    """The copy's artifacts are the baseline: p50 is measured anew, side by side, unless both were in one session."""
+    """The copy's artifacts are the baseline: p50 is measured again, side by side, unless both were in one session."""
     results = json.loads((baseline / "results.json").read_text())
     for row in results["measurements"]:
         row["session"] = "another"

@@ -246,7 +246,7 @@ def test_back_and_forth(bars_made: Path, there: Target) -> None:
         deploy.rollback(str(bars_made), there.name)
     assert str(current.readlink()) == f"releases/{one.id}", "a damaged one is not switched to"
     again = deploy.deploy(str(bars_made / "onnx-int8"), there.name)
-    assert again.id == two.id and model.is_file(), "deployed anew, it is whole again"
+    assert again.id == two.id and model.is_file(), "deployed again, it is whole again"
     releases = {path.name for path in (current.parent / "releases").iterdir()}
     assert releases == {one.id, two.id}
 
