@@ -270,3 +270,42 @@ def core(code: Code, numeric: Iterable[str], files: Iterable[str]) -> Iterator[s
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if called in INPUT_OUTPUT:
                     yield f"{module.path}:{node.lineno}: calls {called}"
+
+
+def computes(module: Module) -> bool:
+    """Has it a function that does something: more than a docstring, `...`, or saying that it is not implemented?"""
+    functions = [node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nothing = (ast.Pass, ast.Raise)
+    statements = (line for node in functions for line in node.body if not isinstance(line, nothing))
+    return any(not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)) for line in statements)
+
+
+def untested(code: Code, tests: Iterable[str], through: Mapping[str, str]) -> Iterator[str]:
+    """Every module that computes has a test file of its name in the same place, or is in `through`.
+
+    `tests`: paths of the test files, from the tests' folder on. Commands are tested by behaviour, members of a gallery
+    by its contract suite, `testing` is such suites itself, examples are programs to copy.
+    """
+    files = set(tests)
+    needed = set()
+    for module in code.modules.values():
+        path = module.path.removeprefix("edgekit/").removesuffix(".py")
+        room, _, rest = path.partition("/")
+        if not rest or room in ("cli", "testing") or path.startswith("ondevice/examples/"):
+            continue
+        member = room in GALLERIES and "/" not in rest
+        if member or not computes(module):
+            continue
+        folder, _, name = path.rpartition("/")
+        own = f"{folder}/test_{Path(folder).name if name == '__init__' else name}.py"
+        if own in files:
+            if path in through:
+                yield f"{module.path}: has a test file of its name, and need not be listed"
+            continue
+        entry = next((key for key in (path, f"{folder}/") if key in through), "")
+        needed.add(entry)
+        if not entry:
+            yield f"{module.path}: there is no tests/{own}"
+        elif through[entry] not in files:
+            yield f"{module.path}: there is no tests/{through[entry]} either"
+    yield from (f"{entry}: is listed, and no module needs it" for entry in sorted(through.keys() - needed))

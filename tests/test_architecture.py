@@ -8,14 +8,16 @@ from pathlib import Path
 import architecture
 import pytest
 from architecture import Code
+from tested_through import THROUGH
 
 import edgekit
 
 ROOT = Path(edgekit.__file__).parents[1]
 #: modules of core/ that compute with numpy
 NUMERIC = ("metrics", "statistics")
-#: and those that look at files: `config` reads TOML, `paths` finds folders, `user_code` the user's own file
-FILES = ("config", "files", "paths", "user_code")
+#: and those that look at files: `config` reads TOML, `paths` finds folders, `user_code` the user's own file,
+#: `identity` and `parsed_code` source code
+FILES = ("config", "files", "identity", "parsed_code", "paths", "user_code")
 
 Rule = Callable[[Code], Iterator[str]]
 
@@ -33,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     architecture.quick_help,
     core,
 )
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +197,54 @@ def test_it_tells_what_breaks_it(rule: Rule, kept: dict[str, str], broken: dict[
 
 def test_every_rule_is_tried() -> None:
     assert {rule for rule, *_ in CASES} == set(RULES)
+
+
+def test_every_module_that_computes_has_a_test_file(code: Code) -> None:
+    files = [str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")]
+    assert list(architecture.untested(code, files, THROUGH)) == []
+
+
+LOGIC = "def f(x):\n    return x + 1"
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "through", "complaint"),
+    [
+        ("edgekit/sets/labels.py", ["sets/test_labels.py"], {}, ""),
+        ("edgekit/sets/__init__.py", ["sets/test_sets.py"], {}, ""),
+        ("edgekit/sets/labels.py", ["sets/test_rows.py"], {"sets/labels": "sets/test_rows.py"}, ""),
+        ("edgekit/networks/onnx/a.py", ["networks/test_b.py"], {"networks/onnx/": "networks/test_b.py"}, ""),
+        ("edgekit/steps/to_onnx.py", [], {}, ""),
+        ("edgekit/cli/run.py", [], {}, ""),
+        ("edgekit/sets/labels.py", ["test_labels.py"], {}, "there is no tests/sets/test_labels.py"),
+        ("edgekit/steps/shared/a.py", ["steps/test_a.py"], {}, "there is no tests/steps/shared/test_a.py"),
+        ("edgekit/sets/labels.py", [], {"sets/labels": "sets/test_rows.py"}, "no tests/sets/test_rows.py either"),
+        ("edgekit/cli/run.py", [], {"sets/gone": "sets/test_rows.py"}, "no module needs it"),
+        (
+            "edgekit/sets/labels.py",
+            ["sets/test_labels.py", "sets/test_rows.py"],
+            {"sets/labels": "sets/test_rows.py"},
+            "need not be listed",
+        ),
+    ],
+)
+def test_it_tells_which_module_is_untested(
+    path: str, files: list[str], through: dict[str, str], complaint: str
+) -> None:
+    found = list(architecture.untested(Code({path: LOGIC}), files, through))
+    assert bool(found) == bool(complaint) and complaint in "".join(found[:1])
+
+
+@pytest.mark.parametrize(
+    ("text", "computes"),
+    [
+        (LOGIC, True),
+        ("class A:\n    async def f(self):\n        x = 1", True),
+        ("class A:\n    x: int", False),
+        ('class A:\n    def f(self):\n        """What it does."""\n        raise NotImplementedError', False),
+        ("class A(Protocol):\n    def f(self): ...", False),
+    ],
+)
+def test_records_and_protocols_compute_nothing(text: str, computes: bool) -> None:
+    (module,) = Code({"edgekit/a.py": text}).modules.values()
+    assert architecture.computes(module) == computes
