@@ -296,18 +296,18 @@ def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict
     fields = dataclasses.fields(step)  # type: ignore[arg-type]
     unset = frozenset(field.name for field in fields if not getattr(step, field.name))
     closure = identity.closure(type(step), unset, _loaders(step, inputs))
-    found, used = {"step": closure.digest}, frozenset(closure.of_task)
+    digests, used = {"step": closure.digest}, frozenset(closure.of_task)
     for role in references(step, "network"):
         name = getattr(step, role) or (task.models[0] if task and task.models else "")
-        found[role] = identity.of_member("models", name) if name else ""
+        digests[role] = identity.of_member("models", name) if name else ""
     for role in references(step, "task"):
         named = getattr(step, role)
-        found[role] = identity.of_methods(type(tasks.load(named)), used) if named else ""
+        digests[role] = identity.of_methods(type(tasks.load(named)), used) if named else ""
     if task is not None and closure.reads_task:
-        found["task"] = identity.of_methods(type(task), used)
+        digests["task"] = identity.of_methods(type(task), used)
     if task is not None and step.produces.is_model and task.ship is not None:
-        found["ship"] = identity.of_methods(type(task), frozenset({"ship"}))
-    return found
+        digests["ship"] = identity.of_methods(type(task), frozenset({"ship"}))
+    return digests
 
 
 def _loaders(step: Step, inputs: Mapping[str, Artifact]) -> Mapping[str, frozenset[str]]:
