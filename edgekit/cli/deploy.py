@@ -13,7 +13,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 from edgekit.core.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekit.workflows.deploy import Deployed
+    from edgekit.workflows.deploy import Deployment
 
 
 @edgekit_command("deploy", short_help="Deploy an artifact to a device, or roll back.")
@@ -58,7 +58,7 @@ def command(
     return _result(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=reporter.say))
 
 
-def _result(deployment: Deployed) -> CommandResult:
+def _result(deployment: Deployment) -> CommandResult:
     def show() -> None:
         if deployment.how == "written":
             size = f"{deployment.size_bytes / 1e6:,.1f} MB"

@@ -44,7 +44,9 @@ def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, .
 @edgekit_command("optimize", short_help="Search for the best artifact within a budget, measured on the target.")
 @click.argument("what", metavar="[TASK|ARTIFACT]", required=False)
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to measure on.")
-@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in points (default 0.5).")
+@click.option(
+    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+)
 @click.option("--max-latency", callback=_quantity(_MS, "5ms"), metavar="TIME", help="Highest p50, such as 5ms.")
 @click.option("--max-size", callback=_quantity(_BYTES, "200KB"), metavar="SIZE", help="Largest file, such as 200KB.")
 @click.option("--trials", type=click.IntRange(1), default=30, help="Number of trials (default 30).")

@@ -43,10 +43,14 @@ def _factor(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--teacher", default=None, metavar="ARTIFACT", help="Teacher for distillation (default: none).")
 @click.option("--distil", metavar="METHOD,…", help="logits, features, attention; the unpruned network is the teacher.")
 @click.option("--accelerator", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Device to train on.")
-@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in points (default 0.5).")
+@click.option(
+    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+)
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
-@click.option("--name", default="", metavar="CHAIN", help="Name of the chain (default: after the goal, prune50).")
+@click.option(
+    "--name", default="", metavar="CHAIN", help="Name of the chain (default: from the goal, such as prune50)."
+)
 @out_option
 def command(
     artifact: str | None,

@@ -20,7 +20,9 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 )
 @click.option("--calibration", default="", metavar="SET", help="Calibration samples (default: training data).")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
-@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in points (default 0.5).")
+@click.option(
+    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+)
 @click.option(
     "--methods",
     callback=split,

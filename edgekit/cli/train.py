@@ -19,18 +19,20 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option("--batch", type=click.IntRange(1), help="Batch size, over all processes."),
     click.option("--accumulate", type=click.IntRange(1), help="Batches per optimizer step (default 1)."),
     click.option("--lr", type=float, help="Peak learning rate."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="Default adamw."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="Optimizer (default adamw)."),
     click.option(
-        "--schedule", type=click.Choice(["one-cycle", "cosine", "step", "constant"]), help="Default one-cycle."
+        "--schedule",
+        type=click.Choice(["one-cycle", "cosine", "step", "constant"]),
+        help="Learning-rate schedule (default one-cycle).",
     ),
     click.option("--warmup", type=float, metavar="EPOCHS", help="Epochs of warm-up (one-cycle has its own)."),
-    click.option("--weight-decay", type=float, help="Default 0.01."),
+    click.option("--weight-decay", type=float, help="Weight decay (default 0.01)."),
     click.option("--patience", type=click.IntRange(1), help="Stop after N epochs without improvement."),
     click.option(
         "--monitor", type=click.Choice(["loss", "metric"]), help="What the best epoch is chosen by (default loss)."
     ),
     click.option("--loss", type=click.Choice(["cross-entropy", "mse", "bce"]), help="Loss (default: the task's own)."),
-    click.option("--label-smoothing", type=float, help="Of cross-entropy, for example 0.1."),
+    click.option("--label-smoothing", type=float, help="Label smoothing of cross-entropy, such as 0.1."),
     click.option("--augment", type=click.Choice(["auto", "on", "off"]), help="The task's data augmentation."),
     click.option("--dropout", type=float, help="Dropout before the last layer, if the network has it."),
     click.option("--clip", type=float, help="Clip the gradient to this norm."),
@@ -43,8 +45,10 @@ FIELDS: Sequence[Callable[..., Any]] = (
     click.option(
         "--init", metavar="X", help="Start from weights: an artifact, a .safetensors file, a checkpoint, timm:NAME."
     ),
-    click.option("--fresh", multiple=True, metavar="PART", help="A part of the network that --init does not load."),
-    click.option("--freeze", multiple=True, metavar="PART", help="A part of the network that is not trained."),
+    click.option(
+        "--fresh", multiple=True, metavar="PART", help="A part of the network that --init does not load; repeat."
+    ),
+    click.option("--freeze", multiple=True, metavar="PART", help="A part of the network that is not trained; repeat."),
     click.option("--unfreeze", type=click.IntRange(1), metavar="EPOCH", help="Train all parts from this epoch on."),
     click.option(
         "--lr-decay", type=float, help="Layer-wise learning-rate decay: factor per stage away from the output."

@@ -68,7 +68,7 @@ def test_what_cannot_be_added(cli: Cli, config: Path, tmp_path: Path, words: tup
 
 def test_a_shipped_name_is_not_taken(cli: Cli, board: Board, config: Path) -> None:
     ended = cli("targets", "add", "raspberry-pi-5", "--ssh", board.address)
-    assert ended.code == 2 and "there is a target" in ended.line
+    assert ended.code == 2 and "there is already a target" in ended.line
 
 
 def test_check(cli: Cli, board: Board, added: Path, check_document: Callable[..., None]) -> None:
@@ -77,7 +77,7 @@ def test_check(cli: Cli, board: Board, added: Path, check_document: Callable[...
     check_document(ended.json)
     found = {check["what"]: check for check in ended.json["result"]}
     assert set(found) >= {"reached", "machine", "Python", "C library", "disk", "clock", "temperature", "onnxruntime"}
-    assert found["onnxruntime"]["found"].endswith("(its own Python has it)")
+    assert found["onnxruntime"]["found"].endswith("(in the device's own Python)")
     assert not any(check["state"] == "failed" for check in found.values())
     board.shim("date", "echo 86400")
     board.shim("df", "echo 'F 1024-blocks Used Available Capacity Mounted'; echo '/dev/x 100 90 10 90% /'")

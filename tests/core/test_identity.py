@@ -88,9 +88,9 @@ NAMES = ("train", "to_onnx", "to_tflite", "to_torch", "onnx_int8", "onnx_fp16", 
     [
         # helpers of exporters
         ("networks/tracing.py", "torch.export.Dim(name, min=1)", "torch.export.Dim(name, min=2)", {"to_onnx"}),
-        ("steps/shared/onnx_slimming.py", "if bias.size > SHORT and", "if bias.size >= SHORT and", {"onnx_int8"}),
+        ("steps/shared/onnx_slim.py", "if bias.size <= SHORT:", "if bias.size < SHORT:", {"onnx_int8"}),
         # a helper's constant
-        ("steps/shared/float16_tables.py", "import numpy as np", "import numpy as np\n\nUNUSED = 3", set()),
+        ("steps/shared/fp16_constants.py", "import numpy as np", "import numpy as np\n\nUNUSED = 3", set()),
         # the training loop, a loss
         (
             "training/engine.py",
@@ -100,7 +100,7 @@ NAMES = ("train", "to_onnx", "to_tflite", "to_torch", "onnx_int8", "onnx_fp16", 
         ),
         ("training/losses.py", "import numpy as np", "import numpy  as  np", set()),
         # functions that are entered into a table by a decorator, or by a loop when a module is imported
-        ("networks/onnx/numbers.py", '"Neg": _each(lambda a: -a)', '"Neg": _each(lambda a: +a)', {"to_torch"}),
+        ("networks/onnx/shape_arithmetic.py", '"Neg": _each(lambda a: -a)', '"Neg": _each(lambda a: +a)', {"to_torch"}),
         ("networks/onnx/pooling.py", "import torch\n", "import torch  # a comment\n", set()),
         # a network, and what it shares with others
         ("models/cnn.py", "(nn.Conv2d(b, c, 3), nn.ReLU()", "(nn.Conv2d(b, c, 3), nn.GELU()", {"models/cnn"}),

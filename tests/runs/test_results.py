@@ -119,11 +119,11 @@ def test_different_test_sets_are_refused_and_both_are_named(cli: Callable[..., A
     line = ended.line
     assert "over different test sets: 10,000 samples of set 5e75e75e75e7 in" in line
     assert "; 7 samples of set ffffffffffff in" in line
-    assert f"Next: edgekit compare {mine}, or choose one: --set 5e75e75e75e7" in line
+    assert f"Next: edgekit compare {mine}, or choose one set: --set 5e75e75e75e7" in line
     chosen = cli("compare", mine, other, "--set", "ffff")
     assert chosen.code == 0 and "10,000" not in chosen.out
     wrong = cli("compare", mine, other, "--set", "abc")
-    assert wrong.code == 2 and "there is 5e75e75e75e7, ffffffffffff" in wrong.line
+    assert wrong.code == 2 and "the sets are 5e75e75e75e7, ffffffffffff" in wrong.line
     without = write_results(tmp_path, [measurement("onnx", metric=None)], "timed")
     assert cli("compare", mine, without).code == 0
 

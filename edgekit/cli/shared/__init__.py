@@ -140,7 +140,7 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--sustained",
             callback=_seconds,
             metavar="TIME",
-            help="Also a sustained load (10m, 30s): heat, clock, speed.",
+            help="Also a sustained load (10m, 30s): temperature, clock, latency.",
         ),
     ]
     for option in reversed(options):

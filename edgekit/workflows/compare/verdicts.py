@@ -1,4 +1,4 @@
-"""Gates → a table that fits 80 columns: what failed first."""
+"""Gates → a table of 80 columns, failed ones first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES = {"failed": "bold red", "undecided": "yellow", "passed": "green"}
 
 
 def verdicts(gates: Sequence[Gate]) -> None:
-    """Print each limit's verdict on stdout, and below the table why a latency is undecided or failed."""
+    """Print each gate's verdict on stdout, and below the table the reasons of failed and undecided ones."""
     from rich.text import Text
 
     console = tables.console()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgekit.devices.shared.environment import platforms
 from edgekit.devices.shared.facts import SCRIPT, Facts, cores, isa, parse_facts, sections
 from edgekit.measure import targets
-from edgekit.workflows.targets.check import judged
+from edgekit.workflows.targets.check import check_facts
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -101,18 +101,18 @@ def test_every_wheel_that_glibc_can_load_is_asked_for() -> None:
         ("raspberry-pi-4", "disk", "ok", "MB free"),
         ("raspberry-pi-4", "governor", "warning", "ondemand"),
         ("raspberry-pi-4", "C library", "ok", "glibc 2.36"),
-        ("raspberry-pi-5", "temperature", "warning", "soft limit"),
+        ("raspberry-pi-5", "temperature", "warning", "soft temperature limit"),
         ("raspberry-pi-3-32-bit", "Python", "warning", "32-bit"),
         ("raspberry-pi-3-32-bit", "disk", "warning", "115 MB free"),
         ("raspberry-pi-3-32-bit", "clock", "warning", "days"),
-        ("raspberry-pi-3-32-bit", "temperature", "warning", "voltage is low, it is slowed down"),
+        ("raspberry-pi-3-32-bit", "temperature", "warning", "undervoltage, throttled"),
         ("alpine-32", "Python", "failed", "there is none"),
         ("alpine-32", "C library", "warning", "not glibc"),
-        ("alpine-32", "machine", "failed", "it is armv7l; the target says aarch64"),
+        ("alpine-32", "machine", "failed", "it is armv7l; the target file says aarch64"),
     ],
 )
 def test_what_is_made_of_it(board: str, what: str, state: str, found: str) -> None:
-    checks = {check.what: check for check in judged(targets.load("raspberry-pi-4"), facts(board), 1732000100)}
+    checks = {check.what: check for check in check_facts(targets.load("raspberry-pi-4"), facts(board), 1732000100)}
     assert checks[what].state == state, checks[what]
     assert found in checks[what].found
     assert bool(checks[what].next) == (state != "ok")
@@ -134,4 +134,4 @@ def test_no_output_breaks_a_parser(text: str) -> None:
     names = ("uname cpuinfo cores meminfo model libc release page disk date thermal governor throttled python").split()
     found = parse_facts(dict.fromkeys(names, text))
     json.dumps(found.identity())
-    list(judged(targets.load("raspberry-pi-4"), found, 0.0))
+    list(check_facts(targets.load("raspberry-pi-4"), found, 0.0))
