@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from edgekit.core import registry
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.target import Target
-from edgekit.devices.shared.environment import OLDEST_PYTHON
+from edgekit.devices.shared.environment import OLDEST_PYTHON, resolve_runtime
 from edgekit.devices.shared.facts import Facts
 from edgekit.measure import targets
 
