@@ -21,7 +21,7 @@ from edgekit.core.step import Context, StepResult
 from edgekit.networks.tracing import example
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
-from edgekit.steps.prune import Prune, _TimedTrial
+from edgekit.steps.prune import Prune, _TimedRatioSearch
 from edgekit.steps.train import Train
 
 torch = pytest.importorskip("torch")
@@ -130,7 +130,7 @@ def test_speed_is_measured_beside_the_whole_network(parent: Artifact, tmp_path: 
     data = {"val": named_sets.load("bars:val")}
     context = Context(registry.load("tasks", "bars")(), data, quiet, logging.getLogger("t"))
     network, feed = networks.load(parent.path), example(parent).inputs
-    found = _TimedTrial(step, parent, network, feed, context, tmp_path)._speedups(0.5)
+    found = _TimedRatioSearch(step, parent, network, feed, context, tmp_path)._speedups(0.5)
     assert list(found) == ["onnxruntime", "openvino"] and all(0.05 < ratio < 20 for ratio in found.values())
     assert (tmp_path / "0.50" / "onnx" / "model.onnx").stat().st_size < parent.sizes.total
 

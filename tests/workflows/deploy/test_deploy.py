@@ -30,7 +30,7 @@ from edgekit.measure import execute, targets
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.workflows import deploy, predict
-from edgekit.workflows.deploy import Deployed, bundle
+from edgekit.workflows.deploy import Deployment, bundle
 from edgekit.workflows.deploy.bundle import CHECKED, FLOAT, HALF, ONDEVICE, ROUNDED, tolerance
 
 
@@ -60,7 +60,7 @@ def known(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
     monkeypatch.setattr(targets, "load", lambda name: target if name == target.name else real(name))
 
 
-def run_there(done: Deployed, *words: object) -> subprocess.CompletedProcess[str]:
+def run_there(done: Deployment, *words: object) -> subprocess.CompletedProcess[str]:
     """What was left behind, without edgekit: from another folder, with an environment of its own."""
     bare = {"PATH": "/usr/bin:/bin"}
     return subprocess.run([f"{done.at}/run", *map(str, words)], cwd="/", env=bare, text=True, capture_output=True)
