@@ -30,6 +30,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/floor_plan.py --check
 
 bench: $(READY)  ## the overhead of the harness, and its times compared with a bare loop
 	$(BIN)/python tests/benchmarks/harness.py
