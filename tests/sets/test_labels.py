@@ -55,10 +55,10 @@ def test_several_values_per_sample() -> None:
 @pytest.mark.parametrize(
     ("raw", "meant", "words"),
     [
-        (["a", 1], "", "several kinds"),
-        ([(1.0,), (1.0, 2.0)], "", "several kinds"),
+        (["a", 1], "", "several types"),
+        ([(1.0,), (1.0, 2.0)], "", "several types"),
         (["a"], "values", "needs numbers"),
-        ([1.5], "classes", "whole number or text"),
+        ([1.5], "classes", "integer or text"),
         ([0, -3], "", "row 1 is -3"),
         ([0, 5000], "", "classes or values"),
         ([0, MOST_CLASSES], "classes", "classes or values"),

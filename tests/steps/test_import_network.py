@@ -386,7 +386,7 @@ def test_a_network_by_name(imported: Callable[..., Artifact], here: Path) -> Non
         ("wrong_name", "dynamic_axes names the input 'y': the inputs are x"),
         ("wrong_axis", "dynamic_axes names axis 2 of 'x'"),
         ("batch_axis", "axis 0 is the batch"),
-        ("wrong_axes", "gives dynamic_axes of another form"),
+        ("wrong_axes", "returns invalid dynamic_axes"),
         ("not_open", "the network does not take another 'length': RuntimeError: mat1 and mat2"),
         ("absent", "net.py defines no 'absent'"),
     ],
