@@ -61,7 +61,7 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there is no run"):
         references.resolve(None)
-    with pytest.raises(InputError, match="there are no artifacts in"):
+    with pytest.raises(InputError, match="there are no artifacts in empty"):
         references.resolve("empty")
     with pytest.raises(InputError, match="neither a run nor an artifact"):
         references.resolve("nothing")

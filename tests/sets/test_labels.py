@@ -58,7 +58,7 @@ def test_several_values_per_sample() -> None:
         (["a", 1], "", "several types"),
         ([(1.0,), (1.0, 2.0)], "", "several types"),
         (["a"], "values", "needs numbers"),
-        ([1.5], "classes", "an integer or text"),
+        ([1.5], "classes", "integer or text"),
         ([0, -3], "", "row 1 is -3"),
         ([0, 5000], "", "classes or values"),
         ([0, MAX_CLASSES], "classes", "classes or values"),

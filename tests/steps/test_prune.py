@@ -218,7 +218,7 @@ def test_a_missed_budget_keeps_what_was_made(cli: Callable[..., Ended], bars_run
         (("--ratio", 1), "nothing would be left"),
         ((), "name one of"),
         (("--ratio", 0.5, "--unstructured"), "no runtime here faster"),
-        (("--speedup", "fast"), "not how many times faster"),
+        (("--speedup", "fast"), "not a factor"),
         (("--ratio", 0.02), "multiples of 8"),
     ],
 )
@@ -229,7 +229,7 @@ def test_bad_words(cli: Callable[..., Ended], bars_run: Path, words: tuple[Any, 
 
 def test_an_exported_file_cannot_be_pruned(cli: Callable[..., Ended], bars_run: Path) -> None:
     ended = cli("prune", bars_run / "onnx", "--ratio", 0.5)
-    assert ended.code == 2 and "pruning changes a torch network" in ended.err
+    assert ended.code == 2 and "only a torch network can be pruned" in ended.err
 
 
 def test_widths_that_were_meddled_with(prune: Callable[..., tuple[StepResult, Path]]) -> None:

@@ -148,7 +148,7 @@ def test_the_bundle_is_a_folder_that_proves_itself(cli: Callable[..., Ended], ba
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("keep")
     refused = cli("deploy", bars_made / "onnx", "--bundle", "mine")
-    assert refused.code == 2 and "no bundle" in refused.line and (tmp_path / "mine" / "file").is_file()
+    assert refused.code == 2 and "not a bundle" in refused.line and (tmp_path / "mine" / "file").is_file()
     model = tmp_path / "out" / "model" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"x")
     found = json.loads(subprocess.run(check, capture_output=True).stdout)
