@@ -333,7 +333,7 @@ def test_weights_of_ones_own(here: Path, imported: Callable[..., Artifact]) -> N
         artifact = imported("net.py:net", weights=name)
         assert networks.load(artifact.path)(torch.ones(1, 4)).tolist() == [[12.0, 12.0]]
     save_file({**state, "linear.weight": torch.ones(3, 4)}, here / "w.safetensors")
-    with pytest.raises(InputError, match=r"'linear.weight' is \[3, 4\] there, \[2, 4\] in the network"):
+    with pytest.raises(InputError, match=r"'linear.weight' is \[3, 4\] in the file, \[2, 4\] in the network"):
         imported("net.py:net", weights="w.safetensors")
 
 
