@@ -183,6 +183,8 @@ def _files(where: str) -> tuple[Files, str]:
 
 def _path(where: str) -> Path:
     if where.endswith(".py"):
+        if not Path(where).is_file():
+            raise InputError(f"there is no file {where}", f"looked for it in {Path.cwd()}", "check the path")
         return Path(where).resolve()
     file = getattr(sys.modules.get(where), "__file__", None)
     if file is None:

@@ -246,8 +246,7 @@ def test_it_is_the_network_and_stays_it(here: Path, imported: Callable[..., Arti
             assert torch.equal(kinds, expected["kinds"]) and torch.equal(words, expected["words"])
     assert once.network.word.weight is once.network.embedding.weight
     (here / "net.py").write_text(NET + "\n# another version\n")
-    with pytest.raises(InputError, match=r"another version of the network 'net\.py:words'"):
-        networks.load(artifact.path)
+    assert not networks.load(artifact.path).training, "a comment makes no other network"
 
 
 SHAPES = {
