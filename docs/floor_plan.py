@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "floor-plan.svg"
-CONTRACT = "the floors of the house"
+CONTRACT = "a room imports only from the floors below it"
 
 WIDTH, MARGIN, GAP = 1060, 20, 12
 LINE, PADDING = 17, 12

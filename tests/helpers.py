@@ -78,7 +78,7 @@ def command(*words: object) -> list[str]:
 
 
 def start(*words: object, cwd: Path, **settings: Any) -> subprocess.Popen[str]:
-    """An edgekit process that goes on while the test does."""
+    """An edgekit process that runs while the test does."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     settings.setdefault("env", environment())
     return subprocess.Popen(command(*words), cwd=cwd, text=True, **{**pipes, **settings})

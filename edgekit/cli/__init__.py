@@ -1,5 +1,5 @@
-"""The command line: one file per command. Each parses, calls the Python API, and prints; nothing heavy is imported
-before a command does its work.
+"""The command line: one file per command. Each file parses its options, calls the Python API and prints the result;
+heavy packages are imported only when a command starts its work.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edgekit import __version__
 from edgekit.cli.shared import document
 from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
 
-#: what Click raises where a group is called alone; before 8.2 it prints the help itself
+#: what Click raises if a group is called without a command; Click before 8.2 prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
     kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind
 )
 
 
 class Commands(click.Group):
-    """Commands are the files of this folder, imported when asked for."""
+    """The commands are the files of this folder; each is imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         folder = str(Path(__file__).parent)
@@ -38,13 +38,13 @@ class Commands(click.Group):
         if name not in self.list_commands(ctx):
             return None
         module = f"{name}_" if keyword.iskeyword(name) else name
-        found: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
-        return found
+        command: click.Command = importlib.import_module(f"edgekit.cli.{module}").command
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A misspelt command is answered with near ones."""
+        """Raises UsageError for an unknown command, suggesting similar ones."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             hint = suggest(args[0], tuple(self.list_commands(ctx)))
             raise click.UsageError(f"there is no command {args[0]!r} ({hint})")
@@ -61,8 +61,8 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def group(ctx: click.Context) -> None:
-    """Give edgekit a model, its data and a device: get back the smallest, fastest artifact that keeps its accuracy
-    on that device, with the numbers that prove it.
+    """Compress and deploy neural networks to edge devices: from a model, its data and a device, edgekit makes the
+    smallest, fastest artifact that keeps the accuracy on that device, with the measurements that prove it.
 
     Start with `edgekit run`: it trains, exports, quantizes, verifies, measures and compares a small network.
     """
@@ -70,25 +70,27 @@ def group(ctx: click.Context) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and return the exit code; every error becomes one line, and with --json one object."""
+    """Run a command and return the exit code; an error is printed as one line, with --json as one object."""
     as_json = "--json" in arguments
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     try:
         with os_errors("read or write", "a file"):  # a full disk can show up anywhere
-            answer = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
+            code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
             sys.stdout.flush()
-        return answer if isinstance(answer, int) else 0
-    except NO_ARGUMENTS as asked:
-        click.echo(asked.format_message())
+        return code if isinstance(code, int) else 0
+    except NO_ARGUMENTS as no_command:
+        click.echo(no_command.format_message())
         return 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
     except click.UsageError as error:
-        where = f"edgekit {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "edgekit --help"
-        return _fail(as_json, command, 2, error.format_message(), "", where)
+        help_command = f"edgekit {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "edgekit --help"
+        return _fail(as_json, command, 2, error.format_message(), "", help_command)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(as_json, command, EXIT_INTERRUPTED, "interrupted", "", "run it again: finished steps are kept")
+        return _fail(
+            as_json, command, EXIT_INTERRUPTED, "interrupted", "", "run the same command again: it keeps finished steps"
+        )
     except EdgekitError as error:
         return _fail(as_json, command, error.code, error.what, error.why, error.next, error)
     except BrokenPipeError:
@@ -102,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
         from edgekit.core import registry
 
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return _fail(as_json, command, EXIT_BUG, what, "", "EDGEKIT_TRACEBACK=1 shows where; please report it")
+        next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"
+        return _fail(as_json, command, EXIT_BUG, what, "", next)
 
 
 def _fail(
@@ -110,9 +113,9 @@ def _fail(
 ) -> int:
     problems = error.problems if error else ()
     if as_json:
-        failed = {"code": code, "what": what, "why": why, "next": next}
-        listed = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
-        click.echo(json.dumps(document(command, problems=listed, error=failed)))
+        error_json = {"code": code, "what": what, "why": why, "next": next}
+        problems_json = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
+        click.echo(json.dumps(document(command, problems=problems_json, error=error_json)))
     line = f"edgekit: {what}" + (f": {why}" if why else "") + (f". Next: {next}" if next else "")
     for text in (line, *(f"  {problem}" for problem in problems)):
         click.echo(text, err=True)
@@ -120,9 +123,10 @@ def _fail(
 
 
 def _settings() -> dict[str, Any]:
-    """Defaults of options: the user's config, then `./edgekit.toml`. A table is a command's, a plain key everyone's.
+    """Defaults of options: the user's config, overridden by `./edgekit.toml`. A table sets the options of one command,
+    a plain key the option of every command that has it.
 
-    Raises InputError for a command or an option that is not there.
+    Raises InputError for an unknown command or option.
     """
     merged: dict[str, Any] = {}
     from edgekit.core.paths import user_config
@@ -134,10 +138,10 @@ def _settings() -> dict[str, Any]:
 
 
 def _merge(path: Path, merged: dict[str, Any]) -> None:
-    """Lay a settings file over what is there, under the names that Click gives the options."""
+    """Add a settings file to `merged`, under Click's names of the options; it overrides earlier values."""
     context = click.Context(group)
     commands = {name: _options(name, context) for name in group.list_commands(context)}
-    everyone = tuple(sorted({option for options in commands.values() for option in options}))
+    all_options = tuple(sorted({option for options in commands.values() for option in options}))
     from edgekit.core.config import read_toml
 
     for key, value in read_toml(path).items():
@@ -145,19 +149,19 @@ def _merge(path: Path, merged: dict[str, Any]) -> None:
             raise InputError(f"{path}: {key} must be a table, not {value!r}", next=f"write [{key}] above its options")
         if key not in commands and isinstance(value, dict):
             raise InputError(f"{path}: there is no command {key!r}", next=suggest(key, tuple(commands)))
-        given = value if isinstance(value, dict) else {key: value}
-        for option, setting in given.items():
-            known = tuple(commands[key]) if key in commands else everyone
+        settings = value if isinstance(value, dict) else {key: value}
+        for option, setting in settings.items():
+            known = tuple(commands[key]) if key in commands else all_options
             if option not in known:
                 raise InputError(f"{path}: there is no option {option!r}", next=suggest(option, known))
             for name in [key] if key in commands else [n for n, options in commands.items() if option in options]:
-                found = commands[name][option]
-                several = found.multiple and not isinstance(setting, list)
-                merged.setdefault(name, {})[found.name] = [setting] if several else setting
+                parameter = commands[name][option]
+                wrap = parameter.multiple and not isinstance(setting, list)
+                merged.setdefault(name, {})[parameter.name] = [setting] if wrap else setting
 
 
 def _options(name: str, context: click.Context) -> dict[str, click.Option]:
-    """A command's options by what is typed, without the dashes."""
+    """A command's options by their long names, without the dashes."""
     command = group.get_command(context, name)
     options = [p for p in command.params if isinstance(p, click.Option)] if command else []
     return {word.removeprefix("--"): p for p in options for word in p.opts if word.startswith("--")}

@@ -21,7 +21,7 @@ from edgekit.cli.shared import (
 @edgekit_command("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1)
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
-@click.option("--resume", is_flag=True, help="Keep what an interrupted bench with the same options has measured.")
+@click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
 @out_option
 @target_option
 @plan_options
@@ -34,8 +34,8 @@ def command(
     reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
-    """Measure each ARTIFACT (RUN: every one in it; RUN/NAME; a .onnx file), in separate processes, interleaved. Left
-    out: the newest run. Always measures afresh; results are kept in the run folder."""
+    """Measure each ARTIFACT (RUN: all of its artifacts; RUN/NAME; a .onnx file; default: the newest run) in separate
+    processes, interleaved. Measures again even if there are results; results are kept in the run folder."""
     from edgekit.report import terminal
     from edgekit.workflows import bench
 

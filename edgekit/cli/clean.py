@@ -12,19 +12,19 @@ from edgekit.core.errors import InputError
 
 @edgekit_command("clean", short_help="Delete a run folder.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(run: Path, yes: bool, reporter: Reporter) -> CommandResult:
-    """Delete the run folder RUN: its artifacts, results and log. A folder that edgekit did not make is refused, and
-    files in it that edgekit did not write are left."""
+    """Delete the run folder RUN: its artifacts, results and log. Files that edgekit did not write are left in place; a
+    folder that edgekit did not make is an error."""
     from edgekit.workflows import clean
 
     if not clean.is_run(run):
-        raise InputError(f"{run} is not a run folder", "nothing in it was made by edgekit", "name a folder under runs/")
+        raise InputError(f"{run} is not a run folder", "edgekit made nothing in it", "name a folder under runs/")
     if not yes and not click.confirm(f"Delete everything edgekit made in {run}?", err=True):
         return CommandResult(lambda: None, result={"deleted": False})
     left = clean.clean(run)
 
     def show() -> None:
-        click.echo(f"deleted {run}" if not left else f"deleted; left in {run}: {', '.join(left)}")
+        click.echo(f"deleted {run}" if not left else f"deleted what edgekit made; left in {run}: {', '.join(left)}")
 
     return CommandResult(show, result={"deleted": True, "left": left})

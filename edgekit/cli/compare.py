@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@edgekit_command("compare", short_help="Measured artifacts side by side, and gates against a baseline.")
+@edgekit_command("compare", short_help="Compare measured artifacts, and gate them against a baseline.")
 @click.argument("sources", nargs=-1)
 @click.option("--markdown", type=FILE, help="Also write the table as Markdown, for a pull request.")
-@click.option("--html", type=FILE, help="Also write a page of its own: picture, table, how it was measured.")
-@click.option("--picture", type=FILE, help="Also write accuracy, latency and size as one SVG, for a README.")
-@click.option("--csv", type=FILE, help="Also write every figure as CSV, for spreadsheets and trackers.")
+@click.option("--html", type=FILE, help="Also write an HTML page: chart, table, how it was measured.")
+@click.option("--picture", type=FILE, help="Also write a chart of accuracy, latency and size as SVG.")
+@click.option("--csv", type=FILE, help="Also write every value as CSV.")
 @click.option(
     "--tensorboard",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Also write every row as a run of TensorBoard, with its hyperparameters.",
+    help="Also write each row as a TensorBoard run, with its hyperparameters.",
 )
-@click.option("--set", "chosen", default="", metavar="SHA", help="Only rows over this test set; its first digits do.")
-@click.option("--against", metavar="BASELINE", help="A run folder or results file that nothing may be worse than.")
+@click.option("--set", "test_set", default="", metavar="SHA", help="Only rows over this test set (first digits).")
+@click.option("--against", metavar="BASELINE", help="The baseline: a run folder or results file.")
 @click.option(
     "--fail-if",
     multiple=True,
     metavar="LIMIT",
-    help="p50>+5%, accuracy<-0.5pp, size>+2%, memory>+10%: end with 1 where it is so. Repeat it.",
+    help="Exit 1 on a change beyond p50>+5%, accuracy<-0.5pp, size>+2%, memory>+10%; repeat.",
 )
-@click.option("--stored", is_flag=True, help="Measure nothing again: latency stays undecided.")
-@click.option("--strict", is_flag=True, help="A gate that is undecided fails too.")
+@click.option("--stored", is_flag=True, help="Do not measure again: latency stays undecided.")
+@click.option("--strict", is_flag=True, help="An undecided gate fails, too.")
 @plan_options
 def command(
     sources: tuple[str, ...],
@@ -49,7 +49,7 @@ def command(
     picture: Path | None,
     csv: Path | None,
     tensorboard: Path | None,
-    chosen: str,
+    test_set: str,
     against: str | None,
     fail_if: tuple[str, ...],
     stored: bool,
@@ -57,33 +57,34 @@ def command(
     reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
-    """Show what was measured in run folders and results files, side by side. Left out: the newest run.
+    """Show the measurements of run folders and results files in one table (default: the newest run).
 
-    With --against, what --fail-if names is compared with the baseline's rows of the same artifact name, target and
-    runtime. A latency is gated by measuring the baseline's artifact again beside the new one, so the baseline is best
-    a run folder; the options of `bench` say how.
+    With --against, each --fail-if limit is checked against the baseline's rows with the same artifact name, target and
+    runtime. To check latency, the baseline's artifact and the new one are measured again, interleaved; this needs a run
+    folder as the baseline. The options of `bench` set how they are measured.
     """
     from edgekit import report
     from edgekit.workflows.compare.gate import gate
     from edgekit.workflows.compare.lineage import gather
-    from edgekit.workflows.compare.rows import collected, disambiguated, run_folders, run_title
+    from edgekit.workflows.compare.rows import collect, disambiguated, run_folders, run_title
     from edgekit.workflows.compare.verdicts import verdicts
 
     if bool(against) != bool(fail_if):
-        given, lacks = ("--against", "--fail-if") if against else ("--fail-if", "--against")
+        option, other = ("--against", "--fail-if") if against else ("--fail-if", "--against")
         raise InputError(
-            f"{given} needs {lacks} too", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
+            f"{option} requires {other}", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
         )
     context = click.get_current_context()
     typed = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if fixed := [f"--{name}" for name in ("threads", "batch") if name in typed]:
-        why = "each pair is measured as its rows were"
-        raise InputError(f"{fixed[0]} changes nothing in compare", why, "edgekit bench RUN measures with it")
+        why = "compare measures each pair with the threads and batch of its rows"
+        raise InputError(f"{fixed[0]} has no effect in compare", why, f"edgekit bench RUN {fixed[0]} N")
     if typed and not against:
-        raise InputError("nothing is measured", "options of bench need --against", "edgekit bench RUN measures")
-    found = collected(sources, chosen)
-    measurements = [m for _, m in found]
-    rows = disambiguated(found)
+        what = f"--{typed[0]} has no effect without --against"
+        raise InputError(what, "compare measures nothing then", "add --against BASELINE, or use edgekit bench RUN")
+    sourced_rows = collect(sources, test_set)
+    measurements = [m for _, m in sourced_rows]
+    rows = disambiguated(sourced_rows)
     gates: list[Gate] = []
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
@@ -91,13 +92,13 @@ def command(
             sources, against, fail_if, plan=plan, again=not stored, progress=reporter.progress, say=reporter.say
         )
     title = ", ".join(dict.fromkeys(map(run_title, sources))) or "edgekit compare"
-    wanted: dict[Path | None, Callable[[], str]] = {
+    writers: dict[Path | None, Callable[[], str]] = {
         markdown: lambda: report.markdown(rows, gates),
         html: lambda: report.html(rows, title, gather(run_folders(sources), measurements)),
         picture: lambda: report.picture(rows, title),
         csv: lambda: report.csv(rows),
     }
-    for path, write in wanted.items():
+    for path, write in writers.items():
         if path:
             with os_errors("write", path):
                 path.write_text(write(), encoding="utf-8")

@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 from edgekit.core.errors import InputError
 
+if TYPE_CHECKING:
+    from edgekit.workflows.deploy import Deployment
 
-@edgekit_command("deploy", short_help="Put a checked bundle on a device, switch to it, or back.")
+
+@edgekit_command("deploy", short_help="Deploy an artifact to a device, or roll back.")
 @click.argument("artifact", required=False)
-@click.option("--target", "target_name", envvar="EDGEKIT_TARGET", metavar="T", help="Where to.")
-@click.option("--path", default="", metavar="DIR", help="The folder there (default: ~/edgekit/RUN).")
-@click.option("--runtime", default="", metavar="R", help="Which runtime, where the target has several for the format.")
-@click.option("--rollback", "back", is_flag=True, help="Check the release before, and switch back to it.")
-@click.option("--list", "listing", is_flag=True, help="What is deployed there; nothing is changed.")
-@click.option("--bundle", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Write the bundle here only.")
+@click.option("--target", "target_name", envvar="EDGEKIT_TARGET", metavar="T", help="The target to deploy to.")
+@click.option("--path", default="", metavar="DIR", help="The folder on the target (default: ~/edgekit/RUN).")
+@click.option("--runtime", default="", metavar="R", help="The runtime, if several on the target take the format.")
+@click.option("--rollback", "back", is_flag=True, help="Check the previous release and switch back to it.")
+@click.option("--list", "listing", is_flag=True, help="List the deployed releases; change nothing.")
+@click.option(
+    "--bundle", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Only write the bundle, to DIR."
+)
 @out_option
 def command(
     artifact: str | None,
@@ -33,48 +38,51 @@ def command(
     out: Path | None,
     reporter: Reporter,
 ) -> CommandResult:
-    """Put ARTIFACT on a target: only what is missing is sent, sha256 checked there, run there, compared with the host's
-    answer, and only then switched to. What the device cannot run is refused before anything is sent."""
+    """Deploy ARTIFACT to a target. Only missing files are sent. The device checks their sha256, runs the model, and
+    compares its outputs with the host's; only then is the release switched. An artifact that the device cannot run is
+    an error before anything is sent."""
     from edgekit.workflows import deploy
 
     if sum((back, listing, folder is not None)) > 1:
         raise InputError("--rollback, --list and --bundle exclude each other", next="name one of them")
     if not target_name and folder is None:
-        raise InputError("deploy needs --target", next="edgekit targets list shows them; --target host tries it here")
+        raise InputError("deploy requires --target", next="edgekit targets list; --target host deploys to this machine")
     if folder is not None:
-        done = deploy.written(artifact, folder, target_name=target_name or "host", runtime=runtime)
-        return _answer(done)
+        return _result(deploy.write_bundle(artifact, folder, target_name=target_name or "host", runtime=runtime))
     name = str(target_name)
     if listing:
-        found = deploy.listed(artifact, name, path=path, out=out)
-        return CommandResult(lambda: _list(found), result=dict(found))
+        status = deploy.list_releases(artifact, name, path=path, out=out)
+        return CommandResult(lambda: _show_releases(status), result=dict(status))
     if back:
-        return _answer(deploy.rollback(artifact, name, path=path, out=out))
-    return _answer(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=reporter.say))
+        return _result(deploy.rollback(artifact, name, path=path, out=out))
+    return _result(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=reporter.say))
 
 
-def _answer(done: Any) -> CommandResult:
+def _result(deployment: Deployment) -> CommandResult:
     def show() -> None:
-        if done.how == "written":
-            click.echo(f"written to {done.at}: {done.size_bytes / 1e6:,.1f} MB; README.md there says the rest")
+        if deployment.how == "written":
+            size = f"{deployment.size_bytes / 1e6:,.1f} MB"
+            click.echo(f"written to {deployment.at}: {size}; its README.md describes it")
             return
-        check = done.check
-        same = "bit-identical to the host's" if check["bit_identical"] else f"within {check['max_relative']:.1e}"
-        sent = f", {done.sent_bytes / 1e6:,.2f} MB sent" if done.sent_bytes or done.how == "unchanged" else ""
-        click.echo(f"{done.how} on {done.target}: release {done.id}{sent}")
-        click.echo(f"checked there: {check['samples']} answers {same}")
-        click.echo(f"it lies in    {done.at}")
-        click.echo(f"Python        {done.python}")
-        click.echo(f"run it there  {done.at}/run INPUT")
-        if done.previous:
-            click.echo(f"go back       edgekit deploy --rollback --target {done.target}  (to {done.previous})")
+        check = deployment.check
+        agreement = "bit-identical to the host's" if check["bit_identical"] else f"within {check['max_relative']:.1e}"
+        show_sent = deployment.sent_bytes or deployment.how == "unchanged"
+        sent = f", {deployment.sent_bytes / 1e6:,.2f} MB sent" if show_sent else ""
+        click.echo(f"{deployment.how} on {deployment.target}: release {deployment.id}{sent}")
+        click.echo(f"checked       the outputs of {check['samples']} samples there are {agreement}")
+        click.echo(f"folder        {deployment.at}")
+        click.echo(f"Python        {deployment.python}")
+        click.echo(f"run it there  {deployment.at}/run INPUT")
+        if deployment.previous:
+            command = f"edgekit deploy --rollback --target {deployment.target}"
+            click.echo(f"roll back     {command}  (to {deployment.previous})")
 
-    return CommandResult(show, result=dataclasses.asdict(done))
+    return CommandResult(show, result=dataclasses.asdict(deployment))
 
 
-def _list(found: Mapping[str, Any]) -> None:
-    if not found["releases"]:
-        click.echo(f"nothing is deployed in {found['path']} on {found['target']}")
-    for name in found["releases"]:
-        mark = {found["previous"]: "previous", found["current"]: "current"}.get(name, "")
+def _show_releases(status: Mapping[str, Any]) -> None:
+    if not status["releases"]:
+        click.echo(f"nothing is deployed in {status['path']} on {status['target']}")
+    for name in status["releases"]:
+        mark = {status["previous"]: "previous", status["current"]: "current"}.get(name, "")
         click.echo(f"{name}  {mark}".rstrip())

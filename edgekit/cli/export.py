@@ -10,7 +10,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 
 
 def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    """ "onnx,tflite" as words."""
+    """ "onnx,tflite" → ("onnx", "tflite")."""
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
@@ -19,14 +19,14 @@ def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[s
 @click.option("--to", callback=split, default="", metavar="F,…", help="Formats (default: every installed one).")
 @out_option
 def command(artifact: str | None, to: tuple[str, ...], out: Path | None, reporter: Reporter) -> CommandResult:
-    """Export ARTIFACT (RUN, or RUN/NAME; left out: the newest run's float model) and compare its outputs with the
+    """Export ARTIFACT (RUN, or RUN/NAME; default: the newest run's float model) and compare its outputs with the
     original's on validation data."""
     from edgekit.workflows import export
 
     outcome = export.export(artifact, to=to, out=out, progress=reporter.progress, say=reporter.say)
 
     def show() -> None:
-        for made in outcome.artifacts:
-            click.echo(f"{made.path}")
+        for artifact in outcome.artifacts:
+            click.echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show)

@@ -7,29 +7,31 @@ import click
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 
 
-@edgekit_command("inspect", short_help="What a model file holds, what can run it, and why it may be slow.")
+@edgekit_command("inspect", short_help="Show what a model contains, what can run it, and why it may be slow.")
 @click.argument("model", required=False)
-@click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="How many of the heaviest to show.")
-@click.option("--to", "formats", default="", metavar="FORMATS", help="Try these exports too; nothing of them is kept.")
-@click.option("--times", "timed", is_flag=True, help="Run it on random inputs: time by operator, against float.")
-@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where --times runs it.")
+@click.option("--layers", type=click.IntRange(0), default=5, metavar="N", help="Show the N layers with most memory.")
+@click.option(
+    "--to", "formats", default="", metavar="FORMATS", help="Also try these exports; their files are not kept."
+)
+@click.option("--times", "timed", is_flag=True, help="Run it on random inputs: time per operator, against float.")
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target that --times runs on.")
 def command(
     model: str | None, layers: int, formats: str, timed: bool, target: str, reporter: Reporter
 ) -> CommandResult:
-    """Inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it, and
-    what may make it slow. MODEL is an artifact, a model's file or net.py:make; it is not run but for --times."""
+    """Show inputs and outputs, operators, parameters, MACs, memory by layer, which runtimes and targets cannot run it,
+    and what may make it slow. MODEL is an artifact, a model file or net.py:make; it is run only with --times."""
     from edgekit.report import tables
     from edgekit.workflows.inspect import model as models
 
-    found = models.inspect(model)
-    wanted = [word.strip() for word in formats.split(",") if word.strip()]
-    found["conversions"], failures = models.conversions(model, wanted)
+    report = models.inspect(model)
+    exports = [word.strip() for word in formats.split(",") if word.strip()]
+    report["conversions"], failures = models.conversions(model, exports)
     if timed:
         from edgekit.workflows.inspect.operator_times import operator_times
 
-        found["times"] = operator_times(model, target)
+        report["times"] = operator_times(model, target)
 
     def show() -> None:
-        tables.show(models.shown(found, layers))
+        tables.show(models.shown(report, layers))
 
-    return CommandResult(show, result=found, failures=failures)
+    return CommandResult(show, result=report, failures=failures)

@@ -15,53 +15,55 @@ _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 
 
-def _amount(units: dict[str, Any], example: str) -> Any:
-    """A callback: a positive number with a unit."""
+def _quantity(units: dict[str, Any], example: str) -> Any:
+    """A callback that parses a positive number with a unit."""
 
     def parse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
         if value is None:
             return None
-        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*", str(value))
-        if not found or found[2].lower() not in units or not float(found[1]):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*", str(value))
+        if not match or match[2].lower() not in units or not float(match[1]):
             raise click.BadParameter(f"{value!r} is not a number with a unit, for example {example}", ctx, parameter)
-        return float(found[1]) * float(units[found[2].lower()])
+        return float(match[1]) * float(units[match[2].lower()])
 
     return parse
 
 
 def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """ "width=0.5,1" as {"width": ("0.5", "1")}."""
-    found: dict[str, tuple[str, ...]] = {}
+    """ "width=0.5,1" → {"width": ("0.5", "1")}."""
+    choices: dict[str, tuple[str, ...]] = {}
     for text in value:
         name, separator, words = text.partition("=")
-        listed = tuple(word.strip() for word in words.split(",") if word.strip())
-        if not separator or not listed:
+        values = tuple(word.strip() for word in words.split(",") if word.strip())
+        if not separator or not values:
             raise click.BadParameter(f"{text!r} is not DIMENSION=V,…, for example width=0.5,1", ctx, parameter)
-        found[name.strip().replace("-", "_")] = listed
-    return found
+        choices[name.strip().replace("-", "_")] = values
+    return choices
 
 
-@edgekit_command("optimize", short_help="Search under a budget, by real measurements on the target.")
+@edgekit_command("optimize", short_help="Search for the best artifact within a budget, measured on the target.")
 @click.argument("what", metavar="[TASK|ARTIFACT]", required=False)
-@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="What it is for, and measured on.")
-@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Points it may lose (default 0.5).")
-@click.option("--max-latency", callback=_amount(_MS, "5ms"), metavar="TIME", help="The p50 it may take, as 5ms.")
-@click.option("--max-size", callback=_amount(_BYTES, "200KB"), metavar="SIZE", help="The file it may be, as 200KB.")
-@click.option("--trials", type=click.IntRange(1), default=30, help="Points to try (default 30).")
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to measure on.")
+@click.option(
+    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+)
+@click.option("--max-latency", callback=_quantity(_MS, "5ms"), metavar="TIME", help="Highest p50, such as 5ms.")
+@click.option("--max-size", callback=_quantity(_BYTES, "200KB"), metavar="SIZE", help="Largest file, such as 200KB.")
+@click.option("--trials", type=click.IntRange(1), default=30, help="Number of trials (default 30).")
 @click.option(
     "--try",
     "choices",
     multiple=True,
     callback=_choices,
     metavar="D=V,…",
-    help="Try these only, as width=0.5,1; repeat.",
+    help="Search these values only, such as width=0.5,1; repeat.",
 )
-@click.option("--storage", default="", metavar="URL", help="Optuna storage to share (default: in the run folder).")
-@click.option("--seed", type=int, default=0, help="Same seed, same suggestions (default 0).")
-@click.option("--epochs", type=click.IntRange(1), default=5, help="Of each network's training (default 5).")
-@click.option("--train-samples", type=click.IntRange(0), default=0, help="Train on the first N only (0: all).")
-@click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
-@click.option("--val", default="", metavar="SET", help="Samples to choose by (default: the task's validation split).")
+@click.option("--storage", default="", metavar="URL", help="Optuna storage (default: a file in the run folder).")
+@click.option("--seed", type=int, default=0, help="Seed of the suggestions (default 0).")
+@click.option("--epochs", type=click.IntRange(1), default=5, help="Training epochs of each network (default 5).")
+@click.option("--train-samples", type=click.IntRange(0), default=0, help="Train on the first N samples only (0: all).")
+@click.option("--calibration", default="", metavar="SET", help="Calibration samples (default: training data).")
+@click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
 @plan_options
 @out_option
 def command(
@@ -83,16 +85,16 @@ def command(
     **options: Any,
 ) -> CommandResult:
     """Search for the smallest, fastest artifact that keeps its accuracy: over networks and their training (TASK), or
-    over precisions, runtimes and threads (ARTIFACT; left out: the newest run's float model). Every trial is measured on
-    the target. Run again, it goes on; Ctrl-C keeps the front so far. Exit 1 where nothing is within the budget."""
+    over precisions, runtimes and threads (ARTIFACT; default: the newest run's float model). Each trial is measured on
+    the target. The same command resumes; Ctrl-C keeps the Pareto front so far. Exit 1 if nothing meets the budget."""
     from edgekit.report import terminal
     from edgekit.runs import named_sets
     from edgekit.workflows import optimize
-    from edgekit.workflows.optimize.search import report as told
+    from edgekit.workflows.optimize.search import report
     from edgekit.workflows.optimize.trial import Budget
 
-    if max_drop_pp is not None and calibration and not (val and named_sets.labelled(val)):
-        raise InputError("--max-drop needs labels", "accuracy cannot be told without", "pass --val SET with labels")
+    if max_drop_pp is not None and calibration and not (val and named_sets.has_labels(val)):
+        raise InputError("--max-drop requires labels", "accuracy is computed from labels", "pass --val SET with labels")
     budget = Budget(0.5 if max_drop_pp is None else max_drop_pp, max_latency, int(max_size) if max_size else None)
     outcome = optimize.optimize(
         what,
@@ -117,7 +119,7 @@ def command(
     def show() -> None:
         if result.measured:
             terminal(result.measured)
-        for text in told(result):
+        for text in report(result):
             click.echo(text)
 
     return CommandResult.of(outcome, show, result.to_json())

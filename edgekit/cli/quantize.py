@@ -16,11 +16,13 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.option("--fp16", "precision", flag_value="fp16", help="Half precision.")
 @click.option("--dynamic", "precision", flag_value="dynamic", help="Int8 weights, activations quantized on the fly.")
 @click.option(
-    "--to", callback=split, default="", metavar="F,…", help="Formats (default: the artifact's own; for torch, all)."
+    "--to", callback=split, default="", metavar="F,…", help="Formats (default: the artifact's own; for torch: all)."
 )
-@click.option("--calibration", default="", metavar="SET", help="Samples to find ranges with (default: training data).")
-@click.option("--val", default="", metavar="SET", help="Samples to verify on (default: the task's validation split).")
-@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Budget in percentage points (default 0.5).")
+@click.option("--calibration", default="", metavar="SET", help="Calibration samples (default: training data).")
+@click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
+@click.option(
+    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+)
 @click.option(
     "--methods",
     callback=split,
@@ -34,7 +36,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
     default="host",
     envvar="EDGEKIT_TARGET",
     metavar="T",
-    help="The target whose instructions decide the scheme.",
+    help="The target whose instruction set decides the scheme.",
 )
 @out_option
 def command(
@@ -50,9 +52,9 @@ def command(
     out: Path | None,
     reporter: Reporter,
 ) -> CommandResult:
-    """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; left out: the newest run's float model) within an accuracy
-    budget, verified on real samples. Int8 methods are tried from min-max calibration to training, each
-    evaluated in its runtime. Exit 1 where the budget is missed; the best attempt is kept."""
+    """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; default: the newest run's float model) within an accuracy
+    budget, verified on real samples. For int8, edgekit tries methods from min-max calibration to quantization-aware
+    training and evaluates each in its runtime. Exit 1 if the budget is missed; the best attempt is kept."""
     from edgekit.report import tables
     from edgekit.report.method_search import search_table
     from edgekit.workflows import quantize

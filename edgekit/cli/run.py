@@ -1,4 +1,4 @@
-"""`edgekit run [RECIPE]`: the whole flow."""
+"""`edgekit run [RECIPE]`: every step of a recipe."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edgekit.cli.shared import (
 )
 
 
-@edgekit_command("run", short_help="Train, export, quantize, verify, measure and compare: the whole flow of a recipe.")
+@edgekit_command("run", short_help="Train, export, quantize, verify, measure and compare, as a recipe says.")
 @click.argument("recipe", required=False, default="mnist")
 @click.option(
-    "--set", "settings", multiple=True, metavar="STEP.FIELD=VALUE", help="Change a field of the recipe; repeat it."
+    "--set", "settings", multiple=True, metavar="STEP.FIELD=VALUE", help="Change a field of the recipe; repeat."
 )
 @click.option("--strict", is_flag=True, help="An undecided accuracy budget fails, too.")
-@click.option("--dry-run", is_flag=True, help="Print what would be made and what is reused; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be made and what reused; make nothing.")
 @out_option
 @target_option
 @plan_options
@@ -38,10 +38,10 @@ def command(
     reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
-    """Make, verify and measure everything a recipe names, then compare. RECIPE is a shipped name (mnist,
-    fashion-mnist, text-classification, keyword-spotting, …: docs/tasks) or a .toml file; left out: mnist.
+    """Make, verify and measure every artifact of a recipe, then compare them. RECIPE is a shipped recipe (mnist,
+    fashion-mnist, text-classification, keyword-spotting, …: docs/tasks) or a .toml file; default: mnist.
 
-    What has not changed since the last run is reused. A step whose check fails stops its own chain only.
+    Artifacts that have not changed since the last run are reused. A failed check stops only its own chain.
     """
     from edgekit.report import tables, terminal
     from edgekit.runs import recipe as recipes
@@ -54,15 +54,15 @@ def command(
     if dry_run:
         resolved = run.resolved_recipe(recipe, settings, target_names, plan)
         store = Store(out or RUNS / recipes.find(recipe).stem)
-        found = run.would_do(resolved, store)
+        plan_rows = run.dry_run(resolved, store)
 
         def show() -> None:
-            planned = tables.table(*map(tables.words, ("", "artifact", "step")))
-            for name, step, what in found:
-                tables.add(planned, what, name, step)
-            tables.show([planned])
+            plan_table = tables.table(*map(tables.words, ("", "artifact", "step")))
+            for name, step, state in plan_rows:
+                tables.add(plan_table, state, name, step)
+            tables.show([plan_table])
 
-        return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in found])
+        return CommandResult(show, result=[{"artifact": n, "step": s, "would_be": w} for n, s, w in plan_rows])
     folder = out or RUNS / recipes.find(recipe).stem
     reporter.say(f"edgekit run {recipe} in {folder}")
     outcome = run.run(

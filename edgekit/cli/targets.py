@@ -11,33 +11,33 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
 from edgekit.core.errors import DeviceError, InputError
 
 
-@click.group("targets", short_help="The boards, phones and machines edgekit knows.")
+@click.group("targets", short_help="List, add, check and clean the devices that edgekit knows.")
 def command() -> None:
-    """The boards, phones and machines edgekit knows: files in targets/, here, in your config, and shipped."""
+    """Boards, phones and machines that edgekit knows: files in ./targets/, in your configuration, and shipped ones."""
 
 
-@edgekit_command("list", full="targets list", short_help="One line per target.")
+@edgekit_command("list", full="targets list", short_help="List all targets.")
 def _list(reporter: Reporter) -> CommandResult:
-    """One line per target."""
+    """List all targets: name, device, title."""
     from edgekit.measure import targets
 
-    found = [targets.load(name) for name in targets.names()]
+    known = [targets.load(name) for name in targets.names()]
 
     def show() -> None:
         from edgekit.report import tables
 
-        known = tables.table(*map(tables.words, ("target", "device", "what it is")))
-        for target in found:
-            tables.add(known, target.name, target.device, target.title)
-        tables.show([known])
+        table = tables.table(*map(tables.words, ("target", "device", "title")))
+        for target in known:
+            tables.add(table, target.name, target.device, target.title)
+        tables.show([table])
 
-    return CommandResult(show, result=[dataclasses.asdict(target) for target in found])
+    return CommandResult(show, result=[dataclasses.asdict(target) for target in known])
 
 
-@edgekit_command("show", full="targets show", short_help="Everything about one target.")
+@edgekit_command("show", full="targets show", short_help="Show one target.")
 @click.argument("name")
 def _show(name: str, reporter: Reporter) -> CommandResult:
-    """Everything about the target NAME; for this machine, what was read from it."""
+    """Show the target NAME; for this machine, with what edgekit probed."""
     from edgekit.measure import targets
 
     target = targets.load(name)
@@ -56,83 +56,86 @@ def _show(name: str, reporter: Reporter) -> CommandResult:
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class})
 
 
-@edgekit_command("add", full="targets add", short_help="Read a device and keep it as a target of your own.")
+@edgekit_command("add", full="targets add", short_help="Probe a device and add it as a target of your own.")
 @click.argument("name")
-@click.option("--ssh", default="", metavar="[USER@]HOST[:PORT]", help="Where it is; an ssh alias will do.")
-@click.option("--adb", default="", metavar="SERIAL", help="A phone: what `adb devices` calls it, or host:port.")
+@click.option("--ssh", default="", metavar="[USER@]HOST[:PORT]", help="Address of the device, or an ssh alias.")
+@click.option("--adb", default="", metavar="SERIAL", help="A phone: its serial in `adb devices`, or host:port.")
 @click.option(
     "--library", "libraries", multiple=True, metavar="RUNTIME=PATH", help="A runtime's library built for the phone."
 )
-@click.option("--like", default="", metavar="T", help="A known target: its runtimes and notes are taken over.")
-@click.option("--python", default="python3", metavar="PATH", help="The Python to use there (default: python3).")
+@click.option("--like", default="", metavar="T", help="A known target whose runtimes and notes to copy.")
+@click.option("--python", default="python3", metavar="PATH", help="The Python on the device (default: python3).")
 @click.option("--replace", is_flag=True, help="Overwrite a target of your own with that name.")
 def _add(
     name: str, ssh: str, adb: str, libraries: tuple[str, ...], like: str, python: str, replace: bool, reporter: Reporter
 ) -> CommandResult:
-    """Connect to a device, read what it is, and keep it as the target NAME in your own configuration. Nothing is
-    changed there. Over ssh its host key must be known: connect to it once with ssh before."""
+    """Connect to a device, probe it, and add it to your own configuration as the target NAME. Nothing is changed on the
+    device. ssh must already know its host key: connect to it once with ssh first."""
     from edgekit.measure import targets
     from edgekit.workflows.targets import add
 
     if bool(ssh) == bool(adb):
-        raise InputError("say how it is reached", next=f"edgekit targets add {name} --ssh user@host, or --adb SERIAL")
+        next = f"edgekit targets add {name} --ssh user@host, or --adb SERIAL"
+        raise InputError("one of --ssh and --adb is required", next=next)
     if libraries and not adb:
-        raise InputError("--library is for phones", "elsewhere a runtime comes with its package", "leave it out")
-    own = {}
+        why = "on other devices a runtime comes with its package"
+        raise InputError("--library is for phones only", why, "leave it out")
+    library_paths = {}
     for word in libraries:
         runtime, _, library = word.partition("=")
         if not library:
-            raise InputError(f"--library {word!r} names no path", next="write it so: --library onnxruntime=PATH")
-        own[runtime] = str(Path(library).expanduser().absolute())
-    target = add.add(name, "adb" if adb else "ssh", adb or ssh, like, python, own)
+            raise InputError(f"--library {word!r} names no path", next="write --library onnxruntime=PATH")
+        library_paths[runtime] = str(Path(library).expanduser().absolute())
+    target = add.add(name, "adb" if adb else "ssh", adb or ssh, like, python, library_paths)
     path = targets.write(target, replace=replace)
 
     def show() -> None:
         click.echo(f"{target.name}: {target.title}")
         click.echo(f"{target.arch} ({target.isa_class}), {target.cores} cores, {target.memory_mb:,} MB")
-        click.echo(f"kept in {path}; try: edgekit targets check {name}")
+        click.echo(f"written to {path}. Next: edgekit targets check {name}")
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class, "file": str(path)})
 
 
-@edgekit_command("check", full="targets check", short_help="Can it be measured on? What to do where not.")
+@edgekit_command("check", full="targets check", short_help="Check that a target can be measured on.")
 @click.argument("name")
 def _check(name: str, reporter: Reporter) -> CommandResult:
-    """Is the target NAME reachable, and has it what is needed: disk, Python, runtimes, clock, temperature.
+    """Check that the target NAME is reachable and has what measuring requires: disk, Python, runtimes, clock,
+    temperature. For each problem, the next command is shown.
 
-    An emulated board is started for it, and its system made where it is missing.
+    An emulated board is started for the check; its system image is built if it is missing.
     """
     from edgekit.measure import targets
     from edgekit.workflows.targets.check import check
 
-    found = list(check(targets.load(name)))
-    failed = [each for each in found if each.state == "failed"]
+    results = list(check(targets.load(name)))
+    failed = [each for each in results if each.state == "failed"]
 
     def show() -> None:
         from edgekit.report import tables
 
         table = tables.table(tables.words(), tables.words(), tables.words())
-        for each in found:
+        for each in results:
             mark = {"ok": "ok", "warning": "!", "failed": "FAILED"}[each.state]
             tables.add(table, mark, each.what, each.found + (f"\nnext: {each.next}" if each.next else ""))
         tables.show([table])
 
-    error = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
-    return CommandResult(show, result=[dataclasses.asdict(each) for each in found], failures=error)
+    errors = [DeviceError(f"{name} cannot be measured on", failed[0].found, failed[0].next)] if failed else []
+    return CommandResult(show, result=[dataclasses.asdict(each) for each in results], failures=errors)
 
 
-@edgekit_command("clean", full="targets clean", short_help="Remove what edgekit put on a device.")
+@edgekit_command("clean", full="targets clean", short_help="Remove edgekit's files from a device.")
 @click.argument("name")
 def _clean(name: str, reporter: Reporter) -> CommandResult:
-    """Remove the files, environments and results that edgekit keeps on the target NAME; the target itself stays."""
+    """Remove edgekit's files, environments and results from the target NAME; the target itself stays known."""
     from edgekit.measure import targets
 
     device = targets.device(targets.load(name))
     if device.clean is None:
-        raise InputError(f"nothing is kept on {name}", "it is no device elsewhere", "edgekit clean RUN removes a run")
-    found = device.clean()
+        raise InputError(f"edgekit keeps no files on {name}", "it is not a remote device", "edgekit clean RUN")
+    removed = device.clean()
     return CommandResult(
-        lambda: click.echo(f"removed {found['root']} on {name}: {found['bytes'] / 1e6:,.1f} MB"), result=found
+        lambda: click.echo(f"removed {removed['root']} on {name}: {removed['bytes'] / 1e6:,.1f} MB"), result=removed
     )
 
 

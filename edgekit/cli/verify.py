@@ -15,55 +15,55 @@ if TYPE_CHECKING:
     from edgekit.workflows.inspect.layers import LayerReport
 
 
-@edgekit_command("verify", short_help="Check again that every arrow kept what it promised.")
+@edgekit_command("verify", short_help="Check again that each conversion kept outputs or accuracy.")
 @click.argument("artifact", required=False)
 @click.option("--against", default="", metavar="PARENT", help="Compare with this artifact of the run, not its parent.")
-@click.option("--val", default="", metavar="SET", help="Samples to compare on (default: the task's validation split).")
-@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="Where to run both.")
-@click.option("--layers", is_flag=True, help="Compare operator by operator too, on this machine.")
+@click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
+@click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run both on.")
+@click.option("--layers", is_flag=True, help="Also compare operator by operator, on this machine.")
 def command(
     artifact: str | None, against: str, val: str, target: str, layers: bool, reporter: Reporter
 ) -> CommandResult:
-    """Run ARTIFACT (RUN: every one in it) and its parent on real samples and compare: SQNR per output, largest
-    difference, agreement, and the paired change of accuracy. Exit 1 where an arrow broke its promise; the first
-    operator that diverges is then named."""
+    """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare: SQNR per output, largest
+    difference, top-1 agreement, and the paired change of accuracy. Exit 1 if a conversion fails its check; the first
+    diverging operator is then named."""
     from edgekit.report import tables
     from edgekit.workflows import make, verify
-    from edgekit.workflows.inspect import layers_table as shown
+    from edgekit.workflows.inspect import layers_table
 
     outcome = verify.verify(
         artifact, against=against, val=val, target=target, layers=layers, progress=reporter.progress
     )
-    examined = [
-        _examined(item, finding.failed, layers)
-        for item, finding in zip(outcome.artifacts, outcome.findings, strict=True)
+    reports = [
+        _layer_report(artifact, finding.failed, layers)
+        for artifact, finding in zip(outcome.artifacts, outcome.findings, strict=True)
     ]
 
     def show() -> None:
-        for finding, found in zip(outcome.findings, examined, strict=True):
+        for finding, report in zip(outcome.findings, reports, strict=True):
             per_output = finding.parity.per_output if finding.parity else {}
-            said = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
-            if found and not layers:
-                said.append(shown.diverging(found))
+            lines = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
+            if report and not layers:
+                lines.append(layers_table.diverging(report))
             table = tables.table(tables.words(width=20), tables.words())
-            tables.add(table, finding.artifact, "\n".join(said))
-            tables.show([table, *(shown.table(found) if found and layers else ())])
+            tables.add(table, finding.artifact, "\n".join(lines))
+            tables.show([table, *(layers_table.table(report) if report and layers else ())])
 
-    result = [_result(finding, found) for finding, found in zip(outcome.findings, examined, strict=True)]
+    result = [_result(finding, report) for finding, report in zip(outcome.findings, reports, strict=True)]
     return CommandResult.of(outcome, show, result)
 
 
-def _examined(artifact: Artifact, failed: str, asked: bool) -> LayerReport | None:
+def _layer_report(artifact: Artifact, failed: str, requested: bool) -> LayerReport | None:
     from edgekit.workflows.inspect.layers import read
 
-    return read(artifact) if asked or failed in ("parity", "budget") else None
+    return read(artifact) if requested or failed in ("parity", "budget") else None
 
 
-def _result(finding: Finding, found: LayerReport | None) -> dict[str, Any]:
-    """The finding; `layers` is null where they were not looked at."""
+def _result(finding: Finding, report: LayerReport | None) -> dict[str, Any]:
+    """The finding; `layers` is null if the layers were not compared."""
     entry = dataclasses.asdict(finding)
-    first = found.first_diverging if found else None
-    entry["layers"] = [dataclasses.asdict(layer) for layer in found.layers] if found else None
+    first = report.first_diverging if report else None
+    entry["layers"] = [dataclasses.asdict(layer) for layer in report.layers] if report else None
     entry["first_divergence"] = first and (first.name or first.tensor)
-    entry["sensitive"] = [layer.name for layer in found.sensitive] if found else []
+    entry["sensitive"] = [layer.name for layer in report.sensitive] if report else []
     return entry

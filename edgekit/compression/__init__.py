@@ -1,6 +1,5 @@
-"""Compression: calibration, weight rounding, quantization-aware training and structured pruning of networks.
+"""Compression algorithms: structured pruning, calibration, equalization, GPTQ and quantization-aware training.
 
-`calibration` collects activation statistics in each runtime and chooses ranges; `program` is a torch network as a graph
-of operators, `simulation` quantizes it as an int8 runtime would; `equalization`, `gptq` and `qat` change its weights;
-`channels` cuts a network and `pruning_goals` finds how much.
+`channels` prunes channels and attention heads (Torch-Pruning finds the dependencies), and `pruning_goals` searches the
+ratio; a pruned network is saved as its widths (`edgekit.networks.widths`).
 """

@@ -1,10 +1,10 @@
-"""Which channels go, and cutting them.
+"""Structured pruning of channels and attention heads.
 
-Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) follows a cut through residuals, depthwise and
-grouped convolutions, concatenations and attention.
+Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) propagates a cut through residual connections,
+depthwise and grouped convolutions, concatenations and attention.
 
-What cannot be cut without breaking the network (its outputs, what a reshape fixes, recurrent layers) is found by
-trying: every group is cut in turn, and one after which the network does not answer in its old shapes is left whole.
+Layers that cannot be pruned without breaking the network (its outputs, sizes fixed by a reshape, recurrent layers) are
+found by trial: groups are pruned one by one, and a group after which the output shapes differ is left unpruned.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.errors import CannotConvert, InputError
-from edgekit.networks.interface import named
+from edgekit.networks.interface import named_outputs
 
 Importance = Literal["magnitude", "taylor", "bn-scale"]
 Scope = Literal["layer", "global"]
-#: under `global`, no layer loses more than this share of its channels
-MOST = 0.9
-#: what a module may call the number of its attention heads
+#: with the scope `global`, the largest share of its channels that a layer may lose
+MAX_LAYER_RATIO = 0.9
+#: attribute names for a module's number of attention heads
 HEADS = ("heads", "num_heads", "num_attention_heads", "n_heads", "nhead", "n_head")
-#: what it may call the layers whose outputs are split into heads
+#: names of the layers whose outputs are split into heads
 SPLIT = {"query", "key", "value", "q", "k", "v", "qkv", "query_key_value", "q_proj", "k_proj", "v_proj"}
 SPLIT |= {"to_q", "to_k", "to_v", "to_qkv", "q_lin", "k_lin", "v_lin", "Wqkv", "in_proj"}
-#: their states feed back, and their gates lie side by side in one matrix
+#: not pruned: their states feed back, and their gates share one matrix
 RECURRENT = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How to cut. `ratio`: the share of channels that go, of each layer or (`global`) of all together.
+    """How to prune. `ratio`: the share of channels to remove, of each layer or (`global`) of all layers together.
 
-    What is left of a layer is a multiple of `round_to` channels.
+    The remaining number of channels of a layer is a multiple of `round_to`.
     """
 
     ratio: float
@@ -50,7 +50,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Result:
-    """A network that was cut, and the names of the layers that could not be."""
+    """A pruned network, and the names of the layers that cannot be pruned."""
 
     network: nn.Module
     whole: tuple[str, ...]
@@ -59,14 +59,14 @@ class Result:
 def cut(
     network: nn.Module, inputs: Sequence[Tensor], how: Cut, learn: Callable[[nn.Module], None] | None = None
 ) -> Result:
-    """A copy of `network` with channels cut; `inputs` are what it is traced with.
+    """A pruned copy of `network`; it is traced with `inputs`.
 
-    `learn` leaves gradients of the loss in the copy, for the Taylor criterion (https://arxiv.org/abs/1906.10771).
-    Raises CannotConvert where the network cannot be traced or nothing can be cut, InputError for BatchNorm scales
-    (https://arxiv.org/abs/1708.06519) of a network without BatchNorm.
+    `learn` accumulates gradients of the loss in the copy, for the Taylor criterion (https://arxiv.org/abs/1906.10771).
+    Raises CannotConvert if the network cannot be traced or nothing can be pruned, and InputError for BatchNorm scales
+    (https://arxiv.org/abs/1708.06519) if the network has no BatchNorm.
     """
     if how.importance == "bn-scale" and not any(isinstance(m, NORMS) for m in network.modules()):
-        raise InputError("this network has no BatchNorm whose scales could tell", next="take magnitude or taylor")
+        raise InputError("bn-scale needs BatchNorm, and this network has none", next="use magnitude or taylor")
     whole: set[str] = set()
     before = size(network)
     while True:
@@ -91,25 +91,25 @@ def size(network: nn.Module) -> int:
 
 
 def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """Multiplications and additions for one sample, by Torch-Pruning's counter (convolutions and linear layers)."""
+    """Multiply-accumulate operations of one sample, by Torch-Pruning's counter (convolutions and linear layers)."""
     import torch_pruning
 
     training = network.training
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # the counter leaves its marks on modules
-        count, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
+        # on a copy: the counter modifies modules
+        total, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), tuple(inputs))
     network.train(training)
     batch = len(inputs[0]) if inputs[0].ndim else 1
-    return int(count) // max(batch, 1)
+    return int(total) // max(batch, 1)
 
 
 def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
-    """Cut in place; the names of the layers after whose cut the network no longer answered, where that happened."""
+    """Prune in place; returns the names of the layers whose pruning broke the network, if any."""
     import torch_pruning
 
     class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
-        """Rounds to the nearest multiple; its own way is down, so that a hundredth could cost a layer of 16 a half."""
+        """Rounds to the nearest multiple; the base class rounds down: 1 % could halve a layer of 16 channels."""
 
         def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
             nearest = round_to * max(round((current_channels - n_pruned) / round_to), 1)
@@ -134,7 +134,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 tuple(inputs),
                 importance=importance,
                 pruning_ratio=how.ratio,
-                max_pruning_ratio=MOST if how.scope == "global" else 1.0,
+                max_pruning_ratio=MAX_LAYER_RATIO if how.scope == "global" else 1.0,
                 global_pruning=how.scope == "global",
                 round_to=how.round_to,
                 ignored_layers=ignored,
@@ -145,11 +145,9 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 root_module_types=[nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear],
             )
             groups = pruner.step(interactive=True)
-        except Exception as error:  # whatever its tracer meets
+        except Exception as error:  # its tracer raises many kinds
             lines = str(error).splitlines() or [type(error).__name__]
-            raise CannotConvert(
-                "the dependencies between the layers of this network cannot be traced", lines[0]
-            ) from error
+            raise CannotConvert("this network's layer dependencies cannot be traced", lines[0]) from error
         for group in groups:
             involved = _layers(group, names)
             try:
@@ -164,7 +162,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
-    """The layers whose outputs a group cuts."""
+    """The layers whose output channels a group prunes."""
     layers = {
         names[dep.target.module]
         for dep, _ in group
@@ -178,7 +176,7 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
 
 def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
     with torch.no_grad():
-        return {name: tuple(tensor.shape) for name, tensor in named(network(*inputs)).items()}
+        return {name: tuple(tensor.shape) for name, tensor in named_outputs(network(*inputs)).items()}
 
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
@@ -196,7 +194,7 @@ def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
 
 
 def _set_heads(heads: dict[nn.Module, tuple[nn.Module, str, int]], left: dict[nn.Module, int]) -> None:
-    """What the attention's own code reads of its heads, once some are gone."""
+    """Update the attributes that the attention's code reads after heads were pruned."""
     for layer, (module, attribute, count) in heads.items():
         now = left.get(layer, count)
         setattr(module, attribute, now)

@@ -1,8 +1,8 @@
-"""Cross-layer equalization: channels that reach far and channels that do not are brought to one scale.
+"""Cross-layer equalization: channels of different ranges are rescaled to similar ranges.
 
-Nagel et al. 2019, https://arxiv.org/abs/1906.04721. One range serves a whole tensor, so a channel of small values next
-to one of large values loses its bits. ReLU and the like commute with a positive factor per channel, so each channel can
-be divided by its own s where it is made, and the weights that read it multiplied by s: the function stays the same.
+Nagel et al. 2019, https://arxiv.org/abs/1906.04721. A tensor has one range, so small channels are less precise
+next to large ones. ReLU and similar functions commute with a positive factor per channel, so each channel can
+be divided by its own s where it is computed, and the weights that read it multiplied by s: the function is unchanged.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from edgekit.compression.simulation import joined, nearest_weights, observed_ran
 from edgekit.compression.weighted_layers import Layer, arguments, find
 from edgekit.core.progress import Progress
 
-#: f(s x) = s f(x) for every s > 0 per channel, whatever the channels' axis
+#: f(s x) = s f(x) for every s > 0 per channel, for any channel axis
 ELEMENTWISE = frozenset("relu leaky_relu dropout clone contiguous detach alias".split())
-#: the same where channels are axis 1
+#: the same if the channel axis is 1
 SPATIAL = frozenset(
     "prelu max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d upsample_nearest1d upsample_nearest2d "
     "upsample_bilinear2d reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d".split()
 )
-#: ways to find s, from the largest activation a, output weight r and input weight w of each channel
+#: criteria for s, from the largest activation a, output weight r and input weight w of each channel
 CRITERIA = ("activations", "weights", "both")
-#: channels that hold less than this share of the largest are left alone: they are dead, or nearly
+#: channels below this share of the largest are not scaled: they are dead, or nearly
 DEAD = 1e-7
-#: rounds for what depends on weights that the next group changes again
+#: iterations of the criteria that depend on weights, which the next group changes again
 ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors whose channels are scaled together, the layers that make them and those that read them.
+    """Tensors whose channels are scaled together, the layers that compute them and those that read them.
 
-    `readers` come with how many columns of theirs belong to one channel: more than one behind a flatten.
+    `readers` are paired with the number of their columns per channel: more than one after a flatten.
     """
 
     members: tuple[Node, ...]
-    makers: tuple[Layer, ...]
+    producers: tuple[Layer, ...]
     readers: tuple[tuple[Layer, int], ...]
     channels: int
 
     def scale(self, s: Tensor) -> None:
-        """Divide the channels by s `[channels]`, and have the readers multiply it back."""
-        for layer in self.makers:
+        """Divide the channels by s `[channels]`, and multiply the readers' weights by s."""
+        for layer in self.producers:
             layer.scale_outputs(1 / s)
             if layer.bias is not None:
                 layer.values(layer.bias).data.div_(s)
@@ -62,7 +62,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Equalized:
-    """What was found best: `program` is None where there is no group, or nothing beats leaving it as it is."""
+    """The best candidate. `criterion` is "none" if there is no group, or no criterion is better than the original."""
 
     program: Program
     groups: int
@@ -73,9 +73,9 @@ class Equalized:
 
 
 def equalize(program: Program, feeds: Sequence[Sequence[Tensor]], alpha: float, progress: Progress) -> Equalized:
-    """The program, equalized by the criterion that simulated int8 with min-max ranges answers best under, on `feeds`.
+    """The program, equalized by the criterion with the highest SQNR in simulated int8 (min-max ranges) on `feeds`.
 
-    "none" is a candidate too. `alpha`: how much of the activations' differences is evened out, 0 to 1.
+    "none" is a candidate, too. `alpha`: the share of the activations' differences that is equalized, 0 to 1.
     """
     references = [program.answers(feed) for feed in feeds]
     candidates, scores = {"none": program}, {}
@@ -90,31 +90,31 @@ def equalize(program: Program, feeds: Sequence[Sequence[Tensor]], alpha: float, 
 
 
 def simulated_db(program: Program, feeds: Sequence[Sequence[Tensor]], references: Sequence[Sequence[Tensor]]) -> float:
-    """SQNR of the outputs, all samples together, with weights and activations rounded to nearest, min-max ranges."""
-    ranges = observed_ranges(program.module, feeds, "min-max")
+    """SQNR of the outputs over all samples, with weights and activations rounded to nearest and min-max ranges."""
+    activation_ranges = observed_ranges(program.module, feeds, "min-max")
     with torch.no_grad(), nearest_weights(program.layers()):
-        answers = [simulate(program.module, feed, ranges) for feed in feeds]
+        answers = [simulate(program.module, feed, activation_ranges) for feed in feeds]
     return sqnr(joined(references), joined(answers))
 
 
 def scaled(program: Program, feeds: Sequence[Sequence[Tensor]], criterion: str, alpha: float) -> Program:
     """A copy of the program with every group scaled by the criterion."""
     module = copy.deepcopy(program.module)
-    all_groups = groups(module)
-    reach = _reach(module, all_groups, feeds) if criterion != "weights" else []
+    scaling_groups = groups(module)
+    maxima = _channel_maxima(module, scaling_groups, feeds) if criterion != "weights" else []
     for _ in range(ROUNDS if criterion != "activations" else 1):
-        for index, group in enumerate(all_groups):
-            largest = reach[index] if reach else torch.ones(group.channels)
+        for index, group in enumerate(scaling_groups):
+            largest = maxima[index] if maxima else torch.ones(group.channels)
             s = _factors(group, largest, criterion, alpha)
             group.scale(s)
-            if reach:
-                reach[index] = largest / s
+            if maxima:
+                maxima[index] = largest / s
     return Program(module, program.example, program.folded)
 
 
 def _factors(group: Group, largest: Tensor, criterion: str, alpha: float) -> Tensor:
     """s `[channels]`: a**alpha, sqrt(r / w), or a**alpha / w**(1 - alpha); 1 for channels without values or readers."""
-    written = torch.stack([layer.output_ranges() for layer in group.makers]).amax(0)
+    written = torch.stack([layer.output_ranges() for layer in group.producers]).amax(0)
     read = torch.stack([layer.input_ranges().reshape(-1, repeat).amax(1) for layer, repeat in group.readers]).amax(0)
     top = {"activations": largest**alpha, "weights": written.sqrt(), "both": largest**alpha}[criterion]
     bottom = {"activations": torch.ones_like(read), "weights": read.sqrt(), "both": read ** (1 - alpha)}[criterion]
@@ -125,30 +125,32 @@ def _factors(group: Group, largest: Tensor, criterion: str, alpha: float) -> Ten
     return torch.where(alive, s / s[alive].max(), 1)
 
 
-def _reach(module: GraphModule, scaled_groups: Sequence[Group], feeds: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The largest magnitude of each channel, among those tensors of each group that int8 rounds, over all feeds."""
-    rounded = set(quantized_nodes(module))
+def _channel_maxima(
+    module: GraphModule, scaling_groups: Sequence[Group], feeds: Sequence[Sequence[Tensor]]
+) -> list[Tensor]:
+    """The largest magnitude of each channel over all feeds, among the quantized tensors of each group."""
+    quantized = set(quantized_nodes(module))
     axes = {
         node: (index, _axis(node))
-        for index, group in enumerate(scaled_groups)
+        for index, group in enumerate(scaling_groups)
         for node in group.members
-        if node in rounded
+        if node in quantized
     }
-    reach = [torch.zeros(group.channels) for group in scaled_groups]
+    maxima = [torch.zeros(group.channels) for group in scaling_groups]
 
-    class Watching(torch.fx.Interpreter):
+    class MaximumObserver(torch.fx.Interpreter):
         def run_node(self, n: Node) -> Any:
             value = super().run_node(n)
             if n in axes:
                 index, axis = axes[n]
                 most = value.abs().transpose(0, axis).flatten(1).amax(1)
-                reach[index] = torch.maximum(reach[index], most.reshape(len(reach[index]), -1).amax(1))
+                maxima[index] = torch.maximum(maxima[index], most.reshape(len(maxima[index]), -1).amax(1))
             return value
 
     with torch.no_grad():
         for feed in feeds:
-            Watching(module).run(*feed)
-    return reach
+            MaximumObserver(module).run(*feed)
+    return maxima
 
 
 def _axis(node: Node) -> int:
@@ -156,9 +158,9 @@ def _axis(node: Node) -> int:
 
 
 def groups(module: GraphModule) -> list[Group]:
-    """Every set of tensors that can be scaled, joined by what commutes with it; makers and readers all being layers.
+    """Every set of tensors that can be scaled together; all their producers and readers are layers.
 
-    Each tensor's node gets `meta["channels"]`: the axis of its channels, and how many entries of it each channel has.
+    Each tensor's node gets `meta["channels"]`: its channel axis, and the number of entries on it per channel.
     """
     layers = {layer.node: layer for layer in find(module)}
     sets = _Sets()
@@ -167,7 +169,7 @@ def groups(module: GraphModule) -> list[Group]:
         if node in layers:
             node.meta["channels"] = (layers[node].axis, 1)
             sets.add(node)
-        elif sources := _carried(node):
+        elif sources := _propagate_channels(node):
             for source in sources:
                 sets.join(node, source)
     candidates = (_group(members, sets, layers) for members in sets.all())
@@ -175,14 +177,14 @@ def groups(module: GraphModule) -> list[Group]:
 
 
 def _group(members: list[Node], sets: _Sets, layers: Mapping[Node, Layer]) -> Group | None:
-    """The members with their makers and readers; None where someone reads them who does not scale."""
+    """The members with their producers and readers; None if a reader cannot be scaled."""
     readers: list[tuple[Layer, int]] = []
     inside = set(members)
     for node in members:
         axis, repeat = node.meta["channels"]
         for user in node.users:
             if operator(user) == "sym_size":
-                continue  # the shape stays as it is
+                continue  # scaling does not change the shape
             if user in layers and layers[user].input is node and layers[user].weight is not node:
                 layer = layers[user]
                 if axis != (1 if layer.kind in ("conv", "transposed") else node.meta["val"].ndim - 1):
@@ -190,15 +192,15 @@ def _group(members: list[Node], sets: _Sets, layers: Mapping[Node, Layer]) -> Gr
                 readers.append((layer, repeat))
             elif user not in inside or _is_gate(node, user, inside):
                 return None
-    makers = tuple(layers[node] for node in members if node in layers)
-    channels = {len(layer.output_ranges()) for layer in makers}
+    producers = tuple(layers[node] for node in members if node in layers)
+    channels = {len(layer.output_ranges()) for layer in producers}
     if not readers or len(channels) != 1:
         return None
-    return Group(tuple(members), makers, tuple(readers), channels.pop())
+    return Group(tuple(members), producers, tuple(readers), channels.pop())
 
 
-def _carried(node: Node) -> list[Node]:
-    """The inputs whose channels the node passes on, each scaled as before, and notes where they lie; [] for others."""
+def _propagate_channels(node: Node) -> list[Node]:
+    """Set `meta["channels"]` if the node preserves the channels of its inputs; returns those inputs, else []."""
     name, sources = operator(node), [one for one in node.all_input_nodes if "channels" in one.meta]
     if not sources or not isinstance(node.meta.get("val"), Tensor):
         return []
@@ -218,31 +220,31 @@ def _carried(node: Node) -> list[Node]:
     elif name == "mean":
         channels = _mean(node, before.ndim, axis, repeat)
     else:
-        channels = (axis, repeat) if _keeps(node, name, axis) else None
+        channels = (axis, repeat) if _preserves_channels(node, name, axis) else None
     if channels is None or len(sources) != 1:
         return []
     node.meta["channels"] = channels
     return [source]
 
 
-def _keeps(node: Node, name: str, axis: int) -> bool:
-    """Does the operator commute with a factor per channel, and leave the channels where they are?"""
+def _preserves_channels(node: Node, name: str, axis: int) -> bool:
+    """Does the operator commute with a factor per channel, and keep the channel axis?"""
     if name in ELEMENTWISE:
         return True
     if name in SPATIAL:
         return axis == 1
-    args = arguments(node) if hasattr(node.target, "_schema") else {}
+    options = arguments(node) if hasattr(node.target, "_schema") else {}
     if name == "constant_pad_nd":
         rank = node.meta["val"].ndim
-        padded = {rank - 1 - index // 2 for index, size in enumerate(args["pad"]) if size}
-        return args["value"] == 0 and axis not in padded
+        padded = {rank - 1 - index // 2 for index, size in enumerate(options["pad"]) if size}
+        return options["value"] == 0 and axis not in padded
     if name == "pad":
-        same = args["mode"] != "constant" or not args["value"]
-        return same and axis < node.meta["val"].ndim - len(args["pad"]) // 2
+        commutes = options["mode"] != "constant" or not options["value"]
+        return commutes and axis < node.meta["val"].ndim - len(options["pad"]) // 2
     if name == "clamp_min":
-        return bool(args["min"] == 0)
+        return bool(options["min"] == 0)
     if name == "clamp":
-        return args["min"] == 0 and args["max"] is None
+        return options["min"] == 0 and options["max"] is None
     return False
 
 
@@ -258,22 +260,22 @@ def _reshaped(before: Tensor, after: Tensor, axis: int, repeat: int) -> tuple[in
 
 
 def _mean(node: Node, rank: int, axis: int, repeat: int) -> tuple[int, int] | None:
-    args = arguments(node)
-    if not args.get("dim"):
+    options = arguments(node)
+    if not options.get("dim"):
         return None
-    reduced = sorted(dim % rank for dim in args["dim"])
+    reduced = sorted(dim % rank for dim in options["dim"])
     if axis in reduced:
         return None
-    return (axis if args["keepdim"] else axis - sum(dim < axis for dim in reduced)), repeat
+    return (axis if options["keepdim"] else axis - sum(dim < axis for dim in reduced)), repeat
 
 
 def _product(node: Node, sources: Sequence[Node]) -> list[Node]:
-    """x * gate carries the channels of x, the factor that is as large as the product; the gate is not scaled."""
-    whole = [one for one in sources if _shape(one) == _shape(node)]
-    if not whole:
+    """x * gate has the channels of x, the factor of the product's shape; the gate is not scaled."""
+    same_shape = [one for one in sources if _shape(one) == _shape(node)]
+    if not same_shape:
         return []
-    node.meta["channels"] = whole[0].meta["channels"]
-    return [whole[0]]
+    node.meta["channels"] = same_shape[0].meta["channels"]
+    return [same_shape[0]]
 
 
 def _shape(node: Node) -> tuple[str, ...]:
@@ -281,7 +283,7 @@ def _shape(node: Node) -> tuple[str, ...]:
 
 
 def _is_gate(node: Node, user: Node, inside: set[Node]) -> bool:
-    """Would scaling `node` scale the product twice, or along with another factor of the same set?"""
+    """Would scaling the set scale this product twice, because two of its factors are members?"""
     if operator(user) != "mul":
         return False
     scaled_factors = [one for one in user.args if isinstance(one, Node) and one in inside]
@@ -289,7 +291,7 @@ def _is_gate(node: Node, user: Node, inside: set[Node]) -> bool:
 
 
 class _Sets:
-    """Disjoint sets of nodes, in the order in which they were added."""
+    """Disjoint sets of nodes (union-find), in insertion order."""
 
     def __init__(self) -> None:
         self._up: dict[Node, Node] = {}
@@ -307,7 +309,7 @@ class _Sets:
         self._up[self.root(first)] = self.root(second)
 
     def all(self) -> list[list[Node]]:
-        by_root: dict[Node, list[Node]] = {}
+        sets: dict[Node, list[Node]] = {}
         for node in self._up:
-            by_root.setdefault(self.root(node), []).append(node)
-        return list(by_root.values())
+            sets.setdefault(self.root(node), []).append(node)
+        return list(sets.values())

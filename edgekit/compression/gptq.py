@@ -1,9 +1,9 @@
-"""GPTQ: weights are rounded to int8 levels so that the others compensate the error of each.
+"""GPTQ: int8 weights whose rounding errors are compensated by the weights rounded after them.
 
-Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's optimal brain surgeon. Each layer sees
-the inputs it will have in int8: activations rounded, everything before it rounded already. What these do to its outputs
-it makes good in part, as in GPTAQ (Li et al. 2025, https://arxiv.org/abs/2504.02692). The largest weight of each output
-channel stays at the end of the grid, so every backend finds the same step from it, and the same weights.
+Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's optimal brain surgeon. Each layer is
+calibrated with its int8 inputs: activations are fake-quantized, and all layers before it are quantized. It partly
+compensates the errors of these inputs, as in GPTAQ (Li et al. 2025, https://arxiv.org/abs/2504.02692). The largest
+weight of each output channel keeps the largest level, so every backend derives the same scale and the same weights.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from edgekit.compression.simulation import LARGEST, Range, fake_quantize, neares
 from edgekit.compression.weighted_layers import Layer
 from edgekit.core.progress import Progress
 
-#: places of each sample that are looked at
-PLACES = 1_024
-#: share of the mean curvature that is added to all: what few samples did not show is not taken for free
+#: sampled positions per sample
+POSITIONS = 1_024
+#: damping, as a share of the mean curvature: regularizes directions that few samples determine
 DAMPING = 0.01
-#: columns updated one by one before the rest are, all at once
+#: columns updated one by one before all later columns are updated at once
 BLOCK = 128
-#: a Hessian of more rows than this (268 MB in float32) is not made
+#: layers with a larger Hessian (268 MB in float32) are rounded to nearest
 MAX_ROWS = 8_192
-#: one sample in so many validates the rounding that is fitted on the others
+#: one sample in HELD_OUT validates the rounding found on the others
 HELD_OUT = 4
 
 
-#: of the change to the weights that would undo the inputs' errors on the calibration samples, this much is made, and
-#: this share of the mean curvature damps it: half the way measured better than all of it on samples not seen
+#: the share of the weight change that compensates the inputs' errors on the calibration samples, and its damping as a
+#: share of the mean curvature: half of the change measured better on unseen samples than all of it
 SHARE, SHARE_DAMPING = 0.5, 1.0
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """What became of a layer: "asymmetric" also makes good its inputs' errors, "gptq" only its own weights'.
+class LayerResult:
+    """The result for a layer. `method`: "asymmetric" also compensates its inputs' errors, "gptq" only its weights'.
 
-    Errors are of its output on held-out samples against the float network's, as shares of the output's energy, before
-    the biases of `shifted` channels were corrected.
+    Errors are those of its output on held-out samples against the float network's, as shares of the output's energy,
+    before the biases of `shifted` channels are corrected.
     """
 
     layer: str
@@ -56,24 +56,24 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of inputs in int8, X, and in float, X + E, over some places: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|².
+    """Moments of int8 inputs X and float inputs X + E over positions: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|².
 
-    `sums`: of X and of E, `[groups, in, 1]`; `places`: over how many.
+    `sums`: of X and of E, `[groups, in, 1]`; `positions`: their number.
     """
 
     curvature: Tensor
     drift: Tensor
     floor: float
     sums: tuple[Tensor, Tensor]
-    places: int
+    positions: int
 
     def missing(self, matrix: Tensor, rounded: Tensor) -> Tensor:
-        """The sum of W (X + E) - Q X over all places, `[groups, out]`."""
+        """The sum of W (X + E) - Q X over all positions, `[groups, out]`."""
         total, drift = self.sums
         return ((matrix - rounded) @ total + matrix @ drift)[..., 0]
 
     def error(self, matrix: Tensor, rounded: Tensor) -> float:
-        """|W (X + E) - Q X|², for float weights W and rounded ones Q."""
+        """|W (X + E) - Q X|², for float weights W and quantized weights Q."""
         change = matrix - rounded
         return output_energy(change, self.curvature) + 2 * float(((matrix @ self.drift) * change).sum()) + self.floor
 
@@ -86,99 +86,97 @@ def quantize(
     progress: Progress,
     log: logging.Logger,
     correct_biases: bool = False,
-) -> list[Rounded]:
-    """Round the weights of every layer of `program`, in order; `ranges` are those that activations are quantized in.
+) -> list[LayerResult]:
+    """Quantize the weights of every layer of `program`, in order; `ranges` are those of the activations.
 
-    `correct_biases` takes what is left of each channel's mean error out of its bias, where held-out samples agree that
-    it is one (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2; there for weights rounded to nearest).
+    `correct_biases` subtracts each channel's remaining mean error from its bias, if that helps on held-out samples
+    (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2; there for weights rounded to nearest).
 
-    Memory: what is alive of each sample between two nodes, in float and in int8, and one layer's moments.
+    Memory: each sample's live activations, in float and in int8, and one layer's moments.
     """
     generator = torch.Generator().manual_seed(seed)
     int8, floats = (
-        BatchedInterpreter(program.module, feeds, _rounding(ranges)),
+        BatchedInterpreter(program.module, feeds, _fake_quantizing(ranges)),
         BatchedInterpreter(program.module, feeds),
     )
     layers, report = program.layers(), []
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
         floats.until(layer.node)
-        best, shift, layer_report = choose(
-            layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator
-        )
-        floats.step()  # with the float weights, which are replaced now
+        best, shift, result = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        floats.step()  # with the float weights, which are replaced next
         layer.assign(best)
         if correct_biases and layer.bias is not None:
             layer.values(layer.bias).detach().add_(shift)
-            layer_report = replace(layer_report, shifted=int(shift.count_nonzero()))
-        log.info("gptq: %s", layer_report)
-        report.append(layer_report)
+            result = replace(result, shifted=int(shift.count_nonzero()))
+        log.info("gptq: %s", result)
+        report.append(result)
     return report
 
 
 @torch.no_grad()
 def choose(
     layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
-) -> tuple[Tensor, Tensor, Rounded]:
-    """The layer's weights on their grid, by whatever does best on held-out samples of (int8 input, float input).
+) -> tuple[Tensor, Tensor, LayerResult]:
+    """The layer's quantized weights, by the best method on held-out samples of (int8 input, float input).
 
-    The second is what its bias lacks then, `[out]`: 0 for a channel where it would not help on the held-out samples.
+    The second value is the correction of its bias, `[out]`: 0 for a channel if it does not help on held-out samples.
     """
     matrix = layer.matrix()
-    tried = {"nearest": nearest(matrix)}
+    candidates = {"nearest": nearest(matrix)}
     if matrix.shape[-1] > MAX_ROWS:
         return (
-            tried["nearest"],
+            candidates["nearest"],
             matrix.new_zeros(matrix.shape[0] * matrix.shape[1]),
-            Rounded(layer.name, "nearest", 0, 0),
+            LayerResult(layer.name, "nearest", 0, 0),
         )
     held_out = [value for index, value in enumerate(values) if index % HELD_OUT == HELD_OUT - 1]
     seen = [value for index, value in enumerate(values) if index % HELD_OUT != HELD_OUT - 1]
-    learnt = moments(layer, matrix, seen, generator)
-    judge = moments(layer, matrix, held_out, generator) if held_out else learnt
-    tried["gptq"] = gptq(matrix, learnt.curvature)
-    tried["asymmetric"] = gptq(corrected(matrix, learnt), learnt.curvature)
-    energy = max(output_energy(matrix, judge.curvature), 1e-30)
-    errors = {name: judge.error(matrix, rounded) / energy for name, rounded in tried.items()}
+    fitted = moments(layer, matrix, seen, generator)
+    validation = moments(layer, matrix, held_out, generator) if held_out else fitted
+    candidates["gptq"] = gptq(matrix, fitted.curvature)
+    candidates["asymmetric"] = gptq(corrected(matrix, fitted), fitted.curvature)
+    energy = max(output_energy(matrix, validation.curvature), 1e-30)
+    errors = {name: validation.error(matrix, rounded) / energy for name, rounded in candidates.items()}
     best = min(errors, key=lambda name: errors[name])
-    shift = learnt.missing(matrix, tried[best]) / learnt.places
-    gain = 2 * shift * judge.missing(matrix, tried[best]) - judge.places * shift.square()
+    shift = fitted.missing(matrix, candidates[best]) / fitted.positions
+    gain = 2 * shift * validation.missing(matrix, candidates[best]) - validation.positions * shift.square()
     shift = torch.where(gain > 0, shift, 0).flatten()
-    return tried[best], shift, Rounded(layer.name, best, errors["nearest"], errors[best])
+    return candidates[best], shift, LayerResult(layer.name, best, errors["nearest"], errors[best])
 
 
 def moments(
     layer: Layer, matrix: Tensor, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
 ) -> Moments:
-    """Summed over up to PLACES places of each sample, the same in both inputs."""
+    """Moments over up to POSITIONS positions of each sample, the same ones in both inputs."""
     groups, _, size = matrix.shape
     curvature, drift = (torch.zeros(groups, size, size) for _ in range(2))
     sums = torch.zeros(groups, size, 1), torch.zeros(groups, size, 1)
-    floor, places = 0.0, 0
-    for value, wanted in values:
+    floor, positions = 0.0, 0
+    for value, reference in values:
         state = generator.get_state()
-        columns = layer.columns(value, PLACES, generator)
+        columns = layer.im2col(value, POSITIONS, generator)
         generator.set_state(state)
-        error = layer.columns(wanted, PLACES, generator) - columns
+        error = layer.im2col(reference, POSITIONS, generator) - columns
         curvature += columns @ columns.transpose(1, 2)
         drift += error @ columns.transpose(1, 2)
         floor += float((matrix @ error).square().sum())
         for total, part in zip(sums, (columns, error), strict=True):
             total += part.sum(2, keepdim=True)
-        places += columns.shape[2]
-    return Moments(curvature, drift, floor, sums, places)
+        positions += columns.shape[2]
+    return Moments(curvature, drift, floor, sums, positions)
 
 
-def corrected(matrix: Tensor, moments: Moments) -> Tensor:
-    """The weights moved towards those that give the float outputs from the int8 inputs, by damped least squares."""
-    damped = moments.curvature.to(_precision(matrix)).clone()
+def corrected(matrix: Tensor, statistics: Moments) -> Tensor:
+    """The weights moved towards those that map the int8 inputs to the float outputs, by damped least squares."""
+    damped = statistics.curvature.to(_precision(matrix)).clone()
     mean = damped.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     damped.diagonal(dim1=1, dim2=2).add_(SHARE_DAMPING * mean[:, None])
     lower, failed = torch.linalg.cholesky_ex(damped)
     if failed.any():
         return matrix
-    correction = (matrix @ moments.drift).to(damped.dtype).transpose(1, 2)
-    return matrix + SHARE * torch.cholesky_solve(correction, lower).transpose(1, 2).to(matrix.dtype)
+    target = (matrix @ statistics.drift).to(damped.dtype).transpose(1, 2)
+    return matrix + SHARE * torch.cholesky_solve(target, lower).transpose(1, 2).to(matrix.dtype)
 
 
 def output_energy(matrix: Tensor, curvature: Tensor) -> float:
@@ -187,10 +185,10 @@ def output_energy(matrix: Tensor, curvature: Tensor) -> float:
 
 
 def gptq(matrix: Tensor, curvature: Tensor) -> Tensor:
-    """`matrix` `[groups, out, in]` on its grids, minimising the error of its products under `curvature`.
+    """`matrix` `[groups, out, in]`, quantized per channel, minimising the output error under `curvature`.
 
-    Inputs go by falling curvature: those that matter least come last, where nothing is left to make an error good.
-    Where the curvature cannot be inverted, each weight is rounded to nearest.
+    Inputs are processed by descending curvature: the least important come last, when no weight is left to compensate.
+    If the curvature cannot be inverted, each weight is rounded to nearest.
     """
     order = curvature.diagonal(dim1=1, dim2=2).argsort(descending=True)  # [groups, in]
     weights = matrix.gather(2, order[:, None].expand_as(matrix)).to(_precision(matrix))
@@ -201,12 +199,12 @@ def gptq(matrix: Tensor, curvature: Tensor) -> Tensor:
     largest = weights.abs().argmax(-1, keepdim=True)
     pinned = torch.zeros_like(weights).scatter_(2, largest, weights.gather(2, largest).sign() * LARGEST)
     codes = _codes(weights, upper, scale[..., 0], pinned)
-    back = torch.empty_like(codes).scatter_(2, order[:, None].expand_as(codes), codes)
-    return (back * scale).to(matrix.dtype)
+    unsorted = torch.empty_like(codes).scatter_(2, order[:, None].expand_as(codes), codes)
+    return (unsorted * scale).to(matrix.dtype)
 
 
 def _codes(weights: Tensor, upper: Tensor, scale: Tensor, pinned: Tensor) -> Tensor:
-    """Integers `[groups, out, in]`; `upper` is the Cholesky factor of the inverse, `pinned` a code or 0."""
+    """Integer codes `[groups, out, in]`; `upper` is the Cholesky factor of the inverse, `pinned` a fixed code or 0."""
     codes = torch.empty_like(weights)
     size = weights.shape[-1]
     for first in range(0, size, BLOCK):
@@ -242,11 +240,11 @@ def _inverse(curvature: Tensor, order: Tensor, dtype: torch.dtype) -> Tensor | N
 
 
 def _precision(matrix: Tensor) -> torch.dtype:
-    """float64 where it costs little."""
+    """float64 if it is cheap."""
     return torch.float64 if matrix.shape[-1] <= 2_048 else torch.float32
 
 
-def _rounding(ranges: Mapping[str, Range]) -> Any:
+def _fake_quantizing(ranges: Mapping[str, Range]) -> Any:
     def change(node: Node, value: Any) -> Any:
         return fake_quantize(value, ranges[node.name]) if node.name in ranges else value
 

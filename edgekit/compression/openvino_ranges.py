@@ -1,6 +1,6 @@
-"""The FakeQuantize operators of an OpenVINO model: ranges of activations from statistics, of weights from weights.
+"""Set the ranges of an OpenVINO model's FakeQuantize operators: activations from statistics, weights from their values.
 
-FakeQuantize (OpenVINO opset 1) clamps to [low, high], rounds to one of `levels` points evenly over it, and scales back.
+FakeQuantize (OpenVINO opset 1) clamps to [low, high], rounds to one of `levels` equally spaced values, and scales back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
-#: operators that pass values on as they are, one input to every output
+#: operators whose outputs are values of their first input
 _PASSING = frozenset(
     "MaxPool ReduceMax Reshape Squeeze Unsqueeze Split VariadicSplit Transpose Tile StridedSlice Slice Broadcast Pad "
     "Gather DepthToSpace SpaceToDepth ShuffleChannels".split()
@@ -30,26 +30,26 @@ _ATTENTION = "ScaledDotProductAttention"
 
 
 def set_ranges(model: Model, statistics: Mapping[str, Histogram], method: str, symmetric: bool = False) -> None:
-    """Set the range of every FakeQuantize: activations by `method`, weights by each channel's largest.
+    """Set the range of every FakeQuantize: activations by `method`, weights by each channel's largest magnitude.
 
-    Zero stays in the middle of what squeeze-and-excite weighs (with a zero point a MobileNetV3 took 1.04 times as long)
-    and of what goes into an attention operator, with `symmetric` wherever it was placed so. What meets in a Concat has
-    one range, so that nothing is rescaled there. Raises InputError where the statistics lack a tensor: they are of
+    The range stays symmetric for the input of squeeze-and-excite (with a zero point a MobileNetV3 took 1.04 times as
+    long) and of an attention operator; with `symmetric`, wherever it was symmetric. Inputs of a Concat that share a
+    range keep one range, so that none is rescaled. Raises InputError if the statistics lack a tensor: they are of
     another model.
     """
     live = computed(model)
     for node in quantizers(model):
         if node.get_friendly_name() not in live:
             _set_weights(node)
-    live_quantizers = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
-    middle = {name for name, node in live_quantizers.items() if _is_symmetric(node, symmetric)}
-    chosen = {name: _chosen(node, statistics, method, name in middle) for name, node in live_quantizers.items()}
-    for group in _joined(model, live_quantizers):
+    nodes = {node.get_friendly_name(): node for node in quantizers(model) if node.get_friendly_name() in live}
+    centred = {name for name, node in nodes.items() if _is_symmetric(node, symmetric)}
+    chosen = {name: _chosen(node, statistics, method, name in centred) for name, node in nodes.items()}
+    for group in _joined(model, nodes):
         low, high = min(chosen[name][0] for name in group), max(chosen[name][1] for name in group)
         chosen |= dict.fromkeys(group, (low, high))
-    for name, node in live_quantizers.items():
+    for name, node in nodes.items():
         levels = node.get_attributes()["levels"]
-        low, high = (_symmetric if name in middle else zero_aligned)(*chosen[name], levels)
+        low, high = (_symmetric if name in centred else zero_aligned)(*chosen[name], levels)
         _set(node, np.array(low, np.float32), np.array(high, np.float32))
 
 
@@ -59,9 +59,9 @@ def quantizers(model: Model) -> list[Node]:
 
 
 def zero_aligned(low: float, high: float, levels: int = 256) -> Range:
-    """The range moved by at most half a step, so that zero is one of its `levels` points.
+    """The range moved by at most half a step, so that zero is one of its `levels` quantization levels.
 
-    Where nothing but zeros was seen: 0 to 1, since any range holds those.
+    If only zeros were observed: 0 to 1, since any range contains zero.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low) / (levels - 1) if high > low else 1 / (levels - 1)
@@ -70,7 +70,7 @@ def zero_aligned(low: float, high: float, levels: int = 256) -> Range:
 
 
 def _symmetric(low: float, high: float, levels: int = 256) -> Range:
-    """From -128 to 127 steps, wide enough for both ends; unsigned where nothing was below zero."""
+    """From -128 to 127 steps, wide enough for both ends; unsigned if no value is below zero."""
     if low >= 0:
         return zero_aligned(low, high, levels)
     half = levels // 2
@@ -81,13 +81,13 @@ def _symmetric(low: float, high: float, levels: int = 256) -> Range:
 def _chosen(node: Node, statistics: Mapping[str, Histogram], method: str, symmetric: bool) -> Range:
     name = key(node.input_value(0))
     if name not in statistics:
-        why = f"they say nothing of {name!r}"
-        raise InputError("these ranges are of another model", why, "calibrate this one")
+        why = f"they have none for {name!r}"
+        raise InputError("these ranges are of another model", why, "calibrate this model")
     return choose(statistics[name], method, symmetric=symmetric)
 
 
 def _is_symmetric(node: Node, anywhere: bool) -> bool:
-    """Is it before squeeze-and-excite, or placed with zero in the middle on purpose: for attention, or `anywhere`?"""
+    """Is it before squeeze-and-excite, or was it made symmetric on purpose: for attention, or `anywhere`?"""
     low, high = (_constant(node.input_value(index)).reshape(-1)[0] for index in (1, 2))
     placed = bool(np.isclose(low * 127, high * -128, rtol=1e-4) and low < 0)
     readers = list(_readers(node.output(0)))
@@ -96,7 +96,7 @@ def _is_symmetric(node: Node, anywhere: bool) -> bool:
 
 
 def weighs_channels(node: Node) -> bool:
-    """Is it squeeze-and-excite's product of a tensor and a factor for each channel, (N, C, 1, 1), none a constant?"""
+    """Is it squeeze-and-excite's product of a tensor and a factor per channel, (N, C, 1, 1), neither a constant?"""
     if node.get_type_name() != "Multiply":
         return False
     if any(port.get_node().get_type_name() == "Constant" for port in node.input_values()):
@@ -107,7 +107,7 @@ def weighs_channels(node: Node) -> bool:
 
 
 def _readers(port: Output) -> Iterator[Node]:
-    """The operators that read this, those that pass it on and what reads it behind them included."""
+    """The operators that read this output, directly or through operators that only pass values on."""
     for entry in port.get_target_inputs():
         reader = entry.get_node()
         yield reader
@@ -116,23 +116,20 @@ def _readers(port: Output) -> Iterator[Node]:
                 yield from _readers(output)
 
 
-def _joined(model: Model, quantizers_by_name: Mapping[str, Node]) -> Iterator[list[str]]:
-    """Names of the quantizers before each Concat that were placed with one range for all."""
+def _joined(model: Model, nodes: Mapping[str, Node]) -> Iterator[list[str]]:
+    """Names of the quantizers before each Concat whose inputs have one common range."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Concat":
             continue
         before = [name for port in node.input_values() for name in _before(port)]
-        if len(before) > 1 and all(name in quantizers_by_name for name in before):
-            ranges = {
-                tuple(float(_constant(quantizers_by_name[name].input_value(i)).max()) for i in (1, 2))
-                for name in before
-            }
+        if len(before) > 1 and all(name in nodes for name in before):
+            ranges = {tuple(float(_constant(nodes[name].input_value(i)).max()) for i in (1, 2)) for name in before}
             if len(ranges) == 1:
                 yield before
 
 
 def _before(port: Output) -> list[str]:
-    """The quantizers that what comes in here went through, beyond operators that pass it on; "" where there is none."""
+    """The last quantizers before this output, seen through operators that only pass values on; "" if there is none."""
     node = port.get_node()
     if node.get_type_name() == "FakeQuantize":
         return [node.get_friendly_name()]
@@ -142,9 +139,9 @@ def _before(port: Output) -> list[str]:
 
 
 def _set_weights(node: Node) -> None:
-    """Let each channel's range end at its largest magnitude, so that weights already on a grid of int8 stay there.
+    """Set each channel's range to its largest magnitude, so that weights that are already int8 values do not change.
 
-    NNCF widens channels below a hundredth of the largest. Where it leaves a bit unused, that stays so.
+    NNCF widens channels below a hundredth of the largest. If it leaves a bit unused, so does this.
     """
     low, high = (_constant(node.input_value(index)) for index in (1, 2))
     values = np.abs(_constant(node.input_value(0)))
@@ -153,13 +150,13 @@ def _set_weights(node: Node) -> None:
     largest = values.max(axis=axes, keepdims=True).reshape(high.shape)
     if not largest.any():
         return
-    wanted = largest * (high.max() / largest.max())
-    wanted = np.where(largest > largest.max() * 1e-6, wanted, high).astype(np.float32)
-    _set(node, (low / high * wanted).astype(np.float32), wanted)
+    new_high = largest * (high.max() / largest.max())
+    new_high = np.where(largest > largest.max() * 1e-6, new_high, high).astype(np.float32)
+    _set(node, (low / high * new_high).astype(np.float32), new_high)
 
 
 def _set(node: Node, low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
-    """Its four constants: what it clamps to is what it gives back."""
+    """Set its four constants: the input and output ranges are equal."""
     from openvino import opset13 as ops
 
     for index, values in enumerate((low, high, low, high), 1):
@@ -168,7 +165,7 @@ def _set(node: Node, low: NDArray[np.float32], high: NDArray[np.float32]) -> Non
 
 
 def _constant(port: Output) -> NDArray[Any]:
-    """The values of what does not depend on an input."""
+    """The value of an output that does not depend on the model's inputs."""
     node = port.get_node()
     if node.get_type_name() == "Constant":
         return np.asarray(node.data)

@@ -1,8 +1,7 @@
-"""A torch artifact as a graph of ATen operators that can be walked, edited, and written back as a `.pt2`.
+"""A torch artifact as a graph of ATen operators that can be edited and written back as a `.pt2`.
 
-Whatever built the network (a class of ours, an archive, Keras, an ONNX file), torch.export sees it the same way. What
-only costs (dropout, a BatchNorm behind a convolution) is taken out on the way in, so that the weights that are edited
-are those that every backend will quantize.
+torch.export gives the same kind of graph for every source of a network (a class, an archive, Keras, an ONNX file).
+Dropout is removed and BatchNorm is folded on loading, so the edited weights are those that every backend quantizes.
 """
 
 from __future__ import annotations
@@ -30,26 +29,26 @@ from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
-from edgekit.networks.interface import named
-from edgekit.networks.tracing import Example, converting, example, traced
+from edgekit.networks.interface import named_outputs
+from edgekit.networks.tracing import Example, converting, example, trace
 
 aten = torch.ops.aten
-#: what a written program must agree with, once loaded again; the same operators on the same numbers
+#: minimum SQNR between a program and its reloaded copy, which has the same operators and weights
 EXACT_DB = 100.0
-#: what does nothing once training is over
+#: operators without effect at inference
 DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
 
 
 @dataclass
 class Program:
-    """The graph, and what it is traced with. `module` takes tensors by position, and gives a tensor or a tuple."""
+    """The graph and its tracing example. `module` takes tensors by position, and returns a tensor or a tuple."""
 
     module: GraphModule
     example: Example
     folded: int = 0
 
     def layers(self) -> list[Layer]:
-        """Everything with a constant weight of its own, in the order in which it runs."""
+        """Every layer with a constant weight that only it reads, in execution order."""
         return find(self.module)
 
     def answers(self, feed: Sequence[Tensor]) -> list[Tensor]:
@@ -58,14 +57,14 @@ class Program:
 
 
 def load(artifact: Artifact, log: logging.Logger) -> Program:
-    """The artifact's network, dropout taken out and BatchNorm folded.
+    """The artifact's network, without dropout and with BatchNorm folded.
 
-    Raises CannotConvert where it cannot be traced.
+    Raises CannotConvert if it cannot be traced.
     """
     network = networks.load(artifact.path)
     traced_example = example(artifact)
     with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):
-        module = prepared(traced(network, traced_example, log))
+        module = prepared(trace(network, traced_example, log))
     folded = fold(module)
     return Program(_tidied(module), traced_example, folded)
 
@@ -88,20 +87,18 @@ def fold(module: GraphModule) -> int:
 
 
 def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) -> None:
-    """Write the program into `out` as a torch artifact that is called as `parent` is.
+    """Write the program to `out` as a torch artifact with the inputs and outputs of `parent`.
 
-    Raises CannotConvert where, loaded again, it answers otherwise.
+    Raises CannotConvert if, loaded again, it computes different outputs.
     """
     module = program.module
     with muted(log), converting(parent.name, "a program", module, program.example.inputs):
-        exported = traced(module, program.example, log)
+        exported = trace(module, program.example, log)
         torch.export.save(exported, out / pt2.FILE)
     example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
     if example_file.is_file():
         (out / networks.EXAMPLE).write_bytes(example_file.read_bytes())
-    axes = {
-        name: {str(axis): length for axis, length in lengths.items()} for name, lengths in program.example.axes.items()
-    }
+    axes = {name: {str(axis): size for axis, size in sizes.items()} for name, sizes in program.example.axes.items()}
     entries = {
         "inputs": [asdict(spec) for spec in parent.inputs],
         "outputs": [asdict(spec) for spec in parent.outputs],
@@ -112,37 +109,37 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     }
     write_reference(out, "pt2", json.loads(json.dumps(entries)))
     with torch.no_grad():
-        again = listed(networks.load(out)(*program.example.inputs))
-    if (lengths := sqnr(program.answers(program.example.inputs), again)) < EXACT_DB:
-        why = f"written and loaded again, it agrees to {lengths:.0f} dB only"
+        reloaded = listed(networks.load(out)(*program.example.inputs))
+    if (agreement := sqnr(program.answers(program.example.inputs), reloaded)) < EXACT_DB:
+        why = f"after writing and loading it, the SQNR is only {agreement:.0f} dB"
         raise CannotConvert(f"cannot write the graph of {parent.name}", why, "leave this step out")
 
 
 def tensors(feeds: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, ...]]:
-    """What `CalibratedStep.feeds` yields, as the program takes it."""
+    """The feeds of `CalibratedStep.feeds` as positional tensors."""
     for feed in feeds:
         yield tuple(torch.from_numpy(np.asarray(array)) for array in feed.values())
 
 
 def listed(outputs: Any) -> list[Tensor]:
-    """What a network gives, however nested, as a list of tensors."""
-    return list(named(outputs).values())
+    """A network's outputs, however nested, as a flat list of tensors."""
+    return list(named_outputs(outputs).values())
 
 
 def sqnr(reference: Sequence[Tensor], values: Sequence[Tensor]) -> float:
     """SQNR in dB of the worst output, at most MAX_DB (`core.statistics`). Integers count as numbers."""
     worst = statistics.MAX_DB
-    for wanted, given in zip(reference, values, strict=True):
-        signal, error = float(wanted.double().square().sum()), float((wanted.double() - given).square().sum())
+    for expected, actual in zip(reference, values, strict=True):
+        signal, error = float(expected.double().square().sum()), float((expected.double() - actual).square().sum())
         worst = min(worst, statistics.decibels(signal, error))
     return worst
 
 
 class BatchedInterpreter:
-    """Several samples, carried through a graph together, node by node; a value is dropped after its last reader.
+    """Runs several samples through a graph together, node by node; a value is dropped after its last reader.
 
-    So what is done at a node sees every sample as everything before has left it, weights that were changed included.
-    `change(node, value)` is what becomes of each value.
+    Code that runs at a node sees every sample as computed by all nodes before it, including changed weights.
+    `change(node, value)` replaces each value.
     """
 
     def __init__(self, module: GraphModule, feeds: Sequence[Sequence[Tensor]], change: Any = None) -> None:
@@ -165,7 +162,7 @@ class BatchedInterpreter:
         return self._values[node]
 
     def __len__(self) -> int:
-        """How many nodes' values are alive."""
+        """The number of nodes whose values are alive."""
         return len(self._values)
 
     def until(self, node: Node) -> None:
@@ -207,7 +204,7 @@ def _mutates(node: Node) -> bool:
 
 
 def flat(exported: ExportedProgram) -> GraphModule:
-    """A plain module: tensors in, a tensor or a tuple of them out, whatever they were nested in."""
+    """A module with positional tensors as inputs and a tensor or a flat tuple as output."""
     module: Any = exported.module(check_guards=False)
     graph = module.graph
     graph.set_codegen(CodeGen())
@@ -226,21 +223,19 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _tidied(module: GraphModule) -> GraphModule:
-    """The graph without what nobody reads, and a module that holds nothing else."""
+    """The module without unused nodes and attributes."""
     graph = module.graph
     graph.eliminate_dead_code()
     graph.lint()
-    attributes = {
-        str(node.target): attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"
-    }
-    tidied = GraphModule(attributes, graph)
+    used = {str(node.target): attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
+    tidied = GraphModule(used, graph)
     for parameter in tidied.parameters():
         parameter.requires_grad_(False)
     return tidied.eval()
 
 
 def _fold_constants(module: GraphModule) -> None:
-    """Weights that are transposed or reshaped before use become what they are then: `aten.t` before `aten.addmm`."""
+    """Replace weights that are transposed or reshaped before use by the result: `aten.t` before `aten.addmm`."""
     shaping = {aten.t.default, aten.transpose.int, aten.permute.default, aten.view.default, aten.reshape.default}
     for node in list(module.graph.nodes):
         if node.target not in shaping or node.all_input_nodes != [node.args[0]] or node.args[0].op != "get_attr":
@@ -254,7 +249,7 @@ def _fold_constants(module: GraphModule) -> None:
 
 
 def constant(module: GraphModule, before: Node, value: Tensor) -> Node:
-    """A new constant of the graph, ahead of `before`."""
+    """A new constant of the graph, inserted before `before`."""
     name = next(f"folded_{index}" for index in count() if not hasattr(module, f"folded_{index}"))
     module.register_parameter(name, torch.nn.Parameter(value.contiguous().clone(), requires_grad=False))
     with module.graph.inserting_before(before):
@@ -282,11 +277,11 @@ def _fold(module: GraphModule, layer: Layer) -> bool:
     norm = next(iter(layer.node.users))
     if norm.target not in (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default):
         return False
-    args = arguments(norm)
-    parameters = [args[name] for name in ("weight", "bias", "running_mean", "running_var")]
+    options = arguments(norm)
+    parameters = [options[name] for name in ("weight", "bias", "running_mean", "running_var")]
     constants = all(one is None or one.op == "get_attr" for one in parameters)
     ranks = layer.kind in ("conv", "transposed") or layer.node.meta["val"].ndim == 2
-    if args.get("training") or args["input"] is not layer.node or not constants or not ranks:
+    if options.get("training") or options["input"] is not layer.node or not constants or not ranks:
         return False
     if None in parameters[2:]:
         return False
@@ -294,7 +289,7 @@ def _fold(module: GraphModule, layer: Layer) -> bool:
         None if one is None else attribute(module, str(one.target)).detach().double() for one in parameters
     )
     assert mean is not None and variance is not None
-    scale = torch.rsqrt(variance + args["eps"]) * (1 if gain is None else gain)
+    scale = torch.rsqrt(variance + options["eps"]) * (1 if gain is None else gain)
     bias = torch.zeros_like(mean) if layer.bias is None else layer.values(layer.bias).double()
     bias = (bias - mean) * scale + (0 if shift is None else shift)
     layer.scale_outputs(scale)

@@ -1,4 +1,4 @@
-"""How much to cut: the smallest ratio that reaches a goal, by counting, or by measuring on the target."""
+"""The smallest pruning ratio that reaches a goal, by counting, or by measuring on the target."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from edgekit.core.errors import CannotConvert
 from edgekit.core.files import write_atomically
 
-#: what a count is searched among; and a latency, where every try takes half a minute
+#: the search step of a count; and of a latency, where every trial takes half a minute
 FINE, COARSE = 0.01, 0.05
 LARGEST = 0.95
-#: a latency is noisy: this much more than the goal is asked for while searching
+#: a latency is noisy: the search requires this factor more than the goal
 MARGIN = 1.03
-#: the file in the scratch folder that keeps what was measured
-KEPT = "speedups.json"
+#: the file of the measured speedups in the scratch folder
+SPEEDUPS_FILE = "speedups.json"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A ratio, and what it reaches: for a count the share that is left, for speed runtime → times faster."""
+class SearchResult:
+    """A ratio and what it reaches: the remaining share for a count, or the speedup of each runtime."""
 
     ratio: float
     share: float = 1.0
     speedups: Mapping[str, float] | None = None
 
 
-def by_count(goal: float, count: Callable[[float], int], whole: int, what: str) -> Found:
-    """The smallest ratio that leaves at most `goal` (a share) of `whole`. Raises CannotConvert where none does."""
+def by_count(goal: float, count: Callable[[float], int], whole: int, what: str) -> SearchResult:
+    """The smallest ratio that leaves at most `goal` (a share) of `whole`. Raises CannotConvert if none does."""
 
     def reached(ratio: float) -> bool:
         return count(ratio) <= goal * whole
@@ -37,16 +37,16 @@ def by_count(goal: float, count: Callable[[float], int], whole: int, what: str) 
     ratio = _smallest(reached, FINE)
     if ratio is None:
         least = min(_tries(count)) / whole
-        why = f"at most {1 - least:.0%} of them can be cut"
+        why = f"at most {1 - least:.0%} of them can be removed"
         raise CannotConvert(f"{goal:.0%} of the {what} cannot be reached", why, f"ask for {least:.2f} or more")
-    return Found(ratio, count(ratio) / whole)
+    return SearchResult(ratio, count(ratio) / whole)
 
 
-def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache: Path | None) -> Found:
-    """The smallest ratio with which every runtime is `goal` times faster.
+def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache: Path | None) -> SearchResult:
+    """The smallest ratio that makes every runtime `goal` times faster.
 
-    `measure(ratio)` gives runtime → times faster; what it gave is written to `kept`, and not measured again. Raises
-    CannotConvert, with the fastest that was seen, where none is.
+    `measure(ratio)` returns runtime → speedup; results are written to `cache` and not measured again. Raises
+    CannotConvert, with the highest measured speedup, if no ratio does.
     """
     measured: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
 
@@ -61,22 +61,21 @@ def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache
 
     ratio = _smallest(lambda ratio: min(speedups(ratio).values()) >= goal * MARGIN, COARSE)
     if ratio is None:
-        best = max(min(speedups_.values()) for speedups_ in measured.values())
-        slow = min(
-            measured[max(measured, key=lambda key: min(measured[key].values()))].items(), key=lambda item: item[1]
-        )[0]
-        why = f"with as few channels as can be it is {best:.2f} times as fast in {slow}"
+        best = max(min(by_runtime.values()) for by_runtime in measured.values())
+        fastest = max(measured.values(), key=lambda by_runtime: min(by_runtime.values()))
+        slow = min(fastest.items(), key=lambda item: item[1])[0]
+        why = f"with the fewest possible channels it is {best:.2f} times as fast in {slow}"
         raise CannotConvert(f"{goal:g} times faster cannot be reached", why, f"ask for {best / MARGIN:.1f} or less")
-    return Found(ratio, speedups=speedups(ratio))
+    return SearchResult(ratio, speedups=speedups(ratio))
 
 
 def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
-    """The smallest multiple of `step` that reaches the goal, taking larger ones to reach it as well; else None.
+    """The smallest multiple of `step` that reaches the goal, by bisection (larger ratios must reach it, too); or None.
 
-    A ratio that cuts nothing has not reached it. Raises CannotConvert where the largest cuts nothing.
+    A ratio that prunes nothing does not reach it. Raises CannotConvert if the largest prunes nothing.
     """
 
-    def fine(index: int) -> bool:
+    def reaches(index: int) -> bool:
         try:
             return reached(round(index * step, 4))
         except CannotConvert:
@@ -87,7 +86,7 @@ def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        if fine(middle):
+        if reaches(middle):
             high = middle
         else:
             low = middle
@@ -95,31 +94,29 @@ def _smallest(reached: Callable[[float], bool], step: float) -> float | None:
 
 
 def _tries(count: Callable[[float], int]) -> list[int]:
-    """What some ratios leave, those left out that cut nothing. Raises CannotConvert where none cuts anything."""
-    counts, refusal = [], None
+    """The counts left by some ratios that prune something. Raises CannotConvert if none does."""
+    counts, refused = [], None
     for ratio in (0.3, 0.5, 0.7, 0.8, 0.9, LARGEST):
         try:
             counts.append(count(ratio))
         except CannotConvert as error:
-            refusal = error
-    if not counts and refusal:
-        raise refusal
+            refused = error
+    if not counts and refused:
+        raise refused
     return counts
 
 
 def problems(ratio: float, goals: Mapping[str, float]) -> list[str]:
-    """What is wrong with a choice of ratio and goals: just one is wanted."""
+    """The problems with a choice of ratio and goals: exactly one must be set."""
     chosen = [name for name, value in {"ratio": ratio, **goals}.items() if value]
-    complaints = []
+    messages = []
     if len(chosen) != 1:
-        complaints.append(
-            f"name one of ratio, {', '.join(goals)}" + (f", not {' and '.join(chosen)}" if chosen else "")
-        )
+        messages.append(f"name one of ratio, {', '.join(goals)}" + (f", not {' and '.join(chosen)}" if chosen else ""))
     if ratio and not 0 < ratio < 1:
-        complaints.append("ratio must lie between 0 and 1: at 1 nothing would be left")
+        messages.append("ratio must lie between 0 and 1: at 1 nothing would be left")
     for name in ("macs", "parameters"):
         if goals[name] and not 0 < goals[name] < 1:
-            complaints.append(f"{name} is the share to keep, between 0 and 1")
+            messages.append(f"{name} is the share to keep, between 0 and 1")
     if goals["speedup"] and not 1 < goals["speedup"] < 1000:
-        complaints.append("speedup must be more than 1, as 1.5 for one and a half times faster")
-    return complaints
+        messages.append("speedup must be more than 1, for example 1.5 for one and a half times faster")
+    return messages

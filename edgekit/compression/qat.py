@@ -1,7 +1,7 @@
-"""Quantization-aware training: a program learns with its weights and activations rounded as int8 will round them.
+"""Quantization-aware training (QAT): a program is trained with fake-quantized weights and activations.
 
-Jacob et al. 2018, https://arxiv.org/abs/1712.05877: rounding forwards, straight through backwards. It starts where
-post-training quantization ended, with BatchNorm folded and ranges fixed, and only what answers better is kept.
+Jacob et al. 2018, https://arxiv.org/abs/1712.05877, with a straight-through estimator. Training starts from the result
+of post-training quantization, with BatchNorm folded and ranges fixed; weights are kept only if they validate better.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from edgekit.core.progress import Progress
 from edgekit.training.distillation import distance
 
 RANGES = "ranges.npz"
-#: where the cosine schedule ends, as a share of the learning rate
+#: the final learning rate of the cosine schedule, as a share of the initial one
 LAST_LR = 0.01
-#: a batch: the inputs by position, and labels or None
+#: a batch: inputs by position, and labels or None
 Batch = tuple[Sequence[Tensor], Any]
 
 
 class Student(nn.Module):
-    """The program with its int8 layers rounded. What it learns are weights and biases, in units of their own size.
+    """The program with fake-quantized layers. Its parameters are weights and biases relative to their own scale.
 
-    Adam moves every number by about the learning rate; in these units that is the same share of each channel's grid,
-    however large its weights are.
+    Adam changes every parameter by about the learning rate; relative to the scale, that is the same share of each
+    channel's range, however large its weights are.
     """
 
     def __init__(self, program: Program, ranges: Mapping[str, Range]) -> None:
         super().__init__()
-        self._ranges, self._run = ranges, _Rounding(program.module, self.value)
+        self._ranges, self._run = ranges, _FakeQuantizing(program.module, self.value)
         self._layers = program.layers()
         matrices = [layer.matrix() for layer in self._layers]
         self._units = [scales(matrix) * LARGEST for matrix in matrices]
@@ -58,10 +58,10 @@ class Student(nn.Module):
         return self._run.run(*tensors)
 
     def value(self, node: Node, value: Any) -> Any:
-        """What a node's value becomes."""
+        """The value that replaces a node's value."""
         if node in self._index:
             index = self._index[node]
-            return self._layers[index].to_weight_layout(_on_grid(self.weights[index] * self._units[index]))
+            return self._layers[index].as_weight(_straight_through(self.weights[index] * self._units[index]))
         if node in self._bias_index:
             index = self._bias_index[node]
             return self.biases[index] * self._spreads[index]
@@ -69,14 +69,14 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put what was learnt into the program, weights on their grids."""
+        """Write the trained weights, quantized, and biases to the program."""
         for index, layer in enumerate(self._layers):
             layer.assign(nearest(self.weights[index] * self._units[index]))
         for index, layer in enumerate(self._biased):
             _bias(layer).copy_(self.biases[index] * self._spreads[index])
 
 
-class _Rounding(Interpreter):
+class _FakeQuantizing(Interpreter):
     def __init__(self, module: GraphModule, value: Callable[[Node, Any], Any]) -> None:
         super().__init__(module)
         self._value = value
@@ -86,8 +86,8 @@ class _Rounding(Interpreter):
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """How to learn. `batches(epoch)` gives an epoch's batches; `loss(outputs, labels)` may be None."""
+class TrainingPlan:
+    """How to train. `batches(epoch)` yields `count` batches; `loss(outputs, labels)` may be None."""
 
     batches: Callable[[int], Iterator[Batch]]
     count: int
@@ -100,40 +100,40 @@ class Lesson:
 def train(
     program: Program,
     ranges: Mapping[str, Range],
-    lesson: Lesson,
-    judge: Callable[[Callable[..., list[Tensor]]], tuple[float, ...]],
+    plan: TrainingPlan,
+    validate: Callable[[Callable[..., list[Tensor]]], tuple[float, ...]],
     progress: Progress,
     teacher: nn.Module | None = None,
 ) -> list[tuple[float, ...]]:
-    """Let `program` learn in place, and return what `judge` said of the start and of every epoch; larger is better.
+    """Train `program` in place; returns the results of `validate` at the start and per epoch; larger is better.
 
-    The best is kept, the start included. The teacher is the float program as it was, unless another is given, which
-    takes the same inputs by position. Raises Diverged.
+    The best weights are kept, possibly those of the start. The default teacher is the original float program; another
+    teacher takes the same inputs by position. Raises Diverged.
     """
     teacher, student = teacher or _frozen(program), Student(program, ranges)
-    optimizer = torch.optim.Adam(student.parameters(), lr=lesson.lr)
-    steps = max(lesson.count * lesson.epochs, 1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, lesson.lr * LAST_LR)
+    optimizer = torch.optim.Adam(student.parameters(), lr=plan.lr)
+    steps = max(plan.count * plan.epochs, 1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, plan.lr * LAST_LR)
     answers = _answering(student)
-    history = [judge(answers)]
+    history = [validate(answers)]
     best, best_state = history[0], _state(student)
-    for epoch in range(1, lesson.epochs + 1):
-        title = f"epoch {epoch} of {lesson.epochs}"
-        for inputs, labels in progress(lesson.batches(epoch), title, lesson.count):
+    for epoch in range(1, plan.epochs + 1):
+        title = f"epoch {epoch} of {plan.epochs}"
+        for inputs, labels in progress(plan.batches(epoch), title, plan.count):
             with torch.no_grad():
                 targets = listed(teacher(*inputs))
             outputs = listed(student(*inputs))
-            loss = distance(outputs, targets, lesson.classes)
-            if lesson.loss is not None and labels is not None:
-                loss = loss + lesson.loss(outputs[0], labels)
+            loss = distance(outputs, targets, plan.classes)
+            if plan.loss is not None and labels is not None:
+                loss = loss + plan.loss(outputs[0], labels)
             if not math.isfinite(float(loss.detach())):
-                next = f"lower the learning rate: --set qat.lr={lesson.lr / 10:g}"
+                next = f"lower the learning rate: --set qat.lr={plan.lr / 10:g}"
                 raise Diverged("training diverged", f"the loss became {float(loss)} in epoch {epoch}", next)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-        history.append(judge(answers))
+        history.append(validate(answers))
         if history[-1] > best:
             best, best_state = history[-1], _state(student)
     student.load_state_dict(best_state)
@@ -150,7 +150,7 @@ def save_ranges(path: Path, ranges: Mapping[str, Range]) -> None:
 
 
 def load_ranges(path: Path) -> dict[str, Range]:
-    """Raises InputError where the file is damaged, or is something else."""
+    """Raises InputError if the file is damaged or of another kind."""
     with os_errors("read", path):
         raw = path.open("rb")
     try:
@@ -160,11 +160,11 @@ def load_ranges(path: Path) -> dict[str, Range]:
             raise ValueError
         return {str(name): (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
     except Exception as error:  # zipfile, zlib, JSON and numpy each have their own kinds
-        raise InputError(f"{path} does not hold trained ranges", "it is damaged", "make it again") from error
+        raise InputError(f"{path} does not contain trained ranges", "it is damaged", "create it again") from error
 
 
-def _on_grid(matrix: Tensor) -> Tensor:
-    """Rounded forwards, as it is backwards."""
+def _straight_through(matrix: Tensor) -> Tensor:
+    """Quantized in the forward pass, the identity in the backward pass (straight-through estimator)."""
     return matrix + (nearest(matrix) - matrix).detach()
 
 

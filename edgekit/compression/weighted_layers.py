@@ -1,7 +1,7 @@
-"""The layers of a torch program that have weights, whatever operator computes them, and those weights as matrices.
+"""The layers of a torch program that have weights, for all operators, with their weights as matrices.
 
-A layer multiplies a matrix `[out, in x taps]` per group with the columns of its input: the patches under the kernel of
-a convolution, the vectors that go into a linear layer. Every method of the weight side works on these two.
+A layer multiplies a matrix `[out, in x taps]` per group with the columns of its input (im2col): the patches under a
+convolution's kernel, the input vectors of a linear layer. Every method that changes weights works on these two.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PRODUCTS = {aten.addmm.default, aten.mm.default, aten.matmul.default}
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator with a weight that nobody else reads.
+    """One operator with a weight that no other operator reads.
 
     `kind`: "conv" has weights `[out, in / groups, *taps]`, "transposed" `[in, out / groups, *taps]`, "linear"
     `[out, in]`, "product" `[in, out]`.
@@ -42,17 +42,17 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The weight's name, as the network's source calls it."""
+        """The weight's name in the network's source."""
         return str(self.weight.target)
 
     def values(self, node: Node) -> Tensor:
-        """The tensor behind `weight` or `bias`."""
+        """The tensor of `weight` or `bias`."""
         tensor: Tensor = attribute(self.module, str(node.target))
         return tensor
 
     @property
     def axis(self) -> int:
-        """The axis of the output's channels."""
+        """The output's channel axis."""
         return 1 if self.kind in ("conv", "transposed") else int(self.node.meta["val"].ndim) - 1
 
     def matrix(self) -> Tensor:
@@ -60,11 +60,11 @@ class Layer:
         return self._ordered().flatten(2).clone()
 
     def assign(self, matrix: Tensor) -> None:
-        """Put a matrix of that shape in their place."""
-        self.values(self.weight).detach().copy_(self.to_weight_layout(matrix))
+        """Replace the weights by a matrix of that shape."""
+        self.values(self.weight).detach().copy_(self.as_weight(matrix))
 
-    def to_weight_layout(self, matrix: Tensor) -> Tensor:
-        """A matrix of that shape as the operator takes its weights; differentiable."""
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """A matrix of that shape in the operator's own layout of weights; differentiable."""
         if self.kind == "product":
             return matrix[0].T
         shape = self.values(self.weight).shape
@@ -73,17 +73,17 @@ class Layer:
         return matrix.reshape(shape)
 
     def scale_outputs(self, factor: Tensor) -> None:
-        """Multiply the weights of each output channel, of `[out]`; the bias is left alone."""
+        """Multiply the weights of each output channel by `factor` `[out]`; the bias is unchanged."""
         ordered = self._ordered()
         ordered.copy_(ordered * factor.reshape(*ordered.shape[:2], 1, *[1] * (ordered.ndim - 3)))
 
     def scale_inputs(self, factor: Tensor) -> None:
-        """Multiply the weights that read each input channel, of `[in]`."""
+        """Multiply the weights that read each input channel by `factor` `[in]`."""
         ordered = self._ordered()
         ordered.copy_(ordered * factor.reshape(self.groups, 1, -1, *[1] * (ordered.ndim - 3)))
 
     def input_ranges(self) -> Tensor:
-        """The largest magnitude that reads each input channel, `[in]`."""
+        """The largest magnitude of the weights that read each input channel, `[in]`."""
         ordered = self._ordered()
         return ordered.reshape(*ordered.shape[:3], -1).abs().amax((1, 3)).reshape(-1)
 
@@ -91,8 +91,9 @@ class Layer:
         """The largest magnitude of each output channel's weights, `[out]`."""
         return self._ordered().flatten(2).abs().amax(2).reshape(-1)
 
-    def columns(self, value: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """`[groups, in / groups x taps, n]`: what the matrix is multiplied with, at n <= `count` places at random."""
+    def im2col(self, value: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """im2col: the columns that the matrix multiplies, `[groups, in / groups x taps, n]`, at n <= `count` random
+        positions."""
         if self.kind in ("linear", "product"):
             rows = value.reshape(-1, value.shape[-1])
             return rows[_chosen(len(rows), count, generator)].T[None]
@@ -103,18 +104,18 @@ class Layer:
         return taken.reshape(len(taken), self.groups, -1).permute(1, 2, 0)
 
     def _patches(self, value: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """A view `[samples, in, *places, *taps]` of what lies under the kernel; the sizes of (samples, *places)."""
-        args = arguments(self.node)
+        """A view `[samples, in, *positions, *taps]` of the kernel's patches; the sizes of (samples, *positions)."""
+        options = arguments(self.node)
         taps = self.values(self.weight).shape[2:]
         rank = len(taps)
-        dilation = _each(args["dilation"], rank)
+        dilation = _each(options["dilation"], rank)
         spread = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
         if self.kind == "transposed":
             value, before, after = self._zero_inserted(value, spread, rank)
             stride = [1] * rank
         else:
-            before, after = _padding(args["padding"], spread, rank)
-            stride = _each(args["stride"], rank)
+            before, after = _padding(options["padding"], spread, rank)
+            stride = _each(options["stride"], rank)
         if any(before) or any(after):
             value = F.pad(value, [size for pair in reversed(list(zip(before, after, strict=True))) for size in pair])
         for axis in range(rank):
@@ -126,16 +127,16 @@ class Layer:
         return value, (value.shape[0], *value.shape[2 : 2 + rank])
 
     def _zero_inserted(self, value: Tensor, spread: list[int], rank: int) -> tuple[Tensor, list[int], list[int]]:
-        """A transposed convolution is a plain one of the input with zeros between, its kernel turned round."""
-        args = arguments(self.node)
-        stride, padding = _each(args["stride"], rank), _each(args["padding"], rank)
-        extra = _each(args["output_padding"], rank)
+        """The input with zeros inserted: a transposed convolution is a convolution of that with the flipped kernel."""
+        options = arguments(self.node)
+        stride, padding = _each(options["stride"], rank), _each(options["padding"], rank)
+        extra = _each(options["output_padding"], rank)
         sizes = [(size - 1) * s + 1 for size, s in zip(value.shape[2:], stride, strict=True)]
-        stuffed = value.new_zeros(*value.shape[:2], *sizes)
+        inserted = value.new_zeros(*value.shape[:2], *sizes)
         spaced: Any = (..., *(slice(None, None, s) for s in stride))
-        stuffed[spaced] = value
+        inserted[spaced] = value
         before = [reach - p for reach, p in zip(spread, padding, strict=True)]
-        return stuffed, before, [b + e for b, e in zip(before, extra, strict=True)]
+        return inserted, before, [b + e for b, e in zip(before, extra, strict=True)]
 
     def _ordered(self) -> Tensor:
         """A view of the weights, `[groups, out / groups, in / groups, *taps]`."""
@@ -147,28 +148,28 @@ class Layer:
 
 
 def find(module: GraphModule) -> list[Layer]:
-    """Every layer of the program, in the order in which it runs; one that shares its weight is none."""
+    """Every layer of the program in execution order, without those that share their weight."""
     readers: Counter[Any] = Counter()
     for node in module.graph.nodes:
         if node.op == "get_attr":
             readers[_place(module, node)] += len(node.users)
-    layers = (_layer(module, node) for node in module.graph.nodes if node.op == "call_function")
+    candidates = (_layer(module, node) for node in module.graph.nodes if node.op == "call_function")
     return [
         layer
-        for layer in layers
+        for layer in candidates
         if layer and all(readers[_place(module, one)] == 1 for one in (layer.weight, layer.bias) if one is not None)
     ]
 
 
 def arguments(node: Node) -> dict[str, Any]:
-    """Argument name → value of a node that calls an operator, defaults filled in."""
+    """Argument name → value of a node that calls an operator, including defaults."""
     declared = node.target._schema.arguments  # type: ignore[union-attr]
-    passed = dict(zip((argument.name for argument in declared), node.args, strict=False)) | dict(node.kwargs)
-    return {argument.name: passed.get(argument.name, argument.default_value) for argument in declared}
+    values = dict(zip((argument.name for argument in declared), node.args, strict=False)) | dict(node.kwargs)
+    return {argument.name: values.get(argument.name, argument.default_value) for argument in declared}
 
 
 def set_argument(node: Node, name: str, value: Any) -> None:
-    """Give an operator one of its optional arguments, those before it being given by position."""
+    """Set one of an operator's optional arguments; the arguments before it are positional."""
     names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
     place = names.index(name)
     if place < len(node.args):
@@ -180,7 +181,7 @@ def set_argument(node: Node, name: str, value: Any) -> None:
 
 
 def attribute(module: torch.nn.Module, target: str) -> Any:
-    """What a get_attr node names: "features.0.weight"."""
+    """The attribute that a get_attr node names: "features.0.weight"."""
     value: Any = module
     for part in target.split("."):
         value = getattr(value, part)
@@ -188,7 +189,7 @@ def attribute(module: torch.nn.Module, target: str) -> Any:
 
 
 def _place(module: GraphModule, node: Node) -> Any:
-    """The same for two names of one tensor."""
+    """A key that is equal for two names of one tensor."""
     value = attribute(module, str(node.target))
     return value.data_ptr() if isinstance(value, Tensor) and value.numel() else node.target
 
@@ -197,19 +198,19 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
     target = node.target
     if target not in _CONVOLUTIONS | _TRANSPOSED | _PRODUCTS | {aten.linear.default}:
         return None
-    args = arguments(node)
+    options = arguments(node)
     kind: Literal["conv", "transposed", "linear", "product"] = "linear"
-    value: Any = args.get("input")
-    weight: Any = args.get("weight")
-    bias: Any = args.get("bias")
+    value: Any = options.get("input")
+    weight: Any = options.get("weight")
+    bias: Any = options.get("bias")
     if target in _PRODUCTS:
         kind = "product"
-        value, weight = args.get("mat1", args.get("self")), args.get("mat2", args.get("other"))
-        bias = args["self"] if target is aten.addmm.default else None
-        if target is aten.addmm.default and (args["beta"], args["alpha"]) != (1, 1):
+        value, weight = options.get("mat1", options.get("self")), options.get("mat2", options.get("other"))
+        bias = options["self"] if target is aten.addmm.default else None
+        if target is aten.addmm.default and (options["beta"], options["alpha"]) != (1, 1):
             return None
     elif target is not aten.linear.default:
-        kind = "transposed" if target in _TRANSPOSED or args.get("transposed") else "conv"
+        kind = "transposed" if target in _TRANSPOSED or options.get("transposed") else "conv"
     if not _is_constant(weight) or not (bias is None or _is_constant(bias)) or not isinstance(value, Node):
         return None
     tensor = attribute(module, str(weight.target))
@@ -218,8 +219,8 @@ def _layer(module: GraphModule, node: Node) -> Layer | None:
     if bias is not None and attribute(module, str(bias.target)).ndim != 1:
         return None
     if kind in ("conv", "transposed") and value.meta["val"].ndim != tensor.ndim:
-        return None  # a single sample without its batch
-    return Layer(module, node, kind, value, weight, bias, args.get("groups", 1))
+        return None  # a single sample without a batch axis
+    return Layer(module, node, kind, value, weight, bias, options.get("groups", 1))
 
 
 def _is_constant(node: Any) -> bool:
@@ -227,13 +228,13 @@ def _is_constant(node: Any) -> bool:
 
 
 def _each(value: Any, rank: int) -> list[int]:
-    """One number per axis, where one may stand for all."""
+    """One number per axis; a single number is repeated."""
     values = [value] if isinstance(value, int) else list(value)
     return values * rank if len(values) == 1 else values
 
 
 def _padding(padding: Any, spread: list[int], rank: int) -> tuple[list[int], list[int]]:
-    """Zeros before and after each axis; "same" puts the odd one last."""
+    """Zeros before and after each axis; for "same", an odd zero is added at the end."""
     if padding == "valid":
         padding = 0
     if padding == "same":
@@ -242,5 +243,5 @@ def _padding(padding: Any, spread: list[int], rank: int) -> tuple[list[int], lis
 
 
 def _chosen(total: int, count: int, generator: torch.Generator) -> Tensor:
-    """Up to `count` indices below `total`, none twice."""
+    """Up to `count` distinct indices below `total`."""
     return torch.arange(total) if total <= count else torch.randperm(total, generator=generator)[:count]

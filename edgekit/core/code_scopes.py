@@ -151,9 +151,9 @@ def bind_dynamic(statements: Iterable[ast.AST], scope: dict[str, Binding], resol
             target, value = node.target, node.value
         else:
             continue
-        found = given(value, resolve)
-        if found is not None and isinstance(target, ast.Name):
-            scope[target.id] = found
+        binding_given = given(value, resolve)
+        if binding_given is not None and isinstance(target, ast.Name):
+            scope[target.id] = binding_given
 
 
 def _package(node: ast.expr) -> str:

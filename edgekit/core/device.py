@@ -36,7 +36,7 @@ class Device:
     `provenance` says what its numbers are; on an "emulated" one instructions are counted in place of time. `here`: it
     computes on this machine, which is measured alone. `timed`: its times are worth comparing.
 
-    Optional methods are None if they are not supported: `forget(paths)` deletes files that are not needed again
+    Optional methods are None if they are not supported: `discard_inputs(paths)` deletes files that are not needed again
     there (large sets are then sent in parts), `clean()` removes everything that edgekit keeps there and returns `bytes`
     and `root`, and `releases(folder)` returns what `edgekit deploy` works with (`devices/shared/releases.py`).
     """
@@ -44,7 +44,7 @@ class Device:
     provenance: ClassVar[Provenance]
     here: ClassVar[bool] = False
     timed: ClassVar[bool] = True
-    forget: Callable[..., None] | None = None
+    discard_inputs: Callable[..., None] | None = None
     clean: Callable[[], dict[str, Any]] | None = None
     releases: Callable[[str], Any] | None = None
 

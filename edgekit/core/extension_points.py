@@ -64,12 +64,12 @@ POINTS = {
 
 def problems(group: str, name: str, member: Any) -> list[str]:
     """What a member of a group lacks, or declares with a value of the wrong type; empty for a good one."""
-    found = list(POINTS[group].problems(member))
-    if group == "steps" and not found and not dataclasses.is_dataclass(member):
-        found.append("it is not a dataclass")
-    if group == "runtimes" and not found:
-        found += _mistyped(name, member)
-    return found
+    lacks = list(POINTS[group].problems(member))
+    if group == "steps" and not lacks and not dataclasses.is_dataclass(member):
+        lacks.append("it is not a dataclass")
+    if group == "runtimes" and not lacks:
+        lacks += _mistyped(name, member)
+    return lacks
 
 
 def runtime(name: str, cls: type) -> Runtime:

@@ -87,18 +87,18 @@ def closure(cls: type, unset: Fields = frozenset(), only: Modules | None = None)
 def _remembered(key: Any, make: Callable[[], Closure]) -> Closure:
     """Taken from the files again only where one of them has changed."""
     if key in _known:
-        found, stamps = _known[key]
+        known, stamps = _known[key]
         if all(_stamp(path) == (path, *stamp) for path, *stamp in stamps):
-            return found
+            return known
     collects = gc.isenabled()
     gc.disable()  # trees are large, and hold no circles
     try:
-        found = make()
+        known = make()
     finally:
         if collects:
             gc.enable()
-    _known[key] = found, tuple(_stamp(path) for path in found.paths())
-    return found
+    _known[key] = known, tuple(_stamp(path) for path in known.paths())
+    return known
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:
@@ -119,16 +119,16 @@ def _closure(
     whole: bool = False,
 ) -> Closure:
     files, module = _files(where)
-    found = Closure(files, whole or files.loose, unset, own, constants or {}, only or {})
-    found.start(module, symbol)
-    return found
+    reached = Closure(files, whole or files.loose, unset, own, constants or {}, only or {})
+    reached.start(module, symbol)
+    return reached
 
 
 def _methods_closure(where: str, symbol: str, methods: frozenset[str]) -> Closure:
     files, module = _files(where)
-    found = Closure(files, files.loose, attributes=set(methods))
-    found.start(module, symbol, type_only=True)
-    return found
+    reached = Closure(files, files.loose, attributes=set(methods))
+    reached.start(module, symbol, type_only=True)
+    return reached
 
 
 @dataclass(frozen=True)
@@ -223,13 +223,13 @@ class Closure:
 
     def start(self, module: str, symbol: str, type_only: bool = False) -> None:
         """Reach everything from one class or function on. Raises InputError where it is not there."""
-        found = self.module(module)
-        if found is None:
+        first = self.module(module)
+        if first is None:
             raise InputError(f"the source of {module} cannot be found", "it is in no file of Python")
-        if symbol in found.symbols and not self.whole:
-            self._reach_symbol(found, symbol, type_only)
+        if symbol in first.symbols and not self.whole:
+            self._reach_symbol(first, symbol, type_only)
         else:
-            self._reach_module(found)
+            self._reach_module(first)
         while self._todo:
             self._include(*self._todo.pop())
 
@@ -364,19 +364,19 @@ class Closure:
             self.unknown.add((module.name, symbol))
             return
         for name in self._inside(package):
-            found = self.module(f"{package}.{name}")
-            if found is None or (package in self.only and name not in self.only[package]):
+            inner = self.module(f"{package}.{name}")
+            if inner is None or (package in self.only and name not in self.only[package]):
                 continue
             if not target.names:
-                self._reach_module(found)
-            elif target.names[0] in found.symbols or target.names[0] in found.names:
-                self._reach_target(Target(found.name, target.names[:1]))
+                self._reach_module(inner)
+            elif target.names[0] in inner.symbols or target.names[0] in inner.names:
+                self._reach_target(Target(inner.name, target.names[:1]))
 
     def _inside(self, package: str) -> Iterable[str]:
-        found = self.module(package)
-        if found is None or found.path is None:
+        outer = self.module(package)
+        if outer is None or outer.path is None:
             return ()
-        folder = found.path.parent
+        folder = outer.path.parent
         packages = {path.parent.name for path in folder.glob("*/__init__.py")}
         return sorted(packages | {path.stem for path in folder.glob("*.py")} - {"__init__"})
 

@@ -79,14 +79,14 @@ class Module:
 
     def parts(self, symbol: str) -> dict[str, list[Code]]:
         """Method → its code; what else defines the symbol is under ""."""
-        found: dict[str, list[Code]] = {"": []}
+        codes: dict[str, list[Code]] = {"": []}
         for statement in self.symbols[symbol]:
-            found[""].append(self.code(statement))
+            codes[""].append(self.code(statement))
             if isinstance(statement, ast.ClassDef):
                 for method in statement.body:
                     if isinstance(method, FUNCTIONS):
-                        found.setdefault(method.name, []).append(self.code(method, statement))
-        return found
+                        codes.setdefault(method.name, []).append(self.code(method, statement))
+        return codes
 
     def bases(self, symbol: str) -> list[Use]:
         """The base classes of a class."""

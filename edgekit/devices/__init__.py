@@ -1,1 +1,1 @@
-"""Devices, one file each: the ways a target is reached."""
+"""Devices, one file each: the transports that reach a target."""

@@ -1,4 +1,4 @@
-"""This machine: one fresh process per job, files used where they lie."""
+"""This machine: one fresh process per job; files are used in place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Local(Device):
     def script(
         self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
     ) -> Mapping[str, Any]:
-        """One of edgekit's own scripts, in a process of its own, the files copied for it."""
+        """Run one of edgekit's own scripts in its own process, on copies of the files."""
         with releases.scratch() as place:
             folder = Path(place)
             with os_errors("write", folder):
@@ -53,7 +53,7 @@ class Local(Device):
                 raise DeviceError(f"{what} took too long", f"no result after {timeout:g} s") from error
             if not (folder / "result.json").is_file():
                 raise DeviceError(f"{what} failed", _why(done.returncode, done.stderr), "run it again")
-            return releases.read(folder / "result.json", self.target.name)
+            return releases.read_result(folder / "result.json", self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         job_file, result_file = out / "job.json", out / "result.json"
@@ -82,9 +82,9 @@ class Local(Device):
 
 def _why(code: int, stderr: bytes) -> str:
     if code == -signal.SIGKILL:
-        return "the process was killed, most likely for want of memory"
+        return "the process was killed, probably because memory ran out"
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    ended = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+    ended = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
     return f"{ended}: {lines[-1]}" if lines else ended
 
 

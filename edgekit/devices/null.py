@@ -1,4 +1,4 @@
-"""No transport at all: the runner's own code, called in this process. For the flow of a recipe, and for tests."""
+"""No transport: the runner's code is called in this process. To test a recipe without a device, and for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Null(Device):
         return {**result, **NO_DISTURBANCE} if job.latency and not result["error"] else result
 
 
-#: what a machine that is not there cannot suffer from
+#: the disturbances of a machine that does not exist: none
 NO_DISTURBANCE: Mapping[str, Any] = {
     "steady": True,
     "watch": {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.0},

@@ -1,7 +1,7 @@
-"""An emulated board: started when it is first asked for, then reached like a real one, over ssh.
+"""An emulated board: started when first used, then reached like a real one, over ssh or adb.
 
-What it computes is a board's; how long it takes is not. So its clock counts instructions (see `_boards`), and these are
-what is kept of a timed run.
+It computes what a board computes, but its speed is not a board's. Its clock counts instructions (see
+`shared/emulator.py`), and a timed run records those.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Qemu(Device):
 
     @property
     def inside(self) -> Ssh | Adb:
-        """The device as it is reached, with the board up."""
+        """The ssh or adb device of the board, which is started first."""
         if self.target.system == "phone":
             phone = emulator.board(self.target, adb.is_up)
             return Adb(dataclasses.replace(self.target, address=f"127.0.0.1:{phone.port}"))
@@ -50,12 +50,12 @@ class Qemu(Device):
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         if job.plan.threads > 1:
-            why = "an emulated board has one core: instructions are counted on that"
+            why = "an emulated board has one core, on which instructions are counted"
             raise InputError(f"{self.target.name} runs one thread", why, "leave --threads at 1")
         return self.inside.run(job, out)
 
-    def forget(self, paths: Iterable[Path]) -> None:
-        self.inside.forget(paths)
+    def discard_inputs(self, paths: Iterable[Path]) -> None:
+        self.inside.discard_inputs(paths)
 
     def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
         return self.inside.incompatibilities(artifact, runtime)
@@ -64,7 +64,7 @@ class Qemu(Device):
         return self.inside.releases(folder)
 
     def clean(self) -> dict[str, Any]:
-        """Its disk and keys go; nothing is started for that."""
+        """Remove the board's disk and keys; the board is not started for that."""
         return emulator.clean(self.target.name)
 
     @classmethod
@@ -78,6 +78,6 @@ class Qemu(Device):
 def _emulator() -> str:
     """`QEMU emulator version 7.2.22 (Debian …)` → "qemu 7.2.22"."""
     command = ["qemu-system-aarch64", "--version"]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
-    words = said.split("\n")[0].split()
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    words = output.split("\n")[0].split()
     return f"qemu {words[3]}" if len(words) > 3 else "qemu"

@@ -1,4 +1,4 @@
-"""A board or a server over SSH: one connection, files sent once, each job in a fresh process of the device's Python."""
+"""A board or a server over SSH: one connection, files sent once, one fresh process of its Python per job."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from edgekit.devices.shared.job import RUNNER, job_json, result_of
 from edgekit.devices.shared.releases import PythonReleases, Releases
 from edgekit.devices.shared.ssh import Session
 
-#: seconds beyond a job's own time-out that its answer may take to come here
+#: seconds to wait for a job's answer beyond its own time-out
 GRACE_SECONDS = 60.0
-#: the Raspberry Pi firmware's flags for a clock that is held back now
-SLOWED = 0b1110
+#: the Raspberry Pi firmware's flags for a clock that is throttled now
+THROTTLED = 0b1110
 
 
 class Ssh(Device):
     provenance: ClassVar[Provenance] = "measured"
 
     def __init__(self, target: Target, config: str = "") -> None:
-        """`config` is a file of ssh's in place of the user's. Raises InputError where the target does not say where."""
+        """`config` is an ssh configuration file that replaces the user's. Raises InputError without an address."""
         super().__init__(target)
         self.config = config
         if not target.address:
             next = f"edgekit targets add my-{target.name} --ssh user@host --like {target.name}"
-            raise InputError(f"{target.name} is a kind of board, without an address", "edgekit ships none", next)
+            raise InputError(f"{target.name} has no address", "shipped targets describe a kind of board", next)
         self.address = Address.parse(target.address)
 
     @property
@@ -50,32 +50,32 @@ class Ssh(Device):
         return self.session.sent_bytes
 
     def facts(self) -> Mapping[str, Any]:
-        """Beside the machine, the versions its own Python has: another one there is another measurement."""
+        """The machine's facts and the package versions of its Python: they are part of a measurement's identity."""
         packages = ["numpy", *(name for runtime in self.target.runtimes for name in environments.packages(runtime))]
         session = self.session
         with session.busy:
             if session.versions is None:
-                found = session.checked(session.call("versions", packages=packages))["versions"]
-                session.versions = {name: version for name, version in found.items() if version}
+                versions = session.checked(session.call("versions", packages=packages))["versions"]
+                session.versions = {name: version for name, version in versions.items() if version}
         return {**session.facts.identity(), "packages": session.versions}
 
     def clean(self) -> dict[str, Any]:
-        """Remove everything edgekit keeps there; says how many `bytes`, and where (`root`)."""
+        """Remove everything edgekit stores on the device; returns how many `bytes`, and the folder, `root`."""
         session = self.session
         with session.busy:
             session.lock()
-            found = session.checked(session.call("clean"))
+            removed = session.checked(session.call("clean"))
             session.close()
-        return {"bytes": int(found["bytes"]), "root": str(found["root"])}
+        return {"bytes": int(removed["bytes"]), "root": str(removed["root"])}
 
     def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
-        """Why what there is of the runtime cannot run it; nothing is made or sent."""
+        """Why the runtime installed on the device cannot run the artifact; nothing is installed or sent."""
         session = self.session
         with session.busy:
-            found = environments.way(session, self.target, runtime)
-            if found.how in ("own", "made"):
+            source = environments.resolve_runtime(session, self.target, runtime)
+            if source.how in ("own", "made"):
                 try:
-                    environments.refuse(session, artifact, self.target.name, runtime, found.key)
+                    environments.check_compatible(session, artifact, self.target.name, runtime, source.key)
                 except InputError as error:
                     yield error.why
 
@@ -83,13 +83,13 @@ class Ssh(Device):
     def stop_all(cls) -> None:
         ssh.close_all()
 
-    def forget(self, paths: Iterable[Path]) -> None:
-        """Files that will not be needed again there."""
+    def discard_inputs(self, paths: Iterable[Path]) -> None:
+        """Delete files on the device that no later job needs."""
         session = self.session
         with session.busy:
-            gone = [sha256(path) for path in paths]
-            session.checked(session.call("forget", files=gone))
-            session.present -= set(gone)
+            hashes = [sha256(path) for path in paths]
+            session.checked(session.call("discard", files=hashes))
+            session.present -= set(hashes)
 
     def releases(self, folder: str) -> Releases:
         return PythonReleases(self, self.target.name, folder)
@@ -97,7 +97,7 @@ class Ssh(Device):
     def script(
         self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
     ) -> Mapping[str, Any]:
-        """One of edgekit's own scripts, run there like a job."""
+        """Run one of edgekit's own scripts on the device, like a job."""
         session = self.session
         with session.busy, releases.scratch() as folder:
             session.lock()
@@ -115,22 +115,22 @@ class Ssh(Device):
                 timeout=timeout + GRACE_SECONDS,
             )
             self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, Path(folder))
-            return releases.read(Path(folder, "result.json"), self.target.name)
+            return releases.read_result(Path(folder, "result.json"), self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         session = self.session
         with session.busy:
             session.lock()
             environment = environments.ready(session, self.target, job.runtime)
-            environments.refuse(session, job.artifact, self.target.name, job.runtime, environment)
-            files, described = _there(job, out)
+            environments.check_compatible(session, job.artifact, self.target.name, job.runtime, environment)
+            files, request = _remote_job(job, out)
             links = {name: sha256(path) for name, path in files.items()}
             session.send({links[name]: path for name, path in files.items()})
             answer = session.call(
                 "run",
                 out=out,
                 links=links,
-                job=described,
+                job=request,
                 environment=environment,
                 threads=job.plan.threads,
                 limit=job.plan.timeout,
@@ -141,7 +141,7 @@ class Ssh(Device):
         result = result_of(out, self.target.name)
         if answer.get("temperature_c") is not None and not result["error"]:
             result["facts"]["temperature_c"] = answer["temperature_c"]
-        if answer.get("throttled", 0) & SLOWED and "watch" in result:
+        if answer.get("throttled", 0) & THROTTLED and "watch" in result:
             result["watch"]["throttled"] += 1
         if result["error"] and result["error"]["kind"] == "missing":
             what = f"{job.runtime} cannot be imported on {self.target.name}"
@@ -163,40 +163,40 @@ class Ssh(Device):
         code, lines = int(answer["code"]), str(answer["said"]).strip().splitlines()
         memory = f"it has {self.session.facts.memory_bytes >> 20} MB"
         if code == -signal.SIGKILL:
-            return f"the process was killed, most likely for want of memory: {memory}"
+            return f"the process was killed, probably because memory ran out: {memory}"
         if code == -signal.SIGBUS and answer["free"] < 1 << 24:
             return f"its disk is full: {answer['free'] >> 10} kB are free"
         if code < 0:
-            return f"the process died of {signal.Signals(-code).name}" + (f": {lines[-1]}" if lines else "")
+            return f"the process was killed by {signal.Signals(-code).name}" + (f": {lines[-1]}" if lines else "")
         if lines and "No space left on device" in lines[-1]:
             return f"its disk is full: {lines[-1]}"
         return f"it ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
 
 
-def _there(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Files by where they will lie in the job's folder, and the job that names them there."""
-    here = job_json(job, out)
-    model, runtime = Path(here["model"]), Path(here["runtime_file"])
-    # a folder each: what lies beside the runner, or a model called numpy.py, must not be imported
+def _remote_job(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Files by their path in the job's folder, and the job with those paths."""
+    local = job_json(job, out)
+    model, runtime = Path(local["model"]), Path(local["runtime_file"])
+    # one folder each: a file next to the runner, such as a model called numpy.py, must not be imported
     files = {"runner/runner.py": RUNNER, f"runtime/{runtime.name}": runtime}
     files |= {f"model/{name}": job.artifact.path / name for name in job.artifact.files}
     inputs = {name: f"inputs/{index}.npy" for index, name in enumerate(job.inputs)}
     files |= {inputs[name]: path for name, path in job.inputs.items()}
-    if here["sensors"]:
-        files["sensors/sensors.py"] = Path(here["sensors"])
-    outputs = {**here["outputs"], "folder": "out"} if here["outputs"] else None
-    driver = here["driver"]
+    if local["sensors"]:
+        files["sensors/sensors.py"] = Path(local["sensors"])
+    outputs = {**local["outputs"], "folder": "out"} if local["outputs"] else None
+    driver = local["driver"]
     if driver:
         name = f"driver/{Path(driver['file']).name}"
         files[name], driver = Path(driver["file"]), {**driver, "file": name}
-    there = {
-        **here,
+    remote = {
+        **local,
         "runtime_file": f"runtime/{runtime.name}",
         "model": f"model/{model.name}",
         "inputs": inputs,
         "outputs": outputs,
-        "profile": {"folder": "out"} if here["profile"] else None,
+        "profile": {"folder": "out"} if local["profile"] else None,
         "driver": driver,
-        "sensors": "sensors/sensors.py" if here["sensors"] else None,
+        "sensors": "sensors/sensors.py" if local["sensors"] else None,
     }
-    return files, there
+    return files, remote

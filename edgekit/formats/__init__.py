@@ -1,4 +1,4 @@
-"""Formats, one file each: what a model file holds, read without running it."""
+"""Formats, one module each: facts about a model file, read without running it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPECS = "model.specs.json"
 
 
 def model_file(kind: Kind, folder: Path) -> Path:
-    """The file in an artifact's folder that a runtime is given."""
+    """The file in an artifact's folder that a runtime loads."""
     return folder / str(registry.load("formats", kind.format).file)
 
 

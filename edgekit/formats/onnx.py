@@ -1,4 +1,4 @@
-"""The ONNX format: tensor specs, sizes by part, operators with parameters, MACs and memory. Weights are never read."""
+"""The ONNX format: tensor specs, sizes by part, operators with parameters, MACs and memory, without reading weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.format import Format
 from edgekit.formats.shared.lifetimes import peak_bytes
-from edgekit.formats.shared.onnx_wire import graphs, parsed, place, subgraphs, tensors
+from edgekit.formats.shared.onnx_wire import external_data, graphs, parse, subgraphs, tensors
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -33,16 +33,16 @@ class Onnx(Format):
 
     @staticmethod
     def light(path: Path) -> bytes | None:
-        return bytes(light(read(path)).SerializeToString())
+        return bytes(without_data(read(path)).SerializeToString())
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Everything the file says without being run. Raises InputError for what is not a valid ONNX model."""
+        """Facts about the file. Raises InputError if it is not a valid ONNX model."""
         model = read(path)
         graph = model.graph
-        held = [tensor for inner in graphs(graph) for _, tensor in _constants(inner)]
-        heavy = [tensor for tensor in held if len(tensor.dims) >= 2]
-        weights = sum(map(_bytes, heavy))
+        constants = [tensor for inner in graphs(graph) for _, tensor in _constants(inner)]
+        weights = [tensor for tensor in constants if len(tensor.dims) >= 2]
+        weight_bytes = sum(map(_bytes, weights))
         total = path.stat().st_size + sum(file.stat().st_size for file in external_files(path, model).values())
         metadata = _metadata(model)
         uses = _Uses(graph, _values(model), {})
@@ -50,20 +50,20 @@ class Onnx(Format):
         return ModelFacts(
             inputs=tuple(_spec(value) for value in uses.inputs),
             outputs=tuple(_spec(value) for value in graph.output),
-            sizes=Sizes(total, weights, total - weights - metadata, metadata),
-            traits=_traits(nodes, heavy),
-            parameters=sum(math.prod(t.dims) for t in held if t.data_type in _FLOATS | _INTEGERS),
+            sizes=Sizes(total, weight_bytes, total - weight_bytes - metadata, metadata),
+            traits=_traits(nodes, weights),
+            parameters=sum(math.prod(t.dims) for t in constants if t.data_type in _FLOATS | _INTEGERS),
             operators=tuple(uses.operators()),
             details={
                 "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
                 "ir_version": model.ir_version,
                 "made_by": " ".join(filter(None, (model.producer_name, model.producer_version))),
-                "weight_types": dict(Counter(_type_name(tensor.data_type) for tensor in heavy)),
+                "weight_types": dict(Counter(_type_name(tensor.data_type) for tensor in weights)),
             },
-            axes={v.name: found for v in (*uses.inputs, *graph.output) if (found := _axes(v))},
+            axes={v.name: axes for v in (*uses.inputs, *graph.output) if (axes := _axes(v))},
             peak_bytes=uses.peak,
-            quantized=_quantized(nodes, heavy),
-            slow=tuple(_slow(uses, nodes, held)),
+            quantized=_quantized(nodes, weights),
+            slow=tuple(_slow(uses, nodes, constants)),
         )
 
 
@@ -76,16 +76,16 @@ def read(path: Path) -> ModelProto:
         import onnx
     except ImportError as error:
         raise Missing.install("reading ONNX", "onnx", "onnx") from error
-    model = parsed(path)
+    model = parse(path)
     if not model.graph.node or not model.opset_import:
-        raise InputError(f"{path} is not an ONNX model", "it holds no graph", "was it cut off, or not exported?")
+        raise InputError(f"{path} is not an ONNX model", "it holds no graph", "export it again")
     try:
         for tensor in tensors(model):
             _check(tensor, path)
-        checked = light(model)
+        checked = without_data(model)
         for graph in graphs(checked.graph):
             for value in (*graph.input, *graph.output):
-                if value.type.HasField("tensor_type"):  # the checker insists on a shape, runtimes do not
+                if value.type.HasField("tensor_type"):  # the checker requires a shape, runtimes do not
                     value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(checked)
     except (onnx.checker.ValidationError, UnicodeDecodeError, ValueError, TypeError) as error:
@@ -95,32 +95,32 @@ def read(path: Path) -> ModelProto:
 
 
 def external_files(path: Path, model: ModelProto) -> dict[str, Path]:
-    """Location → the file beside the model that holds weights of it.
+    """Location → external data file.
 
-    Raises InputError where one is missing, or lies outside the model's folder.
+    Raises InputError if one is missing, or outside the model's folder.
     """
-    names = sorted({place(tensor).get("location", "") for tensor in tensors(model)} - {""})
-    return {name: _beside(path, name) for name in names}
+    names = sorted({external_data(tensor).get("location", "") for tensor in tensors(model)} - {""})
+    return {name: _external_file(path, name) for name in names}
 
 
-def _beside(path: Path, location: str) -> Path:
+def _external_file(path: Path, location: str) -> Path:
     relative = PurePosixPath(location)
     file = path.parent / relative
-    # the file that is meant, should both be links into a cache
-    target, whole = file.resolve(), path.resolve()
-    inside = target.is_relative_to(path.parent.resolve()) or target.parent == whole.parent
-    if relative.is_absolute() or ".." in relative.parts or "\\" in location or not inside or target == whole:
+    # both may be links into a cache
+    target, model_file = file.resolve(), path.resolve()
+    is_inside = target.is_relative_to(path.parent.resolve()) or target.parent == model_file.parent
+    if relative.is_absolute() or ".." in relative.parts or "\\" in location or not is_inside or target == model_file:
         why = f"it names {location!r} for its weights, which is not a file in its own folder"
-        raise InputError(f"{path} is not a valid ONNX model", why, "save it with its weights beside it")
+        raise InputError(f"{path} is not a valid ONNX model", why, "save it with its weights in the same folder")
     if not file.is_file():
-        why = f"its weights, {location}, are not beside it"
-        raise InputError(f"{path} is not whole", why, f"copy {location} into {path.parent} too")
+        why = f"its weights file {location} is missing"
+        raise InputError(f"{path} is incomplete", why, f"copy {location} into {path.parent}")
     return file
 
 
 def _check(tensor: TensorProto, path: Path) -> None:
-    """Is the data that was left in a file all there? Raises InputError, or ValueError for a place that is none."""
-    if not (entries := place(tensor)):
+    """Check that a tensor's external data is complete. Raises InputError, or ValueError for invalid entries."""
+    if not (entries := external_data(tensor)):
         return
     needed, location = _bytes(tensor), entries.get("location", "")
     offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
@@ -131,37 +131,39 @@ def _check(tensor: TensorProto, path: Path) -> None:
         raise ValueError(f"tensor {tensor.name!r} is {shape}, which {length:,} bytes do not hold")
     if not location:
         return
-    file = _beside(path, location)
+    file = _external_file(path, location)
     with os_errors("read", file):
         size = file.stat().st_size
     if offset + length > size:
         why = f"{location} has {size:,} bytes where {tensor.name!r} needs {offset + length:,}"
-        raise InputError(f"{path} is not whole", why, "was it cut off? copy all its files again")
+        raise InputError(f"{path} is incomplete", why, "copy all its files again")
 
 
-def light(model: ModelProto) -> ModelProto:
-    """The same graph with every tensor whose data was left out as a further input: for those who only look at it."""
+def without_data(model: ModelProto) -> ModelProto:
+    """The graph with each tensor without data as an additional input, for analysis only."""
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    found: dict[str, ValueInfoProto] = {}
-    for graph in reversed(list(graphs(made.graph))):  # inner ones first: what is kept of the outer is copied
-        absent = {name: tensor for name, tensor in _constants(graph) if place(tensor)}
-        absent |= {s.values.name: _dense(s.values, s.dims) for s in graph.sparse_initializer if place(s.values)}
+    reduced = onnx.ModelProto()
+    reduced.CopyFrom(model)
+    inputs: dict[str, ValueInfoProto] = {}
+    for graph in reversed(
+        list(graphs(reduced.graph))
+    ):  # inner graphs first, because kept parts of the outer ones are copied
+        absent = {name: tensor for name, tensor in _constants(graph) if external_data(tensor)}
+        absent |= {s.values.name: _dense(s.values, s.dims) for s in graph.sparse_initializer if external_data(s.values)}
         for name, tensor in absent.items():
-            found.setdefault(name, onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
-        _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in absent])
-        _keep(graph.sparse_initializer, [s for s in graph.sparse_initializer if s.values.name not in absent])
-        _keep(graph.node, [n for n in graph.node if n.op_type != "Constant" or n.output[0] not in absent])
-    for tensor in tensors(made):
-        if place(tensor):  # an attribute: nothing of its data
+            inputs.setdefault(name, onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+        _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in absent])
+        _replace(graph.sparse_initializer, [s for s in graph.sparse_initializer if s.values.name not in absent])
+        _replace(graph.node, [n for n in graph.node if n.op_type != "Constant" or n.output[0] not in absent])
+    for tensor in tensors(reduced):
+        if external_data(tensor):  # an attribute becomes an empty tensor
             tensor.dims[:] = [0]
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
-    declared = {value.name for value in made.graph.input}
-    made.graph.input.extend(value for name, value in found.items() if name not in declared)
-    return made
+    declared = {value.name for value in reduced.graph.input}
+    reduced.graph.input.extend(value for name, value in inputs.items() if name not in declared)
+    return reduced
 
 
 def _dense(values: TensorProto, dims: Sequence[int]) -> TensorProto:
@@ -170,9 +172,9 @@ def _dense(values: TensorProto, dims: Sequence[int]) -> TensorProto:
     return onnx.TensorProto(name=values.name, data_type=values.data_type, dims=dims)
 
 
-def _keep(entries: object, kept: list[object]) -> None:
-    copies = [type(entry)() for entry in kept]
-    for copy, entry in zip(copies, kept, strict=True):
+def _replace(entries: object, new: list[object]) -> None:
+    copies = [type(entry)() for entry in new]
+    for copy, entry in zip(copies, new, strict=True):
         copy.CopyFrom(entry)  # type: ignore[attr-defined]
     del entries[:]  # type: ignore[attr-defined]
     entries.extend(copies)  # type: ignore[attr-defined]
@@ -220,7 +222,7 @@ def _type_name(data_type: int) -> str:
 
 
 def _shape(value: ValueInfoProto) -> Shape | None:
-    """None where not even the rank is known."""
+    """None if the rank is unknown."""
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return None
     dims = value.type.tensor_type.shape.dim
@@ -254,40 +256,40 @@ class _Value:
 
     @property
     def bytes(self) -> int | None:
-        """Of one sample: open axes count as 1."""
+        """Bytes of one sample: dynamic axes count as 1."""
         if self.shape is None or self.element not in _BITS:
             return None
         return (math.prod(1 if size is None else size for size in self.shape) * _BITS[self.element] + 7) // 8
 
 
 def _values(model: ModelProto) -> dict[str, _Value]:
-    """Value name → shape and type, as far as shape inference finds them."""
+    """Value name → inferred shape and type."""
     import onnx
 
-    reduced = light(model)
+    reduced = without_data(model)
     try:
         reduced = onnx.shape_inference.infer_shapes(reduced, data_prop=True)
-    except Exception:  # inference is a convenience: it refuses some valid models, and what it finds is then left out
-        reduced = light(model)
+    except Exception:  # inference fails for some valid models; their facts are then incomplete
+        reduced = without_data(model)
     values = [v for graph in graphs(reduced.graph) for v in (*graph.value_info, *graph.input, *graph.output)]
-    found = {v.name: _Value(_shape(v), v.type.tensor_type.elem_type) for v in values}
+    inferred = {v.name: _Value(_shape(v), v.type.tensor_type.elem_type) for v in values}
     constants = [pair for graph in graphs(model.graph) for pair in _constants(graph)]
-    return found | {name: _Value(tuple(tensor.dims), tensor.data_type) for name, tensor in constants}
+    return inferred | {name: _Value(tuple(tensor.dims), tensor.data_type) for name, tensor in constants}
 
 
 # --- facts -------------------------------------------------------------------------------------------------------
 
 
 class _Uses:
-    """What the operators of one graph hold, compute and write; `outer` are the constants of the graphs around it."""
+    """Constants, MACs and memory of one graph's operators; `outer` are the constants of the enclosing graphs."""
 
     def __init__(self, graph: GraphProto, values: Mapping[str, _Value], outer: Mapping[str, TensorProto]) -> None:
         self.graph, self.values = graph, values
-        own = dict(_constants(graph))
-        self.constants = {**outer, **own}
-        self.inputs = [value for value in graph.input if value.name not in own]
+        own_constants = dict(_constants(graph))
+        self.constants = {**outer, **own_constants}
+        self.inputs = [value for value in graph.input if value.name not in own_constants]
         self.fixed = set(self.constants)
-        for node in graph.node:  # what is computed from constants alone is one: a weight that is dequantized
+        for node in graph.node:  # values computed from constants only, such as dequantized weights, are also fixed
             if node.input and all(name in self.fixed for name in node.input if name) and not list(subgraphs(node)):
                 self.fixed |= set(node.output)
 
@@ -298,10 +300,10 @@ class _Uses:
         return self.values[name].shape if name in self.values else None
 
     def operators(self) -> Iterator[Operator]:
-        """Those of branches and bodies too, after the operator they belong to."""
+        """All operators; those of subgraphs follow the operator they belong to."""
         for node in self.graph.node:
-            held = [self.constants[name] for name in dict.fromkeys(node.input) if name in self.constants]
-            written = [
+            constants = [self.constants[name] for name in dict.fromkeys(node.input) if name in self.constants]
+            written_bytes = [
                 0 if name in self.fixed else self.values[name].bytes if name in self.values else None
                 for name in node.output
                 if name
@@ -309,10 +311,10 @@ class _Uses:
             yield Operator(
                 _type(node),
                 node.name,
-                sum(math.prod(t.dims) for t in held),
+                sum(math.prod(t.dims) for t in constants),
                 self.macs(node),
-                sum(map(_bytes, held)),
-                None if None in written else sum(filter(None, written)),
+                sum(map(_bytes, constants)),
+                None if None in written_bytes else sum(filter(None, written_bytes)),
             )
             for uses in self.inner(node):
                 for operator in uses.operators():
@@ -326,11 +328,11 @@ class _Uses:
         nodes = []
         for index, node in enumerate(self.graph.node):
             reads, writes = {*node.input}, {name for name in node.output if name}
-            inside = self.inner(node)
-            for uses in inside:
+            inner_uses = self.inner(node)
+            for uses in inner_uses:
                 reads |= {name for inner in uses.graph.node for name in inner.input}
-            if inside:
-                peaks = [uses.peak for uses in inside]
+            if inner_uses:
+                peaks = [uses.peak for uses in inner_uses]
                 writes.add(body := f"inside {index}")
                 bytes_of[body] = None if None in peaks else max(filter(None, peaks), default=0)
             for name in writes - set(bytes_of):
@@ -341,7 +343,7 @@ class _Uses:
         return peak_bytes(inputs, [value.name for value in self.graph.output], nodes, bytes_of)
 
     def macs(self, node: NodeProto) -> int | None:
-        """Multiply-accumulates of one sample (open axes count as one); None where they are not known."""
+        """Multiply-accumulates of one sample (dynamic axes count as one); None if unknown."""
         if node.op_type in _UNCOUNTED or node.domain not in _KNOWN_DOMAINS:
             return None
         if node.op_type not in _WEIGHT:
@@ -365,7 +367,7 @@ class _Uses:
         return int(cells * (depth or 1))
 
     def _recurrent(self, node: NodeProto) -> int | None:
-        """Steps times both weight matrices (directions, gates · H, I) and (directions, gates · H, H)."""
+        """Steps times the sizes of the weight matrices (directions, gates · H, I) and (directions, gates · H, H)."""
         data, weight, recurrence = (self.shape(name) for name in node.input[:3])
         if not data or not weight or not recurrence:
             return None
@@ -373,13 +375,13 @@ class _Uses:
         return steps * (_product(weight) + _product(recurrence))
 
 
-#: operator → which of its inputs holds the weights, or what is multiplied like them
+#: operator → index of the input with the weights (or the second factor)
 _WEIGHT = {
     **dict.fromkeys("Conv ConvTranspose ConvInteger FusedConv Gemm MatMul MatMulInteger FusedMatMul".split(), 1),
     **dict.fromkeys("FusedGemm LSTM GRU RNN".split(), 1),
     **dict.fromkeys("QLinearConv QLinearMatMul QGemm".split(), 3),
 }
-#: operators whose multiplications are not counted here: a sum without them would be too low
+#: operators whose MACs are unknown, so that the sum is unknown
 _UNCOUNTED = {
     *("Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention", "MatMulNBits", "DeformConv"),
     *("QAttention", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QOrderedMatMul", "DynamicQuantizeLSTM"),
@@ -395,16 +397,18 @@ def _type(node: NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
 
 
-def _traits(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> frozenset[str]:
-    quantized = _quantized(nodes, heavy)
+def _traits(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> frozenset[str]:
+    quantized = _quantized(nodes, weights)
     return frozenset({_TRAITS[quantized]}) if quantized in _TRAITS else frozenset()
 
 
 _TRAITS = {"QDQ": "int8", "QLinear": "int8", "dynamic": "dynamic", "weight-only": "dynamic", "fp16": "fp16"}
 
 
-def _quantized(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> str:
-    """How: QLinear (integer operators), QDQ (pairs around float ones), dynamic, weight-only, fp16, or ""."""
+def _quantized(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> str:
+    """The kind of quantization: QLinear (integer operators), QDQ (pairs around float ones), dynamic, weight-only, fp16,
+    or "".
+    """
     types = {node.op_type for node in nodes}
     if any(name.startswith(("QLinear", "QGemm")) for name in types):
         return "QLinear"
@@ -412,17 +416,17 @@ def _quantized(nodes: Sequence[NodeProto], heavy: Sequence[TensorProto]) -> str:
         return "QDQ"
     if any(name.startswith(("MatMulInteger", "ConvInteger", "DynamicQuantize")) for name in types):
         return "dynamic"
-    integers = {tensor.name for tensor in heavy if tensor.data_type == _INT8}
+    integers = {tensor.name for tensor in weights if tensor.data_type == _INT8}
     if types & {"DequantizeLinear", "MatMulNBits"} or any(
         n.op_type == "Cast" and n.input[0] in integers for n in nodes
     ):
         return "weight-only"
-    return "fp16" if heavy and all(tensor.data_type == _HALF for tensor in heavy) else ""
+    return "fp16" if weights and all(tensor.data_type == _HALF for tensor in weights) else ""
 
 
-# --- what may make it slow ---------------------------------------------------------------------------------------
+# --- performance hints -------------------------------------------------------------------------------------------
 
-#: operators that ONNX Runtime computes on integers between a DequantizeLinear and a QuantizeLinear
+#: operators that ONNX Runtime fuses to integer kernels between a DequantizeLinear and a QuantizeLinear
 _FUSED = frozenset(
     "Conv ConvTranspose MatMul Gemm Add Mul Sigmoid Softmax LeakyRelu AveragePool GlobalAveragePool MaxPool Concat "
     "Split Where Gather Reshape Transpose Squeeze Unsqueeze Flatten Slice Resize Relu Clip ReduceMean Expand "
@@ -431,34 +435,37 @@ _FUSED = frozenset(
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def _slow(uses: _Uses, nodes: Sequence[NodeProto], held: Sequence[TensorProto]) -> Iterator[str]:
+def _slow(uses: _Uses, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]) -> Iterator[str]:
     live = [node for node in nodes if node.output and node.output[0] not in uses.fixed]
     if transposes := sum(node.op_type == "Transpose" for node in live):
         yield f"{transposes} Transpose: each copies its tensor into another layout"
     doubles = sum(value.element == _DOUBLE for value in uses.values.values())
     if doubles:
-        yield f"{doubles} tensors are float64: few kernels are made for it; float32 is at least twice as fast"
+        yield f"{doubles} tensors are float64: few kernels support it; float32 is at least twice as fast"
     if any(_quantized([node], ()) in ("QDQ", "QLinear") for node in live):
         yield from _islands(live, uses.fixed)
 
 
 def _islands(nodes: Sequence[NodeProto], fixed: set[str]) -> Iterator[str]:
-    """Where an int8 graph goes back to float."""
-    made_by = {name: node for node in nodes for name in node.output}
+    """Float islands in an int8 graph."""
+    producers = {name: node for node in nodes for name in node.output}
     quantizing = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
     dequantized = {n.output[0] for n in nodes if n.op_type == "DequantizeLinear"}
     floats = [n for n in nodes if n.op_type in _HEAVY and n.input[0] not in dequantized]
     if floats:
-        yield f"{_few(floats)} in float inside an int8 graph: not quantized"
-    stray = [n for n in nodes if n.op_type not in _FUSED and dequantized & {*n.input} and quantizing & {*n.output}]
-    if stray:
-        yield f"{_few(stray)} between DequantizeLinear and QuantizeLinear: not fused, so computed in float"
-    bare = [n for n in nodes if n.op_type == "QuantizeLinear" and n.input[0] in dequantized and n.input[0] in made_by]
-    if bare:
-        yield f"{len(bare)} QuantizeLinear right after a DequantizeLinear: a pass over the tensor for nothing but scale"
+        yield f"{_summary(floats)} in float inside an int8 graph: not quantized"
+    unfused = [n for n in nodes if n.op_type not in _FUSED and dequantized & {*n.input} and quantizing & {*n.output}]
+    if unfused:
+        yield f"{_summary(unfused)} between DequantizeLinear and QuantizeLinear: not fused, so computed in float"
+    redundant = [
+        n for n in nodes if n.op_type == "QuantizeLinear" and n.input[0] in dequantized and n.input[0] in producers
+    ]
+    if redundant:
+        what = f"{len(redundant)} QuantizeLinear right after a DequantizeLinear"
+        yield f"{what}: a pass over the tensor that only changes its scale"
 
 
-def _few(nodes: Sequence[NodeProto]) -> str:
+def _summary(nodes: Sequence[NodeProto]) -> str:
     counts = Counter(_type(node) for node in nodes)
     names = ", ".join(f"{count} {name}" for name, count in counts.most_common(4))
     return f"{names} (first: {nodes[0].name})" if nodes[0].name else names

@@ -1,6 +1,6 @@
-"""The OpenVINO IR: an XML file with the graph, and a `.bin` of the same name beside it with the constants.
+"""The OpenVINO IR: an XML file with the graph, and a `.bin` of the same name with the constants.
 
-Read with Python's own XML parser and without OpenVINO, so that a damaged file is described, not compiled.
+It is read with Python's XML parser and without OpenVINO, so that a damaged file is reported, not compiled.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Openvino(Format):
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Everything the two files say without being run. Raises InputError for what is not a whole IR."""
+        """Facts about the two files. Raises InputError if they are not a complete IR."""
         model = read(path)
         uses = [_Uses(graph) for graph in model.graphs]
-        weights = {constant.place: constant for use in uses for constant in use.weights}
+        weights = {constant.location: constant for use in uses for constant in use.weights}
         weight_bytes = sum(constant.size for constant in weights.values())
-        parameters = {constant.place: constant.count for use in uses for constant in use.parameters}
+        parameters = {constant.location: constant.count for use in uses for constant in use.parameters}
         main = model.graphs[0]
         return ModelFacts(
             inputs=tuple(_input(layer) for layer in main.layers.values() if layer.type == "Parameter"),
@@ -50,7 +50,7 @@ class Openvino(Format):
             operators=tuple(operator for use in uses for operator in use.operators()),
             details={
                 "ir_version": model.version,
-                "made_by": model.made_by,
+                "made_by": model.producer,
                 "weight_types": dict(Counter(constant.element_type for constant in weights.values())),
             },
             peak_bytes=uses[0].peak(),
@@ -61,7 +61,7 @@ class Openvino(Format):
 
 @dataclass(frozen=True)
 class Port:
-    """One output of a layer. `shape` holds None where the size is dynamic."""
+    """One output of a layer; None in `shape` is a dynamic size."""
 
     shape: Shape
     precision: str
@@ -70,7 +70,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor in the `.bin`; layers may share one."""
+    """A tensor in the `.bin`; several layers may share it."""
 
     offset: int
     size: int
@@ -78,7 +78,7 @@ class Constant:
     element_type: str
 
     @property
-    def place(self) -> tuple[int, int]:
+    def location(self) -> tuple[int, int]:
         return self.offset, self.size
 
     @property
@@ -88,7 +88,7 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer; `sources` holds the layer and the port that each input comes from, in order."""
+    """One layer; `sources` holds the source layer and port of each input, in order."""
 
     id: str
     type: str
@@ -110,33 +110,35 @@ class Graph:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole IR: the main graph first, then the bodies of loops and branches."""
+    """A complete IR: the main graph, then the bodies of loops and branches."""
 
     version: int
     graphs: tuple[Graph, ...]
     size: int
     metadata: int
-    made_by: str
+    producer: str
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
 def read(path: Path) -> Model:
-    """The parsed IR, its `.bin` checked to hold every constant. Raises InputError."""
+    """The parsed IR; its `.bin` is checked to hold all constants. Raises InputError."""
     with os_errors("read", path):
         raw = path.read_bytes()
     try:
         root = ET.fromstring(raw, ET.XMLParser(target=_Builder()))  # noqa: S314
     except (ET.ParseError, LookupError, ValueError) as error:
         why = f"it cannot be parsed: {error}"
-        raise InputError(f"{path} is not an OpenVINO model", why, "was it cut off? export it again") from error
+        raise InputError(f"{path} is not an OpenVINO model", why, "export it again") from error
     if root.tag != "net" or root.find("layers") is None:
         raise InputError(f"{path} is not an OpenVINO model", "it holds no <net> with <layers>", "export it again")
     version = root.get("version", "none")
     if version not in map(str, VERSIONS):
         known = " and ".join(map(str, VERSIONS))
-        raise InputError(f"{path} has IR version {version}", f"known are {known}", "export it with a newer OpenVINO")
+        raise InputError(
+            f"{path} has IR version {version}", f"edgekit supports {known}", "export it with a newer OpenVINO"
+        )
     try:
         graphs = tuple(_graph(net) for net in _nets(root))
     except (ValueError, KeyError, RecursionError) as error:
@@ -144,31 +146,31 @@ def read(path: Path) -> Model:
         raise InputError(f"{path} is not a valid OpenVINO model", why, "export it again") from error
     size = len(raw) + _checked_bin(path, graphs)
     metadata = sum(len(ET.tostring(element).strip()) for element in root.iter("rt_info"))
-    made_by = next((e.get("value", "") for e in root.iterfind("rt_info/Runtime_version")), "")
-    return Model(int(version), graphs, size, metadata, made_by)
+    producer = next((e.get("value", "") for e in root.iterfind("rt_info/Runtime_version")), "")
+    return Model(int(version), graphs, size, metadata, producer)
 
 
 class _Builder(ET.TreeBuilder):
-    """Refuses a DOCTYPE as soon as it opens, and with it every entity: an IR has none."""
+    """Rejects a DOCTYPE, and thus all entity declarations, which an IR never has."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it declares a DOCTYPE, which no OpenVINO model does")
 
 
 def _checked_bin(path: Path, graphs: Sequence[Graph]) -> int:
-    """The bytes of the `.bin`, 0 where none is needed. Raises InputError where it is missing or too short."""
+    """The size of the `.bin`, 0 if none is needed. Raises InputError if it is missing or too short."""
     file = path.with_suffix(".bin")
-    needed = max((c.offset + c.size for c in _constants(graphs)), default=0)
-    if not needed and not file.exists():
+    required = max((c.offset + c.size for c in _constants(graphs)), default=0)
+    if not required and not file.exists():
         return 0
     if not file.is_file():
-        why = f"its weights, {file.name}, are not beside it"
-        raise InputError(f"{path} is not whole", why, f"copy {file.name} into {path.parent} too")
+        why = f"its weights file {file.name} is missing"
+        raise InputError(f"{path} is incomplete", why, f"copy {file.name} into {path.parent}")
     with os_errors("read", file):
         size = file.stat().st_size
-    if size < needed:
-        why = f"{file.name} has {size:,} bytes where its constants need {needed:,}"
-        raise InputError(f"{path} is not whole", why, "was it cut off? copy both files again")
+    if size < required:
+        why = f"{file.name} has {size:,} bytes where its constants need {required:,}"
+        raise InputError(f"{path} is incomplete", why, "copy both files again")
     return size
 
 
@@ -178,13 +180,13 @@ def _constants(graphs: Sequence[Graph]) -> Iterator[Constant]:
 
 
 def _nets(root: ET.Element) -> Iterator[ET.Element]:
-    """The main graph, then the body of every loop and branch in it: each holds layers and edges."""
+    """The elements with layers and edges: the main graph, then the bodies of loops and branches."""
     yield root
     yield from (element for element in root.iter() if element is not root and element.find("layers") is not None)
 
 
 def _graph(net: ET.Element) -> Graph:
-    """Raises ValueError or KeyError where layers and edges do not fit together."""
+    """Raises ValueError or KeyError if layers and edges are inconsistent."""
     layers: dict[str, Layer] = {}
     for element in net.iterfind("layers/layer"):
         layer = _layer(element)
@@ -216,7 +218,7 @@ def _port(element: ET.Element) -> Port:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Comma-separated names, in which a comma of their own is escaped."""
+    """Comma-separated names, with escaped commas in names."""
     return tuple(name.replace("\\,", ",") for name in re.split(r"(?<!\\),", text) if name)
 
 
@@ -224,7 +226,7 @@ _BITS = {"boolean": 8, "bf16": 16, "f8e4m3": 8, "f8e5m2": 8, "f8e8m0": 8, "f4e2m
 
 
 def _bits(element_type: str) -> int:
-    """Bits of one element; 0 for strings and what is not known."""
+    """Bits of one element; 0 for strings and unknown types."""
     digits = re.fullmatch(r"[fiu](\d+)", element_type)
     return int(digits[1]) if digits else _BITS.get(element_type, 0)
 
@@ -232,8 +234,8 @@ def _bits(element_type: str) -> int:
 def _constant(name: str, data: Mapping[str, str]) -> Constant:
     shape = tuple(int(size) for size in data["shape"].split(",") if size.strip())
     constant = Constant(int(data["offset"]), int(data["size"]), shape, data["element_type"])
-    needed = (constant.count * _bits(constant.element_type) + 7) // 8
-    if min(constant.offset, constant.size, *shape, 0) < 0 or constant.size < needed:
+    required = (constant.count * _bits(constant.element_type) + 7) // 8
+    if min(constant.offset, constant.size, *shape, 0) < 0 or constant.size < required:
         raise ValueError(f"constant {name!r} of {constant.size} bytes cannot have shape {list(shape)}")
     return constant
 
@@ -244,12 +246,12 @@ _DTYPES = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BF16": "bfl
 
 
 def _dtype(precision: str) -> str:
-    """IR's word for a type as numpy's: FP32 → float32, I64 → int64, U8 → uint8."""
-    word = precision.upper()
-    digits = re.fullmatch(r"([IU])(\d+)", word)
+    """An IR type as a numpy type: FP32 → float32, I64 → int64, U8 → uint8."""
+    name = precision.upper()
+    digits = re.fullmatch(r"([IU])(\d+)", name)
     if digits:
         return f"{'int' if digits[1] == 'I' else 'uint'}{digits[2]}"
-    return _DTYPES.get(word, "bool" if word == "BOOLEAN" else precision.lower())
+    return _DTYPES.get(name, "bool" if name == "BOOLEAN" else precision.lower())
 
 
 def _input(layer: Layer) -> TensorSpec:
@@ -264,7 +266,7 @@ def _output(layer: Layer) -> TensorSpec:
 
 
 def _traits(model: Model, weights: Sequence[str]) -> frozenset[str]:
-    """int8 where activations are; dynamic where only weights are; fp16 where all weights are."""
+    """int8 if activations are quantized, dynamic if only weights are, fp16 if all weights are float16."""
     quantized = _quantized(model, weights)
     if quantized == "weight-only":
         return frozenset({"dynamic"} if {"i8", "u8"} & set(weights) else ())
@@ -272,7 +274,7 @@ def _traits(model: Model, weights: Sequence[str]) -> frozenset[str]:
 
 
 def _quantized(model: Model, weights: Sequence[str]) -> str:
-    """How: FakeQuantize (activations too), weight-only, fp16, or ""."""
+    """The kind of quantization: FakeQuantize (activations too), weight-only, fp16, or ""."""
     kinds = set(weights)
     if any(layer.type == "FakeQuantize" for graph in model.graphs for layer in graph.layers.values()):
         return "FakeQuantize"
@@ -282,7 +284,7 @@ def _quantized(model: Model, weights: Sequence[str]) -> str:
 
 
 def _slow(uses: Sequence[_Uses], model: Model, weights: set[str]) -> Iterator[str]:
-    """What may make it slow, a line each."""
+    """Performance hints, one line each."""
     layers = [layer for use in uses for layer in use.computing]
     if transposes := sum(layer.type == "Transpose" for layer in layers):
         yield f"{transposes} Transpose: each copies its tensor into another layout"
@@ -298,9 +300,9 @@ def _slow(uses: Sequence[_Uses], model: Model, weights: set[str]) -> Iterator[st
         yield f"{names} (first: {direct[0].name}) in float inside an int8 graph: not quantized"
 
 
-#: operators that compute on integers where their data was quantized
+#: operators that compute on integers if their input is quantized
 _MATRICES = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
-#: operators that pass on integers as they are
+#: operators that preserve quantized values
 _PASSING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Concat", "Split", "VariadicSplit", "ShapeOf")
 
 
@@ -311,7 +313,7 @@ def _quantized_before(layer: Layer, depth: int = 16) -> bool:
     return bool(passes) and _quantized_before(layer.sources[0][0], depth - 1)
 
 
-#: which inputs of an operator are its weights
+#: operator → indices of the inputs with weights
 _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Convolution", "GroupConvolution", "BinaryConvolution"), (1,)),
     **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), (1,)),
@@ -324,48 +326,48 @@ _WEIGHTS: Mapping[str, tuple[int, ...]] = {
 }
 _NOT_OPERATORS = ("Const", "Parameter", "Result")
 _PARAMETER = re.compile(r"b?f\d+(e\d+m\d+)?|[iu][1-8]|nf4")
-_CHAIN = 16  # more layers than any decompression has
+MAX_DEPTH = 16  # deeper than any decompression subgraph
 
 
 class _Uses:
-    """Which operator of a graph holds which constants, seen through the layers that only decompress them.
+    """The constants used by each operator of a graph, found through the layers that decompress them.
 
-    A stored int8 weight reaches its convolution as Multiply(Subtract(Convert(weight), zero point), scale), an fp16 one
-    through a Convert. Scales, zero points and the ranges of FakeQuantize are part of the encoding, no parameters.
+    An int8 weight is used as Multiply(Subtract(Convert(weight), zero point), scale), an fp16 one through a Convert.
+    Scales, zero points and the ranges of FakeQuantize belong to the encoding, and are not parameters.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._all = list(graph.layers.values())
         self._layers = [layer for layer in self._all if layer.type not in _NOT_OPERATORS]
-        self._carried: dict[str, Constant | None] = {}
-        self._held = {layer.id: list(self._constants_of(layer)) for layer in self._layers}
+        self._constants_behind: dict[str, Constant | None] = {}
+        self._constants_by_layer = {layer.id: list(self._constants_of(layer)) for layer in self._layers}
 
     @property
     def parameters(self) -> Iterator[Constant]:
-        yield from (constant for held in self._held.values() for _, constant in held)
+        yield from (constant for constants in self._constants_by_layer.values() for _, constant in constants)
 
     @property
     def weights(self) -> Iterator[Constant]:
-        """Of rank 2 or more. An operator that names no weights (an Add of position embeddings) has one where more than
-        one axis is long: biases and norms come as [1, C, 1, 1]."""
+        """Weights have rank 2 or more. For other operators (an Add of positional embeddings), more than one axis must
+        be longer than 1, because biases and norms have the shape [1, C, 1, 1]."""
         for layer in self._layers:
             ports = _WEIGHTS.get(layer.type)
-            for index, constant in self._held[layer.id]:
-                long = sum(size > 1 for size in constant.shape)
-                if len(constant.shape) >= 2 and (index in ports if ports else long > 1):
+            for index, constant in self._constants_by_layer[layer.id]:
+                long_axes = sum(size > 1 for size in constant.shape)
+                if len(constant.shape) >= 2 and (index in ports if ports else long_axes > 1):
                     yield constant
 
     def operators(self) -> Iterator[Operator]:
         for layer in self._layers:
-            held = [constant for _, constant in self._held[layer.id]]
-            parameters, weights = sum(c.count for c in held), sum(c.size for c in held)
-            written = 0 if self._carrier(layer) else _written(layer)
+            constants = [constant for _, constant in self._constants_by_layer[layer.id]]
+            parameters, weights = sum(c.count for c in constants), sum(c.size for c in constants)
+            written = 0 if self._constant_behind(layer) else _written(layer)
             yield Operator(layer.type, layer.name, parameters, _macs(layer), weights, written)
 
     @property
     def computing(self) -> list[Layer]:
-        """Those that work on what comes in, not on constants alone."""
-        return [layer for layer in self._layers if not self._carrier(layer)]
+        """Layers that depend on the inputs, not on constants only."""
+        return [layer for layer in self._layers if not self._constant_behind(layer)]
 
     def peak(self) -> int | None:
         bytes_of: dict[str, int | None] = {}
@@ -373,7 +375,7 @@ class _Uses:
         for layer in self._all:
             reads = [str(id(port)) for _, port in layer.sources]
             writes = [str(id(port)) for port in layer.ports.values()]
-            fixed = self._carrier(layer) is not None
+            fixed = self._constant_behind(layer) is not None
             bytes_of |= {str(id(port)): 0 if fixed else _port_bytes(port) for port in layer.ports.values()}
             if layer.type == "Parameter":
                 inputs += writes
@@ -384,37 +386,39 @@ class _Uses:
         return peak_bytes(inputs, outputs, nodes, bytes_of)
 
     def _constants_of(self, layer: Layer) -> Iterator[tuple[int, Constant]]:
-        """(input, constant) for every parameter the layer itself uses."""
-        if self._carrier(layer):
+        """(input index, constant) of each parameter that the layer uses."""
+        if self._constant_behind(layer):
             return
         for index, (source, _) in enumerate(layer.sources):
-            constant = self._carrier(source)
+            constant = self._constant_behind(source)
             ranges = layer.type == "FakeQuantize" and index > 0
             if constant and not ranges and _PARAMETER.fullmatch(constant.element_type):
                 yield index, constant
 
-    def _carrier(self, layer: Layer, depth: int = _CHAIN) -> Constant | None:
-        """The constant whose values a layer passes on, or None where they are computed from an input."""
+    def _constant_behind(self, layer: Layer, depth: int = MAX_DEPTH) -> Constant | None:
+        """The constant that a layer's output is derived from, or None if it depends on an input."""
         if layer.constant or not depth:
             return layer.constant
-        if layer.id not in self._carried:
-            self._carried[layer.id] = None  # a loop of layers ends here
-            self._carried[layer.id] = self._through(layer, depth - 1)
-        return self._carried[layer.id]
+        if layer.id not in self._constants_behind:
+            self._constants_behind[layer.id] = None  # stops at a cycle
+            self._constants_behind[layer.id] = self._constant_through(layer, depth - 1)
+        return self._constants_behind[layer.id]
 
-    def _through(self, layer: Layer, depth: int) -> Constant | None:
+    def _constant_through(self, layer: Layer, depth: int) -> Constant | None:
         sources = [source for source, _ in layer.sources]
         if layer.type in ("Convert", "FakeQuantize", "Reshape", "Transpose", "Unsqueeze") and sources:
-            return self._carrier(sources[0], depth)
+            return self._constant_behind(sources[0], depth)
         if layer.type in ("Multiply", "Subtract") and sources:
-            carried = [self._carrier(source, depth) for source in sources]
-            found = [constant for constant in carried if constant]
-            return max(found, key=lambda constant: constant.count) if len(found) == len(carried) else None
+            constants_behind = [self._constant_behind(source, depth) for source in sources]
+            constants = [constant for constant in constants_behind if constant]
+            return (
+                max(constants, key=lambda constant: constant.count) if len(constants) == len(constants_behind) else None
+            )
         return None
 
 
 def _macs(layer: Layer) -> int | None:
-    """Multiply-accumulates of one sample (a dynamic first axis counts as one); None where they are not known."""
+    """Multiply-accumulates of one sample (a dynamic first axis counts as one); None if unknown."""
     if layer.type.startswith(("LSTM", "GRU", "RNN")):
         steps = layer.shape_of(0)[1] or 1 if layer.type.endswith("Sequence") and len(layer.shape_of(0)) > 1 else 1
         matrices = [_product(layer.shape_of(index)) for index in _WEIGHTS.get(layer.type, ())]
@@ -437,7 +441,7 @@ def _written(layer: Layer) -> int | None:
 
 
 def _port_bytes(port: Port) -> int | None:
-    """Of one sample: open axes count as 1."""
+    """Bytes of one sample: dynamic axes count as 1."""
     digits = re.search(r"\d+$", dtype := _dtype(port.precision))
     bits = 8 if dtype == "bool" else int(digits[0]) if digits else 0
     return (math.prod(1 if size is None else size for size in port.shape) * bits + 7) // 8 if bits else None

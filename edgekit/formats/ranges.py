@@ -1,4 +1,4 @@
-"""The ranges format: activation statistics from one calibration pass, which the int8 steps choose their ranges from."""
+"""The ranges format: activation statistics of a calibration pass, from which the int8 steps derive their ranges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ranges(Format):
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """How many tensors, over how many samples; it is no model. Raises InputError for what is damaged."""
+        """The number of tensors and samples; the file is not a model. Raises InputError if it is damaged."""
         statistics = Statistics.load(path)
         with os_errors("read", path):
             total = path.stat().st_size
@@ -32,20 +32,20 @@ class Ranges(Format):
 
 BINS = 65_536
 
-#: tensors of up to this many values are counted whole
-SMALL = 16_384
+#: tensors of up to this number of values are counted completely
+FULL_COUNT_SIZE = 16_384
 
-#: of the arrays in a file
+#: dtypes of the arrays in a file
 _TYPES = {"extremes": "f8", "count": "i8", "first": "i8", "bins": "u2", "counts": "i8"}
 
-#: what numpy and zipfile raise for an archive that is damaged, or is none
+#: errors that numpy and zipfile raise for a damaged archive, or for another file
 _DAMAGED = (ValueError, LookupError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Histogram:
-    """The values of one tensor: exact `minimum` and `maximum`, how many there were, and `counts` by bfloat16 bits.
+    """The values of one tensor: exact `minimum`, `maximum` and `count`, and a histogram `counts` by bfloat16 bits.
 
-    Before anything was added, `minimum` is inf and `maximum` -inf. `counts` covers what the strides took.
+    An empty one has `minimum` inf and `maximum` -inf. `counts` covers the strided samples of values only.
     """
 
     __slots__ = ("count", "counts", "maximum", "minimum")
@@ -55,18 +55,18 @@ class Histogram:
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[np.float32], stride: int = 17) -> None:
-        """Take in an array of any shape: its extremes exactly, every `stride`-th value for the counts (small: all).
+        """Add an array of any shape: exact extremes, and every `stride`-th value for the counts (all of a small one).
 
-        The start of the stride moves from call to call, by a hash of how much was seen before, so that the same
-        samples always give the same counts. The default is prime: one that divides the number of channels would see
-        only some of them. Raises ValueError where a value is NaN or infinite; nothing is added then.
+        The start of the stride changes from call to call by a hash of `count`, so that the same samples always give
+        the same counts. The default is prime: a divisor of the number of channels would skip some of them. Raises
+        ValueError for NaN or infinity; nothing is added then.
         """
         if not values.size:
             return
         flat = np.ascontiguousarray(values, np.float32).reshape(-1)
-        stride = 1 if flat.size <= SMALL else stride
+        stride = 1 if flat.size <= FULL_COUNT_SIZE else stride
         start = (self.count // flat.size * 2_654_435_769 % 2**32 * stride) >> 32
-        low, high = float(flat.min()), float(flat.max())  # NaN comes through both
+        low, high = float(flat.min()), float(flat.max())  # NaN propagates through both
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError("holds NaN or infinity")
         np.add.at(self.counts, (flat.view(np.uint32)[start::stride] >> 16).astype(np.intp), 1)
@@ -74,7 +74,7 @@ class Histogram:
         self.count += flat.size
 
     def merge(self, other: Histogram) -> Histogram:
-        """A new one of both."""
+        """A new histogram of both."""
         merged = Histogram()
         merged.minimum = min(self.minimum, other.minimum)
         merged.maximum = max(self.maximum, other.maximum)
@@ -83,30 +83,30 @@ class Histogram:
         return merged
 
     def values(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """The bins that hold anything, in ascending order: lower edges, upper edges, counts.
+        """The non-empty bins in ascending order: lower edges, upper edges, counts.
 
-        Edges lie within the extremes; the bin of zero, which holds what is below 2**-133 too, has no width.
+        Edges are clipped to the extremes; the bin of zero, which also holds magnitudes below 2**-133, has no width.
         """
         bits = np.flatnonzero(self.counts)
         sign, magnitude = np.where(bits >= BINS // 2, -1.0, 1.0), (bits % (BINS // 2)).astype(np.uint32)
-        near = (magnitude << 16).view(np.float32).astype(np.float64)
-        far = np.where(magnitude, ((magnitude << 16) | 0xFFFF).view(np.float32).astype(np.float64), 0.0)
-        lower = np.clip(np.where(sign > 0, near, -far), self.minimum, self.maximum)
-        upper = np.clip(np.where(sign > 0, far, -near), self.minimum, self.maximum)
+        inner_edge = (magnitude << 16).view(np.float32).astype(np.float64)
+        outer_edge = np.where(magnitude, ((magnitude << 16) | 0xFFFF).view(np.float32).astype(np.float64), 0.0)
+        lower = np.clip(np.where(sign > 0, inner_edge, -outer_edge), self.minimum, self.maximum)
+        upper = np.clip(np.where(sign > 0, outer_edge, -inner_edge), self.minimum, self.maximum)
         order = np.lexsort((upper, lower))
         return lower[order], upper[order], self.counts[bits][order]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Histogram):
             return NotImplemented
-        mine, theirs = (self.minimum, self.maximum, self.count), (other.minimum, other.maximum, other.count)
-        return mine == theirs and np.array_equal(self.counts, other.counts)
+        own_values, other_values = (self.minimum, self.maximum, self.count), (other.minimum, other.maximum, other.count)
+        return own_values == other_values and np.array_equal(self.counts, other.counts)
 
 
 class Statistics(Mapping[str, Histogram]):
-    """Tensor name → its histogram, over `samples` samples. The memory it takes does not depend on how many.
+    """Tensor name → its histogram, over `samples` samples. Memory use does not depend on their number.
 
-    `origin` says what they were taken from: "" where nobody asked, else `origin` of the observers.
+    `origin` identifies the model and data of the calibration ("" if not recorded).
     """
 
     def __init__(self, histograms: Mapping[str, Histogram] | None = None, samples: int = 0, origin: str = "") -> None:
@@ -123,27 +123,29 @@ class Statistics(Mapping[str, Histogram]):
         return len(self._histograms)
 
     def add(self, tensors: Mapping[str, NDArray[Any]], samples: int = 1) -> None:
-        """What one run of the model over `samples` samples gave.
+        """Add the tensors of one run of the model over `samples` samples.
 
-        Raises InputError, naming the tensor and the sample, where a value is NaN or infinite: no scale fits it.
+        Raises InputError, naming tensor and sample, for NaN or infinity, because no scale fits them.
         """
         for name, values in tensors.items():
             try:
                 self._histograms.setdefault(name, Histogram()).add(values)
             except ValueError as error:
-                which = f"sample {self.samples}" if samples == 1 else f"samples {self.samples} to "
-                which += "" if samples == 1 else str(self.samples + samples - 1)
-                what = f"tensor {name!r} {error} on calibration {which}"
-                raise InputError("this model cannot be calibrated", what, "look at it, then at the model") from error
+                samples_text = f"sample {self.samples}" if samples == 1 else f"samples {self.samples} to "
+                samples_text += "" if samples == 1 else str(self.samples + samples - 1)
+                what = f"tensor {name!r} {error} on calibration {samples_text}"
+                raise InputError(
+                    "this model cannot be calibrated", what, "check this sample, then the model"
+                ) from error
         self.samples += samples
 
     def alias(self, names: Mapping[str, str]) -> None:
-        """Let each tensor named first share the histogram of the second."""
+        """Let each key share the histogram of its value."""
         for name, other in names.items():
             self._histograms[name] = self._histograms[other]
 
     def save(self, path: Path) -> None:
-        """Write an `.npz` without pickles, empty bins left out; a reader finds the old file whole, or the new.
+        """Write an `.npz` atomically, without pickles and empty bins.
 
         Raises NoSpace, NoPermission or InputError.
         """
@@ -173,7 +175,7 @@ class Statistics(Mapping[str, Histogram]):
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
-        """Raises InputError where the file is damaged, or is something else."""
+        """Raises InputError if the file is damaged, or another file."""
         try:
             with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -182,11 +184,11 @@ class Statistics(Mapping[str, Histogram]):
             raise
         except _DAMAGED as error:
             what = f"{path} does not hold activation statistics"
-            raise InputError(what, "it is damaged", "make it again with the step calibrate") from error
+            raise InputError(what, "it is damaged", "create it again with the step calibrate") from error
 
     @classmethod
     def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
-        """Raises ValueError, LookupError or TypeError where the arrays do not fit together."""
+        """Raises ValueError, LookupError or TypeError if the arrays are inconsistent."""
         names, origin = json.loads(arrays["names"].tobytes()), arrays["origin"].tobytes().decode()
         extremes, count, first = arrays["extremes"], arrays["count"], arrays["first"]
         bins, counts, samples = arrays["bins"], arrays["counts"], int(arrays["samples"])
@@ -206,10 +208,10 @@ class Statistics(Mapping[str, Histogram]):
             or not all(isinstance(name, str) for name in names)
             or len(set(names)) != len(names)
         ):
-            raise ValueError("the arrays do not fit together")
-        found = {}
+            raise ValueError("the arrays are inconsistent")
+        histograms = {}
         for index, name in enumerate(names):
-            histogram = found[name] = Histogram()
+            histogram = histograms[name] = Histogram()
             part = slice(first[index], first[index + 1])
             histogram.counts[bins[part]] = counts[part]
             histogram.minimum, histogram.maximum = map(float, extremes[index])
@@ -217,4 +219,4 @@ class Statistics(Mapping[str, Histogram]):
             low, high, empty = histogram.minimum, histogram.maximum, histogram.count == 0
             if not ((low, high) == (np.inf, -np.inf) if empty else np.isfinite((low, high)).all() and low <= high):
                 raise ValueError(f"the extremes of {name} are impossible")
-        return cls(found, samples, origin)
+        return cls(histograms, samples, origin)

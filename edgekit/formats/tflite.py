@@ -1,8 +1,7 @@
 """The TFLite format: tensor specs, sizes by part, operators with parameters, MACs and memory.
 
-The file is mapped, and its weights are never touched. It is read with the schema classes that ai-edge-litert carries.
-They follow offsets without checking them, so everything is unpacked once, and what the indices and shapes claim is then
-held against what is there.
+The file is memory-mapped, and its weights are not read. It is parsed with ai-edge-litert's schema classes, which do not
+check offsets; therefore it is unpacked once, and all indices and shapes are then checked against the contents.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Tflite(Format):
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Everything the file says without being run. Raises InputError for what is not a valid TFLite model."""
+        """Facts about the file. Raises InputError if it is not a valid TFLite model."""
         model = read(path)
         main = model.subgraphs[0]
         batch = next((spec.shape[0] for spec in main.inputs if spec.shape), None) or 1
@@ -47,16 +46,16 @@ class Tflite(Format):
             for graph in model.subgraphs
             for node in graph.nodes
         )
-        held = {t.buffer: t for graph in model.subgraphs for t in graph.tensors if t.constant}
+        constants = {t.buffer: t for graph in model.subgraphs for t in graph.tensors if t.constant}
         biases = {t.buffer for graph in model.subgraphs for node in graph.nodes for t in node.biases}
-        matrices = [t for t in held.values() if len(t.shape) >= 2 and t.is_parameter and t.buffer not in biases]
+        matrices = [t for t in constants.values() if len(t.shape) >= 2 and t.is_parameter and t.buffer not in biases]
         weights = sum(t.size for t in matrices)
         return ModelFacts(
             inputs=tuple(spec.public for spec in main.inputs),
             outputs=tuple(spec.public for spec in main.outputs),
             sizes=Sizes(model.size, weights, model.size - weights - model.metadata, model.metadata),
             traits=_traits(model),
-            parameters=sum(t.count for t in held.values() if t.is_parameter),
+            parameters=sum(t.count for t in constants.values() if t.is_parameter),
             operators=operators,
             details=_details(model, matrices),
             peak_bytes=main.peak_bytes,
@@ -67,7 +66,7 @@ class Tflite(Format):
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a subgraph. `shape` holds None where the size is dynamic; `size` is its bytes in the file."""
+    """One tensor of a subgraph. None in `shape` is a dynamic size; `size` is its number of bytes in the file."""
 
     index: int
     name: str
@@ -88,12 +87,12 @@ class Tensor:
 
     @property
     def bytes(self) -> int | None:
-        """Of one sample, where it is computed; None for what has no size of its own (text, resources)."""
+        """Bytes of one sample if computed; None for types without a fixed size (text, resources)."""
         return (self.count * _BITS[self.dtype] + 7) // 8 if self.dtype in _BITS else None
 
     @property
     def is_parameter(self) -> bool:
-        """A value that was learned: a float, or integers with a scale; shapes and axes are neither."""
+        """Whether it is a trained parameter: floats, or integers with a scale, but not shapes and axes."""
         return self.dtype in ("float32", "float16", "float64") or bool(self.scales)
 
     @property
@@ -105,7 +104,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator; an input that is left out is None."""
+    """One operator; an omitted input is None."""
 
     type: str
     inputs: tuple[Tensor | None, ...]
@@ -146,20 +145,20 @@ class Subgraph:
 
     @cached_property
     def activations(self) -> tuple[Tensor, ...]:
-        """What is computed: the inputs, and what operators write."""
-        found = {t.index: t for t in self.inputs} | {t.index: t for node in self.nodes for t in node.outputs}
-        return tuple(found.values())
+        """The inputs and the outputs of operators."""
+        tensors = {t.index: t for t in self.inputs} | {t.index: t for node in self.nodes for t in node.outputs}
+        return tuple(tensors.values())
 
     @property
     def peak_bytes(self) -> int | None:
         nodes = [([str(t.index) for t in n.inputs if t], [str(t.index) for t in n.outputs]) for n in self.nodes]
-        ends = [[str(t.index) for t in tensors] for tensors in (self.inputs, self.outputs)]
-        return peak_bytes(ends[0], ends[1], nodes, {str(t.index): t.bytes for t in self.activations})
+        sides = [[str(t.index) for t in tensors] for tensors in (self.inputs, self.outputs)]
+        return peak_bytes(sides[0], sides[1], nodes, {str(t.index): t.bytes for t in self.activations})
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checked TFLite file. `metadata`: bytes of it that no runtime needs to compute."""
+    """A checked TFLite file. `metadata`: bytes that no runtime needs."""
 
     size: int
     metadata: int
@@ -169,10 +168,10 @@ class Model:
 
 
 def read(path: Path) -> Model:
-    """The parsed and checked model. Raises Missing, or InputError for what is damaged, cut off or something else."""
+    """The parsed and checked model. Raises Missing, or InputError if it is damaged, or not a TFLite model."""
     with os_errors("read", path), path.open("rb") as file:
         size = path.stat().st_size
-        # not closed here: the constants of the model look into it
+        # not closed: the model's constants are views of it
         raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     model = unpack(raw, str(path))
     try:
@@ -180,33 +179,33 @@ def read(path: Path) -> Model:
     except _Unreadable as error:
         raise InputError(f"{path} is not a valid TFLite model", str(error), error.next) from error
     except UnicodeDecodeError as error:
-        why = "it names something in bytes that are not text: damaged"
+        why = "it is damaged: a name is not valid text"
         raise InputError(f"{path} is not a valid TFLite model", why, "export it again") from error
 
 
-def unpack(raw: bytes | mmap.mmap, where: str) -> Any:
-    """The schema's own object tree (a ModelT); its constants are views of `raw`. Raises Missing or InputError."""
+def unpack(raw: bytes | mmap.mmap, name: str) -> Any:
+    """The schema's object tree (a ModelT); its constants are views of `raw`. Raises Missing or InputError."""
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
         raise Missing.install("reading TFLite", "ai-edge-litert", "tflite") from error
     if raw[4:8] != IDENTIFIER:
-        why = "it is empty" if not raw else f"it does not begin as one: {IDENTIFIER.decode()} is missing"
-        raise InputError(f"{where} is not a TFLite model", why, "is it another kind of file?")
+        why = "it is empty" if not raw else f"its identifier {IDENTIFIER.decode()} is missing"
+        raise InputError(f"{name} is not a TFLite model", why, "check that it is a .tflite file")
     try:
         if (version := schema.Model.GetRootAs(raw).Version()) == VERSION:
-            return _inlined(schema.ModelT.InitFromPackedBuf(raw), raw)
-    except Exception as error:  # an offset that leads astray raises many kinds here, and all of them mean the same
-        why = "it cannot be parsed: damaged, or cut off"
-        raise InputError(f"{where} is not a valid TFLite model", why, "export it again") from error
-    why = f"version {VERSION} is the one that edgekit reads"
-    raise InputError(f"{where} is of TFLite schema version {version}", why, "export it again; or is it damaged?")
+            return _inline_external_buffers(schema.ModelT.InitFromPackedBuf(raw), raw)
+    except Exception as error:  # invalid offsets raise many types
+        why = "it cannot be parsed: damaged or truncated"
+        raise InputError(f"{name} is not a valid TFLite model", why, "export it again") from error
+    why = f"edgekit reads version {VERSION}"
+    raise InputError(f"{name} has the TFLite schema version {version}", why, "export it again")
 
 
-def _inlined(model: Any, raw: bytes | mmap.mmap) -> Any:
-    """Large models keep constants behind the flatbuffer, at an offset in the same file: bring them into their buffers.
+def _inline_external_buffers(model: Any, raw: bytes | mmap.mmap) -> Any:
+    """Move constants that a large model stores after the flatbuffer into their buffers.
 
-    Those that would lie behind the end of the file are left as they are, for the reader to refuse.
+    Those beyond the end of the file are left for the reader to report.
     """
     import numpy as np
 
@@ -218,7 +217,7 @@ def _inlined(model: Any, raw: bytes | mmap.mmap) -> Any:
 
 
 class _Unreadable(Exception):
-    """What is wrong with a file that could be unpacked."""
+    """An error in a file that could be unpacked."""
 
     def __init__(self, why: str, next: str = "export it again") -> None:
         super().__init__(why)
@@ -226,7 +225,7 @@ class _Unreadable(Exception):
 
 
 class _Reader:
-    """From the schema's objects to ours, every index and size checked on the way."""
+    """Converts the schema's objects to a Model, and checks all indices and sizes."""
 
     def __init__(self, model: Any, raw: bytes | mmap.mmap) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -266,7 +265,7 @@ class _Reader:
             for node in _list(graph.operators)
         )
         inputs, outputs = (
-            tuple(self._at(tensors, i, "tensor") for i in _list(ends)) for ends in (graph.inputs, graph.outputs)
+            tuple(self._at(tensors, i, "tensor") for i in _list(side)) for side in (graph.inputs, graph.outputs)
         )
         return Subgraph(tensors, inputs, outputs, nodes)
 
@@ -274,31 +273,31 @@ class _Reader:
         name = _text(tensor.name)
         dtype = self._dtypes.get(tensor.type)
         if dtype is None:
-            raise _Unreadable(f"tensor {name!r} is of the unknown type {tensor.type}")
+            raise _Unreadable(f"tensor {name!r} has the unknown type {tensor.type}")
         declared = [int(size) for size in _list(tensor.shape)]
         signature = [int(size) for size in _list(tensor.shapeSignature)]
         if min(declared, default=0) < 0 or (signature and len(signature) != len(declared)):
-            raise _Unreadable(f"tensor {name!r} has an impossible shape, {declared}")
+            raise _Unreadable(f"tensor {name!r} has an invalid shape, {declared}")
         size = self._at(self._buffers, tensor.buffer, "buffer")
         bits = _BITS.get(dtype, 0)
         if size and bits and tensor.sparsity is None and size != -(-math.prod(declared) * bits // 8):
             raise _Unreadable(f"tensor {name!r} is {dtype}{declared}, which {size} bytes do not hold")
         shape = tuple(None if size < 0 else size for size in signature or declared)
-        found = tensor.quantization
-        scales = tuple(float(scale) for scale in _list(found and found.scale))
-        zeros = tuple(int(zero) for zero in _list(found and found.zeroPoint))
+        quantization = tensor.quantization
+        scales = tuple(float(scale) for scale in _list(quantization and quantization.scale))
+        zeros = tuple(int(zero) for zero in _list(quantization and quantization.zeroPoint))
         return Tensor(index, name, dtype, shape, tensor.buffer, size, scales, zeros)
 
     def _bytes(self, index: int, buffer: Any) -> int:
-        """A buffer's length; large models keep it outside the flatbuffer, at an offset in the same file."""
+        """A buffer's length; large models store it after the flatbuffer, at an offset in the same file."""
         if buffer.offset <= 1:
             return len(_list(buffer.data))
         if buffer.offset + buffer.size > self._size:
-            raise _Unreadable(f"buffer {index} ends behind the end of the file: it was cut off")
+            raise _Unreadable(f"buffer {index} exceeds the end of the file, which is truncated")
         return int(buffer.size)
 
     def _type(self, code: Any) -> str:
-        # Codes above 127 did not fit the schema's first field, so the larger of the two is meant.
+        # Codes above 127 do not fit the schema's first field, so the larger of the two is valid.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         name = self._builtins.get(number)
         if name is None:
@@ -308,7 +307,7 @@ class _Reader:
     @staticmethod
     def _at(items: Sequence[T], index: int, what: str) -> T:
         if not 0 <= index < len(items):
-            raise _Unreadable(f"it names {what} {index} of {len(items)}: damaged")
+            raise _Unreadable(f"it is damaged: it names {what} {index} of {len(items)}")
         return items[index]
 
 
@@ -325,9 +324,9 @@ _BITS = {
     **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (4, 8, 16, 32, 64)},
     "int2": 2,
 }
-#: operator → which of its inputs is the bias
+#: operator → index of the bias input
 _BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "CONV_3D": 2, "TRANSPOSE_CONV": 3}
-#: operators whose multiplications are not counted here: a sum without them would be too low
+#: operators whose MACs are unknown, so that the sum is unknown
 _UNCOUNTED = ("CUSTOM", "STABLEHLO_", "LSTM", "BIDIRECTIONAL", "RNN", "SVDF", "WHILE", "IF", "CALL")
 
 
@@ -337,11 +336,13 @@ def _traits(model: Model) -> frozenset[str]:
 
 
 def _quantized(model: Model) -> str:
-    """How: int8 or int16 (activations too), dynamic (int8 weights in float operators), weight-only, fp16, or ""."""
+    """The kind of quantization: int8 or int16 (activations too), dynamic (int8 weights in float operators),
+    weight-only, fp16, or "".
+    """
     nodes = [node for graph in model.subgraphs for node in graph.nodes]
-    stored = {t.dtype for graph in model.subgraphs for t in graph.activations if t.scales}
-    if stored & {"int8", "uint8", "int16"}:
-        return "int8" if stored & {"int8", "uint8"} else "int16"
+    activation_dtypes = {t.dtype for graph in model.subgraphs for t in graph.activations if t.scales}
+    if activation_dtypes & {"int8", "uint8", "int16"}:
+        return "int8" if activation_dtypes & {"int8", "uint8"} else "int16"
     weights = [(n, t) for n in nodes for t in n.inputs if t and t.constant and len(t.shape) >= 2 and t not in n.biases]
     if any(t.scales and node.type != "DEQUANTIZE" for node, t in weights):
         return "dynamic"
@@ -350,11 +351,11 @@ def _quantized(model: Model) -> str:
     counts: Counter[str] = Counter()
     for _, tensor in weights:
         counts[tensor.dtype] += tensor.count if tensor.is_parameter else 0
-    # Converters leave small constants, a normalisation's for one, in float32.
+    # Converters leave small constants, such as those of normalisations, in float32.
     return "fp16" if counts["float16"] > counts["float32"] else ""
 
 
-#: what the XNNPACK delegate, LiteRT's fast kernels, computes:
+#: operators of the XNNPACK delegate, LiteRT's fast kernels:
 #: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/delegates/xnnpack/README.md
 _XNNPACK = frozenset(
     "ABS ADD AVERAGE_POOL_2D BATCH_MATMUL BROADCAST_TO CAST CEIL CONCATENATION CONV_2D COS DEPTH_TO_SPACE "
@@ -366,31 +367,35 @@ _XNNPACK = frozenset(
 
 
 def _slow(model: Model) -> Iterator[str]:
-    """What may make it slow, a line each."""
+    """Performance hints, one line each."""
     nodes = [node for graph in model.subgraphs for node in graph.nodes if any(not t.constant for t in node.outputs)]
-    if outside := [node for node in nodes if node.type not in _XNNPACK]:
-        yield f"{_few(outside)}: not computed by XNNPACK, LiteRT's fast kernels"
+    if unsupported := [node for node in nodes if node.type not in _XNNPACK]:
+        yield f"{_summary(unsupported)}: not computed by XNNPACK, LiteRT's fast kernels"
     if transposes := sum(node.type == "TRANSPOSE" for node in nodes):
         yield f"{transposes} TRANSPOSE: each copies its tensor into another layout"
     if any(t.dtype == "float64" for node in nodes for t in node.outputs):
         yield "it computes in float64: float32 is at least twice as fast"
     if _quantized(model) not in ("int8", "int16"):
         return
-    plain = [n for n in nodes if n.type != "DEQUANTIZE" and any(t.dtype == "float32" for t in n.outputs)]
-    plain = [n for n in plain if n.type != "EMBEDDING_LOOKUP" or not any(t and t.dtype == "int8" for t in n.inputs)]
-    if plain:
-        yield f"{_few(plain)} in float inside an int8 graph: not quantized"
-    ends = {t.index for t in (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs)}
-    moving = [
+    float_nodes = [n for n in nodes if n.type != "DEQUANTIZE" and any(t.dtype == "float32" for t in n.outputs)]
+    float_nodes = [n for n in float_nodes if not _is_int8_embedding(n)]
+    if float_nodes:
+        yield f"{_summary(float_nodes)} in float inside an int8 graph: not quantized"
+    boundary = {t.index for t in (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs)}
+    requantizations = [
         n
         for n in nodes
-        if n.type in ("QUANTIZE", "DEQUANTIZE") and not ends & {t.index for t in (*n.inputs, *n.outputs) if t}
+        if n.type in ("QUANTIZE", "DEQUANTIZE") and not boundary & {t.index for t in (*n.inputs, *n.outputs) if t}
     ]
-    if moving:
-        yield f"{_few(moving)} between operators: each is a pass over its tensor"
+    if requantizations:
+        yield f"{_summary(requantizations)} between operators: each is a pass over its tensor"
 
 
-def _few(nodes: Sequence[Node]) -> str:
+def _is_int8_embedding(node: Node) -> bool:
+    return node.type == "EMBEDDING_LOOKUP" and any(t and t.dtype == "int8" for t in node.inputs)
+
+
+def _summary(nodes: Sequence[Node]) -> str:
     counts = Counter(node.type for node in nodes)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common(4)) + f" (first: {nodes[0].name})"
 
@@ -408,11 +413,11 @@ def _details(model: Model, weights: Sequence[Tensor]) -> Mapping[str, Any]:
 
 
 def _macs(node: Node, batch: int) -> int | None:
-    """Multiply-accumulates of one sample (dynamic axes count as one); None for what is not counted here."""
+    """Multiply-accumulates of one sample (dynamic axes count as one); None if unknown."""
     if node.type.startswith(_UNCOUNTED):
         return None
     data, weight = node.input(0), node.input(1)
-    if node.type.startswith("UNIDIRECTIONAL_SEQUENCE") and data:  # every matrix is used once per step
+    if node.type.startswith("UNIDIRECTIONAL_SEQUENCE") and data:  # each matrix is used once per step
         steps = data.count // max(1, data.shape[-1] or 1) // batch
         matrices = [t for t in node.inputs if t and t.constant and len(t.shape) == 2]
         return steps * sum(t.count for t in matrices) if matrices else None

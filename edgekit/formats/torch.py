@@ -1,4 +1,4 @@
-"""The torch format: `model.json` (which network, how it is called) and a file that holds its weights or all of it."""
+"""The torch format: `model.json` (the network and its interface), and a file with its weights or the whole model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
 
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-#: as torch calls them
+#: by torch's names
 BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 BYTES |= {"int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "uint16": 2, "uint32": 4, "uint64": 8}
 
@@ -22,9 +22,9 @@ class Torch(Format):
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
-        """Read what lies on the surface; no torch needed. The "operators" are the tensors of the state dict.
+        """Facts that can be read without torch. The "operators" are the tensors of the state dict.
 
-        Raises InputError for what is not such a folder of files.
+        Raises InputError if the files do not describe a network.
         """
         with os_errors("read", path):
             raw = path.read_bytes()
@@ -36,27 +36,27 @@ class Torch(Format):
             tensors = {name: _tensor(entry) for name, entry in header.items()}
             files = [file for file in path.parent.glob("model.*") if file.is_file()]
             total = sum(file.stat().st_size for file in files)
-            heavy = min(sum(size for shape, size in tensors.values() if len(shape) >= 2), total)
+            weight_bytes = min(sum(size for shape, size in tensors.values() if len(shape) >= 2), total)
             details = {"loader": loader, "network": network.get("model", loader)}
             return ModelFacts(
                 inputs=tuple(map(TensorSpec.from_json, network["inputs"])),
                 outputs=tuple(map(TensorSpec.from_json, network["outputs"])),
-                sizes=Sizes(total, heavy, total - heavy - header_bytes, header_bytes),
+                sizes=Sizes(total, weight_bytes, total - weight_bytes - header_bytes, header_bytes),
                 parameters=sum(math.prod(shape) for shape, _ in tensors.values()),
                 operators=tuple(Operator("tensor", name, math.prod(shape)) for name, (shape, _) in tensors.items()),
                 details={**details, "arguments": network.get("arguments", {})},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} does not describe a network", "it is damaged", "make it again") from error
+            raise InputError(f"{path} does not describe a network", "it is damaged", "create it again") from error
 
 
 def _tensor(entry: Any) -> tuple[tuple[int, ...], int]:
-    """Shape and bytes, of an entry in a safetensors header or in `model.json`."""
+    """Shape and bytes of an entry in a safetensors header or in `model.json`."""
     if isinstance(entry, dict):
-        shape, each = tuple(entry["shape"]), DTYPE_BYTES[entry["dtype"]]
+        shape, element_bytes = tuple(entry["shape"]), DTYPE_BYTES[entry["dtype"]]
     else:
-        shape, each = tuple(entry[1]), BYTES[entry[0]]
-    return shape, math.prod(shape) * each
+        shape, element_bytes = tuple(entry[1]), BYTES[entry[0]]
+    return shape, math.prod(shape) * element_bytes
 
 
 def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:

@@ -1,1 +1,1 @@
-"""Artifacts executed, verified and measured on targets."""
+"""Executing, verifying and measuring artifacts on targets."""

@@ -1,4 +1,4 @@
-"""What a run works with beside its recipe, and its outcome."""
+"""The context of a run (everything it needs besides its recipe) and its outcome."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgekit.runs.store import Store
 
 log = logging.getLogger("edgekit")
 
-#: held while results are written: targets are measured in threads
-recording = threading.Lock()
+#: held while results are written, since targets are measured in threads
+results_lock = threading.Lock()
 
 
 @dataclass
 class Outcome:
-    """What a workflow made and measured, and what failed; `reused` counts what was there already.
+    """What a workflow made and measured, and what failed; `reused` counts artifacts and measurements that were reused.
 
     `findings` are the checks of conversions, `failures` the errors that did not end the workflow.
     """
@@ -42,9 +42,10 @@ class Outcome:
 
 @dataclass
 class RunContext:
-    """Everything a run needs beside the recipe: where, for which task, on which targets, and whom to tell.
+    """Everything a run needs besides the recipe: its store, task, targets, plan and gates, and how it reports progress.
 
-    `val` is the set that arrows are checked on (None: they are not), `scorer` turns outputs and labels into values.
+    `val` is the set that conversions are checked on (None: they are not); `scorer` computes metrics from outputs and
+    labels.
     """
 
     store: Store
@@ -59,20 +60,20 @@ class RunContext:
     outcome: Outcome = field(default_factory=Outcome)
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = ()) -> SampleSet:
-        """A SET through the store, with progress; samples that could not be read are said once."""
+        """Load a SET through the store, with progress; samples that cannot be read are reported once."""
         new = not self.store.has(text, like)
-        found = self.store.set(text, like, self.progress)
-        if new and found.skipped:
-            more = f" and {len(found.skipped) - 1} more" if len(found.skipped) > 1 else ""
-            self.say(f"  skipped   of {found.name}: {found.skipped[0]}{more}")
-        for note in found.notes if new else ():
-            self.say(f"  note      {found.name}: {note}")
-        return found
+        data = self.store.set(text, like, self.progress)
+        if new and data.skipped:
+            more = f" and {len(data.skipped) - 1} more" if len(data.skipped) > 1 else ""
+            self.say(f"  skipped   of {data.name}: {data.skipped[0]}{more}")
+        for note in data.notes if new else ():
+            self.say(f"  note      {data.name}: {note}")
+        return data
 
     @cached_property
     def verifier(self) -> Verifier | None:
-        """Checks arrows on the first target that is this machine, else on the host: devices come and go."""
+        """Checks conversions on the first target that is this machine, else on the host: a device may be offline."""
         if self.val is None:
             return None
-        where = next((t for t in self.targets if targets.is_here(t)), None) or targets.load("host")
-        return Verifier(self.store, where, self.val, self.scorer, self.gates, self.plan)
+        target = next((t for t in self.targets if targets.is_here(t)), None) or targets.load("host")
+        return Verifier(self.store, target, self.val, self.scorer, self.gates, self.plan)

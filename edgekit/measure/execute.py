@@ -1,7 +1,6 @@
-"""The one door to devices: `execute` is the only code that runs an artifact.
+"""Running artifacts on targets: all outputs and times come from this module.
 
-Every number edgekit shows comes from a `Run` made here, in processes of their own, whether the target is this host, a
-board or a phone. Labels never pass through.
+The same benchmark code measures this host, a board or a phone, in separate processes. It never gets the labels.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
-from edgekit.ondevice.runner import let_go
+from edgekit.ondevice.runner import release_pages
 from edgekit.sets import take
 
-#: how often a process that was disturbed is tried again before its run is called invalid
+#: retries of a disturbed timing process before its run is marked as invalid
 RETRIES = 3
-#: below this share of CPU time per second of a single-threaded timed loop, something else used the core
+#: a single-threaded timed loop with a lower share of CPU time was preempted (CPU contention)
 MIN_CPU_SHARE = 0.95
-#: above this share of the machine's time taken by the hypervisor, times are not the machine's own
+#: highest valid share of the machine's time taken by the hypervisor (steal time)
 MAX_STEAL_SHARE = 0.05
-#: how much of a set is written at a time
+#: bytes of a set that are written at a time
 PART_BYTES = 1 << 23
-#: the part of a device's memory that samples on their way may take
+#: a chunk of samples takes at most 1/CHUNK_SHARE of a device's memory
 CHUNK_SHARE = 8
-#: samples that a sustained run goes round
+#: samples that a sustained run cycles through
 SUSTAINED_SAMPLES = 16
-#: outputs beyond this are looked at where they lie on disk
+#: larger outputs are memory-mapped
 LARGE_BYTES = 1 << 27
 
 
@@ -54,11 +53,11 @@ def runtimes_for(artifact: Artifact, target: Target) -> tuple[str, ...]:
 
 
 def runtime_for(artifact: Artifact, target: Target) -> str:
-    """The first of these. Raises InputError where there is none."""
+    """The first runtime of the target that executes this artifact. Raises InputError if there is none."""
     runtime = next(iter(runtimes_for(artifact, target)), "")
     if not runtime:
         what = f"{target.name} has no runtime for {artifact.kind}"
-        raise InputError(what, next=f"its runtimes: {', '.join(target.runtimes)}")
+        raise InputError(what, f"its runtimes are {', '.join(target.runtimes) or 'none'}", "choose another artifact")
     return runtime
 
 
@@ -72,7 +71,7 @@ def execute(
     outputs: bool = True,
     latency: bool = True,
 ) -> Run:
-    """Run one artifact: the outputs for every sample of `data`, and raw times over its first ones.
+    """Run one artifact: the outputs for every sample of `data`, and raw times over the first ones.
 
     Raises InputError (the model or the samples do not fit), Missing (a package), DeviceError.
     """
@@ -91,52 +90,52 @@ def execute_all(
     latency: bool = True,
     progress: Progress | None = None,
 ) -> list[Run]:
-    """Run several (artifact, runtime) pairs on one target, their timing processes interleaved round by round.
+    """Run several (artifact, runtime) pairs on one target, their timing processes interleaved in rounds.
 
-    So that slow drifts of the machine (clock, heat, neighbours) meet every artifact alike.
+    Interleaving spreads slow drifts of the machine (clock, temperature, other load) evenly over the artifacts.
     """
     if not len(data):
         raise InputError(f"the set {data.name} is empty", next="give at least one sample")
-    with _Door(target, take(data, plan.samples), plan) as door:
-        parts = [_Parts() for _ in pairs]
-        everyone = range(len(pairs))
+    with DeviceSession(target, take(data, plan.samples), plan) as session:
+        accumulators = [RunAccumulator() for _ in pairs]
+        indices = range(len(pairs))
         rounds: list[tuple[int, int | None]] = []
         if outputs:
-            rounds += [(index, chunk) for chunk in range(len(door.chunks)) for index in everyone]
+            rounds += [(index, chunk) for chunk in range(len(session.chunks)) for index in indices]
         if latency:
-            times = plan.processes if door.timed else 1  # instructions are counted once
-            rounds += [(index, None) for _ in range(times) for index in everyone]
+            times = plan.processes if session.timed else 1  # instructions are counted once
+            rounds += [(index, None) for _ in range(times) for index in indices]
         for index, chunk in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
             artifact, runtime = pairs[index]
             if chunk is None:
-                door.time(artifact, runtime, parts[index])
+                session.time(artifact, runtime, accumulators[index])
             else:
-                door.outputs(artifact, runtime, parts[index], chunk, last=index == len(pairs) - 1)
+                session.outputs(artifact, runtime, accumulators[index], chunk, last=index == len(pairs) - 1)
         return [
             Run(
                 artifact.name,
                 target.name,
                 runtime,
-                door.device.provenance,
-                door.joined(part.outputs),
-                tuple(part.processes),
-                {**door.device.facts(), **part.facts},
-                (part.disturbed,) if part.disturbed else (),
+                session.device.provenance,
+                session.joined(accumulator.outputs),
+                tuple(accumulator.processes),
+                {**session.device.facts(), **accumulator.facts},
+                (accumulator.disturbed,) if accumulator.disturbed else (),
             )
-            for (artifact, runtime), part in zip(pairs, parts, strict=True)
+            for (artifact, runtime), accumulator in zip(pairs, accumulators, strict=True)
         ]
 
 
 def sustain(artifact: Artifact, runtime: str, target: Target, data: SampleSet, plan: Plan) -> Mapping[str, Any]:
-    """One inference after another for `plan.sustained` seconds, in one process: what a long load does to the device.
+    """Run inferences back to back for `plan.sustained` seconds in one process: the effect of a sustained load.
 
-    A list for each quantity, one entry per window of time: `seconds` since the start, `p50_ms`, `p90_ms`,
-    `inferences`, `temperature_c`, `frequency_mhz`, `throttled` and `power_w`, None where the device does not tell;
-    `energy_mj` per inference with its `energy_source`, the idle board's share included.
+    Returns a list for each quantity, one entry per time window: `seconds` since the start, `p50_ms`, `p90_ms`,
+    `inferences`, `temperature_c`, `frequency_mhz`, `throttled` and `power_w`, None if the device does not report it;
+    `energy_mj` per inference with its `energy_source`, including the idle power of the board.
     """
     longer = dataclasses.replace(plan, timeout=plan.timeout + plan.sustained)
-    with _Door(target, take(data, SUSTAINED_SAMPLES), longer) as door:
-        return door.sustain(artifact, runtime)
+    with DeviceSession(target, take(data, SUSTAINED_SAMPLES), longer) as session:
+        return session.sustain(artifact, runtime)
 
 
 @contextmanager
@@ -144,14 +143,14 @@ def profile(
     artifact: Artifact, runtime: str, target: Target, data: SampleSet, plan: Plan
 ) -> Iterator[Mapping[str, Any]]:
     """The runner's result with a `profile`: `runs`, and `rows` of operators as the runtime's class describes them; None
-    from a runtime that does not tell. What the runtime left beside it is in `folder` until the block ends."""
-    with _Door(target, data, plan) as door, door.profile(artifact, runtime) as result:
+    from a runtime without a profiler. The runtime's files are in `folder` until the block ends."""
+    with DeviceSession(target, data, plan) as session, session.profile(artifact, runtime) as result:
         yield result
 
 
 @dataclass
-class _Parts:
-    """What has come back so far for one pair."""
+class RunAccumulator:
+    """The results so far of one (artifact, runtime) pair."""
 
     outputs: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
@@ -159,80 +158,81 @@ class _Parts:
     energy: list[float] = field(default_factory=list)
     disturbed: str = ""
 
-    def count(self, result: Mapping[str, Any]) -> None:
-        """A process on an emulated board, whose clock counts instructions: none of its times is kept as one."""
+    def add_instructions(self, result: Mapping[str, Any]) -> None:
+        """Add a process on an emulated board, whose clock counts instructions: the Process gets no times."""
         self.facts.update(result["facts"], batch=result["batch"], instructions=int(np.median(result["times_ns"])))
         self.processes.append(
             Process((), 0.0, 0.0, result["warmups"], result["peak_rss_bytes"], result["floor_rss_bytes"])
         )
 
 
-class _Door:
-    """One target, one set: writes the inputs once, then runs jobs."""
+class DeviceSession:
+    """One target with one set: writes the inputs once, then runs jobs."""
 
     def __init__(self, target: Target, data: SampleSet, plan: Plan) -> None:
         self.device = targets.device(target)
         self.plan, self.data = plan, data
         self.timed = self.device.provenance != "emulated"
 
-    def __enter__(self) -> _Door:
+    def __enter__(self) -> DeviceSession:
         with os_errors("write", tempfile.gettempdir()):
             self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            rows = self._rows()
+            rows = self._chunk_rows()
             self.chunks = [range(first, min(first + rows, len(self.data))) for first in range(0, len(self.data), rows)]
-            self._inputs = self._files(self.chunks[0])
+            self._inputs = self._input_files(self.chunks[0])
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup()
 
-    def _rows(self) -> int:
-        """How many samples go at a time: all, or as many as are a small part of the memory of a device elsewhere.
+    def _chunk_rows(self) -> int:
+        """The number of samples to send at a time: all, or as many as fit a small part of a remote device's memory.
 
-        It maps its files, but where its disk is memory (a live system, a container) they would fill that.
+        The device memory-maps its files, but they fill its memory if its disk is memory (a live system, a container).
         """
         room = int(self.device.facts().get("memory_bytes") or 0) // CHUNK_SHARE
         whole = sum(array.nbytes for array in self.data.inputs.values())
-        if not room or whole <= room or self.device.forget is None:
+        if not room or whole <= room or self.device.discard_inputs is None:
             return len(self.data)
         return max(1, room * len(self.data) // whole // OUTPUT_BATCH) * OUTPUT_BATCH
 
-    def _files(self, rows: range) -> dict[str, Path]:
-        found = {}
+    def _input_files(self, rows: range) -> dict[str, Path]:
+        files = {}
         for index, (name, array) in enumerate(self.data.inputs.items()):
-            part = array if len(rows) == len(array) else array[rows.start : rows.stop]
-            place = self._folder / f"input{index}-{rows.start}.npy"
-            found[name] = _spooled(part) or (place if place.is_file() else _written(part, place))
-        return found
+            chunk = array if len(rows) == len(array) else array[rows.start : rows.stop]
+            path = self._folder / f"input{index}-{rows.start}.npy"
+            files[name] = _npy_file(chunk) or (path if path.is_file() else _write_npy(chunk, path))
+        return files
 
-    def outputs(self, artifact: Artifact, runtime: str, parts: _Parts, chunk: int, last: bool) -> None:
-        """The outputs for one chunk of the samples; after the `last` artifact the device may forget it."""
+    def outputs(self, artifact: Artifact, runtime: str, results: RunAccumulator, chunk: int, last: bool) -> None:
+        """Compute the outputs of one chunk of samples; after the `last` artifact the device may delete the chunk."""
         with os_errors("write", self._folder):
-            inputs = self._files(self.chunks[chunk])
+            inputs = self._input_files(self.chunks[chunk])
         job = Job(artifact, runtime, inputs, self.plan, outputs=True, latency=False)
         with self._run(job) as result:
-            parts.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
-            parts.facts.update(result["facts"])
-        if last and chunk and self.device.forget is not None:  # the first is what the latency is measured over
-            self.device.forget(inputs.values())
+            results.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
+            results.facts.update(result["facts"])
+        if last and chunk and self.device.discard_inputs is not None:  # latency is measured over the first chunk
+            self.device.discard_inputs(inputs.values())
             for path in inputs.values():
                 path.unlink()
 
     def joined(self, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
-        """The outputs of all chunks, one after the other. Raises DeviceError where their shapes differ."""
+        """The concatenated outputs of all chunks. Raises DeviceError if their shapes differ."""
         if len(chunks) < 2:
             return chunks[0] if chunks else {}
         try:
             return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
         except (KeyError, ValueError) as error:
-            raise DeviceError("the outputs change their shape between samples", str(error), "bench fewer") from error
+            what, next = "the outputs change their shape between samples", "measure fewer samples: --samples N"
+            raise DeviceError(what, str(error), next) from error
 
     def sustain(self, artifact: Artifact, runtime: str) -> Mapping[str, Any]:
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=False, sustained=True)
         with self._run(job) as result:
-            found: Mapping[str, Any] = result.get("sustained") or {}
-            return found
+            windows: Mapping[str, Any] = result.get("sustained") or {}
+            return windows
 
     @contextmanager
     def profile(self, artifact: Artifact, runtime: str) -> Iterator[Mapping[str, Any]]:
@@ -240,24 +240,25 @@ class _Door:
         with self._run(job) as result:
             yield result
 
-    def time(self, artifact: Artifact, runtime: str, parts: _Parts) -> None:
-        """One timing process; run again, up to RETRIES times, where something else used its core."""
+    def time(self, artifact: Artifact, runtime: str, results: RunAccumulator) -> None:
+        """Run one timing process, and again up to RETRIES times if it was disturbed."""
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=True)
         for attempt in range(RETRIES + 1):
             with self._run(job) as result:
                 if not self.timed:
-                    parts.count(result)
+                    results.add_instructions(result)
                     return
                 disturbed = _disturbance(result, self.plan)
                 if disturbed and attempt < RETRIES:
                     continue
-                parts.disturbed = parts.disturbed or disturbed
-                load = max(parts.facts.get("load_average", 0.0), result["watch"]["load_average"])
-                parts.facts.update(result["facts"], load_average=load, batch=result["batch"])
+                results.disturbed = results.disturbed or disturbed
+                load = max(results.facts.get("load_average", 0.0), result["watch"]["load_average"])
+                results.facts.update(result["facts"], load_average=load, batch=result["batch"])
                 if result.get("energy_mj") is not None:
-                    parts.energy.append(result["energy_mj"])
-                    parts.facts.update(energy_mj=float(np.median(parts.energy)), energy_source=result["energy_source"])
-                parts.processes.append(
+                    results.energy.append(result["energy_mj"])
+                    energy = float(np.median(results.energy))
+                    results.facts.update(energy_mj=energy, energy_source=result["energy_source"])
+                results.processes.append(
                     Process(
                         tuple(result["times_ns"]),
                         result["load_ms"],
@@ -271,7 +272,7 @@ class _Door:
 
     @contextmanager
     def _run(self, job: Job) -> Iterator[Mapping[str, Any]]:
-        """The runner's result; its files are there, in its `folder`, until the block ends."""
+        """Run a job and yield the runner's result; its files stay in `folder` until the block ends."""
         out = Path(tempfile.mkdtemp(dir=self._folder))
         try:
             with os_errors("write", out):
@@ -282,8 +283,8 @@ class _Door:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def _spooled(array: NDArray[Any]) -> Path | None:
-    """The `.npy` file that this array is all of, where it lies in one already."""
+def _npy_file(array: NDArray[Any]) -> Path | None:
+    """The `.npy` file that this memory-mapped array is the whole of, if any."""
     if not isinstance(array, np.memmap) or not array.filename or not str(array.filename).endswith(".npy"):
         return None
     try:
@@ -294,38 +295,38 @@ def _spooled(array: NDArray[Any]) -> Path | None:
     return Path(array.filename).resolve() if same and file.offset == array.offset else None
 
 
-def _written(array: NDArray[Any], path: Path) -> Path:
-    """The array as a `.npy` file, written a part at a time: a memory-mapped one is never whole in memory."""
+def _write_npy(array: NDArray[Any], path: Path) -> Path:
+    """Write the array as a `.npy` file in parts, so that a memory-mapped one is never wholly in memory."""
     header = {**np.lib.format.header_data_from_array_1_0(array), "fortran_order": False}
     rows = max(1, PART_BYTES * len(array) // max(1, array.nbytes))
     with path.open("wb") as file:
         np.lib.format.write_array_header_2_0(file, header)
         for first in range(0, len(array), rows):
             file.write(array[first : first + rows].tobytes())
-            let_go(array)
+            release_pages(array)
     return path
 
 
 def _read(path: Path) -> NDArray[Any]:
-    """An output; a large one stays in its file, which goes when nothing looks into it any more."""
+    """Read an output; a large one is memory-mapped, and its file is freed with the last reference to it."""
     array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_BYTES else None)
     return array
 
 
 def _disturbance(result: Mapping[str, Any], plan: Plan) -> str:
-    """Why a timing process cannot be believed, or ""."""
+    """Why the times of a process are not valid, or ""."""
     watch = result["watch"]
     if watch["throttled"] > 0:
-        return "the CPU was slowed down for heat"
+        return "thermal throttling of the CPU"
     if watch["steal_share"] > MAX_STEAL_SHARE:
-        return f"the hypervisor took {watch['steal_share']:.0%} of the machine's time"
+        return f"steal time: the hypervisor took {watch['steal_share']:.0%} of the machine's time"
     if plan.threads == 1 and watch["cpu_share"] < MIN_CPU_SHARE:
-        return f"shared its core: only {watch['cpu_share']:.0%} of the time was its own"
-    return "" if result["steady"] else "its times did not become steady while it warmed up"
+        return f"CPU contention: preempted, with {watch['cpu_share']:.0%} of the core's time"
+    return "" if result["steady"] else "the latency did not become stable during warm-up"
 
 
 def _raise(error: Mapping[str, str] | None, job: Job) -> None:
-    """The runner's refusal as edgekit's error."""
+    """Raise the runner's error as edgekit's."""
     if error is None:
         return
     kind, what = error["kind"], error["what"]
@@ -337,5 +338,6 @@ def _raise(error: Mapping[str, str] | None, job: Job) -> None:
     if kind == "memory":
         raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
     if kind == "model":
-        raise InputError(f"cannot load {where}", what, f"is {job.artifact.path} a whole model of a version it knows?")
-    raise InputError(f"cannot run {where}", what, "check the samples against `edgekit inspect`")
+        next = f"check that {job.artifact.path} is complete and of a version that {job.runtime} supports"
+        raise InputError(f"cannot load {where}", what, next)
+    raise InputError(f"cannot run {where}", what, "compare the samples with the inputs in `edgekit inspect`")

@@ -1,4 +1,4 @@
-"""How near the outputs of a device are to this machine's, in the same runtime, over the same samples."""
+"""How close the outputs of a device are to those of this machine, in the same runtime, over the same samples."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Outputs = Mapping[str, NDArray[Any]]
 if TYPE_CHECKING:
     from edgekit.measure.context import RunContext
 
-#: SQNR below which a device does not round otherwise, but computes something else: another version's int8 kernels were
-#: 46 dB apart, OpenVINO's int8 on Arm (2026.4.1), which is known to be wrong, 11 dB
-LEAST_DB = 30.0
-#: dB below an artifact's own distance to what it was made from: where int8 disturbs much, so may another rounding
+#: a device with a lower SQNR does not just round differently, its outputs are wrong: int8 kernels of another version
+#: had 46 dB, OpenVINO's int8 on Arm (2026.4.1), which is known to be wrong, 11 dB
+MIN_SQNR_DB = 30.0
+#: dB below the SQNR of the artifact against its parent: if int8 changes much, so may a different rounding
 MARGIN_DB = 6.0
-#: below that a difference is larger than the outputs
-NOTHING_ALIKE_DB = 0.0
-#: what an output that is zero here may be there
+#: with a lower SQNR the difference is larger than the outputs
+NO_SIGNAL_DB = 0.0
+#: highest absolute value on the device of an output that is zero here
 NEGLIGIBLE = 1e-6
 
 
 def compare_with_host(artifact: Artifact, run: Run, target: Target, data: SampleSet, context: RunContext) -> Run:
-    """A run elsewhere, with how near its outputs are to this machine's in the same runtime among its facts.
+    """A remote device's run; its facts get the agreement of its outputs with this machine's, in the same runtime.
 
-    No such fact where this machine has not got the runtime, or saturates what the artifact's scheme sums up. Too far
-    apart, the run is invalid: its accuracy may look right on few samples, and is luck.
+    There is no such fact if this machine does not have the runtime, or saturates the sums of the artifact's scheme. A
+    run whose outputs do not match is invalid: on few samples its accuracy may be right by chance.
     """
     host = targets.load("host")
     if targets.is_here(target) or not run.outputs or run.runtime not in host.runtimes:
@@ -47,79 +47,79 @@ def compare_with_host(artifact: Artifact, run: Run, target: Target, data: Sample
     if verify.saturates(artifact, host):
         return run
     try:
-        here = execute(artifact, host, data, context.plan, runtime=run.runtime, latency=False).outputs
+        expected = execute(artifact, host, data, context.plan, runtime=run.runtime, latency=False).outputs
     except Missing:
         return run
-    except (InputError, DeviceError) as error:  # the device's own, newer library may take what this one refuses
+    except (InputError, DeviceError) as error:  # the device's newer library may run what this one does not support
         context.say(f"            {artifact.name} on {target.name} is not compared with this machine: {error}")
         return run
-    if set(here) - set(run.outputs):
+    if set(expected) - set(run.outputs):
         return run
-    parity = statistics.parity("host", here, run.outputs)
-    same = all(
-        np.array_equal(value, run.outputs[name], equal_nan=value.dtype.kind == "f") for name, value in here.items()
+    parity = statistics.parity("host", expected, run.outputs)
+    identical = all(
+        np.array_equal(value, run.outputs[name], equal_nan=value.dtype.kind == "f") for name, value in expected.items()
     )
     sqnr = parity.sqnr_db if np.isfinite(parity.sqnr_db) else None
     agreement = {
         "with": "host",
-        "bit_identical": same,
+        "bit_identical": identical,
         "max_abs": parity.max_abs,
         "sqnr_db": sqnr,
         "top1_agreement": parity.top1_agreement,
         "samples": len(data),
-        "same_shapes": _same_shapes(run.outputs, here),
+        "same_shapes": _same_shapes(run.outputs, expected),
     }
-    wrong = "" if same else _wrong(artifact, run, here)
-    context.say(f"            {artifact.name} on {target.name}: {wrong or _alike(agreement)}")
-    run = dataclasses.replace(run, facts={**run.facts, "agreement": {**agreement, "wrong": wrong}})
-    return dataclasses.replace(run, invalid=(*run.invalid, wrong)) if wrong else run
+    mismatch = "" if identical else _mismatch_reason(artifact, run, expected)
+    context.say(f"            {artifact.name} on {target.name}: {mismatch or _agreement_text(agreement)}")
+    run = dataclasses.replace(run, facts={**run.facts, "agreement": {**agreement, "wrong": mismatch}})
+    return dataclasses.replace(run, invalid=(*run.invalid, mismatch)) if mismatch else run
 
 
-def _wrong(artifact: Artifact, run: Run, here: Outputs) -> str:
-    """Why what a device computes is not this artifact, or ""."""
-    next = "take another runtime or precision for it"
-    for name, value in here.items():
+def _mismatch_reason(artifact: Artifact, run: Run, expected: Outputs) -> str:
+    """Why the outputs of a device do not match the artifact's on this machine, or ""."""
+    next = "use another runtime or precision there"
+    for name, value in expected.items():
         if run.outputs[name].shape != value.shape:
-            shapes = f"{list(run.outputs[name].shape)}, here {list(value.shape)}"
-            return f"{run.runtime} computes it otherwise there: output {name} has the shape {shapes}; {next}"
-    least, found = _least(artifact), _real_sqnr(here, run.outputs)
-    if found is None or found >= least:
+            shapes = f"{list(run.outputs[name].shape)}, on this machine {list(value.shape)}"
+            return f"outputs of {run.runtime} do not match this machine's: the shape of {name} is {shapes}; {next}"
+    minimum, sqnr = _min_sqnr(artifact), _worst_sqnr(expected, run.outputs)
+    if sqnr is None or sqnr >= minimum:
         return ""
     return (
-        f"{run.runtime} computes it otherwise there: its outputs agree with this machine's to {found:.1f} dB, "
-        f"{least:.0f} are the least; {next}"
+        f"outputs of {run.runtime} do not match this machine's: SQNR {sqnr:.1f} dB, at least {minimum:.0f} dB is "
+        f"required; {next}"
     )
 
 
-def _same_shapes(there: Outputs, here: Outputs) -> bool:
-    return all(there[name].shape == value.shape for name, value in here.items())
+def _same_shapes(outputs: Outputs, expected: Outputs) -> bool:
+    return all(outputs[name].shape == value.shape for name, value in expected.items())
 
 
-def _least(artifact: Artifact) -> float:
-    """What is quantized and was not checked here may be any distance away: how much its roundings matter is unknown."""
+def _min_sqnr(artifact: Artifact) -> float:
+    """The lowest SQNR that may be due to rounding. For a quantized artifact without a check it is unknown, so low."""
     finding = verify.read(artifact)
     if finding and finding.parity:
-        named = zip(finding.parity.per_output.values(), artifact.outputs, strict=False)
-        real = [sqnr for sqnr, spec in named if not spec.dtype.startswith(("int32", "int64", "bool"))]
-        return min(LEAST_DB, min(real, default=finding.parity.sqnr_db) - MARGIN_DB)
-    return NOTHING_ALIKE_DB if artifact.kind.precision in ("int8", "dynamic") else LEAST_DB
+        outputs = zip(finding.parity.per_output.values(), artifact.outputs, strict=False)
+        real = [sqnr for sqnr, spec in outputs if not spec.dtype.startswith(("int32", "int64", "bool"))]
+        return min(MIN_SQNR_DB, min(real, default=finding.parity.sqnr_db) - MARGIN_DB)
+    return NO_SIGNAL_DB if artifact.kind.precision in ("int8", "dynamic") else MIN_SQNR_DB
 
 
-def _real_sqnr(here: Outputs, there: Outputs) -> float | None:
-    """SQNR of the output that differs most, None where all are classes or words: one rounding changes a whole one.
+def _worst_sqnr(expected: Outputs, outputs: Outputs) -> float | None:
+    """SQNR of the output that differs most; None if all are classes or tokens, where rounding may change a whole one.
 
-    Of all samples together, or of the one in the middle, whichever is higher: where a list is sorted, or cut by a
-    threshold, a rounding moves whole rows of a few samples, and what is computed wrongly is wrong everywhere.
+    It is that of all samples together or of the median sample, whichever is higher: in a sorted or thresholded list
+    rounding moves whole rows of a few samples, while a wrong kernel is wrong on all samples.
     """
-    found = [_output_sqnr(value, there[name]) for name, value in here.items() if value.dtype.kind == "f"]
-    return min((sqnr for sqnr in found if sqnr is not None), default=None)
+    per_output = [_output_sqnr(value, outputs[name]) for name, value in expected.items() if value.dtype.kind == "f"]
+    return min((sqnr for sqnr in per_output if sqnr is not None), default=None)
 
 
-def _output_sqnr(here: NDArray[Any], there: NDArray[Any]) -> float | None:
-    """None for whole numbers, and where nothing but rounding stands against nothing. Equal infinities agree."""
-    signal, noise = np.zeros(len(here)), np.zeros(len(here))
+def _output_sqnr(expected: NDArray[Any], output: NDArray[Any]) -> float | None:
+    """None for integers, and for zeros against negligible values. Equal infinities agree."""
+    signal, noise = np.zeros(len(expected)), np.zeros(len(expected))
     whole, largest = True, 0.0
-    for index, (a, b) in enumerate(zip(here, there, strict=True)):  # outputs may be larger than memory
+    for index, (a, b) in enumerate(zip(expected, output, strict=True)):  # outputs may be larger than memory
         r, o = np.asarray(a, np.float64), np.asarray(b, np.float64)
         same = ~np.isfinite(r) & ((r == o) | (np.isnan(r) & np.isnan(o)))
         r, o = np.where(same, 0.0, r), np.where(same, 0.0, o)
@@ -134,9 +134,9 @@ def _output_sqnr(here: NDArray[Any], there: NDArray[Any]) -> float | None:
     return max(statistics.decibels(float(signal.sum()), float(noise.sum())), float(middle))
 
 
-def _alike(agreement: Mapping[str, Any]) -> str:
+def _agreement_text(agreement: Mapping[str, Any]) -> str:
     if agreement["bit_identical"]:
         return f"all {agreement['samples']:,} outputs bit-identical to the host's"
     top1 = agreement["top1_agreement"]
-    said = f", the same class for {top1:.2%}" if top1 is not None else ""
-    return f"outputs within {agreement['max_abs']:.2g} of the host's{said}"
+    same_class = f", the same class for {top1:.2%}" if top1 is not None else ""
+    return f"outputs within {agreement['max_abs']:.2g} of the host's{same_class}"

@@ -1,4 +1,4 @@
-"""Artifacts executed on a target, as measurements."""
+"""Measuring artifacts on a target: executed, scored, and kept as measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekit.core.measurement import Measurement, Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
-from edgekit.measure.context import RunContext, recording
+from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.sets import take
 
@@ -26,49 +26,51 @@ from edgekit.sets import take
 def measure(
     artifacts: Sequence[Artifact], target: Target, data: SampleSet, context: RunContext, *, reuse: bool
 ) -> list[Measurement]:
-    """Every artifact in every runtime of the target that takes it; `reuse` keeps identical valid measurements."""
+    """Measure every artifact in every runtime of the target that executes it; `reuse` keeps identical valid results."""
     plan, store = context.plan, context.store
-    used = take(data, plan.samples)
+    samples = take(data, plan.samples)
     device = targets.device(target)
     pairs = list(_pairs(artifacts, target, context))
-    keys = {(a.name, r): _key(a, r, target, device.facts(), plan, used.sha256) for a, r in pairs}
-    kept = store.measurements() if reuse else {}
-    todo = [(a, r) for a, r in pairs if (m := kept.get(keys[a.name, r])) is None or _disturbed(m)]
-    runs = execute_all(todo, target, used, plan, progress=context.progress) if todo else []
-    fresh = {
-        (a.name, r): host_parity.compare_with_host(a, run, target, used, context)
+    keys = {(a.name, r): _key(a, r, target, device.facts(), plan, samples.sha256) for a, r in pairs}
+    stored = store.measurements() if reuse else {}
+    todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _disturbed(m)]
+    runs = execute_all(todo, target, samples, plan, progress=context.progress) if todo else []
+    new_runs = {
+        (a.name, r): host_parity.compare_with_host(a, run, target, samples, context)
         for (a, r), run in zip(todo, runs, strict=True)
     }
     session = uuid.uuid4().hex[:12]
-    found = []
-    with recording:
+    measurements = []
+    with results_lock:
         for artifact, runtime in pairs:
             key = keys[artifact.name, runtime]
-            measurement = kept[key] if (artifact.name, runtime) not in fresh else None
+            measurement = stored[key] if (artifact.name, runtime) not in new_runs else None
             if measurement is None:
-                run = fresh[artifact.name, runtime]
-                measurement = _measurement(
-                    artifact, run, used, context, session, key, _root_run(artifact, fresh, target, used, context)
-                )
+                run = new_runs[artifact.name, runtime]
+                root = _root_scores(artifact, new_runs, target, samples, context)
+                measurement = _measurement(artifact, run, samples, context, session, key, root)
                 store.add(measurement)
             else:
                 measurement = dataclasses.replace(measurement, **_findings(artifact))
-            found.append(measurement)
+            measurements.append(measurement)
         context.outcome.reused += len(pairs) - len(todo)
     if plan.sustained:
-        found = [sustained.loaded(m, a, target, used, context) for m, (a, _) in zip(found, pairs, strict=True)]
-    with recording:
-        context.outcome.measurements += found
-    return found
+        measurements = [
+            sustained.add_sustained(m, a, target, samples, context)
+            for m, (a, _) in zip(measurements, pairs, strict=True)
+        ]
+    with results_lock:
+        context.outcome.measurements += measurements
+    return measurements
 
 
 def _disturbed(m: Measurement) -> bool:
-    """Is it worth another try? A device that computes something else does so again."""
+    """Is it worth measuring again? Outputs that do not match the host's would not match again."""
     return any(reason != m.mismatch_reason for reason in m.invalid)
 
 
 def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -> Iterator[tuple[Artifact, str]]:
-    """What can be measured; a runtime that does not compute in the plan's precision is left out, and that is said."""
+    """The (artifact, runtime) pairs to measure; a runtime without the plan's precision is reported as skipped."""
     precision = context.plan.precision
     for artifact in artifacts:
         for runtime in runtimes_for(artifact, target):
@@ -99,14 +101,14 @@ def _key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _root_run(
-    artifact: Artifact, fresh: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, context: RunContext
+def _root_scores(
+    artifact: Artifact, new_runs: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, context: RunContext
 ) -> tuple[str, np.ndarray] | None:
-    """The float root's name and its per-sample scores over this set: from this session, else from its own file."""
+    """The float root's name and its per-sample scores over this set: from this session, else from its stored file."""
     root = context.store.root(artifact)
     if root.id == artifact.id or context.scorer is None or data.labels is None:
         return None
-    for (name, _), run in fresh.items():
+    for (name, _), run in new_runs.items():
         if name == root.name and not run.facts.get("agreement", {}).get("wrong"):
             return root.name, context.scorer(run.outputs, data.labels).per_sample
     for measurement in context.store.measurements().values():
@@ -128,7 +130,7 @@ def _measurement(
     root: tuple[str, np.ndarray] | None,
 ) -> Measurement:
     metric = None
-    scored = run.facts.get("agreement", {}).get("same_shapes", True)  # what has another shape is no answer
+    scored = run.facts.get("agreement", {}).get("same_shapes", True)  # outputs of another shape cannot be scored
     if context.scorer is not None and data.labels is not None and scored:
         scores = context.scorer(run.outputs, data.labels)
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
@@ -137,9 +139,9 @@ def _measurement(
         np.save(file, scores.per_sample.astype(np.float32))
         metric = dataclasses.replace(metric, correct_file=str(file.relative_to(context.store.path)))
     if run.outputs and scored:
-        sample_predictions.keep(artifact, run, data, context.task, context.store.path, key)
+        sample_predictions.store(artifact, run, data, context.task, context.store.path, key)
     processes = run.processes
-    timed = [p for p in processes if p.times_ns]  # an emulated board's time is none
+    timed = [p for p in processes if p.times_ns]  # an emulated board has no times
     return Measurement(
         artifact=artifact.name,
         id=artifact.id,
@@ -168,6 +170,6 @@ def _measurement(
 
 
 def _findings(artifact: Artifact) -> dict[str, Any]:
-    """What the arrow's own check says, as it stands beside the artifact now."""
+    """The finding of the conversion's check, as stored with the artifact now."""
     finding = verify.read(artifact)
     return {"parity": finding.parity if finding else None, "verdict": finding.verdict if finding else None}

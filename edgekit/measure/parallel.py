@@ -1,5 +1,5 @@
-"""Several targets at once: a thread for each device elsewhere, one job per device at a time; one that fails holds up
-nobody. This machine is measured alone, after the others: sending and receiving would disturb it."""
+"""Measuring several targets in parallel: one thread per remote device, one job per device at a time. A device that
+fails does not stop the others. This machine is measured alone, after the others, since transfers would disturb it."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ def measure(
     *,
     reuse: bool,
 ) -> None:
-    """Every artifact on every target, by every plan. What goes wrong on a device ends its measuring only, and is in
-    the failures.
+    """Measure every artifact on every target by every plan. An error on a device ends only its own measuring, and is
+    added to the outcome's failures.
 
-    Measurements are in the outcome in the order of `targets`, whichever finished first.
+    The outcome's measurements are in the order of `targets`, whichever finished first.
     """
     from edgekit.measure import measurements
 
-    elsewhere = [target for target in targets if not is_here(target)]
+    remote = [target for target in targets if not is_here(target)]
 
-    def one(target: Target, context: RunContext) -> None:
+    def measure_target(target: Target, context: RunContext) -> None:
         for plan in plans:
             measurements.measure(artifacts, target, data, dataclasses.replace(context, plan=plan), reuse=reuse)
 
-    def apart(target: Target) -> None:
+    def measure_remote(target: Target) -> None:
         context.say(f"  measuring on {target.name} …")
-        one(target, dataclasses.replace(context, progress=quiet if len(elsewhere) > 1 else context.progress))
+        progress = quiet if len(remote) > 1 else context.progress
+        measure_target(target, dataclasses.replace(context, progress=progress))
 
-    with ThreadPoolExecutor(max(1, len(elsewhere))) as pool:
-        futures = {target.name: pool.submit(apart, target) for target in elsewhere}
-        _finish(futures, {target.device for target in elsewhere})
+    with ThreadPoolExecutor(max(1, len(remote))) as pool:
+        futures = {target.name: pool.submit(measure_remote, target) for target in remote}
+        _finish(futures, {target.device for target in remote})
     for target in targets:
         try:
-            futures[target.name].result() if target.name in futures else one(target, context)
+            futures[target.name].result() if target.name in futures else measure_target(target, context)
         except EdgekitError as error:
             if is_here(target) and not isinstance(error, DeviceError):
                 raise
@@ -62,7 +63,7 @@ def measure(
 
 
 def _finish(futures: dict[str, Future[None]], devices: set[str]) -> None:
-    """Wait for all. Interrupted, the connections are ended first, and with them what runs on the devices."""
+    """Wait for all targets. On an interrupt, close the connections first, which stops the processes on the devices."""
     try:
         wait(futures.values())
     except BaseException:

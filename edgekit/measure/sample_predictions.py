@@ -1,7 +1,7 @@
-"""What each model answers for a few of the samples it was measured on, kept beside its measurement for the report.
+"""Predictions of each model for a few of the samples it was measured on, stored for the report.
 
-The samples lie once in the run folder (`samples-SET.json`, pictures as small PNGs), the answers in the artifact's own
-(`answers-KEY.json`). Nothing is kept where an answer is no short text (masks, boxes): those have pictures of their own.
+The samples are stored once in the run folder (`samples-SET.json`, images as small PNGs), the predictions in the
+artifact's folder (`answers-KEY.json`). Predictions that are no short text (masks, boxes) are not stored here.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.task import Task
 from edgekit.runs.store import SAMPLES
 
-#: samples kept, evenly spread over the set; the report shows the most telling of them
+#: samples to store, evenly spread over the set; the report shows the most informative of them
 COUNT = 24
-#: pixels of a kept picture's longer side, and the smallest side that is worth looking at
+#: pixels of a stored image's longer side at most, and of its shorter side at least
 PIXELS, SMALLEST = 96, 8
+#: characters of a prediction's text at most
 LONGEST = 120
 
 
-def keep(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, place: Path, key: str) -> None:
-    """Write the answers of this run, and the samples where they are not there yet; `place` is the run folder."""
+def store(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, run_folder: Path, key: str) -> None:
+    """Write the predictions of this run, and the samples if they are not stored yet; `run_folder` holds both."""
     chosen = np.unique(np.linspace(0, len(data) - 1, COUNT).astype(int))
     classes = tuple(task.classes) if task else ()
-    told = [_answer(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
-    if not any(entry["text"] for entry in told):
+    predictions = [_prediction(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
+    if not any(prediction["text"] for prediction in predictions):
         return
-    samples = place / SAMPLES.format(data.sha256.replace("/", "-"))
+    samples = run_folder / SAMPLES.format(data.sha256.replace("/", "-"))
     if not samples.is_file():
-        shown = [
+        stored = [
             {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
             for i in chosen
         ]
-        document = {"set": data.name, "set_sha256": data.sha256, "samples": shown}
+        document = {"set": data.name, "set_sha256": data.sha256, "samples": stored}
         write_atomically(samples, json.dumps(document) + "\n")
-    document = {"set_sha256": data.sha256, "answers": told}
+    document = {"set_sha256": data.sha256, "answers": predictions}
     write_atomically(artifact.path / f"answers-{key}.json", json.dumps(document) + "\n")
 
 
-def _answer(
+def _prediction(
     artifact: Artifact,
     outputs: Mapping[str, NDArray[Any]],
     data: SampleSet,
@@ -58,7 +59,7 @@ def _answer(
     classes: tuple[str, ...],
     index: int,
 ) -> dict[str, Any]:
-    """{"text": the answer in words, "right": against the label, None where that cannot be told}."""
+    """{"text": the prediction in words, "right": is it the label's class (None: unknown)}."""
     first = next(iter(outputs.values()))[index]
     label = data.labels[index] if data.labels is not None else None
     if task is not None and task.tell is not None:
@@ -66,8 +67,8 @@ def _answer(
         sample = {name: array[index] for name, array in data.inputs.items()}
         return {"text": str(task.tell(own, sample, artifact.path)["text"])[:LONGEST], "right": None}
     if len(outputs) == 1 and first.ndim == 1 and len(first) > 1 and (label is None or _is_class(label)):
-        found = int(first.argmax())
-        return {"text": _class(found, classes), "right": None if label is None else found == int(label)}
+        predicted = int(first.argmax())
+        return {"text": _class(predicted, classes), "right": None if label is None else predicted == int(label)}
     if len(outputs) == 1 and first.size == 1:
         return {"text": f"{float(first.reshape(-1)[0]):.4g}", "right": None}
     return {"text": "", "right": None}
@@ -92,7 +93,7 @@ def _label(labels: NDArray[Any] | None, index: int, classes: tuple[str, ...]) ->
 
 
 def _png_of(inputs: Mapping[str, NDArray[Any]], index: int) -> str | None:
-    """The sample as a PNG in base64, where it is one picture of bytes: (H, W), (1 or 3, H, W), (H, W, 1 or 3)."""
+    """The sample as a PNG in base64 if it is one image of bytes: (H, W), (1 or 3, H, W), (H, W, 1 or 3)."""
     if len(inputs) != 1:
         return None
     pixels = np.asarray(next(iter(inputs.values()))[index])
@@ -109,7 +110,7 @@ def _png_of(inputs: Mapping[str, NDArray[Any]], index: int) -> str | None:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """(H, W) gray or (H, W, 3) colour → a PNG (W3C, third edition): so small that no library need be installed."""
+    """(H, W) gray or (H, W, 3) colour → a PNG (W3C, third edition), without an image library."""
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels).reshape(height, -1)
     raw = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()

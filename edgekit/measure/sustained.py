@@ -1,4 +1,4 @@
-"""What a long load does to a device: a measurement's facts["sustained"]."""
+"""The effect of a sustained load on a device: a measurement's facts["sustained"]."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.measurement import Measurement
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
-from edgekit.measure.context import RunContext, recording
+from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import sustain
 
 
-def loaded(
+def add_sustained(
     measurement: Measurement, artifact: Artifact, target: Target, data: SampleSet, context: RunContext
 ) -> Measurement:
-    """The measurement with a sustained run among its facts, stored as soon as it is there."""
+    """Run a sustained load and add it to the measurement's facts, which are stored at once."""
     if "sustained" in measurement.facts:
         return measurement
     if measurement.provenance != "measured":
-        context.say(f"  skipped   {artifact.name} on {target.name}: sustained times are those of real machines only")
+        context.say(f"  skipped   {artifact.name} on {target.name}: a sustained load is measured on real machines only")
         return measurement
     seconds = context.plan.sustained
     context.say(f"  sustained {artifact.name} on {target.name} in {measurement.runtime}: {seconds:g} s …")
-    found = dict(sustain(artifact, measurement.runtime, target, data, context.plan))
-    energy, source = found.pop("energy_mj", None), found.pop("energy_source", "")
-    facts = {**measurement.facts, "sustained": found}
+    windows = dict(sustain(artifact, measurement.runtime, target, data, context.plan))
+    energy, source = windows.pop("energy_mj", None), windows.pop("energy_source", "")
+    facts = {**measurement.facts, "sustained": windows}
     if energy is not None:
         facts |= {"energy_mj": energy, "energy_source": source}
-    made = dataclasses.replace(measurement, facts=facts)
-    with recording:
-        context.store.add(made)
-    return made
+    measurement = dataclasses.replace(measurement, facts=facts)
+    with results_lock:
+        context.store.add(measurement)
+    return measurement

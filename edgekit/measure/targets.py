@@ -1,4 +1,4 @@
-"""Target files → `Target` records; the host's instruction set is read from the machine, a device's when it is added."""
+"""Target files → `Target` records; the host is probed whenever it is loaded, a device when it is added."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(path: Path) -> Target:
 
 
 def _installed_runtimes(known: Mapping[str, str]) -> dict[str, str]:
-    """The runtimes of other packages whose own package is installed here: they belong to this machine."""
+    """The runtimes of third-party packages that are installed here: they belong to this machine."""
     names = set(registry.added("runtimes")) - set(known)
     return {r.name: r.versions for r in registry.runtimes() if r.name in names and r.computes and _installed(r.package)}
 
@@ -58,14 +58,14 @@ def _installed(package: str) -> bool:
 
 
 def is_here(target: Target) -> bool:
-    """Does this target compute on this machine? Such a one is measured alone."""
+    """Does this target compute on this machine? If so, it is measured alone."""
     return bool(registry.load("devices", target.device).here)
 
 
 def device(target: Target) -> Device:
-    """What reaches a target; nothing is connected yet. Raises InputError where nothing can."""
-    made: Device = registry.load("devices", target.device)(target)
-    return made
+    """The device of a target, not connected yet. Raises InputError for an unknown kind of device."""
+    device: Device = registry.load("devices", target.device)(target)
+    return device
 
 
 def exported_formats(runtime: str) -> tuple[str, ...]:
@@ -78,15 +78,14 @@ def exported_formats(runtime: str) -> tuple[str, ...]:
 
 
 def write(target: Target, *, replace: bool = False) -> Path:
-    """Keep a target among the user's own. Raises InputError where one of that name is there, or shipped."""
+    """Write a target to the user's own. Raises InputError if that name is taken by one of them or a shipped one."""
     path = paths.user_config() / "targets" / f"{target.name}.toml"
-    taken = paths.find("targets", target.name)
-    if taken and taken != path:
-        raise InputError(f"there is a target {target.name!r} already", f"it is {taken}", "choose another name")
-    if taken and not replace:
-        raise InputError(
-            f"there is a target {target.name!r} already", f"it is {path}", "--replace it, or choose another"
-        )
+    existing = paths.find("targets", target.name)
+    if existing and existing != path:
+        raise InputError(f"there is already a target {target.name!r}", f"it is {existing}", "choose another name")
+    if existing and not replace:
+        what = f"there is already a target {target.name!r}"
+        raise InputError(what, f"it is {path}", "overwrite it with --replace, or choose another name")
     import tomli_w
 
     table = {key: value for key, value in dataclasses.asdict(target).items() if value or key == "title"}

@@ -1,7 +1,7 @@
-"""After every arrow: did it keep what it promised? On real samples, in the real runtime.
+"""The check after every conversion, on real samples in the real runtime.
 
-An exporter must keep the outputs (SQNR against its parent), a compressor the accuracy (paired, against the chain's
-float root). The finding is kept beside the artifact in `verify.json`, and the evidence of a failure in `evidence.npz`.
+An exporter must preserve the outputs (SQNR against its parent), a compressor the accuracy (paired, against the chain's
+float root). The finding is stored with the artifact in `verify.json`, the evidence of a failure in `evidence.npz`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ EVIDENCE_SAMPLES = 32
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check of one arrow found. `failed` says which promise was broken, "" for none.
+    """The result of one conversion's check. `failed` names the failed check, "" for none.
 
-    `unverified` gives the reason where nothing here can execute the artifact exactly.
+    `unverified` gives the reason if nothing here can execute the artifact exactly.
     """
 
     artifact: str
@@ -51,16 +51,17 @@ class Finding:
     verdict: Verdict | None = None
 
     def error(self) -> EdgekitError | None:
-        """The failure as an error that names the arrow, or None."""
+        """The failure as an error that names the artifact and its step, or None."""
         if not self.failed:
             return None
         kind = BudgetMissed if self.failed == "budget" else ParityFailed
-        what = f"{self.step} broke {self.artifact}"
-        return kind(what, self.reason, f"look at it: edgekit inspect, and {self.artifact}/{EVIDENCE}")
+        what = f"{self.artifact} failed its check after {self.step}"
+        next = f"edgekit verify --layers; the samples that differ most are in {self.artifact}/{EVIDENCE}"
+        return kind(what, self.reason, next)
 
 
 class Verifier:
-    """Checks arrows on one target and one set; outputs of a parent are computed once for all its children."""
+    """Checks conversions on one target and one set; a parent's outputs are computed once for all its children."""
 
     def __init__(
         self, store: Store, target: Target, data: SampleSet, scorer: Scorer | None, gates: Gates, plan: Plan
@@ -70,19 +71,22 @@ class Verifier:
         self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
         self._outputs: dict[str, Mapping[str, Any]] = {}
 
-    def check(self, artifact: Artifact, keeps: str, against: Artifact | None = None) -> Finding:
-        """The finding for one artifact, from `verify.json` where it was checked in just this way before."""
+    def check(self, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
+        """The finding for one artifact, from `verify.json` if the same check was made before.
+
+        `preserves` is what its step must preserve: "outputs" or "accuracy".
+        """
         parent = against or self._float_model(artifact)
         key = self._key(artifact, parent)
-        kept = read(artifact)
-        if kept and kept.key == key:
-            return kept
-        finding = self._check(artifact, parent, keeps, key)
+        stored = read(artifact)
+        if stored and stored.key == key:
+            return stored
+        finding = self._check(artifact, parent, preserves, key)
         write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
         return finding
 
     def _float_model(self, artifact: Artifact) -> Artifact | None:
-        """What it is compared with: its parent, or, quantized before it was lowered, the float export of that."""
+        """The reference: its parent, or the parent's float export if it was quantized before it was lowered."""
         parent = self.store.parent(artifact)
         if parent is None or not artifact.kind.precision or parent.kind.format == artifact.kind.format:
             return parent
@@ -96,23 +100,23 @@ class Verifier:
         return self._outputs[artifact.id]
 
     def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
-        """What makes two checks the same: both artifacts, the samples, the gates, and what executes them how."""
-        target, judged = self.target, "judged" if self.scorer else "not judged"
+        """Identifies a check: both artifacts, the samples, the gates, the target, runtimes and compute precision."""
+        target, scored = self.target, "scored" if self.scorer else "not scored"
         where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
-        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{judged}"
+        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}"
 
-    def _check(self, artifact: Artifact, parent: Artifact | None, keeps: str, key: str) -> Finding:
-        finding = Finding(artifact.name, artifact.id, key, artifact.step, keeps)
+    def _check(self, artifact: Artifact, parent: Artifact | None, preserves: str, key: str) -> Finding:
+        finding = Finding(artifact.name, artifact.id, key, artifact.step, preserves)
         if not runtimes_for(artifact, self.target):
             why = f"no runtime for {artifact.kind} on {self.target.name}"
             return dataclasses.replace(finding, unverified=why)
         if saturates(artifact, self.target):
-            why = f"{self.target.name} saturates {artifact.scheme}: check it on the device it was made for"
+            why = f"{self.target.name} saturates {artifact.scheme}: verify it with --target DEVICE"
             return dataclasses.replace(finding, unverified=why)
         outputs = self.outputs(artifact)
-        broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
-        if broken:
-            why = f"output {broken[0]!r} holds NaN or infinity"
+        not_finite = [name for name, value in outputs.items() if not np.isfinite(value).all()]
+        if not_finite:
+            why = f"output {not_finite[0]!r} holds NaN or infinity"
             finding = dataclasses.replace(finding, failed="runtime", reason=why)
             self._evidence(artifact, outputs, outputs)
             return finding
@@ -120,15 +124,15 @@ class Verifier:
             return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
         parity = statistics.parity(parent.name, self.outputs(parent), outputs)
         finding = dataclasses.replace(finding, parity=parity)
-        if keeps == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
-            wanted = self.gates.min_sqnr_db
-            why = f"its outputs agree with {parent.name} to {parity.sqnr_db:.1f} dB; {wanted:g} dB are asked for"
+        if preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
+            minimum = self.gates.min_sqnr_db
+            why = f"SQNR against {parent.name} is {parity.sqnr_db:.1f} dB; at least {minimum:g} dB is required"
             finding = dataclasses.replace(finding, failed="parity", reason=why)
             self._evidence(artifact, self.outputs(parent), outputs)
         return self._budget(finding, artifact, outputs)
 
     def _budget(self, finding: Finding, artifact: Artifact, outputs: Mapping[str, Any]) -> Finding:
-        """The accuracy against the chain's float root, and for a compressor the budget's verdict."""
+        """Add the accuracy against the chain's float root, and for a compressor the verdict on its budget."""
         root = self.store.root(artifact)
         if self.scorer is None or finding.failed:
             return finding
@@ -140,9 +144,8 @@ class Verifier:
         verdict = statistics.verdict(reference, scores, self.gates.max_drop_pp, "val")
         finding = dataclasses.replace(finding, verdict=verdict)
         if verdict.state == "missed" or (verdict.state == "undecided" and self.gates.strict):
-            allowed = f"{self.gates.max_drop_pp:g} are allowed"
-            points = "points below" if metric.unit == "fraction" else "% worse than"
-            why = f"{metric.drop_pp:.2f} {points} {root.name} ({verdict.state}); {allowed}"
+            allowed = f"a drop of {self.gates.max_drop_pp:g} is allowed"
+            why = f"{_change(metric)} {root.name} (budget {verdict.state}); {allowed}"
             finding = dataclasses.replace(finding, failed="budget", reason=why)
             self._evidence(artifact, self.outputs(root), outputs)
         return finding
@@ -157,7 +160,7 @@ class Verifier:
         return statistics.metric(self._scores(outputs), self.data.sha256, reference, against)
 
     def _evidence(self, artifact: Artifact, reference: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        """The samples that differ most, with what each side answered."""
+        """Write the samples that differ most, with the outputs of both artifacts."""
         first, second = next(iter(reference.values())), next(iter(outputs.values()))
         count = min(EVIDENCE_SAMPLES, len(second))
         worst = np.arange(count)
@@ -170,8 +173,15 @@ class Verifier:
         np.savez(artifact.path / EVIDENCE, index=worst, **arrays)  # type: ignore[arg-type]
 
 
+def _change(metric: Metric) -> str:
+    """ "0.30 points below" (a drop), "0.10 points above" (a gain), "1.20 % worse than"."""
+    assert metric.drop_pp is not None
+    below, above = ("points below", "points above") if metric.unit == "fraction" else ("% worse than", "% better than")
+    return f"{abs(metric.drop_pp):.2f} {above if metric.drop_pp < 0 else below}"
+
+
 def read(artifact: Artifact) -> Finding | None:
-    """The stored finding of this very artifact, or None."""
+    """The stored finding of this artifact, or None if there is none or the artifact has changed."""
     path = artifact.path / FINDING
     if not path.is_file():
         return None
@@ -185,9 +195,9 @@ def read(artifact: Artifact) -> Finding | None:
 
 
 def saturates(artifact: Artifact, target: Target) -> bool:
-    """Would this target's instructions clip the sums of the artifact's scheme?
+    """Would this target's instructions saturate the sums of the artifact's scheme?
 
-    Without VNNI, x86 adds two products of bytes in 16 bits, in ONNX Runtime and OpenVINO whatever the sign of the
+    Without VNNI, x86 adds two int8 products in 16 bits; in ONNX Runtime and OpenVINO this holds for signed and unsigned
     activations. LiteRT widens first.
     """
     full = artifact.scheme.startswith(("u8s8", "s8s8")) and "reduced" not in artifact.scheme

@@ -1,14 +1,14 @@
-"""Torch networks on disk: `model.json` says how to build one, and its weights lie beside it. Nothing is unpickled.
+"""Torch networks on disk: `model.json` describes how to build one, its weights are in the same folder. No pickles.
 
-A `loader` (a file of this folder) knows each way:
+The `loader` is a module of this package:
 
 - `named`: a network of `edgekit/models/`, an entry point or the user's own `net.py:Net`, with its arguments; weights in
   `model.safetensors`. Where its code has changed since, its parameters and its outputs must be the same as before
   (`outputs.safetensors`), so that another network is never loaded under old weights.
 - `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
 
-`model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → the shape that the
-exporters trace with) and "tensors" (name → [dtype, shape] of the state dict).
+`model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → shape of the
+exporters' example input) and "tensors" (name → [dtype, shape] of the state dict).
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ NETWORK = "model.json"
 
 WEIGHTS = "model.safetensors"
 
-#: example inputs by name, where the network came with some
+#: example inputs by name, if the network has any
 EXAMPLE = "example.safetensors"
 
-#: loader → its module; a name in a file from elsewhere can mean nothing else
+#: loaders, which are modules; an imported file can name no others
 LOADERS = ("named", "pt2", "keras", "onnx")
 
 
 def reference(folder: Path) -> Mapping[str, Any]:
-    """What `model.json` says. Raises InputError where it is damaged."""
+    """The contents of `model.json`. Raises InputError if it is damaged."""
     with os_errors("read", folder / NETWORK):
         text = (folder / NETWORK).read_text()
     try:
-        found: Mapping[str, Any] = json.loads(text)
-        if found.get("loader", "named") not in LOADERS:
+        entries: Mapping[str, Any] = json.loads(text)
+        if entries.get("loader", "named") not in LOADERS:
             raise ValueError
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{folder / NETWORK} does not describe a network", "it is damaged", "make it again") from error
-    return found
+        raise InputError(
+            f"{folder / NETWORK} does not describe a network", "it is damaged", "create the artifact again"
+        ) from error
+    return entries
 
 
 def load(folder: Path) -> nn.Module:
-    """The network in eval mode. Raises InputError where it cannot be built as it was."""
-    found = reference(folder)
-    loader = importlib.import_module(f"edgekit.networks.{found.get('loader', 'named')}")
-    network: nn.Module = loader.load(folder, found)
+    """The network in eval mode. Raises InputError if it cannot be built as saved."""
+    entries = reference(folder)
+    loader = importlib.import_module(f"edgekit.networks.{entries.get('loader', 'named')}")
+    network: nn.Module = loader.load(folder, entries)
     return network
 
 
 def write(out: Path, loader: str, entries: Mapping[str, Any]) -> None:
-    """`model.json` of a network whose own file lies in `out` already."""
+    """Write `model.json` of a network whose model file is already in `out`."""
     (out / NETWORK).write_text(json.dumps({"loader": loader, **entries}, indent=1) + "\n")

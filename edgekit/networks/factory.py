@@ -1,4 +1,4 @@
-"""The user's own code: `net.py:make` is called, and what it gives or raises is put in edgekit's words."""
+"""Calls the user's factory `net.py:make` and checks its result; its errors become InputErrors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WANTED = "return (module, example_inputs), or (module, example_inputs, dynamic_axes)"
+EXPECTED = "return (module, example_inputs), or (module, example_inputs, dynamic_axes)"
 
 
 class FactoryResult(NamedTuple):
-    """What a factory returns. `example`: a tensor, several, or a dict of them by name."""
+    """The result of a factory. `example`: a tensor, several, or a dict of tensors by name."""
 
     network: nn.Module
     example: Any
@@ -27,34 +27,36 @@ class FactoryResult(NamedTuple):
 
 
 def make(reference: str) -> FactoryResult:
-    """Call the factory that `reference` names. Raises InputError where it raises, or returns something else."""
+    """Call the factory that `reference` names. Raises InputError if it raises, or returns something else."""
     from torch import nn
 
     factory = registry.load("models", reference)
     if not callable(factory) or isinstance(factory, nn.Module):
         what = f"{reference} is a {type(factory).__name__}"
-        raise InputError(what, "a function is wanted, that takes no arguments", WANTED)
-    if needed := required(factory):
-        what = f"{reference} needs arguments: {', '.join(needed)}"
-        raise InputError(what, "it is called without any", "write a function around it: def make(): …")
-    made = run_user_code(reference, f"{reference} failed", factory)
-    if isinstance(made, nn.Module):
-        raise InputError(f"{reference} gives a module without example inputs", "its inputs are not known", WANTED)
-    if not isinstance(made, tuple) or len(made) not in (2, 3) or not isinstance(made[0], nn.Module):
-        parts = f" of {', '.join(type(part).__name__ for part in made)}" if isinstance(made, tuple) else ""
-        raise InputError(f"{reference} gives a {type(made).__name__}{parts}", "a module was expected first", WANTED)
-    axes = made[2] if len(made) == 3 else {}
-    if not isinstance(axes, Mapping) or not all(isinstance(found, Mapping) for found in axes.values()):
-        what = f"{reference} gives dynamic_axes of another form"
+        raise InputError(what, "it must be a function without arguments", EXPECTED)
+    if missing := required_arguments(factory):
+        what = f"{reference} needs arguments: {', '.join(missing)}"
+        raise InputError(what, "it is called without arguments", "write a function around it: def make(): …")
+    result = run_user_code(reference, f"{reference} failed", factory)
+    if isinstance(result, nn.Module):
+        raise InputError(f"{reference} returns a module without example inputs", "its inputs are unknown", EXPECTED)
+    if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
+        parts = f" of {', '.join(type(part).__name__ for part in result)}" if isinstance(result, tuple) else ""
+        raise InputError(
+            f"{reference} returns a {type(result).__name__}{parts}", "the first part must be a module", EXPECTED
+        )
+    axes = result[2] if len(result) == 3 else {}
+    if not isinstance(axes, Mapping) or not all(isinstance(lengths, Mapping) for lengths in axes.values()):
+        what = f"{reference} returns invalid dynamic_axes"
         raise InputError(what, f"{axes!r}"[:100], 'for example {"input_ids": {1: "length"}}')
-    return FactoryResult(made[0], made[1], axes)
+    return FactoryResult(result[0], result[1], axes)
 
 
-def required(factory: Callable[..., Any]) -> list[str]:
-    """The names of the arguments it cannot do without."""
+def required_arguments(factory: Callable[..., Any]) -> list[str]:
+    """The names of its arguments without a default."""
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # what is written in C does not tell
+    except (TypeError, ValueError):  # functions written in C may have no signature
         return []
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]

@@ -1,4 +1,4 @@
-"""A model of Keras 3 in a .keras file, from elsewhere: on Keras' torch backend, in its safe mode. No TensorFlow."""
+"""An imported Keras 3 model (.keras), run on Keras' torch backend in safe mode, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from edgekit.networks.interface import Interface, Positional
 
 FILE = "model.keras"
-#: Keras imports what these modules name; in safe mode from nowhere else
+#: in safe mode, Keras imports from these modules only
 MODULES = ("keras", "builtins")
 #: layers that hold code or another library's objects
 CODE = ("Lambda", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "TFSMLayer")
-#: sizes that open axes beyond the batch are tried with
+#: sizes tried for dynamic axes other than the batch
 SIZES = (32, 64, 128, 224, 16, 8)
 
 
 def load(folder: Path, reference: Mapping[str, Any]) -> Positional:
-    """The model as a network that takes tensors by position. Raises InputError, Missing."""
+    """The model as a network with positional inputs. Raises InputError, Missing."""
     return read(folder / FILE)
 
 
 def read(path: Path) -> Positional:
-    """Raises Missing without Keras, InputError where the file is damaged or holds code, naming the layer."""
+    """Raises Missing without Keras, InputError if the file is damaged or holds code, naming the layer."""
     _check(path)
     keras = _keras()
     with _damaged(path):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     if not getattr(model, "inputs", None):
-        why = "it was saved before it knew the shape of its inputs"
+        why = "it was saved before its input shapes were known"
         raise InputError(f"{path} has no inputs", why, "build it with keras.Input, or call it once, before saving")
-    return _called(model)
+    return _positional(model)
 
 
 def interface(network: Positional, path: Path) -> tuple[Interface, dict[str, Tensor]]:
-    """How the model is called, as it says itself, and example inputs of ones. Raises InputError where it cannot run."""
+    """The model's interface, and example inputs of ones. Raises InputError if it cannot run."""
     import torch
 
     from edgekit.networks.interface import probe
@@ -65,30 +65,30 @@ def interface(network: Positional, path: Path) -> tuple[Interface, dict[str, Ten
         }
         try:
             with torch.inference_mode():
-                network.answers(*example.values())
+                network.outputs_by_name(*example.values())
         except EdgekitError:
             raise
-        except Exception as error:  # Keras' and torch's own: this size does not fit
+        except Exception as error:  # any error of Keras or torch: this size does not fit
             why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             continue
-        return probe(network, example, {name: found for name, found in axes.items() if found}, str(path)), example
+        return probe(network, example, {name: lengths for name, lengths in axes.items() if lengths}, str(path)), example
     raise InputError(f"{path} cannot be run", why[:200], "check that it runs in Keras with KERAS_BACKEND=torch")
 
 
 def tensors(network: Positional) -> dict[str, list[Any]]:
-    """Keras' own name of each weight → [dtype, shape]; the state of random numbers is none."""
+    """Keras' name of each weight → [dtype, shape], without random state."""
     model: Any = network.network.model
     return {weight.path: [str(weight.dtype), list(weight.shape)] for weight in model.weights}
 
 
-def _called(model: Any) -> Positional:
-    """Keras takes several inputs as one list, and gives several outputs nested."""
+def _positional(model: Any) -> Positional:
+    """The model with positional inputs and flat outputs: Keras takes a list of inputs, and nests outputs."""
     from keras import tree
     from torch import nn
 
     from edgekit.networks.interface import Positional
 
-    class Listed(nn.Module):
+    class ListInputs(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -98,11 +98,11 @@ def _called(model: Any) -> Positional:
             names = getattr(model, "output_names", None) or [f"output{index}" for index in range(len(outputs))]
             return {"output": outputs[0]} if len(outputs) == 1 else dict(zip(names, outputs, strict=True))
 
-    return Positional(Listed()).eval()
+    return Positional(ListInputs()).eval()
 
 
 def _keras() -> Any:
-    """Keras on its torch backend. Raises Missing, or InputError where it runs on another already."""
+    """Keras on its torch backend. Raises Missing, or InputError if it already runs on another backend."""
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "torch"
     try:
@@ -110,8 +110,8 @@ def _keras() -> Any:
     except ImportError as error:
         raise Missing.install("a .keras model", "keras", "keras") from error
     if keras.backend.backend() != "torch":
-        why = f"Keras was imported on its {keras.backend.backend()} backend, and cannot change it"
-        raise InputError("a .keras model runs on torch here", why, "set KERAS_BACKEND=torch before importing keras")
+        why = f"Keras was imported with its {keras.backend.backend()} backend"
+        raise InputError(".keras models need Keras on torch", why, "set KERAS_BACKEND=torch before importing keras")
     return keras
 
 
@@ -122,26 +122,26 @@ def _dtype(tensor: Any) -> Any:
 
 
 def _check(path: Path) -> None:
-    """Raises InputError, naming the layer, for what would run code, and for what is not there or not such a file."""
+    """Raises InputError for a layer that would run code, naming it, and for a missing or damaged file."""
     with os_errors("read", path), path.open("rb") as file:
         file.read(1)
     with _damaged(path), zipfile.ZipFile(path) as archive:
-        if bad := archive.testzip():
-            raise ValueError(f"{bad} in it is damaged")
+        if damaged_member := archive.testzip():
+            raise ValueError(f"{damaged_member} in it is damaged")
         config = json.loads(archive.read("config.json"))
     for node in _nodes(config):
         name = (node.get("config") or {}).get("name") or node["class_name"]
         module = str(node.get("module") or "keras").partition(".")[0]
         if node["class_name"] in CODE:
             why = f"layer {name!r} is a {node['class_name']}, which holds code"
-            raise InputError(f"{path} cannot be trusted", why, "write that layer with keras.ops, or give net.py:make")
+            raise InputError(f"{path} cannot be trusted", why, "write that layer with keras.ops, or use net.py:make")
         if module not in MODULES or (node.get("registered_name") and not node.get("module")):
             why = f"layer {name!r} is a {node['class_name']} of {node.get('module') or 'your own code'}"
-            raise InputError(f"{path} needs code of its own", why, "load it in a function of yours: net.py:make")
+            raise InputError(f"{path} needs custom code", why, "load it in your own function: net.py:make")
 
 
 def _nodes(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object that the file describes."""
+    """All objects in the configuration."""
     if isinstance(config, dict):
         if isinstance(config.get("class_name"), str):
             yield config
@@ -159,10 +159,10 @@ def _damaged(path: Path) -> Iterator[None]:
         yield
     except (EdgekitError, MemoryError):
         raise
-    except Exception as error:  # a zip, HDF5 or Keras' own reader: each has its own kinds
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except Exception as error:  # the zip, HDF5 and Keras readers raise many types
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"cannot read {path}", f"not a whole model of Keras 3: {said[:200]}", "save it again"
+            f"cannot read {path}", f"not a complete Keras 3 model: {message[:200]}", "save it again"
         ) from error
     finally:
         logging.getLogger("absl").setLevel(level)

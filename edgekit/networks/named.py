@@ -1,4 +1,4 @@
-"""A network by name or reference, built with plain arguments; its weights in a safetensors file."""
+"""A network given by name or reference and plain arguments, with its weights in a safetensors file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ AGAIN = "restore that version, or make it again"
 
 
 def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The untrained network; of what a factory returns, the first. Raises InputError for an unknown name.
+    """The untrained network (the first part of a factory's result). Raises InputError for an unknown name.
 
-    The user's own code may raise what it likes: it becomes an InputError with its line.
+    Errors of the user's own code become InputErrors that name the line.
     """
     from torch import nn
 
-    maker = registry.load("models", model)
+    builder = registry.load("models", model)
     if user_code.is_reference(model):
-        made = run_user_code(model, f"{model} failed", lambda: maker(**arguments))
+        result = run_user_code(model, f"{model} failed", lambda: builder(**arguments))
     else:
-        made = maker(**arguments)
-    network = made[0] if isinstance(made, tuple) and made else made
+        result = builder(**arguments)
+    network = result[0] if isinstance(result, tuple) and result else result
     if not isinstance(network, nn.Module):
-        raise InputError(f"{model} gives a {type(network).__name__}", "a torch.nn.Module is wanted", "mend it")
+        raise InputError(f"{model} returns a {type(network).__name__}", "it must be a torch.nn.Module", "fix its code")
     return network
 
 
@@ -89,9 +89,9 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
 def _built(reference: Mapping[str, Any]) -> nn.Module:
     network = build(reference["model"], reference["arguments"])
     if "widths" in reference:
-        from edgekit.networks.widths import narrow
+        from edgekit.networks.widths import apply
 
-        narrow(network, reference["widths"], reference["tensors"])
+        apply(network, reference["widths"], reference["tensors"])
     return network
 
 

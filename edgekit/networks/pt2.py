@@ -1,10 +1,10 @@
-"""A program of torch.export in a .pt2 archive, from elsewhere: checked whole before torch is allowed to load it.
+"""An imported torch.export program (.pt2 archive), checked completely before torch loads it.
 
-torch.export.load unpickles, evaluates expressions and compiles names that stand in the archive, so each of them is
-looked at first (torch 2.13, `torch/export/pt2_archive` and `torch/_export/serde`):
+torch.export.load unpickles, evaluates expressions and compiles names of the archive, so all of them are checked first
+(torch 2.13, `torch/export/pt2_archive` and `torch/_export/serde`):
 
-- payloads that torch would unpickle must load with `weights_only=True`; custom objects and compiled code are refused;
-- expressions of sizes, which sympy would evaluate, may hold numbers, symbols and calls of sympy's own functions;
+- pickled payloads must load with `weights_only=True`; custom objects and compiled code are rejected;
+- size expressions, which sympy evaluates, may hold numbers, symbols and calls of known sympy functions;
 - operators must be torch's, or Python's arithmetic; names, which become Python source, must be plain;
 - guards, which are Python source, are never compiled.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgekit.networks.interface import Positional
 
 FILE = "model.pt2"
-#: what an archive may hold; anything else (custom objects, compiled code, a second program) is refused
+#: allowed records; others (custom objects, compiled code, a second program) are rejected
 RECORDS = re.compile(
     r"archive_format|archive_version|byteorder|\.format_version|\.storage_alignment|\.data/\w+|extra/[\w./-]+"
     r"|models/model\.json|data/weights/(weight_\d+|model_weights_config\.json|model\.pt)"
@@ -41,12 +41,12 @@ CONFIGS = {
     "constants": "data/constants/model_constants_config.json",
 }
 PICKLED = ("data/sample_inputs/model.pt", "data/weights/model.pt", "data/constants/model.pt")
-PLAIN = re.compile(r"[\w.:+<>\[\]-]*")
+PLAIN_NAME = re.compile(r"[\w.:+<>\[\]-]*")
 OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|higher_order|quantized|quantized_decomposed|torchvision|torchaudio)\.(?!from_file)"
     r"\w+(\.\w+)?|_operator\.[a-z]\w*|math\.[a-z]\w*|torch\.sym_\w+"
 )
-#: what stands in expressions as sympy prints them, with torch's additions
+#: functions in expressions as printed by sympy, with torch's additions
 FUNCTIONS = frozenset(
     "Symbol Integer Float Rational Add Mul Pow Max Min Mod Abs floor ceiling Piecewise ExprCondPair And Or Not "
     "Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan FloorDiv ModularIndexing Where "
@@ -54,26 +54,26 @@ FUNCTIONS = frozenset(
     "IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat Identity".split()
 )
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
-#: text that nothing evaluates or compiles: traces, string constants, and the guards, which are not used
-IDLE = ("metadata", "as_string", "guards_code", "torch_version", "verifiers")
+#: text that is never evaluated or compiled: traces, string constants, and the unused guards
+NOT_EVALUATED = ("metadata", "as_string", "guards_code", "torch_version", "verifiers")
 
 
 def load(folder: Path, reference: Mapping[str, Any]) -> Positional:
-    """The program as a network. Raises InputError where the archive is damaged, or could run code."""
+    """The program as a network. Raises InputError if the archive is damaged, or could run code."""
     return network(program(folder / FILE), reference["call"])
 
 
-def network(found: ExportedProgram, keywords: Sequence[str]) -> Positional:
-    """The program as a network that takes tensors by position; an exported program knows neither train nor eval."""
+def network(exported: ExportedProgram, keywords: Sequence[str]) -> Positional:
+    """The program as a network with positional inputs; exported programs have no train and eval modes."""
     from edgekit.networks.interface import Positional
 
-    module = Positional(found.module(check_guards=False), keywords)
+    module = Positional(exported.module(check_guards=False), keywords)
     module.training = False
     return module
 
 
 def program(path: Path) -> ExportedProgram:
-    """The archive's program, checked first. Raises InputError where it is damaged, or could run code."""
+    """The archive's program, checked first. Raises InputError if it is damaged, or could run code."""
     import torch
 
     check(path)
@@ -82,70 +82,70 @@ def program(path: Path) -> ExportedProgram:
 
 
 def check(path: Path) -> None:
-    """Raises InputError where the archive is damaged, or holds what torch would run."""
+    """Raises InputError if the archive is damaged, or holds code that torch would run."""
     import torch
 
     with os_errors("read", path), path.open("rb") as file:
         file.read(1)
     with _damaged(path):
-        reader = torch._C.PyTorchFileReader(str(path))  # what torch itself will read, to the byte
+        reader = torch._C.PyTorchFileReader(str(path))  # the reader that torch.export.load uses
         records: list[str] = reader.get_all_records()
         with zipfile.ZipFile(path) as archive:
             listed = [name.partition("/")[2] for name in archive.namelist()]
-    odd = next((name for name in records if not RECORDS.fullmatch(name)), None)
-    if odd or sorted(listed) != sorted(set(records)):
-        why = f"{odd!r} in it" if odd else "it lists some of its entries twice"
-        how = "save it with torch.export.save of torch 2.9 or later, without custom objects or compiled code"
-        raise InputError(f"{path} is not an archive of plain tensors", why, how)
+    unexpected = next((name for name in records if not RECORDS.fullmatch(name)), None)
+    if unexpected or sorted(listed) != sorted(set(records)):
+        why = f"it holds {unexpected!r}" if unexpected else "it has duplicate entries"
+        advice = "save it with torch.export.save of torch 2.9 or later, without custom objects or compiled code"
+        raise InputError(f"{path} is not an archive of plain tensors", why, advice)
     with _damaged(path):
         graph, configs = json.loads(reader.get_record(GRAPH)), {}
         for kind, name in CONFIGS.items():
             configs[kind] = json.loads(reader.get_record(name))["config"] if name in records else {}
-    _walk(graph, "", path)
+    _check_text(graph, "", path)
     pickled = [name for name in PICKLED if name in records]
     for kind, config in configs.items():
-        _walk(config, "", path)
+        _check_text(config, "", path)
         pickled += [f"data/{kind}/{entry['path_name']}" for entry in config.values() if entry.get("use_pickle")]
     for name in pickled:
-        _unpickled(path, name, reader.get_record(name))
+        _check_pickle(path, name, reader.get_record(name))
 
 
-def _unpickled(path: Path, name: str, raw: bytes) -> None:
+def _check_pickle(path: Path, name: str, raw: bytes) -> None:
     import torch
 
     if not raw:
         return  # it was saved without example inputs
     try:
         torch.load(io.BytesIO(raw), weights_only=True)
-    except Exception as error:  # torch raises many kinds here, and every one of them means the same
+    except Exception as error:  # torch raises many types here
         why = f"{name} is damaged, or a pickle that could run code; it was not executed"
-        raise _refused(path, why) from error
+        raise _untrusted(path, why) from error
 
 
-def _walk(value: Any, key: str, path: Path) -> None:
-    """Every text in the description of a program, judged by the key under which it stands."""
+def _check_text(value: Any, key: str, path: Path) -> None:
+    """Check all text in the description of a program, according to its key."""
     if isinstance(value, dict):
         for name, entry in value.items():
-            if not (PLAIN.fullmatch(name) or _is_size(name)):
-                raise _refused(path, f"the name {name!r} could be code")
-            if name not in IDLE:
-                _walk(entry, name, path)
+            if not (PLAIN_NAME.fullmatch(name) or _is_size(name)):
+                raise _untrusted(path, f"the name {name!r} could be code")
+            if name not in NOT_EVALUATED:
+                _check_text(entry, name, path)
     elif isinstance(value, list):
         for entry in value:
-            _walk(entry, key, path)
+            _check_text(entry, key, path)
     elif isinstance(value, str):
         if key == "expr_str" and not _is_size(value):
-            raise _refused(path, f"the expression {value[:80]!r} could be code")
+            raise _untrusted(path, f"the expression {value[:80]!r} could be code")
         if key in ("target", "as_operator") and not OPERATOR.fullmatch(value):
-            raise _refused(path, f"the operator {value!r} is not one of torch's")
+            raise _untrusted(path, f"the operator {value!r} is not one of torch's")
         if key in ("in_spec", "out_spec"):
-            _tree(json.loads(value), path)
-        elif key != "expr_str" and not PLAIN.fullmatch(value):
-            raise _refused(path, f"the name {value[:80]!r} could be code")
+            _check_tree_spec(json.loads(value), path)
+        elif key != "expr_str" and not PLAIN_NAME.fullmatch(value):
+            raise _untrusted(path, f"the name {value[:80]!r} could be code")
 
 
 def _is_size(text: str) -> bool:
-    """Only numbers, symbols, arithmetic, and calls of functions that are known to do nothing else."""
+    """Whether it holds only numbers, symbols, arithmetic, and calls of known functions."""
     try:
         nodes = list(ast.walk(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -164,20 +164,20 @@ def _is_harmless(node: ast.AST) -> bool:
     return isinstance(node, (*plain, ast.Load))
 
 
-def _tree(spec: Any, path: Path) -> None:
-    """How inputs and outputs are nested: torch would import what other containers name."""
+def _check_tree_spec(spec: Any, path: Path) -> None:
+    """Check the nesting of inputs and outputs: torch would import other container types by name."""
     _, root = spec  # the protocol's version
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+    pending = [root]
+    while pending:
+        node = pending.pop()
         context = node.get("context")
         if node["type"] not in CONTAINERS or not (context is None or re.fullmatch(r'[\w\s",.\[\]-]*', context)):
-            raise _refused(path, f"its inputs or outputs are a {node['type']}")
-        waiting += node["children_spec"]
+            raise _untrusted(path, f"its inputs or outputs are a {node['type']}")
+        pending += node["children_spec"]
 
 
-def _refused(path: Path, why: str) -> InputError:
-    return InputError(f"{path} cannot be trusted", why, "where you trust it, load it yourself and give net.py:make")
+def _untrusted(path: Path, why: str) -> InputError:
+    return InputError(f"{path} cannot be trusted", why, "if you trust it, load it in your own function: net.py:make")
 
 
 @contextmanager
@@ -186,8 +186,8 @@ def _damaged(path: Path) -> Iterator[None]:
         yield
     except (EdgekitError, MemoryError):
         raise
-    except Exception as error:  # a zip, JSON or torch's own reader: each has its own kinds
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except Exception as error:  # the zip, JSON and torch readers raise many types
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"cannot read {path}", f"not a whole program of torch.export: {said[:200]}", "save it again"
+            f"cannot read {path}", f"not a complete torch.export program: {message[:200]}", "save it again"
         ) from error

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.networks.interface import Positional, named
+from edgekit.networks.interface import Positional, named_outputs
 
 log = logging.getLogger("edgekit")
 
@@ -50,30 +50,30 @@ def record(
     called = Positional(network, specs.get("call", ()))
     try:
         integers = _integers(called, specs, example or {})
-        found = {f"integers/{name}": tensor for name, tensor in integers.items()}
+        collected = {f"integers/{name}": tensor for name, tensor in integers.items()}
         for scale in SCALES:
             for name, tensor in _outputs(called, inputs(specs, scale, integers)).items():
-                found[f"{scale}/{name}"] = _spread(tensor)
-                found[f"shape/{name}"] = torch.tensor(tensor.shape, dtype=torch.int64)
+                collected[f"{scale}/{name}"] = _spread(tensor)
+                collected[f"shape/{name}"] = torch.tensor(tensor.shape, dtype=torch.int64)
     except Exception as error:  # whatever a network raises on inputs that are not its own
         log.debug("what the network computes is not kept: %s", error)
         return {}
-    return found
+    return collected
 
 
 def parameters_differ(old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Name → what is different about it, of two sets of parameters: name → [dtype, shape]."""
-    found = {}
+    collected = {}
     for name in [*old, *(name for name in new if name not in old)]:
         if name not in new:
-            found[name] = f"it has no parameter {name} any more"
+            collected[name] = f"it has no parameter {name} any more"
         elif name not in old:
-            found[name] = f"parameter {name} is new"
+            collected[name] = f"parameter {name} is new"
         elif list(new[name][1]) != list(old[name][1]):
-            found[name] = f"parameter {name} is {_shape(new[name][1])}, was {_shape(old[name][1])}"
+            collected[name] = f"parameter {name} is {_shape(new[name][1])}, was {_shape(old[name][1])}"
         elif new[name][0] != old[name][0]:
-            found[name] = f"parameter {name} is {new[name][0]}, was {old[name][0]}"
-    return found
+            collected[name] = f"parameter {name} is {new[name][0]}, was {old[name][0]}"
+    return collected
 
 
 def outputs_differ(network: nn.Module, specs: Mapping[str, Any], kept: Mapping[str, Tensor]) -> str:
@@ -100,18 +100,18 @@ def outputs_differ(network: nn.Module, specs: Mapping[str, Any], kept: Mapping[s
 
 def inputs(specs: Mapping[str, Any], scale: str, integers: Mapping[str, Tensor]) -> list[Tensor]:
     """One tensor for each input; floats depend on nothing but their place in it."""
-    found = []
+    collected = []
     for number, spec in enumerate(specs["inputs"]):
         dtype, shape = getattr(torch, spec["dtype"]), shape_of(spec, specs)
         if spec["name"] in integers:
-            found.append(integers[spec["name"]])
+            collected.append(integers[spec["name"]])
         elif dtype == torch.bool:
-            found.append(torch.ones(shape, dtype=dtype))
+            collected.append(torch.ones(shape, dtype=dtype))
         else:
             low, high = SCALES[scale]
             values = low + (high - low) * _noise(math.prod(shape), number)
-            found.append(torch.from_numpy(values.reshape(shape)).to(dtype))
-    return found
+            collected.append(torch.from_numpy(values.reshape(shape)).to(dtype))
+    return collected
 
 
 def shape_of(spec: Mapping[str, Any], specs: Mapping[str, Any]) -> list[int]:
@@ -122,28 +122,28 @@ def shape_of(spec: Mapping[str, Any], specs: Mapping[str, Any]) -> list[int]:
 
 def _integers(network: nn.Module, specs: Mapping[str, Any], example: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Values for the integer inputs: the example's, else as many different ones as the network can be run on."""
-    found: dict[str, Tensor] = {}
+    collected: dict[str, Tensor] = {}
     varied = {}
     for spec in specs["inputs"]:
         dtype = getattr(torch, spec["dtype"])
         if dtype.is_floating_point or dtype == torch.bool:
             continue
         if spec["name"] in example:
-            found[spec["name"]] = example[spec["name"]].contiguous().clone()
+            collected[spec["name"]] = example[spec["name"]].contiguous().clone()
         else:
-            found[spec["name"]] = torch.zeros(shape_of(spec, specs), dtype=dtype)
-            varied[spec["name"]] = found[spec["name"]]
+            collected[spec["name"]] = torch.zeros(shape_of(spec, specs), dtype=dtype)
+            varied[spec["name"]] = collected[spec["name"]]
     for name, zeros in varied.items():
         for count in DISTINCT:
             values = torch.arange(zeros.numel()) % count
-            tried = {**found, name: values.reshape(zeros.shape).to(zeros.dtype)}
+            tried = {**collected, name: values.reshape(zeros.shape).to(zeros.dtype)}
             try:
                 _outputs(network, inputs(specs, "unit", tried))
             except (IndexError, RuntimeError):  # its table has no such row
                 continue
-            found = tried
+            collected = tried
             break
-    return found
+    return collected
 
 
 def _noise(count: int, seed: int) -> NDArray[np.float32]:
@@ -157,7 +157,9 @@ def _noise(count: int, seed: int) -> NDArray[np.float32]:
 
 def _outputs(network: nn.Module, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        return named(network(*tensors))
+        return (
+            network.outputs_by_name(*tensors) if isinstance(network, Positional) else named_outputs(network(*tensors))
+        )
 
 
 def _spread(tensor: Tensor) -> Tensor:

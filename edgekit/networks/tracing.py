@@ -1,4 +1,4 @@
-"""What the exporters share: example inputs, a trace whose open axes stay open, and quiet."""
+"""Shared by the exporters: example inputs, tracing with dynamic axes, and conversion errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """What the exporters trace with: input name → tensor, and input name → axis → the name of its open length."""
+    """Example inputs for tracing: input name → tensor, and input name → dynamic axis → the name of its length."""
 
     tensors: Mapping[str, Tensor]
     axes: Mapping[str, Mapping[int, str]]
@@ -32,8 +32,8 @@ class Example:
     def inputs(self) -> tuple[Tensor, ...]:
         return tuple(self.tensors.values())
 
-    def alone(self) -> tuple[tuple[Tensor, ...], dict[str, dict[str, int]]]:
-        """One sample, every axis fixed, for formats without open ones; and the lengths that were fixed thereby."""
+    def single_sample(self) -> tuple[tuple[Tensor, ...], dict[str, dict[str, int]]]:
+        """One sample for formats without dynamic axes, and the lengths that are thereby fixed."""
         inputs, fixed = [], {}
         for name, tensor in self.tensors.items():
             axes = self.axes.get(name, {})
@@ -44,22 +44,23 @@ class Example:
 
 
 def example(model: Artifact) -> Example:
-    """The inputs that the network came with, else zeros; at least two long where an axis is open.
+    """The network's example inputs, else zeros, with dynamic axes of length two or more.
 
-    An axis of length one would be frozen into the graph.
+    torch.export would specialize an axis of length one.
     """
     import torch
 
-    known = networks.reference(model.path)
-    kept = _kept(model)
+    reference = networks.reference(model.path)
+    stored = _stored_example(model)
     axes = {
-        name: {int(axis): length for axis, length in found.items()} for name, found in known.get("axes", {}).items()
+        name: {int(axis): length for axis, length in lengths.items()}
+        for name, lengths in reference.get("axes", {}).items()
     }
     tensors = {}
     for spec in model.inputs:
-        shape = known.get("example", {}).get(spec.name) or [1] * len(spec.shape)
+        shape = reference.get("example", {}).get(spec.name) or [1] * len(spec.shape)
         zeros = torch.zeros([size or n for size, n in zip(spec.shape, shape, strict=True)], dtype=_dtype(spec))
-        tensor = kept.get(spec.name, zeros)
+        tensor = stored.get(spec.name, zeros)
         for axis in (axis for axis, size in enumerate(spec.shape) if size is None):
             axes.setdefault(spec.name, {}).setdefault(axis, "batch" if axis == 0 else f"{spec.name}_{axis}")
             if tensor.shape[axis] < 2:
@@ -68,7 +69,7 @@ def example(model: Artifact) -> Example:
     return Example(tensors, axes)
 
 
-def _kept(model: Artifact) -> dict[str, Tensor]:
+def _stored_example(model: Artifact) -> dict[str, Tensor]:
     path = model.path / networks.EXAMPLE
     return weights.read_weights(path) if path.is_file() else {}
 
@@ -79,27 +80,27 @@ def _dtype(spec: TensorSpec) -> Any:
     return getattr(torch, spec.dtype)
 
 
-def traced(network: nn.Module, found: Example, log: logging.Logger) -> ExportedProgram:
-    """The network as torch.export sees it, the open axes kept open.
+def trace(network: nn.Module, inputs: Example, log: logging.Logger) -> ExportedProgram:
+    """The network traced by torch.export with dynamic axes.
 
-    An axis that the network's own code fixes, or ties to another, is left to torch.export to find out.
+    If the network's code fixes an axis or ties it to another, torch.export infers the axes.
     """
     import torch
 
-    names = {length for axes in found.axes.values() for length in axes.values()}
+    names = {length for axes in inputs.axes.values() for length in axes.values()}
     try:
         dims = {name: torch.export.Dim(name, min=1) for name in names}
-        return torch.export.export(network, found.inputs, dynamic_shapes=_shapes(network, found, dims))
-    except Exception as error:  # torch.export has many kinds; where it is no matter of shapes, it comes again
-        log.debug("open axes: %s", error)
+        return torch.export.export(network, inputs.inputs, dynamic_shapes=_shapes(network, inputs, dims))
+    except Exception as error:  # torch.export raises many types; errors unrelated to shapes recur below
+        log.debug("dynamic axes: %s", error)
     dims = dict.fromkeys(names, torch.export.Dim.AUTO)
-    return torch.export.export(network, found.inputs, dynamic_shapes=_shapes(network, found, dims))
+    return torch.export.export(network, inputs.inputs, dynamic_shapes=_shapes(network, inputs, dims))
 
 
-def _shapes(network: nn.Module, found: Example, dims: Mapping[str, Any]) -> tuple[Any, ...]:
-    """torch.export's `dynamic_shapes`; what `*tensors` takes is one argument of its own."""
+def _shapes(network: nn.Module, inputs: Example, dims: Mapping[str, Any]) -> tuple[Any, ...]:
+    """torch.export's `dynamic_shapes`; variadic inputs are one argument."""
     shapes = tuple(
-        {axis: dims[length] for axis, length in found.axes.get(name, {}).items()} or None for name in found.tensors
+        {axis: dims[length] for axis, length in inputs.axes.get(name, {}).items()} or None for name in inputs.tensors
     )
     parameters = inspect.signature(network.forward).parameters.values()
     return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes
@@ -107,41 +108,44 @@ def _shapes(network: nn.Module, found: Example, dims: Mapping[str, Any]) -> tupl
 
 @contextlib.contextmanager
 def converting(name: str, format: str, network: nn.Module, tensors: tuple[Tensor, ...]) -> Iterator[None]:
-    """Raises CannotConvert in place of whatever the converter raises, naming the operator and where it stands."""
+    """Raises CannotConvert for any error of the converter, naming the operator and its place in the network."""
     try:
         yield
     except (EdgekitError, OSError, MemoryError):
         raise
-    except Exception as error:  # torch.export, onnxscript, jax, MLIR and OpenVINO each have their own
+    except Exception as error:  # torch.export, onnxscript, jax, MLIR and OpenVINO raise many types
         operator = _operator(error)
-        why = f"it has no way for {operator}" if operator else _first_line(error)
-        place = _place(network, tensors, operator) if operator else ""
-        next = "write that part of the network with other operators, or use another format"
-        raise CannotConvert(f"cannot convert {name} to {format}", why + place, next) from error
+        why = f"it does not support {operator}" if operator else _first_line(error)
+        location = _locate(network, tensors, operator) if operator else ""
+        next = "replace that operator in the network, or use another format"
+        raise CannotConvert(f"cannot convert {name} to {format}", why + location, next) from error
 
 
 def _operator(error: BaseException | None) -> str:
-    """The operator that the converter's complaint, or its cause, names: "aten.fft_fft"."""
+    """The operator named by the converter's error or its cause, such as "aten.fft_fft"."""
     while error is not None:
-        found = re.search(r"\b(?:aten|prims|quantized|torchvision|torch_\w+)(?:\.|::)(\w+)", str(error))
-        if found:
-            return found.group(0).replace("::", ".")
+        match = re.search(r"\b(?:aten|prims|quantized|torchvision|torch_\w+)(?:\.|::)(\w+)", str(error))
+        if match:
+            return match.group(0).replace("::", ".")
         error = error.__cause__
     return ""
 
 
-def _place(network: nn.Module, tensors: tuple[Tensor, ...], operator: str) -> str:
-    """The module and source line of the first such operator, as torch.export saw it; "" where it cannot be found."""
+def _locate(network: nn.Module, tensors: tuple[Tensor, ...], operator: str) -> str:
+    """Module and source line of the first such operator in the traced program; "" if it is not found."""
     import torch
 
-    word = operator.rpartition(".")[2]
+    name_part = operator.rpartition(".")[2]
     try:
         program = torch.export.export(network, tensors)
-        nodes = [*program.graph.nodes, *program.run_decompositions().graph.nodes]  # a converter may name either kind
-    except Exception:  # the converter's own complaint is the one to show
+        nodes = [
+            *program.graph.nodes,
+            *program.run_decompositions().graph.nodes,
+        ]  # a converter may name either
+    except Exception:  # the converter's error is reported
         return ""
     for node in nodes:
-        if node.op == "call_function" and word in str(node.target):
+        if node.op == "call_function" and name_part in str(node.target):
             modules = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
             lines = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
             where = f", in module {modules[-1].removeprefix('network.')!r}" if modules else ""

@@ -1,1 +1,1 @@
-"""What runs on a device: the runner, pushed there with the file of one runtime."""
+"""Code that runs on a device, such as the runner, which is pushed together with the file of one runtime."""

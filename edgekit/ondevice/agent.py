@@ -1,11 +1,11 @@
-"""What runs on a device for as long as edgekit works with it, reached over one connection's standard streams.
+"""The agent: it runs on a device during a session and communicates over the connection's standard streams.
 
-It comes as source on its own standard input, so nothing is installed; it needs Python 3.8 and nothing else. It keeps
-files by their sha256 in `~/.cache/edgekit`, makes runtime environments there, and runs one job at a time. When the
-connection ends, whatever the reason, its input ends: it kills the job that runs, and goes.
+Its source is sent over its standard input, so nothing is installed; it needs only Python 3.8. It keeps files by their
+sha256 in `~/.cache/edgekit`, creates runtime environments there, and runs one job at a time. When the connection ends
+for any reason, its input ends: it kills the running job and exits.
 
-Each request is a line of JSON with `do`, followed by `bytes` bytes where it says so; so is each answer. While a job
-runs nothing else happens here: the wait for its end and for the connection's is one `select` without a poll.
+A request is a line of JSON with `do`, followed by `bytes` bytes, if given; an answer is a line of JSON, followed by its
+files. While a job runs, one `select` waits for the end of the job or of the connection, without polling.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ import tempfile
 import time
 
 BLOCK = 1 << 16
-TAIL = 4000  # bytes of a process's messages that go into an answer
+TAIL = 4000  # last bytes of a process's output that are part of an answer
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The connection ended."""
 
 
@@ -36,7 +36,7 @@ class Agent:
         self.root = root
         self.waiting = b""
         self.out = os.dup(1)
-        os.dup2(2, 1)  # whatever prints does not get between the answers
+        os.dup2(2, 1)  # other output must not mix with the answers
         self.lock = None
 
     def folder(self, name):
@@ -68,7 +68,7 @@ class Agent:
     def more(self):
         block = os.read(0, BLOCK)
         if not block:
-            raise Gone
+            raise Disconnected
         return block
 
     def line(self):
@@ -100,15 +100,15 @@ class Agent:
         while data:
             data = data[os.write(self.out, data) :]
 
-    # --- what can be asked for ---
+    # --- requests ---
 
     def do_missing(self, request):
-        """Which of these files (sha256 → size) are not here, or not whole; how much room there is."""
-        absent = [sha for sha, size in request["files"].items() if not self.whole(sha, size)]
-        return {"missing": absent, "free": self.free()}, []
+        """Which of these files (sha256 → size) are missing or damaged, and the free bytes."""
+        missing = [sha for sha, size in request["files"].items() if not self.intact(sha, size)]
+        return {"missing": missing, "free": self.free()}, []
 
     def do_put(self, request):
-        """One file, kept only where its sha256 is right."""
+        """Receive one file; it is kept only if its sha256 is right."""
         path, digest = os.path.join(self.folder("files"), request["sha256"]), hashlib.sha256()
         blocks = self.payload(request["bytes"])
         part = "%s.%d.part" % (path, os.getpid())
@@ -120,23 +120,23 @@ class Agent:
                 file.flush()
                 os.fsync(file.fileno())
             if digest.hexdigest() != request["sha256"]:
-                return {"error": {"kind": "damaged", "what": "what arrived has another sha256"}}, []
+                return {"error": {"kind": "damaged", "what": "the sha256 of the received file differs"}}, []
             os.replace(part, path)
         finally:
-            for _ in blocks:  # where the disk is full, the rest is still on its way
+            for _ in blocks:  # read the rest of the payload, for example if the disk is full
                 pass
             with contextlib.suppress(OSError):
                 os.unlink(part)
         return {}, []
 
-    def do_forget(self, request):
-        """These files (sha256) are not needed again."""
+    def do_discard(self, request):
+        """Delete these files (sha256)."""
         for sha in request["files"]:
             remove(self.kept(sha))
         return {}, []
 
     def do_lock(self, request):
-        """Keep others from measuring here at the same time; waits for as long as it is told."""
+        """Keep other edgekit processes from measuring at the same time; waits for up to `wait` seconds."""
         self.lock = self.lock or open(os.path.join(self.folder("."), "lock"), "w")  # noqa: SIM115 - held until the end
         stop = time.monotonic() + request["wait"]
         while True:
@@ -145,19 +145,19 @@ class Agent:
                 break
             except OSError:
                 if time.monotonic() > stop:
-                    return {"error": {"kind": "busy", "what": "another edgekit measures there"}}, []
+                    return {"error": {"kind": "busy", "what": "another edgekit process is measuring on it"}}, []
                 time.sleep(0.1)
         for path in glob.glob(os.path.join(glob.escape(self.root), "*", "*")):
             if path.endswith(".part") or os.path.basename(os.path.dirname(path)) == "jobs":
-                remove(path)  # left by one that was cut off
+                remove(path)  # left by an interrupted session
         return {}, []
 
     def do_versions(self, request):
-        """Versions of distributions, None where there is none: in this Python as it is, or with an environment."""
+        """Versions of distributions, None if not installed, in this Python or in an environment."""
         code = (
             "import json, sys\nfrom importlib import metadata as m\n"
-            "found = {}\nfor name in sys.argv[1:]:\n    try:\n        found[name] = m.version(name)\n"
-            "    except m.PackageNotFoundError:\n        found[name] = None\nprint(json.dumps(found))"
+            "versions = {}\nfor name in sys.argv[1:]:\n    try:\n        versions[name] = m.version(name)\n"
+            "    except m.PackageNotFoundError:\n        versions[name] = None\nprint(json.dumps(versions))"
         )
         command = [sys.executable, "-c", code] + request["packages"]
         done = subprocess.run(command, cwd="/", env=self.environment(request), stdout=subprocess.PIPE)
@@ -167,7 +167,7 @@ class Agent:
         return {"has": os.path.isdir(os.path.join(self.root, "environments", request["key"]))}, []
 
     def do_pip(self, request):
-        """Ask pip something (an environment is made where there is a `key`)."""
+        """Run pip; with a `key`, it installs into an environment."""
         command = [sys.executable, "-m", "pip"] + request["arguments"]
         part = ""
         if request.get("key"):
@@ -182,7 +182,7 @@ class Agent:
         return reply, []
 
     def do_unpack(self, request):
-        """An environment out of wheels that are here already (file name → sha256)."""
+        """Create an environment from received wheels (file name → sha256)."""
         import zipfile
 
         part = self.part(request["key"])
@@ -194,7 +194,7 @@ class Agent:
         return {}, []
 
     def do_run(self, request):
-        """One job in a process of its own: the files it names linked into a folder, its `out` folder sent back."""
+        """Run one job in its own process: its files are linked into a folder, and its `out` folder is sent back."""
         folder = request["folder"] = tempfile.mkdtemp(dir=self.folder("jobs"))
         for name, sha in request["links"].items():
             path = os.path.join(folder, name)
@@ -212,15 +212,15 @@ class Agent:
         return reply, [path for path in paths if os.path.isfile(path) and not path.endswith(".part")]
 
     def do_clean(self, request):
-        """Everything that edgekit put here goes."""
+        """Delete everything that edgekit stores on this device."""
         size = sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(self.root) for name in names)
         shutil.rmtree(self.root)
         return {"bytes": size, "root": self.root}, []
 
-    # --- how ---
+    # --- helpers ---
 
     def supervise(self, command, folder, environment, timeout):
-        """Run to the end, to the time-out, or until the connection goes; its messages pass through as they come."""
+        """Run a process until it ends, times out, or the connection ends; its output is forwarded."""
         child = subprocess.Popen(
             command,
             cwd=folder,
@@ -231,7 +231,7 @@ class Agent:
             start_new_session=True,
         )
         with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % child.pid, "w") as file:
-            file.write("500")  # where memory runs out, it is the job that goes
+            file.write("500")  # if memory runs out, the kernel kills the job first
         pipe, tail, stop = child.stdout.fileno(), b"", time.monotonic() + timeout
         try:
             while True:
@@ -240,7 +240,7 @@ class Agent:
                 if not ready or left < 0:
                     return {"code": None, "timed_out": True, "said": tail.decode("utf-8", "replace")}
                 if 0 in ready:
-                    raise Gone  # nothing is asked while a job runs: this is the end of the connection
+                    raise Disconnected  # no request is sent while a job runs, so this is the end of the connection
                 block = os.read(pipe, BLOCK)
                 if not block:
                     break
@@ -269,7 +269,7 @@ class Agent:
     def kept(self, sha):
         return os.path.join(self.root, "files", sha)
 
-    def whole(self, sha, size):
+    def intact(self, sha, size):
         path = self.kept(sha)
         if not os.path.isfile(path) or os.path.getsize(path) != size:
             return False
@@ -280,16 +280,16 @@ class Agent:
         return digest.hexdigest() == sha
 
     def free(self):
-        """Bytes that this user may still write where the files are, or will be."""
+        """Free bytes for this user in the agent's folder."""
         at = self.root
         while not os.path.isdir(at) and at != os.path.dirname(at):
             at = os.path.dirname(at)
-        found = os.statvfs(at)
-        return found.f_bavail * found.f_frsize
+        status = os.statvfs(at)
+        return status.f_bavail * status.f_frsize
 
 
 def unpack(wheel, member, folder):
-    """One file of a wheel: what belongs to site-packages, wherever the wheel keeps it (PEP 427)."""
+    """Extract one file of a wheel into site-packages; files of other schemes are skipped (PEP 427)."""
     first, _, rest = member.filename.partition("/")
     if first.endswith(".data"):
         scheme, _, name = rest.partition("/")
@@ -308,7 +308,7 @@ def remove(path):
 
 
 def place(source, path):
-    """The same file under another name; a copy where the file system has no links."""
+    """Hard-link a file; copy it if the file system does not support links."""
     try:
         os.link(source, path)
     except OSError as error:
@@ -318,16 +318,16 @@ def place(source, path):
 
 
 def temperature():
-    """Degrees of the hottest thermal zone, None where there is none."""
-    found = []
+    """Temperature of the hottest thermal zone in degrees Celsius, None if there is none."""
+    degrees = []
     for path in glob.glob("/sys/class/thermal/thermal_zone*/temp"):
         with contextlib.suppress(OSError, ValueError), open(path) as file:
-            found.append(int(file.read()) / 1000.0)
-    return max(found) if found else None
+            degrees.append(int(file.read()) / 1000.0)
+    return max(degrees) if degrees else None
 
 
 def throttled():
-    """The Raspberry Pi firmware's flags, 0 elsewhere; bits 1 to 3: capped, slowed down, at the soft limit, just now."""
+    """The Raspberry Pi firmware's flags, else 0; bits 1 to 3: now capped, throttled, at the soft limit."""
     with contextlib.suppress(OSError, ValueError), open("/sys/devices/platform/soc/soc:firmware/get_throttled") as file:
         return int(file.read(), 16)
     return 0
@@ -343,7 +343,7 @@ def main():
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), lambda *_: sys.exit(1))
-    with contextlib.suppress(Gone, BrokenPipeError):
+    with contextlib.suppress(Disconnected, BrokenPipeError):
         Agent(os.path.join(root, "edgekit")).serve()
 
 

@@ -1,12 +1,12 @@
-"""Greedy decoding around a model of a whole sentence: numpy and the standard library only, shipped with the artifact.
+"""Greedy decoding with a sequence-to-sequence model: numpy and the standard library only, shipped with the artifact.
 
-The model takes the source (N, S) and the target so far (N, T), and gives a score per place and token (N, T, words):
-those at place t say what follows target[:, : t + 1]. `driver.json` beside it holds the numbers of the tokens that
-start, end and fill up, and how long a target may be.
+The model maps the source (N, S) and the target so far (N, T) to logits (N, T, vocabulary): those at position t predict
+the token after target[:, : t + 1]. `driver.json` next to this file holds the ids of the start, end and padding tokens,
+and the maximum length of a target.
 
-All places are guessed at once and the guesses fed back until they no longer change. The first is right after one pass,
-each pass makes at least one more right, and what no longer changes is just what one token at a time gives, mostly in
-far fewer passes ("Jacobi decoding", Santilli et al. 2023, https://arxiv.org/abs/2305.10427, theorem 1). On a device:
+All positions are predicted at once, and the predictions are fed back until they no longer change ("Jacobi decoding",
+Santilli et al. 2023, https://arxiv.org/abs/2305.10427, theorem 1). Each pass fixes at least one more token, and the
+fixed point equals decoding one token at a time, usually in far fewer passes. On a device:
 
     settings = json.load(open("driver.json"))
     tokens = decode(lambda source, target: session.run(None, {"source": source, "target": target})[0], source, settings)
@@ -18,26 +18,26 @@ import numpy as np
 
 
 def decode(run, source, settings):
-    """(N, T) numbers of tokens, what ends included, then filled up. `run`: source and target → (N, T, words) scores."""
+    """(N, T) token ids, including the end token, then padding. `run`: source and target → (N, T, vocabulary) logits."""
     target = np.full((len(source), settings["length"]), settings["pad"], source.dtype)
     target[:, 0] = settings["start"]
-    said = target
+    predicted = target
     for _ in range(settings["length"]):
-        said = ended(np.asarray(run(source, target)).argmax(axis=-1).astype(source.dtype), settings)
-        if np.array_equal(said[:, :-1], target[:, 1:]):
+        predicted = pad_after_end(np.asarray(run(source, target)).argmax(axis=-1).astype(source.dtype), settings)
+        if np.array_equal(predicted[:, :-1], target[:, 1:]):
             break
-        target[:, 1:] = said[:, :-1]
-    return said
+        target[:, 1:] = predicted[:, :-1]
+    return predicted
 
 
-def ended(tokens, settings):
-    """Everything after the first token that ends is what fills up."""
-    before = np.cumsum(tokens == settings["end"], axis=1) - (tokens == settings["end"])
-    return np.where(before > 0, settings["pad"], tokens)
+def pad_after_end(tokens, settings):
+    """Replace every token after the first end token by padding."""
+    ends_before = np.cumsum(tokens == settings["end"], axis=1) - (tokens == settings["end"])
+    return np.where(ends_before > 0, settings["pad"], tokens)
 
 
 class Greedy:
-    """A runtime's session whose one output is the decoded tokens; the samples' own target is not looked at."""
+    """A runtime's session whose only output is the decoded tokens; the samples' own target is ignored."""
 
     def __init__(self, session, settings):
         self._session, self._settings = session, settings

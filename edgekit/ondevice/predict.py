@@ -1,9 +1,9 @@
-"""Answers of one deployed model: `./run INPUT…`, or `./run --check`. Needs Python 3.8, numpy and the model's runtime.
+"""Run one deployed model: `./run INPUT…`, or `./run --check`. Needs Python 3.8, numpy and the model's runtime.
 
-It lies in a bundle beside `manifest.json`, which says everything else: the model's file, its runtime, how an input
-becomes an array (`front_end`) and what the classes are called. Inputs are .npy and .npz files, .pgm and .ppm images,
-any other image where Pillow is installed, and .wav sounds. `--check` runs the bundle's own samples and compares the
-answers with those of the machine that made it.
+It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
+(`front_end`) and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
+installed, and .wav sounds. `--check` runs the bundle's own samples and compares the outputs with those of the machine
+that created the bundle.
 """
 
 import argparse
@@ -17,32 +17,34 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BATCH = 64
 
 
-class Unfit(Exception):
-    """An input that cannot be read, or a bundle that is damaged."""
+class InvalidInput(Exception):
+    """An input that cannot be read, or a damaged bundle."""
 
 
 def main(words):
     sys.dont_write_bytecode = True
-    parser = argparse.ArgumentParser(description="Answers of one deployed model.")
-    parser.add_argument("inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, or any image where Pillow is there")
-    parser.add_argument("--check", action="store_true", help="compare with the answers of the machine that made it")
+    parser = argparse.ArgumentParser(description="Run one deployed model.")
+    parser.add_argument("inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, or any image if Pillow is installed")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the outputs of the machine that created the bundle"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per input")
-    parser.add_argument("--top", type=int, default=3, help="how many classes to show")
+    parser.add_argument("--top", type=int, default=3, help="number of classes to show")
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
         manifest = json.load(file)
     try:
-        if given.check:
-            print(json.dumps(check(manifest, given.threads)))
+        if options.check:
+            print(json.dumps(check(manifest, options.threads)))
             return 0
-        if not given.inputs:
+        if not options.inputs:
             parser.error("give an input, or --check")
-        pairs = [(path, sample) for path in given.inputs for sample in read(path, manifest)]
+        pairs = [(path, sample) for path in options.inputs for sample in read(path, manifest)]
         for name, sample in pairs:
-            entry = described(answers(manifest, sample, given.threads), manifest, given.top)
-            print(json.dumps(dict(entry, input=name)) if given.json else "%s: %s" % (name, entry["text"]))
-    except (Unfit, OSError) as error:
+            entry = summarize(predict(manifest, sample, options.threads), manifest, options.top)
+            print(json.dumps(dict(entry, input=name)) if options.json else "%s: %s" % (name, entry["text"]))
+    except (InvalidInput, OSError) as error:
         print("predict: %s" % error, file=sys.stderr)
         return 2
     return 0
@@ -51,27 +53,27 @@ def main(words):
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def answers(manifest, arrays, threads):
-    """Output name → array with the sample as first axis, real numbers, for arrays by input name."""
+def predict(manifest, arrays, threads):
+    """Input name → array, to output name → array of floats; the first axis is the sample."""
     import numpy as np
 
-    runner = beside("runner")
+    runner = load_sibling("runner")
 
     runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
     runtime_class.prepare_imports()
     specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
     try:
         session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
-        feeds = runner.matched(session.inputs, arrays)
+        feeds = runner.match_inputs(session.inputs, arrays)
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            found = runner.all_outputs(session, feeds, folder, BATCH)
-            return {name: np.array(np.load(path, allow_pickle=False)) for name, path in found.items()}
-    except (runner.Refused, RuntimeError, ValueError) as error:
-        raise Unfit(runner.one_line(error)) from error
+            paths = runner.all_outputs(session, feeds, folder, BATCH)
+            return {name: np.array(np.load(path, allow_pickle=False)) for name, path in paths.items()}
+    except (runner.JobError, RuntimeError, ValueError) as error:
+        raise InvalidInput(runner.one_line(error)) from error
 
 
-def beside(name):
-    """The module of that name in this folder, whatever else is called so."""
+def load_sibling(name):
+    """The module of that name in this folder, even if another module has the same name."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("edgekit_" + name, os.path.join(HERE, name + ".py"))
@@ -80,8 +82,8 @@ def beside(name):
     return module
 
 
-def described(outputs, manifest, top):
-    """The likeliest classes where the first output is one row of them, and every output as lists."""
+def summarize(outputs, manifest, top):
+    """The most probable classes, if the first output is one row of class scores, and every output as lists."""
     import numpy as np
 
     entry = {"outputs": {name: value[0].tolist() for name, value in outputs.items()}}
@@ -97,41 +99,42 @@ def described(outputs, manifest, top):
 
 
 def check(manifest, threads):
-    """How far the answers here are from those that came with the bundle; `ok` says whether that is near enough.
+    """Compare the outputs on this device with those in the bundle; `ok`: they are within the tolerance.
 
-    Every file's sha256 is compared first. `max_relative` is over the largest absolute value of an output.
+    Every file's sha256 is checked first. `max_relative` is relative to the largest absolute value of an output.
     """
     for name, entry in sorted(manifest["files"].items()):
         with open(os.path.join(HERE, name), "rb") as file:
             if hashlib.sha256(file.read()).hexdigest() != entry["sha256"]:
                 return {"ok": False, "why": "%s is damaged: its sha256 differs" % name}
-    inputs, wanted = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
-    return agreement(answers(manifest, inputs, threads), wanted, manifest["check"]["tolerance"])
+    inputs, references = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
+    return compare_outputs(predict(manifest, inputs, threads), references, manifest["check"]["tolerance"])
 
 
-def agreement(found, wanted, allowed):
-    """How far the outputs `found` are from those `wanted`, by name; 0 is allowed: they must be the same bits."""
+def compare_outputs(outputs, references, tolerance):
+    """The differences between outputs and reference outputs, by name; with tolerance 0 they must be bit-identical."""
     import numpy as np
 
     worst, largest, same, agreed, count = 0.0, 0.0, True, 0, 0
-    for name, expected in wanted.items():
-        got = found.get(name)
-        if got is None or got.shape != expected.shape:
-            return {"ok": False, "why": "output %s is absent or of another shape" % name}
-        same = same and np.array_equal(got, expected, equal_nan=got.dtype.kind == "f")
-        a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    for name, reference in references.items():
+        output = outputs.get(name)
+        if output is None or output.shape != reference.shape:
+            return {"ok": False, "why": "output %s is missing or has another shape" % name}
+        same = same and np.array_equal(output, reference, equal_nan=output.dtype.kind == "f")
+        a, b = np.asarray(output, np.float64), np.asarray(reference, np.float64)
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            return {"ok": False, "why": "output %s holds NaN or infinity" % name}
+            return {"ok": False, "why": "output %s contains NaN or infinity" % name}
         difference = float(np.max(np.abs(np.where(np.isfinite(a), a - b, 0.0)), initial=0.0))
         scale = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
         worst, largest = max(worst, difference / scale if scale else difference), max(largest, difference)
         if count == 0 and b.ndim == 2:
             agreed, count = int(np.sum(a.argmax(1) == b.argmax(1))), len(b)
-    result = {"ok": same if allowed == 0 else worst <= allowed, "bit_identical": bool(same)}
-    result.update(max_abs=largest, max_relative=worst, tolerance=allowed, samples=len(next(iter(wanted.values()))))
+    result = {"ok": same if tolerance == 0 else worst <= tolerance, "bit_identical": bool(same)}
+    samples = len(next(iter(references.values())))
+    result.update(max_abs=largest, max_relative=worst, tolerance=tolerance, samples=samples)
     result["top1_agreement"] = agreed / count if count else None
     if not result["ok"]:
-        result["why"] = "its answers differ by %.3g of the largest value, %g is allowed" % (worst, allowed)
+        result["why"] = "its outputs differ by %.3g of the largest value, and %g is allowed" % (worst, tolerance)
     return result
 
 
@@ -162,8 +165,8 @@ def read(path, manifest):
         if front["kind"] == "sound" and suffix == ".wav":
             return [{front["input"]: sound(path, front)[None]}]
     except (ValueError, EOFError, KeyError) as error:
-        raise Unfit("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
-    raise Unfit("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
+        raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
+    raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
 
 
 def load_npz(path):
@@ -174,7 +177,7 @@ def load_npz(path):
 
 
 def image(path, front):
-    """An image file as the model was given it on the machine that made the bundle: (C, H, W), (H, W, C) or (H, W)."""
+    """An image file, preprocessed as on the machine that created the bundle: (C, H, W), (H, W, C) or (H, W)."""
     import numpy as np
 
     size, gray = (front["width"], front["height"]), front["channels"] == 1
@@ -191,14 +194,14 @@ def image(path, front):
                 raise ValueError("it has more than 8 bits (%s)" % opened.mode)
             array = np.asarray(opened.convert("L" if gray else "RGB").resize(size))
     if front["layout"] == "nhw":
-        return normalized(array, front, None)
+        return normalize(array, front, None)
     array = array[..., None] if array.ndim == 2 else array
     array = array if front["layout"] == "nhwc" else array.transpose(2, 0, 1)
-    return normalized(array, front, -1 if front["layout"] == "nhwc" else 0)
+    return normalize(array, front, -1 if front["layout"] == "nhwc" else 0)
 
 
 def netpbm(path):
-    """A binary PGM or PPM file of 8 bits (netpbm's pgm(5), ppm(5)): (H, W) or (H, W, 3)."""
+    """An 8-bit binary PGM or PPM file (netpbm's pgm(5), ppm(5)): (H, W) or (H, W, 3)."""
     import re
 
     import numpy as np
@@ -214,7 +217,7 @@ def netpbm(path):
 
 
 def sound(path, front):
-    """A WAV file of 8, 16 or 32 bits as float32 from -1 to 1, channels averaged, cut or filled up to the length."""
+    """A WAV file of 8, 16 or 32 bits as float32 in [-1, 1], mixed to mono, cropped or zero-padded to the length."""
     import wave
 
     import numpy as np
@@ -226,32 +229,32 @@ def sound(path, front):
     except wave.Error as error:
         raise ValueError(str(error)) from error
     if width not in (1, 2, 4):
-        raise ValueError("it has %d bits: 8, 16 or 32 are read" % (8 * width))
+        raise ValueError("it has %d bits per sample: 8, 16 or 32 are supported" % (8 * width))
     values = np.frombuffer(raw, {1: "u1", 2: "<i2", 4: "<i4"}[width]).astype(np.float32)
     values = (values - 128) / 128 if width == 1 else values / float(1 << (8 * width - 1))
     values = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
-    if front["rate"] and rate != front["rate"]:  # band-limited: the spectrum is cut, or filled up with zeros
+    if front["rate"] and rate != front["rate"]:  # band-limited resampling: the spectrum is truncated or zero-padded
         count = max(1, round(len(values) * front["rate"] / float(rate)))
         spectrum = np.fft.rfft(values)[: count // 2 + 1]
         values = (np.fft.irfft(spectrum, count) * (count / float(len(values)))).astype(np.float32)
     length = front["length"] or len(values)
     values = np.pad(values[:length], (0, max(0, length - len(values))))
-    return normalized(values.reshape([1 if size == 1 else length for size in front["shape"]]), front, None)
+    return normalize(values.reshape([1 if size == 1 else length for size in front["shape"]]), front, None)
 
 
-def normalized(array, front, axis):
-    """(x / scale - mean) / std as float32; the array as it is where nothing of that is given."""
+def normalize(array, front, axis):
+    """(x / scale - mean) / std as float32; the array unchanged if none of these is set."""
     import numpy as np
 
     if front["scale"] == 1.0 and not front["mean"] and not front["std"]:
         return array
 
-    def along(values, otherwise):
-        found = np.array(values or [otherwise], np.float32)
+    def along(values, default):
+        vector = np.array(values or [default], np.float32)
         shape = [1] * array.ndim
         if axis is not None:
-            shape[axis] = len(found)
-        return found.reshape(shape)
+            shape[axis] = len(vector)
+        return vector.reshape(shape)
 
     scaled = array.astype(np.float32) / np.float32(front["scale"])
     return (scaled - along(front["mean"], 0.0)) / along(front["std"], 1.0)

@@ -1,10 +1,10 @@
-"""Releases of one deployed model: `python releases.py JOB.json RESULT.json`, with the bundle's files beside the job.
+"""Releases of one deployed model: `python releases.py JOB.json RESULT.json`, with the bundle's files next to the job.
 
     FOLDER/releases/ID/       a whole bundle, every sha256 checked, and `run`, which starts its predict.py
-    FOLDER/environments/KEY/  numpy and the runtime, where the device's own Python has not got them
-    FOLDER/current            → releases/ID, replaced by one rename; `previous` → the one before
+    FOLDER/environments/KEY/  numpy and the runtime, if the device's own Python does not have them
+    FOLDER/current            → releases/ID, replaced by one rename; `previous` → the release before
 
-The job's `do` is status, place, check, switch or rollback. Needs Python 3.8 and nothing else.
+The job's `do` is status, place, check, switch or rollback. Needs only Python 3.8.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ SCHEMA = "edgekit-releases/1"
 ID = re.compile(r"[0-9a-f]{16}")
 
 
-class Refused(Exception):
-    """It cannot be done; what follows is why."""
+class ReleaseError(Exception):
+    """The request failed; the message says why."""
 
 
 class Releases:
@@ -33,16 +33,16 @@ class Releases:
 
     def path(self, id):
         if not ID.fullmatch(id):
-            raise Refused("%r is no release" % id)
+            raise ReleaseError("%r is not a release" % id)
         return os.path.join(self.folder, "releases", id)
 
     def do_status(self):
-        found = os.path.join(self.folder, "releases")
-        names = sorted(n for n in os.listdir(found) if ID.fullmatch(n)) if os.path.isdir(found) else []
+        folder = os.path.join(self.folder, "releases")
+        names = sorted(n for n in os.listdir(folder) if ID.fullmatch(n)) if os.path.isdir(folder) else []
         return {"current": self.linked("current"), "previous": self.linked("previous"), "releases": names}
 
     def do_place(self):
-        """The bundle's files, checked, in a folder of their own; where they are there and whole, nothing is done."""
+        """Copy the bundle's files, checked, to the release's folder; nothing is done if they are already there."""
         id, files = self.job["id"], self.job["files"]
         place = self.path(id)
         if not self.damaged(place, files):
@@ -57,7 +57,7 @@ class Releases:
         damaged = self.damaged(part, files)
         if damaged:
             shutil.rmtree(part, ignore_errors=True)
-            raise Refused("%s came damaged: its sha256 differs" % damaged)
+            raise ReleaseError("%s is damaged: its sha256 differs" % damaged)
         self.write_run(part, self.environment())
         sync(part)
         shutil.rmtree(place, ignore_errors=True)
@@ -65,7 +65,7 @@ class Releases:
         return {"placed": True}
 
     def damaged(self, place, files):
-        """The first file that is absent or not as the bundle says, "" where all are whole."""
+        """The first file that is missing or whose sha256 differs, "" if there is none."""
         for name, sha in sorted(files.items()):
             try:
                 with open(os.path.join(place, name), "rb") as file:
@@ -79,7 +79,7 @@ class Releases:
         return "" if os.access(os.path.join(place, "run"), os.X_OK) or place.endswith(".part") else "run"
 
     def environment(self):
-        """The runtime's folder as part of the deployment, so that cleaning edgekit's cache does not break it."""
+        """Copy the runtime's environment into the deployment, so that cleaning edgekit's cache does not break it."""
         key = self.job["environment"]
         if not key:
             return ""
@@ -103,7 +103,7 @@ class Releases:
         os.chmod(path, 0o755)  # noqa: S103 - a program that every user of the device may start
 
     def do_check(self):
-        """What the release says of itself: it runs its own samples, in a process of its own."""
+        """The release checks itself: it runs its own samples in its own process."""
         command = [os.path.join(self.path(self.job["id"]), "run"), "--check", "--threads", "1"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -115,10 +115,10 @@ class Releases:
             return {"check": {"ok": False, "why": ": ".join([ended] + lines[-1:])[:300]}}
 
     def do_switch(self):
-        """Make a release the current one; older ones than the one before it go."""
+        """Make a release current; releases other than it and the previous one are deleted."""
         id, before = self.job["id"], self.linked("current")
         if not os.path.isdir(self.path(id)):
-            raise Refused("release %s is not there" % id)
+            raise ReleaseError("there is no release %s" % id)
         if before and before != id:
             self.link("previous", before)
         self.link("current", id)
@@ -129,19 +129,19 @@ class Releases:
         return dict(self.do_status(), at=os.path.join(self.folder, "current"), python=sys.executable)
 
     def do_rollback(self):
-        """The release before, checked, becomes the current one, and the other way round."""
+        """Check the previous release and make it current; the current one becomes the previous."""
         now, back = self.linked("current"), self.linked("previous")
         if not back or back == now or not os.path.isdir(self.path(back)):
-            raise Refused("there is no release before the current one in %s" % self.folder)
+            raise ReleaseError("there is no release before the current one in %s" % self.folder)
         self.job["id"] = back
-        found = self.do_check()["check"]
-        if not found["ok"]:
-            return {"check": found, "current": now, "previous": back}
+        check = self.do_check()["check"]
+        if not check["ok"]:
+            return {"check": check, "current": now, "previous": back}
         self.link("current", back)
         if now:
             self.link("previous", now)
         at = os.path.join(self.folder, "current")
-        return dict(self.do_status(), check=found, at=at, python=sys.executable)
+        return dict(self.do_status(), check=check, at=at, python=sys.executable)
 
     def linked(self, name):
         try:
@@ -150,7 +150,7 @@ class Releases:
             return None
 
     def link(self, name, id):
-        """A relative link, put in place by one rename: at no time is there none, or a broken one."""
+        """A relative link, replaced by one rename: it always exists and is never broken."""
         part = os.path.join(self.folder, ".%s.part" % name)
         with contextlib.suppress(OSError):
             os.unlink(part)
@@ -193,7 +193,7 @@ def main(job_path, result_path):
             lock = open(os.path.join(releases.folder, ".lock"), "w")  # noqa: SIM115 - held until the process ends
             fcntl.flock(lock, fcntl.LOCK_EX)
         result.update(getattr(releases, "do_" + job["do"])())
-    except Refused as error:
+    except ReleaseError as error:
         result["error"] = str(error)
     except OSError as error:
         result["error"] = "%s%s" % (error.strerror, ": " + str(error.filename) if error.filename else "")

@@ -1,16 +1,18 @@
 """Run one job on a device: `python runner.py JOB.json RESULT.json`.
 
-This file and the file of one runtime are all that a device needs beside Python 3.8, numpy and that runtime. The job
-names the runtime's file and class, the model, `.npy` files of inputs, and what is wanted: the outputs for every sample
-(written as `.npy` files), the latency of one batch (raw times, nothing summarised), the time of each operator, or
-several of these. Labels never come here.
+A device needs Python 3.8, numpy, one runtime, this file and the file of that runtime. The job names the runtime's file
+and class, the model, `.npy` files of inputs, and the results to produce: the outputs of every sample (written as `.npy`
+files), the latency of one batch (raw times, not summarised), the time of each operator, or several of these. Labels are
+never sent to a device.
 
-Samples of as many axes as the model's input lie along its first axis, the batch; with one axis more, each sample is
-the whole input (a scalar, a state, an image without a batch axis) and the model is run on one at a time.
+If the sample array has as many axes as the model's input, samples are batched along its first axis. If it has one axis
+more, each sample is the whole input (a scalar, a state, an image without a batch axis), and the model runs on one at a
+time.
 
-A runtime's class offers `prepare_imports()`, `(model, threads, precision, specs)`, `inputs`, `outputs` (lists of dicts
-with name, dtype, shape, quantization), `bind(feeds) -> callable` that runs one inference and returns the outputs in
-order, and `facts()`. One whose runtime tells each operator's time offers `profile(model, folder, repeat)`.
+A runtime's class offers `prepare_imports()`, the constructor `(model, threads, precision, specs)`, `inputs` and
+`outputs` (lists of dicts with name, dtype, shape, quantization), `bind(feeds)`, which returns a callable that runs one
+inference and returns the outputs in order, and `facts()`. A runtime that reports each operator's time offers
+`profile(model, folder, repeat)`.
 """
 
 from __future__ import annotations
@@ -24,17 +26,17 @@ import sys
 import time
 
 SCHEMA = "edgekit-runner/1"
-DISTINCT_BATCHES = 16  # inputs the timed loop cycles through
+DISTINCT_BATCHES = 16  # number of inputs that the timed loop cycles through
 WARMUP_BLOCK_SECONDS = 0.02
-# inferences before a profile, and how long, how often at least and at most those in it are repeated
-PROFILE_WARM_UPS, PROFILE_SECONDS, PROFILE_LEAST, PROFILE_MOST = 3, 0.5, 10, 500
+# a profile's warm-up inferences, its duration in seconds, and its minimum and maximum number of inferences
+PROFILE_WARM_UPS, PROFILE_SECONDS, PROFILE_MIN_RUNS, PROFILE_MAX_RUNS = 3, 0.5, 10, 500
 THROTTLES = "/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count"
-#: what samples can hold
+#: the supported input dtypes
 DTYPES = tuple("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
 
 
-class Refused(Exception):
-    """The job cannot be done; `kind` is missing (a package), model (it does not load), or input (it does not fit)."""
+class JobError(Exception):
+    """The job failed; `kind`: missing (a package), model (it does not load), input (it does not match), or run."""
 
     def __init__(self, kind, what):
         super().__init__(what)
@@ -46,8 +48,8 @@ def main(job_path, result_path):
         job = json.load(file)
     result = {"schema": SCHEMA, "error": None}
     try:
-        result.update(work(job))
-    except Refused as error:
+        result.update(run_job(job))
+    except JobError as error:
         result["error"] = {"kind": error.kind, "what": str(error)}
     except MemoryError:
         result["error"] = {"kind": "memory", "what": "out of memory"}
@@ -57,15 +59,15 @@ def main(job_path, result_path):
     os.replace(part, result_path)
 
 
-def work(job):
-    """The whole job; returns the result's entries."""
+def run_job(job):
+    """Run the job; returns the result's entries."""
     import numpy as np
 
     runtime_class = load_class(job["runtime_file"], job["runtime_class"])
     try:
         runtime_class.prepare_imports()
     except ImportError as error:
-        raise Refused("missing", str(error)) from error
+        raise JobError("missing", str(error)) from error
     arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in job["inputs"].items()}
     floor = peak_rss_bytes()
     started = time.perf_counter_ns()
@@ -74,11 +76,11 @@ def work(job):
     except MemoryError:
         raise
     except Exception as error:
-        raise Refused("model", one_line(error)) from error
+        raise JobError("model", one_line(error)) from error
     load_ms = (time.perf_counter_ns() - started) / 1e6
     if job.get("driver"):
         session = load_class(job["driver"]["file"], job["driver"]["class"])(session, job["driver"]["settings"])
-    feeds = matched(session.inputs, arrays)
+    feeds = match_inputs(session.inputs, arrays)
     result = {"load_ms": load_ms, "floor_rss_bytes": floor, "outputs": {}}
     try:
         sensors = load_module(job["sensors"]) if job.get("sensors") else None
@@ -87,13 +89,13 @@ def work(job):
         if job.get("sustained"):
             result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
         if job.get("profile"):
-            result["profile"] = profiled(runtime_class, job["model"], feeds, job["profile"]["folder"])
+            result["profile"] = profile_operators(runtime_class, job["model"], feeds, job["profile"]["folder"])
         if job["outputs"]:
             result["outputs"] = all_outputs(session, feeds, job["outputs"]["folder"], job["outputs"]["batch"])
-    except (MemoryError, Refused):
+    except (MemoryError, JobError):
         raise
     except Exception as error:
-        raise Refused("run", one_line(error)) from error
+        raise JobError("run", one_line(error)) from error
     result["peak_rss_bytes"] = peak_rss_bytes()
     result["facts"] = dict(session.facts(), python=platform.python_version(), numpy=np.__version__)
     return result
@@ -110,14 +112,15 @@ def load_module(path):
     return module
 
 
-def matched(specs, arrays):
-    """Spec → array pairs: by name, or the only one to the only one. Raises Refused, both lists shown."""
+def match_inputs(specs, arrays):
+    """(spec, array) pairs, matched by name, or the only input with the only array. Raises JobError with both lists."""
     if len(specs) == 1 and len(arrays) == 1:
         pairs = [(specs[0], next(iter(arrays.values())))]
     else:
-        wanted, given = sorted(spec["name"] for spec in specs), sorted(arrays)
-        if wanted != given:
-            raise Refused("input", "the model takes %s; the samples hold %s" % (", ".join(wanted), ", ".join(given)))
+        expected, available = sorted(spec["name"] for spec in specs), sorted(arrays)
+        if expected != available:
+            names = ", ".join(expected), ", ".join(available)
+            raise JobError("input", "the model takes %s; the samples hold %s" % names)
         pairs = [(spec, arrays[spec["name"]]) for spec in specs]
     for spec, array in pairs:
         check(spec, array)
@@ -125,44 +128,44 @@ def matched(specs, arrays):
 
 
 def check(spec, array):
-    """Raises Refused where the samples are not what this input takes."""
+    """Raises JobError if the samples do not match this input's dtype or shape."""
     name, shape = spec["name"], spec["shape"]
     if spec["dtype"] not in DTYPES:
-        raise Refused("input", "%s takes %s: only numbers and truth values can be given" % (name, spec["dtype"]))
+        raise JobError("input", "%s takes %s: only numbers and booleans are supported" % (name, spec["dtype"]))
     if array.dtype.kind not in "biuf":
-        raise Refused("input", "%s takes %s; the samples are of type %s" % (name, spec["dtype"], array.dtype))
-    wanted = shape if whole(spec, array) else shape[1:]
-    fits = len(array.shape) == len(wanted) + 1 and all(w in (None, a) for w, a in zip(wanted, array.shape[1:]))
+        raise JobError("input", "%s takes %s; the samples are of type %s" % (name, spec["dtype"], array.dtype))
+    expected = shape if is_whole_input(spec, array) else shape[1:]
+    fits = len(array.shape) == len(expected) + 1 and all(e in (None, a) for e, a in zip(expected, array.shape[1:]))
     if not fits:
         what = "%s takes %s per sample; the samples are %s" % (name, shape[1:], list(array.shape[1:]))
-        raise Refused("input", what)
+        raise JobError("input", what)
 
 
-def whole(spec, array):
-    """Is each sample all of the input, since it has an axis more? Else the input's first axis is the batch."""
+def is_whole_input(spec, array):
+    """Is each sample the whole input (the array has one axis more)? If not, the input's first axis is the batch."""
     return len(array.shape) > len(spec["shape"])
 
 
 def fixed_batch(feeds):
-    """The batch the model insists on, None where it is open; inputs that a sample fills wholly are fed one by one."""
-    sizes = {1 if whole(spec, array) else spec["shape"][0]: spec["name"] for spec, array in feeds}
+    """The model's fixed batch size, None if it is dynamic; 1 if a sample is a whole input."""
+    sizes = {1 if is_whole_input(spec, array) else spec["shape"][0]: spec["name"] for spec, array in feeds}
     fixed = sorted(size for size in sizes if size is not None)
     if fixed and fixed[-1] > 1 and len(sizes) > 1:
-        what = "%s takes %d rows where others take another number" % (sizes[fixed[-1]], fixed[-1])
-        raise Refused("input", what + ": give each sample of it whole, as (samples, %d, …)" % fixed[-1])
+        what = "%s takes %d rows, and another input takes another number" % (sizes[fixed[-1]], fixed[-1])
+        raise JobError("input", what + ": use whole inputs as its samples, of shape (samples, %d, …)" % fixed[-1])
     return fixed[0] if fixed else None
 
 
 def batches(feeds, size):
-    """(samples in it, dictionary of contiguous arrays in the dtype the model takes); the last one may be short."""
+    """Batches: (number of samples, contiguous arrays in the model's dtype by name); the last one may be shorter."""
     count = min(len(array) for _, array in feeds)
     for first in range(0, count, size):
-        parts = {s["name"]: (s, a[first] if whole(s, a) else a[first : first + size]) for s, a in feeds}
+        parts = {s["name"]: (s, a[first] if is_whole_input(s, a) else a[first : first + size]) for s, a in feeds}
         yield min(size, count - first), {name: as_input(array, spec) for name, (spec, array) in parts.items()}
 
 
 def as_input(array, spec):
-    """A batch as the model takes it: cast, and quantized where the tensor is stored as integers."""
+    """A batch cast to the input's dtype, and quantized if the tensor is stored as integers."""
     import numpy as np
 
     if spec.get("quantization"):
@@ -174,25 +177,25 @@ def as_input(array, spec):
         cast = np.asarray(array, dtype=spec["dtype"], order="C")
     if cast.dtype.kind in "iu" and not np.array_equal(cast, array):
         lost = np.asarray(array)[cast != array].flat[0]
-        raise Refused("input", "%s takes %s; the samples hold %s" % (spec["name"], spec["dtype"], lost))
+        raise JobError("input", "%s takes %s; the samples hold %s" % (spec["name"], spec["dtype"], lost))
     return cast
 
 
 def as_output(array, spec):
-    """An output as real numbers: scale * (stored - zero_point) where it is stored as integers."""
+    """An output as floats: scale * (stored - zero_point) if it is stored as integers."""
     import numpy as np
 
     array = array if isinstance(array, (list, dict)) else np.asarray(array)
     if isinstance(array, (list, dict)) or array.dtype.kind not in "biuf":
-        raise Refused("run", "output %s is no tensor of numbers" % spec["name"])
+        raise JobError("run", "output %s is not a numeric tensor" % spec["name"])
     if spec.get("quantization"):
         scale, zero_point = spec["quantization"]
         return (np.asarray(array, np.float32) - np.float32(zero_point)) * np.float32(scale)
     return array
 
 
-def padded(feed, taken, size):
-    """The batch of `taken` samples filled up to `size` by repeating its last one."""
+def pad_batch(feed, taken, size):
+    """The batch of `taken` samples, padded to `size` by repeating the last one."""
     import numpy as np
 
     if taken == size:
@@ -201,62 +204,62 @@ def padded(feed, taken, size):
 
 
 def all_outputs(session, feeds, folder, batch):
-    """Run every sample once; each output goes to a `.npy` file of shape (samples, …).
+    """Run every sample once; each output is written to a `.npy` file of shape (samples, …).
 
-    Where samples cannot share an inference they are run one at a time: an output whose first axis is 1 is then the
-    sample's row, any other is the sample's as it is.
+    If samples cannot be batched, they are run one at a time: an output whose first axis is 1 is then the sample's row,
+    any other output is the sample's as a whole.
     """
     import numpy as np
 
     count = min(len(array) for _, array in feeds)
     fixed = fixed_batch(feeds)
-    size = fixed or (batch if batch > 1 and count > 1 and independent(session, feeds) else 1)
-    kept = {}
+    size = fixed or (batch if batch > 1 and count > 1 and is_batchable(session, feeds) else 1)
+    files = {}
     done = 0
     for taken, feed in batches(feeds, size):
         ran = fixed or taken
-        outputs = session.bind(padded(feed, taken, ran))()
+        outputs = session.bind(pad_batch(feed, taken, ran))()
         for index, (spec, value) in enumerate(zip(session.outputs, outputs)):
             value = as_output(value, spec)
             if size == 1:
                 value = value if value.ndim and len(value) == 1 else value[None]
             elif value.ndim == 0 or len(value) != ran:
                 what = "output %s has shape %s: its first axis is not the batch" % (spec["name"], list(value.shape))
-                raise Refused("run", what + ", so give each sample whole, with an axis more")
-            if index not in kept:
+                raise JobError("run", what + ", so use whole inputs as samples, with one axis more")
+            if index not in files:
                 path = os.path.join(folder, "output%d.npy" % index)
                 shape = (count,) + value.shape[1:]
-                kept[index] = (path, np.lib.format.open_memmap(path, "w+", value.dtype, shape))
-            rows = kept[index][1]
+                files[index] = (path, np.lib.format.open_memmap(path, "w+", value.dtype, shape))
+            rows = files[index][1]
             if rows.shape[1:] != value.shape[1:]:
                 shapes = "%s, then %s" % (list(rows.shape[1:]), list(value.shape[1:]))
-                raise Refused("run", "output %s changes its shape between samples: %s" % (spec["name"], shapes))
+                raise JobError("run", "output %s changes its shape between samples: %s" % (spec["name"], shapes))
             rows[done : done + taken] = value[:taken]
         done += taken
-        for array in [a for _, a in feeds] + [a for _, a in kept.values()]:
-            let_go(array)
-    for _, array in kept.values():
+        for array in [a for _, a in feeds] + [a for _, a in files.values()]:
+            release_pages(array)
+    for _, array in files.values():
         array.flush()
-    return {session.outputs[index]["name"]: path for index, (path, _) in kept.items()}
+    return {session.outputs[index]["name"]: path for index, (path, _) in files.items()}
 
 
-def independent(session, feeds):
-    """Does a model whose batch is open give a sample the same answer beside another as alone?
+def is_batchable(session, feeds):
+    """Does a model with a dynamic batch compute the same output for a sample in a batch of two as alone?
 
-    Not where its first axis is time, where a shape of one sample was traced into it, or where an activation's range is
-    taken over the whole batch.
+    It does not if its first axis is time, if the shape of one sample was traced into it, or if an activation's range is
+    computed over the whole batch.
     """
     import numpy as np
 
     _, pair = next(batches(feeds, 2))
     try:
-        beside = session.bind(pair)()
+        together = session.bind(pair)()
     except MemoryError:
         raise
-    except Exception:  # whatever it raises, it does not take two
+    except Exception:  # any exception: it does not accept a batch of two
         return False
     alone = session.bind({name: array[1:] for name, array in pair.items()})()
-    for spec, two, one in zip(session.outputs, beside, alone):
+    for spec, two, one in zip(session.outputs, together, alone):
         two, one = as_output(two, spec), as_output(one, spec)
         if two.ndim == 0 or one.ndim == 0 or len(two) != 2 or one.shape != (1,) + two.shape[1:]:
             return False
@@ -267,8 +270,8 @@ def independent(session, feeds):
     return True
 
 
-def let_go(array: object) -> None:
-    """Take a memory-mapped array's pages out of this process, so that its memory does not grow with the samples."""
+def release_pages(array: object) -> None:
+    """Release a memory-mapped array's pages, so that this process's memory does not grow with the samples."""
     import mmap
 
     mapping = getattr(array, "_mmap", None)
@@ -277,8 +280,8 @@ def let_go(array: object) -> None:
 
 
 def measure(session, feeds, plan, sensors=None):
-    """Raw times of single inferences over real samples, after a warm-up that lasts until the times are steady."""
-    size, calls = bound(session, feeds, plan["batch"])
+    """Raw times of single inferences on real samples, after a warm-up until the times are steady."""
+    size, calls = bind_batches(session, feeds, plan["batch"])
     clock = time.perf_counter_ns
     started = clock()
     calls[0]()
@@ -308,31 +311,31 @@ def measure(session, feeds, plan, sensors=None):
         "steady": steady,
         "times_ns": times,
         "batch": size,
-        "watch": watch.seen(),
+        "watch": watch.counters(),
         "energy_mj": 1e3 * joules / len(times) if joules is not None else None,
         "energy_source": energy.source if joules is not None else "",
     }
 
 
-def bound(session, feeds, batch):
-    """(samples per inference, calls over different ones)."""
+def bind_batches(session, feeds, batch):
+    """(samples per inference, calls on different batches)."""
     size, calls = fixed_batch(feeds) or batch, []
     for taken, feed in batches(feeds, size):
         if len(calls) == DISTINCT_BATCHES:
             break
-        calls.append(session.bind(padded(feed, taken, size)))
+        calls.append(session.bind(pad_batch(feed, taken, size)))
     return size, calls
 
 
 def sustained(session, feeds, plan, sensors):
-    """Inference after inference for `seconds`, one entry per window of time: what a long load does to the device.
+    """Run continuously for `seconds` and record one entry per time window: latency, clock, temperature and power.
 
-    Windows are summarised here: ten minutes hold millions of times. `seconds` are those from the start to a window's
-    middle, `throttled` whether the clock was held back in it.
+    Windows are summarised on the device: ten minutes contain millions of times. `seconds` is the time from the start to
+    a window's middle, `throttled` whether the clock was throttled in it.
     """
-    _, calls = bound(session, feeds, plan["batch"])
-    found = {name: [] for name in ("seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz")}
-    found["throttled"], found["power_w"] = [], []
+    _, calls = bind_batches(session, feeds, plan["batch"])
+    series = {name: [] for name in ("seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz")}
+    series["throttled"], series["power_w"] = [], []
     clock, energy = time.perf_counter_ns, sensors.Energy(sampling=True)
     gc.collect()
     gc.disable()
@@ -348,43 +351,43 @@ def sustained(session, feeds, plan, sensors):
             total += 1
         now, spent, count = clock(), energy.joules(), throttle_count()
         times.sort()
-        found["seconds"].append(round(((opened + now) / 2 - start) / 1e9, 3))
-        found["p50_ms"].append(times[len(times) // 2] / 1e6)
-        found["p90_ms"].append(times[len(times) * 9 // 10] / 1e6)
-        found["inferences"].append(len(times))
-        found["temperature_c"].append(sensors.temperature_now())
-        found["frequency_mhz"].append(sensors.frequency_now())
+        series["seconds"].append(round(((opened + now) / 2 - start) / 1e9, 3))
+        series["p50_ms"].append(times[len(times) // 2] / 1e6)
+        series["p90_ms"].append(times[len(times) * 9 // 10] / 1e6)
+        series["inferences"].append(len(times))
+        series["temperature_c"].append(sensors.temperature_now())
+        series["frequency_mhz"].append(sensors.frequency_now())
         held = sensors.firmware_now()
-        found["throttled"].append(count > slowed if held is None and os.path.exists(THROTTLES % 0) else held)
+        series["throttled"].append(count > slowed if held is None and os.path.exists(THROTTLES % 0) else held)
         known = spent is not None and joules is not None
-        found["power_w"].append(round((spent - joules) / ((now - opened) / 1e9), 3) if known else None)
+        series["power_w"].append(round((spent - joules) / ((now - opened) / 1e9), 3) if known else None)
         joules, slowed = spent, count
     gc.enable()
     energy.close()
     per = 1e3 * (joules - first_joules) / total if joules is not None and first_joules is not None else None
-    return dict(found, energy_mj=per, energy_source=energy.source if per is not None else "")
+    return dict(series, energy_mj=per, energy_source=energy.source if per is not None else "")
 
 
-def profiled(runtime_class, model, feeds, folder):
-    """Each operator's mean time, as the runtime itself tells it, in one thread; None from one that does not tell.
+def profile_operators(runtime_class, model, feeds, folder):
+    """Each operator's mean time in one thread, as reported by the runtime; None if it cannot profile.
 
-    To profile costs time of its own: it explains a latency and is none.
+    Profiling itself takes time, so the sum is not the latency.
     """
     if not hasattr(runtime_class, "profile"):
         return None
-    size, given = fixed_batch(feeds) or 1, []
+    size, inputs = fixed_batch(feeds) or 1, []
     for taken, feed in batches(feeds, size):
-        given.append(padded(feed, taken, size))
-        if len(given) == DISTINCT_BATCHES:
+        inputs.append(pad_batch(feed, taken, size))
+        if len(inputs) == DISTINCT_BATCHES:
             break
 
     def repeat(run, warm):
-        """Run the warm-ups, or until the time is over; how often."""
+        """Run the warm-ups, or run until the time is over; returns the number of runs."""
         stop, runs = time.monotonic() + PROFILE_SECONDS, 0
-        while not (runs >= PROFILE_WARM_UPS if warm else runs >= PROFILE_MOST):
-            run(given[runs % len(given)])
+        while not (runs >= PROFILE_WARM_UPS if warm else runs >= PROFILE_MAX_RUNS):
+            run(inputs[runs % len(inputs)])
             runs += 1
-            if not warm and runs >= PROFILE_LEAST and time.monotonic() >= stop:
+            if not warm and runs >= PROFILE_MIN_RUNS and time.monotonic() >= stop:
                 break
         return runs
 
@@ -392,7 +395,10 @@ def profiled(runtime_class, model, feeds, folder):
 
 
 def warm_up(calls, seconds):
-    """Run for `seconds`, then on until two blocks' medians agree within 3 %, or ten times as long: (runs, steady)."""
+    """Run for `seconds`, then until the medians of three blocks are within 3 %, or for ten times as long.
+
+    Returns (runs, steady).
+    """
     clock = time.perf_counter_ns
     started, runs, medians = clock(), 0, []
     while True:
@@ -418,7 +424,7 @@ class Watch:
         self._cpu, self._wall = time.process_time_ns(), time.perf_counter_ns()
         self._steal, self._throttled = steal_ticks(), throttle_count()
 
-    def seen(self):
+    def counters(self):
         """cpu_share: CPU time of this process per wall time; steal_share: of all CPU time, what a hypervisor took."""
         cpu, wall = time.process_time_ns() - self._cpu, time.perf_counter_ns() - self._wall
         steal, total = (after - before for before, after in zip(self._steal, steal_ticks()))

@@ -1,8 +1,8 @@
-"""Temperature, clock, throttling and power of the device it runs on: stdlib only, None for what cannot be read.
+"""Temperature, clock, throttling and power of the device: standard library only; None if a value cannot be read.
 
-Every source has a pure parser, tested on what such devices print. Energy comes from a counter (RAPL, Linux powercap) or
-from readings of power: Texas Instruments' INA sensors (hwmon, or iio on older Jetsons) or the Raspberry Pi 5's PMIC.
-Where a chip sums up the whole board, its rail is taken; else all rails together. What the idle board takes is in it.
+Every source has a pure parser, tested on recorded output. Energy comes from a counter (RAPL, Linux powercap) or from
+power readings: Texas Instruments' INA sensors (hwmon, or iio on older Jetsons) or the Raspberry Pi 5's PMIC. If a chip
+measures the whole board, its rail is used, else the sum of all rails. The idle power is included.
 """
 
 import glob
@@ -13,10 +13,10 @@ import subprocess
 import threading
 import time
 
-#: Raspberry Pi firmware: capped, throttled or at the soft limit of temperature, now (bit 0 is low voltage)
-SLOWED = 0b1110
-#: rails that are the whole board, as Jetsons name them
-WHOLE = ("VDD_IN", "POM_5V_IN")
+#: Raspberry Pi firmware's flags: now capped, throttled or at the soft temperature limit (bit 0 is low voltage)
+THROTTLED = 0b1110
+#: Jetson's names of the rails that supply the whole board
+BOARD_RAILS = ("VDD_IN", "POM_5V_IN")
 SAMPLE_SECONDS = 0.25
 
 
@@ -24,7 +24,7 @@ SAMPLE_SECONDS = 0.25
 
 
 def temperature(texts):
-    """Thermal zones in thousandths of a degree → degrees of the hottest; a zone that is off can give nonsense."""
+    """Thermal zones in thousandths of a degree → degrees of the hottest; a zone that is off can be invalid."""
     degrees = [int(text) / 1000.0 for text in texts if re.match(r"-?\d+\s*$", text)]
     sane = [value for value in degrees if -40 < value < 150]
     return max(sane) if sane else None
@@ -32,19 +32,19 @@ def temperature(texts):
 
 def frequency(texts, cpuinfo):
     """`scaling_cur_freq` of each core in kHz, else the `cpu MHz` of /proc/cpuinfo → MHz of the fastest."""
-    found = [int(text) / 1000.0 for text in texts if re.match(r"\d+\s*$", text)]
-    found = found or [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.M)]
-    return round(max(found), 1) if found else None
+    mhz = [int(text) / 1000.0 for text in texts if re.match(r"\d+\s*$", text)]
+    mhz = mhz or [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.M)]
+    return round(max(mhz), 1) if mhz else None
 
 
 def firmware(text):
-    """`throttled=0x50005` or `50005` → is the clock held back now; None for anything else."""
-    found = re.match(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})\s*$", text)
-    return bool(int(found.group(1), 16) & SLOWED) if found else None
+    """`throttled=0x50005` or `50005` → is the clock throttled now; None for any other text."""
+    match = re.match(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})\s*$", text)
+    return bool(int(match.group(1), 16) & THROTTLED) if match else None
 
 
 def rapl(before, after, ranges):
-    """Microjoules of each package before and after, and where its counter wraps → joules."""
+    """Microjoules of each package before and after, and its counter's range → joules."""
     return sum((b - a) if b >= a else (b - a + wrap) for a, b, wrap in zip(before, after, ranges)) / 1e6
 
 
@@ -83,8 +83,8 @@ def ina(files):
 
 
 def board(rails):
-    """(watts, which rail) of the whole board where one is; else of all rails together."""
-    for name in WHOLE:
+    """(watts, rail name) of the whole board's rail, if there is one; else the sum of all rails."""
+    for name in BOARD_RAILS:
         if name in rails:
             return rails[name], name
     return (sum(rails.values()), "all rails") if rails else (None, "")
@@ -125,15 +125,15 @@ def frequency_now():
 
 
 def firmware_now():
-    said = text_of("/sys/devices/platform/soc/soc:firmware/get_throttled")
-    return firmware(said or output_of(["vcgencmd", "get_throttled"]))
+    text = text_of("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    return firmware(text or output_of(["vcgencmd", "get_throttled"]))
 
 
 class Energy:
-    """Joules since it was made; `source` says from where, "" where the board offers no reading.
+    """Joules since its creation; `source` names the sensor, "" if the board has none.
 
-    A counter costs nothing while it counts. Readings of power are taken by a thread, `sampling` says whether it may:
-    in a timed loop of its own it would disturb.
+    A counter costs nothing while it counts. Power is sampled by a thread, if `sampling` is set: a thread would disturb
+    a timed loop.
     """
 
     def __init__(self, sampling, root="/sys"):
@@ -153,7 +153,7 @@ class Energy:
                 self._thread.start()
 
     def joules(self):
-        """None where nothing can be read."""
+        """Joules so far, None if there is no sensor."""
         if self._rapl:
             wraps = [int(text_of(folder + "/max_energy_range_uj") or 0) for folder in self._rapl]
             return rapl(self._before, self._counters(), wraps)

@@ -1,6 +1,6 @@
-"""Log-mel features of a recording: numpy and the standard library only, shipped with every artifact that takes them.
+"""Log-mel features of a recording: numpy and the standard library only, shipped with the artifacts that need them.
 
-Beside it lies `sound.json`, the settings: `rate` in Hz, `length` in samples, `window`, `hop` and `fft` in samples,
+The settings are in `sound.json` next to it: `rate` in Hz, `length` in samples, `window`, `hop` and `fft` in samples,
 `bands`, `low` and `high` in Hz. On a device:
 
     settings = json.load(open("sound.json"))
@@ -20,7 +20,7 @@ import numpy as np
 
 
 def read_wav(path):
-    """Samples (N,) float32 from -1 to 1, channels averaged, and the rate in Hz, of a WAV file of 8, 16 or 32 bits."""
+    """Samples (N,) float32 in [-1, 1], mixed to mono, and the rate in Hz, of a WAV file of 8, 16 or 32 bits."""
     with wave.open(path if hasattr(path, "read") else str(path)) as file:
         width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
         raw = file.readframes(file.getnframes())
@@ -31,25 +31,25 @@ def read_wav(path):
     return values.reshape(-1, channels).mean(axis=1).astype(np.float32), rate
 
 
-def resampled(values, rate, wanted):
-    """The same sound at another rate (Hz): its spectrum is cut, or filled up with zeros."""
-    if rate == wanted:
+def resampled(values, rate, new_rate):
+    """The same sound at another rate (Hz): its spectrum is truncated or zero-padded."""
+    if rate == new_rate:
         return values
-    count = max(1, round(len(values) * wanted / rate))
+    count = max(1, round(len(values) * new_rate / rate))
     spectrum = np.fft.rfft(values)[: count // 2 + 1]
     return (np.fft.irfft(spectrum, count) * (count / len(values))).astype(np.float32)
 
 
 def fitted(values, rate, settings):
-    """At the rate of the settings, cut or filled up with silence to their length."""
+    """Resampled to the rate of the settings, then cropped or zero-padded to their length."""
     values = resampled(np.asarray(values, np.float32), rate, settings["rate"])[: settings["length"]]
     return np.pad(values, (0, settings["length"] - len(values)))
 
 
 def log_mel(sound, settings):
-    """(frames, bands) float32 of (..., length): logarithms of the energies in mel bands, in Hann windows.
+    """(frames, bands) float32 of (..., length): log energies in mel bands, with Hann windows.
 
-    Brought to mean 0 and standard deviation 1 over the recording, so that loudness does not count.
+    Normalized to mean 0 and standard deviation 1 over the recording, so that the features do not depend on loudness.
     """
     window, hop, fft = settings["window"], settings["hop"], settings["fft"]
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(sound, np.float64), window)[::hop]
@@ -59,7 +59,7 @@ def log_mel(sound, settings):
 
 
 def mel_bands(settings):
-    """Triangles (bands, bins) at equal distances in mel, 2595 log10(1 + f / 700), which overlap by half."""
+    """Triangular filters (bands, bins), equally spaced in mel, 2595 log10(1 + f / 700), overlapping by half."""
     low, high = (2595 * np.log10(1 + settings[end] / 700) for end in ("low", "high"))
     edges = 700 * (10 ** (np.linspace(low, high, settings["bands"] + 2) / 2595) - 1)
     bins = np.linspace(0, settings["rate"] / 2, settings["fft"] // 2 + 1)

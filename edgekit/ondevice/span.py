@@ -1,7 +1,7 @@
-"""Scores of where an answer begins and ends → the answer's place: numpy only, shipped with models that answer so.
+"""Start and end scores of an answer → its span of tokens: numpy only, shipped with extractive QA models.
 
-Beside it lie `tokenizer.json` (of the library `tokenizers`) and `span.json`: how many tokens of the question the model
-takes, and how many an answer may have. On a device:
+Next to it are `tokenizer.json` (of the library `tokenizers`) and `span.json`: the most tokens of a question
+and of an answer. On a device:
 
     settings = json.load(open("span.json"))
     asked, read = tokenizer.encode(question), tokenizer.encode(context)
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def best(scores, count, longest):
-    """First and last token of the best span: the highest sum of (2, length) scores, among the first `count` tokens."""
+    """First and last token of the span with the highest sum of (2, length) scores, among the first `count` tokens."""
     start, end = np.asarray(scores, np.float64)[:, : max(count, 1)]
     sums = start[:, None] + end[None]
     gap = np.arange(len(end))[None] - np.arange(len(start))[:, None]

@@ -1,8 +1,8 @@
-"""Measurements → sentences a person would write: what to ship on each device, what it costs, what is not proven.
+"""Measurements → recommendations: what to ship on each device, what it costs, and what is not proven.
 
-Only what was measured alike is weighed: one device, one test set, the same threads and batch. What is emulated or
-estimated is never weighed against what was measured. Of the rows whose metric is within the budget of the best one, the
-fastest is named; of those that cannot be told apart in speed, the smallest.
+Only comparable measurements are ranked: one device, one test set, the same threads and batch. Emulated or estimated
+ones are never ranked together with measured ones. Of the artifacts whose metric is within the budget of the best, the
+fastest is recommended; of those without a significant difference in latency, the smallest.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from edgekit.report.best import slower
 from edgekit.report.pareto import fronts, goodness
 from edgekit.report.rows import Scope, gains, kilobytes, memory, metric_text, number, scopes
 
-#: points below the best metric that are given up for speed, where no budget says another number
+#: points below the best metric that are accepted for speed, if no budget is set
 WITHIN_PP = 0.5
-#: names in one sentence
-MOST = 4
-#: processes below which an interval rests on very little
+#: the most names in one sentence
+MAX_NAMES = 4
+#: with fewer processes a latency interval is not reliable
 FEW_PROCESSES = 5
 
 
 @dataclass(frozen=True)
 class Advice:
-    """For one device and way of measuring: `ship` says what, `costs` what it gives up, `unproven` what nobody knows.
+    """For one device and plan: `ship` is the recommendation, `costs` its drawbacks, `unproven` what was not shown.
 
-    `artifact` is None where nothing can be recommended, and `ship` says why.
+    `artifact` is None if nothing can be recommended; `ship` then says why.
     """
 
     target: str
@@ -41,45 +41,51 @@ class Advice:
 
 
 def advice(measurements: Sequence[Measurement]) -> list[Advice]:
-    """One for each device, in order of appearance; several where it was measured with several plans."""
-    found = []
-    everyone = list(dict.fromkeys(m.artifact for m in measurements))
+    """One for each device and plan, in order of appearance."""
+    advices = []
+    artifacts = list(dict.fromkeys(m.artifact for m in measurements))
     for scope, scoped in scopes(measurements).items():
-        by_hand = [m for m in scoped if m.provenance == "measured"]
-        found.append(_measured(scope, by_hand, everyone, measurements) if by_hand else _not_measured(scope, scoped))
-    known = {item.target for item in found}
+        measured = [m for m in scoped if m.provenance == "measured"]
+        advices.append(
+            _measured(scope, measured, artifacts, measurements) if measured else _not_measured(scope, scoped)
+        )
+    known = {item.target for item in advices}
     for target in dict.fromkeys(m.target for m in measurements if m.target not in known):
-        found.append(_without_metric(target, [m for m in measurements if m.target == target]))
-    return found
+        advices.append(_without_metric(target, [m for m in measurements if m.target == target]))
+    return advices
 
 
-def lines(found: Sequence[Advice]) -> Iterator[str]:
-    """Everything as plain lines, for a terminal or a list."""
-    for item in found:
+def lines(advices: Sequence[Advice]) -> Iterator[str]:
+    """All sentences as plain lines."""
+    for item in advices:
         yield from (*item.ship, *item.costs, *(f"Not proven: {text}" for text in item.unproven))
 
 
 def _measured(
-    scope: Scope, scoped: Sequence[Measurement], everyone: Sequence[str], measurements: Sequence[Measurement]
+    scope: Scope, scoped: Sequence[Measurement], artifacts: Sequence[str], measurements: Sequence[Measurement]
 ) -> Advice:
     where, plan = scope.target, _plan(scope, measurements)
     valid = [m for m in scoped if not m.invalid]
-    kept = [m for m in valid if m.verdict is None or m.verdict.state != "missed"]
-    if not kept:
-        why = "every measurement of it is invalid" if not valid else "everything measured there missed its budget"
+    candidates = [m for m in valid if m.verdict is None or m.verdict.state != "missed"]
+    if not candidates:
+        why = "every measurement is invalid" if not valid else "every artifact missed its accuracy budget"
         reason = next((f" ({m.artifact}: {m.invalid[0]})" for m in scoped if m.invalid), "") if not valid else ""
-        next_ = "see to that, then measure again" if not valid else "allow more, or try other methods"
+        next_ = "fix this, then measure again" if not valid else "raise the budget, or try other methods"
         text = f"On {where}{plan} nothing can be recommended: {why}{reason}; {next_}."
         return Advice(where, plan, None, "", (text,))
-    top = max(kept, key=goodness)
-    near = [m for m in kept if _points(top, m) <= _budget(kept)]
-    first = min(near, key=_p50)
-    equals = [m for m in near if m is first or not slower(m, first)]
-    chosen = min(equals, key=lambda m: (m.size_bytes, memory(m) or 0, _p50(m)))
-    ship = (_ship(chosen, where, plan), *_why(chosen, near, equals, top, kept))
-    costs = (*_loss(chosen), *_gained(chosen, measurements), *_others(chosen, near, kept, top))
-    unproven = (*_doubts(chosen), *_left_out(scoped, kept), *_absent(scoped, everyone, measurements))
-    return Advice(where, plan, chosen.artifact, chosen.runtime, ship, costs, unproven)
+    top = max(candidates, key=goodness)
+    within_budget = [m for m in candidates if _points(top, m) <= _budget(candidates)]
+    fastest = min(within_budget, key=_p50)
+    equally_fast = [m for m in within_budget if m is fastest or not slower(m, fastest)]
+    choice = min(equally_fast, key=lambda m: (m.size_bytes, memory(m) or 0, _p50(m)))
+    ship = (_ship(choice, where, plan), *_why(choice, within_budget, equally_fast, top, candidates))
+    costs = (
+        *_metric_change(choice),
+        *_gain(choice, measurements),
+        *_alternatives(choice, within_budget, candidates, top),
+    )
+    unproven = (*_uncertainties(choice), *_excluded(scoped, candidates), *_absent(scoped, artifacts, measurements))
+    return Advice(where, plan, choice.artifact, choice.runtime, ship, costs, unproven)
 
 
 def _ship(m: Measurement, where: str, plan: str) -> str:
@@ -90,30 +96,30 @@ def _ship(m: Measurement, where: str, plan: str) -> str:
 
 
 def _why(
-    chosen: Measurement,
-    near: Sequence[Measurement],
-    equals: Sequence[Measurement],
+    choice: Measurement,
+    within_budget: Sequence[Measurement],
+    equally_fast: Sequence[Measurement],
     top: Measurement,
-    kept: Sequence[Measurement],
+    candidates: Sequence[Measurement],
 ) -> Iterator[str]:
-    if len(kept) == 1:
-        yield "There is nothing else to choose from."
+    if len(candidates) == 1:
+        yield "There is no alternative."
         return
-    of = "of all"
-    if len(near) < len(kept):
-        of = f"of the {len(near)} within {_allowed(kept)} of the best, {top.artifact}"
-    if len(equals) == 1:
-        yield f"It is the fastest {of}."
+    group = "of all"
+    if len(within_budget) < len(candidates):
+        group = f"of the {len(within_budget)} within {_allowed(candidates)} of the best, {top.artifact}"
+    if len(equally_fast) == 1:
+        yield f"It is the fastest {group}."
         return
-    others = _names([m.artifact for m in equals if m is not chosen])
-    smallest = all(m.size_bytes > chosen.size_bytes for m in equals if m is not chosen)
-    yield f"It is among the fastest {of}: {others} cannot be told apart from it" + (
+    others = _names([m.artifact for m in equally_fast if m is not choice])
+    smallest = all(m.size_bytes > choice.size_bytes for m in equally_fast if m is not choice)
+    yield f"It is among the fastest {group}: there is no significant difference from {others}" + (
         ", and it is the smallest." if smallest else "."
     )
 
 
-def _loss(m: Measurement) -> Iterator[str]:
-    """What the metric lost against the chain's float root, with its interval."""
+def _metric_change(m: Measurement) -> Iterator[str]:
+    """The change of the metric against the chain's float root, with its interval."""
     metric = m.metric
     if metric is None or metric.drop_pp is None or metric.against is None:
         return
@@ -121,112 +127,113 @@ def _loss(m: Measurement) -> Iterator[str]:
     low, high = metric.drop_ci95 or (metric.drop_pp, metric.drop_pp)
     between = f"95 % interval {low:+.2f} to {high:+.2f}"
     if low <= 0 <= high:
-        over = f"{metric.samples:,} samples show no loss of {metric.name}"
-        yield f"Against {metric.against}, {over} ({metric.drop_pp:+.2f} {unit}, {between})."
+        what = f"{metric.samples:,} samples show no significant drop of {metric.name}"
+        yield f"Compared with {metric.against}, {what} ({metric.drop_pp:+.2f} {unit}, {between})."
     else:
-        verb = "loses" if metric.drop_pp > 0 else "gains"
-        yield f"Against {metric.against} it {verb} {abs(metric.drop_pp):.2f} {unit} of {metric.name} ({between})."
+        change = f"{'loses' if metric.drop_pp > 0 else 'gains'} {abs(metric.drop_pp):.2f} {unit}"
+        yield f"Compared with {metric.against}, it {change} of {metric.name} ({between})."
 
 
-def _gained(m: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:
+def _gain(m: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:
     for gain in gains(measurements):
-        if (gain.artifact, gain.target) != (m.artifact, m.target) or (gain.plan and gain.plan != _words(m)):
+        if (gain.artifact, gain.target) != (m.artifact, m.target) or (gain.plan and gain.plan != _plan_text(m)):
             continue
-        changes = [f"{name} {text.lower()}" for name, text, _ in gain.parts() if name != "weights"]
+        parts = [part for part in gain.parts() if part[0] != "weights"]
+        changes = [f"{name} {text.lower() if is_worse else text}" for name, text, is_worse in parts]
         if changes:
-            yield f"Against {gain.against}, which it was made from: {', '.join(changes)}."
+            yield f"Compared with its parent {gain.against}: {', '.join(changes)}."
         return
 
 
-def _others(
-    chosen: Measurement, near: Sequence[Measurement], kept: Sequence[Measurement], top: Measurement
+def _alternatives(
+    choice: Measurement, within_budget: Sequence[Measurement], candidates: Sequence[Measurement], top: Measurement
 ) -> Iterator[str]:
-    """What someone may want instead: faster and worse, better and slower, smaller and slower."""
-    faster = [m for m in _front(kept) if m not in near and slower(chosen, m)]
+    """Alternatives: faster and less accurate, more accurate and slower, smaller and slower."""
+    faster = [m for m in _front(candidates) if m not in within_budget and slower(choice, m)]
     if faster:
         m = max(faster, key=goodness)
-        yield f"Faster still, {_times(chosen, m)}: {m.artifact}, p50 {_ms(m)}, for {_gap(chosen, m)}."
-    if goodness(top) > goodness(chosen):
-        speed = f"{_times(top, chosen)} the time" if slower(top, chosen) else "a time that cannot be told apart"
-        doubt = "; the intervals overlap, so that is not proven" if _overlap(top, chosen) else ""
-        yield f"Best {_name(top)}: {top.artifact}, {_metric(top)} ({_gap(top, chosen)} better{doubt}), at {speed}."
-    small = min(near, key=lambda m: m.size_bytes)
-    if small.size_bytes < chosen.size_bytes:
-        speed = f"{_times(small, chosen)} the time" if slower(small, chosen) else "no longer time"
+        yield f"Faster by {_times(choice, m)}: {m.artifact}, p50 {_ms(m)}, at a cost of {_gap(choice, m)}."
+    if goodness(top) > goodness(choice):
+        speed = f"{_times(top, choice)} the latency" if slower(top, choice) else "no significantly higher latency"
+        caveat = "; not proven, the intervals overlap" if _overlap(top, choice) else ""
+        yield f"Best {_name(top)}: {top.artifact}, {_metric(top)} ({_gap(top, choice)} better{caveat}), at {speed}."
+    small = min(within_budget, key=lambda m: m.size_bytes)
+    if small.size_bytes < choice.size_bytes:
+        speed = f"{_times(small, choice)} the latency" if slower(small, choice) else "no significantly higher latency"
         yield f"Smallest: {small.artifact}, {kilobytes(small.size_bytes)} kB, at {speed}."
 
 
-def _doubts(m: Measurement) -> Iterator[str]:
+def _uncertainties(m: Measurement) -> Iterator[str]:
     verdict, latency = m.verdict, m.latency_ms
     if verdict and verdict.state == "undecided":
         more = f"; about {verdict.samples_to_decide:,} samples would decide" if verdict.samples_to_decide else ""
         yield f"that {m.artifact} stays within {verdict.budget_pp:g} points on {verdict.set}{more}."
     if latency and latency.processes < FEW_PROCESSES:
         count = f"{latency.processes} process" + ("es" if latency.processes != 1 else "")
-        yield f"its speed, which rests on {count} only; edgekit bench takes 15."
+        yield f"its latency: it was measured in {count} only; edgekit bench uses 15."
     if m.metric and m.metric.drop_pp is None and m.precision not in ("", "fp32"):
-        yield f"what {m.artifact} lost: it was not compared with its float root."
+        yield f"the accuracy drop of {m.artifact}: it was not compared with its float root."
 
 
-def _left_out(scoped: Sequence[Measurement], kept: Sequence[Measurement]) -> Iterator[str]:
+def _excluded(scoped: Sequence[Measurement], candidates: Sequence[Measurement]) -> Iterator[str]:
     invalid = [m for m in scoped if m.invalid]
     for reason in dict.fromkeys(m.invalid[0] for m in invalid):
         names = _names([m.artifact for m in invalid if m.invalid[0] == reason])
-        yield f"anything about {names}: invalid ({reason}), so not weighed."
-    missed = [m.artifact for m in scoped if not m.invalid and m not in kept]
+        yield f"anything about {names}: invalid ({reason}), so not ranked."
+    missed = [m.artifact for m in scoped if not m.invalid and m not in candidates]
     if missed:
-        yield f"that {_names(missed)} would do: the accuracy budget was missed, so not weighed."
+        yield f"that {_names(missed)} can be used: the accuracy budget was missed, so not ranked."
 
 
 def _absent(
-    scoped: Sequence[Measurement], everyone: Sequence[str], measurements: Sequence[Measurement]
+    scoped: Sequence[Measurement], artifacts: Sequence[str], measurements: Sequence[Measurement]
 ) -> Iterator[str]:
-    """What was measured elsewhere and not here."""
-    here = {m.artifact for m in measurements if m.target == scoped[0].target}
-    absent = [name for name in everyone if name not in here]
+    """Artifacts that were measured on other targets only."""
+    measured_here = {m.artifact for m in measurements if m.target == scoped[0].target}
+    absent = [name for name in artifacts if name not in measured_here]
     if absent:
-        yield f"how {_names(absent)} would do on {scoped[0].target}: not measured there."
+        yield f"how {_names(absent)} performs on {scoped[0].target}: not measured there."
 
 
 def _not_measured(scope: Scope, scoped: Sequence[Measurement]) -> Advice:
     provenance = scoped[0].provenance
     what = {
-        "emulated": "that it runs there, and what it answers; not how fast",
-        "simulated-instructions": "how many instructions it takes; not how fast it is",
+        "emulated": "that the model runs there and what it outputs, but not its latency",
+        "simulated-instructions": "the number of instructions, but not the latency",
     }.get(provenance, "nothing about a real device")
-    text = f"On {scope.target} nothing can be recommended: its figures are {provenance}, which says {what}."
-    return Advice(scope.target, "", None, "", (text,), (), ("any speed there, until it is measured on the device.",))
+    text = f"On {scope.target} nothing can be recommended: its figures are {provenance}, which shows {what}."
+    return Advice(scope.target, "", None, "", (text,), (), ("its latency: measure it on the device.",))
 
 
-def _without_metric(target: str, found: Sequence[Measurement]) -> Advice:
-    timed = [m for m in found if m.latency_ms and not m.invalid and m.provenance == "measured"]
+def _without_metric(target: str, measurements: Sequence[Measurement]) -> Advice:
+    timed = [m for m in measurements if m.latency_ms and not m.invalid and m.provenance == "measured"]
     if not timed:
-        return Advice(target, "", None, "", (f"On {target} nothing can be recommended: nothing valid was measured.",))
-    first = min(timed, key=_p50)
-    text = f"On {target} the fastest is {first.artifact} in {first.runtime}: p50 {_ms(first)}, "
-    text += f"{kilobytes(first.size_bytes)} kB."
-    doubt = "how good it is: no samples with labels were given (edgekit bench --data SET)."
-    return Advice(target, "", None, "", (text,), (), (doubt,))
+        return Advice(target, "", None, "", (f"On {target} nothing can be recommended: it has no valid measurement.",))
+    fastest = min(timed, key=_p50)
+    text = f"On {target} the fastest is {fastest.artifact} in {fastest.runtime}: p50 {_ms(fastest)}, "
+    text += f"{kilobytes(fastest.size_bytes)} kB."
+    caveat = "its accuracy: no labelled samples were given (edgekit bench --data SET)."
+    return Advice(target, "", None, "", (text,), (), (caveat,))
 
 
-def _front(kept: Sequence[Measurement]) -> list[Measurement]:
-    return [m for front in fronts(kept).values() for m in front]
+def _front(candidates: Sequence[Measurement]) -> list[Measurement]:
+    return [m for front in fronts(candidates).values() for m in front]
 
 
 def _points(best: Measurement, m: Measurement) -> float:
-    """How far below `best`: percentage points of a fraction, else per cent of the best's value."""
+    """The distance below `best`: in percentage points for a fraction, else in per cent of the best value."""
     gap = goodness(best) - goodness(m)
     assert best.metric
     return 100 * gap if best.metric.unit == "fraction" else 100 * gap / (abs(best.metric.value) or 1.0)
 
 
-def _budget(kept: Sequence[Measurement]) -> float:
-    return max((m.verdict.budget_pp for m in kept if m.verdict), default=WITHIN_PP)
+def _budget(candidates: Sequence[Measurement]) -> float:
+    return max((m.verdict.budget_pp for m in candidates if m.verdict), default=WITHIN_PP)
 
 
-def _allowed(kept: Sequence[Measurement]) -> str:
-    fraction = kept[0].metric is not None and kept[0].metric.unit == "fraction"
-    return f"{_budget(kept):g} {'points' if fraction else '%'}"
+def _allowed(candidates: Sequence[Measurement]) -> str:
+    fraction = candidates[0].metric is not None and candidates[0].metric.unit == "fraction"
+    return f"{_budget(candidates):g} {'points' if fraction else '%'}"
 
 
 def _gap(a: Measurement, b: Measurement) -> str:
@@ -250,21 +257,21 @@ def _times(slow: Measurement, fast: Measurement) -> str:
 
 def _plan(scope: Scope, measurements: Sequence[Measurement]) -> str:
     plans = {(m.latency_ms.threads, m.latency_ms.batch) for m in measurements if m.latency_ms}
-    words = f"{scope.threads} thread" + ("s" if scope.threads != 1 else "")
-    return f" ({words}, batch {scope.batch})" if len(plans) > 1 else ""
+    text = f"{scope.threads} thread" + ("s" if scope.threads != 1 else "")
+    return f" ({text}, batch {scope.batch})" if len(plans) > 1 else ""
 
 
-def _words(m: Measurement) -> str:
+def _plan_text(m: Measurement) -> str:
     assert m.latency_ms
     threads = m.latency_ms.threads
     return f"{threads} thread{'s' if threads != 1 else ''}, batch {m.latency_ms.batch}"
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = list(dict.fromkeys(names))
-    if len(shown) > MOST:
-        return f"{', '.join(shown[:MOST])} and {len(shown) - MOST} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    unique = list(dict.fromkeys(names))
+    if len(unique) > MAX_NAMES:
+        return f"{', '.join(unique[:MAX_NAMES])} and {len(unique) - MAX_NAMES} more"
+    return " and ".join([", ".join(unique[:-1]), unique[-1]] if len(unique) > 1 else unique)
 
 
 def _metric(m: Measurement) -> str:

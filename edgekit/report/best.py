@@ -1,4 +1,4 @@
-"""The best rows of each device, among what may be compared; together where they cannot be told apart."""
+"""The best measurements of each device; the fastest includes all without a significant difference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FASTEST, MOST_ACCURATE = "★", "◆"
 
 @dataclass(frozen=True)
 class Best:
-    """Positions in the list: the fastest with all that cannot be told apart from it; the highest metric."""
+    """Positions in the list: the fastest and all without a significant difference from it; the highest metric."""
 
     fastest: frozenset[int]
     most_accurate: frozenset[int]
@@ -25,23 +25,23 @@ class Best:
 
 
 def best(measurements: Sequence[Measurement]) -> Best:
-    """Valid, measured rows of one device, test set and plan are ranked, where there are two or more."""
+    """Ranks valid measurements of one device, test set and plan, if there are two or more."""
     position = {id(m): i for i, m in enumerate(measurements)}
     fastest: set[int] = set()
     accurate: set[int] = set()
     for scoped in scopes(measurements).values():
-        rivals = [m for m in scoped if m.provenance == "measured" and not m.invalid]
-        if len(rivals) < 2:
+        candidates = [m for m in scoped if m.provenance == "measured" and not m.invalid]
+        if len(candidates) < 2:
             continue
-        first = min(rivals, key=_p50)
-        fastest |= {position[id(m)] for m in rivals if m is first or not slower(m, first)}
-        top = max(map(goodness, rivals))
-        accurate |= {position[id(m)] for m in rivals if goodness(m) == top}
+        fastest_row = min(candidates, key=_p50)
+        fastest |= {position[id(m)] for m in candidates if m is fastest_row or not slower(m, fastest_row)}
+        highest = max(map(goodness, candidates))
+        accurate |= {position[id(m)] for m in candidates if goodness(m) == highest}
     return Best(frozenset(fastest), frozenset(accurate))
 
 
 def slower(m: Measurement, other: Measurement) -> bool:
-    """Is `m` slower than `other`, by more than noise? The 99 % interval of the ratio leaves out 1."""
+    """Whether `m` is significantly slower than `other`: the 99 % interval of the ratio excludes 1."""
     assert m.latency_ms and other.latency_ms
     if other.latency_ms.p50 <= 0 or m.latency_ms.p50 <= 0:
         return m.latency_ms.p50 > other.latency_ms.p50

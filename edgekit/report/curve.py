@@ -1,4 +1,4 @@
-"""A training as a picture: both losses and the metric over the epochs, and the epoch that was kept."""
+"""Training curves as SVG: losses and metric by epoch, and the epoch whose weights were kept."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from collections.abc import Sequence
 from edgekit.core.history import History, best
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
+from edgekit.report.panels import grid, joined, sheet
 from edgekit.report.scales import Scale
-from edgekit.report.style import PICTURE, safe, variables
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 120, 34
 
 
 def picture(history: History, title: str = "") -> str:
-    """The `<svg>` of a train step's `details["history"]`, light or dark as the reader prefers."""
+    """The `<svg>` of a train step's `details["history"]`, in the reader's light or dark scheme."""
     top = 50.0 if title else 20.0
     parts = [text(LEFT, 24, title, 15, "ek-bold")] if title else []
     if not history:
-        parts.append(text(LEFT, top + 10, "Nothing to draw: no epoch was finished.", 13, "ek-soft"))
+        parts.append(text(LEFT, top + 10, "No data: no epoch was finished.", 13, "ek-soft"))
         return _page(parts, top + 34, title, history)
     epochs = [float(entry["epoch"]) for entry in history]
     x = Scale.over(epochs, LEFT, WIDTH - RIGHT, 8, False)
-    kept = best(history)["epoch"]
+    best_epoch = best(history)["epoch"]
     for lines in _panels(history):
         area = Box(LEFT, top, WIDTH - RIGHT, top + PANEL)
         parts.append(_panel(lines, epochs, x, area))
-        parts.append(f'<path class="ek-front ek-other" d="M{x(kept):.1f} {area.top:.0f}V{area.bottom:.0f}"/>')
+        parts.append(f'<path class="ek-front ek-other" d="M{x(best_epoch):.1f} {area.top:.0f}V{area.bottom:.0f}"/>')
         top += PANEL + GAP
     for value, label in x.ticks(10):
         if value == round(value):
             parts.append(text(x(value), top - GAP + 18, label, 12, "ek-soft", "middle"))
-    parts.append(text(LEFT, top + 4, f"Epochs; dashed: epoch {kept}, whose weights were kept.", 12, "ek-soft"))
+    parts.append(text(LEFT, top + 4, f"Epoch; dashed: epoch {best_epoch}, whose weights are kept.", 12, "ek-soft"))
     return _page(parts, top + 18, title, history)
 
 
 def summary(history: History) -> str:
-    """One line: how many epochs, which was kept, and how good it is."""
+    """One line: the number of epochs, the one that was kept, and its validation values."""
     if not history:
         return "no epoch was finished"
-    kept = best(history)
-    judged = {name.removeprefix("val_"): value for name, value in kept.items() if name.startswith("val_")}
-    found = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if math.isfinite(value))
-    return f"{len(history)} epochs, epoch {kept['epoch']} kept: on validation data {found}"
+    best_epoch = best(history)
+    values_by_name = {name.removeprefix("val_"): value for name, value in best_epoch.items() if name.startswith("val_")}
+    values_text = ", ".join(f"{name} {value:.4g}" for name, value in values_by_name.items() if math.isfinite(value))
+    return f"{len(history)} epochs, epoch {best_epoch['epoch']} kept: validation {values_text}"
 
 
-#: in words, values by epoch, colour
+#: label, values by epoch, colour
 Line = tuple[str, list[float], str]
 
 
 def _panels(history: History) -> list[list[Line]]:
-    """Losses in one, each metric in one of its own."""
+    """One panel for the losses, one for each metric."""
 
     def values(name: str) -> list[float]:
         return [float(entry[name]) for entry in history]
 
-    losses = [("loss on training data", values("loss"), "f1"), ("on validation data", values("val_loss"), "f0")]
+    losses = [("training loss", values("loss"), "f1"), ("validation loss", values("val_loss"), "f0")]
     metrics = [name for name in history[0] if name.startswith("val_") and name != "val_loss"]
     return [losses, *([(name.removeprefix("val_"), values(name), "f2")] for name in metrics)]
 
@@ -66,19 +66,14 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
     """Three lines of a grid, and each line's values; an epoch without a finite one leaves a gap."""
     known = [value for _, values, _ in lines for value in values if math.isfinite(value)]
     y = Scale.over(known or [0.0], area.bottom, area.top, 8, False)
-    parts = []
-    for value, label in y.ticks(4):
-        parts.append(f'<path class="ek-grid" d="M{area.left:.0f} {y(value):.1f}H{area.right:.0f}"/>')
-        parts.append(text(area.left - 6, y(value) + 4, label, 12, "ek-soft", "end"))
+    parts = [*grid(y, area, 4)]
     place = area.left
     for words, values, colour in lines:
-        path, joined = [], False
-        for epoch, value in zip(epochs, values, strict=True):
-            if math.isfinite(value):
-                path.append(f"{'L' if joined else 'M'}{x(epoch):.1f} {y(value):.1f}")
-                parts.append(f'<circle class="ek-mark {colour}" cx="{x(epoch):.1f}" cy="{y(value):.1f}" r="2"/>')
-            joined = math.isfinite(value)
-        parts.append(f'<path class="ek-bar {colour}" d="{"".join(path)}"/>')
+        pairs = zip(epochs, values, strict=True)
+        points = [(x(epoch), y(value)) if math.isfinite(value) else None for epoch, value in pairs]
+        marks = (point for point in points if point)
+        parts += [f'<circle class="ek-mark {colour}" cx="{left:.1f}" cy="{top:.1f}" r="2"/>' for left, top in marks]
+        parts.append(joined(points, colour))
         parts.append(f'<path class="ek-bar {colour}" d="M{place:.0f} {area.top - 7:.0f}h14"/>')
         parts.append(text(place + 19, area.top - 3, words, 12, "ek-soft"))
         place += 40 + 7 * len(words)
@@ -86,10 +81,4 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
 
 
 def _page(parts: Sequence[str], height: float, title: str, history: History) -> str:
-    name = title or "A training"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(history))}</desc>'
-        f"<style>{variables()}{PICTURE}</style>"
-        f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
-    )
+    return sheet(parts, WIDTH, height, title or "A training", summary(history))

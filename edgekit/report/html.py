@@ -1,7 +1,7 @@
-"""Measurements → one page that stands alone: no request leaves it, and without its script it reads the same.
+"""Measurements → one self-contained HTML page that makes no requests and is complete without scripts.
 
-Its content-security policy allows its own style and scripts by their hashes and nothing else, so even a name that
-slipped through escaping could neither run nor load anything.
+Its content security policy allows only its own style and scripts, by hash, so that unescaped text could neither run
+nor load anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgekit.report import path, sustained
 from edgekit.report.advice import Advice, advice
 from edgekit.report.devices import devices
 from edgekit.report.explore import data, explore
-from edgekit.report.lineage import Exhibits, lineages, predictions, trainings
+from edgekit.report.lineage import RunDetails, lineages, predictions, trainings
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
@@ -30,9 +30,9 @@ ASSETS = Path(__file__).parent / "assets"
 LIBRARY, SCRIPT = "chart.umd.min.js", "page.js"
 
 
-def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | None = None) -> str:
-    """The whole page; `exhibits` are what the run folders hold beside the measurements."""
-    beside = exhibits or Exhibits()
+def html(measurements: Sequence[Measurement], title: str, details: RunDetails | None = None) -> str:
+    """The whole page; `details` are lineages, predictions and training curves from the run folders."""
+    run_details = details or RunDetails()
     style = variables() + PICTURE + PAGE
     scripts = [_asset(LIBRARY), _asset(SCRIPT)] if scopes(measurements) else [_asset(SCRIPT)]
     sections = [
@@ -41,11 +41,11 @@ def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | N
         table(measurements) if measurements else "",
         matrix(measurements),
         _gains(measurements),
-        path.section(measurements, beside),
+        path.section(measurements, run_details),
         _sustained(measurements),
-        predictions(beside),
-        trainings(beside),
-        lineages(beside, measurements),
+        predictions(run_details),
+        trainings(run_details),
+        lineages(run_details, measurements),
         devices(measurements),
     ]
     points = f'<script type="application/json" id="points">{data(measurements)}</script>' if len(scripts) > 1 else ""
@@ -64,7 +64,7 @@ def html(measurements: Sequence[Measurement], title: str, exhibits: Exhibits | N
 
 @cache
 def _asset(name: str) -> str:
-    """A script, without the line that would have a browser's inspector ask for its source map."""
+    """A script without its source map line, which would make browser tools request it."""
     text = (ASSETS / name).read_text(encoding="utf-8")
     return text.partition("\n//# sourceMappingURL")[0]
 
@@ -87,12 +87,12 @@ CONTENTS = {
     "plot": "Plot",
     "all": "Every measurement",
     "matrix": "Device × runtime × model",
-    "gains": "Gained",
-    "path": "The path",
-    "sustained": "Long loads",
-    "samples": "Samples",
+    "gains": "Gains",
+    "path": "Compression path",
+    "sustained": "Sustained load",
+    "samples": "Sample predictions",
     "training": "Training",
-    "lineage": "How it was made",
+    "lineage": "Lineage",
     "devices": "Devices",
 }
 
@@ -107,7 +107,7 @@ def _contents(sections: Sequence[str]) -> str:
 
 def _summary(measurements: Sequence[Measurement]) -> str:
     if not measurements:
-        return "Nothing was measured."
+        return "No measurements."
     targets = list(dict.fromkeys(m.target for m in measurements))
     invalid = sum(bool(m.invalid) for m in measurements)
     text = f"{_count(len(measurements), 'measurement')} on {_count(len(targets), 'target')}: {', '.join(targets)}"
@@ -119,36 +119,36 @@ def _count(number: int, noun: str) -> str:
 
 
 def _advice(measurements: Sequence[Measurement]) -> str:
-    found = advice(measurements)
-    if not found:
+    advices = advice(measurements)
+    if not advices:
         return ""
-    return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, found))}</div></section>'
+    return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, advices))}</div></section>'
 
 
 def _card(item: Advice) -> str:
-    said = "".join(f"<p>{safe(text)}</p>" for text in item.ship[1:])
+    paragraphs = "".join(f"<p>{safe(text)}</p>" for text in item.ship[1:])
     costs = "".join(f"<li>{safe(text)}</li>" for text in item.costs)
-    doubts = "".join(f"<li>{safe(text[:1].upper() + text[1:])}</li>" for text in item.unproven)
+    unproven = "".join(f"<li>{safe(text[:1].upper() + text[1:])}</li>" for text in item.unproven)
     return (
-        f"<article><h3>{safe(item.target)}{safe(item.plan)}</h3><p><strong>{safe(item.ship[0])}</strong></p>{said}"
+        f"<article><h3>{safe(item.target)}{safe(item.plan)}</h3><p><strong>{safe(item.ship[0])}</strong></p>{paragraphs}"
         f"{f'<h4>What it costs</h4><ul>{costs}</ul>' if costs else ''}"
-        f"{f'<h4>What is not proven</h4><ul>{doubts}</ul>' if doubts else ''}</article>"
+        f"{f'<h4>What is not proven</h4><ul>{unproven}</ul>' if unproven else ''}</article>"
     )
 
 
 def _pictures(measurements: Sequence[Measurement]) -> str:
-    found = scopes(measurements)
-    if not found:
+    scoped = scopes(measurements)
+    if not scoped:
         return ""
-    figures = "".join(_figure(scope, shown, i) for i, (scope, shown) in enumerate(found.items()))
+    figures = "".join(_figure(scope, rows, i) for i, (scope, rows) in enumerate(scoped.items()))
     return f'<section id="plot"><h2>Metric, latency and size</h2>{explore(measurements)}{figures}</section>'
 
 
 def _figure(scope: Scope, measurements: Sequence[Measurement], number: int) -> str:
-    """Drawn twice, for a wide window and for a phone, for who runs no scripts; the style shows the one that fits."""
+    """The static picture in two widths, for readers without scripts; the style shows the one that fits."""
     wide, narrow = inline(scope, measurements, WIDE, f"p{number}w"), inline(scope, measurements, NARROW, f"p{number}n")
-    reached = [
-        f"Nothing beats these in {scope.metric}, p50, file and memory together ({provenance}), fastest first: "
+    unbeaten_lines = [
+        f"Pareto-optimal in {scope.metric}, p50, file and memory ({provenance}), fastest first: "
         f"{', '.join(m.artifact for m in front)}."
         for provenance, front in unbeaten(measurements).items()
     ]
@@ -156,17 +156,17 @@ def _figure(scope: Scope, measurements: Sequence[Measurement], number: int) -> s
         f'<figure data-scope="{number}"><figcaption><h3>{safe(scope.target)}</h3>'
         f'<p class="soft">{safe(scope)}</p></figcaption>'
         f'<div class="still"><div class="wide">{wide}</div><div class="narrow">{narrow}</div></div>'
-        f"{''.join(f'<p>{safe(line)}</p>' for line in reached)}</figure>"
+        f"{''.join(f'<p>{safe(line)}</p>' for line in unbeaten_lines)}</figure>"
     )
 
 
 def _gains(measurements: Sequence[Measurement]) -> str:
-    found = gains(measurements)
-    if not found:
+    all_gains = gains(measurements)
+    if not all_gains:
         return ""
     several = len({m.target for m in measurements}) > 1
-    items = "".join(f"<li>{_gain(gain, several)}</li>" for gain in found)
-    return f'<section id="gains"><h2>What compression gained</h2><ul>{items}</ul></section>'
+    items = "".join(f"<li>{_gain(gain, several)}</li>" for gain in all_gains)
+    return f'<section id="gains"><h2>Compression gains</h2><ul>{items}</ul></section>'
 
 
 def _gain(gain: Gain, several: bool) -> str:
@@ -179,18 +179,18 @@ def _gain(gain: Gain, several: bool) -> str:
 
 
 def _sustained(measurements: Sequence[Measurement]) -> str:
-    shown = [m for m in measurements if isinstance(m.facts.get("sustained"), Mapping)]
-    figures = "".join(_long(m, m.facts["sustained"]) for m in shown)
-    return f'<section id="sustained"><h2>Under a long load</h2>{figures}</section>' if shown else ""
+    rows = [m for m in measurements if isinstance(m.facts.get("sustained"), Mapping)]
+    figures = "".join(_long(m, m.facts["sustained"]) for m in rows)
+    return f'<section id="sustained"><h2>Sustained load</h2>{figures}</section>' if rows else ""
 
 
-def _long(m: Measurement, found: Mapping[str, Any]) -> str:
+def _long(m: Measurement, load: Mapping[str, Any]) -> str:
     energy = ""
     if m.facts.get("energy_mj") is not None:
         words = f"{m.facts['energy_mj']:.3g} mJ per inference ({m.facts.get('energy_source', '?')})."
         energy = f"<p>{safe(words)}</p>"
     title = f"{m.artifact} on {m.target}, {m.runtime}"
     return (
-        f"<figure><figcaption><h3>{safe(title)}</h3><p>{safe(sustained.summary(found))}.</p></figcaption>"
-        f"{sustained.picture(found, title, page=False)}{energy}</figure>"
+        f"<figure><figcaption><h3>{safe(title)}</h3><p>{safe(sustained.summary(load))}.</p></figcaption>"
+        f"{sustained.picture(load, title, page=False)}{energy}</figure>"
     )

@@ -1,4 +1,4 @@
-"""Labels beside their points, none over another: greedy, deterministic, and it admits when there is no room."""
+"""Places labels next to their points without overlaps: greedy and deterministic; a label without room is dropped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 #: Pixels kept free around a label.
 GAP = 2.0
-#: Where a label may stand, the preferred side first: right, left, above, below, then the corners.
+#: Label positions in order of preference: right, left, above, below, then the corners.
 SIDES = ((1, 0), (-1, 0), (0, -1), (0, 1), (0.7, -0.7), (0.7, 0.7), (-0.7, -0.7), (-0.7, 0.7))
-#: How far from the bubble, near first; from the third on a thin line leads back to it.
+#: Distances from the bubble, nearest first; from LEADER_FROM on, a line connects label and bubble.
 RINGS = (4.0, 9.0, 18.0, 30.0, 46.0, 64.0)
 LEADER_FROM = 18.0
 
@@ -30,7 +30,7 @@ class Box:
             and other.top < self.bottom + gap
         )
 
-    def holds(self, other: Box) -> bool:
+    def contains(self, other: Box) -> bool:
         return (
             self.left <= other.left
             and self.top <= other.top
@@ -44,7 +44,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A bubble and the size of the text that names it; `first` ones get their label before the others."""
+    """A bubble and the size of its label; `first` ones are labelled before the others."""
 
     x: float
     y: float
@@ -60,34 +60,34 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Label:
-    """Where a label stands; `leader` is the line back to its bubble where it stands apart."""
+    """A label's box; `leader` is the line to its bubble, if any."""
 
     box: Box
     leader: tuple[float, float, float, float] | None = None
 
 
 def place(anchors: Sequence[Anchor], area: Box, lines: Sequence[Box]) -> list[Label | None]:
-    """A label per anchor, inside `area`, over no bubble and no other label; `lines` are avoided where possible.
+    """A label per anchor, inside `area`, over no bubble and no other label; `lines` are avoided if possible.
 
-    None where there is no room.
+    None for a label without room.
     """
-    placed: list[Label | None] = [None] * len(anchors)
-    taken: list[Label] = []
+    labels: list[Label | None] = [None] * len(anchors)
+    placed_labels: list[Label] = []
     for index in sorted(range(len(anchors)), key=lambda i: (not anchors[i].first, -_neighbours(i, anchors), i)):
         choices = [
             (_cost(rank, label, lines), rank, label)
             for rank, label in enumerate(_candidates(anchors[index]))
-            if area.holds(label.box) and _free(label, index, anchors, taken)
+            if area.contains(label.box) and _has_room(label, index, anchors, placed_labels)
         ]
         if choices:
             best = min(choices, key=lambda choice: choice[:2])[2]
-            placed[index] = best
-            taken.append(best)
-    return placed
+            labels[index] = best
+            placed_labels.append(best)
+    return labels
 
 
 def _neighbours(index: int, anchors: Sequence[Anchor]) -> int:
-    """How crowded it is around an anchor: those with the fewest free places choose first."""
+    """The number of bubbles around an anchor: the most crowded are labelled first."""
     a = anchors[index]
     return sum(abs(a.x - b.x) < a.width + b.radius and abs(a.y - b.y) < 4 * a.height for b in anchors)
 
@@ -97,8 +97,8 @@ def _candidates(anchor: Anchor) -> Iterator[Label]:
         for dx, dy in SIDES:
             x = anchor.x + dx * (anchor.radius + ring) + _sign(dx) * anchor.width / 2
             y = anchor.y + dy * (anchor.radius + ring) + _sign(dy) * anchor.height / 2
-            half, tall = anchor.width / 2, anchor.height / 2
-            box = Box(x - half, y - tall, x + half, y + tall)
+            half_width, half_height = anchor.width / 2, anchor.height / 2
+            box = Box(x - half_width, y - half_height, x + half_width, y + half_height)
             yield Label(box, _leader(anchor, box) if ring >= LEADER_FROM else None)
 
 
@@ -108,45 +108,45 @@ def _sign(value: float) -> int:
 
 def _leader(anchor: Anchor, box: Box) -> tuple[float, float, float, float]:
     x, y = box.nearest(anchor.x, anchor.y)
-    share = anchor.radius / max(1e-6, ((x - anchor.x) ** 2 + (y - anchor.y) ** 2) ** 0.5)
-    return anchor.x + (x - anchor.x) * share, anchor.y + (y - anchor.y) * share, x, y
+    ratio = anchor.radius / max(1e-6, ((x - anchor.x) ** 2 + (y - anchor.y) ** 2) ** 0.5)
+    return anchor.x + (x - anchor.x) * ratio, anchor.y + (y - anchor.y) * ratio, x, y
 
 
-def _free(label: Label, own: int, anchors: Sequence[Anchor], taken: Sequence[Label]) -> bool:
-    if any(a.touches(label.box, GAP if i != own else 0.0) for i, a in enumerate(anchors)):
+def _has_room(label: Label, index: int, anchors: Sequence[Anchor], placed_labels: Sequence[Label]) -> bool:
+    if any(a.touches(label.box, GAP if i != index else 0.0) for i, a in enumerate(anchors)):
         return False
-    for other in taken:
+    for other in placed_labels:
         if label.box.overlaps(other.box, GAP):
             return False
         if other.leader and _crosses(other.leader, label.box):
             return False
         if label.leader and _crosses(label.leader, other.box):
             return False
-    return not label.leader or not any(_meets(label.leader, a) for i, a in enumerate(anchors) if i != own)
+    return not label.leader or not any(_crosses_anchor(label.leader, a) for i, a in enumerate(anchors) if i != index)
 
 
 def _cost(rank: int, label: Label, lines: Sequence[Box]) -> float:
-    """Nearer first, then the better side; standing on a line is the worst there is."""
+    """Nearer positions cost less, then better sides; overlapping a line costs most."""
     ring, side = divmod(rank, len(SIDES))
     return 4 * ring + side + 40 * sum(label.box.overlaps(line, 1.0) for line in lines)
 
 
-def _along(line: tuple[float, float, float, float]) -> Iterator[tuple[float, float]]:
-    """Points of a line, close enough together to miss no label and no bubble."""
+def _line_points(line: tuple[float, float, float, float]) -> Iterator[tuple[float, float]]:
+    """Points on a line, close enough to hit every label and bubble it crosses."""
     x0, y0, x1, y1 = line
     return ((x0 + (x1 - x0) * i / 16, y0 + (y1 - y0) * i / 16) for i in range(17))
 
 
 def _crosses(line: tuple[float, float, float, float], box: Box) -> bool:
-    return any(box.left <= x <= box.right and box.top <= y <= box.bottom for x, y in _along(line))
+    return any(box.left <= x <= box.right and box.top <= y <= box.bottom for x, y in _line_points(line))
 
 
-def _meets(line: tuple[float, float, float, float], anchor: Anchor) -> bool:
-    return any(math.hypot(x - anchor.x, y - anchor.y) < anchor.radius for x, y in _along(line))
+def _crosses_anchor(line: tuple[float, float, float, float], anchor: Anchor) -> bool:
+    return any(math.hypot(x - anchor.x, y - anchor.y) < anchor.radius for x, y in _line_points(line))
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Pixels, generously, of a text in a sans-serif face: no font can be asked from here."""
+    """The estimated width in pixels (an upper bound) of a text in a sans-serif font."""
     ems = sum(0.36 if c in "iljtfI.,:;|!'()[] -" else 0.95 if c in "mwMW@%" else _em(c) for c in text)
     return size * ems * (1.12 if bold else 1.0)
 

@@ -1,4 +1,4 @@
-"""How artifacts were made and what they answered, as parts of the page."""
+"""The page's sections on lineage, sample predictions and training curves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edgekit.report import curve
 from edgekit.report.rows import kilobytes
 from edgekit.report.style import safe
 
-#: samples shown of those that were kept
-SHOWN = 8
+#: the most samples shown
+MAX_SAMPLES = 8
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True)
 class Link:
-    """One artifact of a lineage: the step that made it, with the fields that were set, and from what."""
+    """One artifact of a lineage: the step that made it, the step's fields, and its parents."""
 
     name: str
     id: str
@@ -35,7 +35,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Lineage:
-    """How one measured artifact came to be, roots first."""
+    """The chain of artifacts behind a measured one, roots first."""
 
     artifact: str
     id: str
@@ -45,7 +45,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: its place in the set, its label in words, and its picture in base64 where it is one."""
+    """One sample: its index in the set, its label as text, and a base64 PNG if it is an image."""
 
     index: int
     label: str
@@ -53,32 +53,32 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one artifact answered for each kept sample: in words, and whether it was right (None: cannot be told)."""
+class SamplePredictions:
+    """One artifact's prediction for each stored sample: as text, and whether it is correct (None: unknown)."""
 
     artifact: str
     runtime: str
     target: str
-    said: tuple[tuple[str, bool | None], ...]
+    predictions: tuple[tuple[str, bool | None], ...]
 
 
 @dataclass(frozen=True)
-class Exhibits:
-    """What a page shows beside measurements: artifact id → lineage, set → its samples and answers."""
+class RunDetails:
+    """Details from run folders: artifact id → lineage, set → its samples and their predictions."""
 
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
-    answers: Mapping[str, tuple[tuple[Sample, ...], tuple[Answers, ...]]] = field(default_factory=dict)
-    #: trained artifact → an entry per epoch
+    predictions: Mapping[str, tuple[tuple[Sample, ...], tuple[SamplePredictions, ...]]] = field(default_factory=dict)
+    #: trained artifact → its history, one entry per epoch
     trainings: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
-def lineages(exhibits: Exhibits, measurements: Sequence[Measurement]) -> str:
-    """A line of steps for each artifact, its details folded away; "" where no run folder was at hand."""
-    shown = [exhibits.lineages[id] for id in dict.fromkeys(m.id for m in measurements) if id in exhibits.lineages]
-    if not shown:
+def lineages(details: RunDetails, measurements: Sequence[Measurement]) -> str:
+    """A line of steps for each artifact, with collapsed details; "" without run folders."""
+    selected = [details.lineages[id] for id in dict.fromkeys(m.id for m in measurements) if id in details.lineages]
+    if not selected:
         return ""
-    items = "".join(map(_lineage, shown))
-    return f'<section id="lineage"><h2>How each artifact was made</h2><div class="folds">{items}</div></section>'
+    items = "".join(map(_lineage, selected))
+    return f'<section id="lineage"><h2>Lineage of each artifact</h2><div class="folds">{items}</div></section>'
 
 
 def _lineage(lineage: Lineage) -> str:
@@ -107,46 +107,44 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def trainings(exhibits: Exhibits) -> str:
-    """The curve of every training that the shown artifacts came from; the page has its style."""
+def trainings(details: RunDetails) -> str:
+    """The training curves of the shown artifacts; the page has the style."""
     figures = "".join(
         f"<figure><figcaption><h3>{safe(name)}</h3></figcaption>{_STYLE.sub('', curve.picture(history))}</figure>"
-        for name, history in exhibits.trainings.items()
+        for name, history in details.trainings.items()
     )
-    return f'<section id="training"><h2>How it was trained</h2>{figures}</section>' if figures else ""
+    return f'<section id="training"><h2>Training curves</h2>{figures}</section>' if figures else ""
 
 
-def predictions(exhibits: Exhibits) -> str:
-    """A few samples with every model's answer: those that the models disagree on or get wrong come first."""
-    parts = [_predictions(samples, answers, sha) for sha, (samples, answers) in exhibits.answers.items()]
-    return f'<section id="samples"><h2>A few samples, and what each model says</h2>{"".join(parts)}</section>' * bool(
-        parts
-    )
+def predictions(details: RunDetails) -> str:
+    """Samples with each model's prediction; those with disagreement or errors are preferred."""
+    parts = [_predictions(samples, models, sha) for sha, (samples, models) in details.predictions.items()]
+    return f'<section id="samples"><h2>Sample predictions</h2>{"".join(parts)}</section>' if parts else ""
 
 
-def _predictions(samples: Sequence[Sample], answers: Sequence[Answers], sha: str) -> str:
-    columns = _telling(samples, answers)
+def _predictions(samples: Sequence[Sample], models: Sequence[SamplePredictions], sha: str) -> str:
+    columns = _most_informative(samples, models)
     heads = "".join(f'<th scope="col">{_picture(samples[i])}</th>' for i in columns)
     body = "".join(
-        f'<tr><th scope="row">{safe(one.artifact)}</th>'
-        + "".join(_said(one.said[i]) if i < len(one.said) else "<td>-</td>" for i in columns)
+        f'<tr><th scope="row">{safe(model.artifact)}</th>'
+        + "".join(_prediction_cell(model, i) for i in columns)
         + "</tr>"
-        for one in answers
+        for model in models
     )
     name = f"samples-{safe(sha[:8])}"
     return (
         f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0"><table class="answers">'
-        f'<caption id="{name}">Samples of set {safe(sha[:8])}, and what each model says</caption>'
+        f'<caption id="{name}">Predictions of each model for samples of set {safe(sha[:8])}</caption>'
         f'<thead><tr><th scope="col">model</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _telling(samples: Sequence[Sample], answers: Sequence[Answers]) -> list[int]:
-    def worth(i: int) -> tuple[int, int, int]:
-        said = [one.said[i] for one in answers if i < len(one.said)]
-        return -len({text for text, _ in said}), -sum(right is False for _, right in said), i
+def _most_informative(samples: Sequence[Sample], models: Sequence[SamplePredictions]) -> list[int]:
+    def rank(i: int) -> tuple[int, int, int]:
+        predictions = [model.predictions[i] for model in models if i < len(model.predictions)]
+        return -len({text for text, _ in predictions}), -sum(is_correct is False for _, is_correct in predictions), i
 
-    return sorted(sorted(range(len(samples)), key=worth)[:SHOWN])
+    return sorted(sorted(range(len(samples)), key=rank)[:MAX_SAMPLES])
 
 
 def _picture(sample: Sample) -> str:
@@ -157,8 +155,10 @@ def _picture(sample: Sample) -> str:
     return safe(words)
 
 
-def _said(answer: tuple[str, bool | None]) -> str:
-    text, right = answer
-    if right is False:
+def _prediction_cell(model: SamplePredictions, index: int) -> str:
+    if index >= len(model.predictions):
+        return "<td>-</td>"
+    text, is_correct = model.predictions[index]
+    if is_correct is False:
         return f'<td class="bad"><span aria-hidden="true">✗</span> {safe(text)}<span class="away"> (wrong)</span></td>'
     return f"<td>{safe(text)}</td>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgekit.core.measurement import Measurement
 from edgekit.report.advice import advice
 from edgekit.report.best import best
-from edgekit.report.rows import NOTHING, facts, metric_name, plain, ratios, rows
+from edgekit.report.rows import EMPTY_CELL, facts, metric_name, printable, ratios, rows
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate
@@ -32,7 +32,7 @@ SIGNS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "➖ undec
 
 
 def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) -> str:
-    """The verdicts on gates, where there are any, then the table, what was gained and how it was measured."""
+    """The verdicts of gates, if any, the table, the gains, and how it was measured."""
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
     lines = [f"| {' | '.join(map(_cell, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
@@ -46,19 +46,19 @@ def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) ->
         notes += [f"{row.artifact}: {note}" for note in row.notes]
     lines.append("")
     if marks.fastest:
-        notes.insert(0, "Bold: the best of its device; the fastest with all that cannot be told apart from it")
+        notes.insert(0, "Bold: the best on its device; fastest, or no significant difference from it (99 % CI)")
     lines += _advice(measurements)
     lines += [f"- {_cell(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
     return "\n".join([*_verdicts(gates), *lines]) + "\n"
 
 
 def _advice(measurements: Sequence[Measurement]) -> list[str]:
-    """What to ship on each device, as a paragraph with a list under it."""
+    """What to ship on each device: a paragraph and a list."""
     lines = []
     for item in advice(measurements):
         lines += [f"**{_cell(item.ship[0])}** {' '.join(map(_cell, item.ship[1:]))}".rstrip(), ""]
-        doubts = [f"Not proven: {text}" for text in item.unproven]
-        lines += [*(f"- {_cell(line)}" for line in (*item.costs, *doubts)), ""]
+        unproven = [f"Not proven: {text}" for text in item.unproven]
+        lines += [*(f"- {_cell(line)}" for line in (*item.costs, *unproven)), ""]
     return lines
 
 
@@ -67,7 +67,7 @@ def _verdicts(gates: Sequence[Gate]) -> list[str]:
         return []
     lines = ["| gate | artifact | target | before | now | change | verdict |", "|---|---|---|---|---|---|---|"]
     for gate in sorted(gates, key=lambda gate: gate.state != "failed"):
-        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else NOTHING
+        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         verdict = SIGNS[gate.state] + (f": {gate.why}" if gate.why else "")
         cells = (f"`{gate.limit}`", gate.artifact, gate.target, gate.before, gate.after, change, verdict)
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
@@ -75,5 +75,5 @@ def _verdicts(gates: Sequence[Gate]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that neither ends its cell nor becomes HTML where the Markdown is rendered."""
-    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    """Text escaped for a table cell and for rendered HTML."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

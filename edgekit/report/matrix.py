@@ -1,4 +1,4 @@
-"""Device × runtime × model: what every model takes where, the best marked, invalid greyed with its reason."""
+"""Device × runtime × model: latency and metric of each model, the best marked, invalid ones grey with their reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Column = tuple[str, str, str]
 
 
 def matrix(measurements: Sequence[Measurement]) -> str:
-    """A table with a row per model and a column per device, plan and runtime; "" where there is one column only."""
+    """A table with a row per model and a column per device, plan and runtime; "" with a single column."""
     plans = [row.plan for row in rows(measurements)]
     marks = best(measurements)
     cells: dict[tuple[str, Column], list[str]] = {}
@@ -26,7 +26,7 @@ def matrix(measurements: Sequence[Measurement]) -> str:
         return ""
     body = "".join(
         f'<tr><th scope="row">{safe(name)}</th>'
-        + "".join(_joined(cells.get((name, column), ()), column, columns) for column in columns)
+        + "".join(_table_cell(cells.get((name, column), ()), column, columns) for column in columns)
         + "</tr>"
         for name in models
     )
@@ -35,18 +35,18 @@ def matrix(measurements: Sequence[Measurement]) -> str:
         '<div class="scroll" role="region" aria-labelledby="matrix-title" tabindex="0"><table class="matrix">'
         "<caption>p50 in ms and metric of each model, per device and runtime</caption>"
         f"<thead>{_head(columns)}</thead><tbody>{body}</tbody></table></div>"
-        f'<p class="soft">p50 in ms, the metric under it. {FASTEST} fastest on its device, or not told apart from the '
-        f"fastest; {MOST_ACCURATE} best metric there. What is invalid, or was not measured on the device, is "
-        "never marked.</p></section>"
+        f'<p class="soft">p50 in ms, the metric under it. {FASTEST} fastest on its device, or no significant '
+        f"difference from it (99 % CI); {MOST_ACCURATE} best metric there. Invalid values, and values not measured on "
+        "the device, are never marked.</p></section>"
     )
 
 
 def model(m: Measurement) -> str:
-    """The artifact's name without its format, which the runtime says: `ds.onnx-int8` is `ds int8`."""
+    """The artifact's name without its format, which the runtime implies: `ds.onnx-int8` is `ds int8`."""
     before, dot, last = m.artifact.rpartition(".")
-    rest = re.sub(rf"^{re.escape(m.format)}(?=$|[-~@])-?", "", last) if m.format else last
+    suffix = re.sub(rf"^{re.escape(m.format)}(?=$|[-~@])-?", "", last) if m.format else last
     stem = f"{before}{dot}"
-    return f"{stem[:-1]} {rest}".strip() if dot else (rest or "float")
+    return f"{stem[:-1]} {suffix}".strip() if dot else (suffix or "float")
 
 
 def _order(measurements: Sequence[Measurement], plans: Sequence[str]) -> Callable[[Column], tuple[int, int, str]]:
@@ -59,21 +59,21 @@ def _head(columns: Sequence[Column]) -> str:
     groups: dict[tuple[str, str], int] = {}
     for target, plan, _ in columns:
         groups[target, plan] = groups.get((target, plan), 0) + 1
-    first = "".join(
+    group_row = "".join(
         f'<th scope="colgroup" colspan="{count}" class="first">{safe(target)}'
         f"{f'<small>{safe(plan)}</small>' if plan else ''}</th>"
         for (target, plan), count in groups.items()
     )
-    second = "".join(f'<th scope="col" class="n{_edge(c, columns)}">{safe(c[2])}</th>' for c in columns)
-    return f'<tr><th scope="col" rowspan="2">model</th>{first}</tr><tr>{second}</tr>'
+    column_row = "".join(f'<th scope="col" class="n{_edge(c, columns)}">{safe(c[2])}</th>' for c in columns)
+    return f'<tr><th scope="col" rowspan="2">model</th>{group_row}</tr><tr>{column_row}</tr>'
 
 
 def _edge(column: Column, columns: Sequence[Column]) -> str:
     return " first" if next(c for c in columns if c[:2] == column[:2]) == column else ""
 
 
-def _joined(found: Sequence[str], column: Column, columns: Sequence[Column]) -> str:
-    return f'<td class="n{_edge(column, columns)}">{"".join(found) or "-"}</td>'
+def _table_cell(cells: Sequence[str], column: Column, columns: Sequence[Column]) -> str:
+    return f'<td class="n{_edge(column, columns)}">{"".join(cells) or "-"}</td>'
 
 
 def _cell(m: Measurement, marks: str) -> str:
@@ -87,5 +87,5 @@ def _cell(m: Measurement, marks: str) -> str:
         if sign in marks
     )
     sign = f'<span class="mark" aria-hidden="true">{marks}</span>{words}' if marks else ""
-    other = f"<small>{safe(m.provenance)}</small>" if m.provenance != "measured" else ""
-    return f"<div>{sign}{'<b>' * bool(marks)}{p50}{'</b>' * bool(marks)}{metric}{other}</div>"
+    provenance = f"<small>{safe(m.provenance)}</small>" if m.provenance != "measured" else ""
+    return f"<div>{sign}{'<b>' * bool(marks)}{p50}{'</b>' * bool(marks)}{metric}{provenance}</div>"

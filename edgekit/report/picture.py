@@ -1,7 +1,6 @@
-"""Measurements → accuracy, latency and size in one picture per target: SVG that needs nothing beside it.
+"""Measurements → accuracy, latency and size as one self-contained SVG panel per target.
 
-Plain text and arithmetic on purpose: no plotting library is a dependency, and the same code draws the page's
-wide and narrow versions and the file for a README.
+It needs no plotting library, and the same code draws the page's wide and narrow versions and the file for a README.
 """
 
 from __future__ import annotations
@@ -19,27 +18,27 @@ from edgekit.report.scales import Scale, spans_decade
 from edgekit.report.style import PICTURE, mark, reach, safe, variables
 
 WIDE, NARROW = 960, 360
-#: Around the panels of a file of its own.
+#: Margin around the panels of a stand-alone file.
 MARGIN = 16
-#: Pixels of a label's text, and from line to line.
+#: Text size and line height of labels, in pixels.
 TEXT, LINE = 13.0, 18.0
 NOTHING_DRAWN = "no artifact has both a metric and a latency."
 
 
 def picture(measurements: Sequence[Measurement], title: str = "") -> str:
-    """A file of its own: one panel under another, light or dark as the reader prefers."""
-    panels = [panel(scope, found, WIDE - 2 * MARGIN) for scope, found in scopes(measurements).items()]
+    """A stand-alone file: panels below each other, in the reader's light or dark scheme."""
+    panels = [panel(scope, scoped, WIDE - 2 * MARGIN) for scope, scoped in scopes(measurements).items()]
     parts, y = [], 24.0
     if title:
         parts.append(text(MARGIN + EDGE, y + 14, title, 18, "ek-bold"))
         y += 30
-    for (scope, _), (drawn, height) in zip(scopes(measurements).items(), panels, strict=True):
+    for (scope, _), (svg, height) in zip(scopes(measurements).items(), panels, strict=True):
         parts.append(text(MARGIN + EDGE, y + 14, scope.target, 15, "ek-bold"))
         parts.append(text(MARGIN + EDGE, y + 34, str(scope), 12, "ek-soft"))
-        parts.append(f'<g transform="translate({MARGIN} {y + 46:.0f})">{drawn}</g>')
+        parts.append(f'<g transform="translate({MARGIN} {y + 46:.0f})">{svg}</g>')
         y += 46 + height + 24
     if not panels:
-        parts.append(text(MARGIN + EDGE, y + 14, f"Nothing to draw: {NOTHING_DRAWN}", 14, "ek-soft"))
+        parts.append(text(MARGIN + EDGE, y + 14, f"No data: {NOTHING_DRAWN}", 14, "ek-soft"))
         y += 40
     name = title or "Accuracy, latency and size"
     return (
@@ -52,9 +51,9 @@ def picture(measurements: Sequence[Measurement], title: str = "") -> str:
 
 
 def describe(measurements: Sequence[Measurement]) -> str:
-    """Every drawn point in words."""
-    found = [f"{scope.target}: {p.sentence}." for scope, ms in scopes(measurements).items() for p in points_of(ms)]
-    return " ".join(found) or f"Nothing is drawn: {NOTHING_DRAWN}"
+    """All drawn points as sentences."""
+    sentences = [f"{scope.target}: {p.sentence}." for scope, ms in scopes(measurements).items() for p in points_of(ms)]
+    return " ".join(sentences) or f"No data: {NOTHING_DRAWN}"
 
 
 def inline(
@@ -64,27 +63,27 @@ def inline(
     name: str,
     paths: Sequence[Sequence[Measurement]] = (),
 ) -> str:
-    """One panel as an `<svg>` for a page that carries the style; `paths` join some of its points by lines."""
-    drawn, height = panel(scope, measurements, width, paths)
+    """One panel as an `<svg>` for a page that has the style; `paths` connect some of its points."""
+    svg, height = panel(scope, measurements, width, paths)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" aria-labelledby="{name}-title {name}-desc" '
         f'viewBox="0 0 {width} {height:.0f}"><title id="{name}-title">'
         f"{safe(f'{scope.metric}, latency and size on {scope.target}')}</title>"
-        f'<desc id="{name}-desc">{safe(describe(measurements))}</desc>{drawn}</svg>'
+        f'<desc id="{name}-desc">{safe(describe(measurements))}</desc>{svg}</svg>'
     )
 
 
 def panel(
     scope: Scope, measurements: Sequence[Measurement], width: int, paths: Sequence[Sequence[Measurement]] = ()
 ) -> tuple[str, float]:
-    """The elements of one picture, and the height they take."""
+    """The elements of one panel, and its height."""
     points = points_of(measurements)
-    wide = width >= 600
-    keys, top = legend(points, width)
+    is_wide = width >= 600
+    legend_svg, top = legend(points, width)
     top += 30
-    tall = (430.0 if wide else 330.0) + (6.0 if wide else 12.0) * max(0, len(points) - 12)
-    area = Box(64.0 if wide else 46.0, top, width - (24.0 if wide else 10.0), top + tall)
-    sizes = radii(points, wide)
+    plot_height = (430.0 if is_wide else 330.0) + (6.0 if is_wide else 12.0) * max(0, len(points) - 12)
+    area = Box(64.0 if is_wide else 46.0, top, width - (24.0 if is_wide else 10.0), top + plot_height)
+    sizes = radii(points, is_wide)
     pad = max(r * reach(p.shape) for r, p in zip(sizes, points, strict=True)) + 8
     x, y = _scales(points, area, pad)
     anchors = [
@@ -93,23 +92,27 @@ def panel(
         )
         for r, p in zip(sizes, points, strict=True)
     ]
-    bars = [_bars(p, x, y) for p in points]
+    interval_bars = [_bars(p, x, y) for p in points]
     steps = [
-        (provenance, _stairs(front, x, y, area)) for provenance, front in fronts([p.m for p in points]).items() if front
+        (provenance, _front_corners(front, x, y, area))
+        for provenance, front in fronts([p.m for p in points]).items()
+        if front
     ]
-    lines = [box for pair in bars for box in pair] + [box for _, corners in steps for box in _segments(corners)]
+    lines = [box for pair in interval_bars for box in pair] + [
+        box for _, corners in steps for box in _segments(corners)
+    ]
     labels = place(anchors, area, lines)
-    parts = [keys, *_axes(scope, x, y, area, wide)]
+    parts = [legend_svg, *_axes(scope, x, y, area, is_wide)]
     parts += [_front(provenance, corners) for provenance, corners in steps]
-    places = {id(p.m): (anchor.x, anchor.y) for p, anchor in zip(points, anchors, strict=True)}
-    parts += [_path([places[id(m)] for m in path if id(m) in places]) for path in paths]
+    positions = {id(p.m): (anchor.x, anchor.y) for p, anchor in zip(points, anchors, strict=True)}
+    parts += [_path([positions[id(m)] for m in path if id(m) in positions]) for path in paths]
     order = sorted(range(len(points)), key=lambda i: (not points[i].m.invalid, -sizes[i]))
     for i in order:
-        parts.append(_bubble(points[i], anchors[i], sizes[i], bars[i]))
+        parts.append(_bubble(points[i], anchors[i], sizes[i], interval_bars[i]))
     parts += [_label(p, label) for p, label in zip(points, labels, strict=True) if label]
     bottom = area.bottom + 50
-    left_out = [p.label for p, label in zip(points, labels, strict=True) if not label]
-    for line in _wrapped("No room to label: ", left_out, width - area.left - 10):
+    unlabelled = [p.label for p, label in zip(points, labels, strict=True) if not label]
+    for line in _wrapped("No room to label: ", unlabelled, width - area.left - 10):
         parts.append(text(area.left, bottom + 12, line, 12, "ek-soft"))
         bottom += LINE
     return "".join(parts), bottom
@@ -128,18 +131,18 @@ def _scales(points: Sequence[Point], area: Box, pad: float) -> tuple[Scale, Scal
 
 
 def _bars(p: Point, x: Scale, y: Scale) -> tuple[Box, Box]:
-    """The 95 % intervals as boxes without width: the p50's, the metric's. An end that is unknown is the value."""
+    """The 95 % intervals of p50 and metric as boxes without width. An unknown end is the value itself."""
     left, right = (x(edge if drawable(edge) else p.latency.p50) for edge in p.latency.ci95)
     low, high = (y(p.y(edge) if drawable(edge) else p.percent) for edge in p.metric.ci95)
     at_x, at_y = x(p.latency.p50), y(p.percent)
     return Box(min(left, right), at_y, max(left, right), at_y), Box(at_x, min(low, high), at_x, max(low, high))
 
 
-def _bubble(p: Point, anchor: Anchor, radius: float, bars: tuple[Box, Box]) -> str:
+def _bubble(p: Point, anchor: Anchor, radius: float, interval_bars: tuple[Box, Box]) -> str:
     colour = "ek-invalid" if p.m.invalid else p.colour
     estimate = " ek-estimate" if p.estimate else ""
     shape = mark(p.shape, anchor.x, anchor.y, radius, f"ek-mark {colour}{estimate}")
-    flat, upright = bars
+    flat, upright = interval_bars
     path = (
         f"M{flat.left:.1f} {flat.top:.1f}H{flat.right:.1f}"
         f"M{flat.left:.1f} {flat.top - 3:.1f}v6M{flat.right:.1f} {flat.top - 3:.1f}v6"
@@ -160,15 +163,15 @@ def _label(p: Point, label: Label) -> str:
     return line + text(middle, box.bottom - 3, p.label, TEXT, classes, "middle")
 
 
-def _stairs(front: Sequence[Measurement], x: Scale, y: Scale, area: Box) -> list[tuple[float, float]]:
-    """The edge of what is reached: along the best metric so far until something better, but slower, comes."""
+def _front_corners(front: Sequence[Measurement], x: Scale, y: Scale, area: Box) -> list[tuple[float, float]]:
+    """The corners of the Pareto front's staircase."""
     corners: list[tuple[float, float]] = []
     for m in front:
         assert m.metric and m.latency_ms
-        at = x(m.latency_ms.p50), y(m.metric.value * (100 if m.metric.unit == "fraction" else 1))
+        position = x(m.latency_ms.p50), y(m.metric.value * (100 if m.metric.unit == "fraction" else 1))
         if corners:
-            corners.append((at[0], corners[-1][1]))
-        corners.append(at)
+            corners.append((position[0], corners[-1][1]))
+        corners.append(position)
     return [*corners, (area.right, corners[-1][1])]
 
 
@@ -188,19 +191,19 @@ def _path(corners: Sequence[tuple[float, float]]) -> str:
     return f'<path class="ek-path" d="M{line}"/>' if len(corners) > 1 else ""
 
 
-def _axes(scope: Scope, x: Scale, y: Scale, area: Box, wide: bool) -> Iterator[str]:
-    """Grid, ticks, and what the axes are, with the better end named."""
+def _axes(scope: Scope, x: Scale, y: Scale, area: Box, is_wide: bool) -> Iterator[str]:
+    """Grid, ticks and axis titles, with the better direction."""
     percent = scope.unit == "fraction"
-    for value, written in y.ticks(6 if wide else 5):
+    for value, label in y.ticks(6 if is_wide else 5):
         if percent and not 0 <= value <= 100:
             continue
-        at = y(value)
-        yield f'<path class="ek-grid" d="M{area.left:.1f} {at:.1f}H{area.right:.1f}"/>'
-        yield text(area.left - 8, at + 4, written, 12, "ek-soft", "end")
-    for value, written in x.ticks(8 if wide else 4):
-        at = x(value)
-        yield f'<path class="ek-grid" d="M{at:.1f} {area.top:.1f}V{area.bottom:.1f}"/>'
-        yield text(at, area.bottom + 18, written, 12, "ek-soft", "middle")
+        position = y(value)
+        yield f'<path class="ek-grid" d="M{area.left:.1f} {position:.1f}H{area.right:.1f}"/>'
+        yield text(area.left - 8, position + 4, label, 12, "ek-soft", "end")
+    for value, label in x.ticks(8 if is_wide else 4):
+        position = x(value)
+        yield f'<path class="ek-grid" d="M{position:.1f} {area.top:.1f}V{area.bottom:.1f}"/>'
+        yield text(position, area.bottom + 18, label, 12, "ek-soft", "middle")
     yield f'<path class="ek-axis" d="M{area.left:.1f} {area.bottom:.1f}H{area.right:.1f}"/>'
     unit = "%" if percent else scope.unit
     better = "higher is better" if scope.higher_is_better else "lower is better"

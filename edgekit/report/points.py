@@ -1,4 +1,4 @@
-"""What a picture draws: measurements with a metric and a latency, their names, colours and sizes."""
+"""The points of a picture: measurements with a metric and a latency, their names, colours and sizes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgekit.report.pareto import fronts
 from edgekit.report.rows import kilobytes, metric_text, number
 from edgekit.report.style import format_class, shape_of
 
-#: The longest name a label shows; the whole one is in its tooltip.
+#: The longest name in a label; the tooltip has the full name.
 LONGEST = 28
 
 
 @dataclass(frozen=True)
 class Point:
-    """A measurement that can be drawn: with a metric and a latency."""
+    """A measurement with a metric and a latency."""
 
     m: Measurement
     metric: Metric
@@ -40,7 +40,7 @@ class Point:
 
     @property
     def sentence(self) -> str:
-        """The point in words, for a tooltip and for who cannot see it."""
+        """The point as a sentence, for tooltips and screen readers."""
         parts = [
             f"{self.name}: {metric_text(self.metric, self.metric.value)} {self.metric.name}",
             f"p50 {number(self.latency.p50)} ms",
@@ -55,9 +55,9 @@ class Point:
 
     @property
     def label(self) -> str:
-        """The name beside the bubble, with what keeps it from being an ordinary row."""
-        remarks = [*(["invalid"] if self.m.invalid else []), *([self.m.provenance] if self.estimate else [])]
-        return short(self.name) + (f" ({', '.join(remarks)})" if remarks else "")
+        """The name next to the bubble, with "invalid" or the provenance if not measured."""
+        notes = [*(["invalid"] if self.m.invalid else []), *([self.m.provenance] if self.estimate else [])]
+        return short(self.name) + (f" ({', '.join(notes)})" if notes else "")
 
     @property
     def estimate(self) -> bool:
@@ -71,16 +71,16 @@ def short(text: str) -> str:
 def points_of(measurements: Sequence[Measurement]) -> list[Point]:
     on_front = {id(m) for front in fronts(measurements).values() for m in front}
     names = Counter(m.artifact for m in measurements)
-    found = []
+    points = []
     for m in measurements:
-        assert m.metric and m.latency_ms  # scopes() gives no others
+        assert m.metric and m.latency_ms  # scopes() gives only such measurements
         name = f"{m.artifact} ({m.runtime})" if names[m.artifact] > 1 else m.artifact
-        found.append(Point(m, m.metric, m.latency_ms, name, id(m) in on_front, format_class(m.format)))
-    return found
+        points.append(Point(m, m.metric, m.latency_ms, name, id(m) in on_front, format_class(m.format)))
+    return points
 
 
 def radii(points: Sequence[Point], wide: bool) -> list[float]:
-    """Area follows file size; the largest shrinks where there are many, the smallest stays visible."""
+    """Area is proportional to file size; the largest radius shrinks with the number of points, with a minimum of 4."""
     largest = max(1, *(p.m.size_bytes for p in points)) if points else 1
-    most = min(20.0 if wide else 15.0, max(8.0, (80.0 if wide else 52.0) / math.sqrt(max(1, len(points)))))
-    return [max(4.0, most * math.sqrt(max(0, p.m.size_bytes) / largest)) for p in points]
+    largest_radius = min(20.0 if wide else 15.0, max(8.0, (80.0 if wide else 52.0) / math.sqrt(max(1, len(points)))))
+    return [max(4.0, largest_radius * math.sqrt(max(0, p.m.size_bytes) / largest)) for p in points]

@@ -1,4 +1,4 @@
-"""The cells every report shows, from measurements; and which rows may be compared at all."""
+"""The table cells shared by all reports, gains over the parent, and which measurements are comparable."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from edgekit.core.measurement import Measurement, Metric
 from edgekit.core.statistics import latency_ratio
 
-#: What a cell shows where nothing was measured.
-NOTHING = "-"
-#: Beyond these no axis is readable; such values stay in the table and out of the picture.
-LARGEST = 1e15
+#: A cell without a measured value.
+EMPTY_CELL = "-"
+#: Larger values are shown in the table but not drawn.
+MAX_DRAWABLE = 1e15
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement as text, NOTHING where there is no figure; every `…_ci` is a 95 % interval.
+    """One measurement as text, EMPTY_CELL if not measured; every `…_ci` is a 95 % interval.
 
-    `notes` are what a reader must know before believing the row.
+    `notes` are caveats of the row.
     """
 
     artifact: str
@@ -45,15 +45,15 @@ class Row:
     parity: str
     verdict: str
     budget: str
-    #: threads and batch, where the rows do not all have the same
+    #: threads and batch, if they differ between rows
     plan: str
     notes: tuple[str, ...]
 
 
 def rows(measurements: Sequence[Measurement]) -> list[Row]:
-    """The rows, in order. Where they were not all measured with the same threads and batch, each says its own."""
-    several = len({_plan(m) for m in measurements if m.latency_ms}) > 1
-    return [_row(m, several) for m in measurements]
+    """The rows, in order, each with its threads and batch if these differ."""
+    several_plans = len({_plan(m) for m in measurements if m.latency_ms}) > 1
+    return [_row(m, several_plans) for m in measurements]
 
 
 def _row(m: Measurement, several_plans: bool) -> Row:
@@ -65,33 +65,33 @@ def _row(m: Measurement, several_plans: bool) -> Row:
         artifact=m.artifact,
         target=m.target,
         runtime=m.runtime,
-        precision=m.precision or NOTHING,
-        scheme=m.scheme or NOTHING,
-        accuracy=metric_text(metric, metric.value) if metric else NOTHING,
+        precision=m.precision or EMPTY_CELL,
+        scheme=m.scheme or EMPTY_CELL,
+        accuracy=metric_text(metric, metric.value) if metric else EMPTY_CELL,
         accuracy_ci=f"{metric_text(metric, metric.ci95[0])} to {metric_text(metric, metric.ci95[1])}" if metric else "",
-        drop=f"{drop:+.2f}" if drop is not None else NOTHING,
+        drop=f"{drop:+.2f}" if drop is not None else EMPTY_CELL,
         drop_ci=f"{drop_ci[0]:+.2f} to {drop_ci[1]:+.2f}" if drop_ci else "",
-        p50=number(latency.p50) if latency else NOTHING,
+        p50=number(latency.p50) if latency else EMPTY_CELL,
         p50_ci=f"{number(latency.ci95[0])} to {number(latency.ci95[1])}" if latency else "",
-        p90=number(latency.p90) if latency else NOTHING,
-        p99=number(latency.p99) if latency else NOTHING,
-        load=number(m.load_ms) if m.load_ms is not None else NOTHING,
-        memory=f"{used / 1e6:.1f}" if used is not None else NOTHING,
-        floor=f"{m.floor_rss_bytes / 1e6:.1f}" if m.floor_rss_bytes else NOTHING,
+        p90=number(latency.p90) if latency else EMPTY_CELL,
+        p99=number(latency.p99) if latency else EMPTY_CELL,
+        load=number(m.load_ms) if m.load_ms is not None else EMPTY_CELL,
+        memory=f"{used / 1e6:.1f}" if used is not None else EMPTY_CELL,
+        floor=f"{m.floor_rss_bytes / 1e6:.1f}" if m.floor_rss_bytes else EMPTY_CELL,
         size=kilobytes(m.size_bytes),
         weights=kilobytes(m.weight_bytes),
         graph=kilobytes(m.graph_bytes),
         metadata=kilobytes(m.metadata_bytes),
-        parity=f"{m.parity.sqnr_db:.1f}" if m.parity else NOTHING,
-        verdict=m.verdict.state if m.verdict else NOTHING,
+        parity=f"{m.parity.sqnr_db:.1f}" if m.parity else EMPTY_CELL,
+        verdict=m.verdict.state if m.verdict else EMPTY_CELL,
         budget=f"{m.verdict.budget_pp:g} pp on {m.verdict.set}" if m.verdict else "",
         plan=_plan(m) if several_plans else "",
         notes=(*_notes(m), *([_plan(m)] if several_plans and latency else [])),
     )
 
 
-def plain(text: str) -> str:
-    """Text from outside on one line, without control characters: a name may come from anyone's results file."""
+def printable(text: str) -> str:
+    """Untrusted text (names in a results file) on one line, with control characters replaced."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
@@ -108,25 +108,25 @@ def kilobytes(count: int) -> str:
 
 
 def metric_text(metric: Metric, value: float) -> str:
-    """A value of this metric: fractions as per cent, anything else as a number with its unit."""
+    """A value of this metric: fractions in per cent, others as a number with its unit."""
     if metric.unit == "fraction":
         return f"{value:.2%}"
     return f"{value:.4g} {metric.unit}".strip()
 
 
 def metric_name(measurements: Sequence[Measurement]) -> str:
-    """What the quality column is called: the metric, where all measurements share one."""
+    """The title of the quality column: the metric's name, if all measurements have the same."""
     names = {m.metric.name for m in measurements if m.metric}
     return names.pop() if len(names) == 1 else "metric"
 
 
 def memory(m: Measurement) -> int | None:
-    """What the model added to the process: its peak above the runtime's own floor."""
+    """The model's memory: the process's peak minus the runtime's baseline."""
     return m.peak_rss_bytes - m.floor_rss_bytes if m.peak_rss_bytes and m.floor_rss_bytes else None
 
 
 def _plan(m: Measurement) -> str:
-    """What a latency was measured with."""
+    """Threads and batch of the latency."""
     return f"{_count(m.latency_ms.threads, 'thread')}, batch {m.latency_ms.batch}" if m.latency_ms else ""
 
 
@@ -149,7 +149,7 @@ def _notes(m: Measurement) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Scope:
-    """What rows must share before their figures say anything about each other."""
+    """What measurements must have in common to be comparable."""
 
     target: str
     cpu: str
@@ -162,19 +162,19 @@ class Scope:
     batch: int
 
     def __str__(self) -> str:
-        over = f"{self.metric} over {self.samples:,} samples of set {self.set_sha256[:8]}"
-        how = f"batch {self.batch}", _count(self.threads, "thread")
-        return ", ".join(part for part in (self.cpu, over, *how) if part)
+        data = f"{self.metric} over {self.samples:,} samples of set {self.set_sha256[:8]}"
+        plan = f"batch {self.batch}", _count(self.threads, "thread")
+        return ", ".join(part for part in (self.cpu, data, *plan) if part)
 
 
 def scopes(measurements: Sequence[Measurement]) -> dict[Scope, list[Measurement]]:
-    """Rows with a metric and a latency, by what makes them comparable, in order of appearance."""
-    found: dict[Scope, list[Measurement]] = {}
+    """Measurements with a metric and a latency, grouped by scope, in order of appearance."""
+    measurements_by_scope: dict[Scope, list[Measurement]] = {}
     for m in measurements:
         metric, latency = m.metric, m.latency_ms
         if metric is None or latency is None:
             continue
-        if not drawable(metric.value) or not 0 <= latency.p50 < LARGEST:
+        if not drawable(metric.value) or not 0 <= latency.p50 < MAX_DRAWABLE:
             continue
         scope = Scope(
             m.target,
@@ -187,21 +187,21 @@ def scopes(measurements: Sequence[Measurement]) -> dict[Scope, list[Measurement]
             latency.threads,
             latency.batch,
         )
-        found.setdefault(scope, []).append(m)
-    return found
+        measurements_by_scope.setdefault(scope, []).append(m)
+    return measurements_by_scope
 
 
 def drawable(value: float) -> bool:
-    """A number an axis can hold; not NaN, not infinite."""
-    return abs(value) < LARGEST
+    """Whether an axis can show the value (not NaN, not infinite)."""
+    return abs(value) < MAX_DRAWABLE
 
 
 @dataclass(frozen=True)
 class Gain:
     """How many times smaller and faster a compressed artifact is than `against`; below 1: larger, slower.
 
-    None where one of the two has no such figure, or an invalid one. `p50_ci` is the 99 % interval of the p50 ratio: a
-    difference is called only where it leaves out 1.
+    None if one of the two has no such value, or an invalid one. `p50_ci` is the 99 % interval of the p50 ratio: a
+    difference is reported only if it excludes 1.
     """
 
     artifact: str
@@ -215,7 +215,7 @@ class Gain:
     plan: str = ""
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
-        """What changed, by how much in words, and whether it got worse."""
+        """What changed, by how much in words, and whether it became worse."""
         for name, value, better, worse in (
             ("weights", self.weights, "smaller", "LARGER"),
             ("file", self.file, "smaller", "LARGER"),
@@ -223,11 +223,11 @@ class Gain:
         ):
             if value is None:
                 continue
-            bad = value < 1
+            is_worse = value < 1
             if name == "p50" and self.p50_ci[0] <= 1 <= self.p50_ci[1]:
-                yield name, "not told apart from it", False
+                yield name, "not significantly different (99 % CI)", False
             else:
-                yield name, f"{1 / value if bad else value:.2f} times {worse if bad else better}", bad
+                yield name, f"{1 / value if is_worse else value:.2f} times {worse if is_worse else better}", is_worse
 
     def sentence(self, several_targets: bool) -> str:
         changes = ", ".join([*(f"{name} {text}" for name, text, _ in self.parts()), *filter(None, [self.accuracy])])
@@ -236,22 +236,26 @@ class Gain:
 
 
 def gains(measurements: Sequence[Measurement]) -> list[Gain]:
-    """For each compressed artifact, what it gained over its own float parent: weights, file, p50."""
-    found = []
+    """The gain of each compressed artifact over its float parent: weights, file, p50."""
+    all_gains = []
     several_plans = len({_plan(m) for m in measurements if m.latency_ms}) > 1
     for position, m in enumerate(measurements):
         parent = _parent(position, measurements)
         if parent is None or m.precision == parent.precision or parent.format != m.format:
             continue
-        fair = not (m.invalid or parent.invalid) and m.provenance == parent.provenance
-        ours, theirs = (m.latency_ms, parent.latency_ms) if fair else (None, None)
+        comparable = not (m.invalid or parent.invalid) and m.provenance == parent.provenance
+        latency, parent_latency = (m.latency_ms, parent.latency_ms) if comparable else (None, None)
         p50, p50_ci = None, (0.0, math.inf)
-        if ours and theirs and (ours.batch, ours.threads) == (theirs.batch, theirs.threads):
-            ratio = latency_ratio(theirs, ours, paired=m.session == parent.session)
+        if (
+            latency
+            and parent_latency
+            and (latency.batch, latency.threads) == (parent_latency.batch, parent_latency.threads)
+        ):
+            ratio = latency_ratio(parent_latency, latency, paired=m.session == parent.session)
             p50, p50_ci = ratio.value, ratio.ci99
         weights, file = _ratio(parent.weight_bytes, m.weight_bytes), _ratio(parent.size_bytes, m.size_bytes)
         if (weights, file, p50) != (None, None, None):
-            found.append(
+            all_gains.append(
                 Gain(
                     m.artifact,
                     parent.artifact,
@@ -264,15 +268,15 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
                     _plan(m) if several_plans else "",
                 )
             )
-    return found
+    return all_gains
 
 
 def _accuracy(metric: Metric | None) -> str:
-    """What the paired test says of the change against the chain's float root: called at p < 0.01 only."""
+    """The paired test against the chain's float root; a change is reported only at p < 0.01."""
     if metric is None or metric.drop_p is None or metric.drop_pp is None:
         return ""
     if metric.drop_p >= 0.01:
-        return f"{metric.name} not told apart from {metric.against}'s (p {metric.drop_p:.2g})"
+        return f"{metric.name} not significantly different from {metric.against} (p {metric.drop_p:.2g})"
     return f"{metric.name} {abs(metric.drop_pp):.2f} points {'LOWER' if metric.drop_pp > 0 else 'higher'}"
 
 
@@ -281,39 +285,39 @@ def _ratio(before: float, after: float) -> float | None:
 
 
 def _parent(position: int, measurements: Sequence[Measurement]) -> Measurement | None:
-    """The row of the parent, on the same target. Runs shown together may use the same names for other models:
-    so one with the same test set wins, then the same threads and batch, the same session, the nearest in the list.
+    """The parent's measurement on the same target. Runs shown together may use one name for several models: a match in
+    test set is preferred, then in threads and batch, then in session, then the nearest in the list.
     """
     m = measurements[position]
     if not m.parents:
         return None
     set_of = m.metric.set_sha256 if m.metric else None
-    rivals = [
+    candidates = [
         (i, p) for i, p in enumerate(measurements) if (p.artifact, p.target) == (m.parents[0], m.target) and p is not m
     ]
 
-    def distance(rival: tuple[int, Measurement]) -> tuple[bool, bool, bool, bool, int]:
-        i, p = rival
+    def distance(candidate: tuple[int, Measurement]) -> tuple[bool, bool, bool, bool, int]:
+        i, p = candidate
         other_set = (p.metric.set_sha256 if p.metric else None) != set_of
         return other_set, _plan(p) != _plan(m), p.session != m.session, p.runtime != m.runtime, abs(i - position)
 
-    return min(rivals, key=distance)[1] if rivals else None
+    return min(candidates, key=distance)[1] if candidates else None
 
 
 def ratios(measurements: Sequence[Measurement]) -> list[str]:
     """`gains` as sentences."""
-    several = len({m.target for m in measurements}) > 1
-    return [gain.sentence(several) for gain in gains(measurements)]
+    several_targets = len({m.target for m in measurements}) > 1
+    return [gain.sentence(several_targets) for gain in gains(measurements)]
 
 
 def facts(measurements: Sequence[Measurement]) -> list[str]:
-    """A line per target and way of measuring: what it is and how it was measured."""
-    found: dict[str, None] = {}
+    """A line per target and plan: its processor, and how it was measured."""
+    lines: dict[str, None] = {}
     latencies = {m.target for m in measurements if m.latency_ms}
     for m in measurements:
         if m.latency_ms is None and m.target in latencies:
             continue
-        how = f"{m.latency_ms.processes} processes, {_plan(m)}" if m.latency_ms else ""
+        plan = f"{m.latency_ms.processes} processes, {_plan(m)}" if m.latency_ms else ""
         line = f"{m.target}: {m.facts.get('cpu', '?')}, {m.facts.get('cores', '?')} cores, {m.provenance}"
-        found["; ".join(part for part in (line, how) if part)] = None
-    return list(found)
+        lines["; ".join(part for part in (line, plan) if part)] = None
+    return list(lines)

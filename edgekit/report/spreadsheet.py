@@ -1,4 +1,4 @@
-"""Measurements → CSV (RFC 4180): one line each, one figure a cell, full precision, empty where there is none."""
+"""Measurements → CSV (RFC 4180): one line per measurement, in full precision; missing values are empty."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.measurement import Measurement
-from edgekit.report.rows import memory, plain
+from edgekit.report.rows import memory, printable
 
 
 def csv(measurements: Sequence[Measurement]) -> str:
-    """Sizes in bytes, times in milliseconds, fractions as they are. Spreadsheets compute no cell of it."""
-    out = io.StringIO()
+    """Sizes in bytes, times in milliseconds, fractions from 0 to 1. Cells are never formulas."""
+    output = io.StringIO()
     records = [_record(m) for m in measurements]
     if records:
-        writer = csv_.DictWriter(out, list(records[0]))
+        writer = csv_.DictWriter(output, list(records[0]))
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in record.items()} for record in records)
-    return out.getvalue()
+    return output.getvalue()
 
 
 def _record(m: Measurement) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def _record(m: Measurement) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe (OWASP, CSV injection)."""
+    """Text that a spreadsheet would evaluate as a formula gets an apostrophe (OWASP, CSV injection)."""
     if not isinstance(value, str):
         return value
-    text = plain(value)
+    text = printable(value)
     return "'" + text if text.startswith(("=", "+", "-", "@")) else text

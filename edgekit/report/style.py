@@ -1,4 +1,4 @@
-"""What the page and the picture share: colours for light and dark, marks per format and precision, escaping."""
+"""Shared by the page and the pictures: light and dark colours, marks per format and precision, escaping."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import zlib
 from html import escape
 
-#: Variable → (light, dark). Text reaches 4.5:1 on `paper` and on `panel`, marks 3:1; a test computes it.
+#: Variable → (light, dark). Contrast on `paper` and `panel` is at least 4.5:1 for text and 3:1 for marks (tested).
 COLOURS = {
     "paper": ("#ffffff", "#0d1117"),
     "panel": ("#f6f8fa", "#161b22"),
@@ -28,30 +28,30 @@ COLOURS = {
     "f6": ("#7a5b00", "#e8c94b"),
     "f7": ("#5a4635", "#d6b99c"),
 }
-#: A format keeps its colour from report to report; others share what is left.
+#: Colours of known formats; other formats share the spare ones.
 FORMATS = {"torch": "f0", "onnx": "f1", "tflite": "f2", "openvino": "f3"}
 SPARE = ("f4", "f5", "f6", "f7")
 
-#: Precision → shape, so that colour is never the only sign.
+#: Precision → shape, so that colour is never the only distinction.
 SHAPES = {"fp32": "circle", "int8": "square", "fp16": "diamond", "dynamic": "triangle", "": "circle"}
-#: Corners of each shape of area π, the first straight up or at the diagonal: (corners, circumradius, turn).
+#: Polygons of area π: (corners, circumradius, rotation).
 _POLYGONS = {
     "square": (4, math.sqrt(math.pi / 2), math.pi / 4),
     "diamond": (4, math.sqrt(math.pi / 2), 0.0),
     "triangle": (3, math.sqrt(4 * math.pi / math.sqrt(27)), 0.0),
     "hexagon": (6, math.sqrt(2 * math.pi / math.sqrt(27)), 0.0),
 }
-#: XML 1.0 knows no other control characters, and UTF-8 no surrogates.
+#: Characters that XML 1.0 or UTF-8 cannot represent.
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def safe(value: object) -> str:
-    """Text from outside, for an element or a quoted attribute of HTML or XML."""
+    """Untrusted text, escaped for an element or a quoted attribute of HTML or XML."""
     return escape(UNPRINTABLE.sub("\ufffd", str(value)))
 
 
 def variables() -> str:
-    """The colours as CSS: light, dark where the reader prefers it."""
+    """The colours as CSS variables for light and dark schemes."""
     light = ";".join(f"--{name}:{pair[0]}" for name, pair in COLOURS.items())
     dark = ";".join(f"--{name}:{pair[1]}" for name, pair in COLOURS.items())
     return (
@@ -61,7 +61,7 @@ def variables() -> str:
 
 
 def format_class(format: str) -> str:
-    """The class that colours a format; an unknown one gets one of the spare colours by its name."""
+    """The colour class of a format; an unknown format gets a spare colour by a hash of its name."""
     return FORMATS.get(format) or SPARE[zlib.crc32(format.encode(errors="replace")) % len(SPARE)]
 
 
@@ -70,12 +70,12 @@ def shape_of(precision: str) -> str:
 
 
 def reach(shape: str) -> float:
-    """How far a shape of the area of a unit circle reaches from its middle, sideways or up."""
+    """The extent of a shape from its centre, relative to the circle of equal area."""
     return {"circle": 1.0, "square": math.sqrt(math.pi) / 2}.get(shape) or _POLYGONS[shape][1]
 
 
 def mark(shape: str, x: float, y: float, radius: float, classes: str) -> str:
-    """An SVG element with the area of a circle of `radius`."""
+    """An SVG shape with the area of a circle of `radius`."""
     if shape == "circle":
         return f'<circle class="{classes}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.2f}"/>'
     corners, out, turn = _POLYGONS[shape]
@@ -86,7 +86,7 @@ def mark(shape: str, x: float, y: float, radius: float, classes: str) -> str:
     return f'<polygon class="{classes}" points="{" ".join(points)}"/>'
 
 
-#: Rules of the picture, the same inline in the page and in a file of its own.
+#: CSS of the pictures, in the page and in stand-alone files.
 PICTURE = (
     """
 .ek{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;display:block}
@@ -112,7 +112,7 @@ PICTURE = (
     + "\n.ek .ek-bar{fill:none}\n"
 )
 
-#: Rules of the page around it.
+#: CSS of the page.
 PAGE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -152,7 +152,7 @@ border:1px solid var(--line);border-radius:6px;padding:5px 8px;max-width:100%;mi
 .canvas canvas:focus-visible,a:focus-visible,summary:focus-visible,tr:focus-visible,.filters :focus-visible{
 outline:2px solid var(--focus);outline-offset:2px}
 tbody tr:focus>*{background:var(--panel)}
-#said{min-height:1.5em;font-size:14px}
+#details{min-height:1.5em;font-size:14px}
 .js .still{display:none}
 #sustained .ek,#training .ek{max-width:760px}
 [hidden]{display:none!important}

@@ -1,4 +1,4 @@
-"""A sustained run as a picture: speed, temperature and clock over time, and where the clock was held back."""
+"""A sustained run as SVG: latency, temperature, clock and power over time, and phases of throttling."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
+from edgekit.report.panels import grid, joined, sheet
 from edgekit.report.scales import Scale
-from edgekit.report.style import PICTURE, safe, variables
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 96, 30
-#: what is drawn, where the device told it: key, in words, unit, colour
+#: quantities that are drawn if available: key, label, unit, colour
 ROWS = (
     ("p50_ms", "p50", "ms", "f1"),
     ("temperature_c", "temperature", "°C", "f0"),
@@ -22,77 +22,73 @@ ROWS = (
 
 
 def picture(sustained: Mapping[str, Any], title: str = "", page: bool = True) -> str:
-    """The `<svg>` of facts["sustained"], light or dark as the reader prefers; a quantity never read is left out.
+    """The `<svg>` of facts["sustained"], in the reader's light or dark scheme.
 
-    A file of its own carries its style; without `page` it is part of one that has it.
+    With `page` it is a stand-alone file with its style; without, it is part of a page that has the style.
     """
-    rows = [row for row in ROWS if _known(sustained.get(row[0]))]
+    rows = [row for row in ROWS if _present(sustained.get(row[0]))]
     top = 44.0 if title and page else 14.0
     parts = [text(LEFT, 24, title, 15, "ek-bold")] if title and page else []
     seconds = [float(value) for value in sustained.get("seconds", ())]
     if len(seconds) < 2 or not rows:
-        parts.append(text(LEFT, top + 10, "Nothing to draw: fewer than two windows of time.", 13, "ek-soft"))
+        parts.append(text(LEFT, top + 10, "No data: fewer than two time windows.", 13, "ek-soft"))
         return _page(parts, top + 34, title, sustained, page)
     x = Scale(0.0, max(seconds), LEFT, WIDTH - RIGHT)
-    for key, words, unit, colour in rows:
-        parts.append(_panel(sustained, seconds, (key, words, unit, colour), x, top))
+    for key, label, unit, colour in rows:
+        parts.append(_panel(sustained, seconds, (key, label, unit, colour), x, top))
         top += PANEL + GAP
     for value, label in x.ticks(8):
         parts.append(text(x(value), top - 8, f"{label} s", 12, "ek-soft", "middle"))
     if any(sustained.get("throttled") or ()):
-        parts.append(text(LEFT, top + 14, "Shaded: the device held its clock back.", 12, "ek-soft"))
+        parts.append(text(LEFT, top + 14, "Shaded: the device was throttled.", 12, "ek-soft"))
         top += 20
     return _page(parts, top + 10, title, sustained, page)
 
 
 def summary(sustained: Mapping[str, Any]) -> str:
-    """One line: p50 at the start and at the end, the highest temperature, how long it was throttled."""
+    """One line: p50 at the start and at the end, the highest temperature, and the share of throttled time."""
     times = [float(value) for value in sustained.get("p50_ms", ())]
     if not times:
         return "no sustained run"
     tenth = max(1, len(times) // 10)
     first, last = _middle(times[:tenth]), _middle(times[-tenth:])
-    said = [f"p50 {first:.3g} ms at first, {last:.3g} ms at last ({last / first - 1:+.0%})"]
-    if degrees := _known(sustained.get("temperature_c")):
-        said.append(f"up to {max(degrees):.0f} °C")
-    told = [flag for flag in sustained.get("throttled", ()) if flag is not None]
-    if told:
-        said.append(f"throttled {sum(told) / len(told):.0%} of the time" if any(told) else "never throttled")
-    return ", ".join(said)
+    parts = [f"p50 {first:.3g} ms at the start, {last:.3g} ms at the end ({last / first - 1:+.0%})"]
+    if temperatures := _present(sustained.get("temperature_c")):
+        parts.append(f"up to {max(temperatures):.0f} °C")
+    flags = [flag for flag in sustained.get("throttled", ()) if flag is not None]
+    if flags:
+        parts.append(f"throttled {sum(flags) / len(flags):.0%} of the time" if any(flags) else "never throttled")
+    return ", ".join(parts)
 
 
 def _middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _known(values: Sequence[float | None] | None) -> list[float]:
+def _present(values: Sequence[float | None] | None) -> list[float]:
     return [float(value) for value in values or () if value is not None]
 
 
 def _panel(
     sustained: Mapping[str, Any], seconds: Sequence[float], row: tuple[str, str, str, str], x: Scale, top: float
 ) -> str:
-    """One quantity: its band of throttling, three lines of a grid, and the values joined where they follow another."""
-    key, words, unit, colour = row
+    """One quantity: shaded throttling, the grid, and the line; missing values leave gaps."""
+    key, label, unit, colour = row
     values = list(sustained[key])
     area = Box(LEFT, top, WIDTH - RIGHT, top + PANEL)
-    y = Scale.over(_known(values), area.bottom, area.top, 8, False)
+    y = Scale.over(_present(values), area.bottom, area.top, 8, False)
     parts = [_shade(seconds, flag, i, x, area) for i, flag in enumerate(sustained.get("throttled") or ()) if flag]
-    for value, label in y.ticks(3):
-        parts.append(f'<path class="ek-grid" d="M{area.left:.0f} {y(value):.1f}H{area.right:.0f}"/>')
-        parts.append(text(area.left - 6, y(value) + 4, label, 12, "ek-soft", "end"))
-    parts.append(text(area.left + 4, area.top + 2, f"{words}, {unit}", 12, "ek-soft"))
-    path, joined = [], False
-    for second, value in zip(seconds, values, strict=False):
-        if value is not None:
-            path.append(f"{'L' if joined else 'M'}{x(second):.1f} {y(float(value)):.1f}")
-        joined = value is not None
-    parts.append(f'<path class="ek-bar {colour}" d="{"".join(path)}"/>')
+    parts += grid(y, area, 3)
+    parts.append(text(area.left + 4, area.top + 2, f"{label}, {unit}", 12, "ek-soft"))
+    pairs = zip(seconds, values, strict=False)
+    parts.append(
+        joined([(x(second), y(float(value))) if value is not None else None for second, value in pairs], colour)
+    )
     return "".join(parts)
 
 
 def _shade(seconds: Sequence[float], flag: Any, index: int, x: Scale, area: Box) -> str:
-    """The window of time around one entry."""
+    """The time window of one entry."""
     before = (seconds[index - 1] + seconds[index]) / 2 if index else 0.0
     after = (seconds[index] + seconds[index + 1]) / 2 if index + 1 < len(seconds) else seconds[index]
     left, right = x(before), x(after)
@@ -101,10 +97,4 @@ def _shade(seconds: Sequence[float], flag: Any, index: int, x: Scale, area: Box)
 
 
 def _page(parts: Sequence[str], height: float, title: str, sustained: Mapping[str, Any], page: bool) -> str:
-    name = title or "A sustained run"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}"><title>{safe(name)}</title><desc>{safe(summary(sustained))}</desc>'
-        f"{f'<style>{variables()}{PICTURE}</style>' if page else ''}"
-        f'<rect class="ek-paper" width="{WIDTH}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
-    )
+    return sheet(parts, WIDTH, height, title or "A sustained run", summary(sustained), page)

@@ -1,4 +1,4 @@
-"""Every measurement as a row of one table that a reader can walk, sort and filter."""
+"""All measurements in one table that can be sorted and filtered."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Key = Callable[[Measurement], float | None]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: a Row's field, with `detail` in small print under it.
+    """A column of the table: a Row's field, with the field `detail` in small print below.
 
-    `key` gives the number it is sorted by; without one it holds text.
+    `key` gives the number to sort by; a column without a key holds text.
     """
 
     group: str
@@ -51,7 +51,7 @@ COLUMNS = (
     Column("Latency, ms", "p99", "p99", _latency(lambda latency: latency.p99)),
     Column("Latency, ms", "load", "load", lambda m: m.load_ms),
     Column("Memory, MB", "model", "memory", memory),
-    Column("Memory, MB", "floor", "floor", lambda m: m.floor_rss_bytes),
+    Column("Memory, MB", "baseline", "floor", lambda m: m.floor_rss_bytes),
     Column("Size, kB", "file", "size", lambda m: m.size_bytes),
     Column("Size, kB", "weights", "weights", lambda m: m.weight_bytes),
     Column("Size, kB", "graph", "graph", lambda m: m.graph_bytes),
@@ -60,12 +60,12 @@ COLUMNS = (
     Column("How", "scheme", "scheme"),
     Column("How", "notes", "notes"),
 )
-#: State of a budget → the sign before its word, and its colour.
+#: State of a budget → its sign and colour class.
 VERDICTS = {"met": ("✓", "good"), "missed": ("✗", "bad"), "undecided": ("?", "unsure")}
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """The section: filters (shown by the page's script), the table in a region of its own, what its marks mean."""
+    """The section: filters (shown by the page's script), the table, and the meaning of its marks."""
     marks = best(measurements)
     front = {id(m) for scoped in scopes(measurements).values() for ms in unbeaten(scoped).values() for m in ms}
     body = "".join(
@@ -77,36 +77,36 @@ def table(measurements: Sequence[Measurement]) -> str:
         f'{_filters(measurements)}<div class="scroll" role="region" aria-labelledby="all-title" tabindex="0">'
         '<table class="rows"><caption>One row per artifact, target and runtime</caption>'
         f"<thead>{_head(measurements)}</thead><tbody>{body}</tbody></table></div>"
-        f'<p class="soft">{FASTEST} fastest on its device, with all that cannot be told apart from it; '
-        f"{MOST_ACCURATE} best metric there, as it stands: within the intervals nothing is proven. "
-        "Ranked within one device and plan; what is invalid or was not measured there, never.</p></section>"
+        f'<p class="soft">{FASTEST} fastest on its device, or no significant difference from it (99 % CI); '
+        f"{MOST_ACCURATE} best metric there; differences within the intervals are not proven. "
+        "Ranked within one device and plan; invalid or not measured rows are not ranked.</p></section>"
     )
 
 
 def _filters(measurements: Sequence[Measurement]) -> str:
-    """For rows and for the points of the plot."""
+    """The form that filters rows and points of the plot."""
     choices = "".join(
-        _choice(name, words, dict.fromkeys(str(getattr(m, name)) for m in measurements))
-        for name, words in (("target", "device"), ("runtime", "runtime"), ("precision", "precision"))
+        _choice(name, label, dict.fromkeys(str(getattr(m, name)) for m in measurements))
+        for name, label in (("target", "device"), ("runtime", "runtime"), ("precision", "precision"))
     )
     checks = _check("front", "Pareto front only") + (
         _check("valid", "hide invalid") if any(m.invalid for m in measurements) else ""
     )
     return (
         '<form class="filters" aria-label="Filter rows and points">'
-        '<label>name holds<input type="search" name="name" autocomplete="off" spellcheck="false"></label>'
+        '<label>name contains<input type="search" name="name" autocomplete="off" spellcheck="false"></label>'
         f"{choices}{checks}"
         '<button type="reset">Show all</button><output role="status" aria-live="polite"></output></form>'
     )
 
 
-def _choice(name: str, words: str, values: Iterable[str]) -> str:
+def _choice(name: str, label: str, values: Iterable[str]) -> str:
     options = "".join(f'<option value="{safe(value)}">{safe(value or "-")}</option>' for value in values)
-    return f'<label>{words}<select name="{name}"><option value="">all</option>{options}</select></label>'
+    return f'<label>{label}<select name="{name}"><option value="">all</option>{options}</select></label>'
 
 
-def _check(name: str, words: str) -> str:
-    return f'<label class="check"><input type="checkbox" name="{name}">{words}</label>'
+def _check(name: str, label: str) -> str:
+    return f'<label class="check"><input type="checkbox" name="{name}">{label}</label>'
 
 
 def _head(measurements: Sequence[Measurement]) -> str:
@@ -158,8 +158,8 @@ def _cell(column: Column, m: Measurement, row: Row, position: int, marks: Best) 
     return f"<td{classes}{sort}>{text}</td>"
 
 
-def _marked(sign: str, words: str) -> str:
-    return f'<span class="mark" aria-hidden="true">{sign}</span><span class="away">{words} </span>'
+def _marked(sign: str, label: str) -> str:
+    return f'<span class="mark" aria-hidden="true">{sign}</span><span class="away">{label} </span>'
 
 
 def _notes(row: Row) -> Iterator[str]:

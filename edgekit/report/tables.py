@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgekit.report.rows import plain
+from edgekit.report.rows import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def add(into: Table, *cells: str, style: str | None = None) -> None:
     """A row. Cells are text, not rich's markup; a cell may have several lines."""
     from rich.text import Text
 
-    into.add_row(*(Text("\n".join(map(plain, cell.split("\n")))) for cell in cells), style=style)
+    into.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in cells), style=style)
 
 
 def show(items: Iterable[str | Table]) -> None:
@@ -64,7 +64,7 @@ def show(items: Iterable[str | Table]) -> None:
             for line in lines([item]):
                 out.print(Text(line), soft_wrap=True)
         else:
-            out.print(Text(plain(item)) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
+            out.print(Text(printable(item)) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
 
 
 def lines(items: Iterable[str | Table]) -> list[str]:
@@ -74,7 +74,7 @@ def lines(items: Iterable[str | Table]) -> list[str]:
     text: list[str] = []
     for item in items:
         if isinstance(item, str):
-            text.append(plain(item))
+            text.append(printable(item))
         else:
             out = Console(file=io.StringIO(), width=WIDTH, color_system=None, highlight=False)
             with out.capture() as captured:

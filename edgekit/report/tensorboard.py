@@ -1,6 +1,6 @@
-"""Measurements → TensorBoard: every row a run of its own, its figures as scalars, what it is as hyperparameters.
+"""Measurements → TensorBoard: each row is a run with its values as scalars and its attributes as hyperparameters.
 
-The HParams tab then shows them as a table, parallel coordinates and a scatter matrix.
+The HParams tab shows them as a table, parallel coordinates and a scatter matrix.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from edgekit.core.errors import Missing
 from edgekit.core.measurement import Measurement
 from edgekit.report.rows import memory
 
-#: what a row is, beside its figures
-WHAT = ("artifact", "target", "runtime", "format", "precision", "scheme", "provenance")
+#: attributes of a row that become hyperparameters
+FIELDS = ("artifact", "target", "runtime", "format", "precision", "scheme", "provenance")
 
 
 def tensorboard(measurements: Sequence[Measurement], folder: Path) -> None:
-    """Write event files under `folder`. Raises Missing where TensorBoard is not installed."""
+    """Write event files under `folder`. Raises Missing if TensorBoard is not installed."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.plugins.hparams import summary_v2 as hyper
@@ -30,33 +30,33 @@ def tensorboard(measurements: Sequence[Measurement], folder: Path) -> None:
     except ImportError as error:
         raise Missing.install("--tensorboard", "tensorboard", "tensorboard") from error
 
-    def write(place: Path, summaries: Sequence[Any]) -> None:
-        writer = EventFileWriter(str(place))
+    def write(directory: Path, summaries: Sequence[Any]) -> None:
+        writer = EventFileWriter(str(directory))
         for item in summaries:
             writer.add_event(Event(step=0, summary=item))
         writer.close()
 
-    shown = [hyper.HParam(name) for name in (*WHAT, "threads", "batch", "valid")]
-    write(folder, [hyper.hparams_config_pb(shown, [hyper.Metric(tag) for tag in _tags(measurements)])])
+    hyperparameters = [hyper.HParam(name) for name in (*FIELDS, "threads", "batch", "valid")]
+    write(folder, [hyper.hparams_config_pb(hyperparameters, [hyper.Metric(tag) for tag in _tags(measurements)])])
     for name, m in zip(_names(measurements), measurements, strict=True):
         scalars = [scalar_pb(tag, value) for tag, value in _figures(m).items()]
-        write(folder / name, [hyper.hparams_pb(_what(m), trial_id=name), *scalars])
+        write(folder / name, [hyper.hparams_pb(_hyperparameters(m), trial_id=name), *scalars])
 
 
 def _names(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """A folder for each row, made of what tells rows apart; only letters that every file system takes."""
-    seen: Counter[str] = Counter()
+    """A unique folder name for each row, from its attributes, with portable characters only."""
+    counts: Counter[str] = Counter()
     for m in measurements:
         plan = f"{m.latency_ms.threads}x{m.latency_ms.batch}" if m.latency_ms else ""
         words = [m.artifact, m.target, m.runtime, plan]
         name = "--".join(filter(None, (re.sub(r"[^\w.@~+-]", "_", word).strip(".")[:60] for word in words))) or "row"
-        seen[name] += 1
-        yield f"{name}--{seen[name]}" if seen[name] > 1 else name
+        counts[name] += 1
+        yield f"{name}--{counts[name]}" if counts[name] > 1 else name
 
 
-def _what(m: Measurement) -> Mapping[str, Any]:
+def _hyperparameters(m: Measurement) -> Mapping[str, Any]:
     plan = {"threads": m.latency_ms.threads, "batch": m.latency_ms.batch} if m.latency_ms else {}
-    return {**{name: _utf8(getattr(m, name)) for name in WHAT}, **plan, "valid": not m.invalid}
+    return {**{name: _utf8(getattr(m, name)) for name in FIELDS}, **plan, "valid": not m.invalid}
 
 
 def _utf8(text: str) -> str:
@@ -64,9 +64,9 @@ def _utf8(text: str) -> str:
 
 
 def _figures(m: Measurement) -> dict[str, float]:
-    """Tag → value; what was not measured is left out."""
+    """Tag → value of what was measured."""
     metric, latency = m.metric, m.latency_ms
-    found: dict[str, float | None] = {
+    values: dict[str, float | None] = {
         _utf8(metric.name or "metric") if metric else "metric": metric.value if metric else None,
         "drop_pp": metric.drop_pp if metric else None,
         "p50_ms": latency.p50 if latency else None,
@@ -77,7 +77,7 @@ def _figures(m: Measurement) -> dict[str, float]:
         "weight_bytes": m.weight_bytes,
         "memory_bytes": memory(m),
     }
-    return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
+    return {tag: float(value) for tag, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def _tags(measurements: Sequence[Measurement]) -> list[str]:

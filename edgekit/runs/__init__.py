@@ -1,1 +1,1 @@
-"""Run folders: the store, recipes, references to artifacts, sets by name, results."""
+"""Run folders: the artifact store, recipes, references to artifacts, named sets, results."""

@@ -1,4 +1,4 @@
-"""A recipe's chains as one graph of artifacts to make."""
+"""A recipe's chains as one graph of artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgekit.runs.recipe import Chain, Recipe
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact to be: its name, the resolved step, role → name of the node it needs (or of a stored artifact)."""
+    """One artifact to make: its name, the resolved step, role → name of its parent node (or stored artifact)."""
 
     name: str
     step: Step
@@ -25,33 +25,33 @@ class Node:
 
 
 def nodes(recipe: Recipe, targets: Sequence[Target]) -> tuple[Node, ...]:
-    """Every artifact the recipe makes, parents before children.
+    """Every artifact of the recipe, parents before children.
 
-    Raises RecipeError: duplicate names, cycles, a parent that is not there.
+    Raises RecipeError: duplicate names, cycles, a missing parent.
     """
-    made: dict[tuple[Step, ...], str] = {}
-    found: dict[str, Node] = {}
+    name_of: dict[tuple[Step, ...], str] = {}
+    nodes: dict[str, Node] = {}
     problems: list[Problem] = []
     for index, target in enumerate(targets):
         for chain in recipe.chains:
             steps = tuple(step.resolve(target) for step in chain.steps)
             for depth, step in enumerate(steps):
                 key = steps[: depth + 1]
-                if key in made:
+                if key in name_of:
                     continue
                 name = _name(chain, depth) + (f"@{target.isa_class}" if index else "")
-                if name in found:
+                if name in nodes:
                     what = f"two different artifacts would be called {name!r}"
                     problems.append(Problem(f"chain {chain.name!r}", what, "give one of the chains another name"))
                     continue
-                made[key] = name
-                parents = {"parent": made[key[:-1]]} if depth and key[:-1] in made else {}
-                found[name] = Node(name, step, parents)
-    known = tuple(found)
-    for node in list(found.values()):
+                name_of[key] = name
+                parents = {"parent": name_of[key[:-1]]} if depth and key[:-1] in name_of else {}
+                nodes[name] = Node(name, step, parents)
+    known = tuple(nodes)
+    for node in list(nodes.values()):
         references = dict(_references(node, known, problems))
-        found[node.name] = dataclasses.replace(node, parents={**node.parents, **references})
-    ordered = _sort(found, problems)
+        nodes[node.name] = dataclasses.replace(node, parents={**node.parents, **references})
+    ordered = _sort(nodes, problems)
     if problems:
         raise RecipeError("the recipe", problems)
     return ordered
@@ -74,14 +74,15 @@ def _references(node: Node, known: tuple[str, ...], problems: list[Problem]) -> 
             problems.append(Problem(node.name, f"{role} = {value!r} is neither an artifact nor a file", hint))
 
 
-def _sort(found: Mapping[str, Node], problems: list[Problem]) -> tuple[Node, ...]:
+def _sort(nodes: Mapping[str, Node], problems: list[Problem]) -> tuple[Node, ...]:
     """Parents before children, otherwise in the recipe's order (Kahn's algorithm); cycles become problems."""
     ordered: dict[str, Node] = {}
-    waiting = dict(found)
-    while waiting:
-        ready = [n for n in waiting.values() if all(p in ordered or p not in found for p in n.parents.values())]
+    remaining = dict(nodes)
+    while remaining:
+        ready = [n for n in remaining.values() if all(p in ordered or p not in nodes for p in n.parents.values())]
         if not ready:
-            problems.append(Problem("recipe", f"these artifacts need each other: {', '.join(sorted(waiting))}"))
+            cycle = ", ".join(sorted(remaining))
+            problems.append(Problem("recipe", f"these artifacts depend on each other: {cycle}"))
             break
-        ordered[ready[0].name] = waiting.pop(ready[0].name)
+        ordered[ready[0].name] = remaining.pop(ready[0].name)
     return tuple(ordered.values())

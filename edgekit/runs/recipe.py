@@ -1,7 +1,7 @@
-"""TOML → Recipe, checked whole before any work; a recipe → the nodes to make, each under its name.
+"""Recipes: TOML → Recipe, with every problem found before any work.
 
-A recipe's chains are checked by comparing neighbours: a step `takes` kinds and `gives` one. `nodes` merges the chains
-into one graph: shared prefixes are made once, and a field that names an artifact adds a parent.
+A chain is valid if each step accepts the kind that the step before produces. `graph.nodes` merges the chains into one
+graph: shared prefixes are made once, and a field that names an artifact adds a parent.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ STARTER = "mnist"
 
 @dataclass(frozen=True)
 class Gates:
-    """Conditions that turn numbers into an exit code: percentage points against the float root, dB against the parent.
-
-    `strict` makes an undecided budget fail.
+    """Limits that set the exit code: the accuracy drop in percentage points against the float root, SQNR in dB against
+    the parent. With `strict` an undecided budget fails, too.
     """
 
     max_drop_pp: float = 0.5
@@ -69,27 +68,27 @@ def load(name: str, sets: Sequence[str] = (), overrides: Mapping[str, Any] | Non
     path = find(name)
     table = read_toml(path)
     problems = _apply_sets(table, sets)
-    recipe, found = check({**table, **(overrides or {})})
+    recipe, more = check({**table, **(overrides or {})})
     if recipe is None or problems:
-        raise RecipeError(str(path), [*problems, *found])
+        raise RecipeError(str(path), [*problems, *more])
     return recipe
 
 
 def check(table: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
-    """The recipe in `table`, or None and everything that is wrong with it."""
+    """The recipe in `table`, or None and every problem with it."""
     step_names = registry.names("steps")
     known = ("task", "seed", "targets", "chain", "plan", "gates", *step_names)
     problems = [
         Problem("recipe", f"unknown key {key!r}", errors.suggest(key, known)) for key in table if key not in known
     ]
     head = {key: table[key] for key in ("task", "seed", "targets") if key in table}
-    header, found = build(_Head, head, "")
-    problems += found
+    header, more = build(_Head, head, "")
+    problems += more
     task = _task(header.task, problems) if header else None
-    plan, found = build(Plan, _table(table, "plan", problems), "plan")
-    problems += found
-    gates, found = build(Gates, _table(table, "gates", problems), "gates")
-    problems += found
+    plan, more = build(Plan, _table(table, "plan", problems), "plan")
+    problems += more
+    gates, more = build(Gates, _table(table, "gates", problems), "gates")
+    problems += more
     if header:
         problems += [
             Problem("targets", f"there is no target {name!r}", errors.suggest(name, paths.names("targets")))
@@ -105,7 +104,7 @@ def check(table: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
 
 
 def to_table(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as resolved: every field of every step written out. `check` reads it back as the same recipe."""
+    """The resolved recipe, with every field of every step. `check` reads it back as the same recipe."""
     return {
         "task": recipe.task,
         "seed": recipe.seed,
@@ -131,7 +130,7 @@ class _Head:
 
 
 def _apply_sets(table: dict[str, Any], sets: Sequence[str]) -> list[Problem]:
-    """Write each "step.field=value" into `table`; "plan.threads=2" and "seed=1" reach the rest."""
+    """Write each "step.field=value" into `table`; "plan.threads=2" and "seed=1" work, too."""
     problems = []
     for text in sets:
         path, separator, value = text.partition("=")
@@ -139,12 +138,12 @@ def _apply_sets(table: dict[str, Any], sets: Sequence[str]) -> list[Problem]:
         if not separator or not path.strip():
             problems.append(Problem("--set", f"{text!r} is not step.field=value", "for example train.epochs=3"))
             continue
-        where = table.setdefault(section, {}) if section else table
-        if not isinstance(where, dict):
+        fields = table.setdefault(section, {}) if section else table
+        if not isinstance(fields, dict):
             problems.append(Problem("--set", f"{section!r} is not a table of the recipe"))
             continue
         try:
-            where[name] = parse(value.strip(), _hint(section, name))
+            fields[name] = parse(value.strip(), _hint(section, name))
         except TypeError as error:
             problems.append(Problem("--set", f"{path}: {error}"))
         for chain in table.get("chain", []):
@@ -183,7 +182,7 @@ def _chains(table: Mapping[str, Any], seed: int, task: Task | None, problems: li
         problems.append(Problem("chain", "must be written as [[chain]] tables"))
         return
     if not chains:
-        problems.append(Problem("recipe", "it has no [[chain]]", 'add one: [[chain]] steps = ["train", "to_onnx"]'))
+        problems.append(Problem("recipe", "there is no [[chain]]", 'add one: [[chain]] steps = ["train", "to_onnx"]'))
     for index, chain in enumerate(chains, 1):
         where = f"chain {chain.get('name') or index}"
         problems += [
@@ -193,10 +192,11 @@ def _chains(table: Mapping[str, Any], seed: int, task: Task | None, problems: li
         ]
         name, entries = chain.get("name", ""), chain.get("steps", [])
         if not isinstance(name, str) or any(c in name for c in "./@~\\") or name.startswith("-"):
-            problems.append(Problem(where, f"the name {name!r} must be plain text without . / @ ~", "use letters"))
+            what = f"the name {name!r} must not contain . / @ ~ \\ or start with -"
+            problems.append(Problem(where, what, "use letters and digits"))
             continue
         if not isinstance(entries, list) or not entries:
-            problems.append(Problem(where, "steps must be a list of steps, not empty"))
+            problems.append(Problem(where, "steps must be a non-empty list of steps"))
             continue
         steps = [_step(entry, table, seed, task, f"{where}, step {i}", problems) for i, entry in enumerate(entries, 1)]
         problems += _neighbours(where, steps)
@@ -206,7 +206,7 @@ def _chains(table: Mapping[str, Any], seed: int, task: Task | None, problems: li
 def _step(
     entry: Any, table: Mapping[str, Any], seed: int, task: Task | None, where: str, problems: list[Problem]
 ) -> Step | None:
-    """One entry of a chain: a step's name, or {step = name, field = value …} over the defaults of the [name] table."""
+    """One entry of a chain: a step's name, or {step = name, field = value …}, which overrides the [name] table."""
     entry = {"step": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or not isinstance(entry.get("step"), str):
         problems.append(Problem(where, f'must be a name or {{step = "name", …}}, not {entry!r}'))
@@ -220,10 +220,10 @@ def _step(
     values = {**(shared if isinstance(shared, dict) else {}), **{k: v for k, v in entry.items() if k != "step"}}
     if "seed" in {f.name for f in dataclasses.fields(cls)}:
         values.setdefault("seed", seed)
-    step, found = build(cls, values, f"{where} ({entry['step']})")
+    step, step_problems = build(cls, values, f"{where} ({entry['step']})")
     if step is not None:
-        found = [Problem(f"{where} ({entry['step']})", text) for text in step.check(task)]
-    problems += found
+        step_problems = [Problem(f"{where} ({entry['step']})", text) for text in step.check(task)]
+    problems += step_problems
     return step
 
 
@@ -231,16 +231,17 @@ def _neighbours(where: str, steps: Sequence[Step | None]) -> Iterator[Problem]:
     before: Step | None = None
     for index, step in enumerate(steps):
         if step is not None:
-            name, takes = step_name(step), ", ".join(sorted(map(str, step.accepts)))
+            name, accepts = step_name(step), ", ".join(sorted(map(str, step.accepts)))
             if index == 0 and step.accepts:
-                yield Problem(where, f"it starts with {name}, which needs {takes}", "start with train or an import")
+                yield Problem(where, f"the first step, {name}, needs {accepts}", "start with train or an import")
             elif index and not step.accepts:
-                yield Problem(where, f"{name} starts a chain, so it cannot be step {index + 1}")
+                yield Problem(where, f"{name} must be the first step of a chain, not step {index + 1}")
             elif before is not None and before.produces not in step.accepts:
-                yield Problem(where, f"{name} takes {takes}, but {step_name(before)} before it gives {before.produces}")
+                what = f"{name} accepts {accepts}, but {step_name(before)} before it produces {before.produces}"
+                yield Problem(where, what)
         before = step
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Field values as TOML can write them."""
+    """Field values that TOML can represent."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

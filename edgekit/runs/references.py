@@ -1,4 +1,4 @@
-"""ARTIFACT words → run folders and artifacts.
+"""References on the command line → run folders and artifacts.
 
 `RUN`, `RUN/NAME`, a foreign model (a file's path, or `net.py:make`), or nothing: the newest run.
 """
@@ -15,13 +15,13 @@ from edgekit.runs.store import ARTIFACT, Store
 
 RUNS = Path("runs")
 
-#: imports a network that is code
+#: the step that imports a network defined in code
 NETWORK = "import_network"
 
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Where a word points: a run folder and a name in it ("": the whole run), or a foreign model and its importer."""
+    """What a reference names: a run folder and an artifact in it ("": all), or a foreign model and its importer."""
 
     store: Store
     name: str = ""
@@ -34,7 +34,7 @@ class ModelReference:
 
 
 def resolve(text: str | None, out: Path | None = None) -> ModelReference:
-    """What the word means. Raises InputError, saying what was looked for."""
+    """Resolve a reference. Raises InputError if it names neither a run, an artifact nor a model."""
     if not text:
         return ModelReference(Store(newest_run()))
     path = Path(text)
@@ -47,25 +47,25 @@ def resolve(text: str | None, out: Path | None = None) -> ModelReference:
         store = Store(path)
         if store.names():
             return ModelReference(store)
-        raise InputError(f"{path} holds no artifacts", next="name a run folder, or make one with edgekit run")
+        raise InputError(f"there are no artifacts in {path}", next="name a run folder, or make one with edgekit run")
     if Store(path.parent).names():
         hint = errors.suggest(path.name, Store(path.parent).names())
         raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
     known = ", ".join(_suffixes())
     next = f"make a run with edgekit run, or name a model: a file ({known}) or net.py:make"
-    raise InputError(f"{text!r} is neither a run nor an artifact", "no such folder", next)
+    raise InputError(f"{text!r} is neither a run nor an artifact", "there is no such folder", next)
 
 
 def newest_run() -> Path:
-    """The run folder under `runs/` that changed last. Raises InputError where there is none."""
-    found = [path for path in RUNS.iterdir() if Store(path).names()] if RUNS.is_dir() else []
-    if not found:
-        raise InputError("there is no run under runs/", next="make one with edgekit run, or name an artifact")
-    return max(found, key=lambda path: max((path / name).stat().st_mtime_ns for name in Store(path).names()))
+    """The run folder under `runs/` that changed last. Raises InputError if there is none."""
+    folders = [path for path in RUNS.iterdir() if Store(path).names()] if RUNS.is_dir() else []
+    if not folders:
+        raise InputError("there is no run in runs/", next="make one with edgekit run, or name an artifact")
+    return max(folders, key=lambda path: max((path / name).stat().st_mtime_ns for name in Store(path).names()))
 
 
 def float_root(store: Store) -> str:
-    """The name of the run's first root. Raises InputError where it has none."""
+    """The name of the run's first root artifact. Raises InputError if it has none."""
     roots = [artifact.name for artifact in store.current() if artifact.parent() is None]
     if not roots:
         raise InputError(f"{store.path} has no float model to start from", next="edgekit train, or edgekit run")
@@ -73,28 +73,28 @@ def float_root(store: Store) -> str:
     return (plain or roots)[0]
 
 
-def is_model(text: str) -> bool:
-    """Does the word name a model file, by its ending?"""
+def is_model_file(text: str) -> bool:
+    """Is this the path of a model file, by its suffix?"""
     return Path(text).suffix in _suffixes()
 
 
 def _importer(text: str) -> str:
-    """The step that imports what the word names, "" where it names no foreign model."""
+    """The step that imports the foreign model that the reference names, "" if it names none."""
     path = Path(text)
-    found = next((step for suffix, step in _suffixes().items() if path.suffix == suffix), "")
-    if found:
-        return "" if path.is_dir() else found
+    importer = next((step for suffix, step in _suffixes().items() if path.suffix == suffix), "")
+    if importer:
+        return "" if path.is_dir() else importer
     return NETWORK if user_code.is_reference(text) else ""
 
 
 def _suffixes() -> dict[str, str]:
-    """File ending → the step that imports such files."""
+    """File suffix → the step that imports such files."""
     return {suffix: name for name, step in registry.members("steps", "import_") for suffix in step.suffixes}
 
 
 def load(artifact: str | None = None) -> Artifact:
-    """The stored artifact that a word names (RUN: its float root; None: the newest run's). Raises InputError."""
+    """The stored artifact of a reference (RUN: its float root; None: the newest run's). Raises InputError."""
     ref = resolve(artifact)
     if ref.foreign:
-        raise InputError(f"{ref.foreign} is not in a run yet", next="edgekit bench or quantize import it")
+        raise InputError(f"{ref.foreign} is not in a run yet", next=f"edgekit import {ref.foreign}")
     return ref.artifact()

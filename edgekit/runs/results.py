@@ -1,7 +1,7 @@
-"""Results files: what their schema says, and what older ones lacked.
+"""Results files: parsing, and compatibility with older and newer files of the same schema.
 
-A file names its schema. Within one, edgekit only ever adds fields: what an older file lacks has the value that a row
-had before there was such a field (`ADDED`), and what a newer one has more is left out. Another schema is refused.
+A file names its schema. Within a schema, edgekit only adds fields: a field that an older file does not have gets its
+default from `ADDED`, and fields of a newer file that are not known here are ignored. Another schema is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgekit.core.config import fits
 from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
 
-#: record → fields that the first files of this schema did not have, and what they mean where they are missing
+#: record → fields that the first files of this schema did not have, with their defaults
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "metric": {"drop_p": None},
 }
@@ -23,45 +23,45 @@ NESTED: Mapping[str, type] = {"metric": Metric, "latency_ms": Latency, "verdict"
 
 
 class OtherSchema(ValueError):
-    """The file is of another schema than this edgekit reads."""
+    """The file has another schema than this edgekit reads."""
 
 
 def parse(document: Any) -> list[Measurement]:
-    """The rows of a results file. Raises OtherSchema, or ValueError saying what is wrong where."""
+    """The rows of a results file. Raises OtherSchema, or ValueError with the place and the problem."""
     if not isinstance(document, dict) or "measurements" not in document or "schema" not in document:
         raise ValueError("it has no schema and measurements")
     if document["schema"] != SCHEMA:
         raise OtherSchema(str(document["schema"]))
     if not isinstance(document["measurements"], list):
-        raise ValueError("measurements is no list")
+        raise ValueError("measurements is not a list")
     return [_row(entry, f"measurements[{i}]") for i, entry in enumerate(document["measurements"])]
 
 
 def _row(entry: Any, where: str) -> Measurement:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where} is no object")
+        raise ValueError(f"{where} is not an object")
     nested = {name: _nested(name, kind, entry.get(name), f"{where}.{name}") for name, kind in NESTED.items()}
-    made: Measurement = _known(Measurement, {**entry, **dict.fromkeys(NESTED)}, where)
-    return dataclasses.replace(made, **nested)
+    measurement: Measurement = _record(Measurement, {**entry, **dict.fromkeys(NESTED)}, where)
+    return dataclasses.replace(measurement, **nested)
 
 
 def _nested(name: str, kind: type, value: Any, where: str) -> Any:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ValueError(f"{where} is no object")
-    return _known(kind, {**ADDED.get(name, {}), **value}, where)
+        raise ValueError(f"{where} is not an object")
+    return _record(kind, {**ADDED.get(name, {}), **value}, where)
 
 
-def _known(kind: type, values: Mapping[str, Any], where: str) -> Any:
-    """The record from the fields that it has; others were added by a later edgekit."""
+def _record(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """The record from its known fields; others were added by a later edgekit."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = get_type_hints(kind)
-    kept = {name: value for name, value in values.items() if name in fields}
-    missing = [name for name, f in fields.items() if name not in kept and f.default is dataclasses.MISSING]
+    known = {name: value for name, value in values.items() if name in fields}
+    missing = [name for name, f in fields.items() if name not in known and f.default is dataclasses.MISSING]
     if missing:
         raise ValueError(f"{where} has no {', '.join(missing)}")
-    for name, value in kept.items():
+    for name, value in known.items():
         if name not in NESTED and not fits(value, hints[name]):
             raise ValueError(f"{where}.{name} cannot be {value!r:.60}")
-    return from_json(kind, kept)
+    return from_json(kind, known)

@@ -1,7 +1,7 @@
-"""Run folders: `RUN/NAME/{artifact.json, model.*}`, written whole or not at all, reused when nothing changed.
+"""Run folders: `RUN/NAME/{artifact.json, model.*}`, written atomically and reused if nothing has changed.
 
-An artifact is built in a hidden folder beside its place, synced, and moved in by one rename; `artifact.json` is written
-last. So a half-made one never counts, and killing the program loses nothing that was finished.
+An artifact is built in a hidden folder, synced, and moved into place by one rename; `artifact.json` is written last. So
+an incomplete artifact never counts, and killing the program loses no finished one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
 
 LOG, RECIPE, LOCK = "log.txt", "recipe.toml", ".lock"
 
-#: a few samples of a set, for the report
+#: some samples of a set, for the report
 SAMPLES = "samples-{}.json"
 
 
 class Store:
-    """One run folder. Opening it creates nothing; `lock` does, and is needed before anything is written."""
+    """One run folder. Opening it creates nothing; `lock` creates it, and is required before anything is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder. Raises Locked where another edgekit does, NoPermission, NoSpace."""
+        """Lock the folder. Raises Locked if another edgekit process holds the lock, NoPermission, NoSpace."""
         from filelock import FileLock, Timeout
 
         with os_errors("write", self.path):
@@ -58,7 +58,7 @@ class Store:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise Locked(
-                    f"another edgekit is working in {self.path}", "it holds the lock", "wait for it, or use --out OTHER"
+                    f"another edgekit is working in {self.path}", "it holds the lock", "wait for it, or use --out RUN"
                 ) from error
         try:
             self._recover()
@@ -70,11 +70,11 @@ class Store:
         """The artifacts in the folder, oldest first."""
         if not self.path.is_dir():
             return ()
-        found = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / ARTIFACT).is_file()]
-        return tuple(p.name for p in sorted(found, key=lambda p: ((p / ARTIFACT).stat().st_mtime_ns, p.name)))
+        folders = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / ARTIFACT).is_file()]
+        return tuple(p.name for p in sorted(folders, key=lambda p: ((p / ARTIFACT).stat().st_mtime_ns, p.name)))
 
     def get(self, name: str) -> Artifact:
-        """A stored artifact. Raises InputError where it is not there or was damaged."""
+        """A stored artifact. Raises InputError if it does not exist or is damaged."""
         path = self.path / name
         if not (path / ARTIFACT).is_file():
             hint = errors.suggest(name, self.names())
@@ -83,41 +83,41 @@ class Store:
         for file, digest in artifact.files.items():
             if not (path / file).is_file() or sha256(path / file) != digest:
                 what = f"{path / file} is not the file that edgekit wrote"
-                raise InputError(what, "its sha256 differs", "run the command that made it again")
+                raise InputError(what, "its sha256 differs", "run the command again that made it")
         return artifact
 
     def parent(self, artifact: Artifact, role: str = "parent") -> Artifact | None:
-        """The artifact it was made from, None at a root. Raises InputError where that one has been made anew since."""
+        """The artifact it was made from, None for a root. Raises InputError if that one has been replaced since."""
         link = artifact.parent(role)
         if link is None:
             return None
         parent = self.get(link.name)
         if parent.id != link.id:
             what = f"{artifact.name} was made from an earlier {parent.name}"
-            raise InputError(what, f"{parent.name} has been made anew since", f"make {artifact.name} again")
+            raise InputError(what, f"{parent.name} has been replaced since", f"make {artifact.name} again")
         return parent
 
     def root(self, artifact: Artifact) -> Artifact:
-        """The float root of the artifact's chain: where its line of parents begins, or its teacher's.
+        """The float root of the artifact's chain: its first ancestor, or that of its teacher.
 
-        A student is made in place of its teacher, so what it loses counts from there.
+        A student replaces its teacher, so its accuracy drop is relative to the teacher's root.
         """
         parent = self.parent(artifact) or self.parent(artifact, "teacher")
         return self.root(parent) if parent else artifact
 
     def current(self) -> tuple[Artifact, ...]:
-        """Every whole artifact whose line of parents still stands; roots before what was made from them."""
-        found = []
+        """Every undamaged artifact whose ancestors are unchanged; parents before children."""
+        artifacts = []
         for name in self.names():
             try:
                 self.root(artifact := self.get(name))
             except InputError:
                 continue
-            found.append(artifact)
-        return tuple(found)
+            artifacts.append(artifact)
+        return tuple(artifacts)
 
     def reusable(self, name: str, id: str) -> Artifact | None:
-        """The stored artifact, where it is whole and made in just this way."""
+        """The stored artifact if it is undamaged and has this id, else None."""
         try:
             artifact = self.get(name)
         except EdgekitError:
@@ -143,7 +143,7 @@ class Store:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def make(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
-        """Apply the step and store what it makes, replacing an outdated artifact of that name."""
+        """Apply the step and store its artifact, replacing an outdated artifact of that name."""
         making, scratch = self.path / f".making-{name}", self.path / f".scratch-{self.id(step, inputs, context)}"
         context = dataclasses.replace(context, scratch=scratch)
         with os_errors("write", making):
@@ -169,9 +169,9 @@ class Store:
         return artifact
 
     def copy(self, artifact: Artifact, name: str) -> Artifact:
-        """The same artifact under another name, without what was found out about it."""
-        if kept := self.reusable(name, artifact.id):
-            return kept
+        """Copy the artifact to another name, without its measurements and checks."""
+        if existing := self.reusable(name, artifact.id):
+            return existing
         making = self.path / f".making-{name}"
         copied = dataclasses.replace(artifact, name=name, path=self.path / name)
         with os_errors("write", making):
@@ -186,28 +186,28 @@ class Store:
         return copied
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
-        """A SET, loaded once, as a model with the inputs `like` takes it."""
+        """A SET, loaded once, decoded for a model with the inputs `like`."""
         if (text, like) not in self._sets:
             self._sets[text, like] = named_sets.load(text, like, progress)
         return self._sets[text, like]
 
     def has(self, text: str, like: tuple[TensorSpec, ...] = ()) -> bool:
-        """Is this SET loaded already?"""
+        """Has this SET been loaded?"""
         return (text, like) in self._sets
 
     def measurements(self) -> dict[str, Measurement]:
-        """Every stored measurement by its key, those of artifacts that are no longer as measured left out."""
+        """Every stored measurement by its key, except those of artifacts that have changed since."""
         current = set()
         for name in self.names():
             with suppress(InputError):
                 current.add((name, _read(self.path / name).id))
-        found = read_results(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
-        return {m.key: m for m in found if (m.artifact, m.id) in current}
+        stored = read_results(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
+        return {m.key: m for m in stored if (m.artifact, m.id) in current}
 
     def add(self, measurement: Measurement) -> None:
-        """Keep a measurement, in place of one with the same key."""
-        everything = {**self.measurements(), measurement.key: measurement}
-        document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in everything.values()]}
+        """Store a measurement, replacing one with the same key."""
+        measurements = {**self.measurements(), measurement.key: measurement}
+        document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements.values()]}
         write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
 
     def _record(
@@ -237,23 +237,23 @@ class Store:
             details=notes.details,
         )
 
-    def _swap(self, made: Path, place: Path) -> None:
-        old = place.with_name(f".old-{place.name}")
-        if place.exists():
+    def _swap(self, new: Path, path: Path) -> None:
+        old = path.with_name(f".old-{path.name}")
+        if path.exists():
             shutil.rmtree(old, ignore_errors=True)
-            place.rename(old)
-        made.rename(place)
+            path.rename(old)
+        new.rename(path)
         sync(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def _recover(self) -> None:
-        """Finish or undo what a killed process left: only ever hidden folders."""
+        """Finish or undo what a killed process left; it leaves only hidden folders and files."""
         for old in self.path.glob(".old-*"):
-            place = old.with_name(old.name.removeprefix(".old-"))
-            if place.exists():
+            path = old.with_name(old.name.removeprefix(".old-"))
+            if path.exists():
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                old.rename(place)
+                old.rename(path)
         for making in self.path.glob(".making-*"):
             shutil.rmtree(making, ignore_errors=True)
         for part in self.path.glob(".*.part"):
@@ -261,24 +261,24 @@ class Store:
 
 
 def tools(step: Step) -> dict[str, str]:
-    """Distribution → installed version, of edgekit and of everything that makes this step's artifact."""
-    found = {}
+    """Distribution → installed version ("": not installed) of edgekit and every package that the step uses."""
+    versions = {}
     for name in step.tools:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions
 
 
 def read_results(path: Path) -> list[Measurement]:
-    """The measurements in a results file. Raises InputError where it is not one, or of another schema version."""
+    """The measurements in a results file. Raises InputError if it is not one, or of another schema version."""
     with os_errors("read", path):
         text = path.read_bytes()
     try:
         return results.parse(json.loads(text))
     except OtherSchema as error:
-        what = f"{path} is of schema {str(error)!r}"
+        what = f"{path} has the schema {str(error)!r}"
         next = "measure again, or use the edgekit that wrote it"
         raise InputError(what, f"this edgekit reads {SCHEMA}", next) from error
     except (ValueError, RecursionError) as error:
@@ -296,18 +296,18 @@ def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict
     fields = dataclasses.fields(step)  # type: ignore[arg-type]
     unset = frozenset(field.name for field in fields if not getattr(step, field.name))
     closure = identity.closure(type(step), unset, _loaders(step, inputs))
-    found, used = {"step": closure.digest}, frozenset(closure.of_task)
+    hashes, used = {"step": closure.digest}, frozenset(closure.of_task)
     for role in references(step, "network"):
         name = getattr(step, role) or (task.models[0] if task and task.models else "")
-        found[role] = identity.of_member("models", name) if name else ""
+        hashes[role] = identity.of_member("models", name) if name else ""
     for role in references(step, "task"):
-        named = getattr(step, role)
-        found[role] = identity.of_methods(type(tasks.load(named)), used) if named else ""
+        task_name = getattr(step, role)
+        hashes[role] = identity.of_methods(type(tasks.load(task_name)), used) if task_name else ""
     if task is not None and closure.reads_task:
-        found["task"] = identity.of_methods(type(task), used)
+        hashes["task"] = identity.of_methods(type(task), used)
     if task is not None and step.produces.is_model and task.ship is not None:
-        found["ship"] = identity.of_methods(type(task), frozenset({"ship"}))
-    return found
+        hashes["ship"] = identity.of_methods(type(task), frozenset({"ship"}))
+    return hashes
 
 
 def _loaders(step: Step, inputs: Mapping[str, Artifact]) -> Mapping[str, frozenset[str]]:
@@ -336,7 +336,7 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Artifact:
-    """The artifact as recorded. Raises InputError where the record is damaged, or of another schema version."""
+    """The artifact's record. Raises InputError if it is damaged, or of another schema version."""
     with os_errors("read", path / ARTIFACT):
         text = (path / ARTIFACT).read_bytes()
     try:
@@ -352,7 +352,7 @@ def _read(path: Path) -> Artifact:
         return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{path / ARTIFACT} is damaged"
-        raise InputError(what, str(error), "run the command that made it again") from error
+        raise InputError(what, str(error), "run the command again that made it") from error
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -368,7 +368,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _disk_full(folder: Path) -> Iterator[None]:
-    """Libraries report a full disk in exceptions of their own; all of them quote the system's words."""
+    """Raises NoSpace for a full disk that a library reports in an exception of its own, with the system's message."""
     try:
         yield
     except (EdgekitError, OSError):

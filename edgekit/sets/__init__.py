@@ -1,11 +1,11 @@
 """SETs: `task:split`, a manifest, or data in files.
 
-Data is found by what the path is: `.npz`, a folder of images or of sounds by class, `.csv`, `.tsv`, `.jsonl`,
-`.parquet`, WebDataset shards (`.tar`). Options follow a question mark (`photos?size=96x96&scale=255`), and `:train`,
-`:val` or `:test` names a split. Samples are decoded one after the other; a large set lies in a file.
+The path determines the format: `.npz`, a folder of images or sounds by class, `.csv`, `.tsv`, `.jsonl`, `.parquet`,
+WebDataset shards (`.tar`). Options follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or
+`:test` names a split. Samples are decoded one by one; a large set is memory-mapped from a temporary file.
 
-A manifest (`calibration/NAME.toml`) names samples of a split, or of data: `ids`, or `count` drawn with `seed`; its
-sha256 is checked, so a calibration can be repeated to the byte. It may hold the same options.
+A manifest (`calibration/NAME.toml`) names samples of a split or of data: `ids`, or `count` drawn with `seed`; its
+sha256 is checked, so a calibration is reproducible to the byte. It may hold the same options.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.sets import audio, images, npz, reading, shards, tables
-from edgekit.sets.folder import Folder, endings
+from edgekit.sets.folder import Folder, file_suffixes
 from edgekit.sets.labels import Labels
 from edgekit.sets.options import SetSpec, parse_set_spec
 from edgekit.sets.reading import Reader, collect, sample_set
@@ -34,48 +34,49 @@ __all__ = ["halves", "has_images", "is_data", "labels", "random_inputs", "read",
 
 RANDOM_SAMPLES = 16
 
-#: how long an open axis is where nothing says how long
+#: the size of a dynamic axis if nothing specifies it
 OPEN_LENGTH = 8
 
-#: sets that something still uses, so that a task which asks again does not decode again
-_loaded: WeakValueDictionary[tuple[object, ...], SampleSet] = WeakValueDictionary()
+#: sets that are still in use, so that they are not decoded again
+_cache: WeakValueDictionary[tuple[object, ...], SampleSet] = WeakValueDictionary()
 
 
 def is_data(path: str) -> bool:
-    """Does the path name data: a file by its ending, or a folder that is there? A task of that name comes first."""
+    """Whether the path names data: a file by its suffix, or an existing folder. A task of that name has priority."""
     if path in registry.names("tasks"):
         return False
     return path.lower().endswith((".npz", *tables.SUFFIXES, *shards.SUFFIXES)) or (bool(path) and Path(path).is_dir())
 
 
-def has_images(word: SetSpec) -> bool:
-    """Is an image what a sample of this data is?"""
-    return Path(word.path).is_dir() and bool(endings(Path(word.path)) & set(images.SUFFIXES))
+def has_images(spec: SetSpec) -> bool:
+    """Whether the samples are images."""
+    return Path(spec.path).is_dir() and bool(file_suffixes(Path(spec.path)) & set(images.SUFFIXES))
 
 
 def labels(text: str) -> Labels | None:
-    """The labels of data, in all of its splits, nothing decoded; None where it has none. Raises InputError."""
-    word = parse_set_spec(text)
-    reader = reader_of(word, ())
-    return reading.labels_of(text, reader, word.options) if reader.labelled else None
+    """The labels of all splits, without decoding samples; None if the data has none. Raises InputError."""
+    spec = parse_set_spec(text)
+    reader = reader_of(spec, ())
+    return reading.labels_of(text, reader, spec.options) if reader.labelled else None
 
 
 def random_inputs(artifact: Artifact, root: Artifact) -> SampleSet:
-    """Random inputs for a model that came without data: floats from 0 to 1, integers and truth values 0 or 1.
+    """Random inputs for a model without data: floats from 0 to 1, integers and booleans 0 or 1.
 
-    What the chain's root was imported with decides more: its example's shapes where axes are open, and the range of
-    its integers (token ids). Raises InputError for a type that cannot be made up.
+    The import of the chain's root may specify more: its example's sizes of dynamic axes, and the range of integers
+    (token ids). Raises InputError for a type that cannot be generated.
     """
     example, ranges = root.details.get("example", {}), root.details.get("ranges", {})
     rng = np.random.default_rng(0)
     inputs: dict[str, Any] = {}
-    # all share one first axis: the batch; else each sample is the whole of an input whose first axis is fixed
+    # if all tensors share the first axis, it is the batch; else a sample is a whole input with a fixed first axis
     batched = len({spec.shape[:1] for spec in (*artifact.inputs, *artifact.outputs)}) == 1 and artifact.inputs[0].shape
     for spec in artifact.inputs:
         if spec.dtype in ("string", "sequence"):
-            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", "samples cannot be made up", "pass a SET")
-        known = example.get(spec.name) or [OPEN_LENGTH] * len(spec.shape)
-        sizes = [size or k for size, k in zip(spec.shape, known, strict=True)]
+            why = "random samples cannot be generated for it"
+            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", why, "pass a SET")
+        example_sizes = example.get(spec.name) or [OPEN_LENGTH] * len(spec.shape)
+        sizes = [size or k for size, k in zip(spec.shape, example_sizes, strict=True)]
         shape = [RANDOM_SAMPLES, *(sizes[1:] if batched or spec.shape[:1] in ((None,), (1,)) else sizes)]
         low, high = ranges.get(spec.name, (0, 1))
         values = rng.random(shape) if "float" in spec.dtype else rng.integers(low, high, shape, endpoint=True)
@@ -84,76 +85,77 @@ def random_inputs(artifact: Artifact, root: Artifact) -> SampleSet:
 
 
 def take(data: SampleSet, count: int, name: str = "") -> SampleSet:
-    """The first `count` samples (0: all of them) as a set of its own."""
+    """The first `count` samples (0: all) as a set."""
     if not 0 < count < len(data):
         return data
     labels = None if data.labels is None else data.labels[:count]
     return sample_set(name or f"{data.name}[:{count}]", {k: v[:count] for k, v in data.inputs.items()}, labels)
 
 
-def read(name: str, word: SetSpec, like: Sequence[TensorSpec] = (), progress: Progress = quiet) -> SampleSet:
-    """The samples of data in files, under the name that results show, as a model with the inputs `like` takes them.
+def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), progress: Progress = quiet) -> SampleSet:
+    """The samples of data in files, as a model with the inputs `model_inputs` takes them; `name` is for results.
 
-    Raises InputError for what is not there or holds too many broken samples; Missing.
+    Raises InputError if the data does not exist or holds too many unreadable samples; Missing.
     """
-    key = (str(Path(word.path).absolute()), word.options, word.split, tuple(like), _state(word.path))
-    found = _loaded.get(key)
-    if found is None:
-        reader = reader_of(word, like)
-        if word.options.stream and word.split == "train":
+    key = (str(Path(spec.path).absolute()), spec.options, spec.split, tuple(model_inputs), _files_state(spec.path))
+    data = _cache.get(key)
+    if data is None:
+        reader = reader_of(spec, model_inputs)
+        if spec.options.stream and spec.split == "train":
             if not isinstance(reader, Folder | shards.Shards):
                 raise InputError(f"{name} cannot be streamed", "only folders and shards can", "leave out stream")
             reader.stream = True
-            found = _loaded[key] = streamed(name, reader, word.options, word.split, progress)
-            return found
-        if isinstance(reader, npz.Npz) and not word.split and not word.options.count:
-            found = sample_set(Path(word.path).name, reader.inputs, reader.encoded())
+            data = _cache[key] = streamed(name, reader, spec.options, spec.split, progress)
+            return data
+        if isinstance(reader, npz.Npz) and not spec.split and not spec.options.count:
+            data = sample_set(Path(spec.path).name, reader.inputs, reader.encoded())
         else:
-            found = collect(name, reader, word.options, word.split, progress)
-        _loaded[key] = found
-    return found
+            data = collect(name, reader, spec.options, spec.split, progress)
+        _cache[key] = data
+    return data
 
 
-def _state(path: str) -> int:
-    """A number that changes when a file does."""
+def _files_state(path: str) -> int:
+    """A number that changes when a file changes."""
     if Path(path).is_dir():
         files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     else:
-        files = list(shards.expanded(path)) if path.lower().endswith(shards.SUFFIXES) else [Path(path)]
+        files = list(shards.expand_paths(path)) if path.lower().endswith(shards.SUFFIXES) else [Path(path)]
     stats = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
     return hash(tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
 
 
-def reader_of(word: SetSpec, like: Sequence[TensorSpec]) -> Reader:
-    """The data of a word, by what its path is. Raises InputError."""
-    path, lower = Path(word.path), word.path.lower()
+def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
+    """The reader for the format of the path. Raises InputError."""
+    path, lower = Path(spec.path), spec.path.lower()
     if lower.endswith(".npz"):
-        return npz.Npz(path, word.options)
+        return npz.Npz(path, spec.options)
     if lower.endswith(tables.SUFFIXES):
-        return tables.Table(path, word.options, like)
+        return tables.Table(path, spec.options, model_inputs)
     if lower.endswith(shards.SUFFIXES):
-        return shards.Shards(word.path, word.options, like)
-    found = endings(path)
-    kinds = [kind for kind in (images, audio) if found & set(kind.SUFFIXES)]
-    if len(kinds) > 1:
-        raise InputError(f"{path} holds images and sounds", "a set is of one kind", "name one of its folders")
-    if kinds:
-        found_reader: Reader = kinds[0].read(path, word.options, like)
-        return found_reader
-    files = [ending for ending in (*tables.SUFFIXES, ".npz", ".tar") if ending in found]
-    why = f"it holds {', '.join(sorted(filter(None, found))[:5]) or 'nothing'}"
-    next = f"name the file: {path}/NAME{files[0]}" if files else f"images: {', '.join(images.SUFFIXES)}; sounds: .wav"
+        return shards.Shards(spec.path, spec.options, model_inputs)
+    suffixes = file_suffixes(path)
+    modules = [module for module in (images, audio) if suffixes & set(module.SUFFIXES)]
+    if len(modules) > 1:
+        raise InputError(f"{path} holds images and sounds", "a set holds one of them", "name one of its folders")
+    if modules:
+        folder_reader: Reader = modules[0].read(path, spec.options, model_inputs)
+        return folder_reader
+    files = [ending for ending in (*tables.SUFFIXES, ".npz", ".tar") if ending in suffixes]
+    why = f"it holds {', '.join(sorted(filter(None, suffixes))[:5]) or 'no files'}"
+    known = f"supported images: {', '.join(images.SUFFIXES)}; sounds: {', '.join(audio.SUFFIXES)}"
+    next = f"name the file: {path}/NAME{files[0]}" if files else known
     raise InputError(f"{path} holds no samples", why, next)
 
 
 def halves(data: SampleSet) -> tuple[SampleSet, SampleSet]:
-    """Every other sample for choosing, the others for confirming; a single sample serves for both."""
+    """Every other sample for selection, the others for confirmation; a single sample is used for both."""
     if len(data) < 2:
         return data, data
-    return _part(data, 0), _part(data, 1)
+    return _half(data, 0), _half(data, 1)
 
 
-def _part(data: SampleSet, start: int) -> SampleSet:
+def _half(data: SampleSet, start: int) -> SampleSet:
     inputs = {name: values[start::2] for name, values in data.inputs.items()}
     labels = None if data.labels is None else data.labels[start::2]
     return SampleSet(f"{data.name}, half {start + 1}", inputs, labels, f"{data.sha256}/{start}")

@@ -1,7 +1,7 @@
-"""Sound: a folder of WAV or FLAC files by class, or one file, as (samples,) float32 from -1 to 1. Read by libsndfile.
+"""Audio: a folder of WAV or FLAC files by class, or one file, as (samples,) float32 from -1 to 1, read by libsndfile.
 
-Channels are averaged. With `rate` a file of another rate is resampled; with `seconds`, or where the model's input says
-how many samples it takes, longer ones are cut and shorter ones filled up with silence.
+Channels are averaged. With `rate`, files are resampled; with `seconds`, or if the model's input has a fixed length,
+longer files are cut and shorter ones padded with silence.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, Missing
 from edgekit.sets.folder import Folder
-from edgekit.sets.images import normalized
+from edgekit.sets.images import normalize
 from edgekit.sets.options import Options
 from edgekit.sets.reading import UnreadableSample
 
 SUFFIXES = (".wav", ".flac")
 
 
-def read(path: Path, options: Options, like: Sequence[TensorSpec]) -> Folder:
+def read(path: Path, options: Options, model_inputs: Sequence[TensorSpec]) -> Folder:
     """A folder of sound files. Raises InputError, Missing."""
-    clip = Clip(str(path), options, like)
-    return Folder(path, SUFFIXES, lambda file: {clip.input: clip(file, str(file))})
+    decoder = AudioDecoder(str(path), options, model_inputs)
+    return Folder(path, SUFFIXES, lambda file: {decoder.input: decoder(file, str(file))})
 
 
-class Clip:
-    """Decodes sound files to arrays of one shape: (samples,), or with an axis of one where the model takes it so.
+class AudioDecoder:
+    """Decodes sound files to arrays of one shape: (samples,), with axes of size 1 if the model's input has them.
 
-    The rate and the length that nothing else fixes are those of the first file. `input` is the input's name. Raises
-    InputError where no input takes sound, Missing.
+    If neither the options nor the model's input fix rate and length, the first file does. `input` is the input's name.
+    Raises InputError if no input takes sound, Missing.
     """
 
-    def __init__(self, name: str, options: Options, like: Sequence[TensorSpec]) -> None:
+    def __init__(self, name: str, options: Options, model_inputs: Sequence[TensorSpec]) -> None:
         try:
             import soundfile  # noqa: F401
         except ImportError as error:
             raise Missing.install("reading sound", "soundfile", "data") from error
         self._name, self._options, self._rate = name, options, options.rate
-        spec = _taking(like, name)
+        spec = _audio_input(model_inputs, name)
         self.input = spec.name if spec else "input"
         self._shape = spec.shape[1:] if spec else (None,)
         self._length = max((size or 0 for size in self._shape), default=0)
         self._length = 0 if self._length == 1 else self._length
-        self._cut = bool(self._length or options.seconds)
-        self._first = ""
+        self._fixed_length = bool(self._length or options.seconds)
+        self._first_name = ""
 
     def __call__(self, file: Path | IO[bytes], name: str) -> NDArray[np.float32]:
-        """One file; `name` is for people. Raises Corrupt, or InputError where files differ and may not."""
+        """One file; `name` is for messages. Raises UnreadableSample, or InputError if rate or length differ."""
         import soundfile
 
         raw = file.read_bytes() if isinstance(file, Path) else file.read()
-        if cut_off(raw):
-            raise UnreadableSample("it is cut off")
+        if is_truncated(raw):
+            raise UnreadableSample("it is truncated")
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as sound:
                 rate = sound.samplerate
@@ -67,64 +67,64 @@ class Clip:
             raise UnreadableSample(str(error).partition("\n")[0]) from error
         if not len(values):
             raise UnreadableSample("it holds no sound")
-        self._settle(name, rate)
-        values = resampled(values, rate, self._rate)
-        if self._cut and not self._length:
+        self._check_rate(name, rate)
+        values = resample(values, rate, self._rate)
+        if self._fixed_length and not self._length:
             self._length = max(1, round(self._options.seconds * self._rate))
         self._length = self._length or len(values)
-        if len(values) != self._length and not self._cut:
-            lengths = f"{self._first} has {self._length} samples, {name} has {len(values)}"
+        if len(values) != self._length and not self._fixed_length:
+            lengths = f"{self._first_name} has {self._length} samples, {name} has {len(values)}"
             seconds = f"{self._length / self._rate:g}"
             what = f"the files of {self._name} differ in length"
-            raise InputError(what, lengths, f"say how long: '{self._name}?seconds={seconds}'")
+            raise InputError(what, lengths, f"set a length: '{self._name}?seconds={seconds}'")
         values = np.pad(values[: self._length], (0, max(0, self._length - len(values))))
         shaped = values.reshape([1 if size == 1 else self._length for size in self._shape])
-        return normalized(shaped, self._options, None).astype(np.float32, copy=False)
+        return normalize(shaped, self._options, None).astype(np.float32, copy=False)
 
-    def _settle(self, name: str, rate: int) -> None:
-        """Let the first file fix the rate, and hold the others to it unless they are resampled."""
-        self._first = self._first or name
+    def _check_rate(self, name: str, rate: int) -> None:
+        """The first file sets the rate; the others must have it unless they are resampled."""
+        self._first_name = self._first_name or name
         self._rate = self._rate or rate
         if rate != self._rate and not self._options.rate:
-            rates = f"{self._first} has {self._rate} Hz, {name} has {rate} Hz"
+            rates = f"{self._first_name} has {self._rate} Hz, {name} has {rate} Hz"
             what = f"the files of {self._name} differ in rate"
-            raise InputError(what, rates, f"say which: '{self._name}?rate={self._rate}'")
+            raise InputError(what, rates, f"set a rate: '{self._name}?rate={self._rate}'")
 
 
-def resampled(values: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
-    """The same sound at another rate (Hz), band-limited: its spectrum is cut or filled up with zeros.
+def resample(values: NDArray[np.float32], rate: int, target_rate: int) -> NDArray[np.float32]:
+    """Fourier resampling to another rate (Hz), as in scipy.signal.resample: the spectrum is cut or zero-padded.
 
-    As scipy.signal.resample does; the sound is taken to be periodic, which blurs its very ends.
+    The signal is assumed to be periodic, which distorts its ends.
     """
-    if rate == wanted:
+    if rate == target_rate:
         return values
-    count = max(1, round(len(values) * wanted / rate))
+    count = max(1, round(len(values) * target_rate / rate))
     spectrum = np.fft.rfft(values)[: count // 2 + 1]
     return (np.fft.irfft(spectrum, count) * (count / len(values))).astype(np.float32)
 
 
-def cut_off(raw: bytes) -> bool:
-    """Does a WAV file end before its data do? libsndfile reads what is left without a word.
+def is_truncated(raw: bytes) -> bool:
+    """Whether a WAV file ends before its data chunk does; libsndfile reads such a file without an error.
 
-    Chunks as in the RIFF specification: four letters, a size, that many bytes, padded to an even number. Sizes of 0
-    and 2**32 - 1 are what programs write that did not know.
+    RIFF chunks have a four-letter name, a size, and that many bytes, padded to an even number. Programs that stream
+    write sizes of 0 or 2**32 - 1.
     """
     if raw[:4] != b"RIFF" or raw[8:12] != b"WAVE":
         return False
-    at = 12
-    while at + 8 <= len(raw):
-        name, size = struct.unpack_from("<4sI", raw, at)
+    offset = 12
+    while offset + 8 <= len(raw):
+        name, size = struct.unpack_from("<4sI", raw, offset)
         if name == b"data":
-            return size not in (0, 0xFFFFFFFF) and at + 8 + size > len(raw)
-        at += 8 + size + size % 2
+            return size not in (0, 0xFFFFFFFF) and offset + 8 + size > len(raw)
+        offset += 8 + size + size % 2
     return True
 
 
-def _taking(like: Sequence[TensorSpec], name: str) -> TensorSpec | None:
-    """The model's input that takes sound; None where nothing is known of the model."""
-    if not like:
+def _audio_input(model_inputs: Sequence[TensorSpec], name: str) -> TensorSpec | None:
+    """The model's input that takes sound; None without a model."""
+    if not model_inputs:
         return None
-    if len(like) == 1 and sum(size != 1 for size in like[0].shape[1:]) == 1:
-        return like[0]
-    taken: Any = ", ".join(map(str, like))
-    raise InputError(f"{name} holds sound", f"the model takes {taken}", "give it an .npz with one array per input")
+    if len(model_inputs) == 1 and sum(size != 1 for size in model_inputs[0].shape[1:]) == 1:
+        return model_inputs[0]
+    accepted: Any = ", ".join(map(str, model_inputs))
+    raise InputError(f"{name} holds sound", f"the model takes {accepted}", "use an .npz with one array per input")

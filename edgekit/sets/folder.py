@@ -28,28 +28,28 @@ class _Group:
 
 
 class Folder:
-    """Files with the given endings; `decode` turns one into input name → array.
+    """Files with the given suffixes; `decode` reads one as input name → array.
 
-    Raises InputError for a folder without any, one where files lie beside class folders, and a class without samples.
+    Raises InputError for a folder without samples, one with both files and class folders, and an empty class.
     """
 
-    #: is every file's state wanted, which takes a look at each?
+    #: whether each item needs its file's state, which costs a stat call
     stream = False
 
     def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode) -> None:
         self._root, self._decode = root, decode
         with os_errors("read", root):
-            found = list(_groups(root, suffixes))
-        self._groups = [group for group in found if group.files]
+            groups = list(_groups(root, suffixes))
+        self._groups = [group for group in groups if group.files]
         self.count: int | None = sum(len(group.files) for group in self._groups)
         self.labelled = any(group.label is not None for group in self._groups)
         self.splits = frozenset(group.split for group in self._groups) - {""}
         if not self.count:
-            raise InputError(f"{root} holds no samples", f"no {', '.join(suffixes)} file lies in it", "check the path")
-        filled = {group.label for group in self._groups}
-        if self.labelled and (lacking := [str(group.label) for group in found if group.label not in filled]):
-            what, how = f"{root} has a class without samples", "put some into it, or remove the folder"
-            raise InputError(what, f"{lacking[0]}/ is empty", how)
+            raise InputError(f"{root} holds no samples", f"it has no {', '.join(suffixes)} file", "check the path")
+        classes = {group.label for group in self._groups}
+        if self.labelled and (empty := [str(group.label) for group in groups if group.label not in classes]):
+            what, advice = f"{root} has a class without samples", "add files to it, or remove the folder"
+            raise InputError(what, f"{empty[0]}/ is empty", advice)
 
     def __iter__(self) -> Iterator[Item]:
         for group in self._groups:
@@ -63,13 +63,13 @@ class Folder:
 
 
 def file_state(path: Path) -> str:
-    """Of a file: its size and when it changed."""
-    found = path.stat()
-    return f"{found.st_size} {found.st_mtime_ns}"
+    """A file's size and modification time."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def class_folders(root: Path) -> dict[str, frozenset[str]]:
-    """The names of the class folders of each split that the folder itself names; empty where it names none."""
+    """Split → names of its class folders, for a folder with split folders; empty for others."""
     with os_errors("read", root):
         splits = _folders(root)
         if not splits or not all(name in SPLIT_NAMES for name in splits):
@@ -77,10 +77,10 @@ def class_folders(root: Path) -> dict[str, frozenset[str]]:
         return {SPLIT_NAMES[name]: frozenset(_folders(root / name)) for name in splits}
 
 
-def endings(root: Path) -> frozenset[str]:
-    """The endings of all files below the folder."""
+def file_suffixes(root: Path) -> frozenset[str]:
+    """The suffixes of all files below the folder."""
     with os_errors("read", root):
-        return frozenset(os.path.splitext(name)[1].lower() for name in _below(root, ""))  # noqa: PTH122
+        return frozenset(os.path.splitext(name)[1].lower() for name in _walk(root, ""))  # noqa: PTH122
 
 
 def _groups(root: Path, suffixes: tuple[str, ...]) -> Iterator[_Group]:
@@ -92,45 +92,46 @@ def _groups(root: Path, suffixes: tuple[str, ...]) -> Iterator[_Group]:
         yield from _classes(root, "", "", suffixes)
 
 
-def _classes(root: Path, within: str, split: str, suffixes: tuple[str, ...]) -> Iterator[_Group]:
-    """One group per folder in `within`, an empty one too, or one without a label where files alone lie in it.
+def _classes(root: Path, subfolder: str, split: str, suffixes: tuple[str, ...]) -> Iterator[_Group]:
+    """One group per class folder in `subfolder` (also empty ones), or one unlabelled group of the files in it.
 
-    A folder that holds files of other kinds only is no class.
+    A folder that holds only other file types is not a class.
     """
-    place = root / within
-    alone = tuple(
-        str(Path(within, entry.name))
-        for entry in _entries(place)
+    folder = root / subfolder
+    unlabelled = tuple(
+        str(Path(subfolder, entry.name))
+        for entry in _entries(folder)
         if entry.is_file() and entry.name.lower().endswith(suffixes)
     )
     groups = []
-    for name in _folders(place):
-        below = tuple(_below(root, str(Path(within, name))))
-        files = tuple(f for f in below if f.lower().endswith(suffixes))
-        # 0 … 10 in alphabetical order would be 0, 1, 10, 2: a folder called by a number is that class
-        if files or not below:
+    for name in _folders(folder):
+        files_below = tuple(_walk(root, str(Path(subfolder, name))))
+        files = tuple(f for f in files_below if f.lower().endswith(suffixes))
+        # in alphabetical order, 10 would come before 2: a folder named by a number is the class of that index
+        if files or not files_below:
             groups.append(_Group(split, int(name) if name.isdecimal() else name, files))
-    if alone and any(group.files for group in groups):
-        what = f"{place} holds files beside folders of files"
-        raise InputError(what, f"{alone[0]} is in no class", "move it into one, or name one of the folders")
-    yield from groups if not alone else ()
-    if alone:
-        yield _Group(split, None, alone)
+    if unlabelled and any(group.files for group in groups):
+        what = f"{folder} holds both files and class folders"
+        why = f"{unlabelled[0]} is in no class folder"
+        raise InputError(what, why, "move it into a class folder, or name one of the folders")
+    yield from groups if not unlabelled else ()
+    if unlabelled:
+        yield _Group(split, None, unlabelled)
 
 
-def _below(root: Path, within: str) -> Iterator[str]:
-    """Every file at any depth, relative to the root, in alphabetical order; hidden ones are left out."""
-    for folder, inner, files in os.walk(root / within):
+def _walk(root: Path, subfolder: str) -> Iterator[str]:
+    """All files at any depth except hidden ones, relative to the root, in alphabetical order."""
+    for folder, inner, files in os.walk(root / subfolder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
                 yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
 
 
-def _entries(place: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(place) as entries:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _folders(place: Path) -> tuple[str, ...]:
-    return tuple(entry.name for entry in _entries(place) if entry.is_dir())
+def _folders(folder: Path) -> tuple[str, ...]:
+    return tuple(entry.name for entry in _entries(folder) if entry.is_dir())

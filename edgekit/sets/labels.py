@@ -1,4 +1,4 @@
-"""Labels as they are written → one array, and the names of the classes."""
+"""Labels as written in the data → one array, and the class names."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError
 
-#: whole numbers from here on are no longer taken for classes where there are fewer samples than that
+#: integers of this size or more are not accepted as classes if they exceed the number of samples
 MANY_CLASSES = 1000
-MOST_CLASSES = 1_000_000
+MAX_CLASSES = 1_000_000
 
 Raw = str | int | float | tuple[float, ...]
 
 
 class Labels:
-    """Shown every label of the data, whichever split is read, so that a class means the same in each.
+    """Collects the labels of all splits, so that a class has the same index in each.
 
-    Text becomes an index among the sorted names; whole numbers are class indices as they stand; other numbers, and
-    several per sample, are values: regression.
+    Text becomes an index into the sorted names; integers are class indices; other numbers, and several per sample, are
+    regression targets.
     """
 
-    def __init__(self, name: str, meant: Literal["", "classes", "values"] = "") -> None:
-        self._name, self._meant = name, meant
+    def __init__(self, name: str, declared: Literal["", "classes", "values"] = "") -> None:
+        self._name, self._declared = name, declared
         self._texts: set[str] = set()
-        self._first: dict[str, tuple[str, Raw]] = {}
+        self._examples: dict[str, tuple[str, Raw]] = {}
         self._range = (0, 0)
         self._lowest = ""
         self._count = 0
 
-    def see(self, where: str, label: Raw) -> None:
-        """`where` names the sample."""
-        kind = "text" if isinstance(label, str) else "whole numbers" if isinstance(label, int) else "numbers"
+    def add(self, where: str, label: Raw) -> None:
+        """Add one label; `where` names the sample in messages."""
+        kind = "text" if isinstance(label, str) else "integers" if isinstance(label, int) else "numbers"
         if isinstance(label, tuple):
             kind = f"{len(label)} numbers"
-        self._first.setdefault(kind, (where, label))
+        self._examples.setdefault(kind, (where, label))
         self._count += 1
         if isinstance(label, str):
             self._texts.add(label)
@@ -47,21 +47,21 @@ class Labels:
 
     @property
     def are_classes(self) -> bool:
-        """Classes, or values? Raises InputError where the labels are of several kinds, or it cannot be told."""
-        kinds = set(self._first)
-        if kinds <= {"whole numbers", "numbers"}:
-            classes = "numbers" not in kinds and self._meant != "values"
-            if self._meant == "classes" and not classes:
-                where, label = self._first["numbers"]
-                raise InputError(f"{self._name}: a class is a whole number or text", f"{where} has {label}")
+        """Whether the labels are classes, not values. Raises InputError if they are mixed or ambiguous."""
+        kinds = set(self._examples)
+        if kinds <= {"integers", "numbers"}:
+            classes = "numbers" not in kinds and self._declared != "values"
+            if self._declared == "classes" and not classes:
+                where, label = self._examples["numbers"]
+                raise InputError(f"{self._name}: a class must be an integer or text", f"{where} has {label}")
             if classes:
                 self._check_classes()
             return classes
         if len(kinds) > 1:
-            examples = ", ".join(f"{where} has {label!r}" for where, label in self._first.values())
-            raise InputError(f"the labels in {self._name} are of several kinds", examples, "write them all alike")
-        if kinds == {"text"} and self._meant == "values":
-            where, label = self._first["text"]
+            examples = ", ".join(f"{where} has {label!r}" for where, label in self._examples.values())
+            raise InputError(f"the labels in {self._name} have several types", examples, "use one type for all")
+        if kinds == {"text"} and self._declared == "values":
+            where, label = self._examples["text"]
             raise InputError(f"{self._name}: labels=values needs numbers", f"{where} has {label!r}")
         return kinds == {"text"}
 
@@ -69,21 +69,21 @@ class Labels:
         low, high = self._range
         hint = "add labels=values to the options for regression, or labels=classes"
         if low < 0:
-            raise InputError(f"{self._name}: the label of {self._lowest} is {low}", "classes count from 0", hint)
-        if high >= MOST_CLASSES or (high >= max(MANY_CLASSES, self._count) and self._meant != "classes"):
-            what = f"{self._name}: are its labels classes or values?"
-            raise InputError(what, f"whole numbers up to {high} in {self._count} samples", hint)
+            raise InputError(f"{self._name}: the label of {self._lowest} is {low}", "class indices start at 0", hint)
+        if high >= MAX_CLASSES or (high >= max(MANY_CLASSES, self._count) and self._declared != "classes"):
+            what = f"the labels of {self._name} may be classes or values"
+            raise InputError(what, f"they are integers up to {high} in {self._count} samples", hint)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names by index; empty for regression."""
-        if not self._first or not self.are_classes:
+        if not self._examples or not self.are_classes:
             return ()
         return tuple(sorted(self._texts)) or tuple(map(str, range(self._range[1] + 1)))
 
-    def array(self, raw: list[Raw]) -> NDArray[Any]:
+    def array(self, labels: list[Raw]) -> NDArray[Any]:
         """int64 (N,) class indices, or float32 (N,) or (N, k) values."""
         if not self.are_classes:
-            return np.array(raw, np.float32)
+            return np.array(labels, np.float32)
         index = {name: i for i, name in enumerate(self.classes)} if self._texts else {}
-        return np.array([index[label] if isinstance(label, str) else label for label in raw], np.int64)
+        return np.array([index[label] if isinstance(label, str) else label for label in labels], np.int64)

@@ -1,4 +1,4 @@
-"""`.npz`: one array per input name, and `label` where there are labels. Nothing is unpickled."""
+"""`.npz`: one array per input name, and the labels as `label`, if any. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekit.sets.reading import Item, refuse_nan
 
 LABEL = "label"
 
-#: what numpy and zipfile raise for an archive that is damaged, or is none
+#: errors that numpy and zipfile raise for a damaged archive, or for another file
 _DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -38,7 +38,7 @@ class Npz:
             yield Item(f"sample {i} of {self._path}", str(i), self._label(i), lambda values=values: values)  # type: ignore[misc]
 
     def encoded(self) -> NDArray[Any] | None:
-        """The labels, text as an index among its sorted values."""
+        """The labels; text becomes an index into its sorted values."""
         if self.labels is None or self.labels.dtype.kind not in "SU":
             return self.labels
         return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
@@ -49,7 +49,7 @@ class Npz:
         label: Any = self.labels[i].tolist()
         if self.labels.ndim > 2:
             raise InputError(
-                f"{self._path}: its labels have {self.labels.ndim} axes", "a sample has one, or a row of them"
+                f"the labels of {self._path} have {self.labels.ndim} axes", "a label is a value or a row of values"
             )
         if isinstance(label, bytes):
             return label.decode("utf-8", "replace")
@@ -68,7 +68,7 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
         raise InputError(f"cannot read {path}", why, "save it with numpy.savez") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "biufSU":
-            raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, truth values or text")
+            raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, booleans or text")
     for name in (*options.columns, *([options.label] if options.label else [])):
         if name not in arrays:
             raise InputError(f"{path} holds no array {name!r}", next=suggest(name, tuple(arrays)))

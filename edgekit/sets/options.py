@@ -1,6 +1,6 @@
-"""A SET word that names data, taken apart: `PATH[?OPTION=VALUE&…][:SPLIT]`, and the options it may carry.
+"""Parses a SET that names data, `PATH[?OPTION=VALUE&…][:SPLIT]`, and defines its options.
 
-Lists are written with commas; %26 and the like stand for characters that mean something here.
+Lists are comma-separated; special characters are percent-encoded (%26).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Options:
-    """How files become arrays. What is not given follows the inputs of the model that the set is for.
+    """How files become arrays. Options that are not given follow from the inputs of the model that uses the set.
 
     `size` is an image's height x width in pixels ("96x96", or "96" for both), `channels` 1 (gray) or 3 (RGB). With
     `scale`, `mean` or `std` an input x becomes (x / scale - mean) / std, float32; `mean` and `std` are one number or
     one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
-    says whether whole numbers are classes or values. `columns` picks inputs. `rate` is in Hz. `count` samples are drawn
-    with `seed`; 0: all of them. `stream`: the training split of a folder or of shards is decoded anew in each epoch, by
-    processes of its own, and is never held whole.
+    says whether integers are classes or values. `columns` selects inputs. `rate` is in Hz. `count` samples are drawn
+    with `seed`; 0: all of them. `stream`: worker processes decode the training split of a folder or of shards in each
+    epoch, so that it is never in memory as a whole.
     """
 
     size: str = ""
@@ -62,7 +62,7 @@ class Options:
 
     @property
     def height_width(self) -> tuple[int, int]:
-        """In pixels; (0, 0) where no size was given."""
+        """In pixels; (0, 0) if no size is given."""
         height, width = map(int, self._sides) if self.size else (0, 0)
         return height, width
 
@@ -81,22 +81,22 @@ class SetSpec:
 
 
 def parse_set_spec(text: str) -> SetSpec:
-    """The word's parts; whether the path is there is not looked at. Raises InputError for an option that is wrong."""
+    """The parts of a SET; the path need not exist. Raises InputError for an invalid option."""
     if Path(text).exists():
         return SetSpec(text, Options())
     head, _, query = text.partition("?")
     query, split = _split(query)
     if not split:
         head, split = _split(head)
-    return SetSpec(head, _options(query, text), split)
+    return SetSpec(head, _parse_options(query, text), split)
 
 
 def _split(text: str) -> tuple[str, str]:
-    before, colon, split = text.rpartition(":")
-    return (before, split) if colon and split in SPLITS else (text, "")
+    head, colon, split = text.rpartition(":")
+    return (head, split) if colon and split in SPLITS else (text, "")
 
 
-def _options(query: str, text: str) -> Options:
+def _parse_options(query: str, text: str) -> Options:
     hints = typing.get_type_hints(Options)
     table: dict[str, Any] = {}
     problems = []
@@ -105,21 +105,21 @@ def _options(query: str, text: str) -> Options:
         if name in table:
             problems.append(Problem(name, "is given twice"))
         try:
-            table[name] = _value(value, hints.get(name, str))
+            table[name] = _parse_value(value, hints.get(name, str))
         except TypeError as error:
             table[name] = None
             problems.append(Problem(name, str(error)))
-    options, found = build(Options, {name: value for name, value in table.items() if value is not None}, "")
-    if options is None or problems or found:
-        said = "; ".join(str(problem).removeprefix(": ") for problem in [*problems, *found])
+    options, option_problems = build(Options, {name: value for name, value in table.items() if value is not None}, "")
+    if options is None or problems or option_problems:
+        reasons = "; ".join(str(problem).removeprefix(": ") for problem in [*problems, *option_problems])
         known = ", ".join(hints)
-        raise InputError(f"{text!r} has an option that cannot be used", said, f"the options: {known}")
+        raise InputError(f"{text!r} has an invalid option", reasons, f"the options: {known}")
     return options
 
 
-def _value(text: str, hint: Any) -> Any:
-    """A value as `hint` asks for it. Raises TypeError."""
+def _parse_value(text: str, hint: Any) -> Any:
+    """The value converted to the type `hint`. Raises TypeError."""
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
-        return tuple(parse(unquote(word), item) for word in text.split(",")) if text else ()
+        return tuple(parse(unquote(part), item) for part in text.split(",")) if text else ()
     return parse(unquote(text), hint)

@@ -1,4 +1,4 @@
-"""What every kind of data shares: samples listed, decoded one by one into spools, broken ones left out and named."""
+"""Common to all formats: list samples, decode them one by one, skip and report unreadable ones."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.sets.labels import Labels, Raw
+from edgekit.sets.memmap import MemmapWriter, chunks
 from edgekit.sets.options import SPLITS, Options
-from edgekit.sets.spool import MemmapWriter, chunks
 
 log = logging.getLogger("edgekit")
 
-#: the share of broken samples from which on a set is refused
-TOO_MANY = 0.05
-SHOWN = 3
+#: a set with a larger fraction of unreadable samples is an error
+MAX_UNREADABLE = 0.05
+MAX_LISTED = 3
 
-#: what a folder or the column `split` may call a split
+#: accepted names of split folders, and values of the column `split`
 SPLIT_NAMES = {**{name: name for name in SPLITS}, "valid": "val", "validation": "val"}
 
 
 class UnreadableSample(Exception):
-    """This sample cannot be read; the message says why. `count`: how many samples are lost with it."""
+    """This sample cannot be read; the message says why. `count`: how many samples it stands for."""
 
     def __init__(self, why: str, count: int = 1) -> None:
         super().__init__(why)
@@ -39,10 +39,10 @@ class UnreadableSample(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """One sample, listed but not decoded. `name` is for people, `key` is what its split is drawn from.
+    """One sample, listed but not decoded. `name` is for messages, its split is drawn from `key`.
 
-    `read` gives input name → array; it raises Corrupt, and is called before the next item is asked for, or never.
-    `again` does the same at any time, where that can be; `state` is the file's.
+    `read` gives input name → array, or raises UnreadableSample; it must be called before the next item is listed.
+    `reread`, if available, does the same at any time; `state` is that of the file.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Item:
     label: Raw | None
     read: Callable[[], Mapping[str, NDArray[Any]]]
     split: str = ""
-    again: Callable[[], Mapping[str, NDArray[Any]]] | None = None
+    reread: Callable[[], Mapping[str, NDArray[Any]]] | None = None
     state: str = ""
 
 
 class Reader(Protocol):
-    """Data of one kind, as one model takes it; may be gone through again and again."""
+    """Data of one format, as one model takes it; can be iterated repeatedly."""
 
-    #: how many samples, where that is known without reading
+    #: the number of samples, if known without reading
     count: int | None
     labelled: bool
     #: the splits that the data itself names
@@ -67,51 +67,51 @@ class Reader(Protocol):
 
 
 def collect(name: str, reader: Reader, options: Options, split: str, progress: Progress) -> SampleSet:
-    """The samples of a split ("": all), streamed. Raises InputError: none, too many broken ones, labels at odds."""
-    drawn = _drawn(reader, options, split)
+    """The samples of a split ("": all). Raises InputError: none, too many unreadable, inconsistent labels."""
+    selected = _selection(reader, options, split)
     labels, raw = Labels(name, options.labels), []
-    spools: dict[str, MemmapWriter] = {}
+    writers: dict[str, MemmapWriter] = {}
     skipped: list[str] = []
-    lost = index = 0
+    unreadable = index = 0
     for item in progress(reader, f"reading {name}", reader.count):
         if item.label is not None:
-            labels.see(item.name, item.label)
+            labels.add(item.name, item.label)
         if split and split_of(item, reader.splits) != split:
             continue
         index += 1
-        if drawn is not None and index - 1 not in drawn:
+        if selected is not None and index - 1 not in selected:
             continue
         try:
-            _append(spools, _whole(item, reader.labelled))
+            _append(writers, _checked_values(item, reader.labelled))
         except UnreadableSample as error:
             skipped.append(f"{item.name}: {error}")
-            lost += error.count
+            unreadable += error.count
         else:
             raw.append(item.label)
-    _judge(name, skipped, lost, len(raw), split)
-    inputs = {key: spool.array() for key, spool in spools.items()}
+    _check_skipped(name, skipped, unreadable, len(raw), split)
+    inputs = {key: writer.array() for key, writer in writers.items()}
     array = labels.array([label for label in raw if label is not None]) if reader.labelled else None
     if array is not None and array.dtype.kind == "i" and len(np.unique(array)) == 1:
         what = f"{name} holds one class only"
         if split == "train":
-            raise InputError(what, f"{labels.classes[array[0]]!r}, {len(array)} times", "give it a second one")
+            raise InputError(what, f"{labels.classes[array[0]]!r}, {len(array)} times", "add a second class")
         log.warning("%s: %r", what, labels.classes[array[0]])
     return sample_set(name, inputs, array, tuple(skipped))
 
 
 def labels_of(name: str, reader: Reader, options: Options) -> Labels:
-    """Every label of the data, nothing decoded."""
+    """The labels of the data, without decoding samples."""
     labels = Labels(name, options.labels)
     for item in reader:
         if item.label is not None:
-            labels.see(item.name, item.label)
+            labels.add(item.name, item.label)
     return labels
 
 
-def one(reader: Reader, split: str, index: int) -> Mapping[str, NDArray[Any]] | None:
-    """The inputs of one sample, counted before any is skipped, nothing else decoded; None beyond the last."""
-    found = (item for item in reader if not split or split_of(item, reader.splits) == split)
-    for i, item in enumerate(found):
+def read_sample(reader: Reader, split: str, index: int) -> Mapping[str, NDArray[Any]] | None:
+    """The inputs of the sample with this index (before skipping), without decoding others; None beyond the last."""
+    items = (item for item in reader if not split or split_of(item, reader.splits) == split)
+    for i, item in enumerate(items):
         if i == index:
             try:
                 return item.read()
@@ -121,16 +121,16 @@ def one(reader: Reader, split: str, index: int) -> Mapping[str, NDArray[Any]] | 
 
 
 def split_of(item: Item, declared: frozenset[str]) -> str:
-    """train, val or test: what the data says, else drawn 80/10/10 from the sha256 of the item's key.
+    """train, val or test: as given by the data, else drawn 80/10/10 by the sha256 of the item's key.
 
-    The draw depends on nothing else, so a sample stays in its split when others come and go. Splits that the data
-    does not name are drawn from its train.
+    It depends on nothing else, so a sample stays in its split when others are added or removed. Splits that the data
+    does not name are drawn from its training split.
     """
     if item.split not in ("", "train"):
         return item.split
     bucket = int.from_bytes(hashlib.sha256(item.key.encode("utf-8", "surrogateescape")).digest()[:8]) % 10
-    drawn = {8: "val", 9: "test"}.get(bucket, "train")
-    return "train" if drawn in declared else drawn
+    split = {8: "val", 9: "test"}.get(bucket, "train")
+    return "train" if split in declared else split
 
 
 def sample_set(
@@ -140,10 +140,10 @@ def sample_set(
     skipped: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> SampleSet:
-    """A set with the sha256 over names, dtypes, shapes and bytes of its arrays.
+    """A set with the sha256 of its arrays' names, dtypes, shapes and bytes.
 
-    `inputs`: input name → array, first axis the sample; `skipped`: samples that could not be read, and why; `notes`:
-    what was done to others.
+    `inputs`: input name → array with samples on the first axis; `skipped`: unreadable samples, and why; `notes`: how
+    others were changed.
     """
     digest = hashlib.sha256()
     for key, array in [*sorted(inputs.items()), *([("label", labels)] if labels is not None else [])]:
@@ -154,27 +154,27 @@ def sample_set(
 
 
 def refuse_nan(where: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Raises InputError for a sample that holds NaN or infinity, naming the first."""
+    """Raises InputError for NaN or infinity, naming the first such sample."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0][0])
-            raise InputError(f"{where}: sample {bad} of {name!r} holds NaN or infinity", next="mend or drop it")
+            index = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0][0])
+            raise InputError(f"{where}: sample {index} of {name!r} holds NaN or infinity", next="fix or remove it")
 
 
-def draw(count: int, among: int, seed: int) -> list[int]:
-    """`count` different numbers below `among`, or all of them, in the order drawn."""
-    return random.Random(seed).sample(range(among), min(count, among))
+def draw(count: int, total: int, seed: int) -> list[int]:
+    """`count` different indices below `total`, or all of them, in random order."""
+    return random.Random(seed).sample(range(total), min(count, total))
 
 
-def _drawn(reader: Reader, options: Options, split: str) -> frozenset[int] | None:
+def _selection(reader: Reader, options: Options, split: str) -> frozenset[int] | None:
     if not options.count:
         return None
-    among = sum(1 for item in reader if not split or split_of(item, reader.splits) == split)
-    return frozenset(draw(options.count, among, options.seed))
+    total = sum(1 for item in reader if not split or split_of(item, reader.splits) == split)
+    return frozenset(draw(options.count, total, options.seed))
 
 
-def _whole(item: Item, labelled: bool) -> Mapping[str, NDArray[Any]]:
-    """The item's inputs. Raises Corrupt where a value is not finite, or the label is missing."""
+def _checked_values(item: Item, labelled: bool) -> Mapping[str, NDArray[Any]]:
+    """The item's inputs. Raises UnreadableSample if a value is not finite, or the label is missing."""
     values = item.read()
     if labelled and item.label is None:
         raise UnreadableSample("it has no label")
@@ -184,26 +184,32 @@ def _whole(item: Item, labelled: bool) -> Mapping[str, NDArray[Any]]:
     return values
 
 
-def _append(spools: dict[str, MemmapWriter], values: Mapping[str, NDArray[Any]]) -> None:
-    if spools and set(spools) != set(values):
+def _append(writers: dict[str, MemmapWriter], values: Mapping[str, NDArray[Any]]) -> None:
+    if writers and set(writers) != set(values):
         raise UnreadableSample(
-            f"it holds {', '.join(sorted(values))}, where the first one holds {', '.join(sorted(spools))}"
+            f"it holds {', '.join(sorted(values))}, the first sample holds {', '.join(sorted(writers))}"
         )
     for key, value in values.items():
-        if not spools.setdefault(key, MemmapWriter()).fits(value):
-            raise UnreadableSample(f"{key!r} is {value.dtype}{list(value.shape)}, unlike the first one's")
+        if not writers.setdefault(key, MemmapWriter()).fits(value):
+            raise UnreadableSample(f"{key!r} is {value.dtype}{list(value.shape)}, unlike the first sample's")
     for key, value in values.items():
-        spools[key].append(value)
+        writers[key].append(value)
 
 
-def _judge(name: str, skipped: list[str], lost: int, kept: int, split: str) -> None:
-    """Say what was skipped. Raises InputError where that is too much, or nothing is left."""
-    if skipped and lost > TOO_MANY * (lost + kept):
+def _check_skipped(name: str, skipped: list[str], unreadable: int, readable: int, split: str) -> None:
+    """Report skipped samples. Raises InputError if there are too many, or if none are left."""
+    if skipped and unreadable > MAX_UNREADABLE * (unreadable + readable):
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-        raise InputError(f"{lost} of {lost + kept} samples of {name} cannot be read", skipped[0] + more, "mend them")
-    if not kept:
-        why = f"none of its samples fell to {split}, of 80/10/10 drawn" if split else ""
-        raise InputError(f"{name} holds no samples", why, "give it more, or name the splits yourself" if split else "")
+        raise InputError(
+            f"{unreadable} of {unreadable + readable} samples of {name} cannot be read",
+            skipped[0] + more,
+            "fix or remove them",
+        )
+    if not readable:
+        why = f"the 80/10/10 split left none for {split}" if split else ""
+        raise InputError(
+            f"{name} holds no samples", why, "add samples, or name the splits in the data" if split else ""
+        )
     if skipped:
-        shown = "; ".join(skipped[:SHOWN]) + ("; …" if len(skipped) > SHOWN else "")
-        log.warning("%s: %d of %d samples skipped: %s", name, lost, lost + kept, shown)
+        listed = "; ".join(skipped[:MAX_LISTED]) + ("; …" if len(skipped) > MAX_LISTED else "")
+        log.warning("%s: %d of %d samples skipped: %s", name, unreadable, unreadable + readable, listed)

@@ -1,4 +1,4 @@
-"""Files of rows → rows one by one: CSV, TSV, JSON Lines, Parquet. A broken row is a value with a reason."""
+"""Reads rows of CSV, TSV, JSON Lines and Parquet one by one. An unreadable row has a `problem`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgekit.core.errors import InputError, Missing, os_errors
 
 BATCH = 1024
 
-#: how tables write that a value is not there
+#: spellings of a missing value
 ABSENT = ("", "NA", "N/A", "null", "NULL")
 
 
 @dataclass(frozen=True)
 class Row:
-    """`where` is "line 7"; `broken` says what is wrong with it, `lines` how many lines of the file it took up.
+    """`where` is, for example, "line 7"; `problem` says why the row is unreadable; `lines` counts its lines.
 
-    A cell that is not there is None; in CSV and TSV, text that reads as a number is one.
+    A missing cell is None; in CSV and TSV, text that parses as a number becomes one.
     """
 
     where: str
     cells: Mapping[str, Any] = field(default_factory=dict)
-    broken: str = ""
+    problem: str = ""
     lines: int = 1
 
 
@@ -41,59 +41,59 @@ def rows(path: Path) -> Iterator[Row]:
         yield from _json_lines(path) if suffix == ".jsonl" else _csv(path, "\t" if suffix == ".tsv" else ",")
     except UnicodeDecodeError as error:
         line, byte = _not_utf8(path)
-        mend = f"save it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}"
-        raise InputError(f"{path} is not UTF-8 text", f"line {line} holds the byte 0x{byte:02x}", mend) from error
+        advice = f"save it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}"
+        raise InputError(f"{path} is not UTF-8 text", f"line {line} holds the byte 0x{byte:02x}", advice) from error
 
 
 def _csv(path: Path, delimiter: str) -> Iterator[Row]:
-    """RFC 4180, with a header; spaces around a cell do not count."""
+    """RFC 4180 with a header; spaces around a cell are ignored."""
     with os_errors("read", path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
         except csv.Error as error:
-            raise InputError(f"{path}: the first line cannot be read", str(error), "mend it") from error
+            raise InputError(f"{path}: the first line cannot be read", str(error), "fix it") from error
         _check_header(path, header, delimiter)
         while True:
-            before = reader.line_num
+            previous_line = reader.line_num
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield Row(f"line {before + 1}", broken=str(error), lines=reader.line_num - before)
+                yield Row(f"line {previous_line + 1}", problem=str(error), lines=reader.line_num - previous_line)
                 continue
             if cells is None:
                 return
-            where, lines = f"line {before + 1}", reader.line_num - before
+            where, lines = f"line {previous_line + 1}", reader.line_num - previous_line
             if not cells:
                 continue
             if len(cells) != len(header):
-                yield Row(where, broken=f"it has {len(cells)} cells, the header {len(header)}", lines=lines)
+                yield Row(where, problem=f"it has {len(cells)} cells, the header {len(header)}", lines=lines)
                 continue
-            yield Row(where, {name: _number(cell.strip()) for name, cell in zip(header, cells, strict=True)})
+            yield Row(where, {name: _parse_cell(cell.strip()) for name, cell in zip(header, cells, strict=True)})
 
 
 def _check_header(path: Path, header: list[str], delimiter: str) -> None:
     if not any(header):
         raise InputError(f"{path} is empty", "it has no header", "its first line must name the columns")
-    doubled = sorted({name for name in header if header.count(name) > 1 and name})
-    if doubled:
-        raise InputError(f"{path} has columns of one name", ", ".join(doubled), "give each a name of its own")
+    duplicates = sorted({name for name in header if header.count(name) > 1 and name})
+    if duplicates:
+        raise InputError(f"{path} has duplicate columns", ", ".join(duplicates), "rename them")
     if len(header) == 1 and ";" in header[0] and delimiter == ",":
         raise InputError(f"{path} is separated by semicolons", header[0], "save it with commas, or as .tsv with tabs")
-    if all(isinstance(_number(name), int | float) for name in header):
+    if all(isinstance(_parse_cell(name), int | float) for name in header):
         what = f"{path} has no header"
-        raise InputError(what, f"its first line is {', '.join(header[:5])}", "write a line above it with names")
+        raise InputError(what, f"its first line is {', '.join(header[:5])}", "add a first line with the column names")
 
 
-def _number(cell: str) -> Any:
-    """An int that fits 64 bits, else a float, else the text; None where the cell is empty."""
+def _parse_cell(cell: str) -> Any:
+    """An int that fits 64 bits, else a float, else the text; None for an empty cell."""
     if cell in ABSENT:
         return None
     if not cell.isascii() or "_" in cell:
         return cell
     try:
-        whole = int(cell)
-        return whole if abs(whole) < 2**63 else float(whole)
+        integer = int(cell)
+        return integer if abs(integer) < 2**63 else float(integer)
     except (ValueError, OverflowError):
         pass
     try:
@@ -109,14 +109,14 @@ def _json_lines(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
+                value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield Row(f"line {number}", broken=f"it is not JSON: {error}")
+                yield Row(f"line {number}", problem=f"it is not JSON: {error}")
                 continue
-            if not isinstance(found, dict):
-                yield Row(f"line {number}", broken="it is not a JSON object")
+            if not isinstance(value, dict):
+                yield Row(f"line {number}", problem="it is not a JSON object")
                 continue
-            yield Row(f"line {number}", {str(k): _plain(v) for k, v in found.items()})
+            yield Row(f"line {number}", {str(k): _plain(v) for k, v in value.items()})
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -128,21 +128,21 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with os_errors("read", path), pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            doubled = sorted({name for name in names if names.count(name) > 1})
-            if doubled:
-                raise InputError(f"{path} has columns of one name", ", ".join(doubled), "give each a name of its own")
+            duplicates = sorted({name for name in names if names.count(name) > 1})
+            if duplicates:
+                raise InputError(f"{path} has duplicate columns", ", ".join(duplicates), "rename them")
             number = 0
             for batch in file.iter_batches(BATCH, use_threads=False):
-                for found in batch.to_pylist():
+                for value in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", {k: _plain(v) for k, v in found.items()})
+                    yield Row(f"row {number}", {k: _plain(v) for k, v in value.items()})
     except (pyarrow.ArrowException, OSError) as error:
         why = str(error).partition("\n")[0]
-        raise InputError(f"cannot read {path}", why, "is it a whole Parquet file?") from error
+        raise InputError(f"cannot read {path}", why, "check that it is a complete Parquet file") from error
 
 
 def _plain(value: Any) -> Any:
-    """Truth values as 0 and 1, whole numbers that fit 64 bits; numbers, lists and text are as they are."""
+    """Booleans as 0 and 1, integers beyond 64 bits as floats; other numbers, lists and text unchanged."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -153,7 +153,7 @@ def _plain(value: Any) -> Any:
 
 
 def _not_utf8(path: Path) -> tuple[int, int]:
-    """The first line that is not UTF-8, and the byte in it."""
+    """The first line that is not UTF-8, and the invalid byte."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:

@@ -47,13 +47,13 @@ class Equalize(CalibratedStep):
         import torch
 
         from edgekit.compression import equalization, program, simulation
-        from edgekit.networks.interface import named
+        from edgekit.networks.interface import named_outputs
 
         parent = inputs["parent"]
         feeds = list(program.tensors(self.feeds(parent, ctx)))
         network = networks.load(parent.path)
         with torch.no_grad():
-            references = [list(named(network(*feed)).values()) for feed in feeds]
+            references = [list(named_outputs(network(*feed)).values()) for feed in feeds]
         loaded = program.load(parent, ctx.log)
         result = equalization.equalize(loaded, feeds, self.alpha, ctx.progress)
         if not result.groups:

@@ -21,7 +21,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, TaskRef
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
-from edgekit.networks.factory import FactoryResult, make, required
+from edgekit.networks.factory import FactoryResult, make, required_arguments
 from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class ImportNetwork(ImportTorchStep):
 
         if user_code.is_reference(self.path):
             ctx.log.warning("%s is your own code: edgekit executes it", self.path)
-        if not self.task or (user_code.is_reference(self.path) and not required(registry.load("models", self.path))):
+        if not self.task or (
+            user_code.is_reference(self.path) and not required_arguments(registry.load("models", self.path))
+        ):
             return make(self.path), {}
         task = tasks.load(self.task)
         arguments = task.arguments(self.path)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from edgekit.core.artifact import Artifact
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.onnx import external_files, read
-from edgekit.formats.shared.onnx_wire import place, tensors
+from edgekit.formats.shared.onnx_wire import external_data, tensors
 from edgekit.steps.shared.imported import ImportStep
 
 
@@ -47,7 +47,7 @@ def _rewrite(path: Path, names: Mapping[str, str]) -> None:
 
     model = onnx.load(str(path), load_external_data=False)
     for tensor in tensors(model):
-        if place(tensor):
+        if external_data(tensor):
             for entry in tensor.external_data:
                 entry.value = names[entry.value] if entry.key == "location" else entry.value
     path.write_bytes(model.SerializeToString())

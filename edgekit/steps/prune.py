@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgekit import networks, sets
 from edgekit.compression import pruning_goals
-from edgekit.compression.pruning_goals import KEPT, Found
+from edgekit.compression.pruning_goals import SPEEDUPS_FILE, SearchResult
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, InputError
@@ -168,10 +168,10 @@ class Prune(DistillationSettings, Step):
 
     def _ratio_for_goal(
         self, parent: Artifact, network: nn.Module, feed: tuple[Tensor, ...], ctx: Context, folder: Path
-    ) -> tuple[Found, str]:
+    ) -> tuple[SearchResult, str]:
         """The ratio that reaches the goal, and what disturbed its measurement."""
         if self.ratio:
-            return Found(self.ratio), ""
+            return SearchResult(self.ratio), ""
         if self.speedup:
             search = _TimedRatioSearch(self, parent, network, feed, ctx, folder)
             goal = search.by_speed()
@@ -247,7 +247,7 @@ class _RatioSearch:
     ctx: Context
     folder: Path
 
-    def by_count(self) -> Found:
+    def by_count(self) -> SearchResult:
         """The ratio that leaves the given share of MACs or parameters."""
         from edgekit.compression import channels
 
@@ -271,9 +271,9 @@ class _TimedRatioSearch(_RatioSearch):
     exported: dict[Path, Artifact] = field(default_factory=dict)
     disturbed: dict[float, str] = field(default_factory=dict)
 
-    def by_speed(self) -> Found:
+    def by_speed(self) -> SearchResult:
         """The ratio that reaches the speedup."""
-        kept = self.ctx.scratch / KEPT if self.ctx.scratch else None
+        kept = self.ctx.scratch / SPEEDUPS_FILE if self.ctx.scratch else None
         return pruning_goals.by_speed(self.step.speedup, self._speedups, kept)
 
     def _speedups(self, ratio: float) -> Mapping[str, float]:
@@ -334,11 +334,11 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     import torch
 
     from edgekit.networks import widths
-    from edgekit.networks.interface import Positional, named
+    from edgekit.networks.interface import Positional, named_outputs
 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, original))
-    changed = widths.joined(reference.get("widths", {}), widths.changed(before, inner))
+    changed = widths.merge(reference.get("widths", {}), widths.changed_widths(before, inner))
     specs: dict[str, Any] = {
         key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
     }
@@ -349,7 +349,7 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     save(inner, reference["model"], reference["arguments"], {**specs, "widths": changed}, out, example_inputs)
     feed = example(replace(parent, path=out)).inputs
     with torch.no_grad():
-        answers = [list(named(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
+        answers = [list(named_outputs(n(*feed)).values()) for n in (pruned.eval(), networks.load(out))]
     if not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)):
         why = "rebuilt from its widths, it has other outputs"
         raise CannotConvert(f"{parent.name} cannot be pruned", why, "its builder must give the same network each time")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgekit.compression.program import Program
-    from edgekit.compression.qat import Lesson
+    from edgekit.compression.qat import TrainingPlan
 
 #: samples whose activations fix the ranges
 RANGED = 256
@@ -119,8 +119,8 @@ class Qat(Step):
             raise InputError("the teacher does not fit the network", why, "choose a teacher of the same task")
         return teacher
 
-    def _training(self, samples: _Samples, parent: Artifact, ctx: Context) -> Lesson:
-        from edgekit.compression.qat import Lesson
+    def _training(self, samples: _Samples, parent: Artifact, ctx: Context) -> TrainingPlan:
+        from edgekit.compression.qat import TrainingPlan
 
         def batches(epoch: int) -> Iterator[Any]:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(samples))
@@ -130,7 +130,7 @@ class Qat(Step):
         count = max(len(samples) // size, 1)
         alone = ctx.task is not None and samples.labels is not None and len(parent.outputs) == 1
         loss = ctx.task.loss if alone and ctx.task is not None else None
-        return Lesson(batches, count, self.epochs, self.lr, loss, bool(ctx.task and ctx.task.classes))
+        return TrainingPlan(batches, count, self.epochs, self.lr, loss, bool(ctx.task and ctx.task.classes))
 
 
 class _Samples:

@@ -12,7 +12,7 @@ from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.networks.tracing import converting, example, traced
+from edgekit.networks.tracing import converting, example, trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -44,7 +44,7 @@ class ToOnnx(Step):
         tracing_example = example(parent)
         with muted(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
             program = torch.onnx.export(
-                traced(network, tracing_example, ctx.log),
+                trace(network, tracing_example, ctx.log),
                 dynamo=True,
                 opset_version=self.opset,
                 input_names=[spec.name for spec in parent.inputs],

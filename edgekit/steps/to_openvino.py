@@ -14,7 +14,7 @@ from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.networks.tracing import converting, example, traced
+from edgekit.networks.tracing import converting, example, trace
 from edgekit.runtimes.openvino import no_telemetry
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     network = networks.load(parent.path)
     tracing_example = example(parent)
     with converting(parent.name, "openvino", network, tracing_example.inputs):
-        program = traced(network, tracing_example, log)
+        program = trace(network, tracing_example, log)
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model

@@ -56,7 +56,7 @@ def convert(network: Any, tracing_example: Example, path: Path, name: str) -> di
     """
     import litert_torch
 
-    inputs, fixed = tracing_example.alone()
+    inputs, fixed = tracing_example.single_sample()
     with converting(name, "tflite", network, inputs):
         litert_torch.convert(network, inputs).export(str(path))
     return fixed

@@ -20,7 +20,7 @@ from edgekit.core.step import ArtifactRef, Context, NetworkRef, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import run_user_code
 from edgekit.networks import named, weights
-from edgekit.runs.named_sets import refuse_other_folders
+from edgekit.runs.named_sets import check_class_folders
 from edgekit.sets import take
 from edgekit.training import engine, session
 from edgekit.training import folds as foldss
@@ -108,7 +108,7 @@ class Train(Settings, DistillationSettings, Step):
     def _fit(self, model: str, ctx: Context, inputs: Mapping[str, Artifact]) -> _Trained:
         """Train the network; it returns on the CPU, with its record."""
         assert ctx.task is not None
-        refuse_other_folders(ctx.task.name)
+        check_class_folders(ctx.task.name)
         device, train, val = select_device(self.accelerator), ctx.sets["train"], ctx.sets["val"]
         network, arguments = self._network(model, ctx, inputs)
         sides = specs(network.eval(), val.inputs)

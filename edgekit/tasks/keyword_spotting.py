@@ -27,7 +27,7 @@ from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.ondevice import sound
 from edgekit.sets import reading
-from edgekit.sets.audio import SUFFIXES, cut_off
+from edgekit.sets.audio import SUFFIXES, is_truncated
 from edgekit.sets.folder import Folder
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import SPLITS, Options
@@ -225,7 +225,7 @@ def _decoded(raw: bytes) -> tuple[Floats, int, int]:
     """Samples, rate and channels. Formats other than plain WAV need libsndfile. Raises UnreadableSample."""
     if not raw:
         raise UnreadableSample("it is empty")
-    if cut_off(raw):
+    if is_truncated(raw):
         raise UnreadableSample("it is truncated")
     try:
         with wave.open(io.BytesIO(raw)) as file:

@@ -110,7 +110,7 @@ class ObjectDetection(Task):
         centres, sizes = list(outputs.values())[:2]
         if centres.shape[1] == 4 and sizes.shape[1] == len(self.classes) != 4:
             centres, sizes = sizes, centres
-        boxes_by_image = [boxes.decoded(c, s) for c, s in zip(centres, sizes, strict=True)]
+        boxes_by_image = [boxes.decode(c, s) for c, s in zip(centres, sizes, strict=True)]
         return mean_average_precision(boxes_by_image, labels, len(self.classes))
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:

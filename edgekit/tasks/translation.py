@@ -124,7 +124,7 @@ class Translation(Task):
         predictions = next(iter(outputs.values()))
         if predictions.ndim == 3:
             settings = {"end": SEPARATOR, "pad": PAD}
-            predictions = greedy.ended(predictions.argmax(axis=-1), settings)
+            predictions = greedy.pad_after_end(predictions.argmax(axis=-1), settings)
         return corpus(self._options.metric, self.texts(predictions), self.texts(labels))
 
     def texts(self, tokens: NDArray[Any]) -> list[str]:

@@ -67,12 +67,12 @@ def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
     """Input and output specs with a dynamic batch axis, found by running two samples. Raises InputError."""
     import torch
 
-    from edgekit.networks.interface import named, spec_of
+    from edgekit.networks.interface import named_outputs, spec_of
 
     inputs = {name: as_input(array[:2]) for name, array in samples.items()}
     with torch.inference_mode():
         outputs = call(network, inputs)
-    sides = {"inputs": inputs, "outputs": named(outputs)}
+    sides = {"inputs": inputs, "outputs": named_outputs(outputs)}
     for name, tensor in sides["outputs"].items():
         if tensor.ndim == 0 or tensor.shape[0] != len(next(iter(inputs.values()))):
             what = f"output {name!r} has shape {list(tensor.shape)} for two samples"

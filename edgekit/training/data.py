@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError
-from edgekit.sets.stream import Source, too_many
+from edgekit.sets.stream import Source, too_many_unreadable
 from edgekit.training import session
 from edgekit.training.calls import as_input
 
@@ -140,7 +140,7 @@ class Samples:
         for message in unreadable:
             log.warning("%s: skipped %s", source.name, message)
         self._unreadable += len(unreadable)
-        if none_readable or (unreadable and too_many(self._unreadable, len(self))):
+        if none_readable or (unreadable and too_many_unreadable(self._unreadable, len(self))):
             what = f"{self._unreadable} samples of {source.name} could not be read"
             raise InputError(what, unreadable[-1], "fix or remove these samples")
 

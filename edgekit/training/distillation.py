@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.core.errors import InputError
-from edgekit.networks.interface import named
+from edgekit.networks.interface import named_outputs
 from edgekit.training import engine
 from edgekit.training.calls import as_input, call
 from edgekit.training.distillation_settings import DistillationSettings
@@ -90,10 +90,10 @@ class DistillationLoss(nn.Module):
     def loss(self, inputs: Any, outputs: Any, labels: Tensor, base: Tensor) -> Tensor:
         """The loss that replaces `base`, the label loss, after a forward pass of the student."""
         with torch.no_grad():
-            teacher_outputs = list(named(call(self._teacher[0], inputs)).values())
+            teacher_outputs = list(named_outputs(call(self._teacher[0], inputs)).values())
         total = base
         if "logits" in self._options.distil_methods:
-            student_outputs = list(named(outputs).values())
+            student_outputs = list(named_outputs(outputs).values())
             divergence = distance(student_outputs, teacher_outputs, self._classes, self._options.temperature)
             total = (1 - self._options.alpha) * base + self._options.alpha * divergence
         for index, (student_layer, teacher_layer) in enumerate(self._pairs):
@@ -111,7 +111,9 @@ class DistillationLoss(nn.Module):
 
     def _check(self, student: nn.Module, inputs: Any) -> None:
         with _eval_mode(student), torch.no_grad():
-            student_outputs, teacher_outputs = (named(call(network, inputs)) for network in (student, self._teacher[0]))
+            student_outputs, teacher_outputs = (
+                named_outputs(call(network, inputs)) for network in (student, self._teacher[0])
+            )
         for (name, a), b in zip(student_outputs.items(), teacher_outputs.values(), strict=False):
             if a.shape != b.shape:
                 shapes = f"{name} is {list(a.shape)}, the teacher's {list(b.shape)}"

@@ -73,9 +73,9 @@ def bce(outputs: Any, labels: Tensor) -> Tensor:
 
 def first_output(outputs: Any) -> Any:
     """A network's first output."""
-    from edgekit.networks.interface import named
+    from edgekit.networks.interface import named_outputs
 
-    return next(iter(named(outputs).values()))
+    return next(iter(named_outputs(outputs).values()))
 
 
 def _is_classification(task: Task) -> bool:

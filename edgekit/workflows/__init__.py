@@ -1,1 +1,1 @@
-"""What each command does, as functions: one file or folder per verb, of the same name as its file in `edgekit.cli`."""
+"""The function behind each command: one file or folder per verb, with the same name as its file in `edgekit.cli`."""

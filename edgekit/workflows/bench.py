@@ -1,4 +1,4 @@
-"""`bench`: artifacts are measured on each target, always again."""
+"""`bench`: measure artifacts on targets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
-from edgekit.workflows.import_ import stored
+from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.setup import (
     Say,
-    finished,
-    flow_for,
+    check_runnable,
+    open_run,
     plan_with,
-    runnable,
+    run_context,
+    run_models,
     silent,
     task_of,
     test_set,
     threads_of,
-    working,
 )
 from edgekit.workflows.sustained import write_pictures
 
@@ -41,27 +41,27 @@ def bench(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Measure artifacts (RUN: every one in it) on each target, always afresh, interleaved; results are kept.
+    """Measure artifacts (RUN: all of its artifacts) on each target, interleaved; earlier results are replaced.
 
     `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
     """
     outcome = Outcome()
-    for ref in [stored(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
+    for ref in [ensure_imported(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
         store = ref.store
-        chosen = [store.get(ref.name)] if ref.name else finished(store)
+        chosen = [store.get(ref.name)] if ref.name else run_models(store)
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()
         for name in sorted(skipped):
-            say(f"  skipped   {name}: damaged, or made from an artifact that has been made anew since")
-        context = flow_for(
+            say(f"  skipped   {name}: damaged, or made from an artifact that has been replaced since")
+        context = run_context(
             store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
         )
         samples = context.set(data, chosen[0].inputs) if data else test_set(context, chosen)
         if samples.labels is not None and context.scorer is None:
             context.scorer = metrics.scorer(samples.labels)
-        with working(store):
+        with open_run(store):
             for target in context.targets:
                 targets.device(target)
-                runnable(chosen, target)
+                check_runnable(chosen, target)
             plans = [replace(context.plan, threads=threads) for threads in threads_of(context.plan, plan)]
             parallel.measure(chosen, context.targets, samples, context, plans, reuse=resume)
             write_pictures(store, context.outcome.measurements, say)

@@ -1,4 +1,4 @@
-"""`clean`: what edgekit made in a run folder is deleted."""
+"""`clean`: delete what edgekit made in a run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_run(folder: Path) -> bool:
 
 
 def clean(folder: Path) -> list[str]:
-    """Delete what edgekit made in a run folder, and the folder where nothing else is in it; returns what was left."""
+    """Delete what edgekit made in a run folder, and the folder if it is then empty; returns the names that are left."""
     store = Store(folder)
     with store.lock(), os_errors("delete", folder):
         for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:

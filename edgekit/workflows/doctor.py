@@ -1,4 +1,4 @@
-"""What this machine is, which parts of edgekit work on it, and what to type for the rest."""
+"""`doctor`: this machine, the extras of edgekit that are installed, and how to install the others."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ PURPOSE = {
     "torch": "train and run networks in torch",
     "onnx": "export to ONNX, quantize, run in ONNX Runtime",
     "tflite": "export to TFLite, quantize, run in LiteRT",
-    "openvino": "export to OpenVINO, quantize, run there",
-    "mnist": "the mnist task's images",
+    "openvino": "export to OpenVINO, quantize, run in OpenVINO",
+    "mnist": "the images of the task mnist",
     "keras": "import .keras files",
     "images": "read image files",
-    "data": "read Parquet and sound files, too",
-    "metrics": "score boxes, masks, translations, anomalies and the like",
-    "text": "tokenizers, for the tasks on texts",
+    "data": "read Parquet and sound files",
+    "metrics": "metrics of detection, segmentation, translation and anomaly detection",
+    "text": "tokenizers for text tasks",
     "prune": "edgekit prune",
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",
-    "tensorboard": "curves and figures for TensorBoard",
+    "tensorboard": "logs for TensorBoard",
 }
 
 
 def doctor() -> dict[str, Any]:
-    """Facts as plain JSON values: python, machine, extras with each package's version ("" where missing), and the
-    members of other packages that are broken."""
+    """Plain JSON values: python, machine, extras with each package's version ("": not installed), and the broken
+    members of third-party packages."""
     extras: dict[str, dict[str, Any]] = {}
     for name, purpose in PURPOSE.items():
         packages, unavailable = _packages(name)
-        result = {package: _version(package) for package in packages}
+        versions = {package: _version(package) for package in packages}
         extras[name] = {
             "purpose": purpose,
-            "packages": result,
-            "installed": all(result.values()) and not unavailable,
+            "packages": versions,
+            "installed": all(versions.values()) and not unavailable,
             "unavailable": unavailable,
-            "next": "" if all(result.values()) else f"pip install '{DISTRIBUTION}[{name}]'",
+            "next": "" if all(versions.values()) else f"pip install '{DISTRIBUTION}[{name}]'",
         }
     host = targets.load("host")
     return {
@@ -75,7 +75,7 @@ def shown(result: Mapping[str, Any]) -> Iterator[str | Table]:
     machine = result["machine"]
     yield f"edgekit {result['edgekit']}, Python {result['python']}"
     yield f"{machine['arch']} ({machine['isa_class']}), {machine['cores']} cores, {machine['memory_mb']:,} MB"
-    table = tables.table(tables.words(), tables.words("extra"), tables.words("what it is for"))
+    table = tables.table(tables.words(), tables.words("extra"), tables.words("purpose"))
     for name, extra in result["extras"].items():
         packages = ", ".join(f"{package} {number or 'MISSING'}" for package, number in extra["packages"].items())
         missing = [f"{package} has no wheel here: it needs {why}" for package, why in extra["unavailable"].items()]
@@ -88,10 +88,10 @@ def shown(result: Mapping[str, Any]) -> Iterator[str | Table]:
 
 
 def _packages(extra: str) -> tuple[list[str], dict[str, str]]:
-    """The distributions an extra brings on this machine, and those that its environment markers leave out."""
+    """The distributions of an extra on this machine, and those that its environment markers exclude (name → marker)."""
     from packaging.requirements import Requirement
 
-    wanted, unavailable = [], {}
+    names, unavailable = [], {}
     try:
         lines = requires(DISTRIBUTION) or []
     except PackageNotFoundError:
@@ -102,10 +102,10 @@ def _packages(extra: str) -> tuple[list[str], dict[str, str]]:
         if marker is None or f'extra == "{extra}"' not in str(marker):
             continue
         if marker.evaluate({"extra": extra}):
-            wanted.append(requirement.name)
+            names.append(requirement.name)
         else:
             unavailable[requirement.name] = re.sub(r' and extra == "[^"]*"', "", str(marker))
-    return wanted, unavailable
+    return names, unavailable
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""`export`: a float artifact in other formats, verified."""
+"""`export`: convert a float artifact to other formats, verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def export(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Export a float artifact to each format (all that are installed, where none is named), verified."""
+    """Export a float artifact to each format (default: all installed ones), verified."""
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]

@@ -1,4 +1,4 @@
-"""`import`: a model from elsewhere becomes an artifact of a run."""
+"""`import`: make a model from elsewhere an artifact of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
 from edgekit.runs.store import Store
 from edgekit.workflows.make import make_nodes
-from edgekit.workflows.setup import Say, flow_for, silent
+from edgekit.workflows.setup import Say, run_context, silent
 
 
 def import_model(
@@ -29,38 +29,38 @@ def import_model(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Bring a model from elsewhere into a run: a file, or the user's own code (`net.py:make`), which is run.
+    """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
-    `weights` fill a network that is code; `task` is what the model is for, and builds a network by name (`cnn`).
-    Raises InputError for what is not a model, Missing.
+    `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
+    name (`cnn`). Raises InputError for what is not a model, Missing.
     """
     by_name = source in registry.names("models")
     ref = (
         ModelReference(Store(out or RUNS / source), "", source, NETWORK) if by_name else references.resolve(source, out)
     )
     if not ref.foreign:
-        raise InputError(f"{source} is in a run already", next=f"edgekit inspect {source}")
-    made = tasks.load(task) if task else None
+        raise InputError(f"{source} is already in a run", next=f"edgekit inspect {source}")
+    task_object = tasks.load(task) if task else None
     importer = registry.load("steps", ref.importer)
     step: Step = importer(source, weights, task) if ref.importer == NETWORK else importer.of(source)
     if weights and ref.importer != NETWORK:
-        raise InputError(f"{source} holds its weights", "there is nothing to fill", "leave out the weights")
-    if problems := list(step.check(made)):
+        raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")
+    if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
-    context = flow_for(ref.store, made, ["host"], Plan(), Gates(), progress, say)
+    context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)
     return _import(step, ref, context)
 
 
-def stored(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
-    """The same reference; a foreign model is imported into its run first. Raises InputError for what is not one."""
+def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
+    """Import the reference's model into its run if it is a foreign one. Raises InputError if it is not a model."""
     if not ref.foreign:
         return ref
     step: Step = registry.load("steps", ref.importer).of(ref.foreign)
-    context = flow_for(ref.store, None, ["host"], Plan(), Gates(), progress, say)
+    context = run_context(ref.store, None, ["host"], Plan(), Gates(), progress, say)
     return ModelReference(ref.store, _import(step, ref, context).artifacts[0].name)
 
 
 def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
-        context.say(f"  {ref.foreign} is code of your own: it is run as it is")
+        context.say(f"  running   your own code: {ref.foreign}")
     return make_nodes([Node(step.produces.stem, step, {})], context, {})

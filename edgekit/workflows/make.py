@@ -1,4 +1,4 @@
-"""Make every artifact of a plan and verify every conversion; what has not changed is reused."""
+"""Make artifacts and verify every conversion; artifacts that have not changed are reused."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
 from edgekit.runs.graph import Node
 from edgekit.runs.store import tools
-from edgekit.workflows.setup import working
+from edgekit.workflows.setup import open_run
 
 
 def check_installed(nodes: Sequence[Node]) -> None:
-    """Raises Missing, naming everything at once, where a step's packages are not installed."""
+    """Raises Missing, naming every package of the steps that is not installed."""
     absent: dict[str, set[str]] = {}
     packages = set()
     for node in nodes:
-        for name, found in tools(node.step).items():
-            if not found:
+        for name, version in tools(node.step).items():
+            if not version:
                 packages.add(name)
                 absent.setdefault(registry.distribution("steps", step_name(node.step)), set()).add(node.step.extra)
     if packages:
         names = ", ".join(sorted(packages))
-        wanted = sorted(map(_with_extras, absent, absent.values()))
-        next = "pip install " + " ".join(f"'{word}'" for word in wanted)
+        distributions = sorted(map(_with_extras, absent, absent.values()))
+        next = "pip install " + " ".join(f"'{word}'" for word in distributions)
         raise Missing(f"this recipe needs {names}", f"{names} is not installed", next)
 
 
@@ -40,17 +40,17 @@ def _with_extras(distribution: str, extras: set[str]) -> str:
 
 
 def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
-    """Make each node (parents come first) and check its arrow; what hangs on a broken one is left out.
+    """Make each node (parents come first) and check its conversion; descendants of a failed one are not made.
 
-    `stored` holds artifacts that nodes may name as parents though they are not made here.
+    `stored` holds existing artifacts that nodes may name as parents.
     """
-    made: dict[str, Artifact] = {}
-    broken: set[str] = set()
+    artifacts: dict[str, Artifact] = {}
+    failed: set[str] = set()
     for node in nodes:
-        if broken & set(node.parents.values()):
-            broken.add(node.name)
+        if failed & set(node.parents.values()):
+            failed.add(node.name)
             continue
-        inputs = {role: made.get(name) or stored[name] for role, name in node.parents.items()}
+        inputs = {role: artifacts.get(name) or stored[name] for role, name in node.parents.items()}
         try:
             artifact = make_one(node, inputs, context)
             verifier = context.verifier if artifact.kind.is_model else None
@@ -60,7 +60,7 @@ def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifa
                 raise
             context.outcome.failures.append(error)
             context.say(f"  failed    {node.name}: {error}")
-            broken.add(node.name)
+            failed.add(node.name)
             continue
         context.outcome.artifacts.append(artifact)
         if finding is not None:
@@ -68,14 +68,14 @@ def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifa
             context.say(f"            {describe(finding)}")
             if error_ := finding.error():
                 context.outcome.failures.append(error_)
-                broken.add(node.name)
+                failed.add(node.name)
         if finding is None or finding.failed in ("", "budget"):
-            made[node.name] = artifact
-    return made
+            artifacts[node.name] = artifact
+    return artifacts
 
 
 def describe(finding: Finding) -> str:
-    """One line about an arrow's check."""
+    """One line about the check of a conversion."""
     if finding.unverified:
         return f"not verified here: {finding.unverified}"
     if finding.failed and not finding.parity:
@@ -87,7 +87,8 @@ def describe(finding: Finding) -> str:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
         points = "pp" if finding.metric.unit == "fraction" else "%"
-        parts.append(f"drop {finding.metric.drop_pp:+.2f} {points}, {finding.verdict.state}")
+        change = "gain" if finding.metric.drop_pp < 0 else "drop"
+        parts.append(f"{change} {abs(finding.metric.drop_pp):.2f} {points}, budget {finding.verdict.state}")
     return ("FAILED: " if finding.failed else "verified: ") + ", ".join(parts)
 
 
@@ -96,15 +97,15 @@ def _value(metric: Metric) -> str:
 
 
 def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Artifact:
-    """A node's artifact, reused where it is there; its arrow is not checked."""
+    """A node's artifact, reused if it is stored with the same id; its conversion is not checked."""
     like = inputs["parent"].inputs if "parent" in inputs else ()
     data = {role: context.set(text, like) for role, text in node.step.sets(context.task).items()}
     step_context = Context(context.task, data, context.progress, log)
-    kept = context.store.reusable(node.name, context.store.id(node.step, inputs, step_context))
-    if kept is not None:
+    stored = context.store.reusable(node.name, context.store.id(node.step, inputs, step_context))
+    if stored is not None:
         context.outcome.reused += 1
         context.say(f"  reused    {node.name}")
-        return kept
+        return stored
     started = time.monotonic()
     context.say(f"  {step_name(node.step):<9} {node.name} …")
     artifact = context.store.make(node.name, node.step, inputs, step_context)
@@ -114,12 +115,12 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
 
 
 def make_nodes(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
-    """Make, verify and measure the nodes in the run, which no other process may write to meanwhile.
+    """Make and verify the nodes in the run folder, which is locked meanwhile.
 
-    Raises Missing before any work where a package is not installed.
+    Raises Missing before any work if a package is not installed.
     """
     check_installed(nodes)
-    with working(context.store):
+    with open_run(context.store):
         if context.val is None and context.task is not None:
             context.val = context.set(f"{context.task.name}:val")
         make(nodes, context, stored)

@@ -1,4 +1,4 @@
-"""One answer for one input, through the same door as every measurement."""
+"""`predict`: run an artifact on single inputs, with the same code as every measurement."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from edgekit.workflows import import_
 
 
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
-    """For each input: the `top` classes where the output is one row of classes, and the raw output."""
-    ref = import_.stored(references.resolve(word))
+    """For each input: the raw outputs, and the `top` classes if the output is one row of class scores."""
+    ref = import_.ensure_imported(references.resolve(word))
     artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
     classes: tuple[str, ...] = task.classes if task else ()
     read = [_sample(text, artifact, task) for text in inputs]
-    samples, notes = [sample for sample, _ in read], [said for _, said in read]
+    samples, notes = [sample for sample, _ in read], [sample_notes for _, sample_notes in read]
     names = samples[0].keys()
     stacked = {name: np.concatenate([sample[name] for sample in samples]) for name in names}
     data = reading.sample_set("inputs", stacked, None)
     run = execute(artifact, targets.load(target), data, Plan(), latency=False)
     counts = [len(next(iter(sample.values()))) for sample in samples]
     labels = [
-        (f"{text}[{i}]" if count > 1 else text, said)
-        for text, count, said in zip(inputs, counts, notes, strict=True)
+        (f"{text}[{i}]" if count > 1 else text, sample_notes)
+        for text, count, sample_notes in zip(inputs, counts, notes, strict=True)
         for i in range(count)
     ]
     entries = []
-    for index, (label, said) in enumerate(labels):
+    for index, (label, sample_notes) in enumerate(labels):
         outputs = {name: value[index] for name, value in run.outputs.items()}
         if task is not None and task.tell is not None:
             sample = {name: value[index] for name, value in data.inputs.items()}
             entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
         else:
             entry = _entry(label, outputs, next(iter(outputs.values())), classes, top)
-        if said:
-            entry |= {"notes": list(said), "text": f"{entry['text']} ({'; '.join(said)})"}
+        if sample_notes:
+            entry |= {"notes": list(sample_notes), "text": f"{entry['text']} ({'; '.join(sample_notes)})"}
         entries.append(entry)
     return entries
 
@@ -70,7 +70,7 @@ def _entry(
 
 
 def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
-    """Input name → (1 or more, …) array, and what was done to it; a task may know how its inputs are read."""
+    """Input name → (1 or more, …) array, and notes on how it was read; a task may read its inputs itself."""
     word, colon, index = text.rpartition(":")
     numbered = colon and index.isdecimal() and (sets.is_data(word.partition("?")[0]) or ":" in word)
     if (
@@ -84,11 +84,11 @@ def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[s
 
 
 def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
-    """Input name → (1 or more, …) array. Raises InputError for what cannot be read or does not fit."""
+    """Input name → (1 or more, …) array. Raises InputError if it cannot be read or does not fit the model."""
     path, suffix = Path(text), Path(text).suffix.lower()
     word, colon, index = text.rpartition(":")
     if colon and index.isdecimal():
-        return named_sets.one(word, int(index), artifact.inputs)
+        return named_sets.load_sample(word, int(index), artifact.inputs)
     if suffix == ".npz":
         return named_sets.load(text, artifact.inputs).inputs
     if suffix == ".npy":
@@ -98,24 +98,25 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
                 array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             why = str(error).partition("\n")[0] or "it is damaged"
-            raise InputError(f"cannot read {path}", why, "save it with numpy.save") from error
+            raise InputError(f"cannot read {path}", why, "write it with numpy.save") from error
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
     file = options.parse_set_spec(text).path
     suffix = Path(file).suffix.lower()
     if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
         with os_errors("read", file), Path(file).open("rb"):
-            kind = images.Picture if suffix in images.SUFFIXES else audio.Clip
+            kind = images.ImageDecoder if suffix in images.SUFFIXES else audio.AudioDecoder
         decode = kind(file, _options(text, artifact), artifact.inputs)
         try:
             return {decode.input: decode(Path(file), file)[None]}
         except UnreadableSample as error:
-            raise InputError(f"cannot read {file}", str(error), "give another file") from error
+            raise InputError(f"cannot read {file}", str(error), "name another file") from error
     known = ", ".join((".npy", ".npz", *images.SUFFIXES, *audio.SUFFIXES))
-    raise InputError(f"{text!r} is not an input", f"an input is a file ({known}) or SET:number, such as mnist:test:3")
+    next = f"name a file ({known}) or SET:number, such as mnist:test:3"
+    raise InputError(f"{text!r} is not an input", "it is neither a file nor a sample of a set", next)
 
 
 def _options(text: str, artifact: Artifact) -> Options:
-    """A file's own options, else those of the data that the model was trained on: it must see what it saw then."""
+    """The options in the text, else those of the training data, so that inputs are preprocessed as in training."""
     own = options.parse_set_spec(text).options
     return (
         own

@@ -1,4 +1,4 @@
-"""`prune`: channels and heads are cut, and what is left is trained."""
+"""`prune`: remove channels and attention heads, then fine-tune."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ def prune(
     say: Say = silent,
     **fields: Any,
 ) -> Outcome:
-    """Cut channels and heads of a torch artifact and train what is left; `fields` are those of the prune step.
+    """Remove channels and heads of a torch artifact and fine-tune it; `fields` are those of the prune step.
 
-    The result is `NAME.torch`, the name after the goal (prune50, macs40, parameters30, faster150) unless given. What
-    misses the budget is kept, and a failure. Raises InputError, CannotConvert where the goal is out of reach.
+    The result is `NAME.torch`; the default name is that of the goal (prune50, macs40, parameters30, faster150). An
+    artifact that misses the budget is kept, and is a failure. Raises InputError, CannotConvert if the goal cannot be
+    reached.
     """
     ref = references.resolve(artifact, out)
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     start, context = open_context(ref, gates, target, val, {}, progress, say)
     if str(start.kind) != "torch":
-        raise InputError(f"{start.name} is {start.kind}", "pruning changes a torch network", "name a torch artifact")
+        raise InputError(f"{start.name} is {start.kind}", "only a torch network can be pruned", "name a torch artifact")
     if context.task is None:
         fields = {"epochs": 0, **fields}
     step: Step = registry.load("steps", "prune")(**fields, teacher=teacher).resolve(context.targets[0])
@@ -54,29 +55,29 @@ def prune(
     stored = {start.name: start}
     parents = {"parent": start.name}
     if teacher:
-        taught = stored_teacher(context.store, teacher)
-        stored[taught.name] = taught
-        parents["teacher"] = taught.name
+        teacher_artifact = stored_teacher(context.store, teacher)
+        stored[teacher_artifact.name] = teacher_artifact
+        parents["teacher"] = teacher_artifact.name
     chain = name or "-".join(filter(None, [start.chain, _pruned_name(fields)]))
     return make_nodes([Node(f"{chain}.torch", step, parents)], context, stored)
 
 
 def _pruned_name(fields: Mapping[str, Any]) -> str:
     """prune50 for a ratio of 0.5, faster150 for a speedup of 1.5."""
-    words = {"ratio": "prune", "macs": "macs", "parameters": "parameters", "speedup": "faster"}
-    goal = next(field for field in words if fields.get(field))
-    return f"{words[goal]}{round(100 * fields[goal])}"
+    prefixes = {"ratio": "prune", "macs": "macs", "parameters": "parameters", "speedup": "faster"}
+    goal = next(field for field in prefixes if fields.get(field))
+    return f"{prefixes[goal]}{round(100 * fields[goal])}"
 
 
 def stored_teacher(store: Store, word: str) -> Artifact:
-    """The torch artifact that teaches; one of another run is copied into this one, so that it stays at hand."""
+    """The teacher, a torch artifact; one of another run is copied into this one, so that it stays available."""
     ref = references.resolve(word)
     if ref.foreign:
         raise InputError(f"{word} is not in a run yet", next=f"edgekit import {word}")
-    found = ref.artifact()
-    if found.kind.format != "torch":
-        raise InputError(f"{word} is {found.kind}", "a teacher is a torch network", "name a torch artifact")
+    teacher = ref.artifact()
+    if teacher.kind.format != "torch":
+        raise InputError(f"{word} is {teacher.kind}", "a teacher is a torch network", "name a torch artifact")
     if ref.store.path.resolve() == store.path.resolve():
-        return found
+        return teacher
     with store.lock():
-        return store.copy(replace(found, parents=()), "teacher.torch")
+        return store.copy(replace(teacher, parents=()), "teacher.torch")

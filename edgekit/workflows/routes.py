@@ -1,4 +1,4 @@
-"""Which steps lead from one format to another, and which of them are installed."""
+"""The steps that convert one format to another, and which of them are installed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edgekit.runs.store import tools
 
 
 def format_of(ref: ModelReference) -> str:
-    """The format of the artifact, or of the foreign model, that a word names."""
+    """The format of the artifact or foreign model that a reference names."""
     if ref.foreign:
         return str(registry.load("steps", ref.importer).format)
     return ref.artifact().kind.format
 
 
 def route(source: str, format: str) -> list[str]:
-    """The steps from one format to another: an exporter that takes the source as it is, else one after `to_torch`.
+    """The steps from one format to another: an exporter that accepts the source, else one after `to_torch`.
 
-    What is not possible is left for `chains.extend` to refuse, since it knows the artifact's name.
+    A route may be impossible: `chains.extend` raises the error, since it knows the artifact's name.
     """
     if source == format:
         return []
@@ -36,23 +36,23 @@ def route(source: str, format: str) -> list[str]:
 
 
 def accepts(step: str, format: str) -> bool:
-    """Is there such a step, and does it take float models of that format?"""
+    """Is there such a step, and does it accept float models of that format?"""
     return step in registry.names("steps") and Kind(format) in registry.load("steps", step).accepts
 
 
 def installed(step: str) -> bool:
-    """Is everything installed that the step needs?"""
+    """Are all packages of the step installed?"""
     return all(tools(registry.load("steps", step)()).values())
 
 
 def lowered(format: str, precision: str) -> bool:
-    """Is this format quantized before it is lowered: does its step take torch, and no float model of the format?"""
+    """Is this format quantized before it is lowered: does its step accept torch, but no float model of the format?"""
     step = f"{format}_{precision}"
     return accepts(step, "torch") and not accepts(step, format)
 
 
 def quantizable(precision: str) -> list[str]:
-    """The formats that a torch network can be made in with this precision, by what is installed."""
+    """The formats that a torch network can be quantized to with this precision, with the installed packages."""
     exported = [name for name in installed_exporters() if f"{name}_{precision}" in registry.names("steps")]
     steps = [name for name, _ in registry.members("steps", suffix=f"_{precision}") if installed(name)]
     formats = [name.removesuffix(f"_{precision}") for name in steps]
@@ -60,11 +60,11 @@ def quantizable(precision: str) -> list[str]:
 
 
 def float_route(source: str, format: str, precision: str) -> list[str]:
-    """The steps to the float model that one of this format and precision is compared with: of the format, where a step
-    exports to it, else the torch network."""
+    """The steps to the float reference of this format and precision: the format's float model if it can be exported,
+    else the torch network."""
     exporter = f"to_{format}"
-    alone = lowered(format, precision) and not (exporter in registry.names("steps") and installed(exporter))
-    return route(source, "torch" if alone else format)
+    from_torch = lowered(format, precision) and not (exporter in registry.names("steps") and installed(exporter))
+    return route(source, "torch" if from_torch else format)
 
 
 def step_named(name: str, fields: dict[str, Any], task: Task | None) -> Step:
@@ -74,20 +74,20 @@ def step_named(name: str, fields: dict[str, Any], task: Task | None) -> Step:
         format, _, precision = name.rpartition("_")
         what = f"there is no {precision} for {format}" if format != "to" else f"cannot export to {precision}"
         known = ", ".join(n for n in registry.names("steps") if not n.startswith("import_"))
-        raise InputError(what, error.what, f"the steps there are: {known}") from error
+        raise InputError(what, error.what, f"use one of these steps: {known}") from error
     known_fields = {field.name for field in dataclasses.fields(cls)}
     step: Step = cls(**{k: v for k, v in fields.items() if k in known_fields})
     return step
 
 
 def suffix_of(target: Target) -> str:
-    """What is added to the name of an artifact that was made for other instructions than the host's."""
+    """The suffix of an artifact's name if it was made for another instruction set than the host's, else ""."""
     other = target.name != "host" and targets.load("host").isa_class != target.isa_class
     return f"@{target.isa_class}" if other else ""
 
 
 def installed_exporters() -> tuple[str, ...]:
-    found = tuple(name.removeprefix("to_") for name, _ in registry.members("steps", "to_") if installed(name))
-    if not found:
+    formats = tuple(name.removeprefix("to_") for name, _ in registry.members("steps", "to_") if installed(name))
+    if not formats:
         raise InputError("no exporter is installed", next="pip install 'edgekit-toolkit[onnx]'")
-    return found
+    return formats

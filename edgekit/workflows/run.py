@@ -1,4 +1,4 @@
-"""`run`: a recipe's artifacts are made, verified, measured and reported."""
+"""`run`: make, verify, measure and report the artifacts of a recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgekit.runs.references import RUNS
 from edgekit.runs.store import RECIPE, REPORT, Store
 from edgekit.workflows.compare import lineage
 from edgekit.workflows.make import check_installed, make
-from edgekit.workflows.setup import Say, flow_for, plan_with, silent, threads_of, working
+from edgekit.workflows.setup import Say, open_run, plan_with, run_context, silent, threads_of
 from edgekit.workflows.sustained import write_pictures
 
 
@@ -39,23 +39,23 @@ def run(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """The whole flow of a recipe (a shipped name or a .toml): make, verify, measure. Reuses what has not changed.
+    """Make, verify and measure a recipe (a shipped name or a .toml file). Reuses artifacts that have not changed.
 
-    Raises RecipeError before any work where the recipe cannot work, Missing where a package is not installed.
+    Raises RecipeError before any work if the recipe is invalid, Missing if a package is not installed.
     """
-    made = resolved_recipe(recipe, settings, target_names, plan)
+    resolved = resolved_recipe(recipe, settings, target_names, plan)
     store = Store(out or RUNS / recipes.find(recipe).stem)
-    task = tasks.load(made.task)
-    context = flow_for(store, task, made.targets, made.plan, made.gates, progress, say)
-    check_installed(graph.nodes(made, context.targets))
+    task = tasks.load(resolved.task)
+    context = run_context(store, task, resolved.targets, resolved.plan, resolved.gates, progress, say)
+    check_installed(graph.nodes(resolved, context.targets))
     for target in context.targets:
-        targets.device(target)  # one that nothing can reach is refused before any work
-    with working(store):
+        targets.device(target)  # raises for an unknown kind of device before any work
+    with open_run(store):
         import tomli_w
 
-        write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(made)))
+        write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(resolved)))
         context.val = context.set(f"{task.name}:val")
-        outcome = make_and_measure(made, context, context.set(f"{task.name}:test"))
+        outcome = make_and_measure(resolved, context, context.set(f"{task.name}:test"))
         write_pictures(store, outcome.measurements, say)
         write_atomically(
             store.path / REPORT,
@@ -67,39 +67,39 @@ def run(
 def resolved_recipe(
     recipe: str, settings: Sequence[str] = (), target_names: Sequence[str] = (), plan: dict[str, Any] | None = None
 ) -> Recipe:
-    """The recipe with everything from the command line in it, checked."""
-    made = recipes.load(recipe, settings, {"targets": list(target_names)} if target_names else None)
-    if len(threads_of(made.plan, plan)) > 1:
-        raise InputError("a run measures with one number of threads", next="sweep with edgekit bench --threads 1,2,4")
-    return replace(made, plan=plan_with(made.plan, plan))
+    """The recipe with the options of the command line, checked."""
+    loaded = recipes.load(recipe, settings, {"targets": list(target_names)} if target_names else None)
+    if len(threads_of(loaded.plan, plan)) > 1:
+        raise InputError("a run measures with one number of threads", next="edgekit bench RUN --threads 1,2,4")
+    return replace(loaded, plan=plan_with(loaded.plan, plan))
 
 
-def would_do(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
-    """(name, step, "made" or "reused") for each artifact of the recipe, nothing done."""
+def dry_run(recipe: Recipe, store: Store) -> list[tuple[str, str, str]]:
+    """(name, step, "made" or "reused") for each artifact of the recipe; makes nothing."""
     task = tasks.load(recipe.task)
-    found = []
-    made: dict[str, Artifact | None] = {}
+    rows = []
+    artifacts: dict[str, Artifact | None] = {}
     for node in graph.nodes(recipe, [targets.load(name) for name in recipe.targets]):
-        inputs = {role: made.get(name) for role, name in node.parents.items()}
-        kept = None
+        inputs = {role: artifacts.get(name) for role, name in node.parents.items()}
+        stored = None
         if all(inputs.values()):
             present = {role: artifact for role, artifact in inputs.items() if artifact}
             like = present["parent"].inputs if "parent" in present else ()
             data = {role: store.set(text, like) for role, text in node.step.sets(task).items()}
             step_context = Context(task, data, quiet, log)
-            kept = store.reusable(node.name, store.id(node.step, present, step_context))
-        made[node.name] = kept
-        found.append((node.name, step_name(node.step), "reused" if kept else "made"))
-    return found
+            stored = store.reusable(node.name, store.id(node.step, present, step_context))
+        artifacts[node.name] = stored
+        rows.append((node.name, step_name(node.step), "reused" if stored else "made"))
+    return rows
 
 
 def make_and_measure(recipe: Recipe, context: RunContext, data: SampleSet) -> Outcome:
-    """Make, verify and measure (over `data`) all of a recipe; only what changed is done again.
+    """Make, verify and measure (over `data`) all artifacts of a recipe that have changed.
 
-    Raises RecipeError or Missing before any work; an arrow that breaks stops its chain only, and is in `failures`.
+    Raises RecipeError or Missing before any work; a failed conversion stops only its chain, and is in `failures`.
     """
     nodes = graph.nodes(recipe, context.targets)
     check_installed(nodes)
-    made = make(nodes, context, {})
-    parallel.measure(list(made.values()), context.targets, data, context, [context.plan], reuse=True)
+    artifacts = make(nodes, context, {})
+    parallel.measure(list(artifacts.values()), context.targets, data, context, [context.plan], reuse=True)
     return context.outcome

@@ -1,4 +1,4 @@
-"""What every function of the API needs before it works: the flow in a run folder, its task, samples and plan."""
+"""What every workflow sets up first: the run context, task, samples and plan, and the locked run folder."""
 
 from __future__ import annotations
 
@@ -29,28 +29,33 @@ Say = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """A `say` that says nothing."""
+    """A `say` that prints nothing."""
 
 
-def flow_for(
+def run_context(
     store: Store, task: Task | None, names: Sequence[str], plan: Plan, gates: Gates, progress: Progress, say: Say
 ) -> RunContext:
-    chosen = [targets.load(name) for name in names]
+    """The context of a run on these targets; its messages are logged, too. `val` is set later."""
+    loaded = [targets.load(name) for name in names]
 
-    def tell(line: str) -> None:
+    def say_and_log(line: str) -> None:
         log.info(line.strip())
         say(line)
 
-    return RunContext(store, task, chosen, plan, gates, None, task.score if task else None, progress, tell)
+    return RunContext(store, task, loaded, plan, gates, None, task.score if task else None, progress, say_and_log)
 
 
 def is_task(word: str) -> bool:
-    """Does the word name a task: a shipped one, data, or a class of the user's own that loads splits?"""
+    """Does the word name a task: a shipped one, data, or a class of the user's own with a `load`?"""
     if word in registry.names("tasks"):
         return True
     if user_code.is_reference(word):
         return hasattr(registry.load("tasks", word), "load")
-    return not Path(word).is_dir() and not references.is_model(word) and sets.is_data(options.parse_set_spec(word).path)
+    return (
+        not Path(word).is_dir()
+        and not references.is_model_file(word)
+        and sets.is_data(options.parse_set_spec(word).path)
+    )
 
 
 def task_of(artifacts: Sequence[Artifact]) -> Task | None:
@@ -62,17 +67,17 @@ def task_of(artifacts: Sequence[Artifact]) -> Task | None:
     return tasks.load(names.pop()) if names else None
 
 
-def validation(context: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
-    """The set that was named, the task's, the calibration's inputs (no accuracy is judged on them), or random ones."""
+def validation_set(context: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
+    """The set `val`, else the task's, else the calibration inputs (without labels: no accuracy), else random inputs."""
     if val:
         return context.set(val, artifact.inputs)
     if context.task:
         return context.set(f"{context.task.name}:val")
     if calibration:
         return replace(context.set(calibration, artifact.inputs), labels=None)
-    made = random_inputs(context.store, artifact)
-    context.say(f"  no data was given: arrows are checked on {len(made)} random inputs")
-    return made
+    inputs = random_inputs(context.store, artifact)
+    context.say(f"  warning   no data was given: conversions are checked on {len(inputs)} random inputs")
+    return inputs
 
 
 def test_set(context: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
@@ -81,28 +86,29 @@ def test_set(context: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
 
 
 def random_inputs(store: Store, artifact: Artifact) -> SampleSet:
-    """Random inputs for an artifact that came without data."""
+    """Random inputs for an artifact without data."""
     return sets.random_inputs(artifact, store.root(artifact))
 
 
-def finished(store: Store) -> list[Artifact]:
+def run_models(store: Store) -> list[Artifact]:
     """The models of a run, except the attempts and trials of a search; calibrated ranges are not models."""
     attempted = attempts.attempt_artifacts(store) | attempts.trial_artifacts(store)
     return [a for a in store.current() if a.name not in attempted and a.kind.is_model]
 
 
-def runnable(artifacts: Sequence[Artifact], target: Target) -> None:
+def check_runnable(artifacts: Sequence[Artifact], target: Target) -> None:
     if not any(runtimes_for(artifact, target) for artifact in artifacts):
         kinds = ", ".join(sorted({str(artifact.kind) for artifact in artifacts}))
-        raise InputError(f"{target.name} has no runtime for {kinds}", next=f"it has {', '.join(target.runtimes)}")
+        why = f"its runtimes are {', '.join(target.runtimes) or 'none'}"
+        raise InputError(f"{target.name} has no runtime for {kinds}", why, "choose another artifact or target")
 
 
 def plan_with(plan: Plan, overrides: dict[str, Any] | None) -> Plan:
-    """The plan with a command's options over it. Raises InputError where it cannot work."""
+    """The plan with a command's overrides. Raises InputError if it is not valid."""
     changed = replace(plan, **{**(overrides or {}), "threads": threads_of(plan, overrides)[0]})
     problems = list(changed.problems())
     if problems:
-        raise InputError("the plan cannot work", "; ".join(problems))
+        raise InputError("the measurement plan is not valid", "; ".join(problems))
     return changed
 
 
@@ -113,8 +119,8 @@ def threads_of(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
 
 
 @contextmanager
-def working(store: Store) -> Iterator[None]:
-    """The run folder locked, with `log.txt` open."""
+def open_run(store: Store) -> Iterator[None]:
+    """Lock the run folder and log to its `log.txt`."""
     with store.lock():
         handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""The picture of a sustained run, kept with the artifact that was measured."""
+"""The chart of a sustained load, stored with the artifact that was measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgekit.workflows.setup import Say
 
 
 def write_pictures(store: Store, measurements: Iterable[Measurement], say: Say) -> None:
-    """`sustained-TARGET-RUNTIME.svg` in the folder of each artifact that has a sustained run; `say` gets a summary."""
+    """Write `sustained-TARGET-RUNTIME.svg` to the folder of each artifact with a sustained load, and say a summary."""
     for m in measurements:
         if sustained := m.facts.get("sustained"):
             path = store.path / m.artifact / f"sustained-{m.target}-{m.runtime}.svg"

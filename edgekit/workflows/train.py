@@ -1,4 +1,4 @@
-"""`train`: a network of a task is trained, in one process or several."""
+"""`train`: train a network of a task, in one process or several."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgekit.runs.store import Store
 from edgekit.training import processes, session
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.prune import stored_teacher
-from edgekit.workflows.setup import Say, flow_for, silent
+from edgekit.workflows.setup import Say, run_context, silent
 
 
 def train(
@@ -42,75 +42,79 @@ def train(
 ) -> Outcome:
     """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
 
-    `teacher`: a torch artifact that is learnt from as well; one of another run is copied into this one. What was
-    interrupted goes on; `resume` True insists on that, False starts anew. `tensorboard`: a folder for its log.
-    `workers`: processes that decode a streamed set. Raises InputError, Missing, or Diverged.
+    `teacher`: a torch artifact for distillation; one of another run is copied into this one. An interrupted training
+    resumes; `resume` True requires one, False starts again. `tensorboard`: a folder for its logs. `workers`: processes
+    that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
-    made = tasks.load(task)
-    first = next(iter(made.models), model)
+    task_object = tasks.load(task)
+    first = next(iter(task_object.models), model)
     if not first:
-        raise InputError(f"{task} brings no network of its own", next="name one: --model net.py:Net")
+        raise InputError(f"{task} has no network of its own", next="name one: --model net.py:Net")
     model = model or first
     name = "torch" if model == first else f"{tasks.stem(model)}.torch"
     store = Store(out or RUNS / tasks.stem(task))
     start = _start(fields.get("init", ""))
     if start is not None:
         fields["init"] = start.name
-    taught = stored_teacher(store, teacher) if teacher else None
-    if taught is not None:
-        fields["teacher"] = taught.name
+    teacher_artifact = stored_teacher(store, teacher) if teacher else None
+    if teacher_artifact is not None:
+        fields["teacher"] = teacher_artifact.name
     step: Step = registry.load("steps", "train")(model=model, **fields)
-    problems = list(step.check(made))
+    problems = list(step.check(task_object))
     if problems:
         raise InputError("cannot train", "; ".join(problems), "see edgekit train --help")
-    context = flow_for(store, made, ["host"], Plan(), Gates(), progress, say)
-    inputs = {role: artifact for role, artifact in (("init", start), ("teacher", taught)) if artifact is not None}
+    context = run_context(store, task_object, ["host"], Plan(), Gates(), progress, say)
+    parents = {"init": start, "teacher": teacher_artifact}
+    inputs = {role: artifact for role, artifact in parents.items() if artifact is not None}
     if any(artifact.path.absolute() == (store.path / name).absolute() for artifact in inputs.values()):
-        raise InputError(f"this would replace {name}, which it starts from", next="put it elsewhere with --out")
+        raise InputError(f"the result would replace {name}, which it starts from", next="choose another run with --out")
     node = Node(name, step, {role: artifact.name for role, artifact in inputs.items()})
     if resume:
-        _insist(node, inputs, context)
+        _require_resumable(node, inputs, context)
     now = session.from_environment()
-    board, helpers = tensorboard or now.tensorboard, now.workers if workers is None else workers
-    with session.using(replace(now, tensorboard=board, resume=resume is not False, workers=helpers)):
-        return _train_together(node, inputs, context) if processes.world_size() > 1 else _trained(node, inputs, context)
+    log_dir, worker_count = tensorboard or now.tensorboard, now.workers if workers is None else workers
+    with session.using(replace(now, tensorboard=log_dir, resume=resume is not False, workers=worker_count)):
+        return (
+            _train_together(node, inputs, context) if processes.world_size() > 1 else _train_here(node, inputs, context)
+        )
 
 
 def _start(init: str) -> Artifact | None:
-    """The artifact that `init` names; None where it names weights elsewhere. Raises InputError for another kind."""
+    """The artifact that `init` names; None if it names a weights file or timm. Raises InputError for another kind."""
     if not init or init.startswith("timm:") or Path(init).is_file():
         return None
     if not Path(init).is_dir():
-        raise InputError(f"there are no weights {init!r}", "no such file, nor an artifact", "see edgekit train --help")
-    found = load(init)
-    if found.kind.format != "torch" or not (found.path / WEIGHTS).is_file():
-        raise InputError(f"{init} is {found.kind}", "training starts from a torch artifact", "name that one")
-    return found
+        why = "there is no such file or artifact"
+        raise InputError(f"there are no weights {init!r}", why, "see --init in edgekit train --help")
+    artifact = load(init)
+    if artifact.kind.format != "torch" or not (artifact.path / WEIGHTS).is_file():
+        raise InputError(f"{init} is {artifact.kind}", "training starts from a torch artifact", "name a torch artifact")
+    return artifact
 
 
-def _trained(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
+def _train_here(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
     return make_nodes([node], context, {artifact.name: artifact for artifact in inputs.values()})
 
 
-def _insist(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> None:
-    """Raises InputError where no training of just this kind was interrupted, or is finished."""
+def _require_resumable(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> None:
+    """Raises InputError if no training with the same options was interrupted or finished."""
     data = {role: context.set(text) for role, text in node.step.sets(context.task).items()}
     id = context.store.id(node.step, inputs, Context(context.task, data, context.progress, log))
     if not (context.store.path / f".scratch-{id}").is_dir() and context.store.reusable(node.name, id) is None:
         what = f"there is nothing to resume in {context.store.path}"
-        raise InputError(what, "no training with just these options was interrupted there", "leave out --resume")
+        raise InputError(what, "no training with the same options was interrupted there", "leave out --resume")
 
 
 def _train_together(node: Node, inputs: Mapping[str, Artifact], context: RunContext) -> Outcome:
-    """In one of several processes: the first writes to the store, the others only learn."""
+    """Train in one of several processes: the first writes to the store, the others only train."""
     with processes.joined(getattr(node.step, "accelerator", "auto")) as group:
         if group.rank == 0:
             try:
-                return _trained(node, inputs, context)
+                return _train_here(node, inputs, context)
             finally:
                 group.release()
         if group.wait():
             data = {role: context.set(text) for role, text in node.step.sets(context.task).items()}
-            with tempfile.TemporaryDirectory() as place:
-                node.step.apply(inputs, Path(place), Context(context.task, data, quiet, log))
+            with tempfile.TemporaryDirectory() as folder:
+                node.step.apply(inputs, Path(folder), Context(context.task, data, quiet, log))
     return context.outcome

@@ -1,4 +1,4 @@
-"""`verify`: conversions are checked again."""
+"""`verify`: check conversions again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from edgekit.measure.verify import Verifier
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.workflows import make
-from edgekit.workflows.import_ import stored
+from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.inspect.layers import compare_layers
-from edgekit.workflows.setup import Say, finished, flow_for, silent, task_of, validation, working
+from edgekit.workflows.setup import Say, open_run, run_context, run_models, silent, task_of, validation_set
 
 
 def verify(
@@ -25,16 +25,16 @@ def verify(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Check arrows again: one artifact's, or every one in a run. Failures are in the outcome.
+    """Check the conversion of one artifact, or of all in a run, again. Failures are in the outcome.
 
-    `layers`, or a failure: how near each operator is to the float model's goes into `layers.json` beside the artifact.
+    With `layers`, or after a failure, each operator is compared with the float model's: `layers.json` of the artifact.
     """
-    ref = stored(references.resolve(artifact), progress, say)
+    ref = ensure_imported(references.resolve(artifact), progress, say)
     store = ref.store
-    chosen = [store.get(ref.name)] if ref.name else finished(store)
-    context = flow_for(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
-    context.val = validation(context, val, chosen[0])
-    with working(store):
+    chosen = [store.get(ref.name)] if ref.name else run_models(store)
+    context = run_context(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
+    context.val = validation_set(context, val, chosen[0])
+    with open_run(store):
         verifier = Verifier(store, context.targets[0], context.val, context.scorer, context.gates, context.plan)
         other = store.get(against) if against else None
         for item in chosen:

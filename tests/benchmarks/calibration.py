@@ -86,7 +86,7 @@ def measured(name: str, path: Path, count: int) -> dict[str, float]:
 
     onnxruntime.SessionOptions = one_thread
     run = CALIBRATORS[name](path)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: man 5 proc
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak: man 5 proc
     before = memory("VmRSS")
     started = time.process_time()
     run(count)

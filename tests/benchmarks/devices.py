@@ -1,11 +1,11 @@
 """`make bench-devices`: device × runtime × precision, with where each number comes from; the table in docs/devices.md.
 
 One network is trained, exported and made int8 for each kind of device, and measured on every target over the same test
-samples: this machine, and the emulated boards and phone, which have no latency. Boards of one's own are added by name:
+samples: this machine, and the emulated boards and phone, which have no latency. Add your own boards by name:
 
     make bench-devices ARGS="--target my-pi --target my-phone"
 
-What is made and measured already is used again. Emulated targets follow one another: two cores are not many.
+Existing artifacts and measurements are reused. Emulated targets run one after another, because two cores are few.
 """
 
 from __future__ import annotations

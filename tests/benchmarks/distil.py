@@ -1,10 +1,10 @@
-"""Distillation on Fashion-MNIST: what a teacher adds to a small network, over five paired seeds.
+"""Distillation on Fashion-MNIST: the gain of distillation for a small network, over five paired seeds.
 
-    make bench-distil                     into runs/bench-distil; what is trained already is used again
+    make bench-distil                     into runs/bench-distil; trained networks are reused
 
 One teacher, trained on all 55,000 images; students that are given 4,000 of them. Per seed two students of one build
 that differ in nothing but the teacher: same initial weights, same order of samples, same epochs. Accuracy is over the
-10,000 test images, through edgekit's own door; the gain's interval is Student's over the seeds' paired differences.
+10,000 test images, measured by edgekit; the gain's interval is Student's over the seeds' paired differences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 from edgekit.steps.train import Train
 from edgekit.workflows import make
-from edgekit.workflows.setup import flow_for, working
+from edgekit.workflows.setup import open_run, run_context
 
 OUT, TASK, SEEDS = Path("runs/bench-distil"), "fashion-mnist", range(5)
 TEACHER: dict[str, Any] = {"model": "cnn", "epochs": 6}
@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4000, help="what students are given (0: all 55,000)")
     parser.add_argument("--ways", default="logits", help=f"of {'; '.join(WAYS)}; with semicolons")
     words = parser.parse_args()
-    context = flow_for(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
+    context = run_context(Store(OUT), tasks.load(TASK), ["host"], Plan(), Gates(), quiet, say)
     found: dict[str, Any] = {"samples": words.samples, "teacher": TEACHER, "student": STUDENT}
-    with working(context.store):
+    with open_run(context.store):
         teacher = made("teacher.torch", Train(**TEACHER), {}, context)
         found["teacher_accuracy"] = accuracy(teacher)
         plain = [Train(**STUDENT, samples=words.samples, seed=seed) for seed in SEEDS]

@@ -1,6 +1,6 @@
 """The search on Fashion-MNIST: against plain artifacts, and against an exhaustive grid.
 
-    make bench-optimize                        all of it, into runs/bench-optimize; goes on where it was stopped
+    make bench-optimize                        all of it, into runs/bench-optimize; resumes if it was interrupted
     python tests/benchmarks/optimize.py warm   only what needs no quiet machine: the trainings, exports and checks
     python tests/benchmarks/optimize.py plain  part (a), `grid` and `search` part (b)
 

@@ -1,11 +1,11 @@
-"""`make bench-train`: how fast edgekit trains beside a hand-written PyTorch loop.
+"""`make bench-train`: edgekit's training speed compared with a hand-written PyTorch loop.
 
-1. On the CPU: samples per second of `edgekit.training.engine.fit` with its defaults, and of a plain loop over the same
-   network, data, batch and optimizer, both judging on validation data after each epoch. The loop is the fastest of four
-   (memory layout, fused optimizer), found first. They take turns; the ratio is given with its 95 % interval. The aim:
-   at least 0.95.
-2. `--gpu`: a network of ResNet-50's size on 10,000 synthetic JPEGs, streamed from a folder and from shards, beside the
-   same step on a batch that is on the GPU already, with the GPU's utilisation. The aim: at least 0.95 again.
+1. On the CPU: samples per second of `edgekit.training.engine.fit` with its defaults, and of a plain loop over the
+   same network, data, batch and optimizer, both evaluated on validation data after each epoch. The loop is the
+   fastest of four (memory layout, fused optimizer), found first. They take turns; the ratio is given with its 95 %
+   interval. The aim: at least 0.95.
+2. `--gpu`: a network of ResNet-50's size on 10,000 synthetic JPEGs, streamed from a folder and from shards, compared
+   with the same step on a batch that is already on the GPU, with the GPU's utilisation. The aim: at least 0.95 again.
 """
 
 from __future__ import annotations

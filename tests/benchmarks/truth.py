@@ -143,7 +143,7 @@ def coverage(twins: list[tuple[Latency, Latency]]) -> None:
 
 
 def shuffled(processes: list[Process], each: int) -> None:
-    """All processes drawn anew into measurements, against the median of all."""
+    """All processes resampled into measurements, compared with the median of all."""
     truth = float(np.median([time for process in processes for time in process.times_ns])) / 1e6
     order = np.random.default_rng(0).permutation(len(processes))
     groups = [order[i : i + each] for i in range(0, len(order), each)]

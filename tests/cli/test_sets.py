@@ -136,7 +136,7 @@ def test_images_through_the_whole_flow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train", "houses.csv"), "brings no network"),
+        (("train", "houses.csv"), "has no network"),
         (("train", "mnist", "--data", "houses.csv"), "give the one or the other"),
         (("train", "absent.csv", "--model", "net.py:Net"), "no such file"),
         (("train", "houses.csv?lable=area", "--model", "net.py:Net"), "did you mean label"),

@@ -68,7 +68,7 @@ def test_what_cannot_be_added(cli: Cli, config: Path, tmp_path: Path, words: tup
 
 def test_a_shipped_name_is_not_taken(cli: Cli, board: Board, config: Path) -> None:
     ended = cli("targets", "add", "raspberry-pi-5", "--ssh", board.address)
-    assert ended.code == 2 and "there is a target" in ended.line
+    assert ended.code == 2 and "there is already a target" in ended.line
 
 
 def test_check(cli: Cli, board: Board, added: Path, check_document: Callable[..., None]) -> None:
@@ -77,7 +77,7 @@ def test_check(cli: Cli, board: Board, added: Path, check_document: Callable[...
     check_document(ended.json)
     found = {check["what"]: check for check in ended.json["result"]}
     assert set(found) >= {"reached", "machine", "Python", "C library", "disk", "clock", "temperature", "onnxruntime"}
-    assert found["onnxruntime"]["found"].endswith("(its own Python has it)")
+    assert found["onnxruntime"]["found"].endswith("(in the device's own Python)")
     assert not any(check["state"] == "failed" for check in found.values())
     board.shim("date", "echo 86400")
     board.shim("df", "echo 'F 1024-blocks Used Available Capacity Mounted'; echo '/dev/x 100 90 10 90% /'")
@@ -162,7 +162,7 @@ def test_run_on_several_measures_only_what_is_missing(
 
     first, before = run()
     (failure,) = first.failures
-    assert failure.code == 4 and "late runs no ssh server" in failure.what
+    assert failure.code == 4 and "no ssh server of late answers" in failure.what
     assert [*dict.fromkeys(target for target, _ in before)] == ["host", "board"]
     stored = json.loads((bars_run / "results.json").read_text())["measurements"]
     assert {m["target"] for m in stored} == {"host", "board"}
@@ -200,7 +200,7 @@ def test_one_that_dies_in_mid_run_holds_up_nobody(
     plan = {"processes": 3, "seconds": 0.01, "samples": 20}
     outcome = bench.bench([str(bars_run)], target_names=("dying", "board"), plan=plan)
     (failure,) = outcome.failures
-    assert failure.code == 4 and "the connection to dying was cut" in failure.what
+    assert failure.code == 4 and "the connection to dying was lost" in failure.what
     assert ran[0] == 4
     assert {(m.target, m.artifact) for m in outcome.measurements} == {("board", "onnx"), ("board", "onnx-int8")}
     assert "dying" not in (bars_run / "results.json").read_text()
@@ -210,7 +210,7 @@ def test_a_device_that_fails_wins_over_an_answer(cli: Cli, config: Path, bars_ru
     add(config, "dead")
     ended = cli("bench", bars_run / "onnx", "--target", "dead", "--target", "null", *QUICK, "--json")
     assert ended.code == 4 and ended.json["error"]["code"] == 4
-    assert ended.err.splitlines()[-1].startswith("edgekit: dead runs no ssh server")
+    assert ended.err.splitlines()[-1].startswith("edgekit: no ssh server of dead answers")
 
 
 def test_run_refuses_before_any_work_what_nothing_can_reach(cli: Cli, tmp_path: Path, bars_made: Path) -> None:

@@ -1,4 +1,4 @@
-"""`edgekit verify --layers`: for people and as --json; and unasked, where an arrow broke its promise."""
+"""`edgekit verify --layers`: for people and as --json; and without it, if a conversion fails its check."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn  # noqa: E402
 from edgekit.compression import channels  # noqa: E402
 from edgekit.compression.channels import Cut  # noqa: E402
 from edgekit.networks import widths  # noqa: E402
-from edgekit.networks.interface import named  # noqa: E402
+from edgekit.networks.interface import named_outputs  # noqa: E402
 from edgekit.networks.weights import tensors_of  # noqa: E402
 
 IMAGE = {"shape": [1, 28, 28], "classes": 10, "mean": [70.0], "std": [80.0]}
@@ -98,14 +98,14 @@ def test_cut_and_built_again(case: Any, scope: Any) -> None:
     cut = channels.cut(network, inputs, Cut(0.5, scope=scope)).network
     assert channels.size(cut) < 0.7 * channels.size(network)
     assert channels.macs(cut, inputs) < 0.7 * channels.macs(network, inputs)
-    shapes = [{name: t.shape for name, t in named(n(*inputs)).items()} for n in (network, cut)]
+    shapes = [{name: t.shape for name, t in named_outputs(n(*inputs)).items()} for n in (network, cut)]
     assert shapes[0] == shapes[1]
-    kept = json.loads(json.dumps(widths.changed(network, cut)))
+    kept = json.loads(json.dumps(widths.changed_widths(network, cut)))
     torch.manual_seed(0)
     again = build()
-    widths.narrow(again, kept, tensors_of(cut))
+    widths.apply(again, kept, tensors_of(cut))
     again.load_state_dict(cut.state_dict())
-    for a, b in zip(named(cut(*inputs)).values(), named(again.eval()(*inputs)).values(), strict=True):
+    for a, b in zip(named_outputs(cut(*inputs)).values(), named_outputs(again.eval()(*inputs)).values(), strict=True):
         assert torch.equal(a, b)
 
 

@@ -151,9 +151,9 @@ def test_channels_come_closer(alpha: float, seed: int) -> None:
     feeds = [(torch.randn(1, 3, 9, 9),) for _ in range(4)]
     made = nets.traced(network, torch.randn(2, 3, 9, 9))
     groups = equalization.groups(made.module)
-    before = equalization._reach(made.module, groups, feeds)[0]
+    before = equalization._channel_maxima(made.module, groups, feeds)[0]
     after = equalization.scaled(made, feeds, "activations", alpha)
-    reach = equalization._reach(after.module, equalization.groups(after.module), feeds)[0]
+    reach = equalization._channel_maxima(after.module, equalization.groups(after.module), feeds)[0]
     assert torch.allclose(reach.log() - reach.max().log(), (1 - alpha) * (before / before.max()).log(), atol=1e-3)
 
 

@@ -116,7 +116,7 @@ def test_zero_stays_in_the_middle_where_it_was_put_and_that_is_wanted(symmetric:
 
 def test_ranges_of_another_model_are_refused() -> None:
     model = dense(np.ones((2, 4), np.float32), np.full((2, 1), -1), np.full((2, 1), 1))
-    with pytest.raises(InputError, match="another model: they say nothing of 'x'"):
+    with pytest.raises(InputError, match="another model: they have none for 'x'"):
         set_ranges(model, seen(y=[1.0]), "min-max")
 
 

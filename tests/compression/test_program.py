@@ -126,7 +126,7 @@ def test_a_layer_is_its_matrix_times_its_columns(layer: nn.Module, seed: int) ->
     assume(expected.numel() > 0)
     module = program.flat(torch.export.export(layer.eval(), (x,)))
     (found,) = find(module)
-    columns = found.columns(x, 10**6, torch.Generator())
+    columns = found.im2col(x, 10**6, torch.Generator())
     products = (found.matrix() @ columns).flatten(0, 1)
     if layer.bias is not None:
         products = products + layer.bias.detach()[:, None]
@@ -166,7 +166,7 @@ def test_linear_layers_in_any_form(decomposed: bool) -> None:
     module = program.prepared(exported.run_decompositions() if decomposed else exported)
     layers = find(module)
     assert [layer.matrix().shape for layer in layers] == [(1, 5, 6), (1, 4, 5)]
-    columns = layers[0].columns(x, 100, torch.Generator())
+    columns = layers[0].im2col(x, 100, torch.Generator())
     with torch.no_grad():
         assert torch.allclose((layers[0].matrix() @ columns)[0].T + network[0].bias, network[0](x), atol=1e-6)
         assert torch.allclose(F.linear(network[0](x).relu(), layers[1].matrix()[0]), module(x), atol=1e-6)

@@ -15,7 +15,7 @@ from compression import nets  # noqa: E402
 
 from edgekit.compression import program, qat, simulation  # noqa: E402
 from edgekit.compression.program import Program  # noqa: E402
-from edgekit.compression.qat import Batch, Lesson, Student  # noqa: E402
+from edgekit.compression.qat import Batch, Student, TrainingPlan  # noqa: E402
 from edgekit.core.errors import (  # noqa: E402
     Diverged,
     InputError,
@@ -32,12 +32,12 @@ def start(model: str, folder: Path) -> tuple[Program, dict[str, Any]]:
     return loaded, simulation.observed_ranges(loaded.module, feeds, "min-max")
 
 
-def lesson(model: str, epochs: int = 3, lr: float = 0.0001) -> Lesson:
+def lesson(model: str, epochs: int = 3, lr: float = 0.0001) -> TrainingPlan:
     def batches(epoch: int) -> Iterator[Batch]:
         for index in range(10):
             yield [nets.samples(model, 32, seed=1000 * epoch + index)], None
 
-    return Lesson(batches, 10, epochs, lr, None, False)
+    return TrainingPlan(batches, 10, epochs, lr, None, False)
 
 
 def judge(loaded: Program, model: str) -> Any:
@@ -125,7 +125,7 @@ def test_damaged_ranges_are_refused(harm: str, tmp_path: Path) -> None:
     else:
         ends = np.full((2, 2), np.nan) if harm == "nan" else np.zeros((1, 2))
         np.savez(path, names=np.frombuffer(b'["a", "b"]', np.uint8), ends=ends)
-    with pytest.raises(InputError, match="does not hold trained ranges"):
+    with pytest.raises(InputError, match="does not contain trained ranges"):
         qat.load_ranges(path)
 
 

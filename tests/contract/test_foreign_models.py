@@ -188,7 +188,7 @@ def test_outputs_that_are_no_tensors(tmp_path: Path, imported: Import) -> None:
         [helper.make_tensor_sequence_value_info("y", FLOAT, None)],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
-    with pytest.raises(InputError, match="output y is no tensor of numbers"):
+    with pytest.raises(InputError, match="output y is not a numeric tensor"):
         outputs(imported(tmp_path / "m.onnx"), {"x": np.ones((2, 2), np.float32)})
 
 

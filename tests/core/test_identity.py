@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +21,18 @@ import pytest
 import edgekit
 from edgekit.core import identity, registry
 from edgekit.core.parsed_code import read
-from edgekit.core.step import Step
+from edgekit.core.progress import quiet
+from edgekit.core.step import Context, Step
+from edgekit.runs.store import Store
 
 PACKAGE = Path(edgekit.__file__).parent
 STEPS = registry.names("steps")
 #: packages above the steps
 ABOVE = ("edgekit.workflows", "edgekit.cli", "edgekit.__main__")
 
-#: prints name → hash, of each step alone, and of train with its network and its task
-SCRIPT = """
-import json, sys
-from edgekit.core import identity, registry
-found = {}
-for name in sys.argv[1:]:
-    group, _, member = name.rpartition("/")
-    if group:
-        found[name] = identity.of_member(group, member)
-    else:
-        cls = registry.load("steps", name)
-        unset = frozenset(f for f in getattr(cls, "__dataclass_fields__") if not getattr(cls, f, None))
-        found[name] = identity.of_class(cls, unset, {"edgekit.networks": frozenset({"named"})})
-print(json.dumps(found))
-"""
-Ids = Callable[..., Mapping[str, str]]
-
 
 class Copy:
-    """A copy of edgekit that may be edited."""
+    """A copy of edgekit that may be edited; identities are taken from it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,23 +46,34 @@ class Copy:
         assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
         self.path(file).write_text(text.replace(old, new))
 
-    def run(self, script: str, *words: str, cwd: Path | None = None) -> Any:
+    def ids(self, *names: str) -> dict[str, str]:
+        """Of steps as they are by default, and of networks: "models/cnn"."""
+        found = {}
+        for name in names:
+            group, _, member = name.rpartition("/")
+            if group:
+                found[name] = identity.of_member(group, member)
+            else:
+                cls = registry.load("steps", name)
+                unset = frozenset(field.name for field in dataclasses.fields(cls) if not field.default)
+                found[name] = identity.of_class(cls, unset, {"edgekit.networks": frozenset({"named"})})
+        return found
+
+    def run(self, script: str) -> Any:
+        """What a script prints, as JSON; edgekit is this copy."""
         path = os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH", "")])])
-        line = [sys.executable, "-c", script, *words]
-        done = subprocess.run(
-            line, env={**os.environ, "PYTHONPATH": path}, cwd=cwd or self.folder, text=True, capture_output=True
-        )
+        line, env = [sys.executable, "-c", textwrap.dedent(script)], {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(line, env=env, cwd=self.folder, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def ids(self, *names: str) -> Mapping[str, str]:
-        found: Mapping[str, str] = self.run(SCRIPT, *names)
-        return found
-
 
 @pytest.fixture
-def package(tmp_path: Path) -> Copy:
-    return Copy(tmp_path / "copy")
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    copy = Copy(tmp_path / "copy")
+    monkeypatch.setattr(identity, "_HOME", copy.folder)
+    monkeypatch.setattr(identity, "_known", {})
+    return copy
 
 
 def changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
@@ -89,9 +88,9 @@ NAMES = ("train", "to_onnx", "to_tflite", "to_torch", "onnx_int8", "onnx_fp16", 
     [
         # helpers of exporters
         ("networks/tracing.py", "torch.export.Dim(name, min=1)", "torch.export.Dim(name, min=2)", {"to_onnx"}),
-        ("steps/shared/onnx_slimming.py", "if bias.size > SHORT and", "if bias.size >= SHORT and", {"onnx_int8"}),
+        ("steps/shared/onnx_slim.py", "if bias.size <= SHORT:", "if bias.size < SHORT:", {"onnx_int8"}),
         # a helper's constant
-        ("steps/shared/float16_tables.py", "import numpy as np", "import numpy as np\n\nUNUSED = 3", set()),
+        ("steps/shared/fp16_constants.py", "import numpy as np", "import numpy as np\n\nUNUSED = 3", set()),
         # the training loop, a loss
         (
             "training/engine.py",
@@ -101,7 +100,7 @@ NAMES = ("train", "to_onnx", "to_tflite", "to_torch", "onnx_int8", "onnx_fp16", 
         ),
         ("training/losses.py", "import numpy as np", "import numpy  as  np", set()),
         # functions that are entered into a table by a decorator, or by a loop when a module is imported
-        ("networks/onnx/numbers.py", '"Neg": _each(lambda a: -a)', '"Neg": _each(lambda a: +a)', {"to_torch"}),
+        ("networks/onnx/shape_arithmetic.py", '"Neg": _each(lambda a: -a)', '"Neg": _each(lambda a: +a)', {"to_torch"}),
         ("networks/onnx/pooling.py", "import torch\n", "import torch  # a comment\n", set()),
         # a network, and what it shares with others
         ("models/cnn.py", "(nn.Conv2d(b, c, 3), nn.ReLU()", "(nn.Conv2d(b, c, 3), nn.GELU()", {"models/cnn"}),
@@ -147,17 +146,12 @@ def test_an_operator_that_is_entered_into_a_table(package: Copy, old: str, new: 
 def test_comments_docstrings_and_formatting_change_nothing(package: Copy) -> None:
     """Every file, written again by Python itself from its syntax tree, with other docstrings."""
     before = package.ids(*NAMES, *STEPS)
-    script = """
-        import ast, json, pathlib
-        for path in pathlib.Path("edgekit").rglob("*.py"):
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
-                    node.body[0].value.value = "Says something else."
-            path.write_text("# a comment\\n" + ast.unparse(tree))
-        print(json.dumps({}))
-    """
-    package.run(textwrap.dedent(script))
+    for path in package.folder.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+                node.body[0].value.value = "Says something else."  # type: ignore[attr-defined]
+        path.write_text("# a comment\n" + ast.unparse(tree))
     assert not changed(before, package.ids(*NAMES, *STEPS))
 
 
@@ -179,60 +173,60 @@ def test_an_unrelated_function_of_the_same_helper_changes_nothing(package: Copy)
     assert not changed(before, package.ids(*NAMES))
 
 
-def test_a_loss_of_a_task_changes_the_id_of_what_learns_from_it(package: Copy) -> None:
+def test_in_a_process_of_its_own(package: Copy) -> None:
     script = """
-        import json, logging
-        from pathlib import Path
-        from edgekit.core import registry
-        from edgekit.core.progress import quiet
-        from edgekit.core.step import Context
-        from edgekit.runs.store import Store
-        context = Context(registry.load("tasks", "fashion-mnist")(), {}, quiet, logging.getLogger("t"))
-        made = {}
-        for name in ("train", "to_onnx", "onnx_int8"):
-            made[name] = Store(Path("run")).id(registry.load("steps", name)(), {}, context)
-        print(json.dumps(made))
+        import json
+        from edgekit.core import identity, registry
+        names = ("to_onnx", "onnx_int8")
+        print(json.dumps({name: identity.of_class(registry.load("steps", name)) for name in names}))
     """
-    script = textwrap.dedent(script)
     before = package.run(script)
+    assert before == {name: identity.of_class(registry.load("steps", name)) for name in before}
+    package.edit("networks/tracing.py", "torch.export.Dim(name, min=1)", "torch.export.Dim(name, min=2)")
+    assert changed(before, package.run(script)) == {"to_onnx"}
+
+
+def test_the_task_counts_for_what_learns_from_it(package: Copy) -> None:
+    context = Context(registry.load("tasks", "fashion-mnist")(), {}, quiet, logging.getLogger("t"))
+
+    def ids() -> dict[str, str]:
+        steps = {name: registry.load("steps", name)() for name in ("train", "to_onnx", "onnx_int8")}
+        return {name: Store(Path("run")).id(step, {}, context) for name, step in steps.items()}
+
+    first = ids()
+    assert len(set(first.values())) == 3
     package.edit(
-        "tasks/shared/base.py", "return cross_entropy(outputs, labels)", "return 2 * cross_entropy(outputs, labels)"
+        "tasks/shared/base.py", "return cross_entropy(outputs, labels)", "return -cross_entropy(outputs, labels)"
     )
-    after = package.run(script)
-    assert changed(before, after) == {"train"}
-    path = package.path("tasks/fashion_mnist.py")
-    path.write_text(path.read_text() + "\n# where the files come from has changed\n")
-    assert package.run(script) == after
+    second = ids()
+    assert changed(first, second) == {"train"}
+    package.edit("tasks/fashion_mnist.py", "its sha256 differs", "its sha256 is another")
+    assert ids() == second
     package.edit("models/cnn.py", "nn.Conv2d(b, c, 3), nn.ReLU()", "nn.Conv2d(b, c, 3), nn.GELU()")
-    assert changed(after, package.run(script)) == {"train"}, "its model is named by the task"
+    assert changed(second, ids()) == {"train"}, "the task names its network"
 
 
-def test_a_third_partys_step_and_its_helper(package: Copy) -> None:
-    plugin = package.folder / "plugin"
+def test_a_third_partys_step_and_its_helper(package: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = package.folder / "a_third_partys"
     plugin.mkdir()
     (plugin / "__init__.py").touch()
-    (plugin / "helper.py").write_text("def used():\n    return 1\n\ndef other():\n    return 1\n")
+    helper = plugin / "helper.py"
+    helper.write_text("def used():\n    return 1\n\ndef other():\n    return 1\n")
     (plugin / "steps.py").write_text(
         "from edgekit.core.step import Step\nfrom . import helper\nfrom edgekit.networks.tracing import example\n"
         "class Mine(Step):\n    def apply(self, inputs, out, context):\n        return helper.used(), example(out)\n"
     )
-    script = """
-        import json
-        from edgekit.core import identity
-        from plugin.steps import Mine
-        print(json.dumps({"mine": identity.of_class(Mine)}))
-    """
-    script = textwrap.dedent(script)
-    seen = [package.run(script)["mine"]]
-    helper = plugin / "helper.py"
-    helper.write_text(helper.read_text().replace("def other():\n    return 1", "def other():\n    return 2"))
-    seen.append(package.run(script)["mine"])
-    helper.write_text(helper.read_text().replace("def used():\n    return 1", "def used():\n    return 2"))
-    seen.append(package.run(script)["mine"])
+    monkeypatch.syspath_prepend(package.folder)
+    module = importlib.import_module("a_third_partys.steps")
+    seen = [identity.of_class(module.Mine)]
+    helper.write_text(helper.read_text().replace("def other():\n    return 1", "def other():\n    return 22"))
+    seen.append(identity.of_class(module.Mine))
+    helper.write_text(helper.read_text().replace("def used():\n    return 1", "def used():\n    return 22"))
+    seen.append(identity.of_class(module.Mine))
     package.edit(
-        "networks/tracing.py", "tensor = kept.get(spec.name, zeros)", "tensor = kept.get(spec.name, zeros + 1)"
+        "networks/tracing.py", "tensor = kept.get(spec.name, zeros)", "tensor = kept.get(spec.name, 1 + zeros)"
     )
-    seen.append(package.run(script)["mine"])
+    seen.append(identity.of_class(module.Mine))
     assert seen[0] == seen[1] and len(set(seen)) == 3
 
 
@@ -262,17 +256,15 @@ def test_the_users_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_is_copied_counts_byte_for_byte(package: Copy) -> None:
     """`span.py` goes into the artifact as it is."""
-    script = """
-        import json
-        from edgekit.core import identity, registry
-        cls = registry.load("tasks", "question-answering")
-        print(json.dumps({name: identity.of_methods(cls, frozenset({name})) for name in ("ship", "loss")}))
-    """
-    script = textwrap.dedent(script)
-    before = package.run(script)
+    cls = registry.load("tasks", "question-answering")
+
+    def ids() -> dict[str, str]:
+        return {name: identity.of_methods(cls, frozenset({name})) for name in ("ship", "loss")}
+
+    before = ids()
     path = package.path("ondevice/span.py")
     path.write_text(path.read_text() + "# a comment\n")
-    assert changed(before, package.run(script)) == {"ship"}
+    assert changed(before, ids()) == {"ship"}
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -60,8 +60,8 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 @pytest.mark.parametrize(
     ("said", "what", "next"),
     [
-        ("error: device unauthorized.", "has not let this computer in", "allow USB debugging"),
-        ("failed to authenticate to 10.0.0.7:5555", "has not let this computer in", "allow USB debugging"),
+        ("error: device unauthorized.", "has not authorized this computer", "allow USB debugging"),
+        ("failed to authenticate to 10.0.0.7:5555", "has not authorized this computer", "allow USB debugging"),
         ("error: device offline", "does not answer", "adb reconnect offline"),
         ("error: device 'R58M123ABC' not found", "adb does not see phone", "adb devices -l"),
         ("error: insufficient permissions for device: udev", "may not use", "udev"),
@@ -270,7 +270,7 @@ def _damaged_results(phone: Target, store: Store) -> None:
         pulled = f'{damage} <"$5/result.json" >"$5/less" && mv "$5/less" "$5/result.json"'
         with (
             _in_front(f'"$real" "$@" || exit; [ "$3" != pull ] || {{ {pulled}; }}'),
-            pytest.raises(DeviceError, match="sent what is not a result"),
+            pytest.raises(DeviceError, match="sent an invalid result"),
         ):
             execute(onnx, phone, data, PLAN, latency=False)
     assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
@@ -301,15 +301,15 @@ def _cuts(phone: Target, store: Store) -> None:
     with pytest.raises(DeviceError) as error:
         execute(onnx, phone, data, long, outputs=False)
     cutter.join()
-    assert error.value.code == 4 and first.cut and running, error.value
+    assert error.value.code == 4 and first.disconnected and running, error.value
     second = inside()
-    assert second is first and not second.cut, "the same device, reached anew"
+    assert second is first and not second.disconnected, "the same device, reached again"
     assert _nothing_runs(second)
 
     cutting = f'[ "$3" = push ] && {{ sleep 0.3; "$real" disconnect {serial}; }} >/dev/null &\nexec "$real" "$@"'
     with _in_front(cutting), pytest.raises(DeviceError) as error:
         execute(onnx, phone, large, whole, latency=False)
-    assert error.value.code == 4 and second.cut, error.value
+    assert error.value.code == 4 and second.disconnected, error.value
     assert len(execute(onnx, phone, large, whole, latency=False).outputs["output"]) == 8000
 
     board = emulator._running[phone.name]

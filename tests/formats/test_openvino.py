@@ -173,7 +173,7 @@ def test_the_weights_file_must_be_there_and_whole(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.bin has .* where its constants need"):
         Openvino.describe(path)
     weights.unlink()
-    with pytest.raises(InputError, match=r"model\.bin, are not beside it"):
+    with pytest.raises(InputError, match=r"weights file model\.bin is missing"):
         Openvino.describe(path)
     weights.write_bytes(whole + b"padding")
     assert Openvino.describe(path).parameters

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import InputError
-from edgekit.formats.ranges import SMALL, Histogram, Statistics
+from edgekit.formats.ranges import FULL_COUNT_SIZE, Histogram, Statistics
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=15), elements=finite)
@@ -66,7 +66,7 @@ def test_large_tensors_are_sampled_evenly_but_their_extremes_are_exact() -> None
 def test_every_channel_is_seen_whatever_their_number_and_place() -> None:
     """A stride that divides the number of channels would look at some of them only."""
     for channels in (16, 17, 32, 34):
-        values = np.broadcast_to(np.arange(1, channels + 1, dtype=np.float32), (SMALL, channels))
+        values = np.broadcast_to(np.arange(1, channels + 1, dtype=np.float32), (FULL_COUNT_SIZE, channels))
         made = Histogram()
         for _ in range(40):
             made.add(np.ascontiguousarray(values))

@@ -1,4 +1,4 @@
-"""The one door to devices, and the runner behind it."""
+"""The code that runs artifacts on devices, and the runner."""
 
 from __future__ import annotations
 
@@ -403,10 +403,10 @@ CALM = {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.
     ("changed", "steady", "said"),
     [
         ({}, True, ""),
-        ({"cpu_share": 0.5}, True, "only 50% of the time"),
+        ({"cpu_share": 0.5}, True, "CPU contention: preempted, with 50%"),
         ({"steal_share": 0.2}, True, "hypervisor took 20%"),
-        ({"throttled": 3}, True, "slowed down for heat"),
-        ({}, False, "did not become steady"),
+        ({"throttled": 3}, True, "thermal throttling"),
+        ({}, False, "did not become stable"),
     ],
 )
 def test_what_disturbs_a_process_is_named(changed: dict[str, float], steady: bool, said: str) -> None:
@@ -420,11 +420,11 @@ def test_what_disturbs_a_process_is_named(changed: dict[str, float], steady: boo
 def test_a_set_that_lies_on_disk_is_not_copied(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(60, dtype=np.float32).reshape(20, 3))
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
-    assert execute_module._spooled(mapped) == (tmp_path / "a.npy").resolve()
+    assert execute_module._npy_file(mapped) == (tmp_path / "a.npy").resolve()
     for other in (mapped[:7], mapped[::-1], mapped.T, mapped[:, :2], mapped.reshape(10, 6), np.array(mapped)):
-        assert execute_module._spooled(other) is None
+        assert execute_module._npy_file(other) is None
     raw = np.memmap(tmp_path / "a.npy", np.uint8, "r", shape=(20,))
-    assert execute_module._spooled(raw) is None
+    assert execute_module._npy_file(raw) is None
 
 
 @given(
@@ -438,7 +438,7 @@ def test_what_is_written_in_parts_is_the_same(tmp_path: Path, x: np.ndarray, par
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute_module, "PART_BYTES", part)
         for array in (x, x[::2], np.asfortranarray(x), x[:0]):
-            found = np.load(execute_module._written(array, tmp_path / "x.npy"))
+            found = np.load(execute_module._write_npy(array, tmp_path / "x.npy"))
             assert found.dtype == array.dtype and found.shape == array.shape
             assert found.tobytes() == array.tobytes()
 

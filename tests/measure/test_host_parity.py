@@ -16,7 +16,7 @@ from edgekit.core.target import Plan, Target
 from edgekit.measure import host_parity, measurements, targets, verify
 from edgekit.measure.context import RunContext
 from edgekit.measure.execute import execute
-from edgekit.measure.host_parity import LEAST_DB, NOTHING_ALIKE_DB
+from edgekit.measure.host_parity import MIN_SQNR_DB, NO_SIGNAL_DB
 from edgekit.runs import named_sets
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
@@ -57,16 +57,16 @@ def test_classes_and_what_int8_disturbs_much_are_not_called_wrong(
     int8, data = store.get("onnx-int8"), sets.take(named_sets.load("bars:test"), 64)
     values = execute(int8, targets.load("host"), data, PLAN, latency=False).outputs["output"]
     classes = values.argmax(1)
-    assert host_parity._real_sqnr({"output": classes}, {"output": classes[::-1]}) is None
+    assert host_parity._worst_sqnr({"output": classes}, {"output": classes[::-1]}) is None
     finding = verify.read(int8)
     assert finding and finding.parity
-    for own, least in ((40.0, LEAST_DB), (12.0, 6.0)):
+    for own, minimum in ((40.0, MIN_SQNR_DB), (12.0, 6.0)):
         checked = replace(finding, parity=replace(finding.parity, sqnr_db=own))
         monkeypatch.setattr(verify, "read", lambda _, checked=checked: checked)
-        assert host_parity._least(int8) == least
+        assert host_parity._min_sqnr(int8) == minimum
     monkeypatch.setattr(verify, "read", lambda _: None)
-    assert host_parity._least(int8) == NOTHING_ALIKE_DB, "an int8 model from elsewhere"
-    assert host_parity._least(store.get("onnx")) == LEAST_DB
+    assert host_parity._min_sqnr(int8) == NO_SIGNAL_DB, "an int8 model from elsewhere"
+    assert host_parity._min_sqnr(store.get("onnx")) == MIN_SQNR_DB
 
 
 def test_infinities_that_are_the_same_agree(bars_made: Path, members: None) -> None:
@@ -90,20 +90,20 @@ def test_rows_that_change_places_are_no_other_computation() -> None:
     there = {name: value * np.float32(1 + 1e-6) for name, value in here.items()}
     there["boxes"][:8, [0, 1]] = there["boxes"][:8, [1, 0]]
     there["classes"] = here["classes"] + (random.uniform(size=(40, 20)) < 0.1)
-    found = host_parity._real_sqnr(here, there)
+    found = host_parity._worst_sqnr(here, there)
     assert found and found > 100
     there["boxes"] = here["boxes"] + random.normal(0, 20, here["boxes"].shape).astype(np.float32)
-    assert (host_parity._real_sqnr(here, there) or 0.0) < 15
+    assert (host_parity._worst_sqnr(here, there) or 0.0) < 15
 
 
 def test_nothing_against_nothing_and_infinities_at_the_same_places() -> None:
     logits = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     masked = np.where(logits < 0, -np.inf, logits)
-    assert (host_parity._real_sqnr({"y": masked}, {"y": masked * np.float32(1 + 1e-6)}) or 0.0) > 100
-    assert host_parity._real_sqnr({"y": masked}, {"y": logits}) == -MAX_DB
+    assert (host_parity._worst_sqnr({"y": masked}, {"y": masked * np.float32(1 + 1e-6)}) or 0.0) > 100
+    assert host_parity._worst_sqnr({"y": masked}, {"y": logits}) == -MAX_DB
     nothing = np.zeros((8, 5), np.float32)
-    assert host_parity._real_sqnr({"y": nothing}, {"y": nothing + np.float32(1e-9)}) is None
-    assert (host_parity._real_sqnr({"y": nothing}, {"y": nothing + np.float32(0.5)}) or 0.0) < 0
+    assert host_parity._worst_sqnr({"y": nothing}, {"y": nothing + np.float32(1e-9)}) is None
+    assert (host_parity._worst_sqnr({"y": nothing}, {"y": nothing + np.float32(0.5)}) or 0.0) < 0
 
 
 def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None) -> None:
@@ -113,7 +113,7 @@ def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None
     there = replace(here, target="board", outputs={"output": here.outputs["output"][:, None]})
     context = RunContext(store, None, [BOARD], PLAN, Gates(), None, None, quiet, lambda _: None)
     run = host_parity.compare_with_host(onnx, there, BOARD, data, context)
-    assert "has the shape" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
+    assert "the shape of output is" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
     context.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
     assert measurements._measurement(onnx, run, data, context, "session", "key", None).metric is None
 

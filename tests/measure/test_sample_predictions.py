@@ -15,7 +15,7 @@ from helpers import Ended
 from edgekit.measure import sample_predictions
 from edgekit.measure.sample_predictions import COUNT
 from edgekit.report import html
-from edgekit.report.lineage import Answers, Exhibits, Sample
+from edgekit.report.lineage import RunDetails, Sample, SamplePredictions
 from edgekit.workflows import clean, compare
 from edgekit.workflows.compare.lineage import gather
 
@@ -52,9 +52,9 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
     assert len(document["samples"]) == COUNT
     assert {s["label"] for s in document["samples"]} == {"left", "right", "top", "bottom"}
     page = (bars_run / "report.html").read_text()
-    assert "A few samples, and what each model says" in page
+    assert "Sample predictions" in page
     assert "train → to_onnx → onnx_int8" in page and "epochs 8" in page
-    assert "How it was trained" in page and page.count("<style>") == 1
+    assert "Training curves" in page and page.count("<style>") == 1
     ended = cli("compare", bars_run, "--html", "a.html")
     assert ended.code == 0, ended.err
     again = (bars_run.parent / "a.html").read_text()
@@ -63,12 +63,12 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
 
 def test_answers_agree_with_the_metric(bars_run: Path) -> None:
     measurements = compare.compare([str(bars_run)])
-    (found,) = gather([bars_run], measurements).answers.values()
+    (found,) = gather([bars_run], measurements).predictions.values()
     for one in found[1]:
         m = next(m for m in measurements if m.artifact == one.artifact)
         assert m.metric and m.metric.correct_file
         correct = np.load(bars_run / m.metric.correct_file)
-        assert [right for _, right in one.said] == [bool(correct[s.index]) for s in found[0]]
+        assert [right for _, right in one.predictions] == [bool(correct[s.index]) for s in found[0]]
 
 
 def test_damaged_files_are_left_out(bars_run: Path) -> None:
@@ -77,7 +77,7 @@ def test_damaged_files_are_left_out(bars_run: Path) -> None:
         path.write_text('{"answers": 3, "samples": [{}]}')
     (bars_run / "onnx-int8" / "artifact.json").write_text("{")
     found = gather([bars_run, bars_run / "nowhere"], measurements)
-    assert not found.answers
+    assert not found.predictions
     assert {lineage.artifact for lineage in found.lineages.values()} == {"torch", "onnx"}
 
 
@@ -88,9 +88,9 @@ def test_a_run_is_cleaned_of_its_samples(bars_run: Path) -> None:
 
 def test_samples_that_tell_most_come_first_and_nothing_becomes_markup() -> None:
     samples = tuple(Sample(i, "<b>", '"><script>' if i == 3 else None) for i in range(20))
-    sure = Answers("a<b>", "r", "host", tuple(("<i>", True) for _ in range(20)))
-    odd = Answers("b", "r", "host", tuple(("<i>", True) if i != 19 else ("other", False) for i in range(20)))
-    page = html([], "t", Exhibits({}, {"set": (samples, (sure, odd))}))
+    sure = SamplePredictions("a<b>", "r", "host", tuple(("<i>", True) for _ in range(20)))
+    odd = SamplePredictions("b", "r", "host", tuple(("<i>", True) if i != 19 else ("other", False) for i in range(20)))
+    page = html([], "t", RunDetails({}, {"set": (samples, (sure, odd))}))
     assert "sample 19" in page and "sample 18" not in page
     assert "a&lt;b&gt;" in page and "<script>&quot;" not in page and '"><script>' not in page
     assert "(wrong)" in page

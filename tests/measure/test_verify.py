@@ -1,4 +1,4 @@
-"""An arrow that breaks what it promised is stopped and named, with its evidence; the others go on."""
+"""A conversion that fails its check is stopped and named, with its evidence; the others continue."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def broken(bars_run: Path, cli: Callable[..., Ended], tmp_path: Path) -> Callabl
     return lambda: cli("run", "broken.toml", "--out", bars_run, "--json")
 
 
-def test_broken_arrows_are_stopped_and_named(broken: Callable[[], Ended], bars_run: Path) -> None:
+def test_failed_conversions_are_stopped_and_named(broken: Callable[[], Ended], bars_run: Path) -> None:
     ended = broken()
     document = ended.json
     assert ended.code == 1
     assert "Traceback" not in ended.err
     said = {problem["where"]: problem["what"] for problem in document["problems"]}
     assert set(said) == {
-        "to_flipped broke flipped.onnx",
-        "onnx_wrecked broke wrecked.onnx-int8",
-        "onnx_nan broke nan.onnx-fp16",
+        "flipped.onnx failed its check after to_flipped",
+        "wrecked.onnx-int8 failed its check after onnx_wrecked",
+        "nan.onnx-fp16 failed its check after onnx_nan",
     }
-    assert "agree with torch to" in said["to_flipped broke flipped.onnx"]
-    assert "60 dB are asked for" in said["to_flipped broke flipped.onnx"]
-    assert "points below torch (missed)" in said["onnx_wrecked broke wrecked.onnx-int8"]
-    assert "NaN" in said["onnx_nan broke nan.onnx-fp16"]
+    assert "SQNR against torch is" in said["flipped.onnx failed its check after to_flipped"]
+    assert "at least 60 dB is required" in said["flipped.onnx failed its check after to_flipped"]
+    assert "points below torch (budget missed)" in said["wrecked.onnx-int8 failed its check after onnx_wrecked"]
+    assert "NaN" in said["nan.onnx-fp16 failed its check after onnx_nan"]
     for what in said:
         assert what in ended.err
     assert document["error"]["code"] == 1
@@ -131,7 +131,7 @@ def test_what_an_exporter_promises(verifier: Callable[..., Verifier], bars_run: 
     assert stricter.failed == "parity"
     assert isinstance(stricter.error(), ParityFailed)
     assert stricter.error().code == 1  # type: ignore[union-attr]
-    assert "to_onnx broke onnx" in str(stricter.error())
+    assert "onnx failed its check after to_onnx" in str(stricter.error())
 
 
 def test_what_a_compressor_promises(verifier: Callable[..., Verifier]) -> None:

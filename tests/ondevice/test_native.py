@@ -139,9 +139,9 @@ def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) ->
     """No glibc: neither this machine's compiler nor a wheel's library will do, and the way out is named."""
     from edgekit.core.errors import InputError, Missing
     from edgekit.core.target import Target
-    from edgekit.devices.shared.facts import read
+    from edgekit.devices.shared.facts import parse_facts
 
-    facts: Facts = read({"uname": "Linux\n5.10\naarch64"})
+    facts: Facts = parse_facts({"uname": "Linux\n5.10\naarch64"})
     monkeypatch.delenv("EDGEKIT_ANDROID_CC", raising=False)
     with pytest.raises(Missing) as missing:
         native.runner(facts)
@@ -151,7 +151,7 @@ def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) ->
         native.library(phone, facts, "onnxruntime")
     assert "--library onnxruntime=PATH" in error.value.next
     with pytest.raises(InputError, match="openvino does not run"):
-        native.check("openvino", "phone")
+        native.check_supported("openvino", "phone")
 
 
 def test_the_table_of_onnxruntime_is_that_of_its_header() -> None:

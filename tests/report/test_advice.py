@@ -32,18 +32,18 @@ def test_the_fastest_within_the_budget_is_named_with_its_cost() -> None:
     text = said(measurement("onnx", 0.902), int8())
     assert "On host, ship onnx-int8 in onnxruntime: 90.00% accuracy, p50 0.500 ms, 30.0 kB, 12.0 MB of memory." in text
     assert "It is the fastest of all." in text
-    assert "Against torch, 10,000 samples show no loss of accuracy (+0.10 points, 95 % interval -0.10 to" in text
-    assert "Against onnx, which it was made from: file 3.33 times smaller, p50 2.00 times faster." in text
     assert (
-        "Best accuracy: onnx, 90.20% accuracy (0.20 points of accuracy better; the intervals overlap, so that is not"
+        "Compared with torch, 10,000 samples show no significant drop of accuracy (+0.10 points, 95 % interval -0.10 to"
         in text
     )
+    assert "Compared with its parent onnx: file 3.33 times smaller, p50 2.00 times faster." in text
+    assert "Best accuracy: onnx, 90.20% accuracy (0.20 points of accuracy better; not proven, the intervals" in text
 
 
 def test_a_loss_beyond_its_interval_is_called_one() -> None:
     m = int8()
     lost = dataclasses.replace(m, metric=dataclasses.replace(m.metric, drop_pp=0.4, drop_ci95=(0.2, 0.6)))  # type: ignore[type-var]
-    assert "Against torch it loses 0.40 points of accuracy (95 % interval +0.20 to +0.60)." in said(
+    assert "Compared with torch, it loses 0.40 points of accuracy (95 % interval +0.20 to +0.60)." in said(
         measurement("onnx"), lost
     )
 
@@ -51,13 +51,13 @@ def test_a_loss_beyond_its_interval_is_called_one() -> None:
 def test_what_is_faster_and_worse_is_offered_and_not_shipped() -> None:
     (one,) = advice([measurement("good", 0.95, 2.0), measurement("fast", 0.85, 1.0)])
     assert one.artifact == "good"
-    assert "Faster still, 2.00 times: fast, p50 1.00 ms, for 10.00 points of accuracy." in one.costs
+    assert "Faster by 2.00 times: fast, p50 1.00 ms, at a cost of 10.00 points of accuracy." in one.costs
 
 
 def test_of_those_that_cannot_be_told_apart_the_smallest() -> None:
     (one,) = advice([measurement("large", p50=1.0), measurement("small", size_bytes=9_000, latency_ms=NOISY)])
     assert one.artifact == "small"
-    assert "large cannot be told apart from it, and it is the smallest." in one.ship[1]
+    assert "there is no significant difference from large, and it is the smallest." in one.ship[1]
     assert best([measurement("large"), measurement("small", latency_ms=NOISY)]).fastest == {0, 1}
 
 
@@ -79,19 +79,19 @@ def test_what_is_not_proven_is_said() -> None:
     assert one.artifact == "onnx-int8"
     text = "\n".join(one.unproven)
     assert "that onnx-int8 stays within 0.5 points on val; about 23,400 samples would decide." in text
-    assert "anything about tflite: invalid (throttled), so not weighed." in text
-    assert "that bad-int8 would do: the accuracy budget was missed, so not weighed." in text
-    assert "how extra would do on host: not measured there." in text
-    assert pi.target == "pi" and "There is nothing else to choose from." in pi.ship
+    assert "anything about tflite: invalid (throttled), so not ranked." in text
+    assert "that bad-int8 can be used: the accuracy budget was missed, so not ranked." in text
+    assert "how extra performs on host: not measured there." in text
+    assert pi.target == "pi" and "There is no alternative." in pi.ship
 
 
 @pytest.mark.parametrize(
     ("rows", "wanted"),
     [
-        ([measurement(invalid=("throttled",))], "every measurement of it is invalid (onnx: throttled)"),
-        ([int8(verdict=Verdict("missed", 0.5, "val"))], "everything measured there missed its budget"),
+        ([measurement(invalid=("throttled",))], "every measurement is invalid (onnx: throttled)"),
+        ([int8(verdict=Verdict("missed", 0.5, "val"))], "every artifact missed its accuracy budget"),
         ([measurement(metric=None)], "On host the fastest is onnx in onnxruntime: p50 1.00 ms"),
-        ([measurement(metric=None, latency_ms=None)], "nothing valid was measured"),
+        ([measurement(metric=None, latency_ms=None)], "no valid measurement"),
     ],
 )
 def test_where_nothing_can_be_recommended_the_reason_is_given(rows: list[Measurement], wanted: str) -> None:
@@ -102,7 +102,7 @@ def test_an_error_is_better_when_lower() -> None:
     good = measurement("good", metric=metric(2.0, name="RMSE", unit="", higher_is_better=False, drop_pp=None))
     bad = measurement("bad", p50=0.5, metric=metric(3.0, name="RMSE", unit="", higher_is_better=False, drop_pp=None))
     (one,) = advice([good, bad])
-    assert one.artifact == "good" and "for 50.00 % of RMSE" in one.costs[0]
+    assert one.artifact == "good" and "at a cost of 50.00 % of RMSE" in one.costs[0]
     assert best([good, bad]).most_accurate == {0}
 
 

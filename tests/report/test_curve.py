@@ -34,8 +34,8 @@ def test_both_losses_and_the_metric() -> None:
     assert train[0][1] < train[1][1] < train[2][1], "a loss that falls goes down the page"
     assert val[0][1] < val[2][1] < val[1][1] and accuracy[0][1] > accuracy[1][1] > accuracy[2][1]
     assert [x for x, _ in train] == [x for x, _ in val] and train[0][0] < train[1][0] < train[2][0]
-    assert "epoch 2, whose weights were kept" in svg and "<of>" not in svg
-    assert curve.summary(HISTORY) == "3 epochs, epoch 2 kept: on validation data loss 0.7, accuracy 0.7"
+    assert "epoch 2, whose weights are kept" in svg and "<of>" not in svg
+    assert curve.summary(HISTORY) == "3 epochs, epoch 2 kept: validation loss 0.7, accuracy 0.7"
 
 
 def test_one_epoch_none_and_a_value_that_is_none() -> None:

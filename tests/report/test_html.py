@@ -236,12 +236,12 @@ def test_a_mark_says_what_it_is_to_mouse_and_keyboard(tab: Tab) -> None:
     tab.move(place[0] + place[2], place[1] + place[3])
     tab.run("new Promise(requestAnimationFrame)")
     assert tab.run("chart.tooltip.opacity") == 1 and tab.run("chart.tooltip.title") == [place[4]]
-    assert tab.run("said.textContent").startswith(f"{place[4]}: 88.00% accuracy, p50 1.00 ms (0.990 to 1.01)")
+    assert tab.run("details.textContent").startswith(f"{place[4]}: 88.00% accuracy, p50 1.00 ms (0.990 to 1.01)")
     tab.run("canvas.focus()")
     tab.key("Home", 36)
-    first = tab.run("said.textContent")
+    first = tab.run("details.textContent")
     tab.key("ArrowRight", 39)
-    assert first.startswith(tab.run("order[0].name")) and tab.run("said.textContent").startswith(
+    assert first.startswith(tab.run("order[0].name")) and tab.run("details.textContent").startswith(
         tab.run("order[1].name")
     )
     assert tab.run("chart.tooltip.title") == [tab.run("order[1].name")]
@@ -267,8 +267,8 @@ def test_a_screen_reader_finds_names_for_all_that_can_be_used(tab: Tab) -> None:
     assert not [role for role, name in told if role in controls and not name]
     roles = [role for role, _ in told]
     assert roles.count("main") == 1 and roles.count("navigation") == 1
-    assert ("application", "Metric against cost; every point is a row of the table below") in told
-    assert {name for role, name in told if role == "searchbox"} == {"name holds"}
+    assert ("application", "Metric by cost; each point is a row of the table below") in told
+    assert {name for role, name in told if role == "searchbox"} == {"name contains"}
 
 
 def test_light_and_dark_differ_and_nothing_is_blank(chromium: Tab, page: Path, tmp_path: Path) -> None:

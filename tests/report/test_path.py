@@ -8,7 +8,7 @@ from report.made_up import measurement
 
 from edgekit.core.measurement import Measurement
 from edgekit.report import html
-from edgekit.report.lineage import Exhibits, Lineage, Link
+from edgekit.report.lineage import Lineage, Link, RunDetails
 from edgekit.report.path import paths, section
 
 STEPS = {"torch": "train", "small.torch": "train", "small.torch~prune": "prune", "small.onnx-int8": "qat_onnx"}
@@ -56,13 +56,13 @@ def test_exports_alone_are_no_path() -> None:
     links = (link("torch", "train", ()), link("onnx", "to_onnx", ("torch",)), link("onnx-int8", "onnx_int8", ("onnx",)))
     lineages = {one.id: Lineage(one.name, one.id, links[: index + 1]) for index, one in enumerate(links)}
     found = [measurement(one.name, id=one.id, parents=one.parents) for one in links]
-    assert paths(found, lineages) == [] and section(found, Exhibits(lineages)) == ""
+    assert paths(found, lineages) == [] and section(found, RunDetails(lineages)) == ""
 
 
 def test_without_run_folders_there_is_none() -> None:
-    assert section(ALL, Exhibits()) == ""
+    assert section(ALL, RunDetails()) == ""
 
 
 def test_on_the_page() -> None:
-    page = html(ALL, "a run", Exhibits(LINEAGES))
+    page = html(ALL, "a run", RunDetails(LINEAGES))
     assert '<section id="path">' in page and 'class="ek-path"' in page and 'href="#path"' in page

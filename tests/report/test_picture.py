@@ -40,7 +40,7 @@ def test_every_artifact_is_in_it(count: int) -> None:
 
 
 def test_nothing_to_draw_is_said() -> None:
-    assert "Nothing to draw" in words(parsed(picture([measurement(metric=None), measurement(latency_ms=None)])))
+    assert "No data" in words(parsed(picture([measurement(metric=None), measurement(latency_ms=None)])))
 
 
 def test_a_name_cannot_become_markup() -> None:

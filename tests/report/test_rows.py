@@ -79,9 +79,9 @@ def test_slower_is_called_slower() -> None:
     assert "weights 4.00 times smaller, file 4.00 times smaller, p50 2.00 times faster" in ratios(_pair(0.5))[0]  # type: ignore[arg-type]
 
 
-def test_a_difference_is_called_only_where_the_interval_leaves_out_one() -> None:
+def test_a_difference_is_called_only_where_the_interval_excludes_one() -> None:
     noisy = latency(1.001, per_process_p50=(0.98, 1.03, 0.99, 1.02, 1.0))
-    assert ratios(_pair(1.0, latency_ms=noisy))[0].endswith("p50 not told apart from it")  # type: ignore[arg-type]
+    assert ratios(_pair(1.0, latency_ms=noisy))[0].endswith("p50 not significantly different (99 % CI)")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

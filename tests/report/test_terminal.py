@@ -32,7 +32,7 @@ def test_no_line_is_wider_than_80_columns(count: int, capsys: pytest.CaptureFixt
 
 
 def test_nothing_measured_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "nothing was measured" in _printed(capsys, [])
+    assert "no measurements" in _printed(capsys, [])
 
 
 def test_targets_stand_apart(capsys: pytest.CaptureFixture[str]) -> None:

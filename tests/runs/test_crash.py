@@ -169,7 +169,7 @@ LEAVE = [8, 24, 48, *(pytest.param(n, marks=pytest.mark.nightly) for n in (0, 4,
 @pytest.mark.slow
 @pytest.mark.parametrize("leave", LEAVE)
 def test_no_space(small_disk: Path, leave: int, bars_made: Path, cli: Callable[..., Ended], tmp_path: Path) -> None:
-    """Wherever the disk gets full, the command says so, and what was finished is whole; with space it goes on."""
+    """Wherever the disk gets full, the command says so, and what was finished is whole; with space it resumes."""
     (tmp_path / "bars.toml").write_text(BARS + QUICK_PLAN)
     run = small_disk / "run"
     shutil.copytree(bars_made / "torch", run / "torch")

@@ -54,7 +54,7 @@ def test_what_a_later_edgekit_adds_is_left_out() -> None:
 def test_another_schema_is_refused_naming_both(tmp_path: Path, schema: Any) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({**document(measurement()), "schema": schema}))
-    with pytest.raises(InputError, match=f"is of schema '{schema}': this edgekit reads {SCHEMA}"):
+    with pytest.raises(InputError, match=f"has the schema '{schema}': this edgekit reads {SCHEMA}"):
         read_results(path)
 
 
@@ -62,10 +62,10 @@ def test_another_schema_is_refused_naming_both(tmp_path: Path, schema: Any) -> N
     ("change", "said"),
     [
         (lambda d: d.pop("measurements"), "no schema and measurements"),
-        (lambda d: d["measurements"].append(3), r"measurements\[1\] is no object"),
+        (lambda d: d["measurements"].append(3), r"measurements\[1\] is not an object"),
         (lambda d: d["measurements"][0].pop("id"), r"measurements\[0\] has no id"),
         (lambda d: d["measurements"][0].update(size_bytes="big"), r"measurements\[0\].size_bytes cannot be 'big'"),
-        (lambda d: d["measurements"][0].update(metric="good"), r"measurements\[0\].metric is no object"),
+        (lambda d: d["measurements"][0].update(metric="good"), r"measurements\[0\].metric is not an object"),
         (lambda d: d["measurements"][0]["latency_ms"].update(p50=None), r"latency_ms.p50 cannot be None"),
         (lambda d: d["measurements"][0]["metric"].update(ci95=[0.1]), r"metric.ci95 cannot be \[0.1\]"),
         (lambda d: d["measurements"][0].update(provenance="dreamt"), "provenance cannot be 'dreamt'"),
@@ -119,11 +119,11 @@ def test_different_test_sets_are_refused_and_both_are_named(cli: Callable[..., A
     line = ended.line
     assert "over different test sets: 10,000 samples of set 5e75e75e75e7 in" in line
     assert "; 7 samples of set ffffffffffff in" in line
-    assert f"Next: edgekit compare {mine}, or choose one: --set 5e75e75e75e7" in line
+    assert f"Next: edgekit compare {mine}, or choose one set: --set 5e75e75e75e7" in line
     chosen = cli("compare", mine, other, "--set", "ffff")
     assert chosen.code == 0 and "10,000" not in chosen.out
     wrong = cli("compare", mine, other, "--set", "abc")
-    assert wrong.code == 2 and "there is 5e75e75e75e7, ffffffffffff" in wrong.line
+    assert wrong.code == 2 and "the sets are 5e75e75e75e7, ffffffffffff" in wrong.line
     without = write_results(tmp_path, [measurement("onnx", metric=None)], "timed")
     assert cli("compare", mine, without).code == 0
 

@@ -199,7 +199,7 @@ def test_children_of_a_parent_made_anew_are_stale(store: Store, make: Make) -> N
     make("a.torch")
     child = make("b.torch", parent="a.torch")
     assert store.parent(child) is not None
-    make("a.torch", copying(note="anew"))
+    make("a.torch", copying(note="again"))
     with pytest.raises(InputError, match=r"made from an earlier a\.torch"):
         store.parent(child)
     with pytest.raises(InputError):

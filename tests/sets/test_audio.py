@@ -10,7 +10,7 @@ import pytest
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.runs import named_sets
-from edgekit.sets.audio import resampled
+from edgekit.sets.audio import resample
 
 soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
 
@@ -78,11 +78,11 @@ def test_resampling_keeps_a_tone(rate: int, wanted: int) -> None:
     def wave(hertz: float, at: int) -> np.ndarray:
         return np.sin(2 * np.pi * hertz * np.arange(at) / at).astype(np.float32)
 
-    found = resampled(wave(440, rate), rate, wanted)
+    found = resample(wave(440, rate), rate, wanted)
     assert found.dtype == np.float32 and len(found) == wanted
     assert np.abs(found - wave(440, wanted)).max() < 1e-4
     if wanted < rate:
-        assert np.abs(resampled(wave(wanted / 2 + 500, rate), rate, wanted)).max() < 1e-4, "a high tone came back low"
+        assert np.abs(resample(wave(wanted / 2 + 500, rate), rate, wanted)).max() < 1e-4, "a high tone came back low"
 
 
 def test_a_file_that_is_cut_off(words: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_that_is_cut_off(words: Path) -> None:
     for cut in (len(raw) - 2, len(raw) // 2, 50, 20):
         path.write_bytes(raw[:cut])
         data = named_sets.load("words")
-        assert data.skipped == ("words/high/7.wav: it is cut off",)
+        assert data.skipped == ("words/high/7.wav: it is truncated",)
         assert len(data) == 23
     path.write_bytes(b"not a sound")
     assert "words/high/7.wav: " in named_sets.load("words").skipped[0]

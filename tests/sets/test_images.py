@@ -102,7 +102,7 @@ def test_images_that_differ(photos: Path) -> None:
     assert "big.png is 9x9" in error.value.why and "photos?size=4x6" in error.value.next
     assert named_sets.load("photos?size=5x7").inputs["input"].shape == (31, 1, 5, 7)
     picture(photos / "cat" / "big.png", (1, 2, 3))
-    with pytest.raises(InputError, match="gray and in colour"):
+    with pytest.raises(InputError, match="both gray and colour images"):
         named_sets.load("photos")
     assert named_sets.load("photos?channels=3").inputs["input"].shape == (31, 3, 4, 6)
 
@@ -151,7 +151,11 @@ def test_folders_with_problems(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.csv").write_text("a\n1\n")
     picture(photos / "stray.png")
-    for word, said in (("empty", "holds nothing"), ("tables", "it holds .csv"), ("photos", "stray.png is in no class")):
+    for word, said in (
+        ("empty", "holds no files"),
+        ("tables", "it holds .csv"),
+        ("photos", "stray.png is in no class"),
+    ):
         with pytest.raises(InputError) as error:
             named_sets.load(word)
         assert said in str(error.value)

@@ -151,7 +151,7 @@ def test_a_quote_that_swallows_lines_is_no_single_row() -> None:
         (b"", "it has no header"),
         (b"\n\n", "it has no header"),
         (b"a,b\n", "no rows"),
-        (b"a,b,a\n1,2,3\n", "columns of one name; a;"),
+        (b"a,b,a\n1,2,3\n", "duplicate columns; a;"),
         (b"1,2\n3,4\n", "has no header"),
         (b"a;b\n1;2\n", "semicolons"),
         (b",a\n0,1\n1,2\n", "without a name"),
@@ -233,11 +233,11 @@ def test_any_table_comes_back(here: Path, table: tuple[list[str], list[list[Any]
     if suffix == ".jsonl":
         path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
     elif suffix == ".parquet":
-        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
         from pyarrow import parquet
 
         typed = [{k: v if isinstance(v, str) else float(v) for k, v in record.items()} for record in records]
-        parquet.write_table(arrow.Table.from_pylist(typed), path)
+        parquet.write_table(pa.Table.from_pylist(typed), path)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
@@ -257,10 +257,10 @@ def test_a_damaged_table_loads_or_is_refused(here: Path, data: st.DataObject, su
     if suffix == ".jsonl":
         raw = "".join(json.dumps({"a": i, "b": [i, 2], "label": "xy"[i % 2]}) + "\n" for i in range(30)).encode()
     elif suffix == ".parquet":
-        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
         from pyarrow import parquet
 
-        parquet.write_table(arrow.table({"a": list(range(30)), "label": ["x", "y"] * 15}), path)
+        parquet.write_table(pa.table({"a": list(range(30)), "label": ["x", "y"] * 15}), path)
         raw = path.read_bytes()
     else:
         raw = (HEAD + BODY).replace(",", "\t" if suffix == ".tsv" else ",").encode()
@@ -279,7 +279,7 @@ def test_a_damaged_table_loads_or_is_refused(here: Path, data: st.DataObject, su
 
 
 def test_parquet_with_lists_dates_and_truth_values() -> None:
-    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import datetime
 
     from pyarrow import parquet
@@ -290,7 +290,7 @@ def test_parquet_with_lists_dates_and_truth_values() -> None:
         "wave": [[0.5, float(i)] for i in range(30)],
         "label": [0.5] * 29 + [math.nan],
     }
-    parquet.write_table(arrow.table(columns), "a.parquet", row_group_size=7)
+    parquet.write_table(pa.table(columns), "a.parquet", row_group_size=7)
     data = named_sets.load("a.parquet")
     assert data.inputs["input"][:3, 0].tolist() == [1, 0, 1]
     assert data.inputs["wave"].shape == (29, 2) and data.inputs["wave"].dtype == np.float32

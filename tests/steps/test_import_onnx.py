@@ -90,7 +90,7 @@ def test_links_into_a_cache_are_followed(tmp_path: Path) -> None:
     assert "model.data0" in imported(tmp_path / "snapshot" / "m.onnx", tmp_path / "run").files
 
 
-@pytest.mark.parametrize(("size", "said"), [(None, "are not beside it"), (100, "has 100 bytes"), (0, "has 0 bytes")])
+@pytest.mark.parametrize(("size", "said"), [(None, "is missing"), (100, "has 100 bytes"), (0, "has 0 bytes")])
 def test_weights_that_are_missing_or_short(size: int | None, said: str, tmp_path: Path) -> None:
     path = model(tmp_path / "m.onnx", "w.bin")
     if size is not None:

@@ -12,7 +12,7 @@ import pytest
 from helpers import Ended
 
 from edgekit import networks
-from edgekit.compression.pruning_goals import KEPT
+from edgekit.compression.pruning_goals import SPEEDUPS_FILE
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert, InputError
@@ -138,7 +138,7 @@ def test_speed_is_measured_beside_the_whole_network(parent: Artifact, tmp_path: 
 def test_a_speed_out_of_reach(prune: Callable[..., tuple[StepResult, Path]], tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    (scratch / KEPT).write_text('{"0.95": {"onnxruntime": 1.2}}')  # as measured before an interruption
+    (scratch / SPEEDUPS_FILE).write_text('{"0.95": {"onnxruntime": 1.2}}')  # as measured before an interruption
     step = dataclasses.replace(QUICK, ratio=0.0, speedup=3.0, target="host", runtimes=("onnxruntime",), epochs=0)
     with pytest.raises(CannotConvert, match=r"3 times faster cannot be reached.*1\.20 times as fast in onnxruntime"):
         prune(step, scratch)

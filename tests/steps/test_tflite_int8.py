@@ -433,7 +433,7 @@ def test_a_silently_wrong_export_is_caught_and_its_step_named(tmp_path: Path, ho
     assert finding.parity.sqnr_db < 12
     error = finding.error()
     assert isinstance(error, ParityFailed)
-    assert "Pt2eInt8 broke tflite-int8" in str(error)
+    assert "tflite-int8 failed its check after Pt2eInt8" in str(error)
     assert (artifact.path / "evidence.npz").is_file()
 
 

@@ -90,7 +90,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Out
 
 
 def verified(outcome: Outcome) -> dict[str, float]:
-    """Artifact → SQNR in dB; fails where an arrow broke or was not looked at."""
+    """Artifact → SQNR in dB; fails if a conversion failed its check or was not checked."""
     assert not outcome.failures, outcome.failures
     assert all(finding.parity for finding in outcome.findings)
     return {finding.artifact: finding.parity.sqnr_db for finding in outcome.findings if finding.parity}

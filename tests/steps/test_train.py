@@ -152,11 +152,8 @@ def test_a_network_that_computes_something_else_is_refused(
     _, out = train(dataclasses.replace(QUICK, epochs=1))
     monkeypatch.setattr(identity, "of_member", lambda group, model: "0" * 64)
     networks.load(out)
-    monkeypatch.setattr(
-        registry.load("models", "cnn"),
-        "forward",
-        lambda network, x: network.head(network.features(network.normalize(x))) * 2,
-    )
+    cnn = registry.load("models", "cnn")
+    monkeypatch.setattr(cnn, "forward", lambda network, x: 2 * network.head(network.features(network.normalize(x))))
     with pytest.raises(InputError, match="another version of the network"):
         networks.load(out)
 

@@ -82,7 +82,7 @@ def test_in_a_recipe(tmp_path: Path) -> None:
         metric = measured[name].metric
         assert metric is not None and metric.value > 0.8
     assert str(made["qat.torch"].kind) == "torch[ranges]"
-    again = runs.would_do(runs.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
+    again = runs.dry_run(runs.resolved_recipe(str(tmp_path / "bars.toml")), Store(tmp_path / "run"))
     assert [(name, state) for name, _, state in again] == [(name, "reused") for name in names]
 
 

@@ -45,7 +45,7 @@ def test_maps_decode_to_the_boxes_they_were_made_of() -> None:
     wanted = labels(1)
     wanted[0] = [[0, 4, 8, 20, 12], [2, 40, 40, 16, 16], [-1, -1, -1, -1, -1]]
     maps = perfect(wanted)
-    found = boxes.decoded(maps["centres"][0], maps["boxes"][0], sure=0.5)
+    found = boxes.decode(maps["centres"][0], maps["boxes"][0], min_score=0.5)
     assert sorted(found[:, 0]) == [0, 2]
     for one in found:
         assert min(np.abs(one[2:] - w[1:]).max() for w in wanted[0] if w[0] == one[0]) < 1e-4
@@ -53,7 +53,7 @@ def test_maps_decode_to_the_boxes_they_were_made_of() -> None:
 
 def test_suppression_keeps_the_surest_of_a_class() -> None:
     found = np.array([[0, 0.9, 0, 0, 10, 10], [0, 0.8, 1, 1, 10, 10], [1, 0.7, 1, 1, 10, 10], [0, 0.6, 30, 30, 5, 5]])
-    assert boxes.suppressed(found)[:, 1].tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert boxes.non_maximum_suppression(found)[:, 1].tolist() == pytest.approx([0.9, 0.7, 0.6])
 
 
 def test_map_against_cocoeval(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_map_against_cocoeval(tmp_path: Path) -> None:
         for k, x, y, w, h in (b.tolist() for b in wanted[i] if b[0] >= 0):
             box = {"id": len(truth["annotations"]) + 1, "image_id": i, "category_id": int(k), "bbox": [x, y, w, h]}
             truth["annotations"].append({**box, "area": w * h, "iscrowd": 0})
-        for k, s, *box in boxes.decoded(maps["centres"][i], maps["boxes"][i]).tolist():
+        for k, s, *box in boxes.decode(maps["centres"][i], maps["boxes"][i]).tolist():
             answers.append({"image_id": i, "category_id": int(k), "bbox": box, "score": s})
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     with contextlib.redirect_stdout(io.StringIO()):

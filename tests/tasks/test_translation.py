@@ -74,7 +74,7 @@ def test_decoding_is_that_of_one_token_at_a_time(seed: int, length: int) -> None
         said[:, place] = run(source, target)[:, place].argmax(axis=-1)
         if place + 1 < length:
             target[:, place + 1] = said[:, place]
-    wanted = greedy.ended(said, settings)
+    wanted = greedy.pad_after_end(said, settings)
     np.testing.assert_array_equal(greedy.decode(run, source, settings), wanted)
 
 

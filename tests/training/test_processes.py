@@ -113,7 +113,7 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
         group.batch_bounds(100, 3)
     assert processes.SingleProcess().batch_bounds(65, 32) == [0, 32, 64, 65]
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="only through edgekit train"):
+    with pytest.raises(InputError, match="only edgekit train can run in several processes"):
         processes.SingleProcess().begin_training()
 
 

@@ -1,4 +1,4 @@
-"""What commands share: options, the JSON object, progress, and the answer that is printed at the end."""
+"""What commands share: options, the JSON object, progress, and the result that is printed at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCHEMA = "edgekit/1"
 
 @dataclass
 class CommandResult:
-    """What a command found. `show` prints it for people; --json prints the rest."""
+    """The result of a command. `show` prints it for people; --json prints the other fields."""
 
     show: Callable[[], None]
     artifacts: Sequence[Artifact] = ()
@@ -42,12 +42,12 @@ class CommandResult:
 
     @property
     def code(self) -> int:
-        """The gravest failure's exit code: a device that failed wins over an answer that is no."""
+        """The highest exit code of the failures: a failed device takes precedence over a failed check."""
         return max((failure.code for failure in self.failures), default=0)
 
 
 class Reporter:
-    """How a command speaks while it works: lines and progress on stderr, nothing with -q."""
+    """Messages of a working command: lines and a progress bar on stderr, nothing with -q."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -70,38 +70,38 @@ class Reporter:
 def edgekit_command(
     name: str, full: str = "", **settings: Any
 ) -> Callable[[Callable[..., CommandResult]], click.Command]:
-    """A Click command whose function returns an Answer; adds --json, -v, -q and prints the answer.
+    """A Click command whose function returns a CommandResult, which is printed; adds --json, -v and -q.
 
-    `full` is the name in --json where it differs (a subcommand's).
+    `full` is the name in --json if it differs (a subcommand's).
     """
 
     def wrap(function: Callable[..., CommandResult]) -> click.Command:
         @functools.wraps(function)
         def call(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> int:
-            logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+            logging.raiseExceptions = False  # a log that cannot be written must not print a traceback
             if verbose:
                 _log_to_stderr()
-            answer = function(reporter=Reporter(quiet), **options)
-            _print(full or name, answer, as_json)
-            return answer.code
+            result = function(reporter=Reporter(quiet), **options)
+            _print(full or name, result, as_json)
+            return result.code
 
-        made: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
-        made.params += [
+        command: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
+        command.params += [
             click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else on stdout."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Log details on stderr."),
-            click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing while working."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="Print nothing while working."),
         ]
-        return made
+        return command
 
     return wrap
 
 
-def _print(name: str, answer: CommandResult, as_json: bool) -> None:
+def _print(name: str, result: CommandResult, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(name, answer)))
+        click.echo(json.dumps(_document(name, result)))
     else:
-        answer.show()
-    for failure in answer.failures:
+        result.show()
+    for failure in result.failures:
         click.echo(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""), err=True)
 
 
@@ -118,26 +118,29 @@ def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         envvar="EDGEKIT_TARGET",
         metavar="T",
-        help="Where to measure; repeat it.",
+        help="A target to measure on; repeat.",
     )(function)
 
 
 def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--quick, --thorough, --threads, --batch, --precision, --processes, --samples: the measurement plan."""
     options = [
-        click.option("--quick", "preset", flag_value="quick", help="Fewer, shorter processes: a first look."),
-        click.option("--thorough", "preset", flag_value="thorough", help="More, longer processes: small differences."),
+        click.option("--quick", "preset", flag_value="quick", help="Fewer, shorter processes, for a first look."),
         click.option(
-            "--threads", callback=_counts, metavar="N[,N…]", help="Threads a runtime may use; several: a sweep."
+            "--thorough", "preset", flag_value="thorough", help="More, longer processes, for small differences."
         ),
+        click.option("--threads", callback=_counts, metavar="N[,N…]", help="Threads of the runtime; several: a sweep."),
         click.option("--batch", type=click.IntRange(1), help="Samples per inference (default 1)."),
         click.option(
-            "--precision", type=click.Choice(["fp32", "bf16"]), help="What float is computed in (default fp32)."
+            "--precision", type=click.Choice(["fp32", "bf16"]), help="Compute precision of float (default fp32)."
         ),
         click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 15)."),
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
         click.option(
-            "--sustained", callback=_seconds, metavar="TIME", help="A long load too (10m, 30s): heat, clock and speed."
+            "--sustained",
+            callback=_seconds,
+            metavar="TIME",
+            help="Also a sustained load (10m, 30s): temperature, clock, latency.",
         ),
     ]
     for option in reversed(options):
@@ -146,33 +149,33 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plan_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The plan's overrides among a command's options; `threads` is a tuple, one entry per measurement."""
+    """The plan's overrides in a command's options; `threads` is a tuple, one entry per measurement."""
     from edgekit.core.target import PRESETS
 
     plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
     names = ("threads", "batch", "precision", "processes", "samples", "sustained")
-    given = {name: options[name] for name in names}
-    return {**plan, **{name: value for name, value in given.items() if value is not None}}
+    overrides = {name: options[name] for name in names}
+    return {**plan, **{name: value for name, value in overrides.items() if value is not None}}
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """ "1,2,4" as numbers."""
+    """ "1,2,4" → (1, 2, 4)."""
     if value is None:
         return None
     words = [word.strip() for word in str(value).split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{value!r} is not a count, or counts with commas", ctx, parameter)
+        raise click.BadParameter(f"{value!r} is not a positive integer, or several with commas", ctx, parameter)
     return tuple(map(int, words))
 
 
 def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """ "10m", "30s", "1h" or plain seconds."""
+    """ "10m", "30s", "1h" or a number of seconds → seconds."""
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
-    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 1 <= seconds <= 86_400:
-        raise click.BadParameter(f"{value!r} is no time from 1s to 24h, such as 30s or 10m", ctx, parameter)
+        raise click.BadParameter(f"{value!r} is not a time from 1s to 24h, such as 30s or 10m", ctx, parameter)
     return seconds
 
 
@@ -185,7 +188,7 @@ def document(
     problems: Sequence[Any] = (),
     error: Any = None,
 ) -> dict[str, Any]:
-    """The one object of --json (its schema: edgekit/schema/edgekit-1.json)."""
+    """The object that --json prints (schema: edgekit/schema/edgekit-1.json)."""
     return {
         "schema": SCHEMA,
         "command": command,
@@ -197,16 +200,16 @@ def document(
     }
 
 
-def _document(name: str, answer: CommandResult) -> dict[str, Any]:
-    problems = list(answer.problems)
-    problems += [{"where": failure.what, "what": failure.why, "next": failure.next} for failure in answer.failures]
-    worst = max(answer.failures, key=lambda failure: failure.code, default=None)
+def _document(name: str, result: CommandResult) -> dict[str, Any]:
+    problems = list(result.problems)
+    problems += [{"where": failure.what, "what": failure.why, "next": failure.next} for failure in result.failures]
+    worst = max(result.failures, key=lambda failure: failure.code, default=None)
     error = worst and {"code": worst.code, "what": worst.what, "why": worst.why, "next": worst.next}
     return document(
         name,
-        artifacts=[artifact_json(a) for a in answer.artifacts],
-        measurements=[asdict(m) for m in answer.measurements],
-        result=answer.result,
+        artifacts=[artifact_json(a) for a in result.artifacts],
+        measurements=[asdict(m) for m in result.measurements],
+        result=result.result,
         problems=problems,
         error=error,
     )

@@ -1,7 +1,7 @@
-"""One pass of calibration samples through a model in its own runtime, with every activation looked at.
+"""Calibration: run samples through a model in its own runtime, and observe every activation.
 
-A format names the module that knows how (`Format.observer`): its `observe` opens the model so that each run gives all
-float activations by name, and hands that to `gather`. One sample at a time; what is kept does not grow with their
+A format names its module (`Format.observer`), whose `observe` prepares the model so that each run returns all float
+activations by name, and passes that to `gather`. Samples are processed one at a time; memory does not grow with their
 number.
 """
 
@@ -22,10 +22,10 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
 
-#: input name → array of one sample, or of as many as the model's batch is fixed to
+#: input name → array of one sample, or of the model's fixed batch
 Feed = Mapping[str, NDArray[Any]]
-#: seconds between two savings of what was gathered so far
-EVERY = 5.0
+#: seconds between two saves of partial statistics
+SAVE_SECONDS = 5.0
 
 
 def observe(
@@ -33,9 +33,9 @@ def observe(
 ) -> Statistics:
     """The statistics of the model file `path`.
 
-    `partial`: a file in which a pass that is cut short leaves what it has; a later pass of the same `origin` goes on
-    from there, and the file is gone at the end. Raises InputError for samples that the model cannot be run on, and
-    where a value is NaN or infinite, and for a format that does not support it.
+    `partial`: a file for the statistics of an interrupted pass; a later pass of the same `origin` resumes from it, and
+    deletes it at the end. Raises InputError for samples that the model cannot be run on, if a value is NaN or infinite,
+    and for a format whose activations cannot be observed.
     """
     named = registry.load("formats", format).observer
     if not named:
@@ -46,7 +46,7 @@ def observe(
 
 
 def origin(model: Artifact, path: Path) -> str:
-    """What ties statistics to a model: the sha256 of the file that was run."""
+    """The identity of the model that statistics belong to: the sha256 of its file."""
     return model.files.get(path.name) or hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -57,7 +57,7 @@ def gather(
     origin: str = "",
     partial: Path | None = None,
 ) -> Statistics:
-    """What `run` gives for each feed, counted. See `observe`."""
+    """The statistics of the tensors that `run` returns for each feed. See `observe`."""
     statistics = _begun(partial, origin)
     saved = time.monotonic()
     for feed in _after(feeds, statistics.samples):
@@ -67,21 +67,21 @@ def gather(
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # every runtime has its own
-            raise _refusal(error, feed, statistics.samples) from error
+            raise _sample_error(error, feed, statistics.samples) from error
         statistics.add(tensors, size)
-        if partial and time.monotonic() - saved > EVERY:
+        if partial and time.monotonic() - saved > SAVE_SECONDS:
             partial.parent.mkdir(parents=True, exist_ok=True)
             statistics.save(partial)
             saved = time.monotonic()
     if not statistics.samples:
-        raise InputError("there are no calibration samples", "the set is empty", "name a set that holds some")
+        raise InputError("there are no calibration samples", "the set is empty", "name a set with samples")
     if partial:
         partial.unlink(missing_ok=True)
     return statistics
 
 
 def _begun(partial: Path | None, origin: str) -> Statistics:
-    """What an earlier pass left, where it is whole and of the same origin."""
+    """The statistics of an interrupted pass, if they are intact and of the same origin; else empty ones."""
     if partial and partial.is_file():
         try:
             statistics = Statistics.load(partial)
@@ -93,7 +93,7 @@ def _begun(partial: Path | None, origin: str) -> Statistics:
 
 
 def _after(feeds: Iterable[Feed], samples: int) -> Iterable[Feed]:
-    """The feeds that come after so many samples."""
+    """The feeds after the first `samples` samples."""
     feeds, seen = iter(feeds), 0
     while seen < samples and (feed := next(feeds, None)) is not None:
         seen += _samples(feed)
@@ -104,9 +104,9 @@ def _samples(feed: Feed) -> int:
     return next((len(value) for value in feed.values() if value.ndim), 1)
 
 
-def _refusal(error: Exception, feed: Feed, sample: int) -> InputError:
-    """Integers are most often at fault: an index for which a table has no row."""
+def _sample_error(error: Exception, feed: Feed, sample: int) -> InputError:
+    """The error for a failed run, with the integer inputs' ranges: most often an index is out of range."""
     why = " ".join(str(error).split())[:300] or type(error).__name__
     ends = [f"{name!r} holds {a.min()} to {a.max()}" for name, a in feed.items() if a.dtype.kind in "iu" and a.size]
     what = f"the model cannot be run on calibration sample {sample}"
-    return InputError(what, "; ".join([why, *ends]), "look at the sample: does the model take such values?")
+    return InputError(what, "; ".join([why, *ends]), "check the sample: does the model accept such values?")

@@ -14,9 +14,9 @@ from edgekit.core.samples import SampleSet
 
 
 def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
-    """The set's arrays under the model's input names. Raises InputError, naming what differs."""
+    """The set's arrays by the model's input names. Raises InputError, naming the difference."""
     if not len(data):
-        raise InputError(f"{data.name} is empty", "there is nothing to calibrate on", "name a set that holds samples")
+        raise InputError(f"{data.name} is empty", "there is nothing to calibrate on", "name a set with samples")
     arrays = dict(data.inputs)
     if len(model.inputs) == 1 and len(arrays) == 1:
         arrays = {model.inputs[0].name: next(iter(arrays.values()))}
@@ -25,25 +25,25 @@ def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
         both = f"the model takes {', '.join(sorted(names))}; the set holds {', '.join(sorted(arrays))}"
         raise InputError(f"{data.name} does not fit {model.name}", both, "name the arrays as the model's inputs")
     for spec in model.inputs:
-        held, expected = arrays[spec.name].shape[1:], spec.shape[1:]
-        if len(held) != len(expected) or any(w not in (None, g) for w, g in zip(expected, held, strict=True)):
-            what = f"{spec.name!r} takes {list(expected)} per sample; the set holds {list(held)}"
+        actual, expected = arrays[spec.name].shape[1:], spec.shape[1:]
+        if len(actual) != len(expected) or any(e not in (None, a) for e, a in zip(expected, actual, strict=True)):
+            what = f"{spec.name!r} takes {list(expected)} per sample; the set holds {list(actual)}"
             raise InputError(f"{data.name} does not fit {model.name}", what, "reshape the samples")
         dtype = arrays[spec.name].dtype
         if dtype.kind not in "biuf" or (dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool"))):
-            what = f"{spec.name!r} takes {spec.dtype} {list(expected)}; the set holds {dtype} {list(held)}"
-            raise InputError(f"{data.name} does not fit {model.name}", what, "give samples of the type it takes")
+            what = f"{spec.name!r} takes {spec.dtype} {list(expected)}; the set holds {dtype} {list(actual)}"
+            raise InputError(f"{data.name} does not fit {model.name}", what, f"convert the samples to {spec.dtype}")
     return arrays
 
 
 def to_model_type(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:
-    """As the model takes them. Raises InputError, naming the sample, for what is no number there."""
+    """Cast to the input's dtype. Raises InputError, naming the sample, for a value that it cannot represent."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(values, dtype=spec.dtype)
     bad = ~np.isfinite(cast) if cast.dtype.kind == "f" else cast != values
     if bad.any():
         sample = taken[int(np.argwhere(bad)[0][0])] if spec.shape else taken[0]
-        why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot"
-        what = f"sample {sample} of {data.name} cannot be calibrated with"
-        raise InputError(what, f"its {spec.name!r} holds {why}", "leave the sample out, or fix it")
+        why = "NaN or infinity" if cast.dtype.kind == "f" else f"a number that {spec.dtype} cannot represent"
+        what = f"sample {sample} of {data.name} cannot be used for calibration"
+        raise InputError(what, f"its {spec.name!r} holds {why}", "remove or fix the sample")
     return cast

@@ -1,4 +1,4 @@
-"""Activations of an ONNX model in ONNX Runtime: those that its quantizer will ask for, as outputs of the graph."""
+"""Activations of an ONNX model in ONNX Runtime: those that its quantizer needs, as outputs of the graph."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
-#: the first opset whose DequantizeLinear has a scale per channel, and the file version that goes with it
+#: the first opset whose DequantizeLinear has a scale per channel, and its IR version
 MIN_OPSET, IR_VERSION = 13, 7
-#: operators whose output holds the values of their first input, in the same or another order
+#: operators whose output contains the values of their first input, in the same or another order
 _SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def observe(
     path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
 ) -> Statistics:
-    """Statistics by the names of the graph that `ready` makes of the file. Raises InputError: see `gather`."""
+    """Statistics by tensor names of the graph that `ready` returns. Raises InputError: see `gather`."""
     model = ready(path)
     names = activations(model)
     shared = aliases(model, names)
-    activation_names = [name for name in names if name not in shared]
+    observed = [name for name in names if name not in shared]
     inputs = {value.name for value in model.graph.input}
-    computed = [name for name in activation_names if name not in inputs]
+    computed = [name for name in observed if name not in inputs]
     compute = _Session(model, computed)
     del model
 
     def run(feed: Feed) -> Mapping[str, Any]:
-        return {**compute(feed), **{name: feed[name] for name in activation_names if name in inputs}}
+        return {**compute(feed), **{name: feed[name] for name in observed if name in inputs}}
 
     statistics = gather(run, feeds, origin=origin, partial=partial)
     statistics.alias(shared)
@@ -44,10 +44,10 @@ def observe(
 
 
 def ready(path: Path) -> ModelProto:
-    """The model as ONNX Runtime's quantizer wants it.
+    """The model, prepared for ONNX Runtime's quantizer.
 
-    Its weights are no inputs, its opset has scales per channel, every node has a name of its own, and ONNX Runtime's
-    basic optimizations are done: BatchNorms are folded, and none of it depends on the processor.
+    Its weights are not inputs, its opset has scales per channel, every node has a unique name, and ONNX Runtime's
+    basic optimizations are applied: BatchNorms are folded, and nothing depends on the processor.
     """
     import onnx
     from onnx import inliner, version_converter
@@ -73,7 +73,7 @@ def ready(path: Path) -> ModelProto:
 
 
 def _name(nodes: Iterable[NodeProto]) -> None:
-    """A node that is to stay float is named; one without a name, or with another's, gets its own."""
+    """Give every node a unique name: nodes that stay float are referred to by name."""
     taken: set[str] = set()
     for index, node in enumerate(nodes):
         if not node.name or node.name in taken:
@@ -82,58 +82,58 @@ def _name(nodes: Iterable[NodeProto]) -> None:
 
 
 def activations(model: ModelProto) -> list[str]:
-    """The float tensors that depend on the input: the graph's inputs, and what its nodes compute."""
+    """The float tensors that depend on the input: the graph's inputs and its nodes' outputs."""
     import onnx
 
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     floats = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     depends = {value.name for value in model.graph.input}
-    names = [value.name for value in model.graph.input]
+    tensors = [value.name for value in model.graph.input]
     for node in model.graph.node:
         if depends & set(node.input) or not node.input or node.op_type in ("If", "Loop", "Scan"):
             depends |= set(node.output)
-            names += [name for name in node.output if name]
-    return [name for name in dict.fromkeys(names) if name in floats]
+            tensors += [name for name in node.output if name]
+    return [name for name in dict.fromkeys(tensors) if name in floats]
 
 
 def aliases(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
-    """Tensor → the one whose statistics serve for it too, so that it need not be looked at.
+    """Tensor → the tensor whose statistics also apply to it, so that it need not be observed.
 
-    What only a Relu or Clip reads takes the range of what comes out (the quantizer fuses the two, and without an output
-    between them so does the runtime); what is merely reordered has the values it had before.
+    A tensor that only a Relu or Clip reads has the range of that node's output (the quantizer fuses the two, and so
+    does the runtime if nothing between them is an output); a reordered tensor has the same values as before.
     """
     known, outputs = set(names), {value.name for value in model.graph.output}
     readers = Counter(name for node in model.graph.node for name in set(node.input))
-    renamed: dict[str, str] = {}
+    shared: dict[str, str] = {}
     for node in model.graph.node:
         before, after = node.input[0] if node.input else "", node.output[0]
         if before in known and after in known:
             if node.op_type in ("Relu", "Clip") and readers[before] == 1 and before not in outputs:
-                renamed[before] = after
+                shared[before] = after
             elif node.op_type in _SAME_VALUES:
-                renamed.setdefault(after, before)
-    return {name: _end(name, renamed) for name in renamed}
+                shared.setdefault(after, before)
+    return {name: _end(name, shared) for name in shared}
 
 
-def _end(name: str, aliases: Mapping[str, str]) -> str:
-    while name in aliases:
-        name = aliases[name]
+def _end(name: str, shared: Mapping[str, str]) -> str:
+    while name in shared:
+        name = shared[name]
     return name
 
 
 class _Session:
-    """Runs the model, which is changed, and gives the named tensors, in arrays that the next run writes into.
+    """Runs the model, which it modifies, and returns the named tensors in arrays that the next run overwrites.
 
-    Allocating them again for each run would cost a fifth of its time. Without memory patterns what the runtime takes
-    beside them is less, and does not grow from run to run.
+    Allocating the arrays in each run would cost a fifth of its time. Without memory patterns the runtime itself needs
+    less memory, and the memory does not grow from run to run.
     """
 
     def __init__(self, model: ModelProto, names: Sequence[str]) -> None:
         import onnx
         import onnxruntime
 
-        given = {value.name for value in model.graph.output}
-        added = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names if n not in given]
+        outputs = {value.name for value in model.graph.output}
+        added = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names if n not in outputs]
         model.graph.output.extend(added)
         options = onnxruntime.SessionOptions()
         options.enable_mem_pattern = False
@@ -155,7 +155,7 @@ class _Session:
             try:
                 self._session.run_with_iobinding(self._binding)
                 return self._arrays
-            except Exception:  # noqa: S110 - a shape depends on the values; what is really wrong, the plain way says
+            except Exception:  # noqa: S110 - a shape depends on the values; the plain run below reports real errors
                 pass
         self._bind(feed, self._session.run(self._names, feed))
         return self._arrays

@@ -1,4 +1,4 @@
-"""Activations of an OpenVINO IR in OpenVINO: those that may be quantized, as results of the graph."""
+"""Activations of an OpenVINO IR in OpenVINO: those that can be quantized, as results of the graph."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edgekit.runtimes.openvino import no_telemetry
 if TYPE_CHECKING:
     from openvino import Model, Node, Output
 
-#: operators that are never quantized at their input: what comes before them may stay fused with them
+#: operators whose input is never quantized: the operator before them can stay fused with them
 _FLOAT_READERS = frozenset("Relu Clamp PRelu Elu Sigmoid Tanh HSwish HSigmoid Swish Mish Gelu SoftPlus Softmax".split())
-#: operators with weights, to which an Add of a constant is the bias
+#: operators with weights, for which an Add of a constant is the bias
 _LINEAR = frozenset("Convolution GroupConvolution MatMul ConvolutionBackpropData GroupConvolutionBackpropData".split())
 
 
@@ -28,12 +28,12 @@ def observe(
     from openvino import opset13 as ops
 
     model = read(path)
-    watched = activations(model)
+    observed = activations(model)
     inputs = {min(port.get_names(), default=port.node.get_friendly_name()): port for port in model.inputs}
-    fed = {key(port): name for name, port in inputs.items() if key(port) in watched}
-    names = [name for name in watched if name not in fed]
+    fed = {key(port): name for name, port in inputs.items() if key(port) in observed}
+    names = [name for name in observed if name not in fed]
     first = len(model.outputs)
-    model.add_results([ops.result(watched[name]) for name in names])
+    model.add_results([ops.result(observed[name]) for name in names])
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
 
@@ -46,7 +46,7 @@ def observe(
 
 
 def read(path: Path) -> Model:
-    """The model, its operators' names made unique where they are not, always in the same way."""
+    """The model, with its operators' names made unique, deterministically."""
     no_telemetry()
     import openvino
 
@@ -63,16 +63,16 @@ def read(path: Path) -> Model:
 
 
 def key(port: Output) -> str:
-    """The name of what an operator writes: the operator's, and the port's where it is not the first."""
+    """The name of an operator's output: the operator's name, and the port's index if it is not the first."""
     name, index = port.get_node().get_friendly_name(), port.get_index()
     return f"{name}:{index}" if index else str(name)
 
 
 def activations(model: Model) -> dict[str, Output]:
-    """Name → port of every float32 tensor that is computed from the inputs and may be quantized.
+    """Name → port of every float32 tensor that is computed from the inputs and can be quantized.
 
-    Left out are those whose only readers are never quantized there: what a bias is added to, an activation function
-    is applied to, or is a result. Watching them would cost the fusion that makes the pass fast.
+    Tensors are excluded if all their readers are never quantized: a bias addition, an activation function, a result.
+    Observing them would prevent the fusion that makes the pass fast.
     """
     from openvino import Type
 
@@ -101,7 +101,7 @@ def _may_quantize(node: Node, live: set[str], reader: Node) -> bool:
 
 
 def computed(model: Model) -> set[str]:
-    """Names of the operators whose outputs depend on an input or a state; the others give constants."""
+    """Names of the operators whose outputs depend on an input or a state; the others are constant."""
     live: set[str] = set()
     for node in model.get_ordered_ops():
         sources = (port.get_node().get_friendly_name() for port in node.input_values())

@@ -1,6 +1,6 @@
-"""From what a tensor's values were to the range that int8 spreads over: everything, all but the tails, or least error.
+"""From a tensor's histogram to its quantization range: min-max, percentile, or MSE calibration.
 
-A range always holds zero, which is then a point of the grid: zeros (padding, what a ReLU cut off) stay exact.
+A range always includes zero, which is then a quantization level: zeros (padding, outputs of a ReLU) stay exact.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Method = Literal["min-max", "percentile", "mse"]
 METHODS: tuple[str, ...] = get_args(Method)
 #: tensor name → (low, high)
 Ranges = dict[str, tuple[float, float]]
-#: percent of the values that lie below the upper end of "percentile", and above the lower one
+#: the percentage of values below the upper end of "percentile", and above the lower one
 PERCENTILE = 99.999
-#: ends that "mse" tries on either side: so many to a power of two, down to 1/2**OCTAVES of the extreme
+#: candidate ends of "mse" on each side: PER_OCTAVE per power of two, down to 1/2**OCTAVES of the extreme
 PER_OCTAVE, OCTAVES = 16, 8
 
 
 def ranges(statistics: Mapping[str, Histogram], method: str, *, symmetric: bool = False) -> Ranges:
-    """Tensor name → (low, high) for everything that was seen. Raises InputError for an unknown method."""
+    """Tensor name → (low, high) for every observed tensor. Raises InputError for an unknown method."""
     return {name: choose(histogram, method, symmetric=symmetric) for name, histogram in statistics.items()}
 
 
 def choose(histogram: Histogram, method: str, *, symmetric: bool = False, levels: int = 256) -> tuple[float, float]:
-    """The ends (low <= 0 <= high) of the range that `levels` points are spread over; (0, 0) where nothing was seen.
+    """The ends (low <= 0 <= high) of the range of `levels` quantization levels; (0, 0) without observed values.
 
-    `symmetric`: as far below zero as above. "mse" takes the least expected squared error, among ends that lie within
-    the extremes. Raises InputError for an unknown method.
+    `symmetric`: low = -high. "mse" minimises the expected squared error, among ends within the extremes. Raises
+    InputError for an unknown method.
     """
     if method not in METHODS:
         raise InputError(f"there is no range method {method!r}", next=suggest(method, METHODS))
@@ -50,7 +50,7 @@ def choose(histogram: Histogram, method: str, *, symmetric: bool = False, levels
 
 
 def _percentiles(histogram: Histogram, percent: float) -> tuple[float, float]:
-    """The outer edges of the bins that hold the two percentiles."""
+    """The outer edges of the bins that contain the two percentiles."""
     lower, upper, counts = histogram.values()
     seen = np.cumsum(counts)
     outside = seen[-1] * (1 - percent / 100)
@@ -60,7 +60,7 @@ def _percentiles(histogram: Histogram, percent: float) -> tuple[float, float]:
 
 
 def _least_error(histogram: Histogram, low: float, high: float, symmetric: bool, levels: int) -> tuple[float, float]:
-    """The pair of ends within (low, high) with the least error by `_Errors`, by trying a grid of pairs."""
+    """The pair of ends within (low, high) with the least error by `_Errors`, by grid search."""
     errors = _Errors(histogram)
     shares = 2.0 ** -(np.arange(PER_OCTAVE * OCTAVES + 1) / PER_OCTAVE)
     if symmetric:
@@ -73,10 +73,10 @@ def _least_error(histogram: Histogram, low: float, high: float, symmetric: bool,
 
 
 class _Errors:
-    """The squared error of quantizing what a histogram holds to a grid over a range, from cumulative sums.
+    """The squared error of quantizing a histogram's values in a range, from cumulative sums.
 
-    Beyond an end a value moves to that end. Within, rounding costs step²/12 on average, but a value x nearer to zero
-    than half a step becomes exactly zero and costs x². Exact zeros cost nothing and are left out.
+    A value beyond an end is clipped to it. Within the range, the rounding error is step²/12 on average, but a value x
+    nearer to zero than half a step becomes zero, with error x². Exact zeros have no error and are excluded.
     """
 
     def __init__(self, histogram: Histogram) -> None:
@@ -103,7 +103,7 @@ class _Errors:
 
 
 class _Sums:
-    """Running sums of n, n·x and n·x² over ascending values x."""
+    """Cumulative sums of n, n·x and n·x² over ascending values x."""
 
     def __init__(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
         self._values = values
@@ -114,7 +114,7 @@ class _Sums:
     def upto(
         self, ends: NDArray[np.float64], side: Literal["left", "right"] = "left"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The sums over all values below each end; with "right", over those equal to it too."""
+        """The sums over all values below each end; with "right", also over values equal to it."""
         index = np.searchsorted(self._values, ends, side=side)
         count, first, second = (sums[index] for sums in self._sums)
         return count, first, second

@@ -1,4 +1,4 @@
-"""Activations of a TFLite model in LiteRT's interpreter, which keeps all of them where it is asked to."""
+"""Activations of a TFLite model in LiteRT's interpreter, with `experimental_preserve_all_tensors`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekit.formats.tflite import read, unpack
 def observe(
     path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
 ) -> Statistics:
-    """Statistics of every float tensor that is computed; what a maximum is padded with does not count.
+    """Statistics of every computed float tensor, excluding the padding of a maximum.
 
     Raises InputError: see `gather`.
     """
@@ -26,9 +26,9 @@ def observe(
 
     graph = read(path).subgraphs[0]
     padded = bool(pads_below_all(unpack(path.read_bytes(), str(path))))
-    watched = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
+    observed = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
     with muted(ctx.log, native=True):
-        # Without a delegate: inside one, tensors are fused away and hold no values.
+        # without a delegate: tensors that a delegate fuses have no values
         interpreter = Interpreter(
             str(path),
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -40,25 +40,25 @@ def observe(
         for tensor in graph.inputs:
             interpreter.set_tensor(tensor.index, feed[tensor.name])
         interpreter.invoke()
-        values = {name: interpreter.get_tensor(index) for index, name in watched}
+        values = {name: interpreter.get_tensor(index) for index, name in observed}
         return {name: value[value != -np.inf] for name, value in values.items()} if padded else values
 
     return gather(run, feeds, origin=origin, partial=partial)
 
 
 def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:
-    """The PADV2 operators of a ModelT that pad with minus infinity, as before a maximum.
+    """The PADV2 operators of a ModelT that pad with minus infinity, for example before a maximum.
 
-    Each comes with its input's and its output's name.
+    Each is returned with its input's and its output's name.
     """
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     graph = model.subgraphs[0]
-    pads = []
+    operators = []
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode == BuiltinOperator.PADV2:
             constant = model.buffers[graph.tensors[operator.inputs[2]].buffer].data
             if constant is not None and np.isneginf(np.frombuffer(bytes(constant), np.float32)).all():
                 ends = operator.inputs[0], operator.outputs[0]
-                pads.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
-    return pads
+                operators.append((operator, *(graph.tensors[index].name.decode() for index in ends)))
+    return operators

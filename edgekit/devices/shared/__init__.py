@@ -1,1 +1,1 @@
-"""What several devices share."""
+"""Code shared by several devices."""

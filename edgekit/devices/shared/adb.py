@@ -1,7 +1,7 @@
-"""One device through the system's `adb`: its server, its keys, USB or network alike.
+"""One device through the system's `adb`: its server and its keys, over USB or the network.
 
-A device gets scripts for its own shell, whichever it is (toybox, busybox), and archives. No name that a user wrote is
-part of a script, but a deployment's folder, quoted (`_pushed`): files are called by their sha256, jobs by a number.
+A device receives archives, and scripts for its own shell (toybox or busybox). The only user-written name in a script is
+a deployment's folder, quoted (`phone_releases.py`): files are named by their sha256, jobs by a number.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from edgekit.core.errors import DeviceError, EdgekitError, Missing, os_errors
 from edgekit.devices.shared import facts
 from edgekit.devices.shared.facts import END, START, Facts
 
-#: the one place where every Android lets the shell's user write and execute, and what edgekit keeps there
+#: the one folder where every Android lets the shell's user write and execute, and edgekit's folder in it
 HOME = "/data/local/tmp"
 ROOT = f"{HOME}/.edgekit"
-#: seconds for a short script, and for a connection over the network
+#: time-outs in seconds of a short script, and of a connection over the network
 SHELL_SECONDS, CONNECT_SECONDS = 60.0, 15.0
-#: bytes per second that a slow cable moves at the least
-SLOW = 1e6
+#: the lowest transfer rate of a slow cable, in bytes per second
+SLOW_BYTES_PER_SECOND = 1e6
 EXIT = re.compile(rb"\n?== exit (\d+)\r?\n?$")
 
-#: everything is read; a section that a system does not have is empty
+#: prints one section per fact; a section that a system does not have is empty
 FACTS = rf"""
 say() {{ printf '\n== %s\n' "$1"; }}
 printf '\n{START}\n'
@@ -56,52 +56,54 @@ say getprop; getprop 2>/dev/null
 printf '\n{END}\n'
 """
 
-#: runs a job until it ends, or until the connection does; what it prints comes as it is printed
+#: runs a job until it ends or the connection ends; its output is forwarded as it is printed
 RUN = """cd {folder} || exit 1
 exec 3<&0
 OMP_NUM_THREADS={threads} {runner} job.json out/result.json </dev/null 2>&1 & job=$!
-{{ read line <&3; kill -9 $job; }} >/dev/null 2>&1 & keeper=$!
+{{ read line <&3; kill -9 $job; }} >/dev/null 2>&1 & watchdog=$!
 wait $job; code=$?
-kill -9 $keeper 2>/dev/null
+kill -9 $watchdog 2>/dev/null
 exit $code"""
 
 log = logging.getLogger("edgekit")
 
 
 def getprop(text: str) -> dict[str, str]:
-    """`[ro.product.model]: [Pixel 7]`, a line each → name → value; {} where there is no getprop."""
+    """Lines such as `[ro.product.model]: [Pixel 7]` → a dictionary; {} if there is no getprop."""
     return dict(re.findall(r"^\[([\w.-]+)\]: \[(.*)\]\r?$", text, re.MULTILINE))
 
 
-def phone_facts(found: Mapping[str, str]) -> Facts:
-    """All that the sections tell; the model and the system are Android's properties where it has them."""
-    properties = getprop(found.get("getprop", ""))
+def phone_facts(sections: Mapping[str, str]) -> Facts:
+    """The facts in the script's sections; the model and the system are Android's properties, if it has them."""
+    properties = getprop(sections.get("getprop", ""))
     model = " ".join(filter(None, (properties.get(f"ro.product.{name}", "") for name in ("manufacturer", "model"))))
-    sections = {name: text.replace("\r", "") for name, text in found.items()} | {"model": model}
-    loader = re.search(r"GLIBC.*version (\d+\.\d+)", sections.get("libc", ""))
-    sections["libc"] = f"glibc {loader[1]}" if loader else ""
+    texts = {name: text.replace("\r", "") for name, text in sections.items()} | {"model": model}
+    loader = re.search(r"GLIBC.*version (\d+\.\d+)", texts.get("libc", ""))
+    texts["libc"] = f"glibc {loader[1]}" if loader else ""
     if release := properties.get("ro.build.version.release", ""):
         api = properties.get("ro.build.version.sdk", "?")
-        sections["release"] = f'PRETTY_NAME="Android {release} (API {api})"'
-    return facts.read(sections)
+        texts["release"] = f'PRETTY_NAME="Android {release} (API {api})"'
+    return facts.parse_facts(texts)
 
 
 def connect(serial: str) -> str:
-    """Reach a device at host:port; "" or what adb says against it. One on a cable needs none of this."""
+    """Connect to a device at host:port; "" or adb's error message. A device on a cable needs no connection."""
     if ":" not in serial:
         return ""
-    said = adb(["connect", serial], CONNECT_SECONDS)[1]
-    return "" if re.search(r"^(already )?connected to", said, re.MULTILINE) else said.strip() or "it does not answer"
+    output = adb(["connect", serial], CONNECT_SECONDS)[1]
+    return (
+        "" if re.search(r"^(already )?connected to", output, re.MULTILINE) else output.strip() or "it does not answer"
+    )
 
 
 def _state(serial: str) -> tuple[str, str]:
-    """(what adb says against a device, the state it is in: `device` where it answers)."""
-    said = connect(serial)
-    return said, adb(["-s", serial, "get-state"], CONNECT_SECONDS)[1].strip()
+    """(adb's error message, the device's state: `device` if it answers)."""
+    output = connect(serial)
+    return output, adb(["-s", serial, "get-state"], CONNECT_SECONDS)[1].strip()
 
 
 def is_up(port: int) -> bool:
-    """Does the adbd behind a port of this machine answer?"""
+    """Does the adbd at a port of this machine answer?"""
     serial = f"127.0.0.1:{port}"
     try:
         return _state(serial) == ("", "device")
@@ -110,21 +112,21 @@ def is_up(port: int) -> bool:
 
 
 def adb(words: Sequence[str], timeout: float) -> tuple[int, str]:
-    """(exit code, what it printed) of one adb command. Raises Missing, DeviceError."""
+    """(exit code, output) of one adb command. Raises Missing or DeviceError."""
     try:
-        code, said = _communicated(["adb", *words], timeout)
+        code, output = _run(["adb", *words], timeout)
     except TimeoutError as error:
         return -9, str(error)
-    return code, said.decode("utf-8", "replace")
+    return code, output.decode("utf-8", "replace")
 
 
-def late(what: str, seconds: float) -> DeviceError:
+def timed_out(what: str, seconds: float) -> DeviceError:
     why = f"no result after {seconds:g} s; it was stopped"
     return DeviceError(f"{what} took too long", why, "allow more time with --set plan.timeout=SECONDS")
 
 
 class Phone:
-    """A device that answers, for as long as edgekit works with it. Every method raises DeviceError."""
+    """A connected device. Every method raises DeviceError."""
 
     def __init__(self, name: str, serial: str) -> None:
         self.name, self.serial = name, serial
@@ -132,118 +134,118 @@ class Phone:
         self.present: set[str] = set()
         self.sent_bytes = 0
         self.locked: IO[str] | None = None
-        self.cut = False
+        self.disconnected = False
         self.open()
 
     def open(self) -> None:
-        """Reach it, and read what it is; again after its connection was cut."""
-        said, state = _state(self.serial)
-        if "offline" in state and ":" in self.serial:  # adb holds on to a connection that broke
+        """Connect to the device and probe it; called again after a disconnection."""
+        output, state = _state(self.serial)
+        if "offline" in state and ":" in self.serial:  # adb keeps a broken connection
             adb(["disconnect", self.serial], CONNECT_SECONDS)
-            said, state = _state(self.serial)
+            output, state = _state(self.serial)
         if state != "device":
-            raise refusal(said or state, self.name, self.serial)
+            raise adb_error(output or state, self.name, self.serial)
         self.present.clear()
         _, text = self.shell(FACTS)
         self.facts = phone_facts(facts.sections(text))
-        self.cut = False
+        self.disconnected = False
         if self.locked:
-            self.shell(f"rm -rf {ROOT}/jobs/*")  # of the job that was cut off
+            self.shell(f"rm -rf {ROOT}/jobs/*")  # of the interrupted job
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Nobody else works with it meanwhile; reached anew where its connection was cut while this waited."""
+    def reserved(self) -> Iterator[None]:
+        """Reserve the device for this thread; reconnects if the connection was lost meanwhile."""
         with self.busy:
-            if self.cut:
+            if self.disconnected:
                 self.open()
             self.lock()
             yield
 
     def shell(self, script: str, timeout: float = SHELL_SECONDS, what: str = "") -> tuple[int, str]:
-        """A script's exit code and output; the code comes in the output, since old devices' adbd gives none."""
+        """A script's exit code and output; the script prints the code, since adbd on old devices does not return it."""
         command = ["adb", "-s", self.serial, "shell", f'(\n{script}\n); code=$?; echo; echo "== exit $code"']
         try:
-            code, said = _communicated(command, timeout, held=True)
+            code, output = _run(command, timeout, held=True)
         except TimeoutError as error:
-            raise late(what or f"a command on {self.name}", timeout) from error
-        found = EXIT.search(said)
-        text = (said[: found.start()] if found else said).decode("utf-8", "replace")
-        if not found:
-            raise self._gone(text or f"adb ended with exit code {code}")
+            raise timed_out(what or f"a command on {self.name}", timeout) from error
+        status = EXIT.search(output)
+        text = (output[: status.start()] if status else output).decode("utf-8", "replace")
+        if not status:
+            raise self._disconnected(text or f"adb ended with exit code {code}")
         for line in text.splitlines():
             log.debug("%s: %s", self.name, line)
-        return int(found[1]), text
+        return int(status[1]), text
 
     def checked(self, script: str, timeout: float = SHELL_SECONDS) -> str:
-        """The output of a script that must work."""
+        """The output of a script. Raises DeviceError if it fails."""
         code, text = self.shell(script, timeout)
         if code != 0:
-            raise self._refused(text)
+            raise self._command_failed(text)
         return text
 
     def send(self, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> None:
-        """Put files (sha256 → where they lie here) there, those that are not there yet, and `extra` (path → content),
-        as one archive; each file's sha256 is then taken there."""
+        """Send the files (sha256 → local path) that the device does not have, and `extra` (path → content), as one
+        archive; the device then computes each file's sha256."""
         new = {sha: path for sha, path in files.items() if sha not in self.present}
-        there = self._whole(new) if new else set()
-        wanted = {sha: path for sha, path in new.items() if sha not in there}
-        size = sum(path.stat().st_size for path in wanted.values())
+        intact = self._intact(new) if new else set()
+        missing = {sha: path for sha, path in new.items() if sha not in intact}
+        size = sum(path.stat().st_size for path in missing.values())
         free = self.free()
-        if free is not None and 2 * size > free:  # the archive, and what comes out of it
+        if free is not None and 2 * size > free:  # the archive and its content
             why = f"{2 * size / 1e6:,.1f} MB are needed, and {free / 1e6:,.1f} MB are free"
-            raise self._full(why)
+            raise self._storage_full(why)
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             archive = Path(folder) / "sent.tar"
             with os_errors("write", archive):
-                _packed(archive, {f"files/{sha}": path for sha, path in wanted.items()}, extra)
+                _write_archive(archive, {f"files/{sha}": path for sha, path in missing.items()}, extra)
             self.checked(f"mkdir -p {ROOT}/files {ROOT}/jobs")
             words = ["-s", self.serial, "push", str(archive), f"{ROOT}/sent.tar"]
-            code, said = adb(words, SHELL_SECONDS + archive.stat().st_size / SLOW)
+            code, output = adb(words, SHELL_SECONDS + archive.stat().st_size / SLOW_BYTES_PER_SECOND)
             if code != 0:
                 self.shell(f"rm -f {ROOT}/sent.tar")
-                raise self._gone(said)
+                raise self._disconnected(output)
         unpacked = f"cd {ROOT} && tar -xf sent.tar; code=$?; rm -f sent.tar; exit $code"
-        self.checked(unpacked, SHELL_SECONDS + size / SLOW)
-        if damaged := set(wanted) - self._whole(wanted):
+        self.checked(unpacked, SHELL_SECONDS + size / SLOW_BYTES_PER_SECOND)
+        if damaged := set(missing) - self._intact(missing):
             self.shell(f"cd {ROOT}/files && rm -f {' '.join(sorted(damaged))}")
-            what = f"a file came to {self.name} damaged"
-            raise DeviceError(what, "what arrived has another sha256", "run it again; is its storage failing?")
+            what = f"a file was damaged on its way to {self.name}"
+            raise DeviceError(what, "the sha256 of the received file differs", "run it again; is its storage failing?")
         self.sent_bytes += size
         self.present |= set(new)
 
-    def ended(self, code: int, said: str, what: str, limit: float) -> None:
-        """Raises DeviceError for a runner that ended otherwise than well."""
+    def check_exit(self, code: int, output: str, what: str, limit: float) -> None:
+        """Raises DeviceError if the runner's exit code is not 0."""
         if code == 128 + signal.SIGALRM:
-            raise late(what, limit)
+            raise timed_out(what, limit)
         if code:
-            raise DeviceError(f"{what} failed", self._why(code, said), "see log.txt in the run folder")
+            raise DeviceError(f"{what} failed", self._why(code, output), "see log.txt in the run folder")
 
-    def _why(self, code: int, said: str) -> str:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
+    def _why(self, code: int, output: str) -> str:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
         if code == 128 + signal.SIGKILL:
             memory = f"it has {self.facts.memory_bytes >> 20} MB"
-            return f"the process was killed, most likely for want of memory: {memory}"
+            return f"the process was killed, probably because memory ran out: {memory}"
         full = next((line for line in lines if "No space left on device" in line), "")
         if full or code == 128 + signal.SIGBUS:
-            return f"its storage is full: {full or 'a file could not grow'}"
+            return f"its storage is full: {full or 'a file could not be extended'}"
         if code == 128 + signal.SIGILL:
-            return f"the runtime's library has instructions that its processor ({self.facts.cpu}) lacks"
+            return f"the runtime's library uses instructions that its processor ({self.facts.cpu}) does not have"
         if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
-            return f"the process died of {signal.Signals(code - 128).name}" + (f": {lines[-1]}" if lines else "")
+            return f"the process was killed by {signal.Signals(code - 128).name}" + (f": {lines[-1]}" if lines else "")
         return f"it ended with exit code {code}" + (f": {lines[-1][:300]}" if lines else "")
 
     def pull(self, there: str, here: Path) -> None:
-        """A file to a path, or every file of a folder (`FOLDER/.`) into a folder that is there."""
-        code, said = adb(["-s", self.serial, "pull", there, str(here)], 600.0)
+        """Copy a file to a local path, or every file of a folder (`FOLDER/.`) into an existing local folder."""
+        code, output = adb(["-s", self.serial, "pull", there, str(here)], 600.0)
         if code != 0:
-            raise self._gone(said)
+            raise self._disconnected(output)
 
     def free(self) -> int | None:
-        """Bytes that may still be written there."""
+        """Free bytes on the device."""
         return facts.free_bytes(self.shell("df -Pk /data/local/tmp 2>/dev/null || df -k /data/local/tmp")[1])
 
     def lock(self) -> None:
-        """Keep other edgekits of this machine from measuring there."""
+        """Keep other edgekit processes of this machine from measuring on the device."""
         if self.locked:
             return
         from platformdirs import user_cache_path
@@ -257,45 +259,46 @@ class Phone:
         except OSError as error:
             file.close()
             next = "wait until it has finished, then run this again"
-            raise DeviceError(f"{self.name} is busy", "another edgekit measures there", next) from error
+            raise DeviceError(f"{self.name} is busy", "another edgekit process is measuring on it", next) from error
         self.locked = file
-        self.shell(f"rm -rf {ROOT}/jobs/*")  # left by one that was cut off
+        self.shell(f"rm -rf {ROOT}/jobs/*")  # left by an interrupted process
 
     def close(self) -> None:
         if self.locked:
             self.locked.close()
             self.locked = None
 
-    def _whole(self, files: Mapping[str, Path]) -> set[str]:
-        """Those that are there with the sha256 that they are called by."""
+    def _intact(self, files: Mapping[str, Path]) -> set[str]:
+        """The files on the device whose content has the sha256 they are named by."""
         if not files:
             return set()
         size = sum(path.stat().st_size for path in files.values())
         names = " ".join(sorted(files))
-        _, said = self.shell(
-            f"cd {ROOT}/files 2>/dev/null && sha256sum {names} 2>/dev/null", SHELL_SECONDS + size / SLOW
+        _, output = self.shell(
+            f"cd {ROOT}/files 2>/dev/null && sha256sum {names} 2>/dev/null",
+            SHELL_SECONDS + size / SLOW_BYTES_PER_SECOND,
         )
-        lines = (line.split() for line in said.splitlines())
+        lines = (line.split() for line in output.splitlines())
         return {words[1] for words in lines if len(words) == 2 and words[0] == words[1]} & set(files)
 
-    def _gone(self, said: str) -> EdgekitError:
-        """The error for a device that had answered: it is to be opened again."""
-        self.cut = True
-        return refusal(said, self.name, self.serial, opened=True)
+    def _disconnected(self, output: str) -> EdgekitError:
+        """The error for a lost connection; the device must be opened again."""
+        self.disconnected = True
+        return adb_error(output, self.name, self.serial, opened=True)
 
-    def _refused(self, said: str) -> EdgekitError:
-        last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "without a word")
-        if "No space left on device" in said:
-            return self._full(last)
-        return DeviceError(f"{self.name} refused", last[:300], f"edgekit targets check {self.name}")
+    def _command_failed(self, output: str) -> EdgekitError:
+        last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "no message")
+        if "No space left on device" in output:
+            return self._storage_full(last)
+        return DeviceError(f"a command failed on {self.name}", last[:300], f"edgekit targets check {self.name}")
 
-    def _full(self, why: str) -> DeviceError:
+    def _storage_full(self, why: str) -> DeviceError:
         next = f"free some space: edgekit targets clean {self.name}"
         return DeviceError(f"the storage of {self.name} is full", why, next)
 
 
-def _packed(archive: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> None:
-    """A plain old archive, which every tar can read."""
+def _write_archive(archive: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> None:
+    """An archive in the USTAR format, which every tar can read."""
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, path in files.items():
             member = tarfile.TarInfo(name)
@@ -308,43 +311,43 @@ def _packed(archive: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]
             tar.addfile(member, io.BytesIO(content))
 
 
-#: (what adb prints, what happened, what to do), the most telling first
+#: (pattern of adb's output, what happened, what to do), the most specific first
 _MEANINGS = (
     (
         r"unauthorized|failed to authenticate",
-        "{name} has not let this computer in",
+        "{name} has not authorized this computer",
         "unlock it and allow USB debugging on its screen",
     ),
     (
         r"no permissions|insufficient permissions",
-        "adb may not use {name}'s cable",
-        "a udev rule: apt install adb has one",
+        "adb has no permission to use the USB device of {name}",
+        "add a udev rule: Debian's package adb contains one",
     ),
-    (r"more than one device", "adb sees several devices", "name one: adb devices -l shows them"),
+    (r"more than one device", "adb sees several devices", "name one: adb devices -l lists them"),
     (r"No space left on device", "the storage of {name} is full", "edgekit targets clean {name}"),
     (
         r"offline|authorizing|still connecting",
-        "{name} is connected, and does not answer",
-        "plug it in again, or: adb reconnect offline",
+        "{name} is connected but does not answer",
+        "reconnect its cable, or run: adb reconnect offline",
     ),
     (
         r"not found|no devices|failed to connect|Connection refused|cannot connect|does not answer|timed out",
         "adb does not see {name} ({serial})",
-        "is USB debugging on, and the cable in? adb devices -l shows what it sees",
+        "is USB debugging on, and the cable connected? adb devices -l lists the devices",
     ),
 )
 
 
-def refusal(said: str, name: str, serial: str, *, opened: bool = False) -> EdgekitError:
-    """The error for what adb printed; `opened`: the device had answered before."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = lines[-1][:300] if lines else "it ended without a word"
+def adb_error(output: str, name: str, serial: str, *, opened: bool = False) -> EdgekitError:
+    """The error for adb's output; `opened`: the device had answered before."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = lines[-1][:300] if lines else "it ended without a message"
     for pattern, what, next in _MEANINGS:
-        if re.search(pattern, said):
+        if re.search(pattern, output):
             return DeviceError(what.format(name=name, serial=serial), last, next.format(name=name))
     if opened:
-        then = "is it on, and was it restarted? run the same command again: what was finished is kept"
-        return DeviceError(f"the connection to {name} was cut", last, then)
+        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
+        return DeviceError(f"the connection to {name} was lost", last, hint)
     return DeviceError(f"cannot talk to {name} ({serial})", last, "try: adb devices -l")
 
 
@@ -352,8 +355,8 @@ _children: set[subprocess.Popen[bytes]] = set()
 _serving = threading.Lock()
 
 
-def _communicated(command: Sequence[str], timeout: float, held: bool = False) -> tuple[int, bytes]:
-    """(exit code, output) of a child; its input stays open where `held`, so that what runs there ends with it."""
+def _run(command: Sequence[str], timeout: float, held: bool = False) -> tuple[int, bytes]:
+    """(exit code, output) of a child; `held`: its input stays open, so that the remote process ends with it."""
     with _serving:
         _server()
     source = subprocess.PIPE if held else subprocess.DEVNULL
@@ -361,16 +364,16 @@ def _communicated(command: Sequence[str], timeout: float, held: bool = False) ->
         command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     _children.add(child)
-    ended: list[bool] = []
+    expired: list[bool] = []
 
-    def end() -> None:
-        ended.append(True)
+    def expire() -> None:
+        expired.append(True)
         child.kill()
 
-    timer = threading.Timer(timeout, end)
+    timer = threading.Timer(timeout, expire)
     timer.start()
     try:
-        said = child.stdout.read()  # type: ignore[union-attr]
+        output = child.stdout.read()  # type: ignore[union-attr]
         code = child.wait()
     finally:
         timer.cancel()
@@ -381,13 +384,13 @@ def _communicated(command: Sequence[str], timeout: float, held: bool = False) ->
             if pipe:
                 with suppress(OSError):
                     pipe.close()
-    if ended:
+    if expired:
         raise TimeoutError(f"timed out after {timeout:.0f} s")
-    return code, said
+    return code, output
 
 
 def _server() -> None:
-    """adb's own server, which must not hold on to a pipe of ours."""
+    """Start adb's own server first, so that it does not inherit a pipe of this process."""
     if shutil.which("adb") is None:
         next = "install it (Debian: sudo apt install adb; or Android's platform-tools)"
         raise Missing("phones are reached through adb", "there is no adb on the PATH", next)
@@ -403,24 +406,24 @@ _opening: dict[str, threading.Lock] = {}
 
 
 def phone(name: str, serial: str) -> Phone:
-    """The open device of a serial number: there is one per process, opened again where its connection was cut."""
+    """The connected device of a serial number, one per process; reconnected if its connection was lost."""
     with _guard:
         opening = _opening.setdefault(serial, threading.Lock())
     with opening:
         if serial not in _open:
             _open[serial] = Phone(name, serial)
-        found = _open[serial]
-        if found.cut:
-            with found.busy:
-                found.open()
-        return found
+        phone = _open[serial]
+        if phone.disconnected:
+            with phone.busy:
+                phone.open()
+        return phone
 
 
 @atexit.register
 def close_all() -> None:
-    """End every adb of ours, and with it whatever runs on a device."""
+    """End every adb child process, and with it the remote processes."""
     for child in list(_children):
         child.kill()
-    for found in _open.values():
-        found.close()
+    for phone in _open.values():
+        phone.close()
     _open.clear()

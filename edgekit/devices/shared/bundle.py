@@ -1,4 +1,4 @@
-"""A bundle as it is sent to a device: its files and their sha256."""
+"""A deployment bundle: its files and their sha256."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """`files`: name in the bundle → where it lies here; `id` hashes them all."""
+    """`files`: name in the bundle → local path; `id` is the hash of all files."""
 
     id: str
     manifest: Mapping[str, Any]
@@ -22,7 +22,7 @@ class Bundle:
 
     @property
     def sha256(self) -> Mapping[str, str]:
-        """Name → sha256, the manifest's own too."""
+        """Name → sha256, including the manifest's."""
         return {name: sha256(path) for name, path in self.files.items()}
 
     @property

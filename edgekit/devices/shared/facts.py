@@ -1,6 +1,6 @@
-"""What a device says of itself: one shell script that any POSIX shell runs, and a pure parser for each thing it prints.
+"""Probe a device: one shell script that any POSIX shell runs, and a pure parser for each of its sections.
 
-The script only reads. A section that a system does not have is empty, and its parser gives the value for "not known".
+The script only reads. A section that a system does not have is empty, and its parser returns the value for "unknown".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 START, END = "== edgekit 1", "== end"
 
-#: PYTHON is put in quoted. Nothing in it reads standard input: what follows there is for the agent.
+#: PYTHON is replaced, quoted. Nothing in the script reads standard input: the rest of it is for the agent.
 SCRIPT = rf"""
 LC_ALL=C; export LC_ALL; PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
 unset OMP_NUM_THREADS OMP_THREAD_LIMIT
@@ -64,10 +64,10 @@ ARM_LTD = "0x41"
 
 @dataclass(frozen=True)
 class Facts:
-    """What was read. "", 0 and None mean that the device does not tell.
+    """The facts of a device. "", 0 and None mean unknown.
 
-    `clock` is seconds since 1970 as the device has it, `temperature` degrees Celsius of its hottest zone, `bits` those
-    of its Python, `throttled` the Raspberry Pi firmware's flags.
+    `clock` is the device's time in seconds since 1970, `temperature` that of its hottest zone in degrees Celsius,
+    `bits` the pointer size of its Python, `throttled` the Raspberry Pi firmware's flags.
     """
 
     system: str
@@ -91,7 +91,7 @@ class Facts:
     bits: int
 
     def identity(self) -> dict[str, Any]:
-        """What stays the same from one run to the next: part of what makes two measurements comparable."""
+        """The facts that do not change between runs: part of a measurement's identity."""
         return {
             "cpu": self.cpu,
             **({"board": self.model} if self.model else {}),
@@ -104,28 +104,28 @@ class Facts:
         }
 
 
-def read(found: Mapping[str, str]) -> Facts:
-    """All of it, from the sections by name."""
-    system, release, arch = uname(found.get("uname", ""))
-    version, implementation, bits = python(found.get("python", ""))
-    model = found.get("model", "").strip()
+def parse_facts(sections: Mapping[str, str]) -> Facts:
+    """All facts, from the sections by name."""
+    system, release, arch = uname(sections.get("uname", ""))
+    version, implementation, bits = python(sections.get("python", ""))
+    model = sections.get("model", "").strip()
     return Facts(
         system=system,
         release=release,
         arch=arch,
-        cpu=cpu(found.get("cpuinfo", "")) or model or arch,
-        isa=isa(found.get("cpuinfo", "")),
-        cores=number(found.get("cores", "")) or cores(found.get("cpuinfo", "")),
-        memory_bytes=memory_bytes(found.get("meminfo", "")),
+        cpu=cpu(sections.get("cpuinfo", "")) or model or arch,
+        isa=isa(sections.get("cpuinfo", "")),
+        cores=number(sections.get("cores", "")) or cores(sections.get("cpuinfo", "")),
+        memory_bytes=memory_bytes(sections.get("meminfo", "")),
         model=model,
-        glibc=glibc(found.get("libc", "")),
-        os=os_name(found.get("release", "")),
-        page_bytes=number(found.get("page", "")),
-        free_bytes=free_bytes(found.get("disk", "")),
-        clock=number(found.get("date", "")),
-        temperature=temperature(found.get("thermal", "")),
-        governor=found.get("governor", "").strip(),
-        throttled=throttled(found.get("throttled", "")),
+        glibc=glibc(sections.get("libc", "")),
+        os=os_name(sections.get("release", "")),
+        page_bytes=number(sections.get("page", "")),
+        free_bytes=free_bytes(sections.get("disk", "")),
+        clock=number(sections.get("date", "")),
+        temperature=temperature(sections.get("thermal", "")),
+        governor=sections.get("governor", "").strip(),
+        throttled=throttled(sections.get("throttled", "")),
         python=version,
         implementation=implementation,
         bits=bits,
@@ -133,7 +133,7 @@ def read(found: Mapping[str, str]) -> Facts:
 
 
 def sections(text: str) -> dict[str, str]:
-    """Name → text. What a login shell printed before the start is left out."""
+    """Name → text. Output of a login shell before the start is dropped."""
     _, _, text = text.partition(START)
     parts = re.split(r"^== (\w+)$", text.partition(END)[0], flags=re.MULTILINE)
     return {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
@@ -146,7 +146,7 @@ def uname(text: str) -> tuple[str, str, str]:
 
 
 def cpu(text: str) -> str:
-    """The cores' name: x86 says it; Arm gives numbers, of several kinds where there are big and little cores."""
+    """The cores' name: x86 prints it; Arm prints numbers, several where there are big and little cores."""
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name" and value.strip():
@@ -160,10 +160,10 @@ def cpu(text: str) -> str:
 
 
 def isa(text: str) -> tuple[str, ...]:
-    """The flags that decide which kernels a runtime picks; those that every core has."""
-    every = _values(text, "flags") or _values(text, "Features")
-    common = set.intersection(*(set(flags.split()) for flags in every)) if every else set()
-    return tuple(flag for flag in (every[0].split() if every else ()) if flag in common & INSTRUCTION_SETS)
+    """The flags, common to all cores, that decide which kernels a runtime uses."""
+    per_core = _values(text, "flags") or _values(text, "Features")
+    common = set.intersection(*(set(flags.split()) for flags in per_core)) if per_core else set()
+    return tuple(flag for flag in (per_core[0].split() if per_core else ()) if flag in common & INSTRUCTION_SETS)
 
 
 def cores(text: str) -> int:
@@ -171,46 +171,46 @@ def cores(text: str) -> int:
 
 
 def memory_bytes(text: str) -> int:
-    """MemTotal: what the kernel has, less than what is soldered on."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    """MemTotal: the memory available to the kernel, less than the installed memory."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 def glibc(text: str) -> tuple[int, int] | None:
-    """`getconf GNU_LIBC_VERSION`; None for another C library (musl has none of glibc's wheels)."""
-    found = re.search(r"glibc (\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
+    """`getconf GNU_LIBC_VERSION`; None for another C library (musl cannot load glibc's wheels)."""
+    match = re.search(r"glibc (\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def os_name(text: str) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?$', text, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)"?$', text, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def free_bytes(text: str) -> int | None:
-    """`df -Pk`: the last line's fourth column, kilobytes that this user may still write."""
+    """`df -Pk`: the last line's fourth column, the kilobytes available to this user."""
     columns = text.strip().splitlines()[-1].split() if text.strip() else []
-    found = [word for word in columns if word.isdecimal()]
-    return int(found[2]) * 1024 if len(found) >= 3 else None
+    numbers = [word for word in columns if word.isdecimal()]
+    return int(numbers[2]) * 1024 if len(numbers) >= 3 else None
 
 
 def temperature(text: str) -> float | None:
-    """Thermal zones in thousandths of a degree; a zone that is switched off can give nonsense."""
+    """Thermal zones in thousandths of a degree; a zone that is off can print an invalid value."""
     degrees = [int(word) / 1000 for word in text.split() if re.fullmatch(r"-?\d+", word)]
     sane = [value for value in degrees if -40 < value < 150]
     return max(sane) if sane else None
 
 
 def throttled(text: str) -> int:
-    """The Raspberry Pi firmware's flags; bits 0 to 3 are now: low voltage, capped, throttled, at the soft limit."""
-    found = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,8})", text.strip())
-    return int(found[1], 16) if found else 0
+    """The Raspberry Pi firmware's flags; bits 0 to 3 are current: low voltage, capped, throttled, at the soft limit."""
+    match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,8})", text.strip())
+    return int(match[1], 16) if match else 0
 
 
 def python(text: str) -> tuple[tuple[int, int, int] | None, str, int]:
-    """(version, implementation, bits of a pointer); (None, "", 0) where there is none."""
-    found = re.search(r"^(\d+)\.(\d+)\.(\d+) (\w+) (\d+)$", text, re.MULTILINE)
-    return ((int(found[1]), int(found[2]), int(found[3])), found[4], int(found[5])) if found else (None, "", 0)
+    """(version, implementation, bits of a pointer); (None, "", 0) if there is no Python."""
+    match = re.search(r"^(\d+)\.(\d+)\.(\d+) (\w+) (\d+)$", text, re.MULTILINE)
+    return ((int(match[1]), int(match[2]), int(match[3])), match[4], int(match[5])) if match else (None, "", 0)
 
 
 def number(text: str) -> int:
@@ -218,11 +218,11 @@ def number(text: str) -> int:
 
 
 def _values(text: str, key: str) -> list[str]:
-    """One entry per processor that has the line `key : value`."""
+    """The values of all lines `key : value`, one per processor."""
     return re.findall(rf"^{key}\s*:\s*(.*?)\s*$", text, re.MULTILINE)
 
 
-#: the flags that decide which kernels a runtime picks, as Linux names them (x86, then Arm)
+#: the flags that decide which kernels a runtime uses, by Linux's names (x86, then Arm)
 INSTRUCTION_SETS = frozenset(
     "avx avx2 fma avx512f avx512bw avx512vl avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 "
     "neon asimd asimdhp asimddp i8mm bf16 sve sve2".split()

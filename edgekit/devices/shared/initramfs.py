@@ -1,4 +1,4 @@
-"""An initramfs as Linux unpacks it: a cpio archive in the "newc" format (the kernel's buffer-format.rst)."""
+"""An initramfs for Linux: a cpio archive in the "newc" format (the kernel's buffer-format.rst)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FOLDER, FILE = 0o040000, 0o100000
 
 
 def archive(entries: Iterable[tuple[str, int, bytes]]) -> bytes:
-    """(path, mode, content) of each entry, folders before what is in them → the archive, owned by root."""
+    """(path, mode, content) of each entry, folders before their content → the archive, owned by root."""
     parts = [_entry(number, *entry) for number, entry in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1)]
     return b"".join(parts)
 

@@ -1,4 +1,4 @@
-"""A `Job` as the runner reads it, and what the runner of a device sends back."""
+"""The JSON of a `Job` for the runner, and the runner's result."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from edgekit.ondevice.runner import SCHEMA
 
 RUNNER = Path(__file__).parents[2] / "ondevice" / "runner.py"
 SENSORS = RUNNER.with_name("sensors.py")
-#: how many windows a sustained run is seen through, and how long one is at the least and at most, in seconds
+#: the number of windows of a sustained run, and the shortest and longest window in seconds
 WINDOWS, SHORTEST, LONGEST = 60, 0.5, 5.0
 
 OUTPUT_BATCH = 64
 
-#: what is run around a model, by the name in its `driver.json`: edgekit's own files, never one from the run folder
+#: drivers that run around a model, by the name in its `driver.json`: edgekit's own files, never the run folder's
 DRIVERS = {"greedy": "Greedy"}
 DRIVER = "driver.json"
 
 
 def job_json(job: Job, out: Path) -> dict[str, Any]:
-    """The job with paths as they are on this machine; a device with files of its own replaces them."""
+    """The job with this machine's paths; a remote device replaces them."""
     artifact, plan = job.artifact, job.plan
     runtime = registry.load("runtimes", job.runtime)
     window = min(max(plan.sustained / WINDOWS, SHORTEST), LONGEST)
@@ -54,21 +54,21 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
 
 
 def _driver(path: Path) -> dict[str, Any]:
-    """What runs around the model. Raises InputError where edgekit has no such driver."""
+    """The driver that runs around the model. Raises InputError if edgekit has no such driver."""
     with os_errors("read", path):
         settings = json.loads(path.read_text())
     name = settings.pop("driver", "")
     if name not in DRIVERS:
         raise InputError(
-            f"{path} names the driver {name!r}", f"there is {', '.join(DRIVERS)}", "make the artifact again"
+            f"{path} names the driver {name!r}", f"known: {', '.join(DRIVERS)}", "create the artifact again"
         )
     return {"file": str(RUNNER.with_name(f"{name}.py")), "class": DRIVERS[name], "settings": settings}
 
 
 def result_of(out: Path, name: str) -> dict[str, Any]:
-    """The result that the runner on `name` left in `out`, with its outputs where they lie now.
+    """The result that the runner on `name` wrote to `out`, with the local paths of its outputs.
 
-    Raises DeviceError where it is none: cut short, not JSON, of another version, or an output that is no array.
+    Raises DeviceError if it is invalid: truncated, not JSON, of another version, or with an output that is no array.
     """
     try:
         result: dict[str, Any] = json.loads((out / "result.json").read_bytes())
@@ -79,9 +79,9 @@ def result_of(out: Path, name: str) -> dict[str, Any]:
             for path in result["outputs"].values():
                 np.load(path, mmap_mode="r", allow_pickle=False)
             if not isinstance(result["facts"], dict) or not isinstance(result.get("watch", {"throttled": 0}), dict):
-                raise TypeError("its facts are no table")
+                raise TypeError("its facts are not an object")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         why = " ".join(str(error).split())[:200]
-        what = f"{name} sent what is not a result"
+        what = f"{name} sent an invalid result"
         raise DeviceError(what, why, "run it again; is its storage failing?") from error
     return result

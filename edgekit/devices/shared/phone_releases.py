@@ -1,9 +1,10 @@
-"""Releases of one deployed model on a phone: as on a board (`ondevice/releases.py`), by its shell and a native runner.
+"""Releases of a deployed model on a phone: as on a board (`ondevice/releases.py`), with a shell and a native runner.
 
 FOLDER/releases/ID/   the bundle, `runner` and `library.so` for this device, `job.json` and `run`
-FOLDER/current        → releases/ID, replaced by one rename; `previous` → the one before
+FOLDER/current        → releases/ID, replaced by one rename; `previous` → the release before
 
-`run OUT INPUT.npy …` there answers without edgekit. The samples of the check are run there and judged here.
+`run OUT INPUT.npy …` runs the model on the phone without edgekit. The samples of the check are run on the phone, and
+their outputs are compared on this machine.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from edgekit.devices.shared import native
 from edgekit.devices.shared.adb import HOME, ROOT, Phone
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.releases import CHECK_SECONDS
-from edgekit.ondevice.predict import agreement
+from edgekit.ondevice.predict import compare_outputs
 
 ID = re.compile(r"[0-9a-f]{16}")
 RUN = """#!/bin/sh
-# run OUT INPUT.npy ...: one array per input, samples along its first axis; the outputs come to the folder OUT
+# run OUT INPUT.npy ...: one array per input, samples along its first axis; the outputs are written to the folder OUT
 here=$(dirname "$(readlink -f "$0")")
 mkdir -p "$1" && exec "$here/runner" --predict "$here/job.json" "$@"
 """
@@ -42,56 +43,59 @@ for id in releases/*; do echo "release $id"; done"""
 
 class NativeReleases:
     def __init__(self, phone: Phone, target: Target, folder: str) -> None:
-        """`folder` is meant from where the shell may write, unless it is absolute. Raises InputError."""
+        """`folder` is relative to the shell user's writable folder, unless it is absolute. Raises InputError."""
         self.phone, self.target = phone, target
         self.folder = posixpath.normpath(posixpath.join(HOME, folder))
         if self.folder == HOME or self.folder.startswith(ROOT):
-            raise InputError(f"nothing can be deployed to {self.folder}", next="name a folder of its own with --path")
+            raise InputError(f"cannot deploy to {self.folder}", next="choose another folder with --path")
 
     def status(self) -> Mapping[str, Any]:
-        lines = [line.split(" ", 1) for line in self._there(STATUS).splitlines() if " " in line]
-        found = [(name, posixpath.basename(path.strip())) for name, path in lines]
-        found = [(name, id) for name, id in found if ID.fullmatch(id)]  # what else lies there is none of ours
-        links, names = dict(found), sorted(id for name, id in found if name == "release")
+        lines = [line.split(" ", 1) for line in self._checked(STATUS).splitlines() if " " in line]
+        entries = [(name, posixpath.basename(path.strip())) for name, path in lines]
+        entries = [(name, id) for name, id in entries if ID.fullmatch(id)]  # other files are not edgekit's
+        links, names = dict(entries), sorted(id for name, id in entries if name == "release")
         return {"current": links.get("current"), "previous": links.get("previous"), "releases": names}
 
     def place(self, bundle: Bundle) -> Mapping[str, Any]:
         runtime = str(bundle.manifest["runtime"])
         runner, library = native.runner(self.phone.facts), native.library(self.target, self.phone.facts, runtime)
-        with self.phone.working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        with self.phone.reserved(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             files = {**bundle.files, "runner": runner, "library.so": library}
-            files |= self._written(bundle, native.version(self.target, runtime, library), Path(folder))
+            files |= self._extra_files(bundle, native.version(self.target, runtime, library), Path(folder))
             hashes = {name: sha256(path) for name, path in files.items()}
-            if self._whole(bundle.id, hashes):
+            if self._intact(bundle.id, hashes):
                 return {"placed": False}
             self.phone.send({hashes[name]: path for name, path in files.items()}, {})
-            self._there(_laid(bundle.id, hashes))
-            if not self._whole(bundle.id, hashes):
-                what = f"a file came to {self.phone.name} damaged"
-                raise DeviceError(what, "what is there has another sha256", "run it again; is its storage failing?")
+            self._checked(_release_script(bundle.id, hashes))
+            if not self._intact(bundle.id, hashes):
+                what = f"a file was damaged on its way to {self.phone.name}"
+                raise DeviceError(
+                    what, "the sha256 of the received file differs", "run it again; is its storage failing?"
+                )
         return {"placed": True}
 
     def check(self, id: str) -> Mapping[str, Any]:
-        """The release's own samples, run there; its answers are compared with the host's here."""
+        """Run the release's own samples on the phone and compare the outputs with the host's."""
         place, out = self._path(id), f"{ROOT}/jobs/{uuid.uuid4().hex}"
-        with self.phone.working(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            here = Path(folder)
+        with self.phone.reserved(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            local = Path(folder)
             inputs = f'for input in check/input*.npy; do set -- "$@" {place}/$input; done'
             script = f'cd {place} || exit 1\nset --\n{inputs}\nsh ./run {out} "$@"'
-            code, said = self.phone.shell(script, CHECK_SECONDS)
+            code, output = self.phone.shell(script, CHECK_SECONDS)
             try:
-                self.phone.ended(code, said, f"checking the release on {self.phone.name}", CHECK_SECONDS)
-                self.phone.pull(f"{out}/.", here)
+                self.phone.check_exit(code, output, f"checking the release on {self.phone.name}", CHECK_SECONDS)
+                self.phone.pull(f"{out}/.", local)
                 for name in (MANIFEST, "check/outputs.npz"):
-                    self.phone.pull(f"{place}/{name}", here / posixpath.basename(name))
-                result = json.loads((here / "result.json").read_bytes())
+                    self.phone.pull(f"{place}/{name}", local / posixpath.basename(name))
+                result = json.loads((local / "result.json").read_bytes())
                 if result["error"]:
                     return {"ok": False, "why": str(result["error"]["what"])}
-                tolerance = float(json.loads((here / MANIFEST).read_bytes())["check"]["tolerance"])
-                with np.load(here / "outputs.npz", allow_pickle=False) as expected:
-                    found = {name: np.load(here / posixpath.basename(path)) for name, path in result["outputs"].items()}
-                    wanted = {name: expected[name] for name in expected.files}
-                return dict(agreement(found, wanted, tolerance))
+                tolerance = float(json.loads((local / MANIFEST).read_bytes())["check"]["tolerance"])
+                with np.load(local / "outputs.npz", allow_pickle=False) as archive:
+                    expected = {name: archive[name] for name in archive.files}
+                names = result["outputs"].items()
+                outputs = {name: np.load(local / posixpath.basename(path)) for name, path in names}
+                return dict(compare_outputs(outputs, expected, tolerance))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 return {"ok": False, "why": " ".join(str(error).split())[:300]}
             except DeviceError as error:
@@ -101,28 +105,28 @@ class NativeReleases:
 
     def switch(self, id: str) -> Mapping[str, Any]:
         before = self.status()["current"]
-        with self.phone.working():
+        with self.phone.reserved():
             links = [f"./{self._own(id)}/runner --link releases/{id} current"]
             if before and before != id:
                 links.insert(0, f"./{self._own(id)}/runner --link releases/{before} previous")
-            self._there(f"cd {{folder}} && {' && '.join(links)}")
-            kept = {id, self.status()["previous"]}
-            for gone in set(self.status()["releases"]) - kept:
-                self._there(f"rm -rf {{folder}}/releases/{gone}")
+            self._checked(f"cd {{folder}} && {' && '.join(links)}")
+            keep = {id, self.status()["previous"]}
+            for old in set(self.status()["releases"]) - keep:
+                self._checked(f"rm -rf {{folder}}/releases/{old}")
         return self._switched()
 
     def rollback(self) -> Mapping[str, Any]:
-        found = self.status()
-        now, back = found["current"], found["previous"]
-        if not back or back == now or back not in found["releases"]:
+        status = self.status()
+        now, back = status["current"], status["previous"]
+        if not back or back == now or back not in status["releases"]:
             why = f"there is no release before the current one in {self.folder}"
             raise InputError(f"cannot roll back on {self.phone.name}", why, "deploy a second one first")
         check = self.check(back)
         if not check["ok"]:
             return {"check": check, "current": now, "previous": back}
-        with self.phone.working():
+        with self.phone.reserved():
             link = f"./{self._own(back)}/runner --link"
-            self._there(f"cd {{folder}} && {link} releases/{back} current && {link} releases/{now} previous")
+            self._checked(f"cd {{folder}} && {link} releases/{back} current && {link} releases/{now} previous")
         return {**self._switched(), "check": check}
 
     def _switched(self) -> dict[str, Any]:
@@ -130,18 +134,18 @@ class NativeReleases:
 
     def _own(self, id: str) -> str:
         if not ID.fullmatch(id):
-            raise InputError(f"{id!r} is no release")
+            raise InputError(f"{id!r} is not a release")
         return f"releases/{id}"
 
     def _path(self, id: str) -> str:
         return f"{shlex.quote(self.folder)}/{self._own(id)}"
 
-    def _there(self, script: str) -> str:
-        """What a script prints that must work; `{folder}` in it is the deployment's, quoted."""
+    def _checked(self, script: str) -> str:
+        """The output of a script, in which `{folder}` is the deployment's, quoted. Raises DeviceError if it fails."""
         return self.phone.checked(script.replace("{folder}", shlex.quote(self.folder)))
 
-    def _written(self, bundle: Bundle, version: str, folder: Path) -> dict[str, Path]:
-        """What a release on a phone has beside the bundle's files; no path of this machine is in it."""
+    def _extra_files(self, bundle: Bundle, version: str, folder: Path) -> dict[str, Path]:
+        """The files that a phone's release has in addition to the bundle's; they contain no path of this machine."""
         job = {
             "runtime": bundle.manifest["runtime"],
             "library": "library.so",
@@ -150,28 +154,28 @@ class NativeReleases:
         }
         (folder / "job.json").write_text(json.dumps(job) + "\n")
         (folder / "run").write_text(RUN)
-        found = {"job.json": folder / "job.json", "run": folder / "run"}
+        files = {"job.json": folder / "job.json", "run": folder / "run"}
         with np.load(bundle.files["check/inputs.npz"], allow_pickle=False) as arrays:
             for place, spec in enumerate(bundle.manifest["inputs"]):
                 name = spec["name"] if spec["name"] in arrays.files else arrays.files[0]
                 np.save(folder / f"input{place:02}.npy", np.ascontiguousarray(arrays[name]))
-                found[f"check/input{place:02}.npy"] = folder / f"input{place:02}.npy"
-        return found
+                files[f"check/input{place:02}.npy"] = folder / f"input{place:02}.npy"
+        return files
 
-    def _whole(self, id: str, hashes: Mapping[str, str]) -> bool:
-        """Is every file of a release there, as it was sent?"""
+    def _intact(self, id: str, hashes: Mapping[str, str]) -> bool:
+        """Are all files of a release on the phone, with the right sha256?"""
         names = " ".join(shlex.quote(name) for name in sorted(hashes))
-        said = self.phone.shell(f"cd {self._path(id)} 2>/dev/null && sha256sum {names} 2>/dev/null")[1]
-        lines = [line.split(maxsplit=1) for line in said.splitlines()]
+        output = self.phone.shell(f"cd {self._path(id)} 2>/dev/null && sha256sum {names} 2>/dev/null")[1]
+        lines = [line.split(maxsplit=1) for line in output.splitlines()]
         return {words[1].strip(): words[0] for words in lines if len(words) == 2} == dict(hashes)
 
 
-def _laid(id: str, hashes: Mapping[str, str]) -> str:
-    """The script that makes a release of files that are there by their sha256: whole, or not at all."""
+def _release_script(id: str, hashes: Mapping[str, str]) -> str:
+    """The script that creates a release, atomically, from files stored on the phone by their sha256."""
     part = f"{{folder}}/releases/{id}.part"
     folders = sorted({posixpath.dirname(name) for name in hashes} - {""})
-    made = " ".join(shlex.quote(name) for name in folders)
-    lines = [f"rm -rf {part}", f"mkdir -p {part}", f"cd {part}", *([f"mkdir -p {made}"] if made else [])]
+    quoted = " ".join(shlex.quote(name) for name in folders)
+    lines = [f"rm -rf {part}", f"mkdir -p {part}", f"cd {part}", *([f"mkdir -p {quoted}"] if quoted else [])]
     lines += [f"cp {ROOT}/files/{sha} {shlex.quote(name)}" for name, sha in sorted(hashes.items())]
     lines += ["chmod 755 runner run", "sync", f"rm -rf ../{id}", f"cd .. && mv {id}.part {id}"]
     return " && ".join(lines)

@@ -1,8 +1,8 @@
-"""One connection to one device, through the system's `ssh`, so that its config, agents and hardware keys all work.
+"""One connection to one device through the system's `ssh`, so that its configuration, agents and hardware keys work.
 
-A session is one `ssh` process. The far shell first runs the script of `_facts` and then becomes the agent (see
-`ondevice/agent.py`). Both come over standard input: the command line is a constant but for a number, so nothing that a
-user wrote is ever part of one. Host keys are checked as the user's own configuration says: unknown ones are refused.
+A session is one `ssh` process. The remote shell first runs the script of `facts.py` and then becomes the agent (see
+`ondevice/agent.py`). Both are sent over standard input: the command line is constant except for a number, so it never
+contains user input. Host keys are checked by the user's own configuration; unknown ones are rejected.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
 from edgekit.core.target import Address
 from edgekit.devices.shared import facts
 from edgekit.devices.shared.facts import END, SCRIPT, Facts
-from edgekit.devices.shared.ssh_errors import refusal
+from edgekit.devices.shared.ssh_errors import ssh_error
 
 AGENT = Path(__file__).parents[2] / "ondevice" / "agent.py"
-#: seconds for the connection, the keys and the script; a small board takes some to start Python
+#: time-out in seconds of the connection, authentication and the script; a small board is slow to start Python
 CONNECT_SECONDS = 60.0
-#: seconds without a byte moving, or without an answer to a short question, before a device counts as hung
+#: seconds without a byte transferred, or without an answer to a short request, before a device counts as hung
 STALL_SECONDS = 60.0
 BLOCK = 1 << 16
 OPTIONS = {
@@ -46,7 +46,7 @@ OPTIONS = {
     "RequestTTY": "no",
     "LogLevel": "ERROR",
 }
-#: what the login shell is given, whichever it is: read so many bytes, not one more, and run them
+#: the command for any login shell: read exactly `size` bytes and run them
 REMOTE = """exec sh -c 'eval "$(dd bs=1 count={size} 2>/dev/null)"'"""
 #: reads the agent from standard input and becomes it
 BOOTSTRAP = """import os
@@ -62,9 +62,9 @@ log = logging.getLogger("edgekit")
 
 
 class Session:
-    """A device that answers; where it does not, a DeviceError says what to do, and the session is closed.
+    """A connected device. If it does not answer, a DeviceError says what to do, and the session is closed.
 
-    `facts` were read when it was opened. One job at a time: `busy` is held around it by whoever uses the session.
+    `facts` are probed when the session opens. One job runs at a time: its caller holds `busy`.
     """
 
     def __init__(self, name: str, address: Address, python: str, config: str = "") -> None:
@@ -76,10 +76,10 @@ class Session:
         self.implementations: dict[str, dict[str, str | None]] = {}
         self.pip: bool | None = None
         self.locked = self.closed = False
-        #: of files, since it was opened: what was there already is not sent
+        #: bytes of files sent in this session; files that the device already has are not sent
         self.sent_bytes = 0
         self._buffer = b""
-        self._said: deque[str] = deque(maxlen=40)
+        self._stderr: deque[str] = deque(maxlen=40)
         source = AGENT.read_bytes()
         script = _script(python, len(source)).encode()
         self._process = _started(address, REMOTE.format(size=len(script)), config)
@@ -99,27 +99,27 @@ class Session:
     def call(
         self, do: str, *, timeout: float = STALL_SECONDS, out: Path | None = None, **fields: Any
     ) -> dict[str, Any]:
-        """Ask the agent for one thing; files that come with the answer are written into `out`."""
+        """Send one request to the agent; files in the answer are written to `out`."""
         if self.free_bytes is None:
             raise self._no_python()
         try:
             self._write(json.dumps({"do": do, **fields}).encode() + b"\n")
             return self._answer(do, time.monotonic() + timeout, out)
         except BaseException:
-            self.close()  # half an answer would be taken for the next one
+            self.close()  # the rest of an answer would be read as the next one
             raise
 
     def send(self, files: dict[str, Path]) -> None:
-        """Put files (sha256 → where they lie here) on the device, those that are not there yet."""
+        """Send the files (sha256 → local path) that the device does not have."""
         new = {sha: path for sha, path in files.items() if sha not in self.present}
         if not new:
             return
         sizes = {sha: path.stat().st_size for sha, path in new.items()}
-        found = self.checked(self.call("missing", files=sizes, timeout=STALL_SECONDS + sum(sizes.values()) / 1e6))
-        wanted = sum(sizes[sha] for sha in found["missing"])
-        if wanted > found["free"]:
-            raise self._full(f"{wanted / 1e6:,.1f} MB are to be sent, and {found['free'] / 1e6:,.1f} MB are free")
-        for sha in found["missing"]:
+        answer = self.checked(self.call("missing", files=sizes, timeout=STALL_SECONDS + sum(sizes.values()) / 1e6))
+        needed = sum(sizes[sha] for sha in answer["missing"])
+        if needed > answer["free"]:
+            raise self._disk_full(f"{needed / 1e6:,.1f} MB are needed, and {answer['free'] / 1e6:,.1f} MB are free")
+        for sha in answer["missing"]:
             log.info("sending %s (%d bytes) to %s", new[sha].name, sizes[sha], self.name)
             self.checked(self._put(sha, new[sha], sizes[sha]))
             self.sent_bytes += sizes[sha]
@@ -134,35 +134,37 @@ class Session:
                     self._write(block)
                     left -= len(block)
             if left:
-                raise InputError(f"cannot send {path}", "it got shorter meanwhile", "leave it alone and run this again")
+                raise InputError(f"cannot send {path}", "it became shorter while it was sent", "run this again")
             return self._answer("put", time.monotonic() + STALL_SECONDS, None)
         except BaseException:
             self.close()
             raise
 
     def lock(self, wait: float = 10.0) -> None:
-        """Keep other edgekits from measuring there; the lock goes with the session."""
+        """Keep other edgekit processes from measuring on the device; the session's end releases the lock."""
         if not self.locked:
             self.checked(self.call("lock", wait=wait, timeout=STALL_SECONDS + wait))
             self.locked = True
 
     def checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer. Raises DeviceError where it is a refusal of the device's system."""
+        """The answer. Raises DeviceError if it reports an error."""
         error = answer.get("error")
         if not error:
             return answer
         kind, what = error.get("kind"), str(error.get("what", ""))
         if kind == "full":
-            raise self._full(f"writing {error.get('where', '')}: {what}")
+            raise self._disk_full(f"writing {error.get('where', '')}: {what}")
         if kind == "busy":
             raise DeviceError(f"{self.name} is busy", what, "wait until it has finished, then run this again")
         if kind == "damaged":
-            raise DeviceError(f"a file came to {self.name} damaged", what, "run it again; is its storage failing?")
+            raise DeviceError(
+                f"a file was damaged on its way to {self.name}", what, "run it again; is its storage failing?"
+            )
         where = f" ({error['where']})" if error.get("where") else ""
-        raise DeviceError(f"{self.name} refused", what + where, f"edgekit targets check {self.name}")
+        raise DeviceError(f"a request failed on {self.name}", what + where, f"edgekit targets check {self.name}")
 
     def close(self) -> None:
-        """End the connection; whatever runs there is killed, since its agent's input ends."""
+        """End the connection; the agent's input ends, so it kills the running job."""
         self.closed = True
         with suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
@@ -175,23 +177,23 @@ class Session:
         with suppress(OSError):
             self._process.stdout.close()  # type: ignore[union-attr]
 
-    # --- what comes and goes ---
+    # --- protocol ---
 
     @property
     def _in(self) -> int:
         return self._process.stdin.fileno()  # type: ignore[union-attr]
 
     def _greeting(self, stop: float) -> Facts:
-        """The sections of the script, after whatever a login shell prints first."""
-        seen: list[bytes] = []
+        """The facts in the script's output, after any output of the login shell."""
+        lines: list[bytes] = []
         while (line := self._line(stop)) is not None and line != END.encode():
-            seen.append(line)
+            lines.append(line)
         if line is None:
-            raise self._ended(b" ".join(seen).decode("utf-8", "replace"))
-        return facts.read(facts.sections(b"\n".join(seen).decode("utf-8", "replace")))
+            raise self._disconnected(b" ".join(lines).decode("utf-8", "replace"))
+        return facts.parse_facts(facts.sections(b"\n".join(lines).decode("utf-8", "replace")))
 
     def _hello(self, stop: float) -> int | None:
-        """Bytes that are free where the agent keeps its files; None where there is no Python to be one."""
+        """Free bytes in the agent's folder; None if the device has no Python."""
         line = self._line(stop)
         while line == b"":
             line = self._line(stop)
@@ -202,11 +204,11 @@ class Session:
     def _answer(self, do: str, stop: float, out: Path | None) -> dict[str, Any]:
         line = self._line(stop)
         if line is None:
-            raise self._ended()
+            raise self._disconnected()
         answer = self._parsed(line, do)
         for name, size in answer.get("files", []):
             if out is None or not re.fullmatch(r"\w[\w.-]*", str(name)):
-                raise self._nonsense(f"it sent a file called {name!r}")
+                raise self._protocol_error(f"it sent a file called {name!r}")
             path = out / name
             with os_errors("write", path), path.open("wb") as file:
                 for block in self._blocks(int(size)):
@@ -219,23 +221,23 @@ class Session:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise self._nonsense(f"the answer to {do!r} is {line[:80]!r}")
+            raise self._protocol_error(f"the answer to {do!r} is {line[:80]!r}")
         return answer
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             if not select.select([], [self._in], [], STALL_SECONDS)[1]:
-                raise self._silent(STALL_SECONDS)
+                raise self._no_response(STALL_SECONDS)
             try:
                 view = view[os.write(self._in, view[:BLOCK]) :]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._ended() from error
+                raise self._disconnected() from error
 
     def _line(self, stop: float) -> bytes | None:
-        """The next line without its end; None where the stream ends before one does."""
+        """The next line without its end; None if the stream ends first."""
         while b"\n" not in self._buffer:
             block = self._more(stop)
             if not block:
@@ -248,7 +250,7 @@ class Session:
         while size:
             block = self._buffer or self._more(time.monotonic() + STALL_SECONDS)
             if not block:
-                raise self._ended()
+                raise self._disconnected()
             block, self._buffer = block[:size], block[size:]
             size -= len(block)
             yield block
@@ -257,39 +259,41 @@ class Session:
         started = time.monotonic()
         stdout = self._process.stdout.fileno()  # type: ignore[union-attr]
         if not select.select([stdout], [], [], max(0.0, stop - started))[0]:
-            raise self._silent(stop - started)
+            raise self._no_response(stop - started)
         return os.read(stdout, BLOCK)
 
     def _listen(self) -> None:
         for raw in self._process.stderr or ():
             line = raw.decode("utf-8", "replace").rstrip()
-            self._said.append(line)
+            self._stderr.append(line)
             log.debug("%s: %s", self.name, line)
 
-    # --- what can go wrong ---
+    # --- errors ---
 
-    def _ended(self, seen: str = "") -> Exception:
-        """The connection is over: what ssh said of it, or the far shell in place of the greeting."""
+    def _disconnected(self, seen: str = "") -> Exception:
+        """The error for an ended connection, from the output of ssh, or of the remote shell before the greeting."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         self._listener.join(1)
         opened = hasattr(self, "facts")
-        return refusal([*seen.split("\n"), *self._said], self.name, self.address, _front(self.config), opened=opened)
+        return ssh_error(
+            [*seen.split("\n"), *self._stderr], self.name, self.address, _front(self.config), opened=opened
+        )
 
-    def _silent(self, seconds: float) -> DeviceError:
-        why = f"connected, but nothing came for {seconds:.0f} s"
-        return DeviceError(f"{self.name} does not answer", why, "is it hung, or short of memory? restart it")
+    def _no_response(self, seconds: float) -> DeviceError:
+        why = f"it is connected, but sent nothing for {seconds:.0f} s"
+        return DeviceError(f"{self.name} does not answer", why, "is it hung, or out of memory? restart it")
 
-    def _nonsense(self, why: str) -> DeviceError:
+    def _protocol_error(self, why: str) -> DeviceError:
         next = f"does its shell print something at login? edgekit targets check {self.name}"
-        return DeviceError(f"{self.name} answered what is not a result", why, next)
+        return DeviceError(f"{self.name} sent an invalid answer", why, next)
 
-    def _full(self, why: str) -> DeviceError:
+    def _disk_full(self, why: str) -> DeviceError:
         next = f"free some space: edgekit targets clean {self.name}"
         return DeviceError(f"the disk of {self.name} is full", why, next)
 
     def _no_python(self) -> DeviceError:
-        next = "install it there (Debian: sudo apt install python3), or set `python` in the target's file"
+        next = "install it on the device (Debian: sudo apt install python3), or set `python` in the target's file"
         return DeviceError(f"{self.name} has no Python", f"{self.python} was not found, or could not start", next)
 
 
@@ -300,7 +304,7 @@ def _script(python: str, size: int) -> str:
 
 
 def _front(config: str) -> list[str]:
-    """`ssh`, with the configuration file given, else the one that EDGEKIT_SSH_CONFIG names, else the user's."""
+    """`ssh` with the configuration file `config`, else that of EDGEKIT_SSH_CONFIG, else the user's."""
     config = config or os.environ.get("EDGEKIT_SSH_CONFIG", "")
     return ["ssh", *(["-F", config] if config else [])]
 
@@ -310,7 +314,7 @@ def _started(address: Address, remote: str, config: str) -> subprocess.Popen[byt
     command = [*_front(config), "-T", "-x", "-a", *options, *address.words(), remote]
     pipe = subprocess.PIPE
     try:
-        # a session of its own: Ctrl-C is for edgekit, which then ends the connection
+        # in a new session: Ctrl-C reaches only edgekit, which then ends the connection
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     except FileNotFoundError as error:
         next = "install OpenSSH's client (Debian: sudo apt install openssh-client)"
@@ -324,20 +328,20 @@ _guard = threading.Lock()
 
 
 def session(name: str, address: Address, python: str, config: str = "") -> Session:
-    """The open session with a device, or a new one: there is one per device and process."""
+    """The session with a device, one per device and process; opened if needed."""
     key = address, python, config
     with _guard:
         opening = _opening.setdefault(key, threading.Lock())
-    with opening:  # so that one device that does not answer holds up nobody else
-        found = _open.get(key)
-        if found is None or found.closed:
-            found = _open[key] = Session(name, address, python, config)
-        return found
+    with opening:  # one lock per device: a device that does not answer does not block the others
+        session = _open.get(key)
+        if session is None or session.closed:
+            session = _open[key] = Session(name, address, python, config)
+        return session
 
 
 @atexit.register
 def close_all() -> None:
-    """End every connection, and with it whatever runs on a device."""
-    for found in list(_all):  # those that are not open yet as well
-        found.close()
+    """End every connection, and with it the running jobs."""
+    for session in list(_all):  # including those that are still opening
+        session.close()
     _open.clear()

@@ -1,4 +1,4 @@
-"""What `ssh` says when it gives up → what that means, and what to type."""
+"""Map `ssh`'s error output to what it means and what to do."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from edgekit.core.errors import DeviceError, EdgekitError, InputError
 from edgekit.core.target import Address
 
 
-def refusal(
-    said: Sequence[str], name: str, address: Address, front: Sequence[str], *, opened: bool = False
+def ssh_error(
+    output: Sequence[str], name: str, address: Address, front: Sequence[str], *, opened: bool = False
 ) -> EdgekitError:
-    """The error for the lines ssh, or the far shell, printed; `opened`: the device had answered before.
+    """The error for the output of ssh or the remote shell; `opened`: the device had answered before.
 
-    `front` is how ssh was called, so that what is to be typed works as it is.
+    `front` is ssh's command line, so that the suggested command can be copied as it is.
     """
-    text = "\n".join(said)
+    text = "\n".join(output)
     by_hand = shlex.join([*front, *address.words()])
     port, user = ["-p", str(address.port)] if address.port else [], f"{address.user}@" if address.user else ""
     for pattern, what, next in _MEANINGS:
-        found = re.search(pattern, text)
-        if found:
-            where = {"name": name, "address": str(address), "by_hand": by_hand, "host": _known_as(address)}
+        match = re.search(pattern, text)
+        if match:
+            where = {"name": name, "address": str(address), "by_hand": by_hand, "host": _known_hosts_name(address)}
             where["copy"] = " ".join(["ssh-copy-id", *port, f"{user}{address.host}"])
             kind = InputError if "configuration" in what else DeviceError
-            return kind(what.format(**where), _line(text, found.start()), next.format(**where))
-    last = last_line(said)
+            return kind(what.format(**where), _line(text, match.start()), next.format(**where))
+    last = last_line(output)
     if opened:
-        then = "is it on, and was it restarted? run the same command again: what was finished is kept"
-        return DeviceError(f"the connection to {name} was cut", last or "it ended without a word", then)
-    return DeviceError(f"cannot talk to {name} at {address}", last or "it ended without a word", f"try: {by_hand}")
+        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
+        return DeviceError(f"the connection to {name} was lost", last or "it ended without a message", hint)
+    return DeviceError(f"cannot talk to {name} at {address}", last or "it ended without a message", f"try: {by_hand}")
 
 
-#: (what ssh prints, what happened, what to do), the most telling first
+#: (pattern of ssh's output, what happened, what to do), the most specific first
 _MEANINGS = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        "{name} shows another host key than it used to",
-        "it was set up anew, or this is another machine. If you know why: ssh-keygen -R '{host}', then: {by_hand} true",
+        "the host key of {name} has changed",
+        "it was reinstalled, or this is another machine. If you know why: ssh-keygen -R '{host}', then: {by_hand} true",
     ),
     (
         r"[Hh]ost key is known for|Host key verification failed",
-        "the host key of {name} is not known here",
-        "compare it once with the device's own, and accept it: {by_hand} true",
+        "the host key of {name} is unknown",
+        "compare it once with the device's own key, and accept it: {by_hand} true",
     ),
     (
         r"Bad owner or permissions on|Bad configuration option|terminating, \d+ bad configuration|"
         r"Can't open user config file",
         "your ssh configuration cannot be used for {name}",
-        "mend that file",
+        "fix that file",
     ),
     (
         r"Too many authentication failures",
-        "{name} refused after too many keys",
-        "name the one key for it in ~/.ssh/config: IdentityFile, with IdentitiesOnly yes",
+        "{name} rejected the login after too many keys",
+        "name its key in ~/.ssh/config: IdentityFile, with IdentitiesOnly yes",
     ),
     (
         r"Permission denied|no mutual signature|sign_and_send_pubkey",
         "{name} does not let you in as {address}",
-        "is the user right? then put your key there: {copy} (and ssh-add it where it has a passphrase)",
+        "is the user right? then copy your key to it: {copy} (and ssh-add the key if it has a passphrase)",
     ),
     (
         r"Could not resolve hostname",
-        "there is no host like that of {name}, {address}",
+        "the host of {name}, {address}, cannot be resolved",
         "check the name, or write the IP address: edgekit targets add {name} --ssh user@host --replace",
     ),
     (
         r"Connection refused",
-        "{name} runs no ssh server at {address}",
-        "start it there: sudo systemctl enable --now ssh; is the port right?",
+        "no ssh server of {name} answers at {address}",
+        "start it on the device: sudo systemctl enable --now ssh; is the port right?",
     ),
     (
         r"Operation timed out|Connection timed out|No route to host|Network is unreachable|Host is down",
@@ -79,8 +79,8 @@ _MEANINGS = (
     ),
     (
         r"Timeout, server .* not responding",
-        "{name} went silent",
-        "is it on, and in reach? run the same command again: what was finished is kept",
+        "{name} stopped answering",
+        "is it on, and in reach? run the same command again: finished work is kept",
     ),
     (
         r"This account is currently not available|nologin|restricted",
@@ -91,16 +91,16 @@ _MEANINGS = (
 
 
 def _line(text: str, at: int) -> str:
-    """The line around a position, without ornament."""
+    """The line at a position, without ssh's decoration."""
     start = text.rfind("\n", 0, at) + 1
     return text[start : text.find("\n", at) if "\n" in text[at:] else len(text)].strip("@ \r")
 
 
-def _known_as(address: Address) -> str:
-    """How known_hosts names it."""
+def _known_hosts_name(address: Address) -> str:
+    """Its name in known_hosts."""
     return f"[{address.host}]:{address.port}" if address.port not in (0, 22) else address.host
 
 
-def last_line(said: Sequence[str]) -> str:
-    """The last line that says anything."""
-    return next((line.strip()[:300] for line in reversed(said) if line.strip()), "")
+def last_line(output: Sequence[str]) -> str:
+    """The last line that is not empty."""
+    return next((line.strip()[:300] for line in reversed(output) if line.strip()), "")

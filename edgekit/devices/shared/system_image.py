@@ -1,7 +1,7 @@
-"""The systems that emulated boards start from: Debian for arm64, made once and kept in the user's cache.
+"""The system images of emulated boards: Debian for arm64, built once and kept in the user's cache.
 
 `pi` is Debian 12 with OpenSSH's server, Python and the runtimes' wheels; `phone` is Debian 13's userland with the real
-adbd, a busybox shell and no Python. Packages are unpacked and never run here, so nothing of arm64 is executed.
+adbd, a busybox shell and no Python. Packages are only unpacked: building an image executes no arm64 code.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from edgekit.core.errors import DeviceError, Missing, os_errors
 from edgekit.core.target import Target
 from edgekit.devices.shared import environment as environments
-from edgekit.devices.shared.facts import Facts, read
+from edgekit.devices.shared.facts import Facts, parse_facts
 from edgekit.ondevice import agent
 
 SOURCE = Path(agent.__file__).parent / "board"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
-#: seconds that unpacking a system may take; most of it is the download
+#: time-out of building an image in seconds; most of it is the download
 BUILD_SECONDS = 1200.0
-#: the command each needs, and the package of Debian that has it
+#: required command → Debian package
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -41,13 +41,13 @@ SYSTEMS = {
     "pi": ("bookworm", f"linux-image-arm64,busybox-static,python3,openssh-server,{_BASE},libgomp1,libstdc++6"),
     "phone": ("trixie", "adbd,busybox-static,dash,coreutils,base-files,base-passwd,libc-bin,libgomp1,libstdc++6"),
 }
-#: whose wheels are there from the start; another runtime, or version, is pushed like to any board
+#: runtimes whose wheels are in the image; other runtimes and versions are pushed as to any board
 RUNTIMES = {"onnxruntime": ">=1.20", "litert": ">=2.1"}
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a board is started from; `disk` is copied for each board, and only the copy is written to."""
+    """The files that a board starts from; `disk` is copied for each board, and only the copy is written to."""
 
     kernel: Path
     busybox: Path
@@ -56,17 +56,17 @@ class Image:
 
 
 def check_tools(*more: tuple[str, str]) -> None:
-    """Raises Missing, with what to type, where a program is not installed."""
-    wanted = {**TOOLS, **dict(more)}
+    """Raises Missing, with the install command, if a program is not installed."""
+    required = {**TOOLS, **dict(more)}
     if os.geteuid() != 0:
-        wanted["fakeroot"] = "fakeroot"
+        required["fakeroot"] = "fakeroot"
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    absent = sorted({package for name, package in wanted.items() if shutil.which(name, path=path) is None})
+    absent = sorted({package for name, package in required.items() if shutil.which(name, path=path) is None})
     if not KEYRING.is_file():
         absent.append("debian-archive-keyring")
     if absent:
         next = f"sudo apt-get install --no-install-recommends {' '.join(absent)}"
-        raise Missing("emulated boards need programs that are not here", ", ".join(absent), next)
+        raise Missing("emulated boards need programs that are not installed", ", ".join(absent), next)
 
 
 def cache() -> Path:
@@ -76,26 +76,26 @@ def cache() -> Path:
 
 
 def image(system: str) -> Image:
-    """The image of a system, made where it is not there yet. Raises Missing or DeviceError."""
+    """The image of a system, built and cached. Raises Missing or DeviceError."""
     check_tools()
     folder = cache() / "images" / f"{system}-{_key(system)}"
     if not folder.is_dir():
-        environments.log.info("making the %s system for emulated boards, once", system)
+        environments.log.info("building the %s system for emulated boards, once", system)
         _build(system, folder)
-    if system == "phone":  # a phone's system has no kernel of its own here
+    if system == "phone":  # the phone uses the kernel of `pi`
         return dataclasses.replace(image("pi"), disk=folder / "disk.img")
     modules = tuple(sorted((folder / "modules").glob("*.ko")))
     return Image(folder / "kernel", folder / "busybox", modules, folder / "disk.img")
 
 
 def facts() -> Facts:
-    """What the `pi` system says of itself, as far as wheels are concerned."""
-    said = {"uname": "Linux\n\naarch64", "libc": "glibc 2.36", "python": "3.11.2 cpython 64"}
-    return read(said)
+    """The facts of the `pi` system that select its wheels."""
+    sections = {"uname": "Linux\n\naarch64", "libc": "glibc 2.36", "python": "3.11.2 cpython 64"}
+    return parse_facts(sections)
 
 
-def _wanted() -> dict[str, str]:
-    """Environments by key → runtime."""
+def _environments() -> dict[str, str]:
+    """Key of each environment → its runtime."""
     target = Target("emulated", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
     return {environments.environment_key(name, target, facts()): name for name in RUNTIMES}
 
@@ -103,7 +103,7 @@ def _wanted() -> dict[str, str]:
 def _key(system: str) -> str:
     suite, packages = SYSTEMS[system]
     parts = [suite, packages, *(path.read_text() for path in sorted(SOURCE.iterdir()))]
-    parts += sorted(_wanted()) if system == "pi" else []
+    parts += sorted(_environments()) if system == "pi" else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -112,7 +112,7 @@ def _build(system: str, folder: Path) -> None:
     with os_errors("write", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{system}-", dir=folder.parent))
-        part.chmod(0o755)  # apt reads as a user of its own
+        part.chmod(0o755)  # apt reads it as another user
     try:
         _overlay(system, part / "overlay")
         prefix = ["fakeroot"] if os.geteuid() != 0 else []
@@ -129,13 +129,13 @@ def _build(system: str, folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired as error:
-            what = "the system for emulated boards could not be made"
+            what = "the system for emulated boards cannot be built"
             raise DeviceError(what, f"it took longer than {BUILD_SECONDS:.0f} s", "run it again") from error
         if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip() or "without a word").splitlines()
-            telling = next((line for line in said if line.startswith(("E:", "mke2fs"))), said[-1])
-            next_ = f"is {mirror} in reach? EDGEKIT_DEBIAN_MIRROR names another"
-            raise DeviceError("the system for emulated boards could not be made", telling[:300], next_)
+            lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+            line = next((line for line in lines if line.startswith(("E:", "mke2fs"))), lines[-1])
+            hint = f"is {mirror} in reach? set another mirror in EDGEKIT_DEBIAN_MIRROR"
+            raise DeviceError("the system for emulated boards cannot be built", line[:300], hint)
         with os_errors("write", folder):
             if not folder.exists():
                 part.rename(folder)
@@ -144,7 +144,7 @@ def _build(system: str, folder: Path) -> None:
 
 
 def _overlay(system: str, overlay: Path) -> None:
-    """What lies over Debian's files: the first program, and a `pi`'s environments."""
+    """The files added to Debian's: the init program, and the environments of `pi`."""
     with os_errors("write", overlay):
         (overlay / "usr" / "sbin").mkdir(parents=True)
         (overlay / "etc").mkdir()
@@ -152,21 +152,21 @@ def _overlay(system: str, overlay: Path) -> None:
         (overlay / "usr/sbin/board").chmod(0o755)
         (overlay / "etc" / "hosts").write_text("127.0.0.1 localhost board\n")
     if system == "pi":
-        for key, runtime in _wanted().items():
+        for key, runtime in _environments().items():
             _unpacked(runtime, overlay / "home/pi/.cache/edgekit/environments" / key)
 
 
 def _unpacked(runtime: str, place: Path) -> None:
-    """A runtime's wheels as an environment. Raises DeviceError where they are not to be had."""
+    """Unpack a runtime's wheels as an environment. Raises DeviceError if they are not available."""
     target = Target("emulated boards", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
     with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
-        said = ""
-        for wanted in environments.choices(runtime, target):
-            said = environments.download(wanted, facts(), Path(folder))
-            if not said:
+        output = ""
+        for packages in environments.choices(runtime, target):
+            output = environments.download(packages, facts(), Path(folder))
+            if not output:
                 break
-        if said:
-            raise environments.no_wheels(target, runtime, facts(), said)
+        if output:
+            raise environments.no_wheels(target, runtime, facts(), output)
         with os_errors("write", place):
             place.mkdir(parents=True)
             for path in sorted(Path(folder).glob("*.whl")):

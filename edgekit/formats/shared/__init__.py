@@ -1,1 +1,1 @@
-"""What several formats share."""
+"""Code shared by several formats."""

@@ -1,7 +1,7 @@
-"""An ONNX file without its weights: the protobuf's wire format is walked, and large tensors stay in the file.
+"""Reads an ONNX file without its weights, by parsing protobuf's wire format and skipping the data of large tensors.
 
-Each tensor whose data was left out says where it lies as one with external data does: `location` is "" for the file
-itself. Wire format: https://protobuf.dev/programming-guides/encoding/; fields: onnx.proto of onnx 1.23.
+A tensor without its data points to it as external data does: `location` is "" for the file itself. Wire format:
+https://protobuf.dev/programming-guides/encoding/; fields: onnx.proto of onnx 1.23.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edgekit.core.errors import InputError, os_errors
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-#: data of at most this many bytes is kept: shapes, axes and scales decide what a graph does
+#: tensor data of up to this number of bytes is kept: shapes, axes and scales are needed to analyse a graph
 KEEP_BYTES = 1024
 
-#: message → field → the message in it, on every way to a tensor
-_INSIDE: Mapping[str, Mapping[int, str]] = {
+#: message → field → type of the nested message, for all messages that may contain tensors
+_MESSAGE_FIELDS: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
@@ -30,97 +30,99 @@ _INSIDE: Mapping[str, Mapping[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
-#: fields of a tensor that hold its values: float, int32, string, int64, raw, double, uint64
+#: fields with a tensor's values: float, int32, string, int64, raw, double, uint64
 _DATA = (4, 5, 6, 7, 9, 10, 11)
 _RAW = 9
-#: dims and data_type of a tensor, data_location = EXTERNAL and external_data
+#: the encoded field data_location = EXTERNAL, and the number of the field external_data
 _EXTERNAL = b"\x70\x01"
 _ENTRY = 13
 
 
-def parsed(path: Path) -> ModelProto:
-    """The model without the data of its large tensors. Raises InputError for what is damaged, cut off or no model."""
+def parse(path: Path) -> ModelProto:
+    """The model without the data of its large tensors. Raises InputError if it is damaged, or not an ONNX model."""
     import onnx
     from google.protobuf.message import DecodeError
 
     with os_errors("read", path), path.open("rb") as file:
         size = path.stat().st_size
         if not size:
-            raise InputError(f"{path} is not an ONNX model", "it is empty", "was it cut off, or not exported?")
+            raise InputError(f"{path} is not an ONNX model", "it is empty", "export it again")
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-                return onnx.load_model_from_string(bytes(_without_data(raw, 0, size, "model")))
+                return onnx.load_model_from_string(bytes(_strip_data(raw, 0, size, "model")))
         except (_Damaged, DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = "it cannot be parsed: damaged, cut off, or another kind of file"
+            why = "it cannot be parsed: damaged, truncated, or another kind of file"
             raise InputError(f"{path} is not an ONNX model", why, "export it again") from error
 
 
 class _Damaged(Exception):
-    """Not the wire format, or one that ends too early."""
+    """The data is not in the wire format, or is truncated."""
 
 
-def _without_data(raw: mmap.mmap, at: int, end: int, message: str) -> bytearray:
-    kept, pointers = bytearray(), b""
-    while at < end:
-        start = at
-        tag, at = _varint(raw, at, end)
+def _strip_data(raw: mmap.mmap, position: int, end: int, message: str) -> bytearray:
+    output, pointers = bytearray(), b""
+    while position < end:
+        start = position
+        tag, position = _read_varint(raw, position, end)
         field, wire = tag >> 3, tag & 7
         if wire == 2:
-            length, at = _varint(raw, at, end)
-            if at + length > end:
+            length, position = _read_varint(raw, position, end)
+            if position + length > end:
                 raise _Damaged
-            inner = _INSIDE[message].get(field)
+            inner_message = _MESSAGE_FIELDS[message].get(field)
             if length > KEEP_BYTES and message == "tensor" and field in _DATA:
-                pointers = _pointer(at, length if field == _RAW else -1)
-            elif length > KEEP_BYTES and inner:
-                part = _without_data(raw, at, at + length, inner)
-                kept += _number(tag) + _number(len(part)) + part
+                pointers = _external_data_entries(position, length if field == _RAW else -1)
+            elif length > KEEP_BYTES and inner_message:
+                part = _strip_data(raw, position, position + length, inner_message)
+                output += _encode_varint(tag) + _encode_varint(len(part)) + part
             else:
-                kept += raw[start : at + length]
-            at += length
+                output += raw[start : position + length]
+            position += length
         elif wire in (0, 1, 5):
-            at = _varint(raw, at, end)[1] if wire == 0 else at + (8 if wire == 1 else 4)
-            if at > end:
+            position = _read_varint(raw, position, end)[1] if wire == 0 else position + (8 if wire == 1 else 4)
+            if position > end:
                 raise _Damaged
-            kept += raw[start:at]
+            output += raw[start:position]
         else:
             raise _Damaged
-    return kept + pointers  # last, so that no other word on where the data lies comes after
+    return output + pointers  # last, so that it overrides earlier fields
 
 
-def _pointer(offset: int, length: int) -> bytes:
-    """Where in this file the data lies, as entries of `external_data`; -1 for numbers that are packed one by one."""
-    found = bytearray(_EXTERNAL)
+def _external_data_entries(offset: int, length: int) -> bytes:
+    """The location of the data as entries of `external_data`; a length of -1 means that it is not raw."""
+    encoded = bytearray(_EXTERNAL)
     for key, value in (("location", ""), ("offset", str(offset)), ("length", str(length))):
-        pair = b"".join(_number(tag) + _number(len(t)) + t.encode() for tag, t in ((10, key), (18, value)))
-        found += _number(_ENTRY << 3 | 2) + _number(len(pair)) + pair
-    return bytes(found)
+        pair = b"".join(
+            _encode_varint(tag) + _encode_varint(len(t)) + t.encode() for tag, t in ((10, key), (18, value))
+        )
+        encoded += _encode_varint(_ENTRY << 3 | 2) + _encode_varint(len(pair)) + pair
+    return bytes(encoded)
 
 
-def _varint(raw: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+def _read_varint(raw: mmap.mmap, position: int, end: int) -> tuple[int, int]:
     value = shift = 0
-    while at < end and shift < 70:
-        byte = raw[at]
+    while position < end and shift < 70:
+        byte = raw[position]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 128:
-            return value, at
+            return value, position
     raise _Damaged
 
 
-def _number(value: int) -> bytes:
-    found = bytearray()
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
-# --- what is in it -----------------------------------------------------------------------------------------------
+# --- contents ----------------------------------------------------------------------------------------------------
 
 
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graph, then the branches and bodies in it."""
+    """The graph and all subgraphs in it."""
     yield graph
     for node in graph.node:
         for inner in subgraphs(node):
@@ -135,7 +137,7 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that the file holds, whether a weight or an attribute."""
+    """All tensors in the file, weights and attributes."""
     nodes = [node for function in model.functions for node in function.node]
     for graph in [*graphs(model.graph), *(inner for node in nodes for g in subgraphs(node) for inner in graphs(g))]:
         yield from graph.initializer
@@ -149,6 +151,6 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def place(tensor: TensorProto) -> dict[str, str]:
+def external_data(tensor: TensorProto) -> dict[str, str]:
     """The entries of `external_data`; empty for a tensor whose data is in the model."""
     return {entry.key: entry.value for entry in tensor.external_data} if tensor.data_location == 1 else {}

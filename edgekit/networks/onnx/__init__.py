@@ -1,8 +1,8 @@
-"""A model from an ONNX file as a torch network, for the operators of one table (a file here for each family).
+"""Converts ONNX files to torch networks, for the operators in TABLE (one module per family).
 
-So a foreign ONNX file reaches every format that is exported from torch. (onnx2torch does the same, but needs
-torchvision, which cannot be installed beside every torch.) Everything constant is computed while loading; what decides
-shapes stays plain numbers, so that an open batch stays open. Half precision is computed in float32.
+An imported ONNX file can thus be exported to any format that is reached from torch. (onnx2torch needs torchvision,
+which cannot be installed with every torch.) Constants are folded at load time; shape computations stay plain numbers,
+so that a dynamic batch stays dynamic. Half precision is computed in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekit.networks.onnx import (  # noqa: F401  (importing a family enters its operators into the table)
+from edgekit.networks.onnx import (  # noqa: F401  (importing a family registers its operators)
     convolution,
     elementwise,
     indexing,
@@ -36,6 +36,6 @@ MODEL = "model.onnx"
 
 
 def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
-    """The network in eval mode. Raises CannotConvert, naming every operator there is no way for."""
+    """The network in eval mode. Raises CannotConvert, naming all unsupported operators."""
     types = [getattr(torch, spec["dtype"]) for spec in reference["outputs"]]
     return OnnxNetwork(read(folder / MODEL), types).eval()

@@ -23,7 +23,7 @@ _TRANSPOSED: dict[int, Any] = {
 def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rank = weight.ndim - 2
     if rank not in _CONV:
-        raise node.refuse(f"torch has no convolution over {rank} axes")
+        raise node.conversion_error(f"torch has no convolution over {rank} axes")
     w = window(node, weight.shape[2:], spatial(x))
     padding: Any = w.begin
     if not w.symmetric:
@@ -34,14 +34,14 @@ def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """torch pads both ends alike and adds less than a stride: what goes beyond is cropped from, or added to, the whole
-    of it."""
+    """torch supports symmetric padding and output_padding below a stride only; other cases crop or pad the full
+    result."""
     rank = weight.ndim - 2
     if rank not in _TRANSPOSED:
-        raise node.refuse(f"torch has no transposed convolution over {rank} axes")
+        raise node.conversion_error(f"torch has no transposed convolution over {rank} axes")
     strides, dilations = list(node.get("strides", [1] * rank)), list(node.get("dilations", [1] * rank))
     extra = list(node.get("output_padding", [0] * rank))
-    reach = [(size - 1) * dilation + 1 for size, dilation in zip(weight.shape[2:], dilations, strict=True)]
+    effective_kernel = [(size - 1) * dilation + 1 for size, dilation in zip(weight.shape[2:], dilations, strict=True)]
     pads = list(node.get("pads", [0] * 2 * rank))
     begin, end = pads[:rank], pads[rank:]
     automatic, shape = node.get("auto_pad", "NOTSET"), node.get("output_shape")
@@ -51,26 +51,26 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
         sizes = list(shape[-rank:]) if shape else [n * s for n, s in zip(spatial(x), strides, strict=True)]
         begin, end = [], []
         for axis, size in enumerate(spatial(x)):
-            total = strides[axis] * (size - 1) + extra[axis] + reach[axis] - sizes[axis]
-            less, more = total // 2, total - total // 2
-            begin.append(less if automatic == "SAME_UPPER" else more)
-            end.append(more if automatic == "SAME_UPPER" else less)
+            total = strides[axis] * (size - 1) + extra[axis] + effective_kernel[axis] - sizes[axis]
+            smaller_half, larger_half = total // 2, total - total // 2
+            begin.append(smaller_half if automatic == "SAME_UPPER" else larger_half)
+            end.append(larger_half if automatic == "SAME_UPPER" else smaller_half)
     groups = node.get("group", 1)
     plain = begin == end and min(begin) >= 0 and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations))  # noqa: B905
     if plain:
-        whole: Tensor = _TRANSPOSED[rank](x, weight, bias, strides, begin, extra, groups, dilations)
-        return whole
-    whole = _TRANSPOSED[rank](x, weight, None, strides, 0, 0, groups, dilations)
+        result: Tensor = _TRANSPOSED[rank](x, weight, bias, strides, begin, extra, groups, dilations)
+        return result
+    result = _TRANSPOSED[rank](x, weight, None, strides, 0, 0, groups, dilations)
     ends = zip(reversed(begin), reversed(end), reversed(extra), strict=True)
-    whole = functional.pad(whole, [size for b, e, more in ends for size in (-b, more - e)])
-    return whole if bias is None else whole + bias.reshape(-1, *[1] * rank)
+    result = functional.pad(result, [size for b, e, added in ends for size in (-b, added - e)])
+    return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
 @operator("Gemm")
 def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     a = a.t() if node.get("transA", 0) else a
-    b = b if node.get("transB", 0) else b.t()  # as torch's linear wants it
+    b = b if node.get("transB", 0) else b.t()  # the layout of torch's linear
     if alpha == 1 and a.is_floating_point() and (c is None or (beta == 1 and c.ndim == 1 and len(c) == len(b))):
         return functional.linear(a, b, c)
     product = a @ b.t() if alpha == 1 else alpha * (a @ b.t())

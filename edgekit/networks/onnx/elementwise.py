@@ -1,4 +1,4 @@
-"""Activations, arithmetic, comparisons and logic, element by element with broadcasting."""
+"""Elementwise operators with broadcasting: activations, arithmetic, comparisons and logic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekit.networks.onnx.operators import Node, dtype, one, operator
+from edgekit.networks.onnx.operators import Node, dtype, operator, scalar
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs,
@@ -71,25 +71,25 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _enter_unary(type: str, function: Callable[[Tensor], Tensor]) -> None:
+def _register_unary(type: str, function: Callable[[Tensor], Tensor]) -> None:
     @operator(type)
     def unary(node: Node, x: Tensor) -> Tensor:
         return function(x)
 
 
-def _enter_binary(type: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+def _register_binary(type: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
     @operator(type)
     def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
-        if node.get("broadcast"):  # before opset 7: b lies along a from `axis` on
+        if node.get("broadcast"):  # before opset 7: b is aligned with a from `axis` on
             axis = node.get("axis", a.ndim - b.ndim)
             b = b.reshape([*b.shape, *[1] * (a.ndim - axis - b.ndim)])
         return function(a, b)
 
 
 for _type, _one in _UNARY.items():
-    _enter_unary(_type, _one)
+    _register_unary(_type, _one)
 for _type, _two in _BINARY.items():
-    _enter_binary(_type, _two)
+    _register_binary(_type, _two)
 
 
 @operator("Identity")
@@ -97,12 +97,12 @@ def identity(node: Node, x: Tensor) -> Tensor:
     return x
 
 
-@operator("Dropout", soft=(2,))
+@operator("Dropout", optional_shape_inputs=(2,))
 def dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Any = None) -> Any:
-    """It does nothing outside training, and its mask is all ones."""
-    if training is not None and one(training) is not False:
-        raise node.refuse("it drops values at random: export the model for inference")
-    return (x, torch.ones_like(x, dtype=torch.bool)) if node.wants(1) else x
+    """The identity outside training; its mask is all ones."""
+    if training is not None and scalar(training) is not False:
+        raise node.conversion_error("it is in training mode: export the model for inference")
+    return (x, torch.ones_like(x, dtype=torch.bool)) if node.has_output(1) else x
 
 
 @operator("LeakyRelu")
@@ -113,8 +113,8 @@ def leaky_relu(node: Node, x: Tensor) -> Tensor:
 @operator("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     channels = x.shape[1] if x.ndim > 1 else 1
-    along = node.opset < 7 or slope.ndim == x.ndim - 1  # before opset 7, one slope per channel
-    if slope.numel() == 1 or (along and slope.shape[0] == channels == slope.numel()):
+    per_channel = node.opset < 7 or slope.ndim == x.ndim - 1  # before opset 7, one slope per channel
+    if slope.numel() == 1 or (per_channel and slope.shape[0] == channels == slope.numel()):
         return functional.prelu(x, slope.flatten())
     return torch.where(x < 0, slope * x, x)
 
@@ -174,16 +174,16 @@ def softmax(node: Node, x: Tensor) -> Tensor:
     return function(x.flatten(axis), dim=-1).reshape(x.shape)
 
 
-@operator("Clip", soft=(1, 2))
+@operator("Clip", optional_shape_inputs=(1, 2))
 def clip(node: Node, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
-    low = node.get("min") if low is None else one(low)
-    high = node.get("max") if high is None else one(high)
+    low = node.get("min") if low is None else scalar(low)
+    high = node.get("max") if high is None else scalar(high)
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         low, high = (torch.as_tensor(v, dtype=x.dtype) if v is not None else None for v in (low, high))
     return x if low is None and high is None else torch.clamp(x, low, high)
 
 
-@operator("Pow", soft=(1,))
+@operator("Pow", optional_shape_inputs=(1,))
 def power(node: Node, x: Tensor, exponent: Any) -> Tensor:
     if isinstance(exponent, list) and len(exponent) == 1 and x.ndim > 0:
         exponent = exponent[0]

@@ -1,4 +1,4 @@
-"""An ONNX file → its nodes and constants, everything that does not depend on the inputs computed beforehand."""
+"""Reads an ONNX file as nodes and constants, with constant folding."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
-from edgekit.networks.onnx.numbers import NUMBERS
 from edgekit.networks.onnx.operators import DTYPES, TABLE, Node
+from edgekit.networks.onnx.shape_arithmetic import SHAPE_FUNCTIONS
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
-#: a constant no longer than this may take part in the arithmetic of shapes
+#: the longest constant in shape arithmetic
 SHORT = 1024
 
 
 @dataclass(frozen=True)
 class Graph:
-    """What is left to be computed, in order. `numeric` holds the outputs of nodes that compute with plain numbers."""
+    """The remaining nodes in order. `numeric` holds the outputs of nodes that compute with plain numbers."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -33,55 +33,55 @@ class Graph:
 
 
 def read(path: Path) -> Graph:
-    """Raises CannotConvert, naming every operator there is no way for, before anything is computed."""
+    """Raises CannotConvert, naming all unsupported operators, before any computation."""
     import onnx
 
     try:
         model = onnx.load(str(path))
-    except Exception as error:  # damaged in one of protobuf's many ways, or without its external data
+    except Exception as error:  # a damaged file raises many types
         raise InputError(f"cannot read {path}", str(error).partition("\n")[0], "export it again") from error
     return graph(model, path.name)
 
 
 def graph(model: ModelProto, name: str) -> Graph:
     """See `read`."""
-    model = _inlined(model)
+    model = _inline_functions(model)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    given = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(value.name for value in model.graph.input if value.name not in given)
+    declared = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(value.name for value in model.graph.input if value.name not in declared)
     protos = list(model.graph.node)
-    _covered(protos, name)
+    _check_operators(protos, name)
     constants = {tensor.name: tensor_of(tensor) for tensor in model.graph.initializer}
     nodes: list[Node] = []
-    while protos:  # each is let go of once it has been read: constants may be large
+    while protos:  # each proto is released after reading: constants may be large
         node = _node(protos.pop(0), opset)
         if all(entry in constants for entry in node.inputs if entry):
-            constants |= zip(node.outputs, _folded(node, constants), strict=False)
+            constants |= zip(node.outputs, _fold(node, constants), strict=False)
         else:
             nodes.append(node)
     outputs = tuple(value.name for value in model.graph.output)
-    numeric = _numeric(nodes, constants, name)
+    numeric = _shape_values(nodes, constants, name)
     used = {entry for node in nodes for entry in node.inputs} | set(outputs)
-    kept = {key: value for key, value in constants.items() if key in used}
-    return Graph(inputs, outputs, tuple(nodes), kept, numeric)
+    used_constants = {key: value for key, value in constants.items() if key in used}
+    return Graph(inputs, outputs, tuple(nodes), used_constants, numeric)
 
 
 def tensor_of(tensor: TensorProto) -> Tensor:
-    """A constant as torch computes with it, half precision as float32. Raises CannotConvert for text and odd types."""
+    """A constant as a tensor, half precision as float32. Raises CannotConvert for unsupported types."""
     import numpy as np
     from onnx import numpy_helper
 
     if tensor.data_type not in DTYPES:
         what = f"cannot convert the constant {tensor.name!r} to torch"
         raise CannotConvert(what, f"torch does not compute with element type {tensor.data_type}")
-    array = np.array(numpy_helper.to_array(tensor))  # a copy that may be written to
+    array = np.array(numpy_helper.to_array(tensor))  # a writable copy
     if str(array.dtype) == "bfloat16":
         array = array.astype(np.float32)
     return torch.from_numpy(array).to(DTYPES[tensor.data_type])
 
 
-def _inlined(model: ModelProto) -> ModelProto:
-    """Functions become their bodies: the model's own, and operators that ONNX defines by others."""
+def _inline_functions(model: ModelProto) -> ModelProto:
+    """Inline the model's functions, and unsupported operators that ONNX defines as functions."""
     from onnx import inliner
 
     if model.functions:
@@ -93,21 +93,21 @@ def _inlined(model: ModelProto) -> ModelProto:
     return model
 
 
-def _covered(nodes: Sequence[NodeProto], name: str) -> None:
-    found: dict[str, list[str]] = {}
+def _check_operators(nodes: Sequence[NodeProto], name: str) -> None:
+    nodes_by_type: dict[str, list[str]] = {}
     for node in nodes:
         foreign = node.domain not in ("", "ai.onnx")
         if foreign or node.op_type not in TABLE:
             type = f"{node.domain}.{node.op_type}" if foreign else node.op_type
-            found.setdefault(type, []).append(node.name or (node.output[0] if node.output else ""))
-    _refuse(found, name, "there is no way for")
+            nodes_by_type.setdefault(type, []).append(node.name or (node.output[0] if node.output else ""))
+    _raise_unsupported(nodes_by_type, name, "unsupported operators:")
 
 
-def _refuse(found: Mapping[str, Sequence[str]], name: str, why: str) -> None:
-    """`found`: operator → the nodes."""
-    if found:
-        parts = [f"{type} ({len(where)}, first {where[0]!r})" for type, where in sorted(found.items())]
-        next = "bench or quantize the file as it is, or export the model without them"
+def _raise_unsupported(nodes_by_type: Mapping[str, Sequence[str]], name: str, why: str) -> None:
+    """`nodes_by_type`: operator → names of its nodes."""
+    if nodes_by_type:
+        parts = [f"{type} ({len(where)}, first {where[0]!r})" for type, where in sorted(nodes_by_type.items())]
+        next = "bench or quantize the ONNX file itself, or export the model without these operators"
         raise CannotConvert(f"cannot convert {name} to torch", f"{why} {', '.join(parts)}", next)
 
 
@@ -119,7 +119,7 @@ def _node(proto: NodeProto, opset: int) -> Node:
 
 
 def _attribute(proto: AttributeProto) -> Any:
-    """Numbers, text, lists of them, tensors."""
+    """An attribute as number, text, list or tensor."""
     from onnx import helper
 
     value = helper.get_attribute_value(proto)
@@ -132,12 +132,12 @@ def _attribute(proto: AttributeProto) -> Any:
     return [item.decode() if isinstance(item, bytes) else item for item in value]
 
 
-def _folded(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The outputs of a node whose inputs are all constant."""
+def _fold(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The outputs of a node with constant inputs."""
     operator = TABLE[node.type]
-    wanted = operator.control | operator.soft
+    number_inputs = operator.shape_inputs | operator.optional_shape_inputs
     arguments = [
-        None if not entry else constants[entry].tolist() if index in wanted else constants[entry]
+        None if not entry else constants[entry].tolist() if index in number_inputs else constants[entry]
         for index, entry in enumerate(node.inputs)
     ]
     try:
@@ -145,24 +145,28 @@ def _folded(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
             result = operator.function(node, *arguments)
     except EdgekitError:
         raise
-    except Exception as error:  # torch's own complaints are of many kinds
-        raise node.refuse(" ".join(str(error).split())[:200]) from error
+    except Exception as error:  # torch raises many types
+        raise node.conversion_error(" ".join(str(error).split())[:200]) from error
     results = result if isinstance(result, tuple) else (result,)
     return tuple(r.contiguous() if isinstance(r, Tensor) else torch.tensor(r) for r in results)
 
 
-def _numeric(nodes: Sequence[Node], constants: Mapping[str, Tensor], name: str) -> frozenset[str]:
-    """Which values are plain numbers. Raises CannotConvert where one that must be is computed from the data."""
+def _shape_values(nodes: Sequence[Node], constants: Mapping[str, Tensor], name: str) -> frozenset[str]:
+    """The values that are plain numbers. Raises CannotConvert if a shape input is computed from the data."""
     short = {key for key, value in constants.items() if value.ndim <= 1 and value.numel() <= SHORT}
     numeric: set[str] = set()
-    found: dict[str, list[str]] = {}
+    nodes_by_type: dict[str, list[str]] = {}
     for node in nodes:
         inputs = [entry for entry in node.inputs if entry]
-        if node.type in ("Shape", "Size") or (node.type in NUMBERS and all(i in short | numeric for i in inputs)):
+        if node.type in ("Shape", "Size") or (
+            node.type in SHAPE_FUNCTIONS and all(i in short | numeric for i in inputs)
+        ):
             numeric |= set(node.outputs)
             continue
-        control = [entry for index, entry in enumerate(node.inputs) if entry and index in TABLE[node.type].control]
-        if any(entry not in constants and entry not in numeric for entry in control):
-            found.setdefault(node.type, []).append(node.name)
-    _refuse(found, name, "shapes, axes or sizes are computed from the data in")
+        shape_inputs = [
+            entry for index, entry in enumerate(node.inputs) if entry and index in TABLE[node.type].shape_inputs
+        ]
+        if any(entry not in constants and entry not in numeric for entry in shape_inputs):
+            nodes_by_type.setdefault(node.type, []).append(node.name)
+    _raise_unsupported(nodes_by_type, name, "data-dependent shapes, axes or sizes:")
     return frozenset(numeric)

@@ -1,4 +1,4 @@
-"""A torch module that runs an ONNX graph, node by node, as torch.export can trace it."""
+"""A torch module that runs an ONNX graph node by node, traceable by torch.export."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from torch import Tensor, nn
 
 from edgekit.core.errors import EdgekitError
 from edgekit.networks.onnx.graph import SHORT, Graph
-from edgekit.networks.onnx.numbers import NUMBERS
 from edgekit.networks.onnx.operators import TABLE, Node
+from edgekit.networks.onnx.shape_arithmetic import SHAPE_FUNCTIONS
 
 
 class OnnxNetwork(nn.Module):
-    """Tensors in, in the graph's order; one tensor out, or a tuple.
+    """Inputs in the graph's order; the output is a tensor, or a tuple.
 
-    Floating-point constants are the parameters of `weights`, all others its buffers, under the names they have in the
-    file as far as torch allows. `outputs` are the types that the outputs have in the file: half precision is computed
-    in float32.
+    Floating-point constants are parameters of `weights`, others its buffers, under their names in the file as far as
+    torch allows. `outputs` are the types of the outputs in the file, because half precision is computed in float32.
     """
 
     def __init__(self, graph: Graph, outputs: Sequence[torch.dtype]) -> None:
         super().__init__()
         self.graph, self.types = graph, tuple(outputs)
         self.weights = nn.Module()
-        self.places: dict[str, str] = {}
+        self.attribute_names: dict[str, str] = {}
         self.numbers: dict[str, Any] = {}
         for name, tensor in graph.constants.items():
-            place = self._place(name)
+            attribute = self._attribute_name(name)
             if tensor.is_floating_point():
-                self.weights.register_parameter(place, nn.Parameter(tensor, requires_grad=False))
+                self.weights.register_parameter(attribute, nn.Parameter(tensor, requires_grad=False))
             else:
-                self.weights.register_buffer(place, tensor)
-            self.places[name] = place
+                self.weights.register_buffer(attribute, tensor)
+            self.attribute_names[name] = attribute
         for node in graph.nodes:
-            wanted = TABLE[node.type].control | TABLE[node.type].soft
+            number_inputs = TABLE[node.type].shape_inputs | TABLE[node.type].optional_shape_inputs
             for index, name in enumerate(node.inputs):
                 constant = graph.constants.get(name)
                 short = constant is not None and constant.ndim <= 1 and constant.numel() <= SHORT
-                if constant is not None and (index in wanted or (short and _on_numbers(graph, node))):
+                if constant is not None and (index in number_inputs or (short and _on_numbers(graph, node))):
                     self.numbers[name] = constant.tolist()
         self.last = _last_uses(graph)
 
@@ -55,39 +54,41 @@ class OnnxNetwork(nn.Module):
                 values[name] = value
             for name in done:
                 values.pop(name, None)
-        found = [self._tensor(name, values).to(kind) for name, kind in zip(self.graph.outputs, self.types, strict=True)]
-        return found[0] if len(found) == 1 else tuple(found)
+        outputs = [
+            self._tensor(name, values).to(kind) for name, kind in zip(self.graph.outputs, self.types, strict=True)
+        ]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _run(self, node: Node, values: Mapping[str, Any]) -> tuple[Any, ...]:
         result: Any = NotImplemented
         try:
-            if node.type in NUMBERS and _on_numbers(self.graph, node):
+            if node.type in SHAPE_FUNCTIONS and _on_numbers(self.graph, node):
                 arguments = [self._number(name, values) for name in node.inputs]
                 if not any(isinstance(value, Tensor) for value in arguments):
-                    result = NUMBERS[node.type](node, *arguments)
+                    result = SHAPE_FUNCTIONS[node.type](node, *arguments)
             if result is NotImplemented:
                 result = TABLE[node.type].function(node, *self._arguments(node, values))
         except (EdgekitError, MemoryError):
             raise
         except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
-            raise node.refuse(" ".join(str(error).split())[:200]) from error
+            raise node.conversion_error(" ".join(str(error).split())[:200]) from error
         return result if isinstance(result, tuple) else (result,)
 
     def _arguments(self, node: Node, values: Mapping[str, Any]) -> list[Any]:
         operator = TABLE[node.type]
-        found: list[Any] = []
+        results: list[Any] = []
         for index, name in enumerate(node.inputs):
-            if index in operator.control | operator.soft:
+            if index in operator.shape_inputs | operator.optional_shape_inputs:
                 value = self._number(name, values)
-                if index in operator.control and isinstance(value, Tensor):
-                    raise node.refuse("its shapes, axes or sizes are computed from the data")
-                found.append(value)
+                if index in operator.shape_inputs and isinstance(value, Tensor):
+                    raise node.conversion_error("its shapes, axes or sizes are computed from the data")
+                results.append(value)
             else:
-                found.append(self._tensor(name, values) if name else None)
-        return found
+                results.append(self._tensor(name, values) if name else None)
+        return results
 
     def _number(self, name: str, values: Mapping[str, Any]) -> Any:
-        """A number or a list where it is known, else the tensor."""
+        """The number or list if known, else the tensor."""
         if not name:
             return None
         if name in values:
@@ -96,17 +97,17 @@ class OnnxNetwork(nn.Module):
 
     def _tensor(self, name: str, values: Mapping[str, Any]) -> Tensor:
         if name not in values:
-            tensor: Tensor = getattr(self.weights, self.places[name])
+            tensor: Tensor = getattr(self.weights, self.attribute_names[name])
             return tensor
         value = values[name]
-        return value if isinstance(value, Tensor) else _lifted(value)
+        return value if isinstance(value, Tensor) else _as_tensor(value)
 
-    def _place(self, name: str) -> str:
-        """A name that torch allows, and that nothing else has."""
-        place = re.sub(r"\W", "_", name) or "constant"
-        while hasattr(self.weights, place):
-            place += "_"
-        return place
+    def _attribute_name(self, name: str) -> str:
+        """A unique, valid attribute name."""
+        attribute = re.sub(r"\W", "_", name) or "constant"
+        while hasattr(self.weights, attribute):
+            attribute += "_"
+        return attribute
 
 
 def _on_numbers(graph: Graph, node: Node) -> bool:
@@ -114,7 +115,7 @@ def _on_numbers(graph: Graph, node: Node) -> bool:
 
 
 def _last_uses(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """For each node, the values that nothing needs after it."""
+    """For each node, the values that are not used after it."""
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         last |= dict.fromkeys((*node.inputs, *node.outputs), index)
@@ -125,13 +126,13 @@ def _last_uses(graph: Graph) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, done))
 
 
-def _lifted(value: Any) -> Tensor:
-    """Numbers, symbols among them, as a tensor."""
+def _as_tensor(value: Any) -> Tensor:
+    """Numbers, which may be symbolic, as a tensor."""
     if isinstance(value, list):
         if all(isinstance(number, bool | int | float) for number in value):
-            whole = all(isinstance(number, int) for number in value)
-            return torch.tensor(value, dtype=None if value or not whole else torch.int64)
-        return torch.stack([_lifted(number) for number in value])
+            is_integer = all(isinstance(number, int) for number in value)
+            return torch.tensor(value, dtype=None if value or not is_integer else torch.int64)
+        return torch.stack([_as_tensor(number) for number in value])
     if isinstance(value, bool):
         return torch.tensor(value)
     real = isinstance(value, float | torch.SymFloat)

@@ -13,8 +13,8 @@ from edgekit.networks.onnx.operators import Node, operator
 
 @operator("BatchNormalization")
 def batch_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    if node.get("training_mode", 0) or not node.get("spatial", 1) or (node.opset < 14 and node.wants(1)):
-        raise node.refuse("it computes statistics of the batch: export the model for inference")
+    if node.get("training_mode", 0) or not node.get("spatial", 1) or (node.opset < 14 and node.has_output(1)):
+        raise node.conversion_error("it is in training mode: export the model for inference")
     return functional.batch_norm(x, mean, variance, scale, bias, training=False, eps=node.get("epsilon", 1e-5))
 
 
@@ -27,7 +27,7 @@ def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -
 def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
     shape = x.shape[axis:]
-    if not node.wants(1) and not node.wants(2):
+    if not node.has_output(1) and not node.has_output(2):
         if scale.shape == shape and (bias is None or bias.shape == shape):
             return functional.layer_norm(x, shape, scale, bias, epsilon)
         result = functional.layer_norm(x, shape, None, None, epsilon) * scale
@@ -54,7 +54,7 @@ def lp_normalization(node: Node, x: Tensor) -> Tensor:
 
 @operator("LRN")
 def local_response_normalization(node: Node, x: Tensor) -> Tensor:
-    """Over `size` neighbouring channels; torch's own places an even window one channel off."""
+    """Over `size` neighbouring channels; torch's operator shifts an even window by one channel."""
     size, channels = node.get("size"), x.shape[1]
     squares = functional.pad(x * x, [0, 0] * (x.ndim - 2) + [(size - 1) // 2, size // 2])
     sums = squares.narrow(1, 0, channels)

@@ -1,9 +1,9 @@
-"""The table of operators: ONNX's name → the function that does the same with torch.
+"""The operator table: ONNX operator → its implementation in torch.
 
-A function takes the node and its inputs, None where an optional one is left out, and gives one value or a tuple. Its
-inputs are tensors, but for those that decide shapes (`control`: axes, the target of a Reshape), which it gets as plain
-numbers, or flat lists of them: torch.export can trace through these, and an open batch stays a symbol among them.
-`soft` ones are numbers where these are known, else tensors. Attributes mean what the model's opset says.
+A function takes the node and its inputs (None for an omitted optional one) and returns a value or a tuple. Inputs are
+tensors, except those that determine shapes (`shape_inputs`: axes, the target of a Reshape): these are plain numbers or
+flat lists, through which torch.export can trace a symbolic batch size. `optional_shape_inputs` are numbers if known,
+else tensors. Attributes follow the model's opset.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Node:
-    """One node of an ONNX graph; `opset` is the version of the operators it is written in."""
+    """One node of an ONNX graph; `opset` is the model's operator set version."""
 
     type: str
     name: str
@@ -33,25 +33,25 @@ class Node:
     def get(self, attribute: str, default: Any = None) -> Any:
         return self.attributes.get(attribute, default)
 
-    def wants(self, output: int) -> bool:
-        """Is this output used?"""
+    def has_output(self, output: int) -> bool:
+        """Whether this output is used."""
         return len(self.outputs) > output and bool(self.outputs[output])
 
-    def refuse(self, why: str) -> CannotConvert:
-        next = "bench or quantize the file as it is, or use another format"
+    def conversion_error(self, why: str) -> CannotConvert:
+        next = "bench or quantize the ONNX file itself, or use another format"
         return CannotConvert(f"cannot convert {self.type} {self.name!r} to torch", why, next)
 
 
 @dataclass(frozen=True)
 class Operator:
     function: Callable[..., Any]
-    control: frozenset[int]
-    soft: frozenset[int]
+    shape_inputs: frozenset[int]
+    optional_shape_inputs: frozenset[int]
 
 
 TABLE: dict[str, Operator] = {}
 
-#: ONNX's element types, those that torch computes with; half precision is computed in float32
+#: supported ONNX element types; half precision is computed in float32
 DTYPES = {
     1: torch.float32,
     2: torch.uint8,
@@ -66,29 +66,31 @@ DTYPES = {
 }
 
 
-def operator(*types: str, control: Sequence[int] = (), soft: Sequence[int] = ()) -> Callable[[F], F]:
-    """Enter a function into the table, with the positions of inputs that it gets as numbers."""
+def operator(
+    *types: str, shape_inputs: Sequence[int] = (), optional_shape_inputs: Sequence[int] = ()
+) -> Callable[[F], F]:
+    """Register a function, with the positions of the inputs that it takes as numbers."""
 
-    def enter(function: F) -> F:
+    def register(function: F) -> F:
         for type in types:
-            TABLE[type] = Operator(function, frozenset(control), frozenset(soft))
+            TABLE[type] = Operator(function, frozenset(shape_inputs), frozenset(optional_shape_inputs))
         return function
 
-    return enter
+    return register
 
 
 def dtype(node: Node, element: int) -> torch.dtype:
-    """Raises CannotConvert for a type that torch does not compute with."""
+    """Raises CannotConvert for an unsupported type."""
     if element not in DTYPES:
-        raise node.refuse(f"torch does not compute with element type {element}")
+        raise node.conversion_error(f"torch does not compute with element type {element}")
     return DTYPES[element]
 
 
-def one(value: Any) -> Any:
-    """The number itself, where it may stand alone in a list."""
+def scalar(value: Any) -> Any:
+    """The number, which may be a list of length one."""
     return value[0] if isinstance(value, list) else value
 
 
-def many(value: Any) -> list[Any]:
-    """The numbers as a list, where a single one may stand alone."""
+def as_list(value: Any) -> list[Any]:
+    """The numbers as a list; a single number becomes a list of length one."""
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,4 +1,4 @@
-"""Recurrent layers, with torch's own order of the gates."""
+"""Recurrent layers, with the gates in torch's order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekit.networks.onnx.operators import Node, many, operator
+from edgekit.networks.onnx.operators import Node, as_list, operator
 
-#: torch's gate → its place in ONNX
+#: torch's gate → its index in ONNX
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 _ACTIVATIONS = {
     "LSTM": ["Sigmoid", "Tanh", "Tanh"],
@@ -18,7 +18,7 @@ _ACTIVATIONS = {
 }
 
 
-@operator("LSTM", "GRU", "RNN", soft=(4,))
+@operator("LSTM", "GRU", "RNN", optional_shape_inputs=(4,))
 def recurrent(
     node: Node,
     x: Tensor,
@@ -30,9 +30,9 @@ def recurrent(
     cell: Tensor | None = None,
     peepholes: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """x (time, batch, features) → all states (time, directions, batch, units), the last ones of each direction.
+    """x (time, batch, features) → all states (time, directions, batch, units), and the last ones of each direction.
 
-    With layout 1 the batch is the first axis of all of them.
+    With layout 1 the batch is the first axis of all tensors.
     """
     direction, first = node.get("direction", "forward"), bool(node.get("layout", 0))
     directions, units = (2 if direction == "bidirectional" else 1), recurrence.shape[-1]
@@ -58,26 +58,26 @@ def recurrent(
 
 
 def _check(node: Node, directions: int, lengths: Any, peepholes: Tensor | None, steps: Any) -> bool:
-    """Are the activations of an RNN rectified? Raises CannotConvert for what torch's layers do not have."""
-    if lengths is not None and (isinstance(lengths, Tensor) or any(length != steps for length in many(lengths))):
-        raise node.refuse("its sequences are of different lengths")
+    """Whether an RNN's activation is Relu. Raises CannotConvert for features that torch's layers do not have."""
+    if lengths is not None and (isinstance(lengths, Tensor) or any(length != steps for length in as_list(lengths))):
+        raise node.conversion_error("its sequences have different lengths")
     if peepholes is not None or node.get("clip") or node.get("input_forget", 0):
-        raise node.refuse("torch's layer has no peepholes, clip or coupled gates")
+        raise node.conversion_error("torch's layer has no peepholes, clip or coupled gates")
     if node.type == "GRU" and not node.get("linear_before_reset", 0):
-        raise node.refuse("torch's GRU resets after the linear layer, this one before it")
-    given = node.get("activations") or _ACTIVATIONS[node.type] * directions
-    relu = node.type == "RNN" and given == ["Relu"] * directions
-    if not relu and given != _ACTIVATIONS[node.type] * directions:
-        raise node.refuse(f"torch's layer has no activations {', '.join(given)}")
+        raise node.conversion_error("torch's GRU applies the reset gate after the linear layer, this one before it")
+    declared = node.get("activations") or _ACTIVATIONS[node.type] * directions
+    relu = node.type == "RNN" and declared == ["Relu"] * directions
+    if not relu and declared != _ACTIVATIONS[node.type] * directions:
+        raise node.conversion_error(f"torch's layer has no activations {', '.join(declared)}")
     return relu
 
 
 def _parameters(type: str, weight: Tensor, recurrence: Tensor, bias: Tensor | None, direction: int) -> list[Tensor]:
-    """One direction's weights, and its two biases where there are any."""
+    """One direction's weights, and its two biases if any."""
 
     def ordered(gates: Tensor) -> Tensor:
         parts = gates.chunk(len(_GATES[type]))
-        return torch.cat([parts[place] for place in _GATES[type]])
+        return torch.cat([parts[position] for position in _GATES[type]])
 
-    found = [ordered(weight[direction]), ordered(recurrence[direction])]
-    return found if bias is None else [*found, *(ordered(half) for half in bias[direction].chunk(2))]
+    tensors = [ordered(weight[direction]), ordered(recurrence[direction])]
+    return tensors if bias is None else [*tensors, *(ordered(half) for half in bias[direction].chunk(2))]

@@ -1,4 +1,4 @@
-"""Reductions over axes, arguments of extremes, running sums."""
+"""Reductions, argmax and argmin, top-k, cumulative sums."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekit.networks.onnx.operators import Node, many, one, operator
+from edgekit.networks.onnx.operators import Node, as_list, operator, scalar
 
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    """torch multiplies along one axis at a time."""
+    """torch.prod takes one axis at a time."""
     for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
         x = x.prod(dim=axis, keepdim=keep)
     return x
@@ -32,11 +32,11 @@ _REDUCE: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
 }
 
 
-def _enter(type: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
-    @operator(type, control=(1,))
+def _register(type: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
+    @operator(type, shape_inputs=(1,))
     def reduced(node: Node, x: Tensor, axes: Any = None) -> Tensor:
-        """The axes are an attribute in older opsets; none means all of them, or nothing where that is asked for."""
-        axes = node.get("axes") if axes is None else many(axes)
+        """Axes are an attribute in older opsets; no axes mean all, or none with noop_with_empty_axes."""
+        axes = node.get("axes") if axes is None else as_list(axes)
         if not axes and node.get("noop_with_empty_axes", 0):
             return x
         result = function(x, list(axes or range(x.ndim)), bool(node.get("keepdims", 1)))
@@ -44,7 +44,7 @@ def _enter(type: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> 
 
 
 for _type, _function in _REDUCE.items():
-    _enter(_type, _function)
+    _register(_type, _function)
 
 
 @operator("ArgMax", "ArgMin")
@@ -56,18 +56,18 @@ def argument(node: Node, x: Tensor) -> Tensor:
     return find(x, dim=axis, keepdim=keep)
 
 
-@operator("TopK", control=(1,))
+@operator("TopK", shape_inputs=(1,))
 def top_k(node: Node, x: Tensor, count: Any = None) -> tuple[Tensor, Tensor]:
-    """Of equal values the first; torch's own topk makes no promise there."""
-    k = node.get("k") if count is None else one(count)
+    """Equal values are ordered by index, which torch.topk does not guarantee."""
+    k = node.get("k") if count is None else scalar(count)
     axis, largest = node.get("axis", -1), bool(node.get("largest", 1))
     values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
 
 
-@operator("CumSum", control=(1,))
+@operator("CumSum", shape_inputs=(1,))
 def cumulative_sum(node: Node, x: Tensor, axis: Any) -> Tensor:
-    axis = one(axis)
+    axis = scalar(axis)
     x = x.flip(axis) if node.get("reverse", 0) else x
     result = x.cumsum(dim=axis).to(x.dtype)
     result = result - x if node.get("exclusive", 0) else result

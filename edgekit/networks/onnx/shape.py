@@ -1,4 +1,4 @@
-"""Shapes: asking for them, changing them, and making tensors by them."""
+"""Shape operators: reading and changing shapes, and creating tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekit.networks.onnx.operators import Node, dtype, many, one, operator
+from edgekit.networks.onnx.operators import Node, as_list, dtype, operator, scalar
 
 
 @operator("Shape")
@@ -31,20 +31,20 @@ def constant(node: Node) -> Tensor:
             kind = torch.float32 if "float" in name else torch.int64
             return torch.tensor(node.attributes[name], dtype=kind)
     if "value" not in node.attributes:
-        raise node.refuse("it holds text, or a sparse tensor")
+        raise node.conversion_error("it holds text, or a sparse tensor")
     value: Tensor = node.attributes["value"]
     return value
 
 
-@operator("ConstantOfShape", control=(0,))
+@operator("ConstantOfShape", shape_inputs=(0,))
 def constant_of_shape(node: Node, sizes: Any) -> Tensor:
     value = node.get("value", torch.zeros(1))
-    return torch.full(many(sizes), value.item(), dtype=value.dtype)
+    return torch.full(as_list(sizes), value.item(), dtype=value.dtype)
 
 
-@operator("Range", control=(0, 1, 2))
+@operator("Range", shape_inputs=(0, 1, 2))
 def arange(node: Node, start: Any, limit: Any, delta: Any) -> Tensor:
-    start, limit, delta = one(start), one(limit), one(delta)
+    start, limit, delta = scalar(start), scalar(limit), scalar(delta)
     return torch.arange(start, limit, delta, dtype=torch.float32 if isinstance(start, float) else torch.int64)
 
 
@@ -55,10 +55,10 @@ def eye_like(node: Node, x: Tensor) -> Tensor:
     return torch.ones(rows, columns, dtype=kind).triu(node.get("k", 0)).tril(node.get("k", 0))
 
 
-@operator("Reshape", control=(1,))
+@operator("Reshape", shape_inputs=(1,))
 def reshape(node: Node, x: Tensor, target: Any = None) -> Tensor:
-    """A 0 keeps the size there, a -1 takes what is left."""
-    target = node.get("shape") if target is None else many(target)
+    """0 keeps the size of an axis, -1 is inferred."""
+    target = node.get("shape") if target is None else as_list(target)
     if not node.get("allowzero", 0):
         target = [x.shape[axis] if isinstance(n, int) and n == 0 else n for axis, n in enumerate(target)]
     return x.reshape(target)
@@ -80,38 +80,38 @@ def transpose(node: Node, x: Tensor) -> Tensor:
     return x.permute(node.get("perm") or list(range(x.ndim))[::-1])
 
 
-@operator("Squeeze", control=(1,))
+@operator("Squeeze", shape_inputs=(1,))
 def squeeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
-    axes = node.get("axes") if axes is None else many(axes)
+    axes = node.get("axes") if axes is None else as_list(axes)
     if axes is None:
         axes = [axis for axis, length in enumerate(x.shape) if length == 1]
     return x.squeeze(tuple(axes))
 
 
-@operator("Unsqueeze", control=(1,))
+@operator("Unsqueeze", shape_inputs=(1,))
 def unsqueeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
-    axes = node.get("axes") if axes is None else many(axes)
+    axes = node.get("axes") if axes is None else as_list(axes)
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)
     return x
 
 
-@operator("Expand", control=(1,))
+@operator("Expand", shape_inputs=(1,))
 def expand(node: Node, x: Tensor, target: Any) -> Tensor:
-    """Broadcasting goes both ways: a 1 in the target keeps the tensor's own size."""
-    target = many(target)
+    """Bidirectional broadcasting: a 1 in the target keeps the tensor's size."""
+    target = as_list(target)
     target = [1] * (x.ndim - len(target)) + target
     offset = len(target) - x.ndim
     sizes = [-1 if isinstance(n, int) and n == 1 and axis >= offset else n for axis, n in enumerate(target)]
     return x.expand(sizes)
 
 
-@operator("Tile", control=(1, 2))
+@operator("Tile", shape_inputs=(1, 2))
 def tile(node: Node, x: Tensor, repeats: Any, axis: Any = None) -> Tensor:
-    if axis is not None:  # before opset 6: so many tiles along one axis
-        return x.repeat([one(repeats) if place == one(axis) else 1 for place in range(x.ndim)])
-    return x.repeat(many(repeats))
+    if axis is not None:  # before opset 6: a number of tiles along one axis
+        return x.repeat([scalar(repeats) if position == scalar(axis) else 1 for position in range(x.ndim)])
+    return x.repeat(as_list(repeats))
 
 
 @operator("Concat")
@@ -119,21 +119,21 @@ def concat(node: Node, *tensors: Tensor) -> Tensor:
     return torch.cat(tensors, dim=node.get("axis", 1))
 
 
-@operator("Split", control=(1,))
+@operator("Split", shape_inputs=(1,))
 def split(node: Node, x: Tensor, sizes: Any = None) -> tuple[Tensor, ...]:
-    """By sizes (an attribute before opset 13), else evenly, the last part smaller where it must be."""
+    """By sizes (an attribute before opset 13), else evenly with a smaller last part."""
     axis = node.get("axis", 0)
-    sizes = node.get("split") if sizes is None else many(sizes)
+    sizes = node.get("split") if sizes is None else as_list(sizes)
     if sizes is None:
-        parts = node.get("num_outputs", len(node.outputs))
-        sizes = -(-x.shape[axis] // parts)
-    found: tuple[Tensor, ...] = torch.split(x, sizes, dim=axis)
-    return found
+        count = node.get("num_outputs", len(node.outputs))
+        sizes = -(-x.shape[axis] // count)
+    parts: tuple[Tensor, ...] = torch.split(x, sizes, dim=axis)
+    return parts
 
 
-@operator("Trilu", control=(1,))
+@operator("Trilu", shape_inputs=(1,))
 def trilu(node: Node, x: Tensor, k: Any = None) -> Tensor:
-    diagonal = 0 if k is None else one(k)
+    diagonal = 0 if k is None else scalar(k)
     return x.triu(diagonal) if node.get("upper", 1) else x.tril(diagonal)
 
 

@@ -1,4 +1,4 @@
-"""What sliding windows share: kernel, strides, dilations, and the padding that auto_pad asks for."""
+"""Sliding windows: kernel, strides, dilations, and padding including auto_pad."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Window:
 
     @property
     def pads(self) -> list[Any]:
-        """As torch's `pad` takes them: begin and end of each axis, the last axis first."""
+        """In the order of torch's `pad`: begin and end of each axis, the last axis first."""
         ends = zip(reversed(self.begin), reversed(self.end), strict=True)
         return [size for both in ends for size in both]
 
 
 def window(node: Node, kernel: Sequence[int], sizes: Sequence[Any]) -> Window:
-    """The window of a Conv or pooling node over spatial axes of these sizes."""
+    """The window of a convolution or pooling node over spatial axes of these sizes."""
     rank = len(kernel)
     strides = list(node.get("strides", [1] * rank))
     dilations = list(node.get("dilations", [1] * rank))
@@ -45,15 +45,15 @@ def window(node: Node, kernel: Sequence[int], sizes: Sequence[Any]) -> Window:
     elif automatic in ("SAME_UPPER", "SAME_LOWER"):
         begin, end = [], []
         for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-            reach = (width - 1) * dilation + 1
-            # a stride of one needs no size: it may be a symbol
-            total = reach - 1 if stride == 1 else max((-(-size // stride) - 1) * stride + reach - size, 0)
-            less, more = total // 2, total - total // 2
-            begin.append(less if automatic == "SAME_UPPER" else more)
-            end.append(more if automatic == "SAME_UPPER" else less)
+            extent = (width - 1) * dilation + 1
+            # a stride of one does not need the size, which may be symbolic
+            total = extent - 1 if stride == 1 else max((-(-size // stride) - 1) * stride + extent - size, 0)
+            smaller_half, larger_half = total // 2, total - total // 2
+            begin.append(smaller_half if automatic == "SAME_UPPER" else larger_half)
+            end.append(larger_half if automatic == "SAME_UPPER" else smaller_half)
     return Window(list(kernel), strides, dilations, begin, end)
 
 
 def spatial(x: Tensor) -> list[Any]:
-    """Sizes behind batch and channel."""
+    """Sizes of the spatial axes."""
     return list(x.shape[2:])

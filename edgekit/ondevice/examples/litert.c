@@ -1,8 +1,8 @@
 /* One inference with TensorFlow Lite's C API, which LiteRT keeps: ./example model/model.tflite input.bin
  *
  * input.bin holds the raw values of the model's first input, in its own type, one sample (numpy: array.tofile).
- * Prints the first output, a value per line; int8 ones as they are stored (real = scale * (stored - zero point)).
- * The header is tensorflow/lite/c/c_api.h; where there is none, what is needed of it is declared here.
+ * Prints the first output, one value per line; int8 values as stored (real = scale * (stored - zero point)).
+ * The header is tensorflow/lite/c/c_api.h; without it, the required declarations are below.
  * See README.md for how to build it.
  */
 #include <stdint.h>

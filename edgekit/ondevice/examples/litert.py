@@ -1,7 +1,7 @@
-"""One inference with LiteRT alone, to copy into a program of your own: python example.py INPUT.npy
+"""One inference with LiteRT alone, to copy into your own program: python example.py INPUT.npy
 
-INPUT.npy holds one sample with its batch axis: real numbers. Where the model's tensors are stored as integers they are
-quantized on the way in and dequantized on the way out: real = scale * (stored - zero point).
+INPUT.npy holds one sample with its batch axis, as floats. If the model's tensors are stored as integers, inputs are
+quantized and outputs dequantized: real = scale * (stored - zero point).
 """
 
 import os

@@ -1,7 +1,7 @@
 /* One inference with ONNX Runtime's C API: ./example model/model.onnx input.bin
  *
  * input.bin holds the raw values of the model's first input, in its own type, one sample (numpy: array.tofile).
- * Open axes are taken as 1. Prints the first output, a value per line. See README.md for how to build it.
+ * Dynamic axes are set to 1. Prints the first output, one value per line. See README.md for how to build it.
  */
 #include <onnxruntime_c_api.h>
 #include <stdint.h>

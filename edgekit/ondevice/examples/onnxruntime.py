@@ -1,4 +1,4 @@
-"""One inference with ONNX Runtime alone, to copy into a program of your own: python example.py INPUT.npy
+"""One inference with ONNX Runtime alone, to copy into your own program: python example.py INPUT.npy
 
 INPUT.npy holds one sample with its batch axis, in the model's own type.
 """
@@ -6,7 +6,7 @@ INPUT.npy holds one sample with its batch axis, in the model's own type.
 import os
 import sys
 
-# before the import: else ONNX Runtime 1.32 records its use in ~/.cache/Microsoft
+# before the import: otherwise ONNX Runtime 1.32 records its use in ~/.cache/Microsoft
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np

@@ -1,13 +1,13 @@
-"""One inference with OpenVINO alone, to copy into a program of your own: python example.py INPUT.npy
+"""One inference with OpenVINO alone, to copy into your own program: python example.py INPUT.npy
 
-INPUT.npy holds one sample with its batch axis, in the model's own type. Float layers compute in float32, as they did
-where the model was made; left to itself OpenVINO takes bfloat16 or float16 where the CPU has it.
+INPUT.npy holds one sample with its batch axis, in the model's own type. Float layers compute in float32, as on the
+machine that created the model; by default OpenVINO uses bfloat16 or float16 if the CPU supports it.
 """
 
 import os
 import sys
 
-# importing openvino reports its use unless the package that sends is absent
+# importing openvino reports its use unless the package that sends the report is absent
 sys.modules["openvino_telemetry"] = None
 
 import numpy as np  # noqa: E402

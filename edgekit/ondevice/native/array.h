@@ -37,7 +37,7 @@ static inline int64_t elements(const int64_t *shape, int axes) {
     return count;
 }
 
-/* Map a file; "" or what is wrong with it. */
+/* Map a file; returns "" or an error message. */
 static inline const char *npy_read(const char *path, Array *out) {
     int file = open(path, O_RDONLY);
     struct stat found;
@@ -69,7 +69,7 @@ static inline const char *npy_read(const char *path, Array *out) {
     return start + length + bytes > (size_t)found.st_size ? "it is shorter than its header says" : "";
 }
 
-/* A new file with room for the whole array, mapped; NULL where that cannot be. */
+/* A new file of the array's size, mapped; NULL on failure. */
 static inline char *npy_create(const char *path, Type type, const int64_t *shape, int axes) {
     char head[1024];
     int used = snprintf(head, sizeof head, "{'descr': '%s', 'fortran_order': False, 'shape': (", TYPES[type].code);
@@ -108,7 +108,7 @@ static inline long double get(Type type, const char *at, int64_t index) {
     }
 }
 
-/* Is the value stored as it is? Asked of whole numbers only; floats are rounded. */
+/* Is the value stored exactly? Checked for integers only; floats are rounded. */
 static inline int put(Type type, char *at, int64_t index, long double value) {
     static const long double low[] = {0, 0, 0, 0, -128, -32768, -2147483648.0L, -9223372036854775808.0L, 0, 0, 0, 0};
     static const long double high[] = {1,           0,   0,     0,           127, 32767, 2147483647.0L, 9223372036854775807.0L,

@@ -1,4 +1,4 @@
-/* What the runner asks of a runtime: one of these each, around a C library that is loaded when the job names it. */
+/* The interface of a runtime: one Engine each, around a C library that is loaded when the job names it. */
 #ifndef EDGEKIT_ENGINE_H
 #define EDGEKIT_ENGINE_H
 
@@ -10,12 +10,12 @@ typedef struct {
     const char *name;
     Type type;
     int axes;
-    int64_t shape[MAX_AXES]; /* -1: open */
-    float scale;             /* where numbers are stored as integers: scale * (stored - zero); else 0 */
+    int64_t shape[MAX_AXES]; /* -1: dynamic */
+    float scale;             /* if values are stored as integers: scale * (stored - zero); else 0 */
     long long zero;
 } Spec;
 
-/* One batch of every input, in their order; `values` are the engine's own. */
+/* One batch of every input, in order; `values` belong to the engine. */
 typedef struct {
     char *data[MOST];
     size_t bytes[MOST];
@@ -32,9 +32,9 @@ typedef struct {
 } Output;
 
 typedef struct {
-    const char *name;    /* as edgekit calls the runtime */
-    const char *details; /* more of the result's facts, as JSON's members */
-    const char *(*open)(void *library, const char *version); /* the version it has */
+    const char *name;    /* edgekit's name of the runtime */
+    const char *details; /* more members of the result's facts, as JSON */
+    const char *(*open)(void *library, const char *version); /* returns its version */
     void (*load)(const char *model, int threads);            /* fills ins and outs */
     void (*bind)(Feed *feed);
     void (*run)(const Feed *feed);
@@ -47,7 +47,7 @@ extern const Engine onnxruntime, litert;
 extern Spec ins[MOST], outs[MOST];
 extern size_t in_count, out_count;
 
-/* The job cannot be done; `kind` is missing, model, input, run or memory, as in ../runner.py. */
+/* Fail the job; `kind` is missing, model, input, run or memory, as in ../runner.py. */
 _Noreturn void refuse(const char *kind, const char *format, ...);
 void *room(size_t bytes);
 

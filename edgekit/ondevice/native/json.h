@@ -8,7 +8,7 @@
 
 typedef struct Json {
     enum { J_NULL, J_BOOL, J_NUMBER, J_STRING, J_LIST, J_OBJECT } kind;
-    double number;        /* of a truth value too */
+    double number;        /* of a boolean, too */
     char *text;           /* of a string */
     char *name;           /* in an object */
     struct Json *first, *next;

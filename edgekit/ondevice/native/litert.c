@@ -1,5 +1,5 @@
-/* LiteRT, through the C API of its compiled models, on the CPU. As much of it as is used here, declared as in its
- * headers of 2.2 (litert/c); before that a model was loaded otherwise. */
+/* LiteRT on the CPU, through the C API of its compiled models. The functions used are declared as in the headers of
+ * LiteRT 2.2 (litert/c); earlier versions load a model in another way. */
 #include <dlfcn.h>
 #include <math.h>
 
@@ -25,7 +25,7 @@ typedef struct { /* LiteRtQuantizationPerTensor */
 
 _Static_assert(sizeof(Tensor) == 72, "LiteRT's own assertion");
 
-/* every function used: X(what it is called here, what follows LiteRt in its name, its arguments) */
+/* every function used: X(local name, LiteRt's name without its prefix, arguments) */
 #define FUNCTIONS(X)                                                                     \
     X(new_environment, CreateEnvironment, (int, const void *, void **))                  \
     X(new_options, CreateOptions, (void **))                                             \
@@ -61,9 +61,9 @@ FUNCTIONS(DECLARE)
 static void (*free_buffer)(void *);
 static const char *(*status_text)(int);
 static void *environment, *compiled;
-static size_t in_place[MOST], out_place[MOST]; /* where the signature has an input or output of the graph */
+static size_t in_place[MOST], out_place[MOST]; /* the signature's index of each input and output of the graph */
 static Tensor in_types[MOST], out_types[MOST];
-static int64_t sizes[MOST][RANK]; /* of the inputs, as the model is made ready for */
+static int64_t sizes[MOST][RANK]; /* of the inputs, for which buffers are allocated */
 static void *results[MOST];
 static int ready;
 
@@ -95,7 +95,7 @@ static Spec spec_of(void *tensor, Tensor *type) {
     check(tensor_name(tensor, &spec.name), "model", "a tensor's name");
     check(tensor_type(tensor, type), "model", spec.name);
     spec.type = type_of(type->element_type);
-    if (spec.type == T_NONE) refuse("input", "%s is no tensor of numbers", spec.name);
+    if (spec.type == T_NONE) refuse("input", "%s is not a numeric tensor", spec.name);
     spec.axes = type->layout.rank;
     if (spec.axes > RANK) refuse("model", "%s has more than %d axes", spec.name, RANK);
     for (int axis = 0; axis < spec.axes; axis++) spec.shape[axis] = type->layout.dimensions[axis];
@@ -108,17 +108,17 @@ static Spec spec_of(void *tensor, Tensor *type) {
     return spec;
 }
 
-/* The place of a graph's tensor among those of the signature, which are in an order of their own. */
+/* The index of a graph's tensor in the signature, whose order differs. */
 static size_t place_of(void *wanted, size_t count, void *signed_, int (*at)(void *, size_t, void **)) {
     void *tensor;
     for (size_t i = 0; i < count; i++)
         if (!at(signed_, i, &tensor) && tensor == wanted) return i;
-    refuse("model", "its signature leaves out a tensor of its graph");
+    refuse("model", "its signature lacks a tensor of its graph");
 }
 
 static void load(const char *path, int threads) {
     void *options, *opaque, *model, *signed_, *graph, *tensor;
-    char *settings = room(64); /* TOML, as litert/c/options/litert_cpu_options writes it */
+    char *settings = room(64); /* TOML, in the format of litert/c/options/litert_cpu_options */
     snprintf(settings, 64, "num_threads = %d\n", threads);
     check(new_environment(0, NULL, &environment), "model", "no environment");
     check(new_options(&options), "model", "no options");
@@ -145,7 +145,7 @@ static void load(const char *path, int threads) {
     }
 }
 
-/* Make the model ready for a batch: its open axes, and room for what comes out. */
+/* Prepare the model for a batch: resize its dynamic axes and allocate the outputs. */
 static void prepare(const Feed *feed) {
     int changed = !ready, given[RANK];
     for (size_t i = 0; i < in_count; i++) {

@@ -1,5 +1,5 @@
-/* ONNX Runtime. As much of its C API as is used here: its table of functions is only ever added to, so a place in it
- * is the same in every release; tests/ondevice compares these with the real header. */
+/* ONNX Runtime. Its table of functions only grows, so a function's index is the same in every release; the indices used
+ * are declared here, and tests/ondevice compares them with the real header. */
 #include <dlfcn.h>
 
 #include "engine.h"
@@ -9,7 +9,7 @@ typedef struct {
     const char *(*GetVersionString)(void);
 } ApiBase;
 
-/* the release from which on all of it is there: 1.10 */
+/* the first release with all of these functions: 1.10 */
 enum { ORT_VERSION = 10, ORT_ALLOCATOR_ARENA = 1, ORT_MEMORY_DEFAULT = 0, ORT_ENABLE_ALL = 99, ORT_LOG_ERROR = 3 };
 
 enum {
@@ -41,7 +41,7 @@ enum {
     ReleaseTensorTypeAndShapeInfo = 99,
 };
 
-/* every one gives NULL or a status; a call says how its arguments are passed */
+/* every function returns NULL or a status; a call casts it to its signature */
 #define ORT(place, ...) ((void *(*)(ORT_ARGUMENTS_##place))api[place])(__VA_ARGS__)
 #define ORT_ARGUMENTS_CreateEnv int, const char *, void **
 #define ORT_ARGUMENTS_DisableTelemetryEvents const void *
@@ -112,9 +112,9 @@ static Spec spec_of(size_t index, int output, void *allocator) {
     }
     spec.name = name;
     check(ORT(CastTypeInfoToTensorInfo, info, &tensor), "model");
-    if (!tensor) refuse("input", "%s is no tensor", spec.name);
+    if (!tensor) refuse("input", "%s is not a tensor", spec.name);
     shape_of(tensor, &spec.type, &spec.axes, spec.shape);
-    if (spec.type == T_NONE) refuse(output ? "run" : "input", "%s is no tensor of numbers", spec.name);
+    if (spec.type == T_NONE) refuse(output ? "run" : "input", "%s is not a numeric tensor", spec.name);
     return spec;
 }
 

@@ -1,11 +1,11 @@
 /* Run one job on a device without Python: `runner JOB.json RESULT.json`; the protocol of ../runner.py.
  *
- * The job names a runtime and its library, which is loaded, so that one runner serves every release of it. Samples are
- * run one at a time, or in the batch that the model insists on. Labels never come here.
+ * The job names a runtime and its library, which is loaded at run time, so one runner works with every release of it.
+ * Samples are run one at a time, or in the model's fixed batch. Labels are never sent to a device.
  *
  * `runner --predict JOB OUT INPUT.npy …` takes the runtime and the model from a job, and the inputs, in the model's
- * order, from files; the outputs come to OUT, and a result.json that names them. `runner --link TO PATH` puts a symbolic
- * link in the place of another in one step, which not every device's `ln` and `mv` can.
+ * order, from files; the outputs are written to OUT, with a result.json that names them. `runner --link TO PATH` replaces
+ * a symbolic link atomically, which `ln` and `mv` cannot do on every device.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -67,7 +67,7 @@ void *room(size_t bytes) {
     return made;
 }
 
-/* A path of the job; one that is not absolute is meant from where the job's file lies. */
+/* A path of the job; a relative one is relative to the job's file. */
 static const char *path_in(const Json *job, const char *key) {
     const char *path = json_text(job, key), *end = strrchr(job_path, '/');
     if (*path == '/' || !end) return path;
@@ -83,7 +83,7 @@ static const char *open_library(const Json *job) {
     const char *name = json_text(job, "runtime"), *path = path_in(job, "library");
     for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
         if (!strcmp(engines[i]->name, name)) engine = engines[i];
-    if (!engine) refuse("missing", "the runner knows no runtime %s", name);
+    if (!engine) refuse("missing", "the runner does not support the runtime %s", name);
     void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     if (!library) refuse("missing", "%s", dlerror());
     return engine->open(library, json_text(job, "version"));
@@ -99,7 +99,7 @@ static const char *listed(const int64_t *shape, int axes, char *text, size_t roo
     return text;
 }
 
-/* Is each sample all of the input, since it has an axis more? Else the input's first axis is the batch. */
+/* Is each sample the whole input (the array has one axis more)? If not, the input's first axis is the batch. */
 static int whole(size_t i) { return given[i].axes > ins[i].axes; }
 
 static void match(size_t count, const char *const *names, const char *const *paths) {
@@ -127,7 +127,7 @@ static void match(size_t count, const char *const *names, const char *const *pat
     }
 }
 
-/* The batch the model insists on, 0 where it is open. */
+/* The model's fixed batch size, 0 if it is dynamic. */
 static int64_t fixed_batch(void) {
     int64_t smallest = 0, largest = 0, open = 0;
     for (size_t i = 0; i < in_count; i++) {
@@ -140,7 +140,7 @@ static int64_t fixed_batch(void) {
         largest = largest > size ? largest : size;
     }
     if (largest > 1 && (smallest != largest || open))
-        refuse("input", "one input takes %lld rows where others take another number", (long long)largest);
+        refuse("input", "one input takes %lld rows, and another input takes another number", (long long)largest);
     return smallest;
 }
 
@@ -150,12 +150,12 @@ static int64_t sample_count(void) {
     return in_count ? count : 0;
 }
 
-/* One number as the input stores it: quantized where it stores integers for reals. */
+/* One number in the input's dtype, quantized if the input is stored as integers. */
 static void stored(const Spec *spec, char *to, int64_t at, Type type, const char *from, int64_t index) {
     long double value = get(type, from, index), exact = value;
     if (spec->scale != 0) {
         float steps = rintf((float)value / spec->scale) + (float)spec->zero;
-        /* for the wide types the outermost floats within both signed and unsigned 32 bits */
+        /* for the wide types, the extreme floats within both signed and unsigned 32 bits */
         float low = spec->type == T_I8 ? -128 : spec->type == T_I16 ? -32768 : spec->type < T_U8 ? -2147483648.0f : 0;
         float high = spec->type == T_I8    ? 127
                      : spec->type == T_U8  ? 255
@@ -167,7 +167,7 @@ static void stored(const Spec *spec, char *to, int64_t at, Type type, const char
     if (!put(spec->type, to, at, value)) refuse("input", "%s takes %s; the samples hold %Lg", spec->name, TYPES[spec->type].name, exact);
 }
 
-/* A batch of `size` from the sample `first` on, as the model takes it; the last one repeated where there are fewer. */
+/* The batch of `size` samples from `first`, in the model's dtype; padded by repeating the last sample. */
 static Feed feed_of(int64_t first, int64_t size, int64_t count) {
     Feed feed = {0};
     for (size_t i = 0; i < in_count; i++) {
@@ -207,13 +207,13 @@ typedef struct {
     int64_t shape[MAX_AXES], per;
 } Kept;
 
-/* One output of a batch of `ran`, of which `taken` count, to its place in the file: real numbers, as in ../runner.py. */
+/* Write one output of a batch of `ran` samples, of which `taken` are real, to its file as floats, as in ../runner.py. */
 static void keep(Kept *kept, size_t index, const char *folder, int64_t at, int64_t taken, int64_t ran, int64_t count) {
     Output out;
     const Spec *spec = &outs[index];
     engine->output(index, &out);
     Type type = spec->scale != 0 ? T_F32 : out.type;
-    if (ran == 1 && !(out.axes && out.shape[0] == 1)) { /* the sample's, as it is */
+    if (ran == 1 && !(out.axes && out.shape[0] == 1)) { /* the output belongs to one sample */
         memmove(out.shape + 1, out.shape, (size_t)out.axes * sizeof *out.shape);
         out.axes++;
     } else if (ran > 1 && (!out.axes || out.shape[0] != ran)) {
@@ -291,7 +291,7 @@ static int64_t timed(int64_t index) {
     return after - before;
 }
 
-/* For `seconds`, then on until three blocks' medians agree within 3 %, or ten times as long: how often it ran. */
+/* Run for `seconds`, then until the medians of three blocks are within 3 %, or for ten times as long; the run count. */
 static int64_t warm_up(double seconds, int *steady) {
     int64_t started = now(), runs = 0, *times = NULL, medians[3] = {0};
     size_t space = 0, blocks = 0;
@@ -357,9 +357,9 @@ static void measure(FILE *file, const Json *plan) {
     free(times);
 }
 
-/* --- a long load ------------------------------------------------------------------------------------------------ */
+/* --- sustained load ------------------------------------------------------------------------------------------------ */
 
-/* The largest number in the files of a pattern, in thousandths; NAN where there is none that is sane. */
+/* The largest valid number in the files of a pattern, in thousandths; NAN if there is none. */
 static double largest(const char *pattern, double least, double most) {
     glob_t found;
     double best = NAN;
@@ -420,7 +420,7 @@ static void sustained(FILE *file, const Json *plan) {
     free(times);
 }
 
-/* --- all of it -------------------------------------------------------------------------------------------------- */
+/* --- the job ---------------------------------------------------------------------------------------------------- */
 
 static int64_t peak_rss_bytes(void) {
     char line[256];
@@ -523,7 +523,7 @@ int main(int count, char **words) {
     job_path = words[1];
     result_path = words[2];
     Json *job = job_read(words[1]);
-    alarm((unsigned)json_number(job, "limit")); /* whatever becomes of the connection */
+    alarm((unsigned)json_number(job, "limit")); /* ends the process even if the connection is lost */
     work(job);
     return 0;
 }

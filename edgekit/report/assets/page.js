@@ -49,20 +49,20 @@ function filter() {
 const canvas = document.getElementById("chart");
 const data = canvas && JSON.parse(document.getElementById("points").textContent);
 const scope = document.getElementById("scope"), axis = document.getElementById("axis");
-const said = document.getElementById("said");
+const details = document.getElementById("details");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 let chart = null, current = null, order = [], fronted = new Set();
 
-function told(point) {
+function showDetails(point) {
   if (current === point) return;
   current = point;
-  said.replaceChildren();
+  details.replaceChildren();
   if (!point) return;
   const link = document.createElement("a");
   link.href = `#row-${point.row}`;
   link.textContent = point.name;
   link.addEventListener("click", (event) => { event.preventDefault(); visit(point); });
-  said.append(link, `: ${point.said.join(", ")}.`);
+  details.append(link, `: ${point.figures.join(", ")}.`);
 }
 
 function visit(point) {
@@ -101,7 +101,7 @@ const whiskers = {
   },
 };
 
-/* Names beside their marks, those on the front first; where there is no room, the tooltip has it. */
+/* Names next to their marks, those on the front first; names without room are in the tooltip. */
 const names = {
   id: "names",
   afterDatasetsDraw(drawn) {
@@ -178,7 +178,7 @@ function draw() {
   order = [...shown].sort((a, b) => a.x[axis.value] - b.x[axis.value]);
   fronted = new Set(Object.values(picked.fronts[axis.value]).flat().map((i) => picked.points[i]));
   for (const figure of document.querySelectorAll("figure[data-scope]")) figure.hidden = figure.dataset.scope !== scope.value;
-  told(null);
+  showDetails(null);
   chart?.destroy();
   chart = new Chart(canvas, {
     type: "scatter",
@@ -187,9 +187,9 @@ function draw() {
     options: {
       animation: false, responsive: true, maintainAspectRatio: false, layout: {padding: {right: 12}},
       interaction: {mode: "nearest", intersect: true},
-      onHover: (event, found) => {
-        const hit = found.map((f) => chart.data.datasets[f.datasetIndex].data[f.index].p).find(Boolean);
-        if (hit) told(hit);
+      onHover: (event, elements) => {
+        const hit = elements.map((f) => chart.data.datasets[f.datasetIndex].data[f.index].p).find(Boolean);
+        if (hit) showDetails(hit);
       },
       scales: {
         x: {
@@ -205,23 +205,23 @@ function draw() {
         legend: {position: "top", align: "start", labels: {color: text, usePointStyle: true, boxHeight: 8, padding: canvas.clientWidth < 500 ? 7 : 12, font: {size: canvas.clientWidth < 500 ? 11 : 12}}},
         tooltip: {
           filter: (item) => Boolean(item.raw.p), usePointStyle: true, displayColors: false, caretPadding: 8,
-          callbacks: {title: (items) => items.map((item) => item.raw.p.name).join(", "), label: (item) => item.raw.p.said},
+          callbacks: {title: (items) => items.map((item) => item.raw.p.name).join(", "), label: (item) => item.raw.p.figures},
         },
       },
     },
   });
 }
 
-function light(point) {
-  const found = [];
+function highlight(point) {
+  const elements = [];
   chart.data.datasets.forEach((set, datasetIndex) => set.data.forEach(({p}, index) => {
-    if (p && p === point) found.push({datasetIndex, index});
+    if (p && p === point) elements.push({datasetIndex, index});
   }));
-  chart.setActiveElements(found);
-  const element = found.length ? chart.getDatasetMeta(found[0].datasetIndex).data[found[0].index] : {x: 0, y: 0};
-  chart.tooltip.setActiveElements(found, {x: element.x, y: element.y});
+  chart.setActiveElements(elements);
+  const element = elements.length ? chart.getDatasetMeta(elements[0].datasetIndex).data[elements[0].index] : {x: 0, y: 0};
+  chart.tooltip.setActiveElements(elements, {x: element.x, y: element.y});
   chart.update("none");
-  told(point);
+  showDetails(point);
 }
 
 function refresh() {
@@ -234,8 +234,8 @@ if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(refresh));
   form.elements.target.addEventListener("input", () => {
-    const found = canvas ? data.scopes.findIndex((s) => s.target === form.elements.target.value) : -1;
-    if (found >= 0) scope.value = found;
+    const index = canvas ? data.scopes.findIndex((s) => s.target === form.elements.target.value) : -1;
+    if (index >= 0) scope.value = index;
   });
 }
 if (canvas) {
@@ -245,9 +245,9 @@ if (canvas) {
   canvas.addEventListener("keydown", (event) => {
     const step = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key], at = order.indexOf(current);
     const to = {Home: 0, End: order.length - 1}[event.key] ?? (step && (at < 0 ? 0 : at + step));
-    if (event.key === "Escape") light(null);
+    if (event.key === "Escape") highlight(null);
     else if (event.key === "Enter" && current) visit(current);
-    else if (to !== undefined && order[to]) light(order[to]);
+    else if (to !== undefined && order[to]) highlight(order[to]);
     else if (to === undefined) return;
     event.preventDefault();
   });

@@ -80,6 +80,6 @@ def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Ten
 
 
 def _answers(network: nn.Module, example: Mapping[str, Tensor]) -> list[Tensor]:
-    from edgekit.networks.interface import named
+    from edgekit.networks.interface import named_outputs
 
-    return [tensor.double() for tensor in named(network(*example.values())).values()]
+    return [tensor.double() for tensor in named_outputs(network(*example.values())).values()]

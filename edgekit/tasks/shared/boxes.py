@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import Missing
 from edgekit.core.task import Scores
-from edgekit.ondevice.boxes import MOST, STRIDE
+from edgekit.ondevice.boxes import MAX_BOXES, STRIDE
 
 #: IoU thresholds of COCO's mAP: 0.50, 0.55, …, 0.95
 THRESHOLDS = 10
@@ -26,7 +26,7 @@ def mean_average_precision(detections: list[NDArray[Any]], labels: NDArray[Any],
     evaluation = _evaluation(detections, labels, classes)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
-    rows = np.zeros((len(labels), classes, 1 + MOST * (1 + THRESHOLDS)), np.float32)
+    rows = np.zeros((len(labels), classes, 1 + MAX_BOXES * (1 + THRESHOLDS)), np.float32)
     for index, entry in enumerate(evaluation.evalImgs):
         class_index, sample = divmod(index, len(labels))
         if entry is None:
@@ -34,7 +34,7 @@ def mean_average_precision(detections: list[NDArray[Any]], labels: NDArray[Any],
         count = len(entry["dtScores"])
         rows[sample, class_index, 0] = len(entry["gtIds"])
         rows[sample, class_index, 1 : 1 + count] = entry["dtScores"]
-        hits = rows[sample, class_index, 1 + MOST :].reshape(MOST, THRESHOLDS)
+        hits = rows[sample, class_index, 1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)
         hits[:count] = np.asarray(entry["dtMatches"]).T > 0
     return Scores("mAP", "fraction", True, rows.reshape(len(labels), -1), _Accumulated(classes))
 
@@ -53,7 +53,7 @@ class _Accumulated:
         evaluation = COCOeval(iouType="bbox")
         parameters = evaluation.params
         parameters.imgIds, parameters.catIds = list(range(count)), list(range(1, self._classes + 1))
-        parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = parameters.areaRng[:1], ["all"], [MOST]
+        parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = parameters.areaRng[:1], ["all"], [MAX_BOXES]
         evaluation._paramsEval = parameters
         evaluation.evalImgs = [_evaluation_entry(rows[i, k]) for k in range(self._classes) for i in range(count)]
         with contextlib.redirect_stdout(io.StringIO()):
@@ -65,11 +65,11 @@ class _Accumulated:
 
 def _evaluation_entry(row: NDArray[Any]) -> dict[str, Any] | None:
     """COCOeval's record of one picture and class."""
-    scores = row[1 : 1 + MOST]
+    scores = row[1 : 1 + MAX_BOXES]
     count, true_count = int((scores > 0).sum()), int(row[0])
     if not count and not true_count:
         return None
-    hits = row[1 + MOST :].reshape(MOST, THRESHOLDS)[:count].T
+    hits = row[1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)[:count].T
     return {
         "dtScores": scores[:count].astype(float),
         "dtMatches": hits,
@@ -93,14 +93,14 @@ def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: i
         "categories": categories,
         "annotations": [_box(n, *w) for n, w in enumerate(true_count)],
     }
-    boxes_by_image = [(i, box[0], *box[2:], box[1]) for i, boxes in enumerate(detections) for box in boxes[:MOST]]
+    boxes_by_image = [(i, box[0], *box[2:], box[1]) for i, boxes in enumerate(detections) for box in boxes[:MAX_BOXES]]
     predictions.dataset = {**ground_truth.dataset, "annotations": [_box(n, *a) for n, a in enumerate(boxes_by_image)]}
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth.createIndex()
         predictions.createIndex()
         evaluation = COCOeval(ground_truth, predictions, "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
-    evaluation.params.maxDets = [MOST]
+    evaluation.params.maxDets = [MAX_BOXES]
     return evaluation
 
 

@@ -14,7 +14,7 @@ from edgekit import sets
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
-from edgekit.sets import options, spool
+from edgekit.sets import memmap, options
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
 from edgekit.tasks.shared.images import random_shift
@@ -101,7 +101,7 @@ def _mean_and_std(images: NDArray[Any]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of (N, C, H, W), to four digits; a constant channel gets 1."""
     total = np.zeros(images.shape[1])
     squares = np.zeros(images.shape[1])
-    for chunk in spool.chunks(images):
+    for chunk in memmap.chunks(images):
         values = chunk.astype(np.float64)
         total += values.sum(axis=(0, 2, 3))
         squares += (values**2).sum(axis=(0, 2, 3))

@@ -1,4 +1,4 @@
-"""`compare`: the measurements of runs and results files, side by side."""
+"""`compare`: the measurements of runs and results files in one table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from edgekit.workflows.compare import rows
 
 
 def compare(sources: Sequence[str] = (), *, set: str = "") -> list[Measurement]:
-    """The measurements of run folders and results files, in order; `set` chooses a test set by how its sha256 begins.
+    """The measurements of run folders and results files, in order; `set` is the start of a test set's sha256.
 
-    Raises InputError where there are none, and where they are over different test sets.
+    Raises InputError if there are none, or if they are over different test sets.
     """
-    return [m for _, m in rows.collected(sources, set)]
+    return [m for _, m in rows.collect(sources, set)]

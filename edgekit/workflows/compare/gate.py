@@ -1,4 +1,4 @@
-"""Is anything worse than a baseline? Latencies are measured again, the baseline's artifact beside the new one."""
+"""Gates against a baseline. For latency, the baseline's artifact and the new one are measured again, interleaved."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, judge, missing, pairs, place
-from edgekit.workflows.compare.rows import measured
-from edgekit.workflows.setup import Say, flow_for, plan_with, silent, task_of, test_set
+from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, evaluate, missing_rows, pair_rows, row_key
+from edgekit.workflows.compare.rows import rows_of
+from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
-#: what a latency is gated over
-GUARD_SAMPLES = 64
+#: samples that latency is measured over
+GATE_SAMPLES = 64
 
 
 def gate(
@@ -37,30 +37,30 @@ def gate(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> list[Gate]:
-    """Is anything worse than in `against` (a run folder or results file), beyond the limits in `fail_if`?
+    """Check the limits in `fail_if` on every row that the baseline `against` (a run folder or results file) has, too.
 
-    Latencies of two sessions say little: with `again`, the baseline's artifact is measured anew beside the one that
-    took its place, interleaved. Where either is not at hand, latency is undecided, and the rest is judged all the same.
+    Latencies of different sessions cannot be compared: with `again`, the baseline's artifact and the one that replaced
+    it are measured again, interleaved. If either is not available, latency is undecided; the other limits are checked.
     """
     limits = [Limit.parse(text) for text in fail_if]
     words = list(sources) or [str(references.newest_run())]
-    old, new = measured(against), [(word, m) for word in words for m in measured(word)]
-    found = pairs(old, [m for _, m in new])
-    check_metrics(limits, found)
-    for line in missing(old, [m for _, m in new]):
+    old, new = rows_of(against), [(word, m) for word in words for m in rows_of(word)]
+    row_pairs = pair_rows(old, [m for _, m in new])
+    check_metrics(limits, row_pairs)
+    for line in missing_rows(old, [m for _, m in new]):
         say(f"  missing   {line}")
-    homes = {place(m): word for word, m in new}
-    timed: dict[tuple[str, ...], Ratio | str] = {}
+    source_of = {row_key(m): word for word, m in new}
+    ratios: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
-        twins = [
-            (a, b) for a, b in found if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason)
-        ]
-        timed = {place(b): _timed_anew(a, b, against, homes[place(b)], plan, again, progress, say) for a, b in twins}
-    verdicts = (judge(limit, pair, timed.get(place(pair[1]))) for pair in found for limit in limits)
+        for a, b in row_pairs:
+            if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason):
+                source = source_of[row_key(b)]
+                ratios[row_key(b)] = _latency_ratio(a, b, against, source, plan, again, progress, say)
+    verdicts = (evaluate(limit, pair, ratios.get(row_key(pair[1]))) for pair in row_pairs for limit in limits)
     return [verdict for verdict in verdicts if verdict]
 
 
-def _timed_anew(
+def _latency_ratio(
     old: Measurement,
     new: Measurement,
     against: str,
@@ -70,7 +70,7 @@ def _timed_anew(
     progress: Progress,
     say: Say,
 ) -> Ratio | str:
-    """p50 of the new artifact over that of the old one, measured side by side; or why that cannot be."""
+    """The ratio of the new artifact's p50 to the old one's, measured interleaved; or why it cannot be measured."""
     assert old.latency_ms and new.latency_ms
     if new.provenance != "measured":
         return f"its latency is {new.provenance}"
@@ -78,29 +78,30 @@ def _timed_anew(
         return statistics.latency_ratio(new.latency_ms, old.latency_ms, paired=True)
     if not again:
         return "it was not measured again"
-    kept = [_at_hand(m, word) for m, word in ((old, against), (new, source))]
-    if kept[0] is None or kept[1] is None:
-        which = "the baseline's artifact" if kept[0] is None else "the artifact"
-        return f"{which} is not at hand, so it cannot be measured again"
+    old_artifact, new_artifact = _stored_artifact(old, against), _stored_artifact(new, source)
+    if old_artifact is None or new_artifact is None:
+        which = "the baseline's artifact" if old_artifact is None else "the artifact"
+        return f"{which} is not available, so it cannot be measured again"
     latency = new.latency_ms
-    wanted = replace(plan_with(Plan(threads=latency.threads, batch=latency.batch), plan), samples=0)
+    full_plan = replace(plan_with(Plan(threads=latency.threads, batch=latency.batch), plan), samples=0)
     try:
         target = targets.load(new.target)
     except InputError as error:
         return str(error)
-    store = Store(kept[1].path.parent)
-    context = flow_for(store, task_of([kept[1]]), [new.target], wanted, Gates(), progress, say)
-    data = sets.take(test_set(context, [kept[1]]), GUARD_SAMPLES)
-    say(f"  measuring {new.artifact} on {new.target}, before and now, side by side …")
-    runs = execute_all([(kept[0], old.runtime), (kept[1], new.runtime)], target, data, wanted, outputs=False)
+    store = Store(new_artifact.path.parent)
+    context = run_context(store, task_of([new_artifact]), [new.target], full_plan, Gates(), progress, say)
+    data = sets.take(test_set(context, [new_artifact]), GATE_SAMPLES)
+    say(f"  measuring {new.artifact} on {new.target}, before and now, interleaved …")
+    artifacts = [(old_artifact, old.runtime), (new_artifact, new.runtime)]
+    runs = execute_all(artifacts, target, data, full_plan, outputs=False)
     if disturbed := [reason for run in runs for reason in run.invalid]:
         return f"the measurement was disturbed: {disturbed[0]}"
-    before, now = (statistics.latency(run.processes, wanted.threads, wanted.batch) for run in runs)
+    before, now = (statistics.latency(run.processes, full_plan.threads, full_plan.batch) for run in runs)
     return statistics.latency_ratio(now, before, paired=True)
 
 
-def _at_hand(m: Measurement, source: str) -> Artifact | None:
-    """The artifact that was measured, where it lies beside its results and is still the same."""
+def _stored_artifact(m: Measurement, source: str) -> Artifact | None:
+    """The artifact that was measured, if it is in the folder of the results and has not changed; else None."""
     path = Path(source)
     store = Store(path if path.is_dir() else path.parent)
     try:

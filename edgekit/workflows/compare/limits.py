@@ -1,4 +1,4 @@
-"""Has anything become worse than a baseline? Limits as they are typed, and the verdict on each."""
+"""Limits on changes against a baseline: parsing, and the verdict on each row."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgekit.core.errors import GateFailed, InputError
 from edgekit.core.measurement import Measurement, Ratio
 from edgekit.report.rows import memory, metric_text, number
 
-#: quantity → the units a change of it may have; any other word is the name of a metric
+#: quantity → units of its change; any other word is the name of a metric
 UNITS: Mapping[str, tuple[str, ...]] = {
     "p50": ("%", "ms"),
     "size": ("%", "kB", "MB"),
     "memory": ("%", "MB"),
 }
 METRIC_UNITS = ("pp", "%")
-#: stands for whatever the metric is called
+#: means the metric, whatever its name
 ANY_METRIC = "metric"
 EXAMPLES = "p50>+5%, accuracy<-0.5pp or size>+2%"
 _BYTES = {"kB": 1e3, "MB": 1e6}
@@ -27,7 +27,7 @@ _BYTES = {"kB": 1e3, "MB": 1e6}
 
 @dataclass(frozen=True)
 class Limit:
-    """How far a quantity may move: `text` as it was typed, `amount` in `unit`, up (`direction` 1) or down (-1)."""
+    """The highest change of a quantity: `amount` in `unit`, up (`direction` 1) or down (-1); `text` as typed."""
 
     text: str
     quantity: str
@@ -37,45 +37,45 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """`QUANTITY>+N UNIT` or `QUANTITY<-N UNIT`. Raises InputError, showing where it cannot be read."""
+        """Parse `QUANTITY>+N UNIT` or `QUANTITY<-N UNIT`. Raises InputError with the position of a syntax error."""
         position = 0
 
-        def taken(pattern: str, expected: str) -> str:
+        def take(pattern: str, expected: str) -> str:
             nonlocal position
             position += len(text[position:]) - len(text[position:].lstrip())
-            found = re.compile(pattern).match(text, position)
-            if found is None:
-                seen = f"there is {text[position]!r}" if position < len(text) else "it ends"
+            match = re.compile(pattern).match(text, position)
+            if match is None:
+                seen = f"not {text[position]!r}" if position < len(text) else "but the text ends"
                 raise InputError(
-                    f"--fail-if {text!r} cannot be read at character {position + 1}",
-                    f"{expected} is expected where {seen}",
+                    f"--fail-if {text!r} has a syntax error at character {position + 1}",
+                    f"{expected} is expected, {seen}",
                     f"write it like {EXAMPLES}",
                 )
-            position = found.end()
-            return found[0]
+            position = match.end()
+            return match[0]
 
-        quantity = taken(r"[^\W\d_][\w@²-]*(?: [^\W\d_][\w@²-]*)*", "a quantity (p50, size, memory or a metric's name)")
-        sign = "+" if taken(r"[<>]", "> or <") == ">" else "-"
-        taken(re.escape(sign), f"{sign} (a change, from the baseline)")
-        amount = float(taken(r"\d+(?:\.\d+)?", "a number"))
+        quantity = take(r"[^\W\d_][\w@²-]*(?: [^\W\d_][\w@²-]*)*", "a quantity (p50, size, memory or a metric's name)")
+        sign = "+" if take(r"[<>]", "> or <") == ">" else "-"
+        take(re.escape(sign), f"{sign} (a change from the baseline)")
+        amount = float(take(r"\d+(?:\.\d+)?", "a number"))
         known = UNITS.get(quantity.lower(), METRIC_UNITS)
-        unit = taken("(?:" + "|".join(map(re.escape, known)) + r")(?!\w)", f"a unit ({', '.join(known)})")
-        taken(r"\Z", "the end")
+        unit = take("(?:" + "|".join(map(re.escape, known)) + r")(?!\w)", f"a unit ({', '.join(known)})")
+        take(r"\Z", "the end")
         quantity = quantity.lower() if quantity.lower() in (*UNITS, ANY_METRIC) else quantity
         return cls(text, quantity, 1 if sign == "+" else -1, amount, unit)
 
     @property
-    def on_metric(self) -> bool:
+    def is_metric(self) -> bool:
         return self.quantity not in UNITS
 
     def beyond(self, change: float) -> bool:
-        """Is a change (in `unit`) further than may be? That of a last binary digit is none."""
+        """Does a change (in `unit`) exceed the limit by more than a rounding error?"""
         return self.direction * change > self.amount * (1 + 1e-9) + 1e-9
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One limit on one row. `change` is in the limit's unit, None where nothing can be said; `why` says why."""
+    """The verdict of one limit on one row. `change` is in the limit's unit, None if unknown; `why` is the reason."""
 
     limit: str
     artifact: str
@@ -90,48 +90,49 @@ class Gate:
     why: str = ""
 
     def sentence(self) -> str:
-        moved = f" ({self.change:+.2f} {self.unit})" if self.change is not None else ""
-        said = f"{self.artifact} on {self.target} in {self.runtime}: {self.before} before, {self.after} now{moved}"
-        return f"{said}; {self.why}" if self.why else said
+        change = f" ({self.change:+.2f} {self.unit})" if self.change is not None else ""
+        text = f"{self.artifact} on {self.target} in {self.runtime}: {self.before} before, {self.after} now{change}"
+        return f"{text}; {self.why}" if self.why else text
 
     def error(self, strict: bool = False) -> GateFailed | None:
-        """Why it ends with 1; where `strict`, an undecided one does too."""
+        """The error of a failed gate; with `strict`, of an undecided one, too."""
         if self.state == "failed":
-            return GateFailed(f"{self.limit} failed", self.sentence(), "mend it, or accept it as the new baseline")
+            return GateFailed(f"{self.limit} failed", self.sentence(), "fix it, or accept it as the new baseline")
         if self.state == "undecided" and strict:
-            next = "measure on an idle machine with --thorough, beside the baseline's run folder"
-            if self.why.startswith(WRONG_BEFORE):
-                next = "take another runtime or precision for it"
+            next = "compare with the baseline's run folder on an idle machine, with --thorough"
+            if self.why.startswith(MISMATCH_BEFORE):
+                next = "use another runtime or precision for it"
             return GateFailed(f"{self.limit} is undecided", self.sentence(), next)
         return None
 
 
 Pair = tuple[Measurement, Measurement]
-#: how the reason begins where the device computed something else already in the baseline
-WRONG_BEFORE = "as in the baseline"
+#: start of the reason if the device's outputs did not match the host's in the baseline either
+MISMATCH_BEFORE = "as in the baseline"
 
 
-def pairs(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
-    """Rows of the baseline with those that took their place: same artifact name, target, runtime, threads and batch.
+def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
+    """Pair the baseline's rows with the new ones of the same artifact name, target, runtime, threads and batch.
 
-    Raises InputError where there is none, and where a pair's metrics are over different test sets.
+    Raises InputError if there is no pair, or if a pair's metrics are over different test sets.
     """
-    now = {place(m): m for m in after}
-    found = [(m, now[place(m)]) for m in {place(m): m for m in before}.values() if place(m) in now]
-    if not found:
+    now = {row_key(m): m for m in after}
+    matched = [(m, now[row_key(m)]) for m in {row_key(m): m for m in before}.values() if row_key(m) in now]
+    if not matched:
         names = (", ".join(dict.fromkeys(f"{m.artifact} on {m.target}" for m in side)) for side in (before, after))
-        what = "nothing of the baseline was measured again"
-        raise InputError(what, "it has {}; now there is {}".format(*names), "bench the same artifact names and target")
-    for old, new in found:
+        what = "no row of the baseline was measured again"
+        why = "the baseline has {}; the new results have {}".format(*names)
+        raise InputError(what, why, "edgekit bench the same artifact names on the same target")
+    for old, new in matched:
         if old.metric and new.metric and old.metric.set_sha256 != new.metric.set_sha256:
             sets = (f"{m.samples:,} samples, set {m.set_sha256[:12]}" for m in (old.metric, new.metric))
             why = "{} in the baseline, {} now".format(*sets)
             raise InputError(f"{new.artifact} was measured on another test set", why, "measure both on the same set")
-    return found
+    return matched
 
 
-def place(m: Measurement) -> tuple[str, str, str, str]:
-    """What makes a row the same row."""
+def row_key(m: Measurement) -> tuple[str, str, str, str]:
+    """Identifies a row across runs."""
     return m.artifact, m.target, m.runtime, plan(m)
 
 
@@ -140,30 +141,30 @@ def plan(m: Measurement) -> str:
     return f"{latency.threads} threads, batch {latency.batch}" if latency else ""
 
 
-def missing(before: Sequence[Measurement], after: Sequence[Measurement]) -> Iterator[str]:
-    """What the baseline has and nobody measured now."""
-    now = {place(m) for m in after}
+def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> Iterator[str]:
+    """A sentence for each row of the baseline that was not measured now."""
+    now = {row_key(m) for m in after}
     for m in before:
-        if place(m) not in now:
+        if row_key(m) not in now:
             yield f"{m.artifact} on {m.target} in {m.runtime} is in the baseline and was not measured now"
 
 
-def judge(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
-    """The verdict on a row; None where the limit is not about it. `ratio` is p50 now over p50 before, or why not.
+def evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
+    """The verdict on a row; None if the limit does not apply. `ratio` is p50 now over p50 before, or why it is unknown.
 
-    Accuracy, size and memory are judged by their values: the samples are the same, a file is as large as it is. A
-    latency fails where its change is beyond the limit and the 99 % interval of the ratio leaves out 1. Where the device
-    computes something else now than the artifact, and did not before, its accuracy and latency fail whatever they are;
-    where it did before too, they do not pass.
+    Accuracy, size and memory are compared by value, since the samples are the same and sizes are exact. A latency fails
+    if its change exceeds the limit and the 99 % interval of the ratio excludes 1. If the device's outputs do not match
+    the host's now, but did in the baseline, accuracy and latency fail; if they did not match in the baseline either,
+    accuracy and latency do not pass.
     """
-    gate = _judged(limit, pair, ratio)
-    about = limit.on_metric or limit.quantity == "p50"
-    if gate and gate.state == "passed" and about and pair[1].mismatch_reason:
-        return dataclasses.replace(gate, state="undecided", why=f"{WRONG_BEFORE}: {pair[1].mismatch_reason}")
+    gate = _evaluate(limit, pair, ratio)
+    depends_on_outputs = limit.is_metric or limit.quantity == "p50"
+    if gate and gate.state == "passed" and depends_on_outputs and pair[1].mismatch_reason:
+        return dataclasses.replace(gate, state="undecided", why=f"{MISMATCH_BEFORE}: {pair[1].mismatch_reason}")
     return gate
 
 
-def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
+def _evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
     old, new = pair
     state: Literal["passed", "failed", "undecided"]
     if limit.quantity == "p50":
@@ -171,42 +172,43 @@ def _judged(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
             return None
         texts = tuple(f"{number(m.latency_ms.p50)} ms" if m.latency_ms else "-" for m in pair)
         if new.mismatch_reason and not old.mismatch_reason:
-            return _gate(limit, new, texts, None, "failed", _newly(pair))
+            return _gate(limit, new, texts, None, "failed", _new_mismatch(pair))
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
-            why = ratio if isinstance(ratio, str) else "it was not measured in both"
+            why = ratio if isinstance(ratio, str) else "it was measured in only one of them"
             return _gate(limit, new, texts, None, "undecided", why)
         change = ratio.value - 1
         change *= 100 if limit.unit == "%" else new.latency_ms.p50 / ratio.value
         if not limit.beyond(change):
             state, why = "passed", ""
         elif ratio.differs:
-            state, why = "failed", "99 % interval of the ratio {:.3f} to {:.3f}".format(*ratio.ci99)
+            state, why = "failed", "the 99 % CI of the ratio is {:.3f} to {:.3f}".format(*ratio.ci99)
         else:
-            state, why = "undecided", "noise: the ratio's 99 % interval, {:.3f} to {:.3f}, holds 1".format(*ratio.ci99)
+            state, why = "undecided", "the 99 % CI of the ratio, {:.3f} to {:.3f}, includes 1".format(*ratio.ci99)
         return _gate(limit, new, texts, change, state, why)
     values = _values(limit, pair)
     if values is None:
         return None
     texts, (before, after) = values
-    if new.mismatch_reason and not old.mismatch_reason and limit.on_metric:
-        return _gate(limit, new, texts, None, "failed", _newly(pair))
+    if new.mismatch_reason and not old.mismatch_reason and limit.is_metric:
+        return _gate(limit, new, texts, None, "failed", _new_mismatch(pair))
     if before is None or after is None:
-        return _gate(limit, new, texts, None, "undecided", "it was not measured in both")
+        return _gate(limit, new, texts, None, "undecided", "it was measured in only one of them")
     if limit.unit == "%" and not before:
-        return _gate(limit, new, texts, None, "undecided", "per cent of nothing")
+        return _gate(limit, new, texts, None, "undecided", "a change in per cent of 0 is not defined")
     change = {"%": 100 / abs(before) if before else 0.0, "pp": 100.0}.get(limit.unit, 1.0) * (after - before)
     change /= _BYTES.get(limit.unit, 1.0)
     return _gate(limit, new, texts, change, "failed" if limit.beyond(change) else "passed")
 
 
-def _newly(pair: Pair) -> str:
+def _new_mismatch(pair: Pair) -> str:
     old, new = pair
-    known = "wrong" in old.facts.get("agreement", {})
-    return new.mismatch_reason if known else f"{new.mismatch_reason} (the baseline was not compared with this machine)"
+    compared = "wrong" in old.facts.get("agreement", {})
+    not_compared = "the baseline was not compared with this machine"
+    return new.mismatch_reason if compared else f"{new.mismatch_reason} ({not_compared})"
 
 
 def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | None, float | None]] | None:
-    """Both sides as text and as numbers; None where neither has the metric that is asked for."""
+    """Both values as text and as numbers; None if neither row has the limit's metric."""
     if limit.quantity == "size":
         old, new = (m.size_bytes for m in pair)
         return (f"{old / 1e3:.1f} kB", f"{new / 1e3:.1f} kB"), (old, new)
@@ -216,8 +218,8 @@ def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | No
     metrics = [m.metric if m.metric and limit.quantity in (ANY_METRIC, m.metric.name) else None for m in pair]
     for metric in metrics:
         if metric and limit.unit == "pp" and metric.unit != "fraction":
-            why = f"{metric.name} is no fraction"
-            raise InputError(f"--fail-if {limit.text!r} has no meaning here", why, "write it in %")
+            why = f"{metric.name} is not a fraction"
+            raise InputError(f"--fail-if {limit.text!r} does not apply", why, "write the limit in %")
     if not any(metrics):
         return None
     texts = tuple(metric_text(metric, metric.value) if metric else "-" for metric in metrics)
@@ -236,10 +238,10 @@ def _gate(
     return Gate(limit.text, m.artifact, m.target, m.runtime, plan(m), before, after, change, limit.unit, state, why)
 
 
-def check_metrics(limits: Sequence[Limit], found: Sequence[Pair]) -> None:
-    """Raises InputError for a limit on a metric that no row has: a misspelt gate must not pass."""
-    there = {m.metric.name for pair in found for m in pair if m.metric}
+def check_metrics(limits: Sequence[Limit], row_pairs: Sequence[Pair]) -> None:
+    """Raises InputError for a limit on a metric that no row has: a misspelt limit must not pass."""
+    metrics = {m.metric.name for pair in row_pairs for m in pair if m.metric}
     for limit in limits:
-        if limit.on_metric and limit.quantity != ANY_METRIC and limit.quantity not in there:
-            known = ", ".join(sorted({*there, ANY_METRIC, *UNITS}))
-            raise InputError(f"--fail-if {limit.text!r}: nothing here has {limit.quantity!r}", next=f"there is {known}")
+        if limit.is_metric and limit.quantity != ANY_METRIC and limit.quantity not in metrics:
+            known = ", ".join(sorted({*metrics, ANY_METRIC, *UNITS}))
+            raise InputError(f"--fail-if {limit.text!r}: no row has {limit.quantity!r}", next=f"use one of {known}")

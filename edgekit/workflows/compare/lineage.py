@@ -1,4 +1,4 @@
-"""What run folders hold beside measurements and a page shows: how each artifact was made, and what it answered."""
+"""What a report shows of run folders besides measurements: the lineage, training and predictions of each artifact."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
-from edgekit.report.lineage import Answers, Exhibits, Lineage, Link, Sample
+from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
 
 
-def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhibits:
-    """For the measured artifacts that lie in these run folders; damaged or missing ones are left out."""
+def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunDetails:
+    """Gather the details of the measured artifacts in these run folders; damaged or missing ones are left out."""
     lineages: dict[str, Lineage] = {}
-    answers: dict[str, list[Answers]] = {}
+    answers: dict[str, list[SamplePredictions]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in dict.fromkeys(folders):
@@ -29,43 +29,43 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> Exhi
                 continue
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
-            for made in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
-                history: Any = made.details.get("history") or (made.details.get("pruned") or {}).get("history")
+            for ancestor in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
+                history: Any = ancestor.details.get("history") or (ancestor.details.get("pruned") or {}).get("history")
                 if _is_history(history):
-                    trainings[made.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
-            told = _told(m, artifact, store)
-            if told is not None and all(other.artifact != m.artifact for other in answers.get(told[0], ())):
-                answers.setdefault(told[0], []).append(told[1])
-                samples.setdefault(told[0], _samples(store, told[0]))
-    shown = {sha: (samples[sha], tuple(found)) for sha, found in answers.items() if samples[sha]}
-    return Exhibits(lineages, shown, trainings)
+                    trainings[ancestor.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
+            stored = _predictions(m, artifact, store)
+            if stored is not None and all(other.artifact != m.artifact for other in answers.get(stored[0], ())):
+                answers.setdefault(stored[0], []).append(stored[1])
+                samples.setdefault(stored[0], _samples(store, stored[0]))
+    shown = {sha: (samples[sha], tuple(predictions)) for sha, predictions in answers.items() if samples[sha]}
+    return RunDetails(lineages, shown, trainings)
 
 
 class _Records:
-    """The records of a store's artifacts, each read once; None for one that is not there or damaged."""
+    """The artifacts of a store, each read once; None for a missing or damaged one."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._found: dict[str, Artifact | None] = {}
+        self._artifacts: dict[str, Artifact | None] = {}
 
     def get(self, name: str) -> Artifact | None:
-        if name not in self._found:
-            self._found[name] = None
+        if name not in self._artifacts:
+            self._artifacts[name] = None
             with suppress(InputError):
-                self._found[name] = self._store.get(name)
-        return self._found[name]
+                self._artifacts[name] = self._store.get(name)
+        return self._artifacts[name]
 
 
 def _links(artifact: Artifact, records: _Records) -> list[Link]:
-    """Everything that it was made from, roots first."""
-    found: dict[str, Link] = {}
+    """The artifact and all its ancestors, roots first."""
+    links: dict[str, Link] = {}
 
     def visit(one: Artifact) -> None:
         for parent in one.parents:
-            made = records.get(parent.name)
-            if made is not None and made.id == parent.id and made.id not in found:
-                visit(made)
-        found[one.id] = Link(
+            ancestor = records.get(parent.name)
+            if ancestor is not None and ancestor.id == parent.id and ancestor.id not in links:
+                visit(ancestor)
+        links[one.id] = Link(
             one.name,
             one.id,
             one.step,
@@ -78,18 +78,18 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
         )
 
     visit(artifact)
-    return list(found.values())
+    return list(links.values())
 
 
 def _is_history(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
 
 
-def _told(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, Answers] | None:
+def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:
     document = _document(artifact.path / f"answers-{m.key}.json")
     with suppress(KeyError, TypeError, AttributeError):
         pairs = tuple((str(entry["text"]), entry["right"]) for entry in document["answers"])
-        return str(document["set_sha256"]), Answers(m.artifact, m.runtime, m.target, pairs)
+        return str(document["set_sha256"]), SamplePredictions(m.artifact, m.runtime, m.target, pairs)
     return None
 
 
@@ -102,6 +102,6 @@ def _samples(store: Store, set_sha256: str) -> tuple[Sample, ...]:
 
 def _document(path: Path) -> Mapping[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else {}
+        document = json.loads(path.read_bytes())
+        return document if isinstance(document, dict) else {}
     return {}

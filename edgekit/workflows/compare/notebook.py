@@ -1,4 +1,4 @@
-"""What a notebook shows of measured rows: sentences, a picture, the interactive page."""
+"""What a notebook shows of measured rows: advice, a chart, the interactive page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgekit.workflows.compare import lineage
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG; a notebook draws it where it is a cell's last value."""
+    """An SVG; a notebook displays it if it is the last value of a cell."""
 
     svg: str
 
@@ -23,11 +23,11 @@ class Picture:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        return _written(path, self.svg)
+        return _write(path, self.svg)
 
 
 def advise(rows: Sequence[Measurement]) -> list[str]:
-    """What to ship on each device, what it costs, and what is not proven, in sentences."""
+    """Sentences on what to ship on each device, what it costs, and what is not proven."""
     return list(lines(advice(rows)))
 
 
@@ -40,12 +40,12 @@ def page(
     rows: Sequence[Measurement], path: str | Path, *, title: str = "edgekit", runs: Iterable[str | Path] = ()
 ) -> Path:
     """Write the interactive page; `runs` are the folders that lineages and sample answers are read from."""
-    found = lineage.gather(map(Path, runs), rows)
-    return _written(path, html(rows, title, found))
+    details = lineage.gather(map(Path, runs), rows)
+    return _write(path, html(rows, title, details))
 
 
-def _written(path: str | Path, text: str) -> Path:
-    place = Path(path)
-    with os_errors("write", place):
-        place.write_text(text, encoding="utf-8")
-    return place
+def _write(path: str | Path, text: str) -> Path:
+    file = Path(path)
+    with os_errors("write", file):
+        file.write_text(text, encoding="utf-8")
+    return file

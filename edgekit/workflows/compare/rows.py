@@ -1,4 +1,4 @@
-"""What is compared: the rows of run folders and results files, over one test set, under names that tell runs apart."""
+"""The rows to compare: those of run folders and results files, over one test set, with unambiguous names."""
 
 from __future__ import annotations
 
@@ -12,81 +12,81 @@ from edgekit.core.measurement import Measurement
 from edgekit.runs import attempts, references
 from edgekit.runs.store import RESULTS, Store, read_results
 
-Found = Sequence[tuple[str, Measurement]]
+SourcedRows = Sequence[tuple[str, Measurement]]
 
 
-def collected(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measurement]]:
-    """(source, row) for every row of the sources, in order; left out: the newest run. `chosen`: the one test set.
+def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measurement]]:
+    """(source, row) for every row of the sources, in order (default: the newest run). `chosen`: one test set only.
 
-    Raises InputError where there are none, and where they are over different test sets.
+    Raises InputError if there are none, or if they are over different test sets.
     """
     words = list(sources) or [str(references.newest_run())]
-    found = [(word, m) for word in words for m in measured(word)]
-    kept = [(word, m) for word, m in found if _over(m, chosen)] if chosen else found
-    over = _sets(kept)
+    rows = [(word, m) for word in words for m in rows_of(word)]
+    selected = [(word, m) for word, m in rows if _is_over(m, chosen)] if chosen else rows
+    over = _test_sets(selected)
     if chosen and not over:
-        there = ", ".join(sha[:12] for sha in _sets(found)) or "none has a metric"
-        raise InputError(f"nothing here is over a set {chosen}", f"there is {there}", "choose one of them with --set")
+        known = ", ".join(sha[:12] for sha in _test_sets(rows)) or "none, as no row has a metric"
+        raise InputError(f"no row is over a set {chosen}", f"the sets are {known}", "choose one of them with --set")
     if len(over) > 1:
-        raise _different(over, words)
-    return kept
+        raise _different_sets(over, words)
+    return selected
 
 
-def measured(word: str) -> list[Measurement]:
-    """What a run folder or a results file holds. Raises InputError."""
+def rows_of(word: str) -> list[Measurement]:
+    """The measurements of a run folder or results file. Raises InputError."""
     path = Path(word)
     if not path.is_dir():
         return read_results(path)
-    found = attempts.without_trials(Store(path))
-    if not found:
+    rows = attempts.without_trials(Store(path))
+    if not rows:
         raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
-    return found
+    return rows
 
 
-def _over(m: Measurement, chosen: str) -> bool:
+def _is_over(m: Measurement, chosen: str) -> bool:
     return m.metric is None or m.metric.set_sha256.startswith(chosen)
 
 
-def _sets(found: Found) -> dict[str, dict[str, int]]:
-    """Test set → the sources that have rows over it, with the samples in it."""
+def _test_sets(rows: SourcedRows) -> dict[str, dict[str, int]]:
+    """Test set → the sources that have rows over it, with its number of samples."""
     over: dict[str, dict[str, int]] = {}
-    for word, m in found:
+    for word, m in rows:
         if m.metric:
             over.setdefault(m.metric.set_sha256, {})[word] = m.metric.samples
     return over
 
 
-def _different(over: Mapping[str, Mapping[str, int]], words: Sequence[str]) -> InputError:
-    """Names each set with its sources; next: the sources that are over one set, else --set."""
-    said = [
-        f"{next(iter(found.values())):,} samples of set {sha[:12]} in {', '.join(found)}" for sha, found in over.items()
+def _different_sets(over: Mapping[str, Mapping[str, int]], words: Sequence[str]) -> InputError:
+    """The error names each set with its sources; its next command compares the sources of one set, or uses --set."""
+    descriptions = [
+        f"{next(iter(sizes.values())):,} samples of set {sha[:12]} in {', '.join(sizes)}" for sha, sizes in over.items()
     ]
-    whole = [w for w in words if sum(w in found for found in over.values()) <= 1]
-    sha, first = max(over.items(), key=lambda item: sum(w in whole for w in item[1]))
-    mine = [w for w in dict.fromkeys(words) if w in first and w in whole]
-    alone = f"edgekit compare {' '.join(mine)}, or " if mine else ""
+    with_one_set = [w for w in words if sum(w in sizes for sizes in over.values()) <= 1]
+    sha, sizes = max(over.items(), key=lambda item: sum(w in with_one_set for w in item[1]))
+    comparable = [w for w in dict.fromkeys(words) if w in sizes and w in with_one_set]
+    command = f"edgekit compare {' '.join(comparable)}, or " if comparable else ""
     return InputError(
         "these results are over different test sets",
-        "; ".join(said),
-        f"{alone}choose one: --set {sha[:12]}",
+        "; ".join(descriptions),
+        f"{command}choose one set: --set {sha[:12]}",
     )
 
 
-def disambiguated(found: Found) -> list[Measurement]:
-    """The rows, where one name stands for different artifacts with their runs' names before it: `cars/onnx-int8`."""
+def disambiguated(sourced_rows: SourcedRows) -> list[Measurement]:
+    """The rows; artifacts of one name with different ids get the name of their run as a prefix: `cars/onnx-int8`."""
     ids: dict[str, dict[str, str]] = defaultdict(dict)
-    for word, m in found:
+    for word, m in sourced_rows:
         ids[m.artifact].setdefault(m.id, run_title(word))
     rows = []
-    for word, m in found:
-        here = run_title(word)
+    for word, m in sourced_rows:
+        this_run = run_title(word)
 
-        def name(old: str, run: str = here) -> str:
+        def name(old: str, run: str = this_run) -> str:
             return f"{run}/{old}" if len(ids.get(old, ())) > 1 else old
 
-        same = ids[m.artifact]
-        own = name(m.artifact, same[m.id])
-        if len(same) > 1 and list(same.values()).count(same[m.id]) > 1:
+        same_name = ids[m.artifact]
+        own = name(m.artifact, same_name[m.id])
+        if len(same_name) > 1 and list(same_name.values()).count(same_name[m.id]) > 1:
             own = f"{own} ({m.id[:6]})"
         rows.append(
             replace(
@@ -101,12 +101,12 @@ def disambiguated(found: Found) -> list[Measurement]:
 
 
 def run_title(source: str) -> str:
-    """The run's name: of the folder, for a results file in it too."""
+    """The name of the run folder, also for the results file in it; else the name of the results file."""
     path = Path(source).resolve()
     return path.parent.name if path.name == RESULTS else path.stem if path.suffix == ".json" else path.name
 
 
 def run_folders(sources: Sequence[str]) -> list[Path]:
-    """The run folders among the sources, and those that results files lie in."""
+    """The run folders of the sources; for a results file, the folder that contains it."""
     paths = [Path(source) for source in sources] or [references.newest_run()]
     return [path if path.is_dir() else path.parent for path in paths]

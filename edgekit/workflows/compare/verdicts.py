@@ -1,4 +1,4 @@
-"""Gates → a table that fits 80 columns: what failed first."""
+"""Gates → a table of 80 columns, failed ones first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.report import tables
-from edgekit.report.rows import NOTHING, plain
+from edgekit.report.rows import EMPTY_CELL, printable
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate
@@ -15,7 +15,7 @@ STYLES = {"failed": "bold red", "undecided": "yellow", "passed": "green"}
 
 
 def verdicts(gates: Sequence[Gate]) -> None:
-    """Print each limit's verdict on stdout, and below the table why a latency is undecided or failed."""
+    """Print each gate's verdict on stdout, and below the table the reasons of failed and undecided ones."""
     from rich.text import Text
 
     console = tables.console()
@@ -24,10 +24,10 @@ def verdicts(gates: Sequence[Gate]) -> None:
     table = tables.table(*map(tables.words, ("gate", "artifact")), *map(tables.numbers, heads))
     several = len({gate.target for gate in gates}) > 1
     for gate in sorted(gates, key=lambda gate: list(STYLES).index(gate.state)):
-        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else NOTHING
+        change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         name = f"{gate.artifact} on {gate.target}" if several else gate.artifact
-        cells = [Text(plain(cell)) for cell in (gate.limit, name, gate.before, gate.after, change)]
+        cells = [Text(printable(cell)) for cell in (gate.limit, name, gate.before, gate.after, change)]
         table.add_row(*cells, Text(gate.state, style=STYLES[gate.state]))
     console.print(table)
     for reason in dict.fromkeys(f"{gate.artifact}, {gate.limit}: {gate.why}" for gate in gates if gate.why):
-        console.print(Text(plain(reason), style="dim"))
+        console.print(Text(printable(reason), style="dim"))

@@ -1,10 +1,10 @@
-"""A bundle: everything a program needs to use one artifact on a device, and to prove there that it works.
+"""A bundle: everything a program needs to use one artifact on a device, and to check there that it works.
 
-manifest.json     what it is, how an input becomes an array, the labels, and the sha256 of every other file
-model/            the artifact's own files
-predict.py        answers from the command line, with runner.py and the runtime's file in runtime/
-example.py, .c    the shortest program in each language
-check/            samples, and what the machine that made the bundle answered
+manifest.json     the artifact, its input preprocessing, the labels, and the sha256 of every other file
+model/            the artifact's files
+predict.py        predictions on the command line, with runner.py and the runtime's file in runtime/
+example.py, .c    a minimal program in each language
+check/            samples, and the outputs of the machine that made the bundle
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ SCHEMA = "edgekit-bundle/1"
 
 ONDEVICE = RUNNER.parent
 
-#: samples that travel with a bundle
+#: samples in a bundle that its outputs are checked on
 CHECKED = 8
 
-#: how far outputs may be from the host's, as a share of their largest absolute value, by what computes them.
-#: Float sums are added in another order by other instructions; OpenVINO on Arm computes float in half precision.
+#: tolerances: the largest difference from the host's outputs, as a share of their largest absolute value. Other
+#: instructions add float sums in another order; OpenVINO on Arm computes float in half precision.
 FLOAT, HALF, ROUNDED = 1e-4, 5e-3, 5e-2
 
 
 def make(artifact: Artifact, runtime: str, data: SampleSet, here: Target, like: Target, folder: Path) -> Bundle:
-    """The bundle of an artifact for one runtime; what is not a file already is written into `folder`.
+    """The bundle of an artifact for one runtime; generated files are written to `folder`.
 
-    `here` computes the answers that come with it, over the first samples of `data`; `like` is where it is to run.
+    `here` computes the expected outputs of the first samples of `data`; `like` is the target that the bundle is for.
     Raises InputError, Missing, DeviceError.
     """
     if artifact.kind.format == "torch":
@@ -59,19 +59,19 @@ def make(artifact: Artifact, runtime: str, data: SampleSet, here: Target, like: 
     expected = execute(artifact, here, samples, Plan(), runtime=runtime, latency=False).outputs
     files = _files(artifact, runtime)
     for part, arrays in (("inputs", samples.inputs), ("outputs", expected)):
-        files[f"check/{part}.npz"] = _saved(arrays, folder / "check" / f"{part}.npz")
+        files[f"check/{part}.npz"] = _save_npz(arrays, folder / "check" / f"{part}.npz")
     manifest = _manifest(artifact, runtime, tolerance(artifact, here, like))
-    files["README.md"] = _written(_readme(manifest, "example.c" in files), folder / "README.md")
+    files["README.md"] = _write_text(_readme(manifest, "example.c" in files), folder / "README.md")
     hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(files.items())}
     text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
-    files[MANIFEST] = _written(text, folder / MANIFEST)
+    files[MANIFEST] = _write_text(text, folder / MANIFEST)
     return Bundle(hashlib.sha256(text.encode()).hexdigest()[:16], {**manifest, "files": hashes}, files)
 
 
 def write(bundle: Bundle, folder: Path) -> None:
-    """The bundle as a folder of its own. Raises InputError where something else is there."""
+    """Write the bundle to a folder. Raises InputError if the folder has other content."""
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already", "it is no bundle", "name another folder")
+        raise InputError(f"{folder} exists already", "it is not a bundle", "name another folder")
     part = folder.with_name(f".{folder.name}.part")
     with os_errors("write", folder):
         shutil.rmtree(part, ignore_errors=True)
@@ -84,10 +84,10 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 
 def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
-    """How far its outputs there may be from those here: 0 where integers decide them all.
+    """The largest allowed difference between its outputs on the device and here: 0 if only integers are computed.
 
-    What is left in float of an int8 model may round to the other side of a step, and so may ranges that are found
-    while it runs; on a machine that saturates the sums of the scheme nothing exact can be said.
+    The float operators of an int8 model may round to a neighbouring quantization level, and so may ranges that are
+    computed at run time; on a machine that saturates the sums of the scheme, no exact outputs can be expected.
     """
     format, precision = artifact.kind.format, artifact.kind.precision
     partly = bool(artifact.fields.get("keep_float") or artifact.details.get("float_operators"))
@@ -101,7 +101,7 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
 
 
 def front_end(artifact: Artifact) -> dict[str, Any]:
-    """How `edgekit predict` makes an array of a file for this model, as plain values."""
+    """The preprocessing of `edgekit predict` for this model's input files, as plain values."""
     options = parse_set_spec(artifact.task).options if artifact.task else Options()
     usual = {"scale": options.scale, "mean": list(options.mean), "std": list(options.std)}
     spec = artifact.inputs[0]
@@ -118,7 +118,7 @@ def front_end(artifact: Artifact) -> dict[str, Any]:
     return {"kind": "array"}
 
 
-def _manifest(artifact: Artifact, runtime: str, allowed: float) -> dict[str, Any]:
+def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, Any]:
     loaded = registry.load("runtimes", runtime)
     task = tasks.load(artifact.task) if artifact.task else None
     return {
@@ -138,7 +138,7 @@ def _manifest(artifact: Artifact, runtime: str, allowed: float) -> dict[str, Any
         "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
         "front_end": front_end(artifact),
         "labels": list(task.classes) if task else [],
-        "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": allowed},
+        "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": tolerance},
         "licences": list(artifact.licences),
     }
 
@@ -154,32 +154,32 @@ def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     return files
 
 
-def _saved(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
-    """As .npz; numpy writes no time into it, so the same arrays are the same file."""
+def _save_npz(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
+    """Write a .npz; numpy writes no time into it, so the same arrays give the same file."""
     with os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
     return path
 
 
-def _written(text: str, path: Path) -> Path:
+def _write_text(text: str, path: Path) -> Path:
     with os_errors("write", path):
         path.write_text(text, encoding="utf-8")
     return path
 
 
-#: how the C example of a runtime is built
+#: how to build the C example of a runtime
 BUILD = {
     "onnxruntime": """\
-The header comes with Debian's libonnxruntime-dev (13 and later) or with a release of ONNX Runtime; the library with
-either, or out of the Python package (onnxruntime/capi/libonnxruntime.so.VERSION, copied as libonnxruntime.so.1):
+The header is in Debian's libonnxruntime-dev (13 and later) and in releases of ONNX Runtime; the library is in both,
+and in the Python package (copy onnxruntime/capi/libonnxruntime.so.VERSION to libonnxruntime.so.1):
 
     cc -O2 -I/usr/include/onnxruntime example.c -o example -lonnxruntime
 
 ONNX Runtime 1.32 records its use in ~/.cache/Microsoft unless the environment has ORT_DISABLE_TELEMETRY=1.""",
     "litert": """\
-The library is built from the sources of TensorFlow or LiteRT (target //tensorflow/lite/c:tensorflowlite_c); the
-Python package has none with this interface:
+Build the library from the sources of TensorFlow or LiteRT (target //tensorflow/lite/c:tensorflowlite_c); the Python
+package has no library with this interface:
 
     cc -O2 example.c -o example -ltensorflowlite_c""",
 }
@@ -190,14 +190,15 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
     outputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["outputs"])
     parts = [
         f"# {manifest['artifact']}",
-        f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. Takes {inputs}; gives {outputs}.",
-        f"Needs numpy and `{manifest['package']}`. Where `edgekit deploy` put it, `./run` starts it with the right "
-        "Python; elsewhere `python3 predict.py` does.",
-        "    ./run INPUT            an answer (.npy, .npz, and images or sounds where the model takes them)\n"
+        f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. "
+        f"Inputs: {inputs}. Outputs: {outputs}.",
+        f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
+        "right Python; otherwise use `python3 predict.py`.",
+        "    ./run INPUT            the prediction (.npy, .npz, and image or sound files if the model accepts them)\n"
         "    ./run --json INPUT     the same as JSON, with every output\n"
-        "    ./run --check          are the answers here those of the machine that made this bundle?",
-        "`manifest.json` says how an input becomes an array, what the classes are called, and each file's sha256.",
-        "`example.py` is the shortest program in Python." + (" `example.c` is the same in C." if c else ""),
+        "    ./run --check          compare the outputs with those of the machine that made this bundle",
+        "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256.",
+        "`example.py` is a minimal program in Python." + (" `example.c` is the same in C." if c else ""),
     ]
     if c:
         parts.append(BUILD[manifest["runtime"]])

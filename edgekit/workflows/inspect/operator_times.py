@@ -37,7 +37,7 @@ def operator_times(model: str | None, target: str = "host") -> dict[str, Any]:
     if not ref.foreign:
         return _times(ref.store, ref.artifact(), loaded)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        copied: ModelReference = import_.stored(references.resolve(model, Path(folder, "run")))
+        copied: ModelReference = import_.ensure_imported(references.resolve(model, Path(folder, "run")))
         return _times(copied.store, copied.artifact(), loaded)
 
 

@@ -24,7 +24,7 @@ from edgekit.workflows.optimize.finish import OptimizeOutcome
 from edgekit.workflows.optimize.search import TRIALS, Search
 from edgekit.workflows.optimize.space import Space, build
 from edgekit.workflows.optimize.trial import Budget
-from edgekit.workflows.setup import Say, flow_for, is_task, plan_with, silent, working
+from edgekit.workflows.setup import Say, is_task, open_run, plan_with, run_context, silent
 
 
 def optimize(
@@ -61,7 +61,7 @@ def optimize(
         say("  warning   int8 is not tried: it needs calibration samples (--calibration SET)")
     space = build(context.targets[0], context.task, start, choices or {}, fields, training, calibrated)
     targets.device(context.targets[0])
-    with working(context.store):
+    with open_run(context.store):
         if start is None:
             assert context.task is not None
             context.val = context.set(f"{context.task.name}:val")
@@ -96,7 +96,7 @@ def _start_and_context(
     gates = Gates(max_drop_pp=budget.max_drop_pp)
     if what and is_task(what):
         task = tasks.load(what)
-        return None, flow_for(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
+        return None, run_context(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
     ref = references.resolve(what, out)
     if out and not ref.foreign:
         raise InputError("--out is for a task or a foreign model", f"{what} is in {ref.store.path}", "omit --out")

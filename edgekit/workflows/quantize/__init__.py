@@ -21,7 +21,7 @@ from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
-from edgekit.workflows.setup import Say, silent, working
+from edgekit.workflows.setup import Say, open_run, silent
 
 
 def quantize(
@@ -56,7 +56,7 @@ def quantize(
     routes = {name: float_route(source, name, precision) for name in formats}
     fields = {"calibration": calibration} if calibration else {}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.labelled(val)):
+    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.has_labels(val)):
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
@@ -103,7 +103,7 @@ def _search_methods(
             f"{start.name} is {start.kind.precision} already", "quantization starts from float", "name a float artifact"
         )
     make.check_installed(nodes)
-    with working(context.store):
+    with open_run(context.store):
         models = {start.name: start, **make.make(nodes, context, {start.name: start})}
         for format, end in zip(routes, ends, strict=True):
             if end not in models:

@@ -1,1 +1,1 @@
-"""`targets`: devices are added, checked and cleaned."""
+"""`targets`: add and check devices."""

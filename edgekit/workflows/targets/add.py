@@ -1,4 +1,4 @@
-"""`targets add`: a target whose facts are read from the device itself."""
+"""`targets add`: probe a device and make it a target."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ def add(
     python: str = "python3",
     libraries: Mapping[str, str] | None = None,
 ) -> Target:
-    """A target read from the device itself; its title, runtimes and notes are those of the target `like`.
+    """Probe a device and return its target; the title, runtimes and notes are those of the target `like`.
 
-    `libraries` are those of a phone that takes no Linux wheel's: runtime → path here. Raises InputError (the address, a
-    path, or `like`), DeviceError (the device cannot be reached).
+    `libraries` are for a phone, which cannot use the library of a Linux wheel: runtime → path here. Raises InputError
+    (the address, a path, or `like`), DeviceError (the device cannot be reached).
     """
-    kind = load(like) if like else None
+    template = load(like) if like else None
     native = {r.name: "" for r in registry.runtimes() if r.library} if device == "adb" else {}
-    runtimes = kind.runtimes if kind else native
-    blank = Target(name, name, device, runtimes=runtimes, address=address, python=python, libraries=libraries or {})
-    if problems := list(blank.problems()):
+    runtimes = template.runtimes if template else native
+    declared = Target(name, name, device, runtimes=runtimes, address=address, python=python, libraries=libraries or {})
+    if problems := list(declared.problems()):
         next = "edgekit targets add NAME --ssh user@host, or --adb SERIAL"
         raise InputError(f"cannot add {name!r}", "; ".join(problems), next)
-    for path in blank.libraries.values():
+    for path in declared.libraries.values():
         with os_errors("read", path):
             Path(path).open("rb").close()
-    facts = _facts_of(blank)
+    facts = _probe(declared)
+    model = facts.model or (template.title if template else facts.cpu)
     return dataclasses.replace(
-        blank,
-        title=f"{facts.model or (kind.title if kind else facts.cpu)} ({facts.os})" if facts.os else facts.model or name,
+        declared,
+        title=f"{model} ({facts.os})" if facts.os else facts.model or name,
         arch=facts.arch,
         isa=facts.isa,
         cores=facts.cores,
         memory_mb=facts.memory_bytes >> 20,
         runtimes=runtimes or _with_wheels(facts.arch),
-        notes=kind.notes if kind else "",
+        notes=template.notes if template else "",
     )
 
 
@@ -58,7 +59,7 @@ def _with_wheels(arch: str) -> dict[str, str]:
     return {r.name: r.versions for r in registry.runtimes() if arch in r.architectures}
 
 
-def _facts_of(target: Target) -> Facts:
+def _probe(target: Target) -> Facts:
     if target.device == "adb":
         return adb.phone(target.name, target.address).facts
 

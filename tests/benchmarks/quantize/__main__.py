@@ -1,9 +1,9 @@
-"""`make bench-quantize`: edgekit's int8 beside that of the other tools, on seven trained networks, in each runtime.
+"""`make bench-quantize`: edgekit's int8 compared with other tools, on seven trained networks, in each runtime.
 
-Every tool is given the same float file and the same 256 samples of training data. Files are measured through edgekit's
-own door: accuracy on test data, SQNR against the float model, latency with all files of a network interleaved, size.
-What has been trained or made is kept in the cache folder and used again; a network whose data is not here is left out,
-with the reason.
+Every tool is given the same float file and the same 256 samples of training data. All files are measured by the same
+benchmark code: accuracy on test data, SQNR against the float model, latency with all files of a network interleaved,
+size.
+Trained networks and files are cached and reused; a network whose data is not available is skipped, with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every file of one network in one runtime, ours and the rivals', measured side by side through edgekit's own door."""
+"""Every file of one network in one runtime, ours and the rivals', measured together by the same benchmark code."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def rows(
     plan: Plan,
     latency: bool,
 ) -> list[Row]:
-    """A row per file; `files` holds the float model too, `empty` what is known of each tool before it is measured.
+    """One row per file; `files` includes the float model, `empty` the known facts of each tool before measuring.
 
-    A file that the runtime refuses is a row that says so.
+    A file that the runtime rejects gets a row that says so.
     """
     runtime = runtimes_for(files[FLOAT], target)[0]
     outputs, failed = _outputs(files, runtime, target, data, plan)
@@ -111,7 +111,7 @@ def rows(
 
 
 def compared(row: Row, rivals: Mapping[str, Row], scores: Mapping[str, Scores]) -> Row:
-    """Ours beside the rival that is best in each respect.
+    """edgekit's file compared with the best rival in each respect.
 
     The most accurate one is chosen on the samples it is then compared on, which favours it.
     """

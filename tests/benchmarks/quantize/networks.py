@@ -49,7 +49,7 @@ NETWORKS = (
 def made(network: Network, folder: Path, say: Say) -> Artifact:
     """The trained network as a torch artifact in a run folder of its own, reused where nothing has changed.
 
-    Raises InputError where its data, or a pretrained network, is not to be had.
+    Raises InputError where its data, or a pretrained network, is not available.
     """
     out = folder / network.name
     if network.train:
@@ -78,5 +78,5 @@ def ours(network: Artifact, format: str, say: Say) -> Made:
 
 
 def brought(path: Path, folder: Path, say: Say) -> Artifact:
-    """A rival's file as an artifact, so that it is measured through the same door."""
+    """A rival's file as an artifact, so that it is measured by the same benchmark code."""
     return import_.import_model(str(path), out=folder, say=say).artifacts[0]

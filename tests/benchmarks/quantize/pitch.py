@@ -22,7 +22,7 @@ from speech import RATE, recordings
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
-from edgekit.sets.audio import resampled
+from edgekit.sets.audio import resample
 from edgekit.sets.reading import sample_set
 from edgekit.tasks.shared.images import shuffled
 
@@ -105,7 +105,7 @@ def _labelled(split: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
 def _frames(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     """(M, 1024) frames side by side, each of mean 0 and standard deviation 1, as the network was trained on."""
-    there = resampled(sound, RATE, CREPE_RATE)
+    there = resample(sound, RATE, CREPE_RATE)
     frames = there[: len(there) // FRAME * FRAME].reshape(-1, FRAME)
     centred = frames - frames.mean(axis=1, keepdims=True)
     spread = np.maximum(centred.std(axis=1, ddof=1, keepdims=True), 1e-10)

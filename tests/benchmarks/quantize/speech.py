@@ -1,4 +1,4 @@
-"""Spoken digits of six speakers (FSDD), as log-mel features, and a GRU that tells them apart.
+"""Spoken digits of six speakers (FSDD), as log-mel features, classified by a GRU.
 
 Free Spoken Digit Dataset: 3,000 recordings at 8 kHz, `recordings/DIGIT_SPEAKER_INDEX.wav` in `fsdd.zip`. The speaker of
 the test split is heard nowhere else.

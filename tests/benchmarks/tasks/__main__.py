@@ -1,6 +1,6 @@
-"""Every task through the whole flow, on real data: `make bench-tasks` writes the tables and pictures in docs/tasks.
+"""Every task end to end, on real data: `make bench-tasks` writes the tables and pictures in docs/tasks.
 
-Trained networks and finished measurements are reused, so that a run that was stopped goes on. `--no-latency` measures
+Trained networks and finished measurements are reused, so an interrupted run resumes. `--no-latency` measures
 the metric only, which neighbours cannot disturb.
 """
 
@@ -57,7 +57,7 @@ def measured(row: Row, out: Path, chosen: argparse.Namespace) -> list[str]:
     if not chosen.no_latency:
         run.run(row.recipe, out=out, settings=row.quick if chosen.quick else (), say=tell)
     store, task = Store(out), tasks.load(made.task)
-    context = setup.flow_for(store, task, made.targets, made.plan, made.gates, progress.quiet, tell)
+    context = setup.run_context(store, task, made.targets, made.plan, made.gates, progress.quiet, tell)
     with store.lock():
         context.val = context.set(f"{task.name}:val")
         artifacts = make.make(graph.nodes(made, context.targets), context, {})

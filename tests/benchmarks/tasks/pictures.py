@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.ondevice.boxes import decoded
+from edgekit.ondevice.boxes import decode
 from edgekit.report import samples
 
 SHOWN = 8
@@ -19,7 +19,7 @@ def picture(kind: str, task: Any, test: Any, outputs: Any) -> str:
     if kind == "masks":
         return samples.masks(first[:5], labels[:5], values[0][:5].argmax(axis=1), task.classes)
     if kind == "boxes":
-        found = [decoded(c, s, sure=0.3) for c, s in zip(values[0][:SHOWN], values[1][:SHOWN], strict=True)]
+        found = [decode(c, s, min_score=0.3) for c, s in zip(values[0][:SHOWN], values[1][:SHOWN], strict=True)]
         return samples.boxes(first, [label[label[:, 0] >= 0] for label in labels], found, task.classes)
     said = [
         f"{task.classes[w]}: {task.classes[f]}" for w, f in zip(labels, values[0][:SHOWN].argmax(axis=1), strict=True)

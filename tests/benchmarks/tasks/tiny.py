@@ -1,4 +1,4 @@
-"""MLPerf Tiny's four networks as TFLite files, beside the reference's files (github.com/mlcommons/tiny, v1.x).
+"""MLPerf Tiny's four networks as TFLite files, compared with the reference's files (github.com/mlcommons/tiny, v1.x).
 
 At the reference's input and class count. Sizes do not depend on what was learnt, so the weights are those of the start.
 """

@@ -15,8 +15,8 @@ from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared import environment, ssh
-from edgekit.devices.shared.environment import choices, download, ready, way
-from edgekit.devices.shared.facts import read, sections
+from edgekit.devices.shared.environment import choices, download, ready, resolve_runtime
+from edgekit.devices.shared.facts import parse_facts, sections
 from edgekit.devices.ssh import Ssh
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
@@ -41,11 +41,11 @@ def bare(board: Board, tmp_path: Path) -> Target:
 
 def test_its_own_python_is_used_where_it_has_what_is_needed(board: Board) -> None:
     session = Ssh(board.target()).session
-    found = way(session, board.target(), "onnxruntime")
+    found = resolve_runtime(session, board.target(), "onnxruntime")
     assert found.how == "own" and found.version
     assert ready(session, board.target(), "onnxruntime") == ""
     newer = board.target(runtimes={"onnxruntime": ">=999"})
-    assert way(session, newer, "onnxruntime").how in ("pip", "wheels")
+    assert resolve_runtime(session, newer, "onnxruntime").how in ("pip", "wheels")
 
 
 def test_torch_is_not_pushed(board: Board) -> None:
@@ -61,11 +61,11 @@ def test_wheels_are_pushed_once_to_a_device_without_pip(
 ) -> None:
     onnx = Store(bars_made).get("onnx")
     session = Ssh(bare).session
-    assert way(session, bare, "onnxruntime").how == "wheels"
+    assert resolve_runtime(session, bare, "onnxruntime").how == "wheels"
     first = execute(onnx, bare, data, QUICK, latency=False)
     ssh.close_all()
     monkeypatch.setattr(environment, "download", lambda *_: pytest.fail("it was there already"))
-    found = way(Ssh(bare).session, bare, "onnxruntime")
+    found = resolve_runtime(Ssh(bare).session, bare, "onnxruntime")
     assert found.how == "made" and found.version == first.facts["runtime_version"]
     started = time.monotonic()
     assert execute(onnx, bare, data, QUICK, latency=False).facts["runtime_version"] == found.version
@@ -79,7 +79,7 @@ def test_pip_there_is_used_where_it_reaches_an_index(
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "with-pip")], check=True)
     target = board.target(python=str(tmp_path / "with-pip" / "bin" / "python"))
     Ssh(board.target()).clean()
-    assert way(Ssh(target).session, target, "onnxruntime").how == "pip"
+    assert resolve_runtime(Ssh(target).session, target, "onnxruntime").how == "pip"
     monkeypatch.setattr(environment, "download", lambda *_: pytest.fail("pip there would do"))
     run = execute(Store(bars_made).get("onnx"), target, data, QUICK, latency=False)
     assert run.facts["runtime_version"]
@@ -91,7 +91,7 @@ def test_a_c_library_too_old_for_any_wheel(board: Board, bare: Target, monkeypat
     ssh.close_all()
     with pytest.raises(DeviceError) as error:
         ready(Ssh(bare).session, bare, "onnxruntime")
-    assert "no onnxruntime to be had for board" in error.value.what
+    assert "no onnxruntime is available for board" in error.value.what
     assert "glibc 2.5" in error.value.why or "could fetch it" in error.value.why
 
 
@@ -99,16 +99,16 @@ def test_no_network_on_either_side(bare: Target, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     with pytest.raises(DeviceError) as error:
         ready(Ssh(bare).session, bare, "onnxruntime")
-    assert error.value.why == "neither it nor this machine could fetch it: pip reaches no index"
+    assert error.value.why == "neither the device nor this machine could download it: pip reaches no index"
     assert "connect one of the two" in error.value.next
 
 
 def test_a_half_made_environment_does_not_count(bare: Target) -> None:
     session = Ssh(bare).session
-    key = way(session, bare, "onnxruntime").key
+    key = resolve_runtime(session, bare, "onnxruntime").key
     answer = session.call("unpack", key=key, wheels={"x.whl": "0" * 64})
     assert answer["error"]["kind"] == "system"
-    assert way(session, bare, "onnxruntime").how == "wheels"
+    assert resolve_runtime(session, bare, "onnxruntime").how == "wheels"
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_a_half_made_environment_does_not_count(bare: Target) -> None:
 def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Path) -> None:
     """What this machine would push to a board that is not here: real wheels, for its Python and glibc."""
     text = (Path(__file__).parent / "recorded" / f"{board}.txt").read_text()
-    facts, target = read(sections(text)), targets.load(board)
+    facts, target = parse_facts(sections(text)), targets.load(board)
     assert any(download(wanted, facts, tmp_path) == "" for wanted in choices(runtime, target))
     names = [path.name for path in tmp_path.glob("*.whl")]
     assert any(name.startswith("numpy-") for name in names)

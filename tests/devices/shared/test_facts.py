@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.devices.shared.environment import platforms
-from edgekit.devices.shared.facts import SCRIPT, Facts, cores, isa, read, sections
+from edgekit.devices.shared.facts import SCRIPT, Facts, cores, isa, parse_facts, sections
 from edgekit.measure import targets
-from edgekit.workflows.targets.check import judged
+from edgekit.workflows.targets.check import check_facts
 
 RECORDED = Path(__file__).parent / "recorded"
 
 
 def facts(name: str) -> Facts:
-    return read(sections((RECORDED / f"{name}.txt").read_text()))
+    return parse_facts(sections((RECORDED / f"{name}.txt").read_text()))
 
 
 def test_a_raspberry_pi_4() -> None:
@@ -84,7 +84,7 @@ def test_what_identifies_a_machine_does_not_change_with_its_weather() -> None:
     warmer = text.replace("82650", "40000").replace("52470000", "1000").replace("1732000000", "1732000500")
     assert warmer != text
     identity = facts("raspberry-pi-5").identity()
-    assert read(sections(warmer)).identity() == identity == json.loads(json.dumps(identity))
+    assert parse_facts(sections(warmer)).identity() == identity == json.loads(json.dumps(identity))
     assert identity["board"] == "Raspberry Pi 5 Model B Rev 1.0"
 
 
@@ -101,18 +101,18 @@ def test_every_wheel_that_glibc_can_load_is_asked_for() -> None:
         ("raspberry-pi-4", "disk", "ok", "MB free"),
         ("raspberry-pi-4", "governor", "warning", "ondemand"),
         ("raspberry-pi-4", "C library", "ok", "glibc 2.36"),
-        ("raspberry-pi-5", "temperature", "warning", "soft limit"),
+        ("raspberry-pi-5", "temperature", "warning", "soft temperature limit"),
         ("raspberry-pi-3-32-bit", "Python", "warning", "32-bit"),
         ("raspberry-pi-3-32-bit", "disk", "warning", "115 MB free"),
         ("raspberry-pi-3-32-bit", "clock", "warning", "days"),
-        ("raspberry-pi-3-32-bit", "temperature", "warning", "voltage is low, it is slowed down"),
+        ("raspberry-pi-3-32-bit", "temperature", "warning", "undervoltage, throttled"),
         ("alpine-32", "Python", "failed", "there is none"),
         ("alpine-32", "C library", "warning", "not glibc"),
-        ("alpine-32", "machine", "failed", "it is armv7l; the target says aarch64"),
+        ("alpine-32", "machine", "failed", "it is armv7l; the target file says aarch64"),
     ],
 )
 def test_what_is_made_of_it(board: str, what: str, state: str, found: str) -> None:
-    checks = {check.what: check for check in judged(targets.load("raspberry-pi-4"), facts(board), 1732000100)}
+    checks = {check.what: check for check in check_facts(targets.load("raspberry-pi-4"), facts(board), 1732000100)}
     assert checks[what].state == state, checks[what]
     assert found in checks[what].found
     assert bool(checks[what].next) == (state != "ok")
@@ -121,7 +121,7 @@ def test_what_is_made_of_it(board: str, what: str, state: str, found: str) -> No
 def test_the_script_runs_in_a_plain_shell_and_says_what_this_machine_is() -> None:
     script = SCRIPT.replace("PYTHON", "'python3'", 1) + "read left; echo got $left"
     done = subprocess.run(["sh", "-c", script], input="rest\n", capture_output=True, text=True, check=True)
-    found, host = read(sections(done.stdout)), targets.load("host")
+    found, host = parse_facts(sections(done.stdout)), targets.load("host")
     assert (found.arch, set(found.isa), found.cores) == (host.arch, set(host.isa), host.cores)
     assert found.memory_bytes >> 20 == host.memory_mb
     assert found.clock > 1_700_000_000 and found.python and found.free_bytes
@@ -132,6 +132,6 @@ def test_the_script_runs_in_a_plain_shell_and_says_what_this_machine_is() -> Non
 @given(st.text(string.printable, max_size=200))
 def test_no_output_breaks_a_parser(text: str) -> None:
     names = ("uname cpuinfo cores meminfo model libc release page disk date thermal governor throttled python").split()
-    found = read(dict.fromkeys(names, text))
+    found = parse_facts(dict.fromkeys(names, text))
     json.dumps(found.identity())
-    list(judged(targets.load("raspberry-pi-4"), found, 0.0))
+    list(check_facts(targets.load("raspberry-pi-4"), found, 0.0))

@@ -18,7 +18,7 @@ from report.made_up import latency, measurement, metric
 from edgekit.core import statistics
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Ratio
-from edgekit.workflows.compare.limits import METRIC_UNITS, Limit, check_metrics, judge, missing, pairs
+from edgekit.workflows.compare.limits import METRIC_UNITS, Limit, check_metrics, evaluate, missing_rows, pair_rows
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_limits(text: str, quantity: str, direction: int, amount: float, unit: s
         (">+5%", 1, "a quantity .*"),
         ("p50", 4, "> or <"),
         ("p50=+5%", 4, "> or <"),
-        ("p50>5%", 5, r"\+ \(a change, from the baseline\)"),
+        ("p50>5%", 5, r"\+ \(a change from the baseline\)"),
         ("p50>-5%", 5, r"\+ .*"),
         ("accuracy<+5pp", 10, "- .*"),
         ("p50>+x%", 6, "a number"),
@@ -56,7 +56,7 @@ def test_limits(text: str, quantity: str, direction: int, amount: float, unit: s
     ],
 )
 def test_limits_that_cannot_be_read_show_where(text: str, place: int, expected: str) -> None:
-    with pytest.raises(InputError, match=f"at character {place}: {expected} is expected") as error:
+    with pytest.raises(InputError, match=f"syntax error at character {place}: {expected} is expected") as error:
         Limit.parse(text)
     assert "p50>+5%" in error.value.next
 
@@ -72,7 +72,7 @@ def test_any_text_is_a_limit_or_refused(text: str) -> None:
 
 
 def state(text: str, old: Any, new: Any, ratio: Ratio | str | None = None) -> str:
-    found = judge(Limit.parse(text), (old, new), ratio)
+    found = evaluate(Limit.parse(text), (old, new), ratio)
     return found.state if found else "not asked"
 
 
@@ -86,7 +86,7 @@ def test_what_a_device_computes_otherwise_passes_no_gate() -> None:
         assert state(text, wrong, wrong, same) == "undecided"
         assert state(text, wrong, right, same) == "passed"
     worse = replace(wrong, metric=metric(0.45))
-    gate = judge(Limit.parse("p50>+5%"), (wrong, wrong), same)
+    gate = evaluate(Limit.parse("p50>+5%"), (wrong, wrong), same)
     assert gate and gate.error() is None
     refusal = gate.error(strict=True)
     assert refusal and "another runtime" in refusal.next
@@ -104,7 +104,7 @@ def test_values_are_judged_by_what_they_are() -> None:
     error = replace(old, metric=metric(2.0, name="RMSE", unit="", higher_is_better=False))
     worse = replace(old, metric=metric(2.2, name="RMSE", unit="", higher_is_better=False))
     assert state("RMSE>+5%", error, worse) == "failed" and state("RMSE>+5%", worse, error) == "passed"
-    with pytest.raises(InputError, match="RMSE is no fraction"):
+    with pytest.raises(InputError, match="RMSE is not a fraction"):
         state("RMSE<-1pp", error, worse)
     assert state("size>+2%", old, replace(old, size_bytes=102_000)) == "passed"
     assert state("size>+2%", old, replace(old, size_bytes=102_001)) == "failed"
@@ -124,28 +124,28 @@ def test_a_latency_fails_beyond_the_limit_and_beyond_noise() -> None:
     assert state("p50>+5%", old, new, Ratio(0.50, (0.45, 0.55))) == "passed"
     assert state("p50>+0.05ms", old, new, Ratio(1.10, (1.02, 1.18))) == "failed"
     assert state("p50>+0.2ms", old, new, Ratio(1.10, (1.02, 1.18))) == "passed"
-    assert state("p50>+5%", old, new, "the baseline's artifact is not at hand") == "undecided"
+    assert state("p50>+5%", old, new, "the baseline's artifact is not available") == "undecided"
     assert state("p50>+5%", replace(old, latency_ms=None), replace(new, latency_ms=None)) == "not asked"
 
 
 def test_rows_are_paired_by_what_they_are() -> None:
     old = [measurement("a"), measurement("a", latency_ms=latency(threads=2)), measurement("b"), measurement("gone")]
     new = [measurement("b"), measurement("a"), measurement("new")]
-    assert [a.artifact for a, _ in pairs(old, new)] == ["a", "b"]
-    assert [line.split(" is in")[0] for line in missing(old, new)] == [
+    assert [a.artifact for a, _ in pair_rows(old, new)] == ["a", "b"]
+    assert [line.split(" is in")[0] for line in missing_rows(old, new)] == [
         "a on host in onnxruntime",
         "gone on host in onnxruntime",
     ]
-    with pytest.raises(InputError, match="nothing of the baseline was measured again"):
-        pairs([measurement("a")], [measurement("a", target="pi")])
+    with pytest.raises(InputError, match="no row of the baseline was measured again"):
+        pair_rows([measurement("a")], [measurement("a", target="pi")])
     other = measurement("a", metric=metric(samples=7, set_sha256="f" * 64))
     with pytest.raises(InputError, match=r"a was measured on another test set: 10,000 .*, 7 samples"):
-        pairs([measurement("a")], [other])
+        pair_rows([measurement("a")], [other])
 
 
 def test_a_misspelt_metric_does_not_pass() -> None:
     found = [(measurement(), measurement())]
-    with pytest.raises(InputError, match="nothing here has 'acuracy'") as error:
+    with pytest.raises(InputError, match="no row has 'acuracy'") as error:
         check_metrics([Limit.parse("acuracy<-1pp")], found)
     assert "accuracy" in error.value.next
 
@@ -166,7 +166,7 @@ def baseline(bars_run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_run_against_its_own_copy(cli: Callable[..., Ended], bars_run: Path, baseline: Path) -> None:
-    """The copy's artifacts are the baseline: p50 is measured anew, side by side, unless both were in one session."""
+    """The copy's artifacts are the baseline: p50 is measured again, interleaved, unless both were in one session."""
     results = json.loads((baseline / "results.json").read_text())
     for row in results["measurements"]:
         row["session"] = "another"
@@ -174,7 +174,7 @@ def test_a_run_against_its_own_copy(cli: Callable[..., Ended], bars_run: Path, b
     options = ("--fail-if", "p50>+400%", "--processes", "2", "--json")
     ended = cli("compare", bars_run, "--against", baseline, *LIMITS, *options)
     assert ended.code == 0, ended.err
-    assert "side by side" in ended.err
+    assert "before and now, interleaved" in ended.err
     gates = ended.json["result"]["gates"]
     assert {(g["limit"], g["artifact"]) for g in gates} >= {("size>+2%", "onnx-int8"), ("p50>+400%", "onnx")}
     assert {g["state"] for g in gates if g["limit"] != "p50>+400%"} == {"passed"}
@@ -195,7 +195,7 @@ def test_worse_than_the_baseline(cli: Callable[..., Ended], bars_run: Path, base
     ended = cli("compare", bars_run, "--against", alone, *limits, "--markdown", table)
     assert ended.code == 1
     assert "edgekit: size>+2% failed: onnx-int8 on host in onnxruntime:" in ended.err
-    assert "the baseline's artifact is not at hand, so it cannot be measured again" in " ".join(ended.out.split())
+    assert "the baseline's artifact is not available, so it cannot be measured again" in " ".join(ended.out.split())
     assert max(map(len, ended.out.splitlines())) <= 80
     assert "| `size\\>+2%` | onnx-int8 |" in table.read_text().replace("&gt;", ">").replace(">", "\\>")
     assert "❌ failed" in table.read_text() and "➖ undecided" in table.read_text()
@@ -204,11 +204,11 @@ def test_worse_than_the_baseline(cli: Callable[..., Ended], bars_run: Path, base
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--against", "BASE"], "--against needs --fail-if too"),
-        (["--fail-if", "p50>+5%"], "--fail-if needs --against too"),
-        (["--against", "BASE", "--fail-if", "p50>5%"], "cannot be read at character 5"),
+        (["--against", "BASE"], "--against requires --fail-if"),
+        (["--fail-if", "p50>+5%"], "--fail-if requires --against"),
+        (["--against", "BASE", "--fail-if", "p50>5%"], "a syntax error at character 5"),
         (["--against", "nowhere.json", "--fail-if", "p50>+5%"], "nowhere.json"),
-        (["--against", "BASE", "--fail-if", "mIoU<-1pp"], "nothing here has 'mIoU'"),
+        (["--against", "BASE", "--fail-if", "mIoU<-1pp"], "no row has 'mIoU'"),
     ],
 )
 def test_bad_gates(cli: Callable[..., Ended], bars_run: Path, baseline: Path, words: list[str], what: str) -> None:
@@ -232,4 +232,4 @@ def test_another_schema_version(cli: Callable[..., Ended], bars_run: Path, tmp_p
     old = tmp_path / "old.json"
     old.write_text(json.dumps({"schema": "edgekit/0", "measurements": []}))
     ended = cli("compare", bars_run, "--against", old, *LIMITS)
-    assert ended.code == 2 and "is of schema 'edgekit/0': this edgekit reads edgekit/1" in ended.err
+    assert ended.code == 2 and "has the schema 'edgekit/0': this edgekit reads edgekit/1" in ended.err

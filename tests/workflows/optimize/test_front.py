@@ -38,7 +38,7 @@ def test_the_front() -> None:
     a, b, c = made(0, 0.9, 1.0, 100), made(1, 0.8, 0.5, 100), made(2, 0.8, 0.6, 100)
     same, small = made(3, 0.9, 1.0, 100), made(4, 0.1, 9.0, 1)
     over = made(5, 0.99, 0.1, 1, max_latency_ms=0.1)
-    disturbed = dataclasses.replace(made(6, 0.99, 0.1, 1), invalid=("shared its core",))
+    disturbed = dataclasses.replace(made(6, 0.99, 0.1, 1), invalid=("CPU contention",))
     pruned = Trial(7, SPACE.point(), "pruned", "too large")
     assert numbers(front([a, b, c, same, small, over, disturbed, pruned])) == [1, 0, 4]
     assert front([]) == []

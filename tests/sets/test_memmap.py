@@ -1,4 +1,4 @@
-"""Arrays that are spooled: the same bytes in memory and in a file, and a file that goes."""
+"""Memory-mapped arrays: the same bytes in memory and in a file, and the file is deleted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
 from edgekit import sets
 from edgekit.core.errors import NoSpace
-from edgekit.sets import reading
-from edgekit.sets import spool as spools
-from edgekit.sets.spool import MemmapWriter
+from edgekit.sets import memmap, reading
+from edgekit.sets.memmap import MemmapWriter
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -25,16 +24,16 @@ relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hardly anything fits into memory; returns the folder of temporary files."""
-    monkeypatch.setattr(spools, "IN_MEMORY", 100)
+    monkeypatch.setattr(memmap, "IN_MEMORY", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
-def spooled(values: np.ndarray) -> np.ndarray:
-    spool = MemmapWriter()
+def written(values: np.ndarray) -> np.ndarray:
+    writer = MemmapWriter()
     for i in range(len(values)):
-        spool.append(values[i, ...])
-    return spool.array()
+        writer.append(values[i, ...])
+    return writer.array()
 
 
 @given(
@@ -44,7 +43,7 @@ def spooled(values: np.ndarray) -> np.ndarray:
 )
 @relaxed
 def test_what_goes_in_comes_out(small: Path, values: np.ndarray) -> None:
-    found = spooled(values)
+    found = written(values)
     assert isinstance(found, np.memmap) == (values.nbytes > 100)
     assert found.shape == values.shape and found.tobytes() == values.tobytes()
     plain = reading.sample_set("x", {"a": values}, None)
@@ -53,7 +52,7 @@ def test_what_goes_in_comes_out(small: Path, values: np.ndarray) -> None:
 
 def test_a_large_one_is_a_file_that_goes_with_it(small: Path) -> None:
     values = np.arange(1000.0).reshape(100, 10)
-    data = reading.sample_set("x", {"a": spooled(values)}, np.arange(100))
+    data = reading.sample_set("x", {"a": written(values)}, np.arange(100))
     assert not data.inputs["a"].flags.writeable
     (folder,) = small.iterdir()
     assert np.array_equal(np.load(folder / "samples.npy"), values)
@@ -73,12 +72,12 @@ def test_nothing_is_left_when_the_process_ends(tmp_path: Path, end: str) -> None
     code = f"""
 import sys, tempfile
 import numpy as np
-from edgekit.sets import spool as module
+from edgekit.sets import memmap as module
 module.IN_MEMORY, tempfile.tempdir = 100, {str(tmp_path)!r}
 done, going = module.MemmapWriter(), module.MemmapWriter()
-for spool in (done, going):
+for writer in (done, going):
     for i in range(9):
-        spool.append(np.full(20, i))
+        writer.append(np.full(20, i))
 array = done.array()
 assert len(list(module.Path({str(tmp_path)!r}).iterdir())) == 2
 {end}
@@ -90,8 +89,8 @@ assert len(list(module.Path({str(tmp_path)!r}).iterdir())) == 2
 def test_a_full_disk(small: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
-    spool = MemmapWriter()
+    writer = MemmapWriter()
     with Path("/dev/full").open("wb", buffering=0) as full:
-        spool._file = full
+        writer._file = full
         with pytest.raises(NoSpace):
-            spool.append(np.ones(50))
+            writer.append(np.ones(50))

@@ -1,6 +1,6 @@
-"""Arithmetic on shapes: operators over plain numbers and flat lists of them, among which there may be symbols.
+"""Shape arithmetic: operators on plain numbers and flat lists, which may be symbolic.
 
-A function that cannot go on with numbers gives NotImplemented, and the operator is then computed with tensors.
+A function returns NotImplemented for cases that need tensors.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from edgekit.networks.onnx.operators import Node, many, one
+from edgekit.networks.onnx.operators import Node, as_list, scalar
 
-NUMBERS: dict[str, Callable[..., Any]] = {}
+SHAPE_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def _each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function over each element, single numbers and lists of one going with every element."""
+    """The function applied elementwise; single numbers and lists of length one are broadcast."""
 
     def over(node: Node, *values: Any) -> Any:
         length = max((len(value) for value in values if isinstance(value, list)), default=None)
@@ -37,7 +37,7 @@ def _quotient(a: Any, b: Any) -> Any:
     return a / b if isinstance(a, float | torch.SymFloat) or isinstance(b, float | torch.SymFloat) else a // b
 
 
-NUMBERS |= {
+SHAPE_FUNCTIONS |= {
     "Add": _each(lambda a, b: a + b),
     "And": _each(lambda a, b: a and b),
     "Ceil": _each(lambda a: -floor(-a)),
@@ -60,15 +60,15 @@ NUMBERS |= {
 }
 
 
-def _enter(type: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        NUMBERS[type] = function
+def _register(type: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        SHAPE_FUNCTIONS[type] = function
         return function
 
-    return enter
+    return register
 
 
-@_enter("Cast")
+@_register("Cast")
 def cast(node: Node, value: Any) -> Any:
     kind = node.get("to")
     if kind in (1, 10, 11, 16):
@@ -76,26 +76,26 @@ def cast(node: Node, value: Any) -> Any:
     return NotImplemented if kind == 9 else _each(torch.sym_int)(node, value)
 
 
-@_enter("Concat")
+@_register("Concat")
 def concat(node: Node, *values: Any) -> Any:
-    return [number for value in values for number in many(value)]
+    return [number for value in values for number in as_list(value)]
 
 
-@_enter("Gather")
+@_register("Gather")
 def gather(node: Node, values: Any, index: Any) -> Any:
     return [values[i] for i in index] if isinstance(index, list) else values[index]
 
 
-@_enter("Slice")
+@_register("Slice")
 def slices(node: Node, values: Any, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None) -> Any:
-    first = node.get("starts")[0] if starts is None else one(starts)
-    last = node.get("ends")[0] if ends is None else one(ends)
-    return values[first : last : 1 if steps is None else one(steps)]
+    first = node.get("starts")[0] if starts is None else scalar(starts)
+    last = node.get("ends")[0] if ends is None else scalar(ends)
+    return values[first : last : 1 if steps is None else scalar(steps)]
 
 
-@_enter("Split")
+@_register("Split")
 def split(node: Node, values: Any, sizes: Any = None) -> Any:
-    sizes = node.get("split") if sizes is None else many(sizes)
+    sizes = node.get("split") if sizes is None else as_list(sizes)
     if sizes is None:
         each = -(-len(values) // len(node.outputs))
         sizes = [each] * len(node.outputs)
@@ -103,43 +103,43 @@ def split(node: Node, values: Any, sizes: Any = None) -> Any:
     return tuple(values[a:b] for a, b in pairwise(edges))
 
 
-@_enter("Squeeze")
+@_register("Squeeze")
 def squeeze(node: Node, value: Any, axes: Any = None) -> Any:
-    return one(value) if len(many(value)) == 1 else value
+    return scalar(value) if len(as_list(value)) == 1 else value
 
 
-@_enter("Unsqueeze")
+@_register("Unsqueeze")
 def unsqueeze(node: Node, value: Any, axes: Any = None) -> Any:
     return NotImplemented if isinstance(value, list) else [value]
 
 
-@_enter("Reshape")
+@_register("Reshape")
 def reshape(node: Node, value: Any, target: Any) -> Any:
-    """To one axis, or to none."""
-    if len(many(target)) > 1:
+    """To one axis, or to a scalar."""
+    if len(as_list(target)) > 1:
         return NotImplemented
-    return many(value) if many(target) else one(value)
+    return as_list(value) if as_list(target) else scalar(value)
 
 
-@_enter("ReduceProd")
+@_register("ReduceProd")
 def product(node: Node, value: Any, axes: Any = None) -> Any:
     result: Any = 1
-    for number in many(value):
+    for number in as_list(value):
         result = result * number
     return [result] if node.get("keepdims", 1) else result
 
 
-@_enter("Expand")
+@_register("Expand")
 def expand(node: Node, value: Any, target: Any) -> Any:
-    target = many(target)
-    if len(target) != 1 or len(many(value)) != 1:
+    target = as_list(target)
+    if len(target) != 1 or len(as_list(value)) != 1:
         return NotImplemented
-    return many(value) * target[0] if isinstance(target[0], int) else NotImplemented
+    return as_list(value) * target[0] if isinstance(target[0], int) else NotImplemented
 
 
-@_enter("ConstantOfShape")
+@_register("ConstantOfShape")
 def constant_of_shape(node: Node, sizes: Any) -> Any:
-    """A list of as many; a number for no axes."""
+    """A list of the given length; a number for no axes."""
     value = node.attributes["value"].item() if "value" in node.attributes else 0.0
     if not isinstance(sizes, list) or len(sizes) > 1 or not all(isinstance(n, int) for n in sizes):
         return NotImplemented
