@@ -1,7 +1,7 @@
-"""edgekit: give it a model, its data and a device; get back the smallest, fastest artifact that keeps its accuracy.
+"""edgekit compresses neural networks and deploys them to edge devices, within an accuracy budget and by measurement.
 
-The public API, each imported when first used: load, run, train, quantize, export, bench, optimize, compare, gate, and
-for the rows that are compared: advise, page, plot.
+The public API, imported on first use: load, run, train, quantize, export, bench, optimize, compare, gate, and for the
+rows of a comparison: advise, page, plot.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from edgekit.workflows.run import run
     from edgekit.workflows.train import train
 
-# else onnxruntime (1.32) makes an id of this machine in ~/.cache/Microsoft when imported, and records what is done
+# without it, onnxruntime (1.32) creates a machine id in ~/.cache/Microsoft on import and records its use
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-#: name → the module that has it
-_HOMES = {
+#: public name → its module
+_MODULES = {
     "advise": "workflows.compare.notebook",
     "bench": "workflows.bench",
     "compare": "workflows.compare",
@@ -58,6 +58,6 @@ __all__ += ["run", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"edgekit.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"edgekit.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

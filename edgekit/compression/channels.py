@@ -66,7 +66,7 @@ def cut(
     (https://arxiv.org/abs/1708.06519) if the network has no BatchNorm.
     """
     if how.importance == "bn-scale" and not any(isinstance(m, NORMS) for m in network.modules()):
-        raise InputError("bn-scale needs BatchNorm, and this network has none", next="use magnitude or taylor")
+        raise InputError("this network has no BatchNorm, which bn-scale needs", next="use magnitude or taylor")
     whole: set[str] = set()
     before = size(network)
     while True:

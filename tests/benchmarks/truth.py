@@ -105,7 +105,7 @@ def gates(artifact: Artifact, host: Target, data: SampleSet, plan: Plan, rounds:
             before, now = (statisticss.latency(run.processes, 1, 1) for run in runs)
             rows = tuple(replace(ROW, latency_ms=latency) for latency in (before, now))
             ratio = "disturbed" if disturbed else statisticss.latency_ratio(now, before, paired=True)
-            verdict = limits.judge(limit, rows, ratio)
+            verdict = limits.evaluate(limit, rows, ratio)
             counted[verdict.state if verdict else "not asked"] += 1
         print(
             f"   round {turn + 1} of {rounds}: {dict(states['regressed'])}, {dict(states['onnxruntime'])}", flush=True

@@ -170,7 +170,7 @@ def test_words_that_name_nothing(refused: Refused, bars_run: Path, tmp_path: Pat
     assert "nowhere" in refused("bench", bars_run, "--data", "nowhere:test")
     assert "nowhere" in refused("bench", bars_run, "--data", "nowhere")
     assert "to_onnx" in refused("export", bars_run, "--to", "onxx")
-    assert "in it was made by edgekit" in refused("clean", tmp_path)
+    assert "edgekit made nothing in it" in refused("clean", tmp_path)
     refused("run", "mnist", "--set", "train.epochs=many")
     refused("run", "mnist", "--set", "nonsense")
     refused("compare", bars_run / "log.txt")

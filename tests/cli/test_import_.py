@@ -91,7 +91,7 @@ def test_what_it_is_for(cli: Callable[..., Ended], bars_made: Path, net: Path) -
         (("cnn", "--task", "bars", "--weights", "absent.pt"), "no such file"),
         (("net.py:make", "--weights", "net.py"), "not a checkpoint of plain weights"),
         (("net.py:make", "--task", "brs"), "brs"),
-        (("absent.pt2", "--weights", "w.pt"), "holds its weights"),
+        (("absent.pt2", "--weights", "w.pt"), "contains its weights"),
         ((), "Missing argument"),
     ],
 )

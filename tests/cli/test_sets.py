@@ -137,7 +137,7 @@ def test_images_through_the_whole_flow(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("train", "houses.csv"), "has no network"),
-        (("train", "mnist", "--data", "houses.csv"), "give the one or the other"),
+        (("train", "mnist", "--data", "houses.csv"), "give either a task or --data"),
         (("train", "absent.csv", "--model", "net.py:Net"), "no such file"),
         (("train", "houses.csv?lable=area", "--model", "net.py:Net"), "did you mean label"),
         (("train", "houses.csv", "--model", "cnn"), "cnn"),

@@ -64,7 +64,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         ("failed to authenticate to 10.0.0.7:5555", "has not authorized this computer", "allow USB debugging"),
         ("error: device offline", "does not answer", "adb reconnect offline"),
         ("error: device 'R58M123ABC' not found", "adb does not see phone", "adb devices -l"),
-        ("error: insufficient permissions for device: udev", "may not use", "udev"),
+        ("error: insufficient permissions for device: udev", "has no permission", "udev"),
         ("something new", "cannot talk to phone", "adb devices -l"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
     ended = cli("compare", bars_run, "--html", "a.html")
     assert ended.code == 0, ended.err
     again = (bars_run.parent / "a.html").read_text()
-    assert "train → to_onnx → onnx_int8" in again and "A few samples" in again
+    assert "train → to_onnx → onnx_int8" in again and "Sample predictions" in again
 
 
 def test_answers_agree_with_the_metric(bars_run: Path) -> None:

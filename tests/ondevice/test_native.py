@@ -16,10 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgekit import sets
+from edgekit.core import registry
 from edgekit.core.target import Plan
 from edgekit.devices.shared import native
 from edgekit.devices.shared.facts import Facts
-from edgekit.devices.shared.native import FLAGS, LIBRARIES, SOURCE
+from edgekit.devices.shared.native import FLAGS, SOURCE
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
 from edgekit.runs import named_sets
@@ -39,7 +40,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def library(runtime: str) -> str:
-    package, _, name = LIBRARIES[runtime].partition("/")
+    package, _, name = registry.runtime(runtime).library.partition("/")
     spec = find_spec(package)
     assert spec and spec.submodule_search_locations
     return str(next(Path(spec.submodule_search_locations[0]).glob(f"{name}*")))

@@ -18,6 +18,6 @@ def test_labels_never_overlap(points: list[Anchor]) -> None:
     area = Box(0, 0, 600, 400)
     placed = [label for label in place(points, area, []) if label]
     for i, label in enumerate(placed):
-        assert area.holds(label.box)
+        assert area.contains(label.box)
         assert not any(label.box.overlaps(other.box) for other in placed[i + 1 :])
         assert not any(point.touches(label.box, -0.01) for point in points)

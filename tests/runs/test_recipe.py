@@ -211,7 +211,7 @@ def test_cycles_are_refused() -> None:
     )
     with pytest.raises(RecipeError) as error:
         nodes(bad, [HOST])
-    assert "need each other" in str(error.value.problems[0])
+    assert "depend on each other" in str(error.value.problems[0])
     assert "a.torch" in str(error.value.problems[0])
 
 

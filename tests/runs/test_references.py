@@ -50,7 +50,9 @@ def test_models_from_elsewhere(text: str, importer: str, run: str, tmp_path: Pat
 
 def test_what_is_a_model_file() -> None:
     assert (
-        references.is_model("a/b.onnx") and not references.is_model("runs/mnist") and not references.is_model("a.csv")
+        references.is_model_file("a/b.onnx")
+        and not references.is_model_file("runs/mnist")
+        and not references.is_model_file("a.csv")
     )
 
 
@@ -59,7 +61,7 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there is no run"):
         references.resolve(None)
-    with pytest.raises(InputError, match="holds no artifacts"):
+    with pytest.raises(InputError, match="there are no artifacts in empty"):
         references.resolve("empty")
     with pytest.raises(InputError, match="neither a run nor an artifact"):
         references.resolve("nothing")

@@ -44,7 +44,7 @@ def test_a_folder_by_class(photos: Path) -> None:
     assert data.labels is not None and data.labels.tolist() == [0] * 10 + [1] * 10 + [2] * 10
     assert data.inputs["input"][:, 0, 0, 0].tolist() == [f + i for f in (10, 100, 200) for i in range(10)]
     assert named_sets.load("photos/cat").labels is None, "files alone have no classes"
-    assert named_sets.labelled("photos:val") and not named_sets.labelled("photos/cat")
+    assert named_sets.has_labels("photos:val") and not named_sets.has_labels("photos/cat")
 
 
 @pytest.mark.parametrize(

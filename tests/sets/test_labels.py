@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.errors import InputError
-from edgekit.sets.labels import MOST_CLASSES, Labels, Raw
+from edgekit.sets.labels import MAX_CLASSES, Labels, Raw
 
 
 def seen(raw: list[Any], meant: Literal["", "classes", "values"] = "") -> Labels:
     labels = Labels("data.csv", meant)
     for index, label in enumerate(raw):
-        labels.see(f"row {index}", label)
+        labels.add(f"row {index}", label)
     return labels
 
 
@@ -55,13 +55,13 @@ def test_several_values_per_sample() -> None:
 @pytest.mark.parametrize(
     ("raw", "meant", "words"),
     [
-        (["a", 1], "", "several kinds"),
-        ([(1.0,), (1.0, 2.0)], "", "several kinds"),
+        (["a", 1], "", "several types"),
+        ([(1.0,), (1.0, 2.0)], "", "several types"),
         (["a"], "values", "needs numbers"),
-        ([1.5], "classes", "whole number or text"),
+        ([1.5], "classes", "integer or text"),
         ([0, -3], "", "row 1 is -3"),
         ([0, 5000], "", "classes or values"),
-        ([0, MOST_CLASSES], "classes", "classes or values"),
+        ([0, MAX_CLASSES], "classes", "classes or values"),
     ],
 )
 def test_what_cannot_be_decided(raw: list[Any], meant: Any, words: str) -> None:

@@ -168,7 +168,7 @@ def test_another_backend_is_no_surprise(saved: Path) -> None:
         "from edgekit.networks import keras as k; k.read(Path('image.keras'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=saved, capture_output=True, text=True)
-    assert "InputError: a .keras model runs on torch here: Keras was imported on its numpy backend" in done.stderr
+    assert "InputError: .keras models need Keras on torch: Keras was imported with its numpy backend" in done.stderr
 
 
 @pytest.mark.slow

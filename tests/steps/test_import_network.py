@@ -319,7 +319,7 @@ def test_code_that_looks_at_a_length_is_traced_for_the_lengths_it_allows(
 
 def test_a_length_that_the_network_ties_down(imported: Callable[..., Artifact]) -> None:
     """It is said to be open, but one longer fails: refused at once, not after an export."""
-    with pytest.raises(InputError, match="does not take another 'length'"):
+    with pytest.raises(InputError, match="does not accept another 'length'"):
         imported("net.py:halves")
 
 
@@ -333,7 +333,7 @@ def test_weights_of_ones_own(here: Path, imported: Callable[..., Artifact]) -> N
         artifact = imported("net.py:net", weights=name)
         assert networks.load(artifact.path)(torch.ones(1, 4)).tolist() == [[12.0, 12.0]]
     save_file({**state, "linear.weight": torch.ones(3, 4)}, here / "w.safetensors")
-    with pytest.raises(InputError, match=r"'linear.weight' is \[3, 4\] there, \[2, 4\] in the network"):
+    with pytest.raises(InputError, match=r"'linear.weight' is \[3, 4\] in the file, \[2, 4\] in the network"):
         imported("net.py:net", weights="w.safetensors")
 
 
@@ -386,8 +386,8 @@ def test_a_network_by_name(imported: Callable[..., Artifact], here: Path) -> Non
         ("wrong_name", "dynamic_axes names the input 'y': the inputs are x"),
         ("wrong_axis", "dynamic_axes names axis 2 of 'x'"),
         ("batch_axis", "axis 0 is the batch"),
-        ("wrong_axes", "gives dynamic_axes of another form"),
-        ("not_open", "the network does not take another 'length': RuntimeError: mat1 and mat2"),
+        ("wrong_axes", "returns invalid dynamic_axes"),
+        ("not_open", "the network does not accept another 'length': RuntimeError: mat1 and mat2"),
         ("absent", "net.py defines no 'absent'"),
     ],
 )

@@ -198,11 +198,11 @@ FORGERIES: dict[str, tuple[Callable[[Path], Callable[[Records], None]], str]] = 
     ),
     "a custom object": (
         lambda mark: lambda records: records.update({"data/constants/opaque_obj_0": pickle.dumps(Touch(mark))}),
-        "'data/constants/opaque_obj_0' in it",
+        "it holds 'data/constants/opaque_obj_0'",
     ),
     "compiled code": (
         lambda mark: lambda records: records.update({"data/aotinductor/model/x.so": b"\x7fELF"}),
-        "'data/aotinductor/model/x.so' in it",
+        "it holds 'data/aotinductor/model/x.so'",
     ),
     "a size": (lambda mark: first_size(EVIL.format(mark=mark)), "the expression"),
     "a size in a size": (lambda mark: first_size(f'Max({EVIL.format(mark=mark)!r}, 1)'), "the expression"),

@@ -308,7 +308,7 @@ def test_a_collapse_comes_back(fashion: Any, tmp_path: Path) -> None:
     class Uneven(nets.Save):
         def apply(self, inputs: Any, out: Path, ctx: Context) -> Any:
             named.save(network, known["model"], known["arguments"], specs, out)
-            return nets.Notes()
+            return nets.StepResult()
 
     with store.lock():
         uneven = store.make("torch", Uneven(), {}, context)

@@ -51,7 +51,7 @@ def test_recorded_outputs_are_reproduced(name: str, folder: Path) -> None:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     feeds = {value.name: runner.Runner.generate_dummy_data(value) for value in inputs}
-    ref = import_.stored(references.resolve(str(path), folder / "run"))
+    ref = import_.ensure_imported(references.resolve(str(path), folder / "run"))
     run = execute(
         ref.store.get(ref.name), targets.load("host"), reading.sample_set("dummy", feeds, None), Plan(), latency=False
     )

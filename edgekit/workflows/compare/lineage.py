@@ -18,7 +18,7 @@ from edgekit.runs.store import SAMPLES, Store
 def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunDetails:
     """Gather the details of the measured artifacts in these run folders; damaged or missing ones are left out."""
     lineages: dict[str, Lineage] = {}
-    answers: dict[str, list[SamplePredictions]] = {}
+    predictions: dict[str, list[SamplePredictions]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     trainings: dict[str, Sequence[Mapping[str, Any]]] = {}
     for folder in dict.fromkeys(folders):
@@ -34,11 +34,11 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
                 if _is_history(history):
                     trainings[ancestor.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
             stored = _predictions(m, artifact, store)
-            if stored is not None and all(other.artifact != m.artifact for other in answers.get(stored[0], ())):
-                answers.setdefault(stored[0], []).append(stored[1])
+            if stored is not None and all(other.artifact != m.artifact for other in predictions.get(stored[0], ())):
+                predictions.setdefault(stored[0], []).append(stored[1])
                 samples.setdefault(stored[0], _samples(store, stored[0]))
-    shown = {sha: (samples[sha], tuple(predictions)) for sha, predictions in answers.items() if samples[sha]}
-    return RunDetails(lineages, shown, trainings)
+    by_set = {sha: (samples[sha], tuple(of_set)) for sha, of_set in predictions.items() if samples[sha]}
+    return RunDetails(lineages, by_set, trainings)
 
 
 class _Records:

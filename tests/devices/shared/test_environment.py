@@ -92,7 +92,7 @@ def test_a_c_library_too_old_for_any_wheel(board: Board, bare: Target, monkeypat
     with pytest.raises(DeviceError) as error:
         ready(Ssh(bare).session, bare, "onnxruntime")
     assert "no onnxruntime is available for board" in error.value.what
-    assert "glibc 2.5" in error.value.why or "could fetch it" in error.value.why
+    assert "glibc 2.5" in error.value.why or "could download it" in error.value.why
 
 
 def test_no_network_on_either_side(bare: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_no_network_on_either_side(bare: Target, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DeviceError) as error:
         ready(Ssh(bare).session, bare, "onnxruntime")
     assert error.value.why == "neither the device nor this machine could download it: pip reaches no index"
-    assert "connect one of the two" in error.value.next
+    assert "connect one of them" in error.value.next
 
 
 def test_a_half_made_environment_does_not_count(bare: Target) -> None:

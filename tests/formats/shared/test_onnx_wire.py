@@ -36,11 +36,11 @@ def saved(path: Path, **constants: np.ndarray) -> Path:
 def test_data_lies_where_it_is_said_to(tmp_path: Path, first: int, second: int) -> None:
     arrays = {"w": np.arange(first, dtype=np.float32), "v": np.arange(second, dtype=np.int64)}
     path = saved(tmp_path / "m.onnx", **arrays)
-    model = onnx_wire.parsed(path)
+    model = onnx_wire.parse(path)
     assert [node.op_type for node in model.graph.node] == ["MatMul", "Constant", "Relu"]
     raw = path.read_bytes()
     for tensor in model.graph.initializer:
-        place, wanted = onnx_wire.place(tensor), arrays[tensor.name]
+        place, wanted = onnx_wire.external_data(tensor), arrays[tensor.name]
         assert bool(place) == (wanted.nbytes > KEEP_BYTES)
         if place:
             start, length = int(place["offset"]), int(place["length"])
@@ -51,7 +51,7 @@ def test_data_lies_where_it_is_said_to(tmp_path: Path, first: int, second: int) 
 
 
 def test_every_tensor_is_found(tmp_path: Path) -> None:
-    model = onnx_wire.parsed(saved(tmp_path / "m.onnx", w=np.zeros((8, 8), np.float32)))
+    model = onnx_wire.parse(saved(tmp_path / "m.onnx", w=np.zeros((8, 8), np.float32)))
     assert {tensor.name for tensor in onnx_wire.tensors(model)} == {"w", "inner"}
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) 
         raw[at] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
     try:
-        onnx_wire.parsed(path)
+        onnx_wire.parse(path)
     except InputError as error:
         assert "is not an ONNX model" in error.what
 
@@ -80,5 +80,5 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) 
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").touch()
     with pytest.raises(InputError) as caught:
-        onnx_wire.parsed(tmp_path / "m.onnx")
+        onnx_wire.parse(tmp_path / "m.onnx")
     assert "empty" in caught.value.why

@@ -30,7 +30,7 @@ from edgekit.measure import execute, targets
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.workflows import deploy, predict
-from edgekit.workflows.deploy import Deployed, bundle
+from edgekit.workflows.deploy import Deployment, bundle
 from edgekit.workflows.deploy.bundle import CHECKED, FLOAT, HALF, ONDEVICE, ROUNDED, tolerance
 
 
@@ -60,7 +60,7 @@ def known(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
     monkeypatch.setattr(targets, "load", lambda name: target if name == target.name else real(name))
 
 
-def run_there(done: Deployed, *words: object) -> subprocess.CompletedProcess[str]:
+def run_there(done: Deployment, *words: object) -> subprocess.CompletedProcess[str]:
     """What was left behind, without edgekit: from another folder, with an environment of its own."""
     bare = {"PATH": "/usr/bin:/bin"}
     return subprocess.run([f"{done.at}/run", *map(str, words)], cwd="/", env=bare, text=True, capture_output=True)
@@ -148,7 +148,7 @@ def test_the_bundle_is_a_folder_that_proves_itself(cli: Callable[..., Ended], ba
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("keep")
     refused = cli("deploy", bars_made / "onnx", "--bundle", "mine")
-    assert refused.code == 2 and "no bundle" in refused.line and (tmp_path / "mine" / "file").is_file()
+    assert refused.code == 2 and "not a bundle" in refused.line and (tmp_path / "mine" / "file").is_file()
     model = tmp_path / "out" / "model" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"x")
     found = json.loads(subprocess.run(check, capture_output=True).stdout)

@@ -14,7 +14,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.mute import muted
 from edgekit.core.step import Context
 from edgekit.formats import write_specs
-from edgekit.networks.tracing import converting, example, traced
+from edgekit.networks.tracing import converting, example, trace
 
 #: what the layers do not offer otherwise
 USUAL = {
@@ -45,7 +45,7 @@ def lowered(parent: Artifact, ctx: Context) -> tuple[Layers, Arrays]:
     """The network's layers in order, and its constants. Raises CannotConvert for an operator that plainnet lacks."""
     network, inputs = networks.load(parent.path), example(parent)
     with muted(ctx.log), converting(parent.name, "plainnet", network, inputs.inputs):
-        program = traced(network, inputs, ctx.log)
+        program = trace(network, inputs, ctx.log)
         signature = program.graph_signature
         names = dict(zip(signature.user_inputs, (spec.name for spec in parent.inputs), strict=True))
         names |= dict(zip(signature.user_outputs, (spec.name for spec in parent.outputs), strict=True))
