@@ -16,6 +16,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
 import edgekit
@@ -78,26 +79,44 @@ def cli(tmp_path: Path) -> Callable[..., Ended]:
     return call
 
 
+@pytest.fixture
+def brief_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search in this process times each attempt once and briefly, for tests that do not look at the times."""
+    brief = {"quick": {"processes": 1, "seconds": 0.02}}
+    monkeypatch.setattr("edgekit.workflows.quantize.method_search.PRESETS", brief)
+
+
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, once for all workers of this test run. Never written to afterwards."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / ".whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # one that failed
+            folder.mkdir()
+            make(folder)
+            (folder / ".whole").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def bars_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real run of the task `bars`: torch, onnx and onnx-int8, trained, verified and measured. Never written to."""
-    folder = tmp_path_factory.mktemp("bars")
-    (folder / "bars.toml").write_text(BARS + QUICK_PLAN)
+    return _once(tmp_path_factory, "bars", lambda folder: _run_recipe(folder, BARS)) / "run"
+
+
+def _run_recipe(folder: Path, text: str) -> None:
+    (folder / "bars.toml").write_text(text + QUICK_PLAN)
     ended = run_cli("run", "bars.toml", "--out", "run", cwd=folder)
     assert ended.code == 0, ended.err
-    return folder / "run"
 
 
 @pytest.fixture(scope="session")
 def bars_formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in every format. Never written to."""
-    folder = tmp_path_factory.mktemp("formats")
     chains = (["to_tflite", "tflite_int8"], ["to_openvino"])
     more = "".join(f"\n[[chain]]\nsteps = {json.dumps(['train', *steps])}\n" for steps in chains)
-    (folder / "bars.toml").write_text(BARS + more + QUICK_PLAN)
-    ended = run_cli("run", "bars.toml", "--out", "run", cwd=folder)
-    assert ended.code == 0, ended.err
-    return folder / "run"
+    return _once(tmp_path_factory, "formats", lambda folder: _run_recipe(folder, BARS + more)) / "run"
 
 
 @pytest.fixture

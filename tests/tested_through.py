@@ -50,7 +50,6 @@ THROUGH = {
     "networks/factory": "steps/test_import_network.py",
     "networks/interface": "compression/test_channels.py",
     "networks/keras": "steps/test_import_keras.py",
-    "networks/named": "core/test_identity.py",
     "networks/pt2": "steps/test_import_pt2.py",
     "networks/sameness": "core/test_identity.py",
     "networks/tracing": "steps/test_import_network.py",
@@ -73,10 +72,8 @@ THROUGH = {
     "sets/stream": "training/test_data.py",
     # what steps share
     "steps/shared/calibrated": "steps/test_calibrate.py",
-    "steps/shared/fp16_constants": "steps/test_tflite_int8.py",
     "steps/shared/imported": "steps/test_import_onnx.py",
     "steps/shared/imported_torch": "steps/test_import_network.py",
-    "steps/shared/onnx_weight_only": "steps/shared/test_onnx_rules.py",
     "steps/shared/tflite_embeddings": "steps/test_dynamic.py",
     "steps/shared/trained_ranges": "steps/test_weight_side.py",
     "steps/shared/unstored": "steps/test_train.py",

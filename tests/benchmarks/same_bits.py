@@ -28,6 +28,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 #: what a runtime, or torch, loads
 SUFFIXES = {".onnx", ".tflite", ".xml", ".bin", ".safetensors"}
+#: what a network gives on its example, by which it is known again: a record, which older checkouts do not write
+RECORDS = {"outputs.safetensors"}
 CLASSES, SAMPLES = 5, 256
 #: stands for the option that names int8 methods, which older checkouts call otherwise
 METHODS = "--methods"
@@ -99,7 +101,8 @@ def made(checkout: Path, folder: Path) -> dict[str, str]:
         started = time.monotonic()
         python("-m", "edgekit", *words, "--quiet")
         print(f"{checkout.name}: edgekit {words[0]}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    files = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file() and path.parent != folder)
+    models = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.name not in RECORDS)
+    files = (path for path in models if path.is_file() and path.parent != folder)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

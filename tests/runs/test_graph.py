@@ -84,7 +84,7 @@ def test_a_teacher_comes_before_its_student() -> None:
         ((Chain("", (Start(teacher="tourch"),)), Chain("b", (Start(seed=1),))), "neither an artifact nor a file"),
         (
             (Chain("a", (Start(teacher="b.torch"),)), Chain("b", (Start(teacher="a.torch"),))),
-            "need each other: a.torch, b.torch",
+            "depend on each other: a.torch, b.torch",
         ),
     ],
 )

@@ -13,8 +13,8 @@ from edgekit.core.errors import InputError
 from edgekit.sets.labels import MAX_CLASSES, Labels, Raw
 
 
-def seen(raw: list[Any], meant: Literal["", "classes", "values"] = "") -> Labels:
-    labels = Labels("data.csv", meant)
+def seen(raw: list[Any], declared: Literal["", "classes", "values"] = "") -> Labels:
+    labels = Labels("data.csv", declared)
     for index, label in enumerate(raw):
         labels.add(f"row {index}", label)
     return labels
@@ -60,8 +60,8 @@ def test_several_values_per_sample() -> None:
         (["a"], "values", "needs numbers"),
         ([1.5], "classes", "integer or text"),
         ([0, -3], "", "row 1 is -3"),
-        ([0, 5000], "", "classes or values"),
-        ([0, MAX_CLASSES], "classes", "classes or values"),
+        ([0, 5000], "", "may be classes or values"),
+        ([0, MAX_CLASSES], "classes", "may be classes or values"),
     ],
 )
 def test_what_cannot_be_decided(raw: list[Any], meant: Any, words: str) -> None:

@@ -286,7 +286,7 @@ def test_a_value_that_is_not_finite_names_its_tensor(tmp_path: Path) -> None:
         observe(path, feeds, Context(None, {}, quiet, logging.getLogger("t")))
 
 
-def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None:
+def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path, brief_search: None) -> None:
     """Its scales per channel, two groups of three, would not fit a bias of six."""
     from onnx import TensorProto, helper, numpy_helper
 

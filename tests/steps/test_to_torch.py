@@ -20,6 +20,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
 
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
+pytestmark = pytest.mark.usefixtures("brief_search")
 FLOAT, HALF, INT64, BOOL = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "INT64", "BOOL"))
 Value = tuple[str, int, list[Any]]
 
