@@ -137,7 +137,7 @@ def test_ranges_or_a_set_not_both() -> None:
 def test_an_interrupted_pass_is_gone_on_with(
     make: Make, train: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "EVERY", 0)
+    monkeypatch.setattr(calibration, "SAVE_SECONDS", 0)
     whole = make("whole", Calibrate(), context(train))
     shown: list[int] = []
 

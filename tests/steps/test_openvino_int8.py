@@ -329,7 +329,9 @@ def test_several_inputs_and_outputs_keep_names_and_order(tmp_path: Path, monkeyp
 
     specs = [TensorSpec("later", "float32", (None, 2, 3)), TensorSpec("early", "float32", (None, 2, 3))]
     results = [TensorSpec("z", "float32", (None, 2, 3)), TensorSpec("a", "float32", (None, 6))]
-    parent: Any = SimpleNamespace(name="torch", kind=Kind("torch"), path=tmp_path, inputs=specs, outputs=results)
+    names = {spec.name: spec.name for spec in (*specs, *results)}
+    parts: dict[str, Any] = {"inputs": specs, "outputs": results, "identity_map": lambda: names}
+    parent: Any = SimpleNamespace(name="torch", kind=Kind("torch"), path=tmp_path, **parts)
     (tmp_path / networks.NETWORK).write_text("{}")
     monkeypatch.setattr(networks, "load", lambda folder: Two().eval())
     notes = ToOpenvino().apply({"parent": parent}, tmp_path, _context())

@@ -183,10 +183,10 @@ import torch
 from torch import nn
 
 from edgekit.sets import sample_set
-from edgekit.core.task import Scores
+from edgekit.core.task import Scores, Task
 
 
-class Ratings:
+class Ratings(Task):
     """Two numbers in, of a user and a thing, with an image between them; a real number out."""
 
     name = "ratings"

@@ -44,7 +44,7 @@ def test_it_is_found_by_its_path() -> None:
     [
         ("return open('absent')", "FileNotFoundError"),
         ("return 1 / 0", "line 10"),
-        ("return None", "gives a NoneType"),
+        ("return None", "returns a NoneType"),
         ('return sample_set(split, {"x": np.zeros((3, 2))}, np.zeros(2))', "x 3, labels 2"),
         ("return sample_set(split, {}, None)", "there are no arrays"),
         ('return sample_set(split, {"x": np.zeros((0, 2))}, None)', "not 0"),

@@ -36,7 +36,7 @@ class Model:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_pass_that_was_cut_short_goes_on(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "EVERY", 0)
+    monkeypatch.setattr(calibration, "SAVE_SECONDS", 0)
     partial = tmp_path / "scratch" / "calibration.npz"
     whole = calibration.gather(Model(), feeds(batch))
     with pytest.raises(KeyboardInterrupt):
@@ -50,7 +50,7 @@ def test_a_pass_that_was_cut_short_goes_on(batch: int, tmp_path: Path, monkeypat
 
 
 def test_what_another_model_or_set_left_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "EVERY", 0)
+    monkeypatch.setattr(calibration, "SAVE_SECONDS", 0)
     partial = tmp_path / "calibration.npz"
     with pytest.raises(KeyboardInterrupt):
         calibration.gather(Model(dies=3), feeds(), origin="one", partial=partial)
