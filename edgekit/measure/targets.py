@@ -71,8 +71,8 @@ def device(target: Target) -> Device:
 def exported_formats(runtime: str) -> tuple[str, ...]:
     """The formats that a runtime executes and that a step makes of a torch network, in the runtime's own order."""
     declared = registry.runtime(runtime)
-    exporters = [name for name in registry.names("steps") if name.startswith("to_")]
-    formats = [name.removeprefix("to_") for name in exporters if name != "to_torch"]
+    steps = registry.names("steps")
+    formats = [name for name in registry.names("formats") if name != "torch" and f"to_{name}" in steps]
     preferred = {format: place for place, format in enumerate(declared.formats)}
     return tuple(sorted(filter(declared.takes, formats), key=lambda format: preferred.get(format, 0)))
 
