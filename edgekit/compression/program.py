@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
         (out / networks.EXAMPLE).write_bytes(example_file.read_bytes())
     axes = {name: {str(axis): size for axis, size in sizes.items()} for name, sizes in program.example.axes.items()}
     entries = {
-        "inputs": [asdict(spec) for spec in parent.inputs],
-        "outputs": [asdict(spec) for spec in parent.outputs],
+        "inputs": [spec.to_json() for spec in parent.inputs],
+        "outputs": [spec.to_json() for spec in parent.outputs],
         "axes": axes,
         "example": known.get("example") or {name: list(t.shape) for name, t in program.example.tensors.items()},
         "call": [],

@@ -5,10 +5,13 @@ Nothing here imports numpy or a runtime, so the command line can use it at start
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from edgekit.core.signature import InputSignature, OutputSignature, Signature, input_of, output_of, plain
 
 SCHEMA = "edgekit/1"
 
@@ -57,22 +60,32 @@ class TensorSpec:
     """One input or output. `shape` holds None where the size is dynamic; the first axis is the batch.
 
     `quantization` is (scale, zero_point) where the tensor is stored as integers: real = scale * (stored - zero_point).
+    `signature`: what an input is made from, or what an output means, if known.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
     quantization: tuple[float, int] | None = None
+    signature: InputSignature | OutputSignature | None = None
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        quantization = data.get("quantization")
+    def from_json(cls, data: Mapping[str, Any], output: bool = False) -> TensorSpec:
+        """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
+        quantization, signature = data.get("quantization"), data.get("signature")
         return cls(
             data["name"],
             data["dtype"],
             tuple(data["shape"]),
             (float(quantization[0]), int(quantization[1])) if quantization else None,
+            None if signature is None else output_of(signature) if output else input_of(signature),
         )
+
+    def to_json(self, signed: bool = False) -> dict[str, Any]:
+        """As JSON values; the signature, if it is known, only with `signed`."""
+        data: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": self.shape}
+        data["quantization"] = self.quantization
+        return {**data, "signature": plain(self.signature)} if signed and self.signature else data
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
@@ -161,6 +174,24 @@ class Artifact:
     def identity_map(self) -> dict[str, str]:
         """The tensor map of a child whose inputs and outputs keep their names."""
         return {spec.name: spec.name for spec in (*self.inputs, *self.outputs)}
+
+    @property
+    def signature(self) -> Signature:
+        """Of its inputs and outputs, by their names; `Signature()` if nothing is known about any of them."""
+        inputs = tuple(
+            dataclasses.replace(s.signature, name=s.name)
+            if isinstance(s.signature, InputSignature)
+            else InputSignature(name=s.name)
+            for s in self.inputs
+        )
+        outputs = tuple(
+            dataclasses.replace(s.signature, name=s.name)
+            if isinstance(s.signature, OutputSignature)
+            else OutputSignature(name=s.name)
+            for s in self.outputs
+        )
+        known = [any(spec.signature for spec in specs) for specs in (self.inputs, self.outputs)]
+        return Signature(inputs if known[0] else (), outputs if known[1] else ())
 
     @property
     def chain(self) -> str:

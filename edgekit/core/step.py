@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import Signature
 from edgekit.core.target import Target
 from edgekit.core.task import Task
 
@@ -76,12 +77,14 @@ class Step:
 class StepResult:
     """What a step reports about the artifact it wrote, in addition to its files.
 
-    `tensors` maps the parent's tensor names to this artifact's.
+    `tensors` maps the parent's tensor names to this artifact's. `signature`: what an import found out about the model,
+    or what a conversion changed (a layout); if empty, the artifact has its parent's, or that of its task.
     """
 
     scheme: str = ""
     tensors: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    signature: Signature = field(default_factory=Signature)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import OutputSignature, Signature
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from edgekit.core.artifact import TensorSpec
 
 
 class Task:
@@ -39,6 +42,13 @@ class Task:
 
     def load(self, split: str) -> SampleSet:
         raise NotImplementedError
+
+    def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+        """What the inputs of a network of this task are made from, and what its outputs mean: by default, its classes.
+
+        The first input and output come first; those that are left out are not known.
+        """
+        return Signature((), (OutputSignature("logits", classes=self.classes),) if self.classes else ())
 
     def arguments(self, model: str) -> Mapping[str, Any]:
         """Keyword arguments, plain JSON values, that build `model` for this task."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ def model_file(kind: Kind, folder: Path) -> Path:
 def write_specs(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """State a model's inputs and outputs beside it, for a format whose file does not; its step calls this."""
     sides = {"inputs": inputs, "outputs": outputs}
-    text = json.dumps({side: [dataclasses.asdict(spec) for spec in specs] for side, specs in sides.items()})
+    text = json.dumps({side: [spec.to_json() for spec in specs] for side, specs in sides.items()})
     (folder / SPECS).write_text(text + "\n", encoding="utf-8")
 
 

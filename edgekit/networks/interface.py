@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Interface:
         """The entries "inputs", "outputs" and "axes" of `model.json`."""
         axes = {name: {str(axis): length for axis, length in lengths.items()} for name, lengths in self.axes.items()}
         sides = {"inputs": self.inputs, "outputs": self.outputs}
-        return {**{side: [asdict(spec) for spec in specs] for side, specs in sides.items()}, "axes": axes}
+        return {**{side: [spec.to_json() for spec in specs] for side, specs in sides.items()}, "axes": axes}
 
 
 def named_outputs(outputs: Any) -> dict[str, Tensor]:

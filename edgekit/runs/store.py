@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,8 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import Signature
+from edgekit.core.signature_check import signed
 from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
 from edgekit.formats import model_file
@@ -216,6 +218,7 @@ class Store:
         facts: ModelFacts = registry.load("formats", step.produces.format).describe(model_file(step.produces, folder))
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
+        model_inputs, model_outputs = _signed(facts, notes, inputs.get("parent"), context.task)
         return Artifact(
             name=name,
             id=self.id(step, inputs, context),
@@ -224,8 +227,8 @@ class Store:
             fields=_fields(step),
             parents=tuple(Parent(role, parent.name, parent.id) for role, parent in inputs.items()),
             task=context.task.name if context.task else "",
-            inputs=facts.inputs,
-            outputs=facts.outputs,
+            inputs=model_inputs,
+            outputs=model_outputs,
             sizes=facts.sizes,
             files={str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
             path=self.path / name,
@@ -324,12 +327,51 @@ def _fields(step: Step) -> dict[str, Any]:
     return values
 
 
+def _signed(
+    facts: ModelFacts, notes: StepResult, parent: Artifact | None, task: Task | None
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The model's inputs and outputs with their signature: the step's, else the parent's, else the task's.
+
+    Raises InputError if the signature does not fit the model.
+    """
+    names = [[spec.name for spec in specs] for specs in (facts.inputs, facts.outputs)]
+    if notes.signature:
+        signature = notes.signature
+    elif parent is not None and parent.signature:
+        signature = _renamed(parent, notes.tensors, names)
+    else:
+        signature = task.signature(facts.inputs, facts.outputs) if task else Signature()
+    return signed(facts.inputs, facts.outputs, signature)
+
+
+def _renamed(parent: Artifact, tensors: Mapping[str, str], names: Sequence[Sequence[str]]) -> Signature:
+    """The parent's signature for tensors that are called `names` now: by the step's tensor map, else by position."""
+
+    def called(spec: TensorSpec, specs: Sequence[TensorSpec], new: Sequence[str]) -> str:
+        name = tensors.get(spec.name, spec.name)
+        return name if name in new else new[specs.index(spec)] if len(new) == len(specs) else ""
+
+    new_inputs, new_outputs = names
+    known = parent.signature
+    inputs = [
+        dataclasses.replace(record, name=called(spec, parent.inputs, new_inputs))
+        for spec, record in zip(parent.inputs, known.inputs, strict=bool(known.inputs))
+        if called(spec, parent.inputs, new_inputs)
+    ]
+    outputs = [
+        dataclasses.replace(record, name=called(spec, parent.outputs, new_outputs))
+        for spec, record in zip(parent.outputs, known.outputs, strict=bool(known.outputs))
+        if called(spec, parent.outputs, new_outputs)
+    ]
+    return Signature(tuple(inputs), tuple(outputs))
+
+
 def _to_json(artifact: Artifact) -> dict[str, Any]:
     data = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact) if f.name not in ("path", "kind")}
     nested = {
         "parents": [dataclasses.asdict(p) for p in artifact.parents],
-        "inputs": [dataclasses.asdict(s) for s in artifact.inputs],
-        "outputs": [dataclasses.asdict(s) for s in artifact.outputs],
+        "inputs": [s.to_json(signed=True) for s in artifact.inputs],
+        "outputs": [s.to_json(signed=True) for s in artifact.outputs],
         "sizes": dataclasses.asdict(artifact.sizes),
     }
     return {"schema": SCHEMA, "kind": str(artifact.kind), **data, **nested}
@@ -346,8 +388,8 @@ def _read(path: Path) -> Artifact:
             raise InputError(what, next="make it again in a new run folder")
         data["kind"] = Kind.parse(data["kind"])
         data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
-        for side in ("inputs", "outputs"):
-            data[side] = tuple(map(TensorSpec.from_json, data[side]))
+        data["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
+        data["outputs"] = tuple(TensorSpec.from_json(spec, output=True) for spec in data["outputs"])
         data["sizes"] = Sizes(**data["sizes"])
         return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

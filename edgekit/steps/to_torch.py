@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -64,8 +64,8 @@ class ToTorch(Step):
         _copy(parent, out / MODEL)
         header = onnx.load(str(parent.path / "model.onnx"), load_external_data=False)
         entries = {
-            "inputs": [asdict(spec) for spec in parent.inputs],
-            "outputs": [asdict(_seen(spec, value)) for spec, value in zip(parent.outputs, outputs, strict=True)],
+            "inputs": [spec.to_json() for spec in parent.inputs],
+            "outputs": [_seen(spec, value).to_json() for spec, value in zip(parent.outputs, outputs, strict=True)],
             "axes": _axes(header, parent.inputs),
             "example": {name: list(tensor.shape) for name, tensor in example.items()},
             "tensors": weights.tensors_of(network),

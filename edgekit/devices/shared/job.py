@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -38,8 +37,8 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "runtime_class": runtime.__name__,
         "model": str(artifact.path / registry.load("formats", artifact.kind.format).file),
         "specs": {
-            "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
-            "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
+            "inputs": [spec.to_json() for spec in artifact.inputs],
+            "outputs": [spec.to_json() for spec in artifact.outputs],
         },
         "driver": _driver(artifact.path / DRIVER) if DRIVER in artifact.files else None,
         "inputs": {name: str(path) for name, path in job.inputs.items()},

@@ -9,7 +9,6 @@ check/            samples, and the outputs of the machine that made the bundle
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
@@ -134,8 +133,8 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
         "package": registry.runtime(runtime).package,
         "model": f"model/{registry.load('formats', artifact.kind.format).file}",
         "compute": "fp32",
-        "inputs": [dataclasses.asdict(spec) for spec in artifact.inputs],
-        "outputs": [dataclasses.asdict(spec) for spec in artifact.outputs],
+        "inputs": [spec.to_json() for spec in artifact.inputs],
+        "outputs": [spec.to_json() for spec in artifact.outputs],
         "front_end": front_end(artifact),
         "labels": list(task.classes) if task else [],
         "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": tolerance},

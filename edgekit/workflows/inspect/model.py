@@ -102,7 +102,7 @@ def _copied(ref: ModelReference, folder: Path) -> str:
 def _spec(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
     """`shape` holds null for a dynamic axis; `axes` gives the file's names of dynamic axes."""
     axes = {str(axis): name for axis, name in facts.axes.get(spec.name, {}).items()}
-    return {**dataclasses.asdict(spec), "axes": axes}
+    return {**spec.to_json(signed=True), "axes": axes}
 
 
 def _macs(facts: ModelFacts) -> int | None:
