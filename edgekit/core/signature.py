@@ -73,7 +73,7 @@ class InputSignature:
     audio: x is from -1 to 1; `rate` in Hz; cut or zero-padded to `seconds`, if given.
     text: `tokenizer` is a file of the artifact; `max_length` tokens. table: `columns`. tensor: an array, as it is.
     `range`: the least and greatest value that the model's input takes; token ids, for text.
-    `mean` and `std`: one value, or one for each channel.
+    `mean` and `std`: one value, or one for each channel, in the model's order (blue first if `colour` is BGR).
     """
 
     kind: Literal["image", "audio", "text", "table", "tensor"] = "tensor"

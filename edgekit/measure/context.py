@@ -19,6 +19,7 @@ from edgekit.measure import targets
 from edgekit.measure.verify import Finding, Verifier
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
+from edgekit.sets.class_order import in_order_of
 
 log = logging.getLogger("edgekit")
 
@@ -69,6 +70,10 @@ class RunContext:
         for note in data.notes if new else ():
             self.say(f"  note      {data.name}: {note}")
         return data
+
+    def set_for(self, text: str, artifact: Artifact) -> SampleSet:
+        """A SET as the artifact takes it, its labels as indices of the artifact's classes."""
+        return in_order_of(self.set(text, artifact.inputs), artifact.signature.classes)
 
     @cached_property
     def verifier(self) -> Verifier | None:

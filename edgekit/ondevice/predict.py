@@ -1,7 +1,7 @@
 """Run one deployed model: `./run INPUT…`, or `./run --check`. Needs Python 3.8, numpy and the model's runtime.
 
 It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
-(`front_end`) and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
+and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
 installed, and .wav sounds. `--check` runs the bundle's own samples and compares the outputs with those of the machine
 that created the bundle.
 """
@@ -145,7 +145,7 @@ def read(path, manifest):
     """The samples of a file: a list of dictionaries, input name → array with one sample along the first axis."""
     import numpy as np
 
-    suffix, front = os.path.splitext(path)[1].lower(), manifest["front_end"]
+    suffix, front = os.path.splitext(path)[1].lower(), manifest["preprocessing"]
     first = manifest["inputs"][0]
     try:
         if suffix == ".npz":
@@ -161,9 +161,9 @@ def read(path, manifest):
                 else [{first["name"]: array[None]}]
             )
         if front["kind"] == "image":
-            return [{front["input"]: image(path, front)[None]}]
-        if front["kind"] == "sound" and suffix == ".wav":
-            return [{front["input"]: sound(path, front)[None]}]
+            return [{front["input"]: load_sibling("preprocess").image(path, front)[None]}]
+        if front["kind"] == "audio" and suffix == ".wav":
+            return [{front["input"]: load_sibling("preprocess").sound(path, front)[None]}]
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
     raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
@@ -174,90 +174,6 @@ def load_npz(path):
 
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
-
-
-def image(path, front):
-    """An image file, preprocessed as on the machine that created the bundle: (C, H, W), (H, W, C) or (H, W)."""
-    import numpy as np
-
-    size, gray = (front["width"], front["height"]), front["channels"] == 1
-    try:
-        from PIL import Image
-    except ImportError:
-        array = netpbm(path)
-        if array.shape[:2] != size[::-1] or (array.ndim == 2) != gray:
-            what = "a %s image of %d x %d" % ("gray" if gray else "colour", size[0], size[1])
-            raise ValueError("without Pillow it must be %s (width x height) already" % what) from None
-    else:
-        with Image.open(path) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise ValueError("it has more than 8 bits (%s)" % opened.mode)
-            array = np.asarray(opened.convert("L" if gray else "RGB").resize(size))
-    if front["layout"] == "nhw":
-        return normalize(array, front, None)
-    array = array[..., None] if array.ndim == 2 else array
-    array = array if front["layout"] == "nhwc" else array.transpose(2, 0, 1)
-    return normalize(array, front, -1 if front["layout"] == "nhwc" else 0)
-
-
-def netpbm(path):
-    """An 8-bit binary PGM or PPM file (netpbm's pgm(5), ppm(5)): (H, W) or (H, W, 3)."""
-    import re
-
-    import numpy as np
-
-    with open(path, "rb") as file:
-        raw = file.read()
-    head = re.match(rb"(P[56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+255\s", raw)
-    if not head:
-        raise ValueError("without Pillow only .pgm and .ppm images of 8 bits can be read")
-    width, height, channels = int(head.group(2)), int(head.group(3)), 3 if head.group(1) == b"P6" else 1
-    values = np.frombuffer(raw, np.uint8, width * height * channels, head.end())
-    return values.reshape((height, width, 3) if channels == 3 else (height, width))
-
-
-def sound(path, front):
-    """A WAV file of 8, 16 or 32 bits as float32 in [-1, 1], mixed to mono, cropped or zero-padded to the length."""
-    import wave
-
-    import numpy as np
-
-    try:
-        with wave.open(path, "rb") as file:
-            rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
-            raw = file.readframes(file.getnframes())
-    except wave.Error as error:
-        raise ValueError(str(error)) from error
-    if width not in (1, 2, 4):
-        raise ValueError("it has %d bits per sample: 8, 16 or 32 are supported" % (8 * width))
-    values = np.frombuffer(raw, {1: "u1", 2: "<i2", 4: "<i4"}[width]).astype(np.float32)
-    values = (values - 128) / 128 if width == 1 else values / float(1 << (8 * width - 1))
-    values = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
-    if front["rate"] and rate != front["rate"]:  # band-limited resampling: the spectrum is truncated or zero-padded
-        count = max(1, round(len(values) * front["rate"] / float(rate)))
-        spectrum = np.fft.rfft(values)[: count // 2 + 1]
-        values = (np.fft.irfft(spectrum, count) * (count / float(len(values)))).astype(np.float32)
-    length = front["length"] or len(values)
-    values = np.pad(values[:length], (0, max(0, length - len(values))))
-    return normalize(values.reshape([1 if size == 1 else length for size in front["shape"]]), front, None)
-
-
-def normalize(array, front, axis):
-    """(x / scale - mean) / std as float32; the array unchanged if none of these is set."""
-    import numpy as np
-
-    if front["scale"] == 1.0 and not front["mean"] and not front["std"]:
-        return array
-
-    def along(values, default):
-        vector = np.array(values or [default], np.float32)
-        shape = [1] * array.ndim
-        if axis is not None:
-            shape[axis] = len(vector)
-        return vector.reshape(shape)
-
-    scaled = array.astype(np.float32) / np.float32(front["scale"])
-    return (scaled - along(front["mean"], 0.0)) / along(front["std"], 1.0)
 
 
 if __name__ == "__main__":

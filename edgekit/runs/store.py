@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.signature import Signature
+from edgekit.core.signature import OutputSignature, Signature
 from edgekit.core.signature_check import signed
 from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
@@ -147,7 +148,7 @@ class Store:
     def make(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
         """Apply the step and store its artifact, replacing an outdated artifact of that name."""
         making, scratch = self.path / f".making-{name}", self.path / f".scratch-{self.id(step, inputs, context)}"
-        context = dataclasses.replace(context, scratch=scratch)
+        context = replace(context, scratch=scratch)
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
@@ -175,7 +176,7 @@ class Store:
         if existing := self.reusable(name, artifact.id):
             return existing
         making = self.path / f".making-{name}"
-        copied = dataclasses.replace(artifact, name=name, path=self.path / name)
+        copied = replace(artifact, name=name, path=self.path / name)
         with os_errors("write", making):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
@@ -218,7 +219,7 @@ class Store:
         facts: ModelFacts = registry.load("formats", step.produces.format).describe(model_file(step.produces, folder))
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
-        model_inputs, model_outputs = _signed(facts, notes, inputs.get("parent"), context.task)
+        model_inputs, model_outputs = _signed(facts, notes, inputs.get("parent"), context)
         return Artifact(
             name=name,
             id=self.id(step, inputs, context),
@@ -328,10 +329,11 @@ def _fields(step: Step) -> dict[str, Any]:
 
 
 def _signed(
-    facts: ModelFacts, notes: StepResult, parent: Artifact | None, task: Task | None
+    facts: ModelFacts, notes: StepResult, parent: Artifact | None, context: Context
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The model's inputs and outputs with their signature: the step's, else the parent's, else the task's.
 
+    What none of these knows is that of the sets which the step read: how their files were decoded, and their classes.
     Raises InputError if the signature does not fit the model.
     """
     names = [[spec.name for spec in specs] for specs in (facts.inputs, facts.outputs)]
@@ -340,7 +342,15 @@ def _signed(
     elif parent is not None and parent.signature:
         signature = _renamed(parent, notes.tensors, names)
     else:
-        signature = task.signature(facts.inputs, facts.outputs) if task else Signature()
+        signature = context.task.signature(facts.inputs, facts.outputs) if context.task else Signature()
+    if not signature.inputs:
+        decoded = {name: record for data in context.sets.values() for name, record in data.decoded.items()}
+        records = [replace(decoded[spec.name], name=spec.name) for spec in facts.inputs if spec.name in decoded]
+        signature = replace(signature, inputs=tuple(records))
+    classes = next((data.classes for data in context.sets.values() if data.classes), ())
+    if classes and not signature.classes and len(facts.outputs) == 1 and facts.outputs[0].shape[1:] == (len(classes),):
+        known = signature.outputs[0] if signature.outputs else OutputSignature()
+        signature = replace(signature, outputs=(replace(known, classes=classes),))
     return signed(facts.inputs, facts.outputs, signature)
 
 
@@ -354,12 +364,12 @@ def _renamed(parent: Artifact, tensors: Mapping[str, str], names: Sequence[Seque
     new_inputs, new_outputs = names
     known = parent.signature
     inputs = [
-        dataclasses.replace(record, name=called(spec, parent.inputs, new_inputs))
+        replace(record, name=called(spec, parent.inputs, new_inputs))
         for spec, record in zip(parent.inputs, known.inputs, strict=bool(known.inputs))
         if called(spec, parent.inputs, new_inputs)
     ]
     outputs = [
-        dataclasses.replace(record, name=called(spec, parent.outputs, new_outputs))
+        replace(record, name=called(spec, parent.outputs, new_outputs))
         for spec, record in zip(parent.outputs, known.outputs, strict=bool(known.outputs))
         if called(spec, parent.outputs, new_outputs)
     ]

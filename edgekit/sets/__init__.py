@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -89,7 +90,8 @@ def take(data: SampleSet, count: int, name: str = "") -> SampleSet:
     if not 0 < count < len(data):
         return data
     labels = None if data.labels is None else data.labels[:count]
-    return sample_set(name or f"{data.name}[:{count}]", {k: v[:count] for k, v in data.inputs.items()}, labels)
+    chosen = sample_set(name or f"{data.name}[:{count}]", {k: v[:count] for k, v in data.inputs.items()}, labels)
+    return replace(chosen, classes=data.classes, decoded=data.decoded)
 
 
 def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), progress: Progress = quiet) -> SampleSet:
@@ -109,6 +111,7 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
             return data
         if isinstance(reader, npz.Npz) and not spec.split and not spec.options.count:
             data = sample_set(Path(spec.path).name, reader.inputs, reader.encoded())
+            data = replace(data, classes=reader.classes)
         else:
             data = collect(name, reader, spec.options, spec.split, progress)
         _cache[key] = data
@@ -158,4 +161,5 @@ def halves(data: SampleSet) -> tuple[SampleSet, SampleSet]:
 def _half(data: SampleSet, start: int) -> SampleSet:
     inputs = {name: values[start::2] for name, values in data.inputs.items()}
     labels = None if data.labels is None else data.labels[start::2]
-    return SampleSet(f"{data.name}, half {start + 1}", inputs, labels, f"{data.sha256}/{start}")
+    name, digest = f"{data.name}, half {start + 1}", f"{data.sha256}/{start}"
+    return SampleSet(name, inputs, labels, digest, classes=data.classes, decoded=data.decoded)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, Missing
+from edgekit.core.signature import InputSignature, plain
+from edgekit.ondevice import preprocess
 from edgekit.sets.folder import Folder
-from edgekit.sets.images import normalize
 from edgekit.sets.options import Options
+from edgekit.sets.preprocessing import audio_signature
 from edgekit.sets.reading import UnreadableSample
 
 SUFFIXES = (".wav", ".flac")
@@ -28,7 +31,7 @@ SUFFIXES = (".wav", ".flac")
 def read(path: Path, options: Options, model_inputs: Sequence[TensorSpec]) -> Folder:
     """A folder of sound files. Raises InputError, Missing."""
     decoder = AudioDecoder(str(path), options, model_inputs)
-    return Folder(path, SUFFIXES, lambda file: {decoder.input: decoder(file, str(file))})
+    return Folder(path, SUFFIXES, lambda file: {decoder.input: decoder(file, str(file))}, decoder)
 
 
 class AudioDecoder:
@@ -43,14 +46,15 @@ class AudioDecoder:
             import soundfile  # noqa: F401
         except ImportError as error:
             raise Missing.install("reading sound", "soundfile", "data") from error
-        self._name, self._options, self._rate = name, options, options.rate
         spec = _audio_input(model_inputs, name)
+        self._name, self._signature = name, audio_signature(spec, options, name)
+        self._rate = self._signature.rate
         self.input = spec.name if spec else "input"
         self._shape = spec.shape[1:] if spec else (None,)
         self._length = max((size or 0 for size in self._shape), default=0)
         self._length = 0 if self._length == 1 else self._length
-        self._fixed_length = bool(self._length or options.seconds)
-        self._first_name = ""
+        self._fixed_length = bool(self._length or self._signature.seconds)
+        self._first_name, self._record = "", plain(self._signature)
 
     def __call__(self, file: Path | IO[bytes], name: str) -> NDArray[np.float32]:
         """One file; `name` is for messages. Raises UnreadableSample, or InputError if rate or length differ."""
@@ -70,7 +74,7 @@ class AudioDecoder:
         self._check_rate(name, rate)
         values = resample(values, rate, self._rate)
         if self._fixed_length and not self._length:
-            self._length = max(1, round(self._options.seconds * self._rate))
+            self._length = max(1, round(self._signature.seconds * self._rate))
         self._length = self._length or len(values)
         if len(values) != self._length and not self._fixed_length:
             lengths = f"{self._first_name} has {self._length} samples, {name} has {len(values)}"
@@ -79,13 +83,23 @@ class AudioDecoder:
             raise InputError(what, lengths, f"set a length: '{self._name}?seconds={seconds}'")
         values = np.pad(values[: self._length], (0, max(0, self._length - len(values))))
         shaped = values.reshape([1 if size == 1 else self._length for size in self._shape])
-        return normalize(shaped, self._options, None).astype(np.float32, copy=False)
+        values = preprocess.normalized(shaped, self._record)
+        return np.asarray(values, np.float32)
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        """By input name, how the sounds were decoded so far."""
+        if not self._first_name:
+            return {}
+        return {self.input: replace(self._signature, rate=self._rate, seconds=self._length / self._rate)}
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def _check_rate(self, name: str, rate: int) -> None:
         """The first file sets the rate; the others must have it unless they are resampled."""
         self._first_name = self._first_name or name
         self._rate = self._rate or rate
-        if rate != self._rate and not self._options.rate:
+        if rate != self._rate and not self._signature.rate:
             rates = f"{self._first_name} has {self._rate} Hz, {name} has {rate} Hz"
             what = f"the files of {self._name} differ in rate"
             raise InputError(what, rates, f"set a rate: '{self._name}?rate={self._rate}'")

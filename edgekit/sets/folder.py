@@ -7,15 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.reading import SPLIT_NAMES, Item
 
 Decode = Callable[[Path], Mapping[str, NDArray[Any]]]
+
+
+class Decoder(Protocol):
+    """What decodes files, and says how it did."""
+
+    def decoded(self) -> Mapping[str, InputSignature]: ...
+
+    def notes(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,8 @@ class Folder:
     #: whether each item needs its file's state, which costs a stat call
     stream = False
 
-    def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode) -> None:
-        self._root, self._decode = root, decode
+    def __init__(self, root: Path, suffixes: tuple[str, ...], decode: Decode, decoder: Decoder | None = None) -> None:
+        self._root, self._decode, self._decoder = root, decode, decoder
         with os_errors("read", root):
             groups = list(_groups(root, suffixes))
         self._groups = [group for group in groups if group.files]
@@ -57,6 +66,12 @@ class Folder:
                 read = partial(self._read, file)
                 state = file_state(self._root / file) if self.stream else ""
                 yield Item(str(self._root / file), file, group.label, read, group.split, read, state)
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        return self._decoder.decoded() if self._decoder else {}
+
+    def notes(self) -> tuple[str, ...]:
+        return self._decoder.notes() if self._decoder else ()
 
     def _read(self, file: str) -> Mapping[str, NDArray[Any]]:
         return self._decode(self._root / file)

@@ -81,6 +81,11 @@ class Labels:
             return ()
         return tuple(sorted(self._texts)) or tuple(map(str, range(self._range[1] + 1)))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes by index, if the data names them."""
+        return tuple(sorted(self._texts)) if self._texts and self.are_classes else ()
+
     def array(self, labels: list[Raw]) -> NDArray[Any]:
         """int64 (N,) class indices, or float32 (N,) or (N, k) values."""
         if not self.are_classes:

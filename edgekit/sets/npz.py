@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors, suggest
+from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
 from edgekit.sets.reading import Item, refuse_nan
@@ -36,6 +37,20 @@ class Npz:
         for i in range(self.count or 0):
             values = {name: array[i, ...] for name, array in self.inputs.items()}
             yield Item(f"sample {i} of {self._path}", str(i), self._label(i), lambda values=values: values)  # type: ignore[misc]
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        return {}
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The sorted values of labels that are text."""
+        if self.labels is None or self.labels.dtype.kind not in "SU":
+            return ()
+        names = np.unique(self.labels).tolist()
+        return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
 
     def encoded(self) -> NDArray[Any] | None:
         """The labels; text becomes an index into its sorted values."""

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Labels, Raw
 from edgekit.sets.memmap import MemmapWriter, chunks
 from edgekit.sets.options import SPLITS, Options
@@ -63,6 +64,12 @@ class Reader(Protocol):
     #: the splits that the data itself names
     splits: frozenset[str]
 
+    def decoded(self) -> Mapping[str, InputSignature]:
+        """By input name, how the files read so far became arrays; nothing where the data holds arrays."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the files read so far, a sentence each."""
+
     def __iter__(self) -> Iterator[Item]: ...
 
 
@@ -96,7 +103,8 @@ def collect(name: str, reader: Reader, options: Options, split: str, progress: P
         if split == "train":
             raise InputError(what, f"{labels.classes[array[0]]!r}, {len(array)} times", "add a second class")
         log.warning("%s: %r", what, labels.classes[array[0]])
-    return sample_set(name, inputs, array, tuple(skipped))
+    notes, classes, decoded = reader.notes(), labels.names, reader.decoded()
+    return replace(sample_set(name, inputs, array, tuple(skipped), notes), classes=classes, decoded=decoded)
 
 
 def labels_of(name: str, reader: Reader, options: Options) -> Labels:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.signature import InputSignature
 from edgekit.sets import audio, images
 from edgekit.sets.folder import file_state
 from edgekit.sets.labels import Raw
@@ -59,6 +60,13 @@ class Shards:
             if self.stream and path.is_file():
                 self._states[path] = file_state(path)
             yield from self._shard(path)
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        entries = self._decoders.items()
+        return {name or key: record for name, each in entries for key, record in each.decoded().items()}
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(note for decoder in self._decoders.values() for note in decoder.notes())
 
     def _shard(self, path: Path) -> Iterator[Item]:
         key, previous_key = "", "its beginning"

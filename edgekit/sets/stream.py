@@ -136,7 +136,10 @@ def streamed(name: str, reader: Reader, options: Options, split: str, progress: 
         raise InputError(f"{name} holds no labelled samples", next="add samples, or name the splits in the data")
     source = Source(name, reads, names)
     inputs: dict[str, Any] = dict(source.inputs)
-    return SampleSet(name, inputs, labels.array(raw), digest.hexdigest())
+    array = labels.array(raw)
+    return SampleSet(
+        name, inputs, array, digest.hexdigest(), notes=reader.notes(), classes=labels.names, decoded=reader.decoded()
+    )
 
 
 def too_many_unreadable(unreadable: int, count: int) -> bool:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, os_errors, suggest
-from edgekit.sets.images import normalize
+from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
+from edgekit.sets.preprocessing import normalize
 from edgekit.sets.reading import SPLIT_NAMES, Item, UnreadableSample, log
 from edgekit.sets.rows import Row, rows
 
@@ -87,6 +88,12 @@ class Table:
             split = SPLIT_NAMES.get(str(row.cells.get(self._split)).lower(), "")
             name = f"{row.where} of {self._path}"
             yield Item(name, str(index), self._label(row), lambda row=row: self._values(row), split)  # type: ignore[misc]
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        return {}
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def _label_columns(self) -> tuple[str, ...]:
         label_columns = tuple(name for name in self._options.label.split(",") if name)

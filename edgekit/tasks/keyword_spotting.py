@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature
 from edgekit.ondevice import sound
 from edgekit.sets import reading
 from edgekit.sets.audio import SUFFIXES, is_truncated
@@ -161,6 +162,12 @@ class _Recordings:
             if not inner.labelled:
                 raise InputError(f"{folder} has no labels", "training needs labels", "make one folder per word")
         self.count = len(self._raw)
+
+    def decoded(self) -> Mapping[str, InputSignature]:
+        return {}
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def rate(self) -> int:
         """The sample rate of the first readable file."""

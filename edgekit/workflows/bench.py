@@ -55,7 +55,7 @@ def bench(
         context = run_context(
             store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
         )
-        samples = context.set(data, chosen[0].inputs) if data else test_set(context, chosen)
+        samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen)
         if samples.labels is not None and context.scorer is None:
             context.scorer = metrics.scorer(samples.labels)
         with open_run(store):

@@ -28,7 +28,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
     ref = import_.ensure_imported(references.resolve(word))
     artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
-    classes: tuple[str, ...] = task.classes if task else ()
+    classes = artifact.signature.classes or (task.classes if task else ())
     read = [_sample(text, artifact, task) for text in inputs]
     samples, notes = [sample for sample, _ in read], [sample_notes for _, sample_notes in read]
     names = samples[0].keys()

@@ -70,7 +70,7 @@ def task_of(artifacts: Sequence[Artifact]) -> Task | None:
 def validation_set(context: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
     """The set `val`, else the task's, else the calibration inputs (without labels: no accuracy), else random inputs."""
     if val:
-        return context.set(val, artifact.inputs)
+        return context.set_for(val, artifact)
     if context.task:
         return context.set(f"{context.task.name}:val")
     if calibration:

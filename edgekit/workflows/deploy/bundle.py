@@ -2,7 +2,7 @@
 
 manifest.json     the artifact, its input preprocessing, the labels, and the sha256 of every other file
 model/            the artifact's files
-predict.py        predictions on the command line, with runner.py and the runtime's file in runtime/
+predict.py        predictions on the command line, with preprocess.py, runner.py and the runtime's file in runtime/
 example.py, .c    a minimal program in each language
 check/            samples, and the outputs of the machine that made the bundle
 """
@@ -31,8 +31,8 @@ from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
-from edgekit.sets import images
 from edgekit.sets.options import Options, parse_set_spec
+from edgekit.sets.preprocessing import array_record
 
 SCHEMA = "edgekit-bundle/1"
 
@@ -99,27 +99,10 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
     return FLOAT
 
 
-def front_end(artifact: Artifact) -> dict[str, Any]:
-    """The preprocessing of `edgekit predict` for this model's input files, as plain values."""
-    options = parse_set_spec(artifact.task).options if artifact.task else Options()
-    usual = {"scale": options.scale, "mean": list(options.mean), "std": list(options.std)}
-    spec = artifact.inputs[0]
-    if len(artifact.inputs) == 1 and len(spec.shape) in (3, 4):
-        picture = images.shape_for(spec, options)
-        if picture:
-            return {"kind": "image", "input": spec.name, **picture, **usual}
-    if len(artifact.inputs) == 1 and sum(size != 1 for size in spec.shape[1:]) == 1:
-        length = max((size or 0 for size in spec.shape[1:]), default=0)
-        length = 0 if length == 1 else length
-        length = length or round(options.seconds * options.rate)
-        sound = {"rate": options.rate, "length": length, "shape": list(spec.shape[1:])}
-        return {"kind": "sound", "input": spec.name, **sound, **usual}
-    return {"kind": "array"}
-
-
 def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, Any]:
     loaded = registry.load("runtimes", runtime)
     task = tasks.load(artifact.task) if artifact.task else None
+    options = parse_set_spec(artifact.task).options if artifact.task else Options()
     return {
         "schema": SCHEMA,
         "artifact": artifact.name,
@@ -135,8 +118,9 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
         "compute": "fp32",
         "inputs": [spec.to_json() for spec in artifact.inputs],
         "outputs": [spec.to_json() for spec in artifact.outputs],
-        "front_end": front_end(artifact),
-        "labels": list(task.classes) if task else [],
+        "preprocessing": array_record(artifact.inputs[0], options) if len(artifact.inputs) == 1 else {"kind": "tensor"},
+        "signature": artifact.signature.to_table(),
+        "labels": list(artifact.signature.classes or (task.classes if task else ())),
         "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": tolerance},
         "licences": list(artifact.licences),
     }
@@ -145,7 +129,8 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
 def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     source = Path(inspect.getfile(registry.load("runtimes", runtime)))
     files = {f"model/{name}": artifact.path / name for name in artifact.files}
-    files |= {"predict.py": ONDEVICE / "predict.py", "runner.py": RUNNER, f"runtime/{source.name}": source}
+    files |= {name: ONDEVICE / name for name in ("predict.py", "preprocess.py")}
+    files |= {"runner.py": RUNNER, f"runtime/{source.name}": source}
     for suffix in (".py", ".c"):
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"
         if example.is_file():

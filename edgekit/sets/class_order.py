@@ -1,0 +1,38 @@
+"""Labels of a set as indices into the model's classes.
+
+A folder's classes are numbered in alphabetical order, and a model numbers its own: by name they are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgekit.core.errors import InputError, suggest
+from edgekit.core.samples import SampleSet
+
+
+def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
+    """The set with its labels as indices into `classes`, the model's; unchanged if one of them has no names.
+
+    Raises InputError for a class that the model does not name, or an index beyond its classes.
+    """
+    if not classes or data.labels is None or data.labels.dtype.kind not in "iu" or data.labels.ndim != 1:
+        return data
+    if not data.classes:
+        if len(data.labels) and int(data.labels.max()) >= len(classes):
+            what = f"{data.name} has the label {int(data.labels.max())}"
+            raise InputError(what, f"by its signature the model has {len(classes)} classes", "fix the labels")
+        return data
+    index = {name: i for i, name in enumerate(classes)}
+    if unknown := [name for name in data.classes if name not in index]:
+        names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+        why = f"the model's signature has {len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
+        next = suggest(unknown[0], tuple(classes)) or "rename the folders, or import the model with its own class names"
+        raise InputError(f"{data.name} has classes that the model does not: {names}", why, next)
+    if tuple(data.classes) == tuple(classes[: len(data.classes)]):
+        return data
+    labels = np.array([index[name] for name in data.classes], data.labels.dtype)[data.labels]
+    return replace(data, labels=labels, classes=tuple(classes), sha256=f"{data.sha256}/classes")
