@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "--bundle", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Only write the bundle, to DIR."
 )
+@click.option(
+    "--data", default="", metavar="SET", help="Files to check it with (default: those of its task or calibration)."
+)
 @out_option
 def command(
     artifact: str | None,
@@ -35,6 +38,7 @@ def command(
     back: bool,
     listing: bool,
     folder: Path | None,
+    data: str,
     out: Path | None,
     reporter: Reporter,
 ) -> CommandResult:
@@ -48,14 +52,15 @@ def command(
     if not target_name and folder is None:
         raise InputError("deploy requires --target", next="edgekit targets list; --target host deploys to this machine")
     if folder is not None:
-        return _result(deploy.write_bundle(artifact, folder, target_name=target_name or "host", runtime=runtime))
+        name = target_name or "host"
+        return _result(deploy.write_bundle(artifact, folder, target_name=name, runtime=runtime, data=data))
     name = str(target_name)
     if listing:
         status = deploy.list_releases(artifact, name, path=path, out=out)
         return CommandResult(lambda: _show_releases(status), result=dict(status))
     if back:
         return _result(deploy.rollback(artifact, name, path=path, out=out))
-    return _result(deploy.deploy(artifact, name, path=path, runtime=runtime, out=out, say=reporter.say))
+    return _result(deploy.deploy(artifact, name, path=path, runtime=runtime, data=data, out=out, say=reporter.say))
 
 
 def _result(deployment: Deployment) -> CommandResult:
@@ -63,6 +68,7 @@ def _result(deployment: Deployment) -> CommandResult:
         if deployment.how == "written":
             size = f"{deployment.size_bytes / 1e6:,.1f} MB"
             click.echo(f"written to {deployment.at}: {size}; its README.md describes it")
+            click.echo(f"checked       {_replayed(deployment.check)}")
             return
         check = deployment.check
         agreement = "bit-identical to the host's" if check["bit_identical"] else f"within {check['max_relative']:.1e}"
@@ -70,6 +76,7 @@ def _result(deployment: Deployment) -> CommandResult:
         sent = f", {deployment.sent_bytes / 1e6:,.2f} MB sent" if show_sent else ""
         click.echo(f"{deployment.how} on {deployment.target}: release {deployment.id}{sent}")
         click.echo(f"checked       the outputs of {check['samples']} samples there are {agreement}")
+        click.echo(f"              {_replayed(check)}")
         click.echo(f"folder        {deployment.at}")
         click.echo(f"Python        {deployment.python}")
         click.echo(f"run it there  {deployment.at}/run INPUT")
@@ -78,6 +85,13 @@ def _result(deployment: Deployment) -> CommandResult:
             click.echo(f"roll back     {command}  (to {deployment.previous})")
 
     return CommandResult(show, result=dataclasses.asdict(deployment))
+
+
+def _replayed(check: Mapping[str, Any]) -> str:
+    """What the check on files found."""
+    from edgekit.workflows.deploy import replay
+
+    return replay.sentence(check) or "not on files: none are known; --data FOLDER names images or sounds"
 
 
 def _show_releases(status: Mapping[str, Any]) -> None:

@@ -54,6 +54,11 @@ def has_images(spec: SetSpec) -> bool:
     return Path(spec.path).is_dir() and bool(file_suffixes(Path(spec.path)) & set(images.SUFFIXES))
 
 
+def folder_suffixes(folder: Path) -> frozenset[str]:
+    """The suffixes of all files below the folder."""
+    return file_suffixes(folder)
+
+
 def labels(text: str) -> Labels | None:
     """The labels of all splits, without decoding samples; None if the data has none. Raises InputError."""
     spec = parse_set_spec(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from edgekit import sets, tasks
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, ModelFacts
 from edgekit.core.device import Device
-from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.errors import CheckFailed, DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
 from edgekit.devices.shared.bundle import Bundle
@@ -29,7 +30,7 @@ from edgekit.measure.verify import saturates
 from edgekit.runs import references
 from edgekit.steps.shared.calibrated import model_file
 from edgekit.workflows import import_, setup
-from edgekit.workflows.deploy import bundle
+from edgekit.workflows.deploy import bundle, replay
 
 if TYPE_CHECKING:
     from edgekit.devices.shared.releases import Releases
@@ -65,12 +66,14 @@ def deploy(
     *,
     path: str = "",
     runtime: str = "",
+    data: str = "",
     out: Path | None = None,
     say: Callable[[str], None] = setup.silent,
 ) -> Deployment:
     """Install an artifact on a target and make it the current release there.
 
-    Raises InputError if the device cannot run it, DeviceError if the device fails or its outputs differ.
+    The device replays files of the SET `data` (default: of the artifact's task or calibration) with the bundle's own
+    program. Raises InputError if the device cannot run it, DeviceError if the device fails or its outputs differ.
     """
     artifact, samples = _select(word, out)
     target = targets.load(target_name)
@@ -81,7 +84,8 @@ def deploy(
     if why := next(_incompatibilities(artifact, facts, runtime, target, device), ""):
         raise InputError(f"{target.name} cannot run {artifact.name}", why, "nothing was sent; choose another artifact")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(folder))
+        files = replay.choose(artifact, data)
+        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(folder), files)
         return _install(new, target, device, releases, say)
 
 
@@ -147,15 +151,27 @@ def list_releases(word: str | None, target_name: str, *, path: str = "", out: Pa
     return {"target": target_name, "path": folder, **releases.status()}
 
 
-def write_bundle(word: str | None, folder: Path, *, target_name: str = "host", runtime: str = "") -> Deployment:
-    """Write the bundle to a folder here, to be copied to a device by other means."""
+def write_bundle(
+    word: str | None, folder: Path, *, target_name: str = "host", runtime: str = "", data: str = ""
+) -> Deployment:
+    """Write the bundle to a folder here, to be copied to a device by other means; its own program checks it first.
+
+    Raises CheckFailed if the outputs of that program are not the artifact's.
+    """
     artifact, samples = _select(word, None)
     target = targets.load(target_name)
     runtime = _runtime(artifact, target, runtime)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
-        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(scratch))
+        files = replay.choose(artifact, data)
+        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(scratch), files)
+        tried = Path(scratch) / "tried"
+        bundle.write(new, tried)
+        check = bundle.check(tried)
+        if not check["ok"]:
+            what, next = f"the bundle's program does not answer as {artifact.name} does", "nothing was written"
+            raise CheckFailed(what, str(check.get("why", "")), f"{next}; edgekit verify checks the artifact")
         bundle.write(new, folder)
-        return Deployment(target_name, "written", new.id, None, str(folder), "", {}, 0, new.size)
+        return Deployment(target_name, "written", new.id, None, str(folder), sys.executable, check, 0, new.size)
 
 
 def _select(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:

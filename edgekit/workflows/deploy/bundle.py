@@ -4,7 +4,7 @@ manifest.json     the artifact, its input preprocessing, the labels, and the sha
 model/            the artifact's files
 predict.py        predictions on the command line, with preprocess.py, runner.py and the runtime's file in runtime/
 example.py, .c    a minimal program in each language
-check/            samples, and the outputs of the machine that made the bundle
+check/            samples and files, and the outputs of the machine that made the bundle
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import hashlib
 import inspect
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,14 @@ from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
+from edgekit.workflows.deploy import replay
 
 SCHEMA = "edgekit-bundle/1"
 
 ONDEVICE = RUNNER.parent
+
+#: seconds that a bundle's check may take here
+CHECK_SECONDS = 600
 
 #: samples in a bundle that its outputs are checked on
 CHECKED = 8
@@ -46,25 +52,32 @@ CHECKED = 8
 FLOAT, HALF, ROUNDED = 1e-4, 5e-3, 5e-2
 
 
-def make(artifact: Artifact, runtime: str, data: SampleSet, here: Target, like: Target, folder: Path) -> Bundle:
+def make(
+    artifact: Artifact, runtime: str, data: SampleSet, here: Target, like: Target, folder: Path, files: str = ""
+) -> Bundle:
     """The bundle of an artifact for one runtime; generated files are written to `folder`.
 
-    `here` computes the expected outputs of the first samples of `data`; `like` is the target that the bundle is for.
-    Raises InputError, Missing, DeviceError.
+    `here` computes the expected outputs of the first samples of `data`, and of the files of the SET `files` (""; none),
+    which the bundle's own program replays; `like` is the target that the bundle is for. Raises InputError, Missing,
+    DeviceError.
     """
     if artifact.kind.format == "torch":
         raise InputError(f"{artifact.name} runs only where edgekit is installed", next="export it: edgekit export")
     samples = sets.take(data, CHECKED)
     expected = execute(artifact, here, samples, Plan(), runtime=runtime, latency=False).outputs
-    files = _files(artifact, runtime)
+    parts = _files(artifact, runtime)
     for part, arrays in (("inputs", samples.inputs), ("outputs", expected)):
-        files[f"check/{part}.npz"] = _save_npz(arrays, folder / "check" / f"{part}.npz")
+        parts[f"check/{part}.npz"] = _save_npz(arrays, folder / "check" / f"{part}.npz")
     manifest = _manifest(artifact, runtime, tolerance(artifact, here, like))
-    files["README.md"] = _write_text(_readme(manifest, "example.c" in files), folder / "README.md")
-    hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(files.items())}
+    if files and (replayed := replay.replay(artifact, files, here, runtime)):
+        parts |= replay.write(replayed, folder)
+        parts["check/answers.npz"] = _save_npz(replayed.answers, folder / "check" / "answers.npz")
+        manifest["check"]["files"] = {**replayed.record(), "answers": "check/answers.npz", "tolerance": ROUNDED}
+    parts["README.md"] = _write_text(_readme(manifest, "example.c" in parts), folder / "README.md")
+    hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(parts.items())}
     text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
-    files[MANIFEST] = _write_text(text, folder / MANIFEST)
-    return Bundle(hashlib.sha256(text.encode()).hexdigest()[:16], {**manifest, "files": hashes}, files)
+    parts[MANIFEST] = _write_text(text, folder / MANIFEST)
+    return Bundle(hashlib.sha256(text.encode()).hexdigest()[:16], {**manifest, "files": hashes}, parts)
 
 
 def write(bundle: Bundle, folder: Path) -> None:
@@ -80,6 +93,18 @@ def write(bundle: Bundle, folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
+
+
+def check(folder: Path) -> Mapping[str, Any]:
+    """What the program of the bundle in `folder` says about itself, run here with this Python."""
+    command = [sys.executable, str(folder / "predict.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS)
+    try:
+        result: Mapping[str, Any] = json.loads(done.stdout)
+        return result
+    except ValueError:
+        lines = done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"]
+        return {"ok": False, "why": lines[-1]}
 
 
 def tolerance(artifact: Artifact, here: Target, there: Target) -> float:

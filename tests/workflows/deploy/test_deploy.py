@@ -103,22 +103,10 @@ def test_images_are_read_as_predict_reads_them(bars_made: Path, home: Path, tmp_
         assert len(ran.stderr.splitlines()) == 1
 
 
-def test_netpbm_needs_no_pillow(tmp_path: Path) -> None:
-    from edgekit.ondevice import predict
-
-    (tmp_path / "a.pgm").write_bytes(b"P5\n# made up\n3 2\n255\n" + bytes(range(6)))
-    (tmp_path / "a.ppm").write_bytes(b"P6 1 2 255 " + bytes(range(6)))
-    assert predict.netpbm(tmp_path / "a.pgm").tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert predict.netpbm(tmp_path / "a.ppm").shape == (2, 1, 3)
-    (tmp_path / "b.pgm").write_bytes(b"P2 1 1 255 0")
-    with pytest.raises(ValueError, match="8 bits"):
-        predict.netpbm(tmp_path / "b.pgm")
-
-
 def test_sounds_are_read_as_predict_reads_them(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     from edgekit.core.artifact import TensorSpec
-    from edgekit.ondevice import predict
+    from edgekit.ondevice import preprocess
     from edgekit.sets.audio import AudioDecoder
     from edgekit.sets.options import Options
 
@@ -127,9 +115,8 @@ def test_sounds_are_read_as_predict_reads_them(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack([wave, wave / 2], 1), 8000, subtype="PCM_16")
     for rate in (8000, 16000, 4000):
         wanted = AudioDecoder("a", Options(rate=rate, mean=(0.1,), std=(0.5,)), [spec])(tmp_path / "a.wav", "a")
-        usual = {"scale": 1.0, "mean": [0.1], "std": [0.5]}
-        front = {"kind": "sound", "input": "x", "rate": rate, "length": 1000, "shape": [1000], **usual}
-        assert np.allclose(predict.sound(str(tmp_path / "a.wav"), front), wanted, atol=1e-6)
+        front = {"kind": "audio", "rate": rate, "length": 1000, "shape": [1000], "mean": [0.1], "std": [0.5]}
+        assert np.allclose(preprocess.sound(str(tmp_path / "a.wav"), front), wanted, atol=1e-6)
 
 
 def test_the_bundle_is_a_folder_that_proves_itself(cli: Callable[..., Ended], bars_made: Path, tmp_path: Path) -> None:
