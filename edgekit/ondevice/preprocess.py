@@ -9,6 +9,7 @@ Images are resized here and not by Pillow, so that the result does not depend on
 
 import functools
 import math
+import os
 import re
 import wave
 
@@ -16,8 +17,8 @@ import numpy as np
 
 # Of the filters' coefficients, as in Pillow's Resample.c: 32 bits, less 8 of the result and 2 for overshoot.
 PRECISION_BITS = 32 - 8 - 2
-# Output rows that are computed by one matrix product.
-BLOCK = 16
+# Output pixels that are computed by one matrix product, and values that are converted to float64 at once.
+BLOCK, STRIP = 16, 1 << 17
 
 
 def image(source, front):
@@ -126,7 +127,7 @@ def _bytes(source):
 
 
 def _checked(array):
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+    if array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
         raise ValueError("an image is uint8 (H, W) or (H, W, 3), not %s %s" % (array.dtype, array.shape))
     if not array.size:
         raise ValueError("it is empty")
@@ -275,8 +276,8 @@ def _check_size(pixels, front):
 def resample(pixels, height, width, interpolation="bilinear", antialias=True):
     """An image (H, W, C) of uint8, resized to (height, width, C).
 
-    With `antialias` the result is that of Pillow's Image.resize to the bit (filters nearest, box, bilinear, hamming,
-    bicubic, lanczos). Without, bilinear, bicubic and nearest are those of torch.nn.functional.interpolate with
+    With `antialias` the result is that of Pillow 13's Image.resize to the bit (filters nearest, box, bilinear, hamming,
+    bicubic, lanczos); Pillow before 13 made the horizontal pass first in every case (`_passes`). Without, bilinear, bicubic and nearest are those of torch.nn.functional.interpolate with
     align_corners=False in float32, rounded half to even. Raises ValueError.
     """
     if min(height, width) < 1:
@@ -292,7 +293,14 @@ def resample(pixels, height, width, interpolation="bilinear", antialias=True):
         return pixels[nearest(pixels.shape[0], height)][:, nearest(pixels.shape[1], width)]
     if not antialias:
         return _interpolated(pixels, height, width, interpolation)
-    return _filtered(_filtered(pixels, width, interpolation, 1), height, interpolation, 0)
+    for axis in _passes(pixels.shape, height, width):
+        pixels = _filtered(pixels, (height, width)[axis], interpolation, axis)
+    return pixels
+
+
+def _passes(shape, height, width):
+    """The order of the axes. The result of the first pass is rounded, so the order can be seen in the result."""
+    return (0, 1) if shape[0] - height > max(0, 2 * (shape[1] - width)) else (1, 0)
 
 
 def _filtered(pixels, count, interpolation, axis):
@@ -312,12 +320,23 @@ def _filtered(pixels, count, interpolation, axis):
 
 
 def _multiply(columns, blocks, result):
-    """Weighted sums of rows. Integers below 2**53 in float64: exact, whatever the order of BLAS."""
-    for start, first, weights in blocks:
-        sums = weights @ columns[first : first + weights.shape[1]].astype(np.float64)
+    """Weighted sums of rows. Integers below 2**53 in float64: exact, whatever the order of BLAS.
+
+    In strips of columns, through one buffer that stays in the cache.
+    """
+    width = max(16, STRIP // len(columns))
+    values = np.empty_like(columns[:, :width], np.float64)  # in the memory order of the columns
+    sums = np.empty((len(result), values.shape[1]))
+    for left in range(0, columns.shape[1], width):
+        strip = columns[:, left : left + width]
+        count = strip.shape[1]
+        values[:, :count] = strip
+        for start, first, weights in blocks:
+            rows = values[first : first + weights.shape[1], :count]
+            np.matmul(weights, rows, out=sums[start : start + len(weights), :count])
         sums += 1 << (PRECISION_BITS - 1)
         sums *= 2.0**-PRECISION_BITS
-        result[start : start + len(weights)] = np.clip(sums, 0, 255, out=sums)
+        result[:, left : left + count] = np.clip(sums, 0, 255, out=sums)[:, :count]
 
 
 @functools.lru_cache(maxsize=32)
