@@ -16,6 +16,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 BATCH = 64
 
+# Said with every answer to a file for a model that came without a signature.
+ASSUMED = "the model's preprocessing is not known: values are taken as they are; edgekit import --signature states it"
+
 
 class InvalidInput(Exception):
     """An input that cannot be read, or a damaged bundle."""
@@ -40,6 +43,10 @@ def main(words):
             return 0
         if not options.inputs:
             parser.error("give an input, or --check")
+        if manifest["preprocessing"].get("assumed") and not all(
+            path.endswith((".npy", ".npz")) for path in options.inputs
+        ):
+            print("predict: %s" % ASSUMED, file=sys.stderr)
         pairs = [(path, sample) for path in options.inputs for sample in read(path, manifest)]
         for name, sample in pairs:
             entry = summarize(predict(manifest, sample, options.threads), manifest, options.top)

@@ -23,6 +23,10 @@ from edgekit.sets.reading import UnreadableSample
 from edgekit.workflows import import_
 
 
+#: said with every answer to a file for a model that came without a signature
+UNKNOWN = "the model's preprocessing is not known: values are taken as they are; import it with --signature"
+
+
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
     """For each input: the raw outputs, and the `top` classes if the output is one row of class scores."""
     ref = import_.ensure_imported(references.resolve(word))
@@ -80,7 +84,10 @@ def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[s
         and Path(text).suffix.lower() not in (".npz", ".npy")
     ):
         return task.read(text, artifact.path)  # type: ignore[no-any-return]
-    return _array(text, artifact), ()
+    unknown = not artifact.task and all(spec.signature is None for spec in artifact.inputs)
+    files = Path(options.parse_set_spec(text).path).suffix.lower() in (*images.SUFFIXES, *audio.SUFFIXES)
+    notes = (UNKNOWN,) if unknown and files and "?" not in text else ()
+    return _array(text, artifact), notes
 
 
 def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:

@@ -127,7 +127,6 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
 def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, Any]:
     loaded = registry.load("runtimes", runtime)
     task = tasks.load(artifact.task) if artifact.task else None
-    options = parse_set_spec(artifact.task).options if artifact.task else Options()
     return {
         "schema": SCHEMA,
         "artifact": artifact.name,
@@ -143,12 +142,22 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
         "compute": "fp32",
         "inputs": [spec.to_json() for spec in artifact.inputs],
         "outputs": [spec.to_json() for spec in artifact.outputs],
-        "preprocessing": array_record(artifact.inputs[0], options) if len(artifact.inputs) == 1 else {"kind": "tensor"},
+        "preprocessing": _preprocessing(artifact),
         "signature": artifact.signature.to_table(),
         "labels": list(artifact.signature.classes or (task.classes if task else ())),
         "check": {"inputs": "check/inputs.npz", "outputs": "check/outputs.npz", "tolerance": tolerance},
         "licences": list(artifact.licences),
     }
+
+
+def _preprocessing(artifact: Artifact) -> dict[str, Any]:
+    """What the bundle's program does to files; `assumed`: neither a signature nor the training data says it."""
+    if len(artifact.inputs) != 1:
+        return {"kind": "tensor"}
+    options = parse_set_spec(artifact.task).options if artifact.task else Options()
+    record = array_record(artifact.inputs[0], options)
+    assumed = not artifact.task and artifact.inputs[0].signature is None and record["kind"] != "tensor"
+    return {**record, "assumed": True} if assumed else record
 
 
 def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
