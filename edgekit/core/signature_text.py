@@ -13,7 +13,8 @@ def described(record: TensorSignature) -> str:
 
 def summary(signature: Signature) -> str:
     """One line about a whole signature: "image 224x224 RGB, …; logits of 1,000 classes"."""
-    known = [record for record in (*signature.inputs, *signature.outputs) if _says_something(record)]
+    records: list[TensorSignature] = [*signature.inputs, *signature.outputs]
+    known = filter(_says_something, records)
     return "; ".join(map(described, known))
 
 

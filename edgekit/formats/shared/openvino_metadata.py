@@ -37,7 +37,7 @@ def read(root: ET.Element, inputs: Sequence[TensorSpec]) -> tuple[Signature, str
 
 
 def write(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-    tree = ET.parse(path)  # noqa: S314: edgekit's own file
+    tree = ET.parse(path)  # noqa: S314
     root = tree.getroot()
     rt_info = root.find("rt_info")
     rt_info = ET.SubElement(root, "rt_info") if rt_info is None else rt_info

@@ -61,9 +61,7 @@ def appended_bytes(path: Path) -> int:
         return 0
 
 
-def _google(
-    buffer: bytes, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> Signature:
+def _google(buffer: bytes, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
     from flatbuffers import encode, packer
     from flatbuffers.table import Table
 

@@ -70,7 +70,7 @@ def of_files(path: Path) -> Signature:
     config = _read(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if path.is_dir() and not file.is_file() and not config:
         raise InputError(f"{path} holds no {PROCESSOR}", next="name the folder of save_pretrained, or a signature file")
-    inputs = ()
+    inputs: tuple[InputSignature, ...] = ()
     if file.is_file() or not path.is_dir():
         values = _read(file)
         name = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
@@ -80,9 +80,7 @@ def of_files(path: Path) -> Signature:
     return Signature(inputs, _outputs(config.get("id2label"), config.get("architectures") or ()))
 
 
-def of_network(
-    network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> tuple[Signature, str]:
+def of_network(network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
     """The classes in its config, and the processor in the folder that it was loaded from."""
     records = _outputs(network.config.id2label, [type(network).__name__])
     names = [spec.name for spec in outputs]
@@ -116,7 +114,7 @@ def _outputs(labels: Any, architectures: Sequence[str]) -> tuple[OutputSignature
     architecture = next(iter(architectures), "")
     kinds: Mapping[str, Any] = {"ForImageClassification": "logits", "ForSequenceClassification": "logits"}
     kinds = {**kinds, "ForAudioClassification": "logits", "ForSemanticSegmentation": "mask"}
-    kind = next((kind for ending, kind in kinds.items() if str(architecture).endswith(ending)), "")
+    kind: Any = next((kind for ending, kind in kinds.items() if str(architecture).endswith(ending)), "")
     if not kind or not isinstance(labels, Mapping) or not labels:
         return ()
     by_index = {int(index): str(name) for index, name in labels.items()}
@@ -137,6 +135,7 @@ def _input(values: Mapping[str, Any], name: str, on_tensors: bool) -> InputSigna
         raise InputError(f"{name} cannot be expressed", f"edgekit knows the image processors of {known}", FILE)
     if values.get("do_pad"):
         raise InputError(f"{name} cannot be expressed", "it pads images (do_pad)", FILE)
+    crop: int | tuple[int, int] | None
     resize, crop = _resize(values, family, name) if values.get("do_resize", True) else (None, None)
     if values.get("do_center_crop", family.crops):
         crop = _sides(values, "crop_size", name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.core.errors import InputError
@@ -14,7 +14,7 @@ from edgekit.networks.signatures.torchvision_ import FILE, UNIT
 #: timm's DEFAULT_CROP_PCT
 CROP_SHARE = 0.875
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+INTERPOLATIONS: Sequence[Any] = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def is_config(value: Mapping[str, Any]) -> bool:
@@ -38,7 +38,7 @@ def of_network(network: Any) -> Signature:
 def of_config(config: Mapping[str, Any]) -> Signature:
     """Raises InputError for preprocessing that cannot be expressed."""
     channels, height, width = (int(size) for size in config["input_size"])
-    interpolation = config.get("interpolation") or "bilinear"
+    interpolation: Any = config.get("interpolation") or "bilinear"
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"the interpolation {interpolation!r} cannot be expressed", next=FILE)
     record = InputSignature(

@@ -36,7 +36,7 @@ def of_weights(weights: Any) -> Signature:
 
 def of_transform(transform: Any) -> InputSignature:
     """What the transform does to an image. Raises InputError, naming the transform that cannot be expressed."""
-    image = _Image()
+    image = _Image(InputSignature("image"))
     for part in _parts(transform):
         _apply(part, image)
     return image.record
@@ -46,7 +46,7 @@ def of_transform(transform: Any) -> InputSignature:
 class _Image:
     """What has been done to an image so far."""
 
-    record: InputSignature = InputSignature("image")
+    record: InputSignature
     is_tensor: bool = False
 
     def set(self, **values: Any) -> None:
