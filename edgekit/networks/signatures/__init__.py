@@ -52,14 +52,14 @@ def of_object(value: Any, source: str) -> Signature:
     if known is not None:
         return known
     if not callable(value):
-        raise InputError(f"{source} is a {type(value).__name__}", "it describes no preprocessing", FORMS)
+        raise InputError(f"{source} is of the type {type(value).__name__}", "it describes no preprocessing", FORMS)
     if missing := required_arguments(value):
         why = f"it needs arguments: {', '.join(missing)}"
         raise InputError(f"{source} cannot be called", why, "write a function without arguments around it")
     result = run_user_code(source, f"{source} failed", value)
     known = _of_known(result, source)
     if known is None:
-        what = f"{source} returns a {type(result).__name__}"
+        what = f"{source} returns something of the type {type(result).__name__}"
         raise InputError(what, "it describes no preprocessing", "return a transform, a Signature, or a dict like it")
     return known
 

@@ -30,7 +30,7 @@ def of_weights(weights: Any) -> Signature:
     # the categories of detectors have gaps, and belong to several outputs
     kinds: Mapping[str, Any] = {"ImageClassification": "logits", "SemanticSegmentation": "mask"}
     kind = kinds.get(type(transform).__name__)
-    outputs = (OutputSignature(kind, classes=categories),) if kind and categories else ()
+    outputs = (OutputSignature(kind, classes=categories),) if kind else ()
     return Signature((of_transform(transform),), outputs)
 
 
