@@ -16,6 +16,12 @@ THROUGH = {
     "core/parsed_code": "core/test_identity.py",
     "core/progress": "core/test_step.py",
     "core/runtime": "core/test_registry.py",
+    # what signatures look like in words, and in the metadata of files
+    "core/signature_text": "cli/test_import_.py",
+    "formats/shared/onnx_metadata": "formats/test_metadata.py",
+    "formats/shared/openvino_metadata": "formats/test_metadata.py",
+    "formats/shared/signature_json": "formats/test_metadata.py",
+    "formats/shared/tflite_metadata": "formats/test_metadata.py",
     # what a device runs: through the device, or the task that decodes with it
     "ondevice/agent": "devices/test_ssh.py",
     "ondevice/boxes": "tasks/test_object_detection.py",

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from outside import SHIM
 from PIL import Image, ImageOps
 from torch import nn
-from torchvision_here import SHIM
 
 #: by name, the colour (red, green, blue) and the angle of the stripes; the order is not the alphabetical one
 CLASSES = {

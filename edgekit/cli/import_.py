@@ -13,15 +13,33 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.argument("source")
 @click.option("--weights", default="", metavar="F", help="A .safetensors file or plain checkpoint to load.")
 @click.option("--task", default="", metavar="T", help="Its task; required for a network by name, such as cnn.")
+@click.option(
+    "--signature",
+    default="",
+    metavar="SIG",
+    help="What its inputs are made from and its outputs mean: sig.toml, preprocessor_config.json, or code.",
+)
 @out_option
-def command(source: str, weights: str, task: str, out: Path | None, reporter: Reporter) -> CommandResult:
+def command(
+    source: str, weights: str, task: str, signature: str, out: Path | None, reporter: Reporter
+) -> CommandResult:
     """Import SOURCE into a run, so that every other command accepts it: a file (.onnx, .tflite, OpenVINO's .xml, .pt2,
     .keras) or your own code, net.py:make or package.module:make, which edgekit runs. make() returns (module,
-    example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch are dynamic."""
+    example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch are dynamic.
+
+    SIG in code is a transform of torchvision, its weights, timm's data configuration, an image processor of Hugging
+    Face, or a function that returns one: net.py:transform, torchvision.models:ResNet18_Weights.DEFAULT. Without it,
+    what the file or the network says about itself is read."""
     from edgekit.workflows import import_
 
     outcome = import_.import_model(
-        source, weights=weights, task=task, out=out, progress=reporter.progress, say=reporter.say
+        source,
+        weights=weights,
+        task=task,
+        signature=signature,
+        out=out,
+        progress=reporter.progress,
+        say=reporter.say,
     )
 
     def show() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from edgekit.core.artifact import ModelFacts
+from edgekit.core.artifact import ModelFacts, TensorSpec
+from edgekit.core.signature import Signature
 
 
 class Format:
@@ -39,3 +41,12 @@ class Format:
     def light(path: Path) -> bytes | None:
         """The model without its weights, for a runtime that is asked whether it knows the operators; None: not had."""
         return None
+
+    @staticmethod
+    def signature(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
+        """What the file's metadata say about its tensors, and whose metadata they are; empty if they say nothing."""
+        return Signature(), ""
+
+    @staticmethod
+    def sign(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Write the tensors' signatures into the file's metadata. What the model computes does not change."""

@@ -184,6 +184,15 @@ class OutputSignature:
 TensorSignature = InputSignature | OutputSignature
 
 
+def distinct(names: Sequence[Any]) -> tuple[str, ...]:
+    """The names of classes from elsewhere; a name that comes again gets its index: crane, crane (517)."""
+    first: dict[str, int] = {}
+    return tuple(
+        word if first.setdefault(word, index) == index else f"{word} ({index})"
+        for index, word in enumerate(map(str, names))
+    )
+
+
 @dataclass(frozen=True)
 class Signature:
     """Of a whole model. Inputs and outputs with a name are matched by it, others by their position."""

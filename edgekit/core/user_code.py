@@ -70,13 +70,18 @@ def _is_module(name: str) -> bool:
 
 
 def resolve(name: str) -> Any:
-    """The object that a reference names. This runs the user's code. Raises InputError if it cannot be loaded."""
-    where, _, attribute = name.rpartition(":")
-    module = _imported(where)
-    if not hasattr(module, attribute):
-        public = tuple(key for key in vars(module) if not key.startswith("_"))
-        raise InputError(f"{where} defines no {attribute!r}", next=suggest(attribute, public))
-    return getattr(module, attribute)
+    """The object that a reference names, which may have dots: `net.py:Net.make`.
+
+    This runs the user's code. Raises InputError if it cannot be loaded.
+    """
+    where, _, attributes = name.rpartition(":")
+    value: Any = _imported(where)
+    for attribute in attributes.split("."):
+        if not hasattr(value, attribute):
+            public = tuple(key for key in dir(value) if not key.startswith("_"))
+            raise InputError(f"{where} defines no {attribute!r}", next=suggest(attribute, public))
+        value, where = getattr(value, attribute), f"{where}:{attribute}" if ":" not in where else f"{where}.{attribute}"
+    return value
 
 
 def _imported(where: str) -> ModuleType:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.format import Format
+from edgekit.core.signature import Signature
+from edgekit.formats.shared import onnx_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
 from edgekit.formats.shared.onnx_wire import external_data, graphs, parse, subgraphs, tensors
 
@@ -34,6 +36,14 @@ class Onnx(Format):
     @staticmethod
     def light(path: Path) -> bytes | None:
         return bytes(without_data(read(path)).SerializeToString())
+
+    @staticmethod
+    def signature(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
+        return onnx_metadata.read({entry.key: entry.value for entry in parse(path).metadata_props}, outputs)
+
+    @staticmethod
+    def sign(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        onnx_metadata.write(path, inputs, outputs)
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:

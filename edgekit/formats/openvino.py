@@ -17,6 +17,8 @@ from xml.etree import ElementTree as ET
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
+from edgekit.core.signature import Signature
+from edgekit.formats.shared import openvino_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
 
 VERSIONS = (10, 11)
@@ -31,6 +33,14 @@ class Openvino(Format):
     observed_in: ClassVar[str] = "openvino"
     matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.openvino"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.openvino"
+
+    @staticmethod
+    def signature(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
+        return openvino_metadata.read(_root(path, path.read_bytes()), inputs)
+
+    @staticmethod
+    def sign(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        openvino_metadata.write(path, inputs, outputs)
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
@@ -126,11 +136,7 @@ def read(path: Path) -> Model:
     """The parsed IR; its `.bin` is checked to hold all constants. Raises InputError."""
     with os_errors("read", path):
         raw = path.read_bytes()
-    try:
-        root = ET.fromstring(raw, ET.XMLParser(target=_Builder()))  # noqa: S314
-    except (ET.ParseError, LookupError, ValueError) as error:
-        why = f"it cannot be parsed: {error}"
-        raise InputError(f"{path} is not an OpenVINO model", why, "export it again") from error
+    root = _root(path, raw)
     if root.tag != "net" or root.find("layers") is None:
         raise InputError(f"{path} is not an OpenVINO model", "it holds no <net> with <layers>", "export it again")
     version = root.get("version", "none")
@@ -148,6 +154,15 @@ def read(path: Path) -> Model:
     metadata = sum(len(ET.tostring(element).strip()) for element in root.iter("rt_info"))
     producer = next((e.get("value", "") for e in root.iterfind("rt_info/Runtime_version")), "")
     return Model(int(version), graphs, size, metadata, producer)
+
+
+def _root(path: Path, raw: bytes) -> ET.Element:
+    """Raises InputError if it is not XML, or declares entities."""
+    try:
+        return ET.fromstring(raw, ET.XMLParser(target=_Builder()))  # noqa: S314
+    except (ET.ParseError, LookupError, ValueError) as error:
+        why = f"it cannot be parsed: {error}"
+        raise InputError(f"{path} is not an OpenVINO model", why, "export it again") from error
 
 
 class _Builder(ET.TreeBuilder):

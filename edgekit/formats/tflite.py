@@ -18,10 +18,15 @@ from typing import Any, ClassVar, TypeVar
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.format import Format
+from edgekit.core.signature import Signature
+from edgekit.formats.shared import tflite_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
+
+#: a flatbuffer's offsets are of 31 bits
+MOST_PACKED = 2_000_000_000
 
 T = TypeVar("T")
 Shape = tuple[int | None, ...]
@@ -62,6 +67,22 @@ class Tflite(Format):
             quantized=_quantized(model),
             slow=tuple(_slow(model)),
         )
+
+    @staticmethod
+    def signature(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
+        model = unpack(path.read_bytes(), str(path))
+        entries = {_text(e.name): bytes(_list(model.buffers[e.buffer].data)) for e in _list(model.metadata)}
+        return tflite_metadata.read(entries, path, inputs, outputs)
+
+    @staticmethod
+    def sign(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        if path.stat().st_size > MOST_PACKED:  # the artifact has the signature all the same
+            return
+        model = unpack(path.read_bytes(), str(path))
+        for name, data in tflite_metadata.entries(inputs, outputs).items():
+            _set_metadata(model, name, data)
+        path.write_bytes(packed(model))
+        tflite_metadata.append_labels(path, outputs)
 
 
 @dataclass(frozen=True)
@@ -175,7 +196,7 @@ def read(path: Path) -> Model:
         raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     model = unpack(raw, str(path))
     try:
-        return _Reader(model, raw).model()
+        return _Reader(model, raw, tflite_metadata.appended_bytes(path)).model()
     except _Unreadable as error:
         raise InputError(f"{path} is not a valid TFLite model", str(error), error.next) from error
     except UnicodeDecodeError as error:
@@ -200,6 +221,37 @@ def unpack(raw: bytes | mmap.mmap, name: str) -> Any:
         raise InputError(f"{name} is not a valid TFLite model", why, "export it again") from error
     why = f"edgekit reads version {VERSION}"
     raise InputError(f"{name} has the TFLite schema version {version}", why, "export it again")
+
+
+def packed(model: Any) -> bytes:
+    """The file of a ModelT, every constant at a multiple of 16 bytes.
+
+    The schema requires that, but Python's flatbuffers ignores it; microcontrollers need it.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    class Aligned(schema.BufferT):  # type: ignore[misc]
+        def Pack(self, builder: Any) -> Any:
+            if self.data is not None:
+                builder.Prep(16, len(self.data))
+            return super().Pack(builder)
+
+    model.buffers = [Aligned(buffer.data, buffer.offset, buffer.size) for buffer in model.buffers]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _set_metadata(model: Any, name: str, data: bytes) -> None:
+    """Add an entry to a ModelT's metadata, or replace the one of that name."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    entry = next((entry for entry in _list(model.metadata) if _text(entry.name) == name), None)
+    if entry is None:
+        entry = schema.MetadataT(name.encode(), len(model.buffers))
+        model.buffers = [*model.buffers, schema.BufferT()]
+        model.metadata = [*_list(model.metadata), entry]
+    model.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
 
 
 def _inline_external_buffers(model: Any, raw: bytes | mmap.mmap) -> Any:
@@ -227,10 +279,10 @@ class _Unreadable(Exception):
 class _Reader:
     """Converts the schema's objects to a Model, and checks all indices and sizes."""
 
-    def __init__(self, model: Any, raw: bytes | mmap.mmap) -> None:
+    def __init__(self, model: Any, raw: bytes | mmap.mmap, appended: int) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self._model, self._size = model, len(raw)
+        self._model, self._size, self._appended = model, len(raw), appended
         self._builtins = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
         self._dtypes = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
         self._buffers = [self._bytes(index, buffer) for index, buffer in enumerate(_list(model.buffers))]
@@ -248,7 +300,7 @@ class _Reader:
             runtime = bytes(_list(self._model.buffers[entries["min_runtime_version"]].data))
         return Model(
             self._size,
-            len(description) + sum(sizes),
+            len(description) + sum(sizes) + self._appended,
             description,
             runtime.rstrip(b"\0").decode("ascii", "replace"),
             tuple(self._subgraph(graph) for graph in graphs),

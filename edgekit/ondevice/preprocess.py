@@ -9,7 +9,6 @@ Images are resized here and not by Pillow, so that the result does not depend on
 
 import functools
 import math
-import os
 import re
 import wave
 
@@ -127,7 +126,7 @@ def _bytes(source):
 
 
 def _checked(array):
-    if array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError("an image is uint8 (H, W) or (H, W, 3), not %s %s" % (array.dtype, array.shape))
     if not array.size:
         raise ValueError("it is empty")

@@ -216,10 +216,15 @@ class Store:
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
     ) -> Artifact:
-        facts: ModelFacts = registry.load("formats", step.produces.format).describe(model_file(step.produces, folder))
+        format, file = registry.load("formats", step.produces.format), model_file(step.produces, folder)
+        facts: ModelFacts = format.describe(file)
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
         model_inputs, model_outputs = _signed(facts, notes, inputs.get("parent"), context)
+        is_signed = any(spec.signature for spec in (*model_inputs, *model_outputs))
+        if inputs and step.produces.is_model and is_signed:  # an imported file stays as it is
+            format.sign(file, model_inputs, model_outputs)
+            facts = format.describe(file)
         return Artifact(
             name=name,
             id=self.id(step, inputs, context),

@@ -127,33 +127,6 @@ def _check_options(signature: InputSignature, other: InputSignature, options: Op
         raise InputError(what, f"the model's: {known}", next)
 
 
-def described(signature: InputSignature) -> str:
-    """One line for people: "image RGB, shortest side 36, crop 32, mean …"."""
-    parts = [" ".join(filter(None, (signature.kind, signature.colour, signature.layout)))]
-    if signature.exif:
-        parts.append("EXIF orientation applied")
-    if signature.resize is not None:
-        size = "x".join(map(str, signature.resize.height_width))
-        words = {"stretch": f"resized to {size}", "letterbox": f"fitted into {size}, filled with"}
-        shortest = f"shorter side {signature.resize.size}"
-        part = words.get(signature.resize.mode, shortest)
-        part += f" {signature.resize.fill:g}" if signature.resize.mode == "letterbox" else ""
-        parts.append(f"{part} ({signature.interpolation}{'' if signature.antialias else ', no antialias'})")
-    if signature.crop_size is not None:
-        parts.append(f"centre crop {'x'.join(map(str, signature.crop_size))}")
-    if signature.scale != 1:
-        inverse = 1 / signature.scale
-        parts.append(f"/ {inverse:.0f}" if abs(inverse - round(inverse)) < 1e-6 else f"* {signature.scale:.6g}")
-    for what, values in (("mean", signature.mean), ("std", signature.std)):
-        if values:
-            parts.append(f"{what} {', '.join(f'{value:g}' for value in values)}")
-    if signature.rate:
-        parts.append(f"{signature.rate} Hz")
-    if signature.seconds:
-        parts.append(f"{signature.seconds:g} s")
-    return ", ".join(parts)
-
-
 def normalize(array: NDArray[Any], options: Options, axis: int | None) -> NDArray[Any]:
     """(x / scale - mean) / std as float32, with the channels at `axis`; the unchanged array if none is given."""
     if not options.normalizes:

@@ -32,4 +32,4 @@ class ImportKeras(ImportTorchStep):
         interface, example = keras.interface(network, path)
         entries = {**interface.to_json(), "example": example_shapes(example), "tensors": keras.tensors(network)}
         write(out, "keras", entries)
-        return finish(out, path.name, network, example, keras.load)
+        return self.signed(finish(out, path.name, network, example, keras.load), network, interface, ctx)

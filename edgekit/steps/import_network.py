@@ -23,6 +23,7 @@ from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required_arguments
 from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
+from edgekit.steps.shared.signed import given_files
 
 if TYPE_CHECKING:
     from edgekit.networks.factory import FactoryResult
@@ -54,7 +55,7 @@ class ImportNetwork(ImportTorchStep):
             yield f"{self.path!r} is neither a reference like net.py:make nor a known network ({near})"
 
     def files(self) -> tuple[Path, ...]:
-        return ()
+        return given_files(self.signature)
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the code fails, or its inputs or outputs are not supported."""
@@ -70,7 +71,8 @@ class ImportNetwork(ImportTorchStep):
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         named.save(result.network, self.path, arguments, specs, out, example)
-        return finish(out, self.path, network, example, named.load)
+        finished = finish(out, self.path, network, example, named.load)
+        return self.signed(finished, result.network, interface, ctx)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
         from edgekit.training.calls import as_input

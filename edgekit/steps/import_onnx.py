@@ -29,7 +29,7 @@ class ImportOnnx(ImportStep):
 
     def files(self) -> tuple[Path, ...]:
         path = Path(self.path)
-        return tuple(external_files(path, read(path)).values())
+        return (*external_files(path, read(path)).values(), *super().files())
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         notes = super().apply(inputs, out, ctx)

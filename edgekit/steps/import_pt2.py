@@ -41,7 +41,7 @@ class ImportPt2(ImportTorchStep):
         interface = _interface(exported, network, example, self.path)
         entries = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         write(out, "pt2", {**entries, "tensors": weights.tensors_of(network)})
-        return finish(out, Path(self.path).name, network, example, pt2.load)
+        return self.signed(finish(out, Path(self.path).name, network, example, pt2.load), network, interface, ctx)
 
 
 def _example(exported: ExportedProgram, path: str) -> tuple[dict[str, Tensor], list[str]]:

@@ -11,9 +11,8 @@ from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.formats.tflite import Tflite, unpack
+from edgekit.formats.tflite import Tflite, packed, unpack
 from edgekit.steps.shared import tflite_embeddings
-from edgekit.steps.to_tflite import packed
 
 
 @dataclass(frozen=True)

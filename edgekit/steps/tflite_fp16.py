@@ -10,8 +10,7 @@ from typing import ClassVar, Literal
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.formats.tflite import unpack
-from edgekit.steps.to_tflite import packed
+from edgekit.formats.tflite import packed, unpack
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.ranges import Histogram
-from edgekit.formats.tflite import Model, read, unpack
+from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
 from edgekit.steps.shared.calibrated import StaticInt8Step
-from edgekit.steps.to_tflite import packed
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import InputError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
-from edgekit.formats.tflite import read, unpack
+from edgekit.formats.tflite import packed, read, unpack
 from edgekit.networks.tracing import Example, converting, example
 
 
@@ -96,21 +96,3 @@ def _unique(name: str, taken: set[str]) -> str:
         unique = f"{name}.{count}"
     taken.add(unique)
     return unique
-
-
-def packed(model: Any) -> bytes:
-    """The file of a ModelT, every constant at a multiple of 16 bytes.
-
-    The schema requires that, but Python's flatbuffers ignores it; microcontrollers need it.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    class Aligned(schema.BufferT):  # type: ignore[misc]
-        def Pack(self, builder: Any) -> Any:
-            if self.data is not None:
-                builder.Prep(16, len(self.data))
-            return super().Pack(builder)
-
-    model.buffers = [Aligned(buffer.data, buffer.offset, buffer.size) for buffer in model.buffers]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from edgekit import tasks
 from edgekit.core import registry, user_code
+from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.signature_text import summary
 from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
+from edgekit.networks import signatures
 from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
 from edgekit.runs.store import Store
+from edgekit.steps.shared.signed import DETAIL
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
 
@@ -25,6 +30,7 @@ def import_model(
     *,
     weights: str = "",
     task: str = "",
+    signature: str = "",
     out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
@@ -32,7 +38,8 @@ def import_model(
     """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
     `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
-    name (`cnn`). Raises InputError for what is not a model, Missing.
+    name (`cnn`). `signature` names what its inputs are made from and what its outputs mean: a signature file (.toml), a
+    preprocessor_config.json or its folder, or code, which is run. Raises InputError for what is not a model, Missing.
     """
     by_name = source in registry.names("models")
     ref = (
@@ -43,12 +50,22 @@ def import_model(
     task_object = tasks.load(task) if task else None
     importer = registry.load("steps", ref.importer)
     step: Step = importer(source, weights, task) if ref.importer == NETWORK else importer.of(source)
+    if signature:
+        step = _with_signature(step, signature, ref)
     if weights and ref.importer != NETWORK:
         raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")
     if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
     context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)
     return _import(step, ref, context)
+
+
+def _with_signature(step: Step, signature: str, ref: ModelReference) -> Step:
+    if not any(field.name == "signature" for field in dataclasses.fields(step)):  # type: ignore[arg-type]
+        what = f"{ref.importer} takes no signature"
+        raise InputError(what, "its package has no such field", "leave out --signature")
+    text = signatures.read(signature).to_json()
+    return dataclasses.replace(step, signature=text)  # type: ignore[type-var]
 
 
 def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
@@ -63,4 +80,16 @@ def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = 
 def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
-    return make_nodes([Node(step.produces.stem, step, {})], context, {})
+    outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
+    for artifact in outcome.artifacts:
+        context.say(f"  {_about_signature(artifact)}")
+    return outcome
+
+
+def _about_signature(artifact: Artifact) -> str:
+    """What is known of its inputs and outputs, and from where."""
+    detail = artifact.details.get(DETAIL, "")
+    if artifact.signature:
+        return f"signature from {detail or 'the task'}: {summary(artifact.signature)}"
+    why = detail or "nothing says what its inputs are made from"
+    return f"note: no signature: {why}; give --signature FILE"

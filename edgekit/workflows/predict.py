@@ -22,7 +22,6 @@ from edgekit.sets.options import Options
 from edgekit.sets.reading import UnreadableSample
 from edgekit.workflows import import_
 
-
 #: said with every answer to a file for a model that came without a signature
 UNKNOWN = "the model's preprocessing is not known: values are taken as they are; import it with --signature"
 

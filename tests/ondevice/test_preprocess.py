@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from outside import torchvision
 from PIL import Image, ImageOps
 from PIL import __version__ as pillow_version
 
 from edgekit.core.signature import InputSignature, Resize, plain
 from edgekit.ondevice import preprocess
 from edgekit.tasks.shared.cutouts import PACKAGE, STAMPS
-from torchvision_here import torchvision
 
 Pixels = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -13,11 +13,13 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, ModelFacts
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
+from edgekit.steps.shared.signed import given_files, given_problems, known
 
 
 @dataclass(frozen=True)
 class ImportStep(Step):
-    """`path`: the model's file; `precision`: what it is quantized to already, "" for float."""
+    """`path`: the model's file; `precision`: what it is quantized to already, "" for float; `signature`: a signature
+    file, or its JSON."""
 
     format: ClassVar[str]
     #: endings of further files of the model, in the same folder
@@ -25,6 +27,7 @@ class ImportStep(Step):
 
     path: ArtifactRef = ""
     precision: Literal["", "int8", "fp16", "dynamic"] = ""
+    signature: str = field(default="", kw_only=True)
 
     @classmethod
     def of(cls, path: str) -> Self:
@@ -43,18 +46,23 @@ class ImportStep(Step):
         elif Path(self.path).is_file() and self.describe().traits != self.produces.traits:
             precision = ", ".join(sorted(self.describe().traits)) or "float"
             yield f"{self.path} is {precision}, not {self.precision or 'float'}: set precision"
+        yield from given_problems(self.signature)
 
     def files(self) -> tuple[Path, ...]:
-        return tuple(Path(self.path).with_suffix(suffix) for suffix in self.beside)
+        beside = (Path(self.path).with_suffix(suffix) for suffix in self.beside)
+        return (*beside, *given_files(self.signature))
 
     def describe(self) -> ModelFacts:
         facts: ModelFacts = registry.load("formats", self.format).describe(Path(self.path))
         return facts
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
-        source, place = Path(self.path), out / registry.load("formats", self.format).file
-        self.describe()
+        format = registry.load("formats", self.format)
+        source, place = Path(self.path), out / format.file
+        facts = self.describe()
         shutil.copyfile(source, place)
         for suffix in self.beside:
             shutil.copyfile(source.with_suffix(suffix), place.with_suffix(suffix))
-        return StepResult(scheme="as imported", details={"source": source.name})
+        carried = format.signature(source, facts.inputs, facts.outputs)
+        signature, details = known(self.signature, ctx.task, carried, facts.inputs, facts.outputs)
+        return StepResult("as imported", details={"source": source.name, **details}, signature=signature)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -15,9 +16,13 @@ from edgekit.core.errors import InputError
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.formats.torch import Torch
+from edgekit.networks import signatures
+from edgekit.steps.shared.signed import given_files, given_problems, known
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from edgekit.networks.interface import Interface
 
 T = TypeVar("T")
 #: folder, what its `model.json` says → the network
@@ -26,7 +31,7 @@ Load = Callable[[Path, Mapping[str, Any]], "nn.Module"]
 
 @dataclass(frozen=True)
 class ImportTorchStep(Step):
-    """`path`: the model's file, or a reference to code."""
+    """`path`: the model's file, or a reference to code; `signature`: a signature file, or its JSON."""
 
     format: ClassVar[str] = "torch"
     #: endings of the files that this step imports
@@ -34,6 +39,7 @@ class ImportTorchStep(Step):
     produces: ClassVar[Kind] = Kind("torch")
 
     path: str = ""
+    signature: str = field(default="", kw_only=True)
 
     @classmethod
     def of(cls, path: str) -> Self:
@@ -43,9 +49,17 @@ class ImportTorchStep(Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if not self.path:
             yield "path is missing"
+        yield from given_problems(self.signature)
 
     def files(self) -> tuple[Path, ...]:
-        return (Path(self.path),) if Path(self.path).is_file() else ()
+        model = (Path(self.path),) if Path(self.path).is_file() else ()
+        return (*model, *given_files(self.signature))
+
+    def signed(self, result: StepResult, network: nn.Module, interface: Interface, ctx: Context) -> StepResult:
+        """The result with the signature that was given, or that the network carries."""
+        carried = signatures.of_network(network, interface.inputs, interface.outputs)
+        signature, details = known(self.signature, ctx.task, carried, interface.inputs, interface.outputs)
+        return dataclasses.replace(result, signature=signature, details={**result.details, **details})
 
     def describe(self) -> ModelFacts:
         """The facts of the artifact it would make. Raises InputError if the file is not such a model."""

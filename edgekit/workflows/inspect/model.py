@@ -7,12 +7,16 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry
 from edgekit.core.artifact import ModelFacts, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.signature import input_of, output_of
+from edgekit.core.signature_check import signed
+from edgekit.core.signature_text import described
 from edgekit.formats import model_file
 from edgekit.measure import targets
 from edgekit.report import tables
@@ -38,19 +42,21 @@ def inspect(model: str | None) -> dict[str, Any]:
         step = registry.load("steps", ref.importer)
         facts: ModelFacts = step.of(ref.foreign).describe()
         format, path, head = step.format, Path(ref.foreign), {"model": ref.foreign}
+        specs = _carried(format, path, facts)
     else:
         artifact = ref.artifact()
         format, path = artifact.kind.format, model_file(artifact.kind, artifact.path)
         facts = registry.load("formats", format).describe(path)
         head = {"model": str(artifact.path), "step": artifact.step, "scheme": artifact.scheme}
+        specs = artifact.inputs, artifact.outputs
     answers = list(compatibility.answers(path, format, facts))
     return {
         **head,
         "format": format,
         "precision": ",".join(sorted(facts.traits)) or "fp32",
         "quantized": facts.quantized,
-        "inputs": [_spec(spec, facts) for spec in facts.inputs],
-        "outputs": [_spec(spec, facts) for spec in facts.outputs],
+        "inputs": [_spec(spec, facts) for spec in specs[0]],
+        "outputs": [_spec(spec, facts) for spec in specs[1]],
         "parameters": facts.parameters,
         "macs": _macs(facts),
         "operators": dict(Counter(operator.type for operator in facts.operators).most_common()),
@@ -97,6 +103,15 @@ def _copied(ref: ModelReference, folder: Path) -> str:
         raise InputError(f"{artifact.name} was converted already", next="name the float model it was made from")
     shutil.copytree(artifact.path, folder / "run" / artifact.name)
     return str(Store(folder / "run").path / artifact.name)
+
+
+def _carried(format: str, path: Path, facts: ModelFacts) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The file's tensors, with the signature in its metadata if that fits."""
+    if path.is_file():
+        signature, _ = registry.load("formats", format).signature(path, facts.inputs, facts.outputs)
+        with suppress(InputError):
+            return signed(facts.inputs, facts.outputs, signature)
+    return facts.inputs, facts.outputs
 
 
 def _spec(spec: TensorSpec, facts: ModelFacts) -> dict[str, Any]:
@@ -163,6 +178,8 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("inputs", "outputs"):
         for spec in result[name]:
             yield name.removesuffix("s"), _tensor(spec)
+            if spec.get("signature"):
+                yield "", described((output_of if name == "outputs" else input_of)(spec["signature"]))
     yield "parameters", f"{result['parameters']:,}"
     if result["format"] != "torch":
         yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else "unknown"

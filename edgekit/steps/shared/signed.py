@@ -1,0 +1,76 @@
+"""What an import knows of a model's signature: what the user gave, else the task's, else what the model carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError, RecipeError
+from edgekit.core.signature import Signature, parse
+from edgekit.core.signature_check import signed
+from edgekit.core.task import Task
+from edgekit.networks import signatures
+
+#: in an artifact's details: where its signature is from, or why it has none
+DETAIL = "signature"
+
+
+def given(text: str) -> Signature:
+    """The signature in a step's field: JSON, or the path of a .toml file; none for "". Raises InputError."""
+    if not text:
+        return Signature()
+    if not text.startswith("{"):
+        return signatures.read_file(Path(text))
+    try:
+        signature, problems = parse(json.loads(text))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError("the signature is not JSON", str(error), "name a signature file, sig.toml") from error
+    if problems:
+        raise RecipeError("the signature", problems)
+    return signature
+
+
+def given_problems(text: str) -> list[str]:
+    """The problems with a step's field, a sentence each."""
+    try:
+        given(text)
+    except InputError as error:
+        return [*map(str, error.problems)] or [str(error)]
+    return []
+
+
+def given_files(text: str) -> tuple[Path, ...]:
+    return (Path(text),) if text and not text.startswith("{") else ()
+
+
+def known(
+    text: str,
+    task: Task | None,
+    carried: tuple[Signature, str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> tuple[Signature, Mapping[str, Any]]:
+    """The signature for a StepResult, and the details about it. `carried`: what the model says, and where.
+
+    What the user and the task leave open is as the model says, if that fits.
+    """
+    stated = given(text)
+    of_task = task.signature(inputs, outputs) if task else Signature()
+    guessed, source = carried
+    details = {DETAIL: "--signature"} if text else {}
+    if guessed:
+        try:
+            signed(inputs, outputs, guessed)
+            details.setdefault(DETAIL, source)
+        except InputError as error:
+            details.setdefault(DETAIL, f"{source} contradicts the model: {error.why}")
+            guessed = Signature()
+    layers = (stated, of_task, guessed)
+    signature = Signature(
+        next((layer.inputs for layer in layers if layer.inputs), ()),
+        next((layer.outputs for layer in layers if layer.outputs), ()),
+    )
+    return signature, details
