@@ -45,11 +45,23 @@ def make(reference: str) -> FactoryResult:
         raise InputError(
             f"{reference} returns a {type(result).__name__}{parts}", "the first part must be a module", EXPECTED
         )
+    _check_traceable(reference, result[0])
     axes = result[2] if len(result) == 3 else {}
     if not isinstance(axes, Mapping) or not all(isinstance(lengths, Mapping) for lengths in axes.values()):
         what = f"{reference} returns invalid dynamic_axes"
         raise InputError(what, f"{axes!r}"[:100], 'for example {"input_ids": {1: "length"}}')
     return FactoryResult(result[0], result[1], axes)
+
+
+def _check_traceable(reference: str, network: nn.Module) -> None:
+    """Raises InputError for TorchScript, which torch.export cannot trace."""
+    import torch
+
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"{reference} returns a TorchScript module" + (f", in its part {name!r}" if name else "")
+            why = "torch.jit.trace, script and load return compiled code, which torch.export cannot trace"
+            raise InputError(what, why, "return the Python module it was made from, with its state_dict()")
 
 
 def required_arguments(factory: Callable[..., Any]) -> list[str]:
