@@ -84,7 +84,7 @@ def tensor_of(tensor: TensorProto) -> Tensor:
 
 def _inline_functions(model: ModelProto) -> ModelProto:
     """Inline the model's functions, and unsupported operators that ONNX defines as functions."""
-    from onnx import inliner
+    from onnx import inliner, shape_inference
 
     if model.functions:
         model = inliner.inline_local_functions(model)
@@ -96,7 +96,7 @@ def _inline_functions(model: ModelProto) -> ModelProto:
             model = inliner.inline_selected_functions(
                 typed, [("", type) for type in sorted(missing)], inline_schema_functions=True
             )
-        except RuntimeError as error:  # the operators are named as unsupported
+        except (RuntimeError, shape_inference.InferenceError) as error:  # what is missing is named later
             LOG.debug("functions are not inlined: %s", error)
     return model
 
@@ -161,9 +161,8 @@ def _attribute(proto: AttributeProto) -> Any:
 def _fold(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The outputs of a node with constant inputs."""
     operator = TABLE[node.type]
-    number_inputs = operator.shape_inputs | operator.optional_shape_inputs
     arguments = [
-        None if not entry else constants[entry].tolist() if index in number_inputs else constants[entry]
+        None if not entry else constants[entry].tolist() if operator.is_number(index, constants[entry]) else constants[entry]
         for index, entry in enumerate(node.inputs)
     ]
     try:
