@@ -13,15 +13,27 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.argument("source")
 @click.option("--weights", default="", metavar="F", help="A .safetensors file or plain checkpoint to load.")
 @click.option("--task", default="", metavar="T", help="Its task; required for a network by name, such as cnn.")
+@click.option("--model", default="", metavar="M", help="The network whose weights SOURCE holds: net.py:make, or cnn.")
+@click.option("--shape", default="", metavar="S", help="Shape of its example input, such as 1x3x224x224.")
 @out_option
-def command(source: str, weights: str, task: str, out: Path | None, reporter: Reporter) -> CommandResult:
+def command(
+    source: str, weights: str, task: str, model: str, shape: str, out: Path | None, reporter: Reporter
+) -> CommandResult:
     """Import SOURCE into a run, so that every other command accepts it: a file (.onnx, .tflite, OpenVINO's .xml, .pt2,
-    .keras) or your own code, net.py:make or package.module:make, which edgekit runs. make() returns (module,
-    example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch are dynamic."""
+    .keras), weights with --model, or your own code, net.py:make or package.module:make, which edgekit runs. make()
+    returns (module, example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch
+    are dynamic. A class with --shape needs no make()."""
     from edgekit.workflows import import_
 
     outcome = import_.import_model(
-        source, weights=weights, task=task, out=out, progress=reporter.progress, say=reporter.say
+        source,
+        weights=weights,
+        task=task,
+        model=model,
+        shape=shape,
+        out=out,
+        progress=reporter.progress,
+        say=reporter.say,
     )
 
     def show() -> None:

@@ -12,9 +12,7 @@ from edgekit.networks.onnx.operators import Node, operator
 
 
 @operator("RotaryEmbedding")
-def rotary_embedding(
-    node: Node, x: Tensor, cosines: Tensor, sines: Tensor, positions: Tensor | None = None
-) -> Tensor:
+def rotary_embedding(node: Node, x: Tensor, cosines: Tensor, sines: Tensor, positions: Tensor | None = None) -> Tensor:
     """`x`: (batch, heads, length, size), or (batch, length, heads * size)."""
     by_head = x.transpose(1, 2) if x.ndim == 4 else x.unflatten(-1, (node.get("num_heads", 0), -1))
     width = node.get("rotary_embedding_dim", 0) or by_head.shape[-1]

@@ -162,7 +162,11 @@ def _fold(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The outputs of a node with constant inputs."""
     operator = TABLE[node.type]
     arguments = [
-        None if not entry else constants[entry].tolist() if operator.is_number(index, constants[entry]) else constants[entry]
+        None
+        if not entry
+        else constants[entry].tolist()
+        if operator.is_number(index, constants[entry])
+        else constants[entry]
         for index, entry in enumerate(node.inputs)
     ]
     try:
