@@ -13,6 +13,8 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.argument("source")
 @click.option("--weights", default="", metavar="F", help="A .safetensors file or plain checkpoint to load.")
 @click.option("--task", default="", metavar="T", help="Its task; required for a network by name, such as cnn.")
+@click.option("--model", default="", metavar="M", help="The network whose weights SOURCE holds: net.py:make, or cnn.")
+@click.option("--shape", default="", metavar="S", help="Shape of its example input, such as 1x3x224x224.")
 @click.option(
     "--signature",
     default="",
@@ -21,11 +23,19 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 )
 @out_option
 def command(
-    source: str, weights: str, task: str, signature: str, out: Path | None, reporter: Reporter
+    source: str,
+    weights: str,
+    task: str,
+    model: str,
+    shape: str,
+    signature: str,
+    out: Path | None,
+    reporter: Reporter,
 ) -> CommandResult:
     """Import SOURCE into a run, so that every other command accepts it: a file (.onnx, .tflite, OpenVINO's .xml, .pt2,
-    .keras) or your own code, net.py:make or package.module:make, which edgekit runs. make() returns (module,
-    example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch are dynamic.
+    .keras), weights with --model, or your own code, net.py:make or package.module:make, which edgekit runs. make()
+    returns (module, example_inputs), or (module, example_inputs, {"ids": {1: "length"}}) if axes other than the batch
+    are dynamic. A class with --shape needs no make().
 
     SIG in code is a transform of torchvision, its weights, timm's data configuration, an image processor of Hugging
     Face, or a function that returns one: net.py:transform, torchvision.models:ResNet18_Weights.DEFAULT. Without it,
@@ -36,6 +46,8 @@ def command(
         source,
         weights=weights,
         task=task,
+        model=model,
+        shape=shape,
         signature=signature,
         out=out,
         progress=reporter.progress,

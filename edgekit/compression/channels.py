@@ -77,10 +77,15 @@ def cut(
         broken = _cut(smaller, inputs, how, whole)
         if not broken:
             break
+        if broken <= whole:
+            why = f"{', '.join(sorted(broken))} cannot be left unpruned"
+            raise CannotConvert("this network cannot be pruned", why, "replace its splits or reshapes of channels")
         whole |= broken
     smaller.zero_grad(set_to_none=True)
     if size(smaller) == before:
         why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
+        if whole:
+            why += f"; splits, reshapes or the outputs fix the channels of {', '.join(sorted(whole)[:5])}"
         raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
     return Result(smaller, tuple(sorted(whole)))
 
@@ -104,6 +109,14 @@ def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     return int(total) // max(batch, 1)
 
 
+class _Unranked(Exception):
+    """The importance of a group's channels cannot be computed: its indices do not fit these layers."""
+
+    def __init__(self, layers: set[str]) -> None:
+        super().__init__()
+        self.layers = layers
+
+
 def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
     """Prune in place; returns the names of the layers whose pruning broke the network, if any."""
     import torch_pruning
@@ -114,6 +127,13 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
         def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
             nearest = round_to * max(round((current_channels - n_pruned) / round_to), 1)
             return max(current_channels - nearest, 0)
+
+        def estimate_importance(self, group: Any) -> Any:
+            """Its indices may be wrong behind a split or a chunk, whose parts meet again."""
+            try:
+                return super().estimate_importance(group)
+            except (LookupError, RuntimeError) as error:
+                raise _Unranked(_layers(group, names)) from error
 
     network.eval()
     modules = dict(network.named_modules())
@@ -148,17 +168,30 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
         except Exception as error:  # its tracer raises many kinds
             lines = str(error).splitlines() or [type(error).__name__]
             raise CannotConvert("this network's layer dependencies cannot be traced", lines[0]) from error
-        for group in groups:
-            involved = _layers(group, names)
-            try:
-                group.prune()
-                _set_heads(heads, pruner.num_heads)
-                answers = _shapes(network, inputs) == shapes
-            except Exception:  # a reshape that fixed a size, an index beyond the end, …
-                answers = False
-            if not answers:
-                return involved
+        try:
+            for group in groups:
+                involved = _layers(group, names)
+                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, inputs, shapes):
+                    return involved
+        except _Unranked as error:
+            return error.layers
     return set()
+
+
+def _prune(
+    group: Any,
+    set_heads: Callable[[], None],
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    shapes: dict[str, tuple[int, ...]],
+) -> bool:
+    """Prune a group; are the outputs' shapes the same as before?"""
+    try:
+        group.prune()
+        set_heads()
+        return _shapes(network, inputs) == shapes
+    except Exception:  # a reshape that fixed a size, an index beyond the end, …
+        return False
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import registry
+from edgekit.core import registry, user_code
 from edgekit.core.code_scopes import Binding, Member, Package, Target
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.parsed_code import Code, Module, read
@@ -175,7 +175,10 @@ def _files(where: str) -> tuple[Files, str]:
         return Files(), where
     path, parts = _path(where), where.split(".")
     if where.endswith(".py") or parts[-1] not in (path.stem, path.parent.name):
-        parts = [path.stem]  # a file that was loaded by its path has a name of its own
+        package = user_code.package_of(path) if where.endswith(".py") else ""
+        parts = (
+            package.split(".") if package else [path.stem]
+        )  # a file that was loaded by its path has a name of its own
     folder = path.parents[len(parts) - (path.name != "__init__.py")]
     installed = folder in {Path(place).resolve() for place in sysconfig.get_paths().values()}
     return Files(folder, parts[0] if installed else "", not installed and len(parts) == 1), ".".join(parts)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
+import itertools
 import sys
 import traceback
 from collections.abc import Callable
@@ -92,6 +94,8 @@ def _imported(where: str) -> ModuleType:
     path = Path(where).resolve()
     if not path.is_file():
         raise InputError(f"there is no file {where}", f"looked for it in {Path.cwd()}", "check the path")
+    if package := package_of(path):
+        return _of_package(where, path, package)
     # a unique name: test.py must not replace the standard library's module
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
@@ -105,6 +109,36 @@ def _imported(where: str) -> ModuleType:
     except InputError:
         del sys.modules[name]
         raise
+    return module
+
+
+def package_of(path: Path) -> str:
+    """The dotted name of a file that imports from its own package ("shopvision.model"), else ""."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # said where it is run
+        return ""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    level = max((node.level for node in imports if isinstance(node, ast.ImportFrom)), default=0)
+    packages = itertools.takewhile(lambda folder: (folder / "__init__.py").is_file(), path.parents)
+    folders = max((list(packages), list(path.parents[:level])), key=len)  # a package may have no __init__.py
+    if not folders:
+        return ""
+    top = folders[-1].name
+    names = {name.name for node in imports if isinstance(node, ast.Import) for name in node.names}
+    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom) and not node.level}
+    if not level and not any(name.partition(".")[0] == top for name in names):
+        return ""
+    return ".".join([*(folder.name for folder in reversed(folders)), path.stem])
+
+
+def _of_package(where: str, path: Path, name: str) -> ModuleType:
+    """The module of a file in a package. Raises InputError if another package has the same name."""
+    _add_to_path(path.parents[name.count(".")])
+    module: ModuleType = run_user_code(where, f"cannot run {where}", lambda: importlib.import_module(name))
+    if (file := getattr(module, "__file__", None)) is None or Path(file).resolve() != path:
+        why = f"it is {name}, and another module has that name: {file}"
+        raise InputError(f"cannot run {where}", why, f"rename the folder {name.partition('.')[0]}")
     return module
 
 

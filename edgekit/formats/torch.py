@@ -11,10 +11,13 @@ from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
 
+#: by safetensors' names
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+DTYPE_BYTES |= {"C64": 8, "U64": 8, "U32": 4, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 #: by torch's names
 BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 BYTES |= {"int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "uint16": 2, "uint32": 4, "uint64": 8}
+BYTES |= {"float8_e4m3fn": 1, "float8_e5m2": 1}
 
 
 class Torch(Format):

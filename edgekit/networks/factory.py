@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from edgekit.core import registry
@@ -26,8 +26,12 @@ class FactoryResult(NamedTuple):
     axes: Mapping[str, Mapping[int, str]]
 
 
-def make(reference: str) -> FactoryResult:
-    """Call the factory that `reference` names. Raises InputError if it raises, or returns something else."""
+def make(reference: str, shape: Sequence[int] = ()) -> FactoryResult:
+    """Call the factory that `reference` names. `shape`: of the example for a module that comes without one.
+
+    Raises InputError if it raises, or returns something else.
+    """
+    import torch
     from torch import nn
 
     factory = registry.load("models", reference)
@@ -39,17 +43,32 @@ def make(reference: str) -> FactoryResult:
         raise InputError(what, "it is called without arguments", "write a function around it: def make(): …")
     result = run_user_code(reference, f"{reference} failed", factory)
     if isinstance(result, nn.Module):
-        raise InputError(f"{reference} returns a module without example inputs", "its inputs are unknown", EXPECTED)
+        if not shape:
+            next = f"give the shape of its input: --shape 1x3x224x224; or {EXPECTED}"
+            raise InputError(f"{reference} returns a module without example inputs", "its inputs are unknown", next)
+        result = result, torch.rand(*shape, generator=torch.Generator().manual_seed(0))
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
         parts = f" of {', '.join(type(part).__name__ for part in result)}" if isinstance(result, tuple) else ""
         raise InputError(
             f"{reference} returns a {type(result).__name__}{parts}", "the first part must be a module", EXPECTED
         )
+    _check_traceable(reference, result[0])
     axes = result[2] if len(result) == 3 else {}
     if not isinstance(axes, Mapping) or not all(isinstance(lengths, Mapping) for lengths in axes.values()):
         what = f"{reference} returns invalid dynamic_axes"
         raise InputError(what, f"{axes!r}"[:100], 'for example {"input_ids": {1: "length"}}')
     return FactoryResult(result[0], result[1], axes)
+
+
+def _check_traceable(reference: str, network: nn.Module) -> None:
+    """Raises InputError for TorchScript, which torch.export cannot trace."""
+    import torch
+
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"{reference} returns a TorchScript module" + (f", in its part {name!r}" if name else "")
+            why = "torch.jit.trace, script and load return compiled code, which torch.export cannot trace"
+            raise InputError(what, why, "return the Python module it was made from, with its state_dict()")
 
 
 def required_arguments(factory: Callable[..., Any]) -> list[str]:

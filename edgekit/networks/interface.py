@@ -128,6 +128,7 @@ def probe(network: Positional, example: Mapping[str, Tensor], axes: Axes, where:
     """
     _check(axes, example)
     outputs = call(network, example, where, "the example inputs do not fit the network")
+    _check_numbers(network, example, outputs)
     open_axes: dict[str, dict[int, str]] = {name: {} for name in example}
     dynamic_axes: dict[str, set[int]] = {name: set() for name in outputs}
     if _has_batch_axis(network, example, outputs):
@@ -176,6 +177,31 @@ def _check(axes: Axes, example: Mapping[str, Tensor]) -> None:
                 raise InputError(what, "this is not a valid name", 'use a name like "length"')
 
 
+def _check_numbers(network: nn.Module, example: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+    """Raises InputError for an output that holds NaN, naming where it comes from if that is the example or a weight."""
+    nan = next((name for name, tensor in outputs.items() if _has_nan(tensor)), None)
+    if nan is None:
+        return
+    tensors = {name.removeprefix("network."): tensor for name, tensor in network.state_dict().items()}
+    wrong = [f"its example input {name!r} holds NaN" for name, tensor in example.items() if _has_nan(tensor)]
+    wrong += [f"its weight {name} holds NaN" for name, tensor in tensors.items() if _has_nan(tensor)]
+    why = wrong[0] if wrong else "none of its weights holds NaN: it computes them, for example as 0 / 0"
+    what = f"the network's output {nan!r} holds NaN for its example inputs"
+    raise InputError(what, why, "load other weights, or return example inputs like real ones")
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    return (tensor.is_floating_point() or tensor.is_complex()) and bool(tensor.isnan().any())
+
+
+def close(first: Tensor, second: Tensor, rtol: float, share: float, atol: float = 0.0) -> bool:
+    """Whether `second` is within `rtol`, or `share` of the largest finite magnitude; infinities at the same places."""
+    first, second = first.double(), second.double()
+    finite = first[first.isfinite()].abs()
+    largest = float(finite.max()) if len(finite) else 0.0
+    return torch.allclose(second, first, rtol=rtol, atol=share * largest + atol, equal_nan=True)
+
+
 def _has_batch_axis(network: Positional, example: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> bool:
     sizes = {tensor.shape[0] for tensor in example.values() if tensor.ndim}
     if len(sizes) != 1 or any(tensor.ndim == 0 or tensor.shape[0] != min(sizes) for tensor in outputs.values()):
@@ -193,8 +219,7 @@ def _is_doubled(doubled: Tensor, single: Tensor) -> bool:
     """Whether the outputs are repeated: samples must be independent, unlike time steps on the first axis."""
     if doubled.shape != (2 * single.shape[0], *single.shape[1:]):
         return False
-    a, b = doubled.double(), torch.cat([single, single]).double()
-    return torch.allclose(a, b, rtol=1e-2, atol=1e-3 * float(b.abs().max()) + 1e-6, equal_nan=True)
+    return close(torch.cat([single, single]), doubled, 1e-2, 1e-3, 1e-6)
 
 
 def call(network: Positional, example: Mapping[str, Tensor], where: str, what: str) -> dict[str, Tensor]:

@@ -2,55 +2,107 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import InputError, Missing, os_errors, suggest
+from edgekit.core.errors import InputError, Missing, suggest
+from edgekit.networks import checkpoints
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-#: keys of the state dict in a checkpoint with other entries
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
-#: prefixes added by DistributedDataParallel and torch.compile
-WRAPPERS = ("module.", "_orig_mod.")
+log = logging.getLogger("edgekit")
+#: prefixes of averaged weights beside the others
+EMA = ("ema", "averaged", "swa")
+#: at most so many names in a message
+FEW = 4
 
 
 def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = ()) -> None:
-    """Load weights from a .safetensors file, a checkpoint that torch loads with `weights_only=True`, or `timm:NAME`.
+    """Load weights from a file that `checkpoints.read` reads, or `timm:NAME`.
 
-    One of several names of a shared tensor is enough; parts with a prefix in `fresh` keep their weights. Raises
-    InputError for a pickle with anything but tensors (it is never executed), and for weights that do not fit, naming
-    the first mismatch.
+    A prefix that all the network's tensors have in the file (`model.`, `module.`, `_orig_mod.`) is removed. One of
+    several names of a shared tensor is enough; parts with a prefix in `fresh` keep their weights. Raises InputError for
+    a pickle with anything but tensors (it is never executed), and for weights that do not fit, naming some mismatches.
     """
     pretrained = str(source).startswith("timm:")
-    state = timm_weights(str(source).removeprefix("timm:")) if pretrained else read_weights(Path(source))
-    state = {name: tensor for name, tensor in state.items() if not _has_prefix(name, fresh)}
     target_state = network.state_dict()
+    if pretrained:
+        state, notes = timm_weights(str(source).removeprefix("timm:")), []
+    else:
+        checkpoint = checkpoints.read(Path(source))
+        state, notes = _unwrapped(checkpoint.tensors, target_state)
+        notes = [*checkpoint.notes, *notes]
+    if notes:
+        log.warning("%s: %s", source, "; ".join(notes))
+    state = {name: tensor for name, tensor in state.items() if not _has_prefix(name, fresh)}
     for prefix in fresh:
         if not any(_has_prefix(name, (prefix,)) for name in target_state):
             known = ", ".join(dict.fromkeys(name.split(".")[0] for name in target_state))
             raise InputError(f"the network has no part {prefix!r}", f"its parts: {known}", "use one of them in fresh")
-    groups = {name: group for group in _groups(target_state) for name in group}
-    for name, tensor in target_state.items():
-        if _has_prefix(name, fresh):
-            continue
-        source_name = next((other for other in (name, *groups[name]) if other in state), None)
-        hint = f"check --model, or exclude that part: --fresh {name.rpartition('.')[0] or name}"
-        if source_name is None:
-            raise InputError(f"{source} does not fit the network", f"it has no tensor {name!r}", hint)
-        if state[source_name].shape != tensor.shape:
-            shapes = f"{list(state[source_name].shape)} in the file, {list(tensor.shape)} in the network"
-            raise InputError(f"{source} does not fit the network", f"{name!r} is {shapes}", hint)
-    extra = [name for name in state if name not in target_state]
-    if extra:
-        what = f"{source} does not fit the network"
-        raise InputError(what, f"the network has no tensor {extra[0]!r}", "check --model")
+    _check_fit(
+        {name: t for name, t in target_state.items() if not _has_prefix(name, fresh)}, target_state, state, source
+    )
     network.load_state_dict(state, strict=False)
+
+
+def _unwrapped(state: Mapping[str, Any], target: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The tensors under the prefix with which most names are the network's own, and what was done in words.
+
+    Of prefixes that fit equally well, one of averaged weights is taken, else the shortest.
+    """
+
+    def rank(prefix: str) -> tuple[int, bool, int]:
+        fitting = sum(f"{prefix}{name}" in state for name in target)
+        return fitting, any(word in prefix for word in EMA), -len(prefix)
+
+    prefixes = {""} | {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
+    prefix = max(sorted(prefixes), key=rank)
+    if not prefix:
+        return dict(state), []
+    inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    others = [name for name in state if not name.startswith(prefix)]
+    notes = [f"the prefix {prefix!r} is removed" + (": averaged weights (EMA)" if rank(prefix)[1] else "")]
+    return inside, notes + ([f"not read: {_few(others)}"] if others else [])
+
+
+def _check_fit(
+    wanted: Mapping[str, Any], target: Mapping[str, Any], state: Mapping[str, Any], source: Path | str
+) -> None:
+    """Raises InputError if the tensors are not those that are wanted; counters of batches may be missing."""
+    groups = {name: group for group in _groups(target) for name in group}
+    missing, shaped = [], {}
+    for name, tensor in wanted.items():
+        source_name = next((other for other in (name, *groups[name]) if other in state), None)
+        if source_name is None:
+            missing += [] if name.endswith("num_batches_tracked") else [name]
+        elif state[source_name].shape != tensor.shape:
+            shapes = f"{list(state[source_name].shape)} in the file, {list(tensor.shape)} in the network"
+            shaped[name] = f"{name!r} is {shapes}"
+    extra = [name for name in state if name not in target]
+    reasons = [f"it has no tensor {_few(missing)}"] if missing else []
+    reasons += (
+        ["; ".join([*shaped.values()][:FEW]) + (f" and {len(shaped) - FEW} more" if len(shaped) > FEW else "")]
+        if shaped
+        else []
+    )
+    reasons += [f"the network has no tensor {_few(extra)}"] if extra else []
+    if reasons:
+        first = next(iter([*missing, *shaped]), "")
+        hint = "check --model" + (
+            f", or exclude that part: --fresh {first.rpartition('.')[0] or first}" if first else ""
+        )
+        raise InputError(f"{source} does not fit the network", "; ".join(reasons), hint)
+
+
+def _few(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names[:FEW]))
+    return listed + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def timm_weights(name: str) -> dict[str, Any]:
@@ -77,37 +129,8 @@ def timm_weights(name: str) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Tensor name → tensor. Raises InputError for other files."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    with os_errors("read", path), path.open("rb") as file:
-        file.read(1)
-    if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise InputError(f"cannot read {path}", f"not a safetensors file: {error}", "save it again") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here, and every one of them means the same
-        raise InputError(
-            f"{path} is not a checkpoint of plain weights",
-            "it is damaged, or a pickle that could run code; it was not executed",
-            "ask its author for .safetensors; or, on an isolated machine, load it with "
-            "torch.load(…, weights_only=False) and convert it with safetensors.torch.save_file(model.state_dict(), …)",
-        ) from error
-    state_key = next(
-        (key for key in STATE_DICT_KEYS if isinstance(state, dict) and isinstance(state.get(key), dict)), None
-    )
-    state = state[state_key] if state_key else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path} holds no state dict", "it must hold tensors by name", "save model.state_dict()")
-    for prefix in WRAPPERS:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return dict(state)
+    """Tensor name → tensor. Raises InputError: see `checkpoints.read`."""
+    return dict(checkpoints.read(path).tensors)
 
 
 def unique(network: nn.Module) -> dict[str, Any]:

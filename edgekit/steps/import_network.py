@@ -9,6 +9,7 @@ It runs that code. A timm or Hugging Face model is such a function of three line
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ class ImportNetwork(ImportTorchStep):
     example_inputs: a tensor, several, or a dict of them by the names of forward's keywords. dynamic_axes: input name →
     {axis: "length"} for dynamic axes besides the batch. Or `path` names a network as recipes do (`cnn`), built for
     `task`.
-    `weights`: a .safetensors file, or a checkpoint that torch loads with `weights_only=True`, to fill it with.
+    `weights`: a .safetensors file or its index, or a checkpoint that torch loads with `weights_only=True`, to fill it
+    with. `shape`: of the example input of a network that comes without one, such as "1x3x224x224".
     """
 
     extra: ClassVar[str] = "torch"
@@ -45,9 +47,12 @@ class ImportNetwork(ImportTorchStep):
     path: NetworkRef = ""
     weights: ArtifactRef = ""
     task: TaskRef = ""
+    shape: str = ""
 
     def check(self, task: Task | None) -> Iterator[str]:
         yield from super().check(task)
+        if self.shape and not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", self.shape):
+            yield f"the shape {self.shape!r} must be written as 1x3x224x224"
         if self.path in registry.names("models") and not self.task:
             yield f"{self.path} needs a task for its arguments"
         elif self.path and self.path not in registry.names("models") and not user_code.is_reference(self.path):
@@ -82,7 +87,7 @@ class ImportNetwork(ImportTorchStep):
         if not self.task or (
             user_code.is_reference(self.path) and not required_arguments(registry.load("models", self.path))
         ):
-            return make(self.path), {}
+            return make(self.path, [int(size) for size in self.shape.split("x")] if self.shape else ()), {}
         task = tasks.load(self.task)
         arguments = task.arguments(self.path)
         if not self.weights:

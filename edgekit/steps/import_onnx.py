@@ -19,7 +19,8 @@ from edgekit.steps.shared.imported import ImportStep
 class ImportOnnx(ImportStep):
     """`path`: a .onnx file; `precision`: what it is quantized to already, "" for float.
 
-    External data files are copied too, renamed to `model.data0` and so on.
+    External data files are copied too, renamed to `model.data0` and so on. The model's own functions are inlined:
+    OpenVINO and the quantizers do not read them.
     """
 
     format: ClassVar[str] = "onnx"
@@ -34,11 +35,24 @@ class ImportOnnx(ImportStep):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         notes = super().apply(inputs, out, ctx)
         path = Path(self.path)
+        _inline(out / "model.onnx", ctx)
         if files := external_files(path, read(path)):
             _rewrite(out / "model.onnx", {name: f"model.data{index}" for index, name in enumerate(files)})
             for index, file in enumerate(files.values()):
                 shutil.copyfile(file, out / f"model.data{index}")
         return notes
+
+
+def _inline(path: Path, ctx: Context) -> None:
+    import onnx
+    from onnx import inliner
+
+    model = onnx.load(str(path), load_external_data=False)
+    if not model.functions:
+        return
+    names = ", ".join(sorted({function.name for function in model.functions})[:5])
+    path.write_bytes(inliner.inline_local_functions(model).SerializeToString())
+    ctx.log.info("the functions of %s are inlined: %s", path.name, names)
 
 
 def _rewrite(path: Path, names: Mapping[str, str]) -> None:

@@ -118,9 +118,13 @@ def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) ->
 
 
 def _unfit(model: ModelProto) -> list[str]:
-    """Grouped transposed convolutions with a bias: the quantizer's per-channel scales do not fit them."""
+    """Operators that the quantizer's scales per channel do not fit: grouped transposed convolutions with a bias, and
+    Gemms whose bias has several rows."""
     nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
-    return [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+    grouped = [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+    several = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2]
+    return grouped + [node.name for node in gemms if node.input[2] in several]
 
 
 def _is_quantized(path: Path) -> bool:

@@ -79,12 +79,13 @@ def quantize(path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] =
     """The int8 model; the operators `kept` stay in float. Raises InputError if the quantizer fails."""
     from ai_edge_quantizer import quantizer, recipe
 
-    # The quantizer accepts ranges of any rank that broadcasts; its own calibration has four axes. Only zeros were
-    # seen where a range is empty: any scale holds those, but one of zero would make the next bias overflow.
+    # The quantizer computes the scale of a constant from a range and the constant: they must have as many axes. Only
+    # zeros were seen where a range is empty: any scale holds those, but one of zero would make the next bias overflow.
+    axes = {tensor.name: max(len(tensor.shape), 1) for graph in read(path).subgraphs for tensor in graph.tensors}
     calibration = {
         tensor: {
-            "min": np.full((1, 1, 1, 1), low, np.float32),
-            "max": np.full((1, 1, 1, 1), 1.0 if low == high == 0 else high, np.float32),
+            "min": np.full((1,) * axes.get(tensor, 4), low, np.float32),
+            "max": np.full((1,) * axes.get(tensor, 4), 1.0 if low == high == 0 else high, np.float32),
         }
         for tensor, (low, high) in tensor_ranges.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
-from edgekit.networks.tracing import converting, example, trace
+from edgekit.networks.tracing import Example, converting, example, trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -55,7 +57,34 @@ class ToOnnx(Step):
         model = program.model_proto
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
+        check_runs(out / "model.onnx", parent, tracing_example)
         return StepResult(scheme="float32", tensors=parent.identity_map())
+
+
+def check_runs(path: Path, parent: Artifact, example: Example) -> None:
+    """Raises CannotConvert where ONNX Runtime, if it is installed, refuses the model that the exporter wrote."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    feed = {name: tensor.numpy() for name, tensor in example.tensors.items()}
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        taken = {value.name for value in session.get_inputs()}
+        session.run(None, {name: value for name, value in feed.items() if name in taken})
+    except Exception as error:  # ONNX Runtime's types are not exported
+        why = f"ONNX Runtime cannot run what torch.onnx wrote: {_complaint(str(error))}"
+        next = "replace that operator in the network, or use another format"
+        raise CannotConvert(f"cannot convert {parent.name} to onnx", why, next) from error
+
+
+def _complaint(text: str) -> str:
+    """ONNX Runtime's message without its own error codes and source places."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    message = " ".join(lines) or "it gives no reason"
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(cc|h):\d+ \S+ ?", "", message)[:300]
 
 
 def strip(model: ModelProto) -> None:

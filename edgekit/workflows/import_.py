@@ -25,11 +25,17 @@ from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
 
 
+#: endings of files with weights alone
+WEIGHTS = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
+
+
 def import_model(
     source: str,
     *,
     weights: str = "",
     task: str = "",
+    model: str = "",
+    shape: str = "",
     signature: str = "",
     out: Path | None = None,
     progress: Progress = quiet,
@@ -37,10 +43,20 @@ def import_model(
 ) -> Outcome:
     """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
-    `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
-    name (`cnn`). `signature` names what its inputs are made from and what its outputs mean: a signature file (.toml), a
-    preprocessor_config.json or its folder, or code, which is run. Raises InputError for what is not a model, Missing.
+    `weights` are loaded into a network defined in code; with `model`, which names that network, `source` is the file
+    with them. `task` is the model's task, which is required for a network by name (`cnn`); `shape` that of the example
+    of a network without one ("1x3x224x224"). `signature` names what its inputs are made from and what its outputs mean:
+    a signature file (.toml), a preprocessor_config.json or its folder, or code, which is run. Raises InputError for
+    what is not a model, Missing.
     """
+    if model and weights:
+        why = f"both {source} and {weights} would be its weights"
+        raise InputError("import takes one file with weights", why, f"edgekit import {weights} --model {model}")
+    if model:
+        source, weights = model, source
+    elif Path(source).suffix in WEIGHTS:
+        why = "it holds weights, and no network"
+        raise InputError(f"{source} is not a model", why, f"edgekit import {source} --model net.py:Net")
     by_name = source in registry.names("models")
     ref = (
         ModelReference(Store(out or RUNS / source), "", source, NETWORK) if by_name else references.resolve(source, out)
@@ -49,11 +65,15 @@ def import_model(
         raise InputError(f"{source} is already in a run", next=f"edgekit inspect {source}")
     task_object = tasks.load(task) if task else None
     importer = registry.load("steps", ref.importer)
-    step: Step = importer(source, weights, task) if ref.importer == NETWORK else importer.of(source)
+    step: Step = importer.of(source)
+    if ref.importer == NETWORK:
+        step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[call-arg]
     if signature:
         step = _with_signature(step, signature, ref)
     if weights and ref.importer != NETWORK:
         raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")
+    if shape and ref.importer != NETWORK:
+        raise InputError(f"{source} has its own inputs", "a shape is for a network in code", "leave out --shape")
     if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
     context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.core import identity
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.user_code import is_reference, reason, resolve, run_user_code
 
@@ -111,3 +112,20 @@ def test_a_reason_without_words() -> None:
         raise ValueError
     except ValueError as error:
         assert reason("net.py", error).startswith("ValueError:")
+
+
+@pytest.mark.parametrize("line", ["from .blocks import Block", "from shop.blocks import Block", "import shop.blocks"])
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_file_in_a_package_imports_from_it(tmp_path: Path, line: str, marked: bool) -> None:
+    if not marked and not line.startswith("from ."):
+        pytest.skip("a folder without __init__.py is no package of its own")
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "blocks.py").write_text("class Block: pass\n")
+    (package / "model.py").write_text(f"{line}\nclass Net: pass\n")
+    if marked:
+        (package / "__init__.py").write_text("")
+    assert resolve("shop/model.py:Net").__module__ == "shop.model"
+    before = identity.of_member("models", "shop/model.py:Net")
+    (package / "blocks.py").write_text("class Block: size = 2\n")
+    assert identity.of_member("models", "shop/model.py:Net") != before, "its neighbours are code of the network"

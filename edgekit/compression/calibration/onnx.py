@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
 from edgekit.core.step import Context
@@ -14,7 +17,7 @@ from edgekit.formats.ranges import Statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 #: the first opset whose DequantizeLinear has a scale per channel, and its IR version
 MIN_OPSET, IR_VERSION = 13, 7
@@ -69,7 +72,30 @@ def ready(path: Path) -> ModelProto:
         quant_pre_process(str(source), str(done), skip_symbolic_shape=True)
         model = onnx.load(str(done))
     _name(model.graph.node)
+    _write_out_biases(model.graph)
     return model
+
+
+def _write_out_biases(graph: GraphProto) -> None:
+    """Give each Gemm with a constant bias that is broadcast a bias of one value per output.
+
+    The quantizer gives a bias one scale per output.
+    """
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[1] not in constants:
+            continue
+        weight, bias = constants[node.input[1]], constants.get(node.input[2])
+        transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
+        outputs = weight.dims[0 if transposed else 1]
+        if bias is None or list(bias.dims) == [outputs] or math.prod(bias.dims) not in (1, outputs):
+            continue
+        values = numpy_helper.to_array(bias).reshape(-1)
+        name = f"{node.name}/{bias.name}"
+        graph.initializer.append(numpy_helper.from_array(np.array(np.broadcast_to(values, outputs)), name))
+        node.input[2] = name
 
 
 def _name(nodes: Iterable[NodeProto]) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from edgekit.networks.onnx import (  # noqa: F401  (importing a family registers its operators)
+    attention,
     convolution,
     elementwise,
     indexing,

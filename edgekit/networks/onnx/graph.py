@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgekit.networks.onnx.shape_arithmetic import SHAPE_FUNCTIONS
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
+LOG = logging.getLogger("edgekit")
 #: the longest constant in shape arithmetic
 SHORT = 1024
 
@@ -82,15 +84,39 @@ def tensor_of(tensor: TensorProto) -> Tensor:
 
 def _inline_functions(model: ModelProto) -> ModelProto:
     """Inline the model's functions, and unsupported operators that ONNX defines as functions."""
-    from onnx import inliner
+    from onnx import inliner, shape_inference
 
     if model.functions:
         model = inliner.inline_local_functions(model)
-    types = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
-    missing = [("", type) for type in sorted(types - TABLE.keys())]
-    if missing and model.ByteSize() < 2_000_000_000:
-        model = inliner.inline_selected_functions(model, missing, inline_schema_functions=True)
+    done: set[str] = set()
+    while (missing := _missing(model) - done) and model.ByteSize() < 2_000_000_000:
+        done |= missing  # the body of a function may contain others
+        try:
+            typed = _typed(model)
+            model = inliner.inline_selected_functions(
+                typed, [("", type) for type in sorted(missing)], inline_schema_functions=True
+            )
+        except (RuntimeError, shape_inference.InferenceError) as error:  # what is missing is named later
+            LOG.debug("functions are not inlined: %s", error)
     return model
+
+
+def _missing(model: ModelProto) -> set[str]:
+    return {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")} - TABLE.keys()
+
+
+def _typed(model: ModelProto) -> ModelProto:
+    """The model with the types of its values stated: the body of a function may depend on them."""
+    from onnx import helper, shape_inference
+
+    typed = shape_inference.infer_shapes(model)
+    stated = {value.name for value in (*typed.graph.input, *typed.graph.value_info)}
+    typed.graph.value_info.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in typed.graph.initializer
+        if tensor.name not in stated
+    )
+    return typed
 
 
 def _check_operators(nodes: Sequence[NodeProto], name: str) -> None:
@@ -135,9 +161,12 @@ def _attribute(proto: AttributeProto) -> Any:
 def _fold(node: Node, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The outputs of a node with constant inputs."""
     operator = TABLE[node.type]
-    number_inputs = operator.shape_inputs | operator.optional_shape_inputs
     arguments = [
-        None if not entry else constants[entry].tolist() if index in number_inputs else constants[entry]
+        None
+        if not entry
+        else constants[entry].tolist()
+        if operator.is_number(index, constants[entry])
+        else constants[entry]
         for index, entry in enumerate(node.inputs)
     ]
     try:

@@ -36,11 +36,12 @@ class OnnxNetwork(nn.Module):
                 self.weights.register_buffer(attribute, tensor)
             self.attribute_names[name] = attribute
         for node in graph.nodes:
-            number_inputs = TABLE[node.type].shape_inputs | TABLE[node.type].optional_shape_inputs
             for index, name in enumerate(node.inputs):
                 constant = graph.constants.get(name)
-                short = constant is not None and constant.ndim <= 1 and constant.numel() <= SHORT
-                if constant is not None and (index in number_inputs or (short and _on_numbers(graph, node))):
+                if constant is None:
+                    continue
+                short = constant.ndim <= 1 and constant.numel() <= SHORT
+                if TABLE[node.type].is_number(index, constant) or (short and _on_numbers(graph, node)):
                     self.numbers[name] = constant.tolist()
         self.last = _last_uses(graph)
 

@@ -39,6 +39,20 @@ def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | Non
     return (result if bias is None else result + bias), mean, inverse
 
 
+@operator("RMSNormalization")
+def rms_normalization(node: Node, x: Tensor, scale: Tensor) -> Tensor:
+    axes = list(range(node.get("axis", -1) % x.ndim, x.ndim))
+    mean = (x * x).mean(dim=axes, keepdim=True)
+    return x / torch.sqrt(mean + node.get("epsilon", 1e-5)) * scale
+
+
+@operator("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, x: Tensor) -> Tensor:
+    axes = node.get("axes", [0, 2, 3])
+    centred = x - x.mean(dim=axes, keepdim=True)
+    return centred / (torch.sqrt((centred * centred).mean(dim=axes, keepdim=True)) + 1e-9)
+
+
 @operator("GroupNormalization")
 def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups, epsilon = node.get("num_groups"), node.get("epsilon", 1e-5)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from edgekit.core.errors import CannotConvert
 
@@ -47,6 +48,10 @@ class Operator:
     function: Callable[..., Any]
     shape_inputs: frozenset[int]
     optional_shape_inputs: frozenset[int]
+
+    def is_number(self, index: int, constant: Tensor) -> bool:
+        """Is this constant input taken as a number or a flat list?"""
+        return index in self.shape_inputs or (index in self.optional_shape_inputs and constant.ndim < 2)
 
 
 TABLE: dict[str, Operator] = {}

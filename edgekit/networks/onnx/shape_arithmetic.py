@@ -34,7 +34,16 @@ def _each(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _quotient(a: Any, b: Any) -> Any:
-    return a / b if isinstance(a, float | torch.SymFloat) or isinstance(b, float | torch.SymFloat) else a // b
+    """Integers are divided towards zero."""
+    if isinstance(a, float | torch.SymFloat) or isinstance(b, float | torch.SymFloat):
+        return a / b
+    known = isinstance(a, int) and isinstance(b, int)
+    return -(-a // b) if known and (a < 0) != (b < 0) else a // b
+
+
+def _remainder(node: Node, a: Any, b: Any) -> Any:
+    """With the sign of the divisor; with `fmod`, of the dividend."""
+    return a - b * _quotient(a, b) if node.get("fmod", 0) else a % b
 
 
 SHAPE_FUNCTIONS |= {
@@ -48,7 +57,7 @@ SHAPE_FUNCTIONS |= {
     "Less": _each(lambda a, b: bool(a < b)),
     "Max": _each(max),
     "Min": _each(min),
-    "Mod": _each(lambda a, b: a % b),
+    "Mod": lambda node, a, b: _each(lambda x, y: _remainder(node, x, y))(node, a, b),
     "Mul": _each(lambda a, b: a * b),
     "Neg": _each(lambda a: -a),
     "Not": _each(lambda a: not a),
@@ -127,6 +136,12 @@ def product(node: Node, value: Any, axes: Any = None) -> Any:
     for number in as_list(value):
         result = result * number
     return [result] if node.get("keepdims", 1) else result
+
+
+@_register("Range")
+def numbers(node: Node, start: Any, limit: Any, delta: Any) -> Any:
+    ends = [scalar(value) for value in (start, limit, delta)]
+    return list(range(*ends)) if all(isinstance(value, int) for value in ends) else NotImplemented
 
 
 @_register("Expand")

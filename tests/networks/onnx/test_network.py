@@ -32,7 +32,7 @@ REFUSED = re.compile(
     r"averagepool_.*dilations|training|argmax|blocked|gru_(?!.*linear)|peepholes|precomputed|constant_pad|empty_set"
     r"|antialias|cubic|tf_crop|linear_align_corners|not_(larger|smaller)|scatternd_(multiply|max|min)"
     # bodies of functions with an If, random numbers, or sizes that depend on the data
-    r"|affine_grid|bernoulli|attention|window|center_crop|range_.*expanded|_expanded"
+    r"|attention_.*(past|present|qk_matmul|padded|nonpad|window)|affine_grid|bernoulli|window|center_crop|range_.*expanded|_expanded"
 )
 
 
