@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 VARIABLE = "EDGEKIT_TORCHVISION"
+# read now: the tests themselves see no EDGEKIT_ variables (conftest.py)
+FOLDER = os.environ.get(VARIABLE, "")
 # the definitions are withdrawn when a library object is garbage-collected
 _defined: list[Any] = []
 
@@ -20,9 +22,8 @@ def torchvision() -> ModuleType:
     """torchvision with its transforms loaded; skips the test if it is neither installed nor in $EDGEKIT_TORCHVISION."""
     import torch
 
-    folder = os.environ.get(VARIABLE, "")
-    if folder and folder not in sys.path:
-        sys.path.append(folder)
+    if FOLDER and FOLDER not in sys.path:
+        sys.path.append(FOLDER)
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip(f"needs torchvision: pip install --no-deps --target FOLDER torchvision, then {VARIABLE}=FOLDER")
     if "torchvision" not in sys.modules and not _defined:

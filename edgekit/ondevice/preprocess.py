@@ -40,8 +40,9 @@ def image(source, front):
         raise ValueError("layout is NCHW, NHWC or NHW, not %r" % (layout,))
     if layout == "NHW" and channels == 3:
         raise ValueError("a layout without channels (NHW) is for gray images")
-    decoded = _checked(source) if isinstance(source, np.ndarray) else _decoded(source, bool(front.get("exif")))
     gray = layout == "NHW" or channels == 1 or front.get("colour") == "gray"
+    exif = bool(front.get("exif"))
+    decoded = _checked(source) if isinstance(source, np.ndarray) else _decoded(source, exif, gray)
     pixels = _gray(decoded) if gray and decoded.ndim == 3 else decoded
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     pixels = _cropped(_resized(pixels, front), front)
@@ -83,8 +84,8 @@ def sound(source, front):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _decoded(source, exif):
-    """(H, W) or (H, W, 3) uint8."""
+def _decoded(source, exif, gray):
+    """(H, W) or (H, W, 3) uint8; Pillow makes `gray` from what the file holds, as its luma."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -94,7 +95,8 @@ def _decoded(source, exif):
             if opened.mode.startswith(("I", "F")):
                 raise ValueError("it has more than 8 bits (%s): save it as .npz" % opened.mode)
             upright = ImageOps.exif_transpose(opened) if exif else opened
-            return np.array(upright.convert("L" if upright.mode in ("1", "L", "LA", "La") else "RGB"))
+            gray = gray or upright.mode in ("1", "L", "LA", "La")
+            return np.array(upright.convert("L" if gray else "RGB"))
     except UnidentifiedImageError:
         raise ValueError("it is no image, or is damaged") from None
     except MemoryError:

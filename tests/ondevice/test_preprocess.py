@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import shutil
 import subprocess
 import sys
 import wave
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,7 +177,7 @@ def test_without_resize_the_image_is_stretched_to_the_models_size() -> None:
 
 
 @pytest.mark.parametrize("version", ["transforms", "transforms.v2"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(1, 40), st.integers(1, 60), st.integers(0, 99))
 def test_torchvision_of_a_pillow_image(version: str, shape: tuple[int, int], size: int, crop: int, seed: int) -> None:
     vision = torchvision()
@@ -223,10 +223,10 @@ def test_without_antialias_as_torch_interpolates(
     pixels = noise(seed, shape, 1)
     values = torch.from_numpy(pixels[None, None, ..., 0].astype(np.float32))
     aligned = {} if name == "nearest" else {"align_corners": False}
-    expected = interpolate(values, size, mode=name, **aligned).round().clamp(0, 255)[0, 0].numpy()
+    expected = interpolate(values, size, mode=name, **aligned).clamp(0, 255)[0, 0].numpy()
     ours = preprocess.resample(pixels, *size, name, antialias=False)[..., 0]
-    difference = np.abs(ours.astype(int) - expected.astype(int))
-    assert difference.max() <= (name != "nearest") and (difference > 0).mean() <= 0.02
+    # the last bits of torch's sums depend on the processor; a half may then be rounded the other way
+    assert np.abs(ours - expected).max() <= (0 if name == "nearest" else 0.5 + 1e-3)
 
 
 def test_hugging_face_processors() -> None:
@@ -489,12 +489,11 @@ def test_c_gives_the_same_bits(
 
 
 def test_c_refuses_what_is_no_image(program: Path, tmp_path: Path) -> None:
-    run: Callable[[bytes], subprocess.CompletedProcess[str]]
-
     def run(raw: bytes) -> subprocess.CompletedProcess[str]:
         (tmp_path / "in.ppm").write_bytes(raw)
         words = [program, tmp_path / "in.ppm", tmp_path / "out", *("0" * 14), "1", "0", "0"]
-        return subprocess.run(words, capture_output=True, text=True)
+        environment = {"ASAN_OPTIONS": "allocator_may_return_null=1"}
+        return subprocess.run(words, capture_output=True, text=True, env=environment)
 
     assert run(b"P5 # a comment\n2#width\n2\n255\nabcd").returncode == 0
     for raw, message in (
@@ -507,4 +506,4 @@ def test_c_refuses_what_is_no_image(program: Path, tmp_path: Path) -> None:
         (b"P5 2", "only .pgm"),
     ):
         ended = run(raw)
-        assert ended.returncode == 1 and any(word in ended.stderr for word in message.split("|"))
+        assert ended.returncode == 1 and re.search(message, ended.stderr)
