@@ -9,7 +9,6 @@ Images are resized here and not by Pillow, so that the result does not depend on
 
 import functools
 import math
-import os
 import re
 import wave
 
@@ -61,20 +60,20 @@ def sound(source, front):
 
     `source` is a path or a binary file. Keys: `rate` in Hz (0: as it is; otherwise band-limited resampling: the
     spectrum is truncated or zero-padded); `length` in samples or `seconds`, to which it is cropped or zero-padded at
-    its end (0: as it is); `shape`: that of a sample, with at most one axis that is not 1, the samples; scale, mean, std.
-    Raises OSError if the file cannot be opened, ValueError if it is no such file.
+    its end (0: as it is); `shape`: that of a sample, with at most one axis that is not 1, the samples; `scale`, `mean`,
+    `std`. Raises OSError if the file cannot be opened, ValueError if it is no such file.
     """
     values, rate = _wav(source)
     new_rate = front.get("rate") or rate
     if new_rate != rate:
-        count = max(1, int(round(len(values) * new_rate / float(rate))))
+        count = max(1, round(len(values) * new_rate / float(rate)))
         spectrum = np.fft.rfft(values)[: count // 2 + 1]
         values = (np.fft.irfft(spectrum, count) * (count / float(len(values)))).astype(np.float32)
     shape = front.get("shape") or [None]
     if sum(size != 1 for size in shape) > 1:
         raise ValueError("a sound has one axis, and the model's input is %s" % "x".join(map(str, shape)))
     fixed = max([size or 0 for size in shape if size != 1], default=1)
-    length = front.get("length") or int(round((front.get("seconds") or 0) * new_rate)) or max(fixed, 0) or len(values)
+    length = front.get("length") or round((front.get("seconds") or 0) * new_rate) or max(fixed, 0) or len(values)
     values = np.pad(values[:length], (0, max(0, length - len(values))))
     if fixed > 0 and fixed != length:
         raise ValueError("the model takes %d samples, and the sound is set to %d" % (fixed, length))
@@ -130,7 +129,7 @@ def _bytes(source):
 
 
 def _checked(array):
-    if array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3):
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError("an image is uint8 (H, W) or (H, W, 3), not %s %s" % (array.dtype, array.shape))
     if not array.size:
         raise ValueError("it is empty")
@@ -235,9 +234,9 @@ def _letterboxed(pixels, size, fill, how):
     """As Ultralytics' LetterBox: the sides are rounded half to even, half a pixel goes to the bottom and the right."""
     height, width = pixels.shape[:2]
     ratio = min(size[0] / height, size[1] / width)
-    inner = max(1, int(round(height * ratio))), max(1, int(round(width * ratio)))
-    top, left = (int(round((whole - part) / 2 - 0.1)) for whole, part in zip(size, inner))
-    result = np.full(size + pixels.shape[2:], int(round(fill)), np.uint8)
+    inner = max(1, round(height * ratio)), max(1, round(width * ratio))
+    top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(size, inner))
+    result = np.full(size + pixels.shape[2:], round(fill), np.uint8)
     result[top : top + inner[0], left : left + inner[1]] = resample(pixels, *inner, **how)
     return result
 
@@ -260,7 +259,7 @@ def _cropped(pixels, front):
 def _span(whole, part, down):
     """Along one axis: the first pixel that is taken, where it goes, and how many."""
     if part <= whole:
-        return ((whole - part) // 2 if down else int(round((whole - part) / 2.0))), 0, part
+        return ((whole - part) // 2 if down else round((whole - part) / 2.0)), 0, part
     return 0, (part - whole + 1 if down else part - whole) // 2, whole
 
 
@@ -268,7 +267,9 @@ def _check_size(pixels, front):
     for name, got in zip(("height", "width"), pixels.shape):
         if front.get(name) and front[name] != got:
             height, width = pixels.shape[:2]
-            raise ValueError("it becomes %dx%d (height x width), and %s must be %d" % (height, width, name, front[name]))
+            raise ValueError(
+                "it becomes %dx%d (height x width), and %s must be %d" % (height, width, name, front[name])
+            )
 
 
 # --- resampling ------------------------------------------------------------------------------------------------------
@@ -278,8 +279,9 @@ def resample(pixels, height, width, interpolation="bilinear", antialias=True):
     """An image (H, W, C) of uint8, resized to (height, width, C).
 
     With `antialias` the result is that of Pillow 13's Image.resize to the bit (filters nearest, box, bilinear, hamming,
-    bicubic, lanczos); Pillow before 13 made the horizontal pass first in every case (`_passes`). Without, bilinear, bicubic and nearest are those of torch.nn.functional.interpolate with
-    align_corners=False in float32, rounded half to even. Raises ValueError.
+    bicubic, lanczos); Pillow before 13 made the horizontal pass first in every case (`_passes`). Without, bilinear,
+    bicubic and nearest are those of torch.nn.functional.interpolate with align_corners=False in float32, rounded half
+    to even. Raises ValueError.
     """
     if min(height, width) < 1:
         raise ValueError("an image of %dx%d cannot be resized to %dx%d" % (pixels.shape[:2] + (height, width)))
@@ -340,7 +342,7 @@ def _multiply(columns, blocks, result):
         result[:, left : left + count] = np.clip(sums, 0, 255, out=sums)[:, :count]
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=4)
 def _blocks(size, count, interpolation):
     """The resampling as a banded matrix, in dense blocks: (first output, first input, weights (outputs, inputs))."""
     first, weights = _coefficients(size, count, interpolation)
