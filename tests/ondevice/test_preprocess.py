@@ -418,7 +418,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("preprocess") / "preprocess"
     warnings = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
     checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    source = Path(__file__).with_suffix("").with_name("preprocess.c")
+    source = Path(__file__).with_name("preprocess.c")
     command = ["gcc", "-std=c99", "-O2", *warnings, *checks, f"-I{NATIVE}", str(source), "-o", str(built), "-lm"]
     subprocess.run(command, check=True)
     return built
