@@ -39,8 +39,9 @@ def image(source, front):
         raise ValueError("layout is NCHW, NHWC or NHW, not %r" % (layout,))
     if layout == "NHW" and channels == 3:
         raise ValueError("a layout without channels (NHW) is for gray images")
-    decoded = _checked(source) if isinstance(source, np.ndarray) else _decoded(source, bool(front.get("exif")))
     gray = layout == "NHW" or channels == 1 or front.get("colour") == "gray"
+    exif = bool(front.get("exif"))
+    decoded = _checked(source) if isinstance(source, np.ndarray) else _decoded(source, exif, gray)
     pixels = _gray(decoded) if gray and decoded.ndim == 3 else decoded
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     pixels = _cropped(_resized(pixels, front), front)
@@ -58,20 +59,20 @@ def sound(source, front):
 
     `source` is a path or a binary file. Keys: `rate` in Hz (0: as it is; otherwise band-limited resampling: the
     spectrum is truncated or zero-padded); `length` in samples or `seconds`, to which it is cropped or zero-padded at
-    its end (0: as it is); `shape`: that of a sample, with at most one axis that is not 1, the samples; scale, mean, std.
-    Raises OSError if the file cannot be opened, ValueError if it is no such file.
+    its end (0: as it is); `shape`: that of a sample, with at most one axis that is not 1, the samples; `scale`, `mean`,
+    `std`. Raises OSError if the file cannot be opened, ValueError if it is no such file.
     """
     values, rate = _wav(source)
     new_rate = front.get("rate") or rate
     if new_rate != rate:
-        count = max(1, int(round(len(values) * new_rate / float(rate))))
+        count = max(1, round(len(values) * new_rate / float(rate)))
         spectrum = np.fft.rfft(values)[: count // 2 + 1]
         values = (np.fft.irfft(spectrum, count) * (count / float(len(values)))).astype(np.float32)
     shape = front.get("shape") or [None]
     if sum(size != 1 for size in shape) > 1:
         raise ValueError("a sound has one axis, and the model's input is %s" % "x".join(map(str, shape)))
     fixed = max([size or 0 for size in shape if size != 1], default=1)
-    length = front.get("length") or int(round((front.get("seconds") or 0) * new_rate)) or max(fixed, 0) or len(values)
+    length = front.get("length") or round((front.get("seconds") or 0) * new_rate) or max(fixed, 0) or len(values)
     values = np.pad(values[:length], (0, max(0, length - len(values))))
     if fixed > 0 and fixed != length:
         raise ValueError("the model takes %d samples, and the sound is set to %d" % (fixed, length))
@@ -81,8 +82,8 @@ def sound(source, front):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _decoded(source, exif):
-    """(H, W) or (H, W, 3) uint8."""
+def _decoded(source, exif, gray):
+    """(H, W) or (H, W, 3) uint8; Pillow makes `gray` from what the file holds, as its luma."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -92,7 +93,8 @@ def _decoded(source, exif):
             if opened.mode.startswith(("I", "F")):
                 raise ValueError("it has more than 8 bits (%s): save it as .npz" % opened.mode)
             upright = ImageOps.exif_transpose(opened) if exif else opened
-            return np.array(upright.convert("L" if upright.mode in ("1", "L", "LA", "La") else "RGB"))
+            gray = gray or upright.mode in ("1", "L", "LA", "La")
+            return np.array(upright.convert("L" if gray else "RGB"))
     except UnidentifiedImageError:
         raise ValueError("it is no image, or is damaged") from None
     except MemoryError:
@@ -231,9 +233,9 @@ def _letterboxed(pixels, size, fill, how):
     """As Ultralytics' LetterBox: the sides are rounded half to even, half a pixel goes to the bottom and the right."""
     height, width = pixels.shape[:2]
     ratio = min(size[0] / height, size[1] / width)
-    inner = max(1, int(round(height * ratio))), max(1, int(round(width * ratio)))
-    top, left = (int(round((whole - part) / 2 - 0.1)) for whole, part in zip(size, inner))
-    result = np.full(size + pixels.shape[2:], int(round(fill)), np.uint8)
+    inner = max(1, round(height * ratio)), max(1, round(width * ratio))
+    top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(size, inner))
+    result = np.full(size + pixels.shape[2:], round(fill), np.uint8)
     result[top : top + inner[0], left : left + inner[1]] = resample(pixels, *inner, **how)
     return result
 
@@ -256,7 +258,7 @@ def _cropped(pixels, front):
 def _span(whole, part, down):
     """Along one axis: the first pixel that is taken, where it goes, and how many."""
     if part <= whole:
-        return ((whole - part) // 2 if down else int(round((whole - part) / 2.0))), 0, part
+        return ((whole - part) // 2 if down else round((whole - part) / 2.0)), 0, part
     return 0, (part - whole + 1 if down else part - whole) // 2, whole
 
 
@@ -276,8 +278,9 @@ def resample(pixels, height, width, interpolation="bilinear", antialias=True):
     """An image (H, W, C) of uint8, resized to (height, width, C).
 
     With `antialias` the result is that of Pillow 13's Image.resize to the bit (filters nearest, box, bilinear, hamming,
-    bicubic, lanczos); Pillow before 13 made the horizontal pass first in every case (`_passes`). Without, bilinear, bicubic and nearest are those of torch.nn.functional.interpolate with
-    align_corners=False in float32, rounded half to even. Raises ValueError.
+    bicubic, lanczos); Pillow before 13 made the horizontal pass first in every case (`_passes`). Without, bilinear,
+    bicubic and nearest are those of torch.nn.functional.interpolate with align_corners=False in float32, rounded half
+    to even. Raises ValueError.
     """
     if min(height, width) < 1:
         raise ValueError("an image of %dx%d cannot be resized to %dx%d" % (pixels.shape[:2] + (height, width)))
@@ -338,7 +341,7 @@ def _multiply(columns, blocks, result):
         result[:, left : left + count] = np.clip(sums, 0, 255, out=sums)[:, :count]
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=4)
 def _blocks(size, count, interpolation):
     """The resampling as a banded matrix, in dense blocks: (first output, first input, weights (outputs, inputs))."""
     first, weights = _coefficients(size, count, interpolation)

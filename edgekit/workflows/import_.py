@@ -24,7 +24,6 @@ from edgekit.steps.shared.signed import DETAIL
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
 
-
 #: endings of files with weights alone
 WEIGHTS = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
 
@@ -67,7 +66,7 @@ def import_model(
     importer = registry.load("steps", ref.importer)
     step: Step = importer.of(source)
     if ref.importer == NETWORK:
-        step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[call-arg]
+        step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[type-var]
     if signature:
         step = _with_signature(step, signature, ref)
     if weights and ref.importer != NETWORK:

@@ -1,14 +1,14 @@
-"""Preprocessing against the libraries whose results it must have: Pillow, torchvision, torch, Hugging Face; and in C."""
+"""Preprocessing, in Python and in C: its results are those of Pillow, torchvision, torch and Hugging Face."""
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import shutil
 import subprocess
 import sys
 import wave
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,9 +167,9 @@ def test_without_resize_the_image_is_stretched_to_the_models_size() -> None:
     expected = preprocess.resample(pixels, 10, 12, "bilinear")
     np.testing.assert_array_equal(input_of(pixels, height=10, width=12), expected)
     assert input_of(pixels, height=40, width=None).shape == (40, 60, 3)
-    with pytest.raises(ValueError, match="becomes 40x60 .* height must be 10"):
+    with pytest.raises(ValueError, match=r"becomes 40x60 .* height must be 10"):
         input_of(pixels, height=10)
-    with pytest.raises(ValueError, match="becomes 20x30 .* height must be 24"):
+    with pytest.raises(ValueError, match=r"becomes 20x30 .* height must be 24"):
         input_of(pixels, height=24, width=24, resize={"mode": "shortest", "size": 20})
 
 
@@ -177,7 +177,7 @@ def test_without_resize_the_image_is_stretched_to_the_models_size() -> None:
 
 
 @pytest.mark.parametrize("version", ["transforms", "transforms.v2"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(1, 40), st.integers(1, 60), st.integers(0, 99))
 def test_torchvision_of_a_pillow_image(version: str, shape: tuple[int, int], size: int, crop: int, seed: int) -> None:
     vision = torchvision()
@@ -204,7 +204,8 @@ def test_torchvision_of_a_tensor_within_one_grey_level(version: str, antialias: 
     transforms = vision.transforms.v2 if version.endswith("v2") else vision.transforms
     mode = vision.transforms.InterpolationMode[name.upper()]
     for shape, size in (((64, 48), 20), ((33, 71), 24), ((9, 9), 50), ((100, 30), 31), ((5, 80), 3)):
-        pixels = noise(16, shape, 3)
+        # grey levels that bicubic does not lead out of 0 to 255: v1 cuts the sums once, v2 and Pillow after each pass
+        pixels = noise(16, shape, 3) // 2 + 64
         resized = transforms.Resize(size, mode, antialias=antialias)(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
         # torch has one nearest, which is the one without antialias
         front = {"resize": {"mode": "shortest", "size": size}, "interpolation": name}
@@ -223,10 +224,10 @@ def test_without_antialias_as_torch_interpolates(
     pixels = noise(seed, shape, 1)
     values = torch.from_numpy(pixels[None, None, ..., 0].astype(np.float32))
     aligned = {} if name == "nearest" else {"align_corners": False}
-    expected = interpolate(values, size, mode=name, **aligned).round().clamp(0, 255)[0, 0].numpy()
+    expected = interpolate(values, size, mode=name, **aligned).clamp(0, 255)[0, 0].numpy()
     ours = preprocess.resample(pixels, *size, name, antialias=False)[..., 0]
-    difference = np.abs(ours.astype(int) - expected.astype(int))
-    assert difference.max() <= (name != "nearest") and (difference > 0).mean() <= 0.02
+    # the last bits of torch's sums depend on the processor; a half may then be rounded the other way
+    assert np.abs(ours - expected).max() <= (0 if name == "nearest" else 0.5 + 1e-3)
 
 
 def test_hugging_face_processors() -> None:
@@ -320,7 +321,7 @@ def test_a_signature_that_does_not_fit_is_refused(front: dict[str, Any], message
 
 def test_arrays_that_are_no_images_are_refused() -> None:
     for array in (np.zeros((3, 4), np.float32), np.zeros((3, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
-        with pytest.raises(ValueError, match="an image is uint8|it is empty"):
+        with pytest.raises(ValueError, match=r"an image is uint8|it is empty"):
             preprocess.image(array, {})
 
 
@@ -417,7 +418,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("preprocess") / "preprocess"
     warnings = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
     checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    source = Path(__file__).with_suffix("").with_name("preprocess.c")
+    source = Path(__file__).with_name("preprocess.c")
     command = ["gcc", "-std=c99", "-O2", *warnings, *checks, f"-I{NATIVE}", str(source), "-o", str(built), "-lm"]
     subprocess.run(command, check=True)
     return built
@@ -482,19 +483,18 @@ def test_c_gives_the_same_bits(
     expected = preprocess.image(pixels[..., 0] if channels == 1 else pixels, plain)
     np.testing.assert_array_equal(in_c(program, tmp_path, pixels, plain), expected)
     if "scale" in front:
-        count = 3 if many and 3 in (expected.shape[0 if front["layout"] == "NCHW" else 2], 0) else 1
+        count = expected.shape[0 if front["layout"] == "NCHW" else 2] if many else 1
         front = {**front, "mean": IMAGENET["mean"][:count], "std": IMAGENET["std"][:count]}
         values = preprocess.image(pixels[..., 0] if channels == 1 else pixels, front)
         np.testing.assert_allclose(in_c(program, tmp_path, pixels, front), values, rtol=1e-6, atol=1e-6)
 
 
 def test_c_refuses_what_is_no_image(program: Path, tmp_path: Path) -> None:
-    run: Callable[[bytes], subprocess.CompletedProcess[str]]
-
     def run(raw: bytes) -> subprocess.CompletedProcess[str]:
         (tmp_path / "in.ppm").write_bytes(raw)
         words = [program, tmp_path / "in.ppm", tmp_path / "out", *("0" * 14), "1", "0", "0"]
-        return subprocess.run(words, capture_output=True, text=True)
+        environment = {"ASAN_OPTIONS": "allocator_may_return_null=1"}
+        return subprocess.run(words, capture_output=True, text=True, env=environment)
 
     assert run(b"P5 # a comment\n2#width\n2\n255\nabcd").returncode == 0
     for raw, message in (
@@ -507,4 +507,4 @@ def test_c_refuses_what_is_no_image(program: Path, tmp_path: Path) -> None:
         (b"P5 2", "only .pgm"),
     ):
         ended = run(raw)
-        assert ended.returncode == 1 and any(word in ended.stderr for word in message.split("|"))
+        assert ended.returncode == 1 and re.search(message, ended.stderr)

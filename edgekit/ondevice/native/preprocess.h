@@ -347,7 +347,6 @@ static inline const char *pre_letterboxed(const PreImage *in, const PreFront *fr
 
 static inline const char *pre_resized(const PreImage *in, const PreFront *front, PreImage *out) {
     int height = front->size[0], width = front->size[1];
-    if (front->mode == PRE_KEEP) return pre_copy(in, out);
     if (front->mode == PRE_LETTERBOX) return pre_letterboxed(in, front, out);
     if (front->mode == PRE_SHORTEST) {
         double size = (double)height;
@@ -376,9 +375,9 @@ static inline const char *pre_cropped(const PreImage *in, const PreFront *front,
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
 
-/* Gray (ITU-R BT.601, as Pillow), if the model or its colour is. */
-static inline const char *pre_coloured(const PreImage *in, const PreFront *front, PreImage *out) {
-    if (in->channels == 1 || (front->channels != 1 && !front->gray)) return pre_copy(in, out);
+/* ITU-R BT.601, as Pillow. */
+static inline const char *pre_grayed(const PreImage *in, const PreFront *front, PreImage *out) {
+    (void)front;
     const char *error = pre_new(in->height, in->width, 1, out);
     const uint8_t *from = in->pixels;
     for (size_t i = 0; !*error && i < pre_size(out); i++, from += 3)
@@ -387,7 +386,7 @@ static inline const char *pre_coloured(const PreImage *in, const PreFront *front
 }
 
 static inline const char *pre_replicated(const PreImage *in, const PreFront *front, PreImage *out) {
-    if (in->channels == 3 || front->channels != 3) return pre_copy(in, out);
+    (void)front;
     const char *error = pre_new(in->height, in->width, 3, out);
     for (size_t i = 0; !*error && i < pre_size(out); i++) out->pixels[i] = in->pixels[i / 3];
     return error;
@@ -395,8 +394,10 @@ static inline const char *pre_replicated(const PreImage *in, const PreFront *fro
 
 /* Colours, resize and crop: the pixels of the model's input, rows of red, green, blue. Returns "" or an error message. */
 static inline const char *pre_pixels(const PreImage *in, const PreFront *front, PreImage *out) {
+    int gray = in->channels == 1 || front->channels == 1 || front->gray;
     const char *(*const STEPS[])(const PreImage *, const PreFront *, PreImage *) = {
-        pre_coloured, pre_resized, front->crop[0] || front->crop[1] ? pre_cropped : NULL, pre_replicated};
+        gray && in->channels == 3 ? pre_grayed : NULL, front->mode != PRE_KEEP ? pre_resized : NULL,
+        front->crop[0] || front->crop[1] ? pre_cropped : NULL, gray && front->channels == 3 ? pre_replicated : NULL};
     PreImage now = *in, next;
     memset(out, 0, sizeof *out);
     for (size_t step = 0; step < sizeof STEPS / sizeof *STEPS; step++) {
@@ -405,6 +406,10 @@ static inline const char *pre_pixels(const PreImage *in, const PreFront *front, 
         if (now.pixels != in->pixels) pre_free(&now);
         if (*error) return error;
         now = next;
+    }
+    if (now.pixels == in->pixels) {
+        const char *error = pre_copy(in, &now);
+        if (*error) return error;
     }
     if ((front->means > 1 && front->means != now.channels) || (front->stds > 1 && front->stds != now.channels))
         return pre_free(&now), "mean and std hold one value, or one for each channel";
