@@ -81,8 +81,9 @@ def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
     outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
-    for artifact in outcome.artifacts:
-        context.say(f"  {_about_signature(artifact)}")
+    if not outcome.reused:  # said before
+        for artifact in outcome.artifacts:
+            context.say(f"  {_about_signature(artifact)}")
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Signatures in files' metadata: edgekit reads what it wrote, other tools read it, and edgekit reads what they write."""
+"""Signatures in files' metadata: edgekit reads what it wrote, other tools read it, and it reads theirs."""
 
 from __future__ import annotations
 
