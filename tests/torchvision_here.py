@@ -1,41 +1,50 @@
-"""torchvision, where it is installed or lies in a folder that EDGEKIT_TORCHVISION names; else the test is skipped."""
+"""torchvision as a reference for tests: installed, or in a folder of its own, also next to a CPU build of torch."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-#: read at import: a fixture removes every EDGEKIT_ variable from the tests' environment
-FOLDER = os.environ.get("EDGEKIT_TORCHVISION", "")
-
-#: operators that a torchvision built for another torch lacks; the reference keeps them registered
-_kept: list[Any] = []
-
-
-def torchvision() -> Any:
-    return _library("torchvision")
+VARIABLE = "EDGEKIT_TORCHVISION"
+# read now: the tests themselves see no EDGEKIT_ variables (conftest.py)
+FOLDER = os.environ.get(VARIABLE, "")
+# the definitions are withdrawn when a library object is garbage-collected
+_defined: list[Any] = []
 
 
-def timm() -> Any:
-    """timm, which imports torchvision."""
-    torchvision()
-    return _library("timm")
+def torchvision() -> ModuleType:
+    """torchvision with its transforms loaded; skips the test if it is neither installed nor in $EDGEKIT_TORCHVISION."""
+    import torch
 
-
-def _library(name: str) -> Any:
-    torch = pytest.importorskip("torch")
     if FOLDER and FOLDER not in sys.path:
         sys.path.append(FOLDER)
-    if name not in sys.modules and FOLDER and not _kept:
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip(f"needs torchvision: pip install --no-deps --target FOLDER torchvision, then {VARIABLE}=FOLDER")
+    if "torchvision" not in sys.modules and not _defined:
+        _define_missing(torch)
+    importlib.import_module("torchvision.transforms.v2")
+    return importlib.import_module("torchvision")
+
+
+def _define_missing(torch: ModuleType) -> None:
+    """The operators that its import registers fake kernels for; its own library defines them where it loads."""
+    import torch.library
+
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        pytest.skip(f"{name} is not here ({error}): pip install {name}, or name its folder in EDGEKIT_TORCHVISION")
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+    else:
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _defined.append(library)
