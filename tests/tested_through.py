@@ -80,6 +80,7 @@ THROUGH = {
     "steps/shared/calibrated": "steps/test_calibrate.py",
     "steps/shared/imported": "steps/test_import_onnx.py",
     "steps/shared/imported_torch": "steps/test_import_network.py",
+    "steps/shared/signed": "cli/test_import_.py",
     "steps/shared/tflite_embeddings": "steps/test_dynamic.py",
     "steps/shared/trained_ranges": "steps/test_weight_side.py",
     "steps/shared/unstored": "steps/test_train.py",

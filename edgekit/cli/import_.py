@@ -21,6 +21,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
     metavar="SIG",
     help="What its inputs are made from and its outputs mean: sig.toml, preprocessor_config.json, or code.",
 )
+@click.option("--classes", default="", metavar="C", help="Its class names: a folder of class folders, a .txt, or code.")
 @out_option
 def command(
     source: str,
@@ -29,6 +30,7 @@ def command(
     model: str,
     shape: str,
     signature: str,
+    classes: str,
     out: Path | None,
     reporter: Reporter,
 ) -> CommandResult:
@@ -49,6 +51,7 @@ def command(
         model=model,
         shape=shape,
         signature=signature,
+        classes=classes,
         out=out,
         progress=reporter.progress,
         say=reporter.say,

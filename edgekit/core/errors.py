@@ -36,6 +36,9 @@ EXIT_BUG = 70
 
 EXIT_INTERRUPTED = 130
 
+#: a hint lists no more names than this
+MOST_NAMES = 60
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -175,8 +178,8 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:
-    """A hint for a misspelt name: the closest known names, or else all of them."""
+    """A hint for a misspelt name: the closest known names, or else all of them if they are not too many."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(known)}" if known else ""
+    return f"known: {', '.join(known)}" if 0 < len(known) <= MOST_NAMES else ""

@@ -92,6 +92,11 @@ def input_problems(record: InputSignature, spec: TensorSpec) -> Iterator[str]:
         if record.height_width and any(a and a != b for a, b in zip(size, record.height_width, strict=True)):
             has, takes = (" x ".join(map(str, (a or "?" for a in pair))) for pair in (record.height_width, size))
             yield f"its images become {has} (height x width), and {spec} takes {takes}"
+        if record.crop is None and record.resize is not None and record.resize.mode == "shortest":
+            side = record.resize.size
+            if None not in size and side != min(filter(None, size)):
+                takes = " x ".join(map(str, size))
+                yield f"the shorter side of its images becomes {side}, and {spec} takes {takes} (height x width)"
     if record.kind == "audio":
         yield from _per_channel(record, 1, str(spec))
         lengths = [size for size in spec.shape[1:] if size not in (1, None)]

@@ -10,11 +10,13 @@ from edgekit.core import registry, user_code
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.signature import Signature
 from edgekit.core.signature_text import summary
 from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.networks import signatures
+from edgekit.networks.signatures import classes as class_names
 from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
@@ -36,6 +38,7 @@ def import_model(
     model: str = "",
     shape: str = "",
     signature: str = "",
+    classes: str = "",
     out: Path | None = None,
     progress: Progress = quiet,
     say: Say = silent,
@@ -45,8 +48,9 @@ def import_model(
     `weights` are loaded into a network defined in code; with `model`, which names that network, `source` is the file
     with them. `task` is the model's task, which is required for a network by name (`cnn`); `shape` that of the example
     of a network without one ("1x3x224x224"). `signature` names what its inputs are made from and what its outputs mean:
-    a signature file (.toml), a preprocessor_config.json or its folder, or code, which is run. Raises InputError for
-    what is not a model, Missing.
+    a signature file (.toml), a preprocessor_config.json or its folder, or code, which is run; `classes` where its class
+    names are: a folder of class folders, a .txt or .json file, or code. Raises InputError for what is not a model,
+    Missing.
     """
     if model and weights:
         why = f"both {source} and {weights} would be its weights"
@@ -67,8 +71,8 @@ def import_model(
     step: Step = importer.of(source)
     if ref.importer == NETWORK:
         step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[type-var]
-    if signature:
-        step = _with_signature(step, signature, ref)
+    if signature or classes:
+        step = _with_signature(step, signature, classes, ref)
     if weights and ref.importer != NETWORK:
         raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")
     if shape and ref.importer != NETWORK:
@@ -79,12 +83,13 @@ def import_model(
     return _import(step, ref, context)
 
 
-def _with_signature(step: Step, signature: str, ref: ModelReference) -> Step:
+def _with_signature(step: Step, signature: str, classes: str, ref: ModelReference) -> Step:
     if not any(field.name == "signature" for field in dataclasses.fields(step)):  # type: ignore[arg-type]
         what = f"{ref.importer} takes no signature"
         raise InputError(what, "its package has no such field", "leave out --signature")
-    text = signatures.read(signature).to_json()
-    return dataclasses.replace(step, signature=text)  # type: ignore[type-var]
+    stated = signatures.read(signature) if signature else Signature()
+    stated = signatures.with_classes(stated, class_names.read(classes) if classes else ())
+    return dataclasses.replace(step, signature=stated.to_json())  # type: ignore[type-var]
 
 
 def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
@@ -100,8 +105,9 @@ def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
     outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
-    for artifact in outcome.artifacts:
-        context.say(f"  {_about_signature(artifact)}")
+    if not outcome.reused:  # said before
+        for artifact in outcome.artifacts:
+            context.say(f"  {_about_signature(artifact)}")
     return outcome
 
 

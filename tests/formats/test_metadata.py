@@ -1,4 +1,4 @@
-"""Signatures in files' metadata: what edgekit writes it reads, other tools read it, and edgekit reads what they write."""
+"""Signatures in files' metadata: edgekit reads what it wrote, other tools read it, and it reads theirs."""
 
 from __future__ import annotations
 
@@ -190,6 +190,28 @@ def test_the_model_computes_the_same(model: tuple[str, Path], tmp_path: Path) ->
 
 def test_nothing_is_known_of_other_files(model: tuple[str, Path], tmp_path: Path) -> None:
     assert carried(model[0], made(model[0], tmp_path)) == (Signature(), "")
+
+
+def test_only_signed_models_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nothing is known about keeps its bytes; so does an imported file, whatever is known about it."""
+    torch = pytest.importorskip("torch")
+    from edgekit.workflows import export, import_
+
+    (tmp_path / "net.py").write_text(
+        "import torch\n\n\ndef make():\n    return torch.nn.Linear(3, 4), torch.zeros(1, 3)\n"
+    )
+    (tmp_path / "sig.toml").write_text('[[output]]\nkind = "logits"\n')
+    monkeypatch.chdir(tmp_path)
+    signed_files: list[Path] = []
+    member = registry.load("formats", "onnx")
+    monkeypatch.setattr(member, "sign", staticmethod(lambda path, *specs: signed_files.append(path)))
+    assert torch
+    for signature, count in (("", 0), ("sig.toml", 1)):
+        import_.import_model("net.py:make", signature=signature, out=Path("run"))
+        artifact = export.export("run/torch", to=["onnx"], out=Path("run")).artifacts[-1]
+        assert len(signed_files) == count and bool(artifact.signature) == bool(count)
+    import_.import_model("run/onnx/model.onnx", signature="sig.toml", out=Path("other"))
+    assert len(signed_files) == 1
 
 
 # --- ONNX --------------------------------------------------------------------------------------------------------

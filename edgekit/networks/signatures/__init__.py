@@ -6,6 +6,7 @@ Libraries' objects are known by the name and module of their class, so that no l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from edgekit.core import user_code
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.config import read_toml
 from edgekit.core.errors import InputError, Problem, RecipeError
-from edgekit.core.signature import Signature, parse
+from edgekit.core.signature import OutputSignature, Signature, parse
 from edgekit.core.user_code import run_user_code
 from edgekit.networks.factory import required_arguments
 from edgekit.networks.signatures import hugging_face, timm_, torchvision_
@@ -82,6 +83,8 @@ def _of_known(value: Any, source: str) -> Signature | None:
     if isinstance(value, Signature):
         return value
     if isinstance(value, Mapping):
+        if "transform" in value:
+            return _of_transform_and_classes(value, source)
         return timm_.of_config(value) if timm_.is_config(value) else _of_table(value, source)
     if torchvision_.is_weights(value):
         return torchvision_.of_weights(value)
@@ -90,6 +93,25 @@ def _of_known(value: Any, source: str) -> Signature | None:
     if hugging_face.is_processor(value):
         return Signature((hugging_face.of_processor(value),))
     return None
+
+
+def _of_transform_and_classes(value: Mapping[str, Any], source: str) -> Signature:
+    """Of `{"transform": T, "classes": [...]}`."""
+    if unknown := [key for key in value if key not in ("transform", "classes")]:
+        raise InputError(f"{source} has an unknown key {unknown[0]!r}", next="its keys are transform and classes")
+    signature = _of_known(value["transform"], source)
+    if signature is None:
+        what = f"the transform of {source} is of the type {type(value['transform']).__name__}"
+        raise InputError(what, "it describes no preprocessing", FORMS)
+    return with_classes(signature, tuple(value.get("classes", ())))
+
+
+def with_classes(signature: Signature, classes: Sequence[str]) -> Signature:
+    """The signature with these class names of its first output."""
+    if not classes:
+        return signature
+    first, *others = signature.outputs or (OutputSignature(),)
+    return replace(signature, outputs=(replace(first, classes=tuple(classes)), *others))
 
 
 def _of_table(table: Mapping[str, Any], source: str) -> Signature:

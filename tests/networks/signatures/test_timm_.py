@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+<<<<<<< HEAD
 from outside import timm
+=======
+from torchvision_here import torchvision
+>>>>>>> readers
 
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature
@@ -63,7 +67,9 @@ def test_what_cannot_be_expressed_is_refused(change: dict[str, Any], said: str) 
 @pytest.mark.parametrize("model", ["mobilenetv3_small_100", "deit_tiny_patch16_224", "convnext_atto"])
 def test_networks_of_timm(model: str) -> None:
     """The signature is that of the transform which timm makes for the network."""
-    network = timm().create_model(model)
+    torchvision()
+    timm = pytest.importorskip("timm", reason="needs timm: pip install timm, or in the folder of torchvision")
+    network = timm.create_model(model)
     from timm.data import create_transform, resolve_data_config
 
     config = resolve_data_config({}, model=network)
@@ -73,4 +79,4 @@ def test_networks_of_timm(model: str) -> None:
     assert signature.inputs[0] == InputSignature(**{**vars(transform), "colour": "RGB"})
     assert signature.outputs == (OutputSignature("logits"),)
     assert signatures.of_object(config, "x").inputs == signature.inputs
-    assert timm_.of_network(timm().create_model(model, num_classes=0)).outputs == (OutputSignature("embedding"),)
+    assert timm_.of_network(timm.create_model(model, num_classes=0)).outputs == (OutputSignature("embedding"),)
