@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ended
-from torchvision_here import torchvision
+from outside import torchvision
 
 from edgekit.cli import main
 from edgekit.runs.store import Store

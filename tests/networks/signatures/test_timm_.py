@@ -5,11 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
-from outside import timm
-=======
-from torchvision_here import torchvision
->>>>>>> readers
 
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature
