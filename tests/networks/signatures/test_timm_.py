@@ -62,9 +62,8 @@ def test_what_cannot_be_expressed_is_refused(change: dict[str, Any], said: str) 
 @pytest.mark.parametrize("model", ["mobilenetv3_small_100", "deit_tiny_patch16_224", "convnext_atto"])
 def test_networks_of_timm(model: str) -> None:
     """The signature is that of the transform which timm makes for the network."""
-    torchvision()
-    timm = pytest.importorskip("timm", reason="needs timm: pip install timm, or in the folder of torchvision")
-    network = timm.create_model(model)
+    library = timm()
+    network = library.create_model(model)
     from timm.data import create_transform, resolve_data_config
 
     config = resolve_data_config({}, model=network)
@@ -74,4 +73,4 @@ def test_networks_of_timm(model: str) -> None:
     assert signature.inputs[0] == InputSignature(**{**vars(transform), "colour": "RGB"})
     assert signature.outputs == (OutputSignature("logits"),)
     assert signatures.of_object(config, "x").inputs == signature.inputs
-    assert timm_.of_network(timm.create_model(model, num_classes=0)).outputs == (OutputSignature("embedding"),)
+    assert timm_.of_network(library.create_model(model, num_classes=0)).outputs == (OutputSignature("embedding"),)
