@@ -51,6 +51,8 @@ def import_model(
     importer = registry.load("steps", ref.importer)
     step: Step = importer(source, weights, task) if ref.importer == NETWORK else importer.of(source)
     if signature:
+        if signatures.is_code(signature):
+            say(f"  running   your own code: {signature}")
         step = _with_signature(step, signature, ref)
     if weights and ref.importer != NETWORK:
         raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")

@@ -241,6 +241,7 @@ def test_transforms_of_torchvision(
     code = main(["import", "net.py:make", "--signature", "data.py:good"])
     ended = Ended(code, *capsys.readouterr())
     assert "image 32x32 RGB, shorter side to 32 (bilinear), centre crop 32x32, times 1/255\n" in ended.err, ended.err
+    assert "your own code: data.py:good" in ended.err
     code = main(["import", "net.py:make", "--signature", "data.py:bad"])
     ended = Ended(code, *capsys.readouterr())
     assert code == 2 and "RandomHorizontalFlip cannot be expressed: it is for training" in ended.line
