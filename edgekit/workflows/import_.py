@@ -93,6 +93,6 @@ def _about_signature(artifact: Artifact) -> str:
     """What is known of its inputs and outputs, and from where."""
     detail = artifact.details.get(DETAIL, "")
     if artifact.signature:
-        return f"signature from {detail or 'the task'}: {summary(artifact.signature)}"
+        return f"signature from {detail or artifact.step}: {summary(artifact.signature)}"
     why = detail or "nothing says what its inputs are made from"
     return f"note: no signature: {why}; give --signature FILE"

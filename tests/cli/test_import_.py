@@ -203,6 +203,10 @@ def test_a_network_says_what_it_is(cli: Callable[..., Ended], colours: Path) -> 
     ended = cli("import", "net.py:carries", "--out", "a")
     assert "signature from the network's pretrained_cfg: image 32x32 RGB, shorter side to 36" in ended.err, ended.err
     assert Store(colours / "a").get("torch").signature.classes == ("a", "b", "c", "d")
+    (colours / "input.toml").write_text(SIGNATURE.partition("[[output]]")[0])
+    ended = cli("import", "net.py:carries", "--signature", "input.toml", "--out", "a")
+    assert "signature from --signature and the network's pretrained_cfg: image 32x32" in ended.err, ended.err
+    assert Store(colours / "a").get("torch").signature.classes == ("a", "b", "c", "d")
     ended = cli("import", "net.py:contradicts", "--out", "b")
     assert ended.code == 0
     assert "note: no signature: the network's pretrained_cfg contradicts the model: its images become 32" in ended.err
