@@ -71,6 +71,9 @@ def import_model(
     step: Step = importer.of(source)
     if ref.importer == NETWORK:
         step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[type-var]
+    for code in (signature, classes):
+        if code and signatures.is_code(code):
+            say(f\"  running   your own code: {code}\")
     if signature or classes:
         step = _with_signature(step, signature, classes, ref)
     if weights and ref.importer != NETWORK:
@@ -115,6 +118,6 @@ def _about_signature(artifact: Artifact) -> str:
     """What is known of its inputs and outputs, and from where."""
     detail = artifact.details.get(DETAIL, "")
     if artifact.signature:
-        return f"signature from {detail or 'the task'}: {summary(artifact.signature)}"
+        return f"signature from {detail or artifact.step}: {summary(artifact.signature)}"
     why = detail or "nothing says what its inputs are made from"
     return f"note: no signature: {why}; give --signature FILE"

@@ -203,6 +203,10 @@ def test_a_network_says_what_it_is(cli: Callable[..., Ended], colours: Path) -> 
     ended = cli("import", "net.py:carries", "--out", "a")
     assert "signature from the network's pretrained_cfg: image 32x32 RGB, shorter side to 36" in ended.err, ended.err
     assert Store(colours / "a").get("torch").signature.classes == ("a", "b", "c", "d")
+    (colours / "input.toml").write_text(SIGNATURE.partition("[[output]]")[0])
+    ended = cli("import", "net.py:carries", "--signature", "input.toml", "--out", "a")
+    assert "signature from --signature and the network's pretrained_cfg: image 32x32" in ended.err, ended.err
+    assert Store(colours / "a").get("torch").signature.classes == ("a", "b", "c", "d")
     ended = cli("import", "net.py:contradicts", "--out", "b")
     assert ended.code == 0
     assert "note: no signature: the network's pretrained_cfg contradicts the model: its images become 32" in ended.err
@@ -241,6 +245,7 @@ def test_transforms_of_torchvision(
     code = main(["import", "net.py:make", "--signature", "data.py:good"])
     ended = Ended(code, *capsys.readouterr())
     assert "image 32x32 RGB, shorter side to 32 (bilinear), centre crop 32x32, times 1/255\n" in ended.err, ended.err
+    assert "your own code: data.py:good" in ended.err
     code = main(["import", "net.py:make", "--signature", "data.py:bad"])
     ended = Ended(code, *capsys.readouterr())
     assert code == 2 and "RandomHorizontalFlip cannot be expressed: it is for training" in ended.line

@@ -237,6 +237,8 @@ def test_ultralytics(tmp_path: Path) -> None:
         InputSignature("image", colour="RGB", resize=letterbox, antialias=False, scale=1 / 255),
     )
     assert signature.outputs == (OutputSignature("boxes", classes=("person", "bicycle", "car", "bus"), boxes="cxcywh"),)
+    ended = carried("onnx", with_props(tmp_path / "c.onnx", **props, task="detect", args="{'nms': True}"))[0]
+    assert ended.outputs[0].boxes == "xyxy"
     signature, _ = carried("onnx", with_props(tmp_path / "b.onnx", **props, task="classify"))
     assert signature.inputs[0].crop == SIDE and signature.outputs[0].kind == "probabilities"
 

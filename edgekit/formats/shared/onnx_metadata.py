@@ -47,8 +47,8 @@ def _ultralytics(props: Mapping[str, str], labels: tuple[str, ...], outputs: Seq
     size = _literal(props.get("imgsz", ""))
     kinds: Mapping[str, Any] = {"classify": "probabilities", "detect": "boxes"}
     kind = kinds.get(props.get("task", ""), "")
-    boxes: Any = "cxcywh" if kind == "boxes" and _literal(props.get("end2end", "")) is not True else ""
-    meaning = (OutputSignature(kind, classes=labels, boxes=boxes),) if kind else ()
+    boxes: Any = "" if kind != "boxes" else "xyxy" if _suppresses(props) else "cxcywh"
+    meaning = (OutputSignature(kind, classes=labels, boxes=boxes),)
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         return Signature((), meaning)
     height, width = size
@@ -60,6 +60,13 @@ def _ultralytics(props: Mapping[str, str], labels: tuple[str, ...], outputs: Seq
     elif height == width:
         image = InputSignature("image", colour="RGB", resize=Resize("shortest", height), crop=height, scale=1 / 255)
     return Signature((image,), meaning)
+
+
+def _suppresses(props: Mapping[str, str]) -> bool:
+    """Is non-maximum suppression in the model? Its boxes are corners then."""
+    arguments = _literal(props.get("args", ""))
+    exported_with = isinstance(arguments, Mapping) and arguments.get("nms") is True
+    return exported_with or _literal(props.get("end2end", "")) is True
 
 
 def _literal(text: str) -> Any:

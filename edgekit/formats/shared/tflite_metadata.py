@@ -55,10 +55,10 @@ def appended_bytes(path: Path) -> int:
     """The size of the zip behind the model."""
     try:
         with zipfile.ZipFile(path) as archive:
-            start = min((entry.header_offset for entry in archive.infolist()), default=path.stat().st_size)
-            return path.stat().st_size - start
-    except (zipfile.BadZipFile, OSError):
+            start = min((entry.header_offset for entry in archive.infolist()), default=0)
+    except Exception:  # there is none; weights that look like one raise many types
         return 0
+    return path.stat().st_size - start if 0 < start <= path.stat().st_size else 0
 
 
 def _google(buffer: bytes, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:

@@ -35,7 +35,7 @@ def read(source: str) -> Signature:
         return read_file(path)
     if path.suffix == ".json" or path.is_dir():
         return hugging_face.of_files(path)
-    if not _is_reference(source):
+    if not is_code(source):
         raise InputError(f"{source!r} names no signature", "there is no such file or code", FORMS)
     value = user_code.resolve(source)
     signature = run_user_code(source, f"{source} cannot be read", lambda: of_object(value, source))
@@ -123,8 +123,8 @@ def _of_table(table: Mapping[str, Any], source: str) -> Signature:
     return signature
 
 
-def _is_reference(source: str) -> bool:
-    """Is it code, maybe with dots after the colon: `torchvision.models:ResNet18_Weights.DEFAULT`?"""
+def is_code(source: str) -> bool:
+    """Does it name code, maybe with dots after the colon: `torchvision.models:ResNet18_Weights.DEFAULT`?"""
     where, separator, attributes = source.rpartition(":")
     names = attributes.split(".")
     return bool(separator) and all(map(str.isidentifier, names)) and user_code.is_reference(f"{where}:{names[0]}")

@@ -57,20 +57,20 @@ def known(
 
     What the user and the task leave open is as the model says, if that fits.
     """
-    stated = given(text)
-    of_task = task.signature(inputs, outputs) if task else Signature()
     guessed, source = carried
-    details = {DETAIL: "--signature"} if text else {}
-    if guessed:
-        try:
-            signed(inputs, outputs, guessed)
-            details.setdefault(DETAIL, source)
-        except InputError as error:
-            details.setdefault(DETAIL, f"{source} contradicts the model: {error.why}")
-            guessed = Signature()
-    layers = (stated, of_task, guessed)
+    contradiction = ""
+    try:
+        signed(inputs, outputs, guessed)
+    except InputError as error:
+        guessed, contradiction = Signature(), f"{source} contradicts the model: {error.why}"
+    of_task = task.signature(inputs, outputs) if task else Signature()
+    layers = {"--signature": given(text), "the task": of_task, source: guessed}
+    of_inputs = next((name for name, layer in layers.items() if layer.inputs), None)
+    of_outputs = next((name for name, layer in layers.items() if layer.outputs), None)
     signature = Signature(
-        next((layer.inputs for layer in layers if layer.inputs), ()),
-        next((layer.outputs for layer in layers if layer.outputs), ()),
+        layers[of_inputs].inputs if of_inputs is not None else (),
+        layers[of_outputs].outputs if of_outputs is not None else (),
     )
-    return signature, details
+    sources = dict.fromkeys(name for name in (of_inputs, of_outputs) if name is not None)
+    detail = " and ".join(sources) or contradiction
+    return signature, {DETAIL: detail} if detail else {}
