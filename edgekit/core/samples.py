@@ -16,7 +16,8 @@ class SampleSet:
 
     Arrays keep their compact dtype (images are uint8); a runner casts them to the model's input dtype. Large arrays are
     read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: how others were changed, one
-    sentence each (cropped, resampled).
+    sentence each (cropped, resampled). `random`: nobody's data, but random numbers. `more`: further samples that a
+    conversion is checked on, of other sizes.
     """
 
     name: str
@@ -25,6 +26,8 @@ class SampleSet:
     sha256: str
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    random: bool = False
+    more: tuple[SampleSet, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0

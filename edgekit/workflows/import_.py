@@ -12,9 +12,11 @@ from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.runs import references
+from edgekit.runs import shapes as given_shapes
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
+from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
@@ -26,12 +28,13 @@ def import_model(
     weights: str = "",
     task: str = "",
     out: Path | None = None,
+    shapes: Shapes | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
     """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
-    `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
+    `shapes`: input name → its sizes, batch included ("": the only input); they are kept for later commands. `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
     name (`cnn`). Raises InputError for what is not a model, Missing.
     """
     by_name = source in registry.names("models")
@@ -48,7 +51,9 @@ def import_model(
     if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
     context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)
-    return _import(step, ref, context)
+    outcome = _import(step, ref, context)
+    given_shapes.store(outcome.artifacts[0], shapes or {})
+    return outcome
 
 
 def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:

@@ -169,7 +169,7 @@ def _select(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     if not artifact.kind.is_model:
         raise InputError(f"{artifact.name} is not a model", next="name a model: edgekit compare lists them")
     if not artifact.task:
-        return artifact, sets.random_inputs(artifact, ref.store.root(artifact))
+        return artifact, setup.random_inputs(ref.store, artifact)
     return artifact, ref.store.set(f"{tasks.load(artifact.task).name}:test")
 
 
