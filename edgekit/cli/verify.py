@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 @edgekit_command("verify", short_help="Check again that each conversion kept outputs or accuracy.")
 @click.argument("artifact", required=False)
-@click.option(
-    "--against", default="", metavar="MODEL", help="Compare with this artifact or model file, not the parent."
-)
+@click.option("--against", default="", metavar="MODEL", help="Compare with this artifact or file, not its parent.")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run both on.")
 @shape_option
@@ -45,11 +43,8 @@ def command(
     def show() -> None:
         for finding, report in zip(outcome.findings, reports, strict=True):
             per_output = finding.parity.per_output if finding.parity else {}
-            lines = [
-                make.describe(finding),
-                *finding.matched,
-                *(f"output {name}: {value:.1f} dB" for name, value in per_output.items()),
-            ]
+            lines = [make.describe(finding), *finding.matched]
+            lines += [f"output {name}: {value:.1f} dB" for name, value in per_output.items()]
             if report and not layers:
                 lines.append(layers_table.diverging(report))
             table = tables.table(tables.words(width=20), tables.words())

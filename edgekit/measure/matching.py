@@ -34,10 +34,11 @@ def inputs(data: SampleSet, of: Sequence[TensorSpec], to: Sequence[TensorSpec]) 
     if len(names) != len(data.inputs):  # the only array for the only input
         names = list(data.inputs)
     arrays = {name: data.inputs[name] for name in names}
-    pairs = _pairs({n: a.shape[1:] for n, a in arrays.items()}, {spec.name: spec.shape[1:] for spec in to}, "inputs")
+    shapes = {spec.name: spec.shape[1:] for spec in to}
+    pairs = _pairs({name: array.shape[1:] for name, array in arrays.items()}, shapes, "inputs")
     matched, notes = {}, []
     for name, other in pairs.items():
-        array, note = _as_shape(arrays[name], dict((s.name, s.shape[1:]) for s in to)[other])
+        array, note = _as_shape(arrays[name], shapes[other])
         matched[other] = array
         if note or name != other:
             notes.append(f"input {name} is {other}" + (f", {note}" if note else ""))

@@ -1,7 +1,8 @@
 """The check after every conversion, in the real runtime.
 
 An exporter must preserve the outputs (SQNR against its parent), a compressor the accuracy (paired, against the chain's
-float root). Without data, exporters are checked on random inputs, on which a compressor cannot be verified. The finding is stored with the artifact in `verify.json`, the evidence of a failure in `evidence.npz`.
+float root). Without data, exporters are checked on random inputs, on which a compressor cannot be verified. The finding
+is stored with the artifact in `verify.json`, the evidence of a failure in `evidence.npz`.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class Verifier:
         """Identifies a check: both artifacts, the samples, the gates, the target, runtimes and compute precision."""
         target, scored = self.target, "scored" if self.scorer else "not scored"
         where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
-        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}/{CHECKS}"
+        models = f"{artifact.id}/{parent.id if parent else ''}"
+        return f"{models}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}/{CHECKS}"
 
     def _check(self, artifact: Artifact, parent: Artifact | None, preserves: str, key: str) -> Finding:
         finding = Finding(artifact.name, artifact.id, key, artifact.step, preserves)
@@ -179,7 +181,7 @@ class Verifier:
         return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
 
     def _compared(self, finding: Finding, artifact: Artifact, parent: Artifact) -> Finding:
-        """Compare the outputs with the parent's, on all samples, and on those of other sizes that the parent can run."""
+        """Compare the outputs with the parent's, on all samples, and on those of other sizes that the parent runs."""
         for data in (self.data, *self.data.more):
             where = "" if data is self.data else f" (for inputs of {_sizes(data)})"
             if where and not self._can_run(artifact, parent, data):
@@ -232,7 +234,8 @@ class Verifier:
         is_open = all(spec.shape and spec.shape[0] is None for spec in artifact.inputs)
         if not is_open or together < 2 or alone != 1:
             return ""
-        return f"its batch axis is open, but several samples at once give other outputs than one by one ({parent.name}'s do not)"
+        why = f"but several samples at once give other outputs than one by one, unlike in {parent.name}"
+        return f"its batch axis is open, {why}"
 
     def _budget(self, finding: Finding, artifact: Artifact, outputs: Mapping[str, Any]) -> Finding:
         """Add the accuracy against the chain's float root, and for a compressor the verdict on its budget."""

@@ -188,4 +188,5 @@ def _floats(
     if span is not None:
         return rng.uniform(*span, shape)
     scales = np.geomspace(*SCALES, shape[0]) if shape[0] > 1 else np.array([1.0])
-    return rng.normal(size=shape) * rng.permutation(scales).reshape(-1, *[1] * (len(shape) - 1))
+    scaled: NDArray[Any] = rng.normal(size=shape) * rng.permutation(scales).reshape(-1, *[1] * (len(shape) - 1))
+    return scaled

@@ -34,8 +34,9 @@ def import_model(
 ) -> Outcome:
     """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
-    `shapes`: input name → its sizes, batch included ("": the only input); they are kept for later commands. `weights` are loaded into a network defined in code; `task` is the model's task, which is required for a network by
-    name (`cnn`). Raises InputError for what is not a model, Missing.
+    `shapes`: input name → its sizes, batch included ("": the only input); they are kept for later commands. `weights`
+    are loaded into a network defined in code; `task` is the model's task, which is required for a network by name
+    (`cnn`). Raises InputError for what is not a model, Missing.
     """
     by_name = source in registry.names("models")
     ref = (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import sets, tasks
+from edgekit import tasks
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, ModelFacts
 from edgekit.core.device import Device

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, ModelFacts, Operator, TensorSpec
+from edgekit.formats.onnx import external_files
 from edgekit.runs import shapes as given_shapes
 from edgekit.runs.shapes import Shapes
+from edgekit.runtimes.openvino import no_telemetry
 from edgekit.sets.random_inputs import candidates, example_shape, known_sizes
 
 #: input name → its sizes, None if one is open; only inputs with open axes besides the batch
@@ -77,8 +79,6 @@ def _onnx(path: Path, new: Path, sizes: Mapping[str, Sequence[int]]) -> None:
     import onnx
     from onnx import shape_inference
 
-    from edgekit.formats.onnx import external_files
-
     model = onnx.load(str(path), load_external_data=False)
     for name, file in external_files(path, model).items():
         (new.parent / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,8 +98,6 @@ def _onnx(path: Path, new: Path, sizes: Mapping[str, Sequence[int]]) -> None:
 
 
 def _openvino(path: Path, new: Path, sizes: Mapping[str, Sequence[int]]) -> None:
-    from edgekit.runtimes.openvino import no_telemetry
-
     no_telemetry()
     import openvino
 

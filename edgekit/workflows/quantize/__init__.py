@@ -44,7 +44,8 @@ def quantize(
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
-    the first that keeps it. `shapes`: see `export`. The failure of one format does not end the others. Raises InputError if calibration samples, or labels for an explicit budget, are missing.
+    the first that keeps it. `shapes`: see `export`. The failure of one format does not end the others. Raises
+    InputError if calibration samples, or labels for an explicit budget, are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
