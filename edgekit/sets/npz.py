@@ -25,6 +25,8 @@ _DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.Ba
 class Npz:
     """The arrays of a file. Raises InputError: damaged, object arrays, lengths that differ, NaN or infinity."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, options: Options) -> None:
         self._path = path
         self.inputs, self.labels = _arrays(path, options)

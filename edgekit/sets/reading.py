@@ -62,6 +62,8 @@ class Reader(Protocol):
     labelled: bool
     #: the splits that the data itself names
     splits: frozenset[str]
+    #: what was left out, one sentence each
+    notes: tuple[str, ...]
 
     def __iter__(self) -> Iterator[Item]: ...
 
@@ -91,12 +93,13 @@ def collect(name: str, reader: Reader, options: Options, split: str, progress: P
     _check_skipped(name, skipped, unreadable, len(raw), split)
     inputs = {key: writer.array() for key, writer in writers.items()}
     array = labels.array([label for label in raw if label is not None]) if reader.labelled else None
+    notes = list(reader.notes)
     if array is not None and array.dtype.kind == "i" and len(np.unique(array)) == 1:
-        what = f"{name} holds one class only"
+        one_class = f"{labels.classes[array[0]]!r}, {len(array)} times"
         if split == "train":
-            raise InputError(what, f"{labels.classes[array[0]]!r}, {len(array)} times", "add a second class")
-        log.warning("%s: %r", what, labels.classes[array[0]])
-    return sample_set(name, inputs, array, tuple(skipped))
+            raise InputError(f"{name} holds one class only", one_class, "add a second class")
+        notes.append(f"it holds one class only: {one_class}")
+    return sample_set(name, inputs, array, tuple(skipped), tuple(notes))
 
 
 def labels_of(name: str, reader: Reader, options: Options) -> Labels:

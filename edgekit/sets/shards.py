@@ -45,6 +45,8 @@ class Shards:
     #: whether items need random access (`Item.reread`)
     stream = False
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, spec: str, options: Options, model_inputs: Sequence[TensorSpec]) -> None:
         self._spec, self._options, self._model_inputs = spec, options, model_inputs
         self._paths = expand_paths(spec)

@@ -144,6 +144,7 @@ class _Recordings:
     count: int | None = None
     labelled: bool = True
     splits: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
     _raw: list[tuple[str, Raw | None, str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,11 @@ from edgekit.core.step import Context, Step
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
 from edgekit.runs.graph import Node
-from edgekit.runs.store import tools
+from edgekit.runs.store import LOG, tools
 from edgekit.workflows.setup import open_run
+
+#: warnings of one step that are said; all are in the log
+MOST_WARNINGS = 5
 
 #: errors that concern every format
 ENDING = (Interrupted, Locked, NoPermission, NoSpace)
@@ -143,11 +147,28 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
         return stored
     started = time.monotonic()
     context.say(f"  {step_name(node.step):<9} {node.name} …")
-    with _unexpected(node):
+    with _warnings(node, context), _unexpected(node):
         artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
     context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
     return artifact
+
+
+@contextmanager
+def _warnings(node: Node, context: RunContext) -> Iterator[None]:
+    """Say the warnings that a step logs, too; an import's are about its source, which the workflow names."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        for warning in warnings[:MOST_WARNINGS] if node.step.accepts or node.step.sets(context.task) else ():
+            context.note(f"{node.name}: {warning}", "warning")
+        if len(warnings) > MOST_WARNINGS:
+            context.note(f"{node.name}: {len(warnings) - MOST_WARNINGS} more warnings, in {LOG}", "warning")
 
 
 @contextmanager
