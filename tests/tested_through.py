@@ -65,7 +65,6 @@ THROUGH = {
     "report/table": "report/test_html.py",
     # sets, by what can be written for them
     "sets/__init__": "runs/test_named_sets.py",
-    "sets/folder": "sets/test_images.py",
     "sets/npz": "runs/test_named_sets.py",
     "sets/reading": "runs/test_named_sets.py",
     "sets/rows": "sets/test_tables.py",
