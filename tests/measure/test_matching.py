@@ -53,9 +53,7 @@ def test_an_image_in_the_other_layout_is_transposed_and_said() -> None:
         ((spec("a", 2), spec("b", 2)), (spec("p", 2), spec("q", 5)), "no order of them fits"),
     ],
 )
-def test_what_cannot_be_matched_is_refused(
-    of: tuple[TensorSpec, ...], to: tuple[TensorSpec, ...], said: str
-) -> None:
+def test_what_cannot_be_matched_is_refused(of: tuple[TensorSpec, ...], to: tuple[TensorSpec, ...], said: str) -> None:
     data = sample_set("s", {"a": RNG.random((5, 2)), "b": RNG.random((5, 2))}, None)
     with pytest.raises(InputError, match=said):
         matching.inputs(data, of, to)

@@ -87,9 +87,7 @@ def test_the_sizes_of_an_import_are_used_later(pyramid: Path, tmp_path: Path) ->
 
 def test_a_compressor_is_not_verified_on_random_inputs(prelu: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    outcome = quantize.quantize(
-        str(prelu), precision="fp16", to=["onnx"], out=tmp_path / "run", say=lines.append
-    )
+    outcome = quantize.quantize(str(prelu), precision="fp16", to=["onnx"], out=tmp_path / "run", say=lines.append)
     assert not outcome.failures
     assert "only random inputs (SQNR" in outcome.findings[-1].unverified
     assert outcome.findings[-1].random
@@ -117,9 +115,7 @@ def test_the_failure_of_one_format_does_not_end_the_others(
     assert failure is error or ("to_torch cannot make torch" in failure.what and "ValueError: a bug" in failure.why)
 
 
-def test_a_failure_that_is_all_there_is_to_say_is_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_that_is_all_there_is_to_say_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "relu.onnx", [helper.make_node("Relu", ["x"], ["y"])], [3])
 
     def fails(self: Any, inputs: Any, out: Path, ctx: Any) -> Any:
