@@ -103,7 +103,6 @@ THROUGH = {
     "workflows/compare/": "workflows/compare/test_limits.py",
     "workflows/deploy/bundle": "workflows/deploy/test_deploy.py",
     "workflows/doctor": "cli/test_json.py",
-    "workflows/export": "steps/test_to_torch.py",
     "workflows/import_": "cli/test_import_.py",
     "workflows/inspect/layers_table": "workflows/inspect/test_layers.py",
     "workflows/inspect/matched_tensors/": "workflows/inspect/test_layers.py",
@@ -120,5 +119,4 @@ THROUGH = {
     "workflows/sustained": "measure/test_sustained.py",
     "workflows/targets/": "cli/test_targets.py",
     "workflows/train": "cli/test_train.py",
-    "workflows/verify": "steps/test_to_torch.py",
 }
