@@ -71,7 +71,6 @@ THROUGH = {
     "report/table": "report/test_html.py",
     # sets, by what can be written for them
     "sets/__init__": "runs/test_named_sets.py",
-    "sets/folder": "sets/test_images.py",
     "sets/npz": "runs/test_named_sets.py",
     "sets/reading": "runs/test_named_sets.py",
     "sets/rows": "sets/test_tables.py",
@@ -111,7 +110,6 @@ THROUGH = {
     "workflows/compare/": "workflows/compare/test_limits.py",
     "workflows/deploy/bundle": "workflows/deploy/test_deploy.py",
     "workflows/doctor": "cli/test_json.py",
-    "workflows/export": "steps/test_to_torch.py",
     "workflows/import_": "cli/test_import_.py",
     "workflows/inspect/layers_table": "workflows/inspect/test_layers.py",
     "workflows/inspect/matched_tensors/": "workflows/inspect/test_layers.py",
@@ -128,5 +126,4 @@ THROUGH = {
     "workflows/sustained": "measure/test_sustained.py",
     "workflows/targets/": "cli/test_targets.py",
     "workflows/train": "cli/test_train.py",
-    "workflows/verify": "steps/test_to_torch.py",
 }

@@ -10,10 +10,12 @@ import click
 from edgekit.cli.shared import (
     CommandResult,
     Reporter,
+    Shapes,
     edgekit_command,
     out_option,
     plan_of,
     plan_options,
+    shape_option,
     target_option,
 )
 
@@ -22,6 +24,7 @@ from edgekit.cli.shared import (
 @click.argument("artifacts", nargs=-1)
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
 @click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
+@shape_option
 @out_option
 @target_option
 @plan_options
@@ -30,6 +33,7 @@ def command(
     data: str,
     resume: bool,
     out: Path | None,
+    shapes: Shapes,
     target_names: tuple[str, ...],
     reporter: Reporter,
     **options: Any,
@@ -45,6 +49,7 @@ def command(
         data=data,
         plan=plan_of(options),
         out=out,
+        shapes=shapes,
         resume=resume,
         progress=reporter.progress,
         say=reporter.say,

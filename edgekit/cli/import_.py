@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
 
 
 @edgekit_command("import", short_help="Import a model from elsewhere into a run.")
@@ -14,7 +14,6 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
 @click.option("--weights", default="", metavar="F", help="A .safetensors file or plain checkpoint to load.")
 @click.option("--task", default="", metavar="T", help="Its task; required for a network by name, such as cnn.")
 @click.option("--model", default="", metavar="M", help="The network whose weights SOURCE holds: net.py:make, or cnn.")
-@click.option("--shape", default="", metavar="S", help="Shape of its example input, such as 1x3x224x224.")
 @click.option(
     "--signature",
     default="",
@@ -22,13 +21,14 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
     help="What its inputs are made from and its outputs mean: sig.toml, preprocessor_config.json, or code.",
 )
 @click.option("--classes", default="", metavar="C", help="Its class names: a folder of class folders, a .txt, or code.")
+@shape_option
 @out_option
 def command(
     source: str,
     weights: str,
     task: str,
     model: str,
-    shape: str,
+    shapes: Shapes,
     signature: str,
     classes: str,
     out: Path | None,
@@ -49,7 +49,7 @@ def command(
         weights=weights,
         task=task,
         model=model,
-        shape=shape,
+        shapes=shapes,
         signature=signature,
         classes=classes,
         out=out,

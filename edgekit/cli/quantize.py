@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.export import split
-from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
 
 
 @edgekit_command("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")
@@ -38,6 +38,7 @@ from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_opt
     metavar="T",
     help="The target whose instruction set decides the scheme.",
 )
+@shape_option
 @out_option
 def command(
     artifact: str | None,
@@ -50,6 +51,7 @@ def command(
     strict: bool,
     target: str,
     out: Path | None,
+    shapes: Shapes,
     reporter: Reporter,
 ) -> CommandResult:
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; default: the newest run's float model) within an accuracy
@@ -70,6 +72,7 @@ def command(
         strict=strict,
         target=target,
         out=out,
+        shapes=shapes,
         progress=reporter.progress,
         say=reporter.say,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, shape_option
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @edgekit_command("verify", short_help="Check again that each conversion kept outputs or accuracy.")
 @click.argument("artifact", required=False)
-@click.option("--against", default="", metavar="PARENT", help="Compare with this artifact of the run, not its parent.")
+@click.option("--against", default="", metavar="MODEL", help="Compare with this artifact or file, not its parent.")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run both on.")
+@shape_option
 @click.option("--layers", is_flag=True, help="Also compare operator by operator, on this machine.")
 def command(
-    artifact: str | None, against: str, val: str, target: str, layers: bool, reporter: Reporter
+    artifact: str | None, against: str, val: str, target: str, layers: bool, shapes: Shapes, reporter: Reporter
 ) -> CommandResult:
     """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare: SQNR per output, largest
     difference, top-1 agreement, and the paired change of accuracy. Exit 1 if a conversion fails its check; the first
@@ -32,7 +33,7 @@ def command(
     from edgekit.workflows.inspect import layers_table
 
     outcome = verify.verify(
-        artifact, against=against, val=val, target=target, layers=layers, progress=reporter.progress
+        artifact, against=against, val=val, target=target, layers=layers, shapes=shapes, progress=reporter.progress
     )
     reports = [
         _layer_report(artifact, finding.failed, layers)
@@ -42,7 +43,8 @@ def command(
     def show() -> None:
         for finding, report in zip(outcome.findings, reports, strict=True):
             per_output = finding.parity.per_output if finding.parity else {}
-            lines = [make.describe(finding), *(f"output {name}: {value:.1f} dB" for name, value in per_output.items())]
+            lines = [make.describe(finding), *finding.matched]
+            lines += [f"output {name}: {value:.1f} dB" for name, value in per_output.items()]
             if report and not layers:
                 lines.append(layers_table.diverging(report))
             table = tables.table(tables.words(width=20), tables.words())

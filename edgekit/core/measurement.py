@@ -28,7 +28,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Run:
-    """A device's results: outputs (name → array, first axis the sample), raw times, facts."""
+    """A device's results: outputs (name → array, first axis the sample), raw times, facts.
+
+    `output_batch`: how many samples were run at once for the outputs; 0 if unknown.
+    """
 
     artifact: str
     target: str
@@ -38,6 +41,7 @@ class Run:
     processes: tuple[Process, ...]
     facts: Mapping[str, Any]
     invalid: tuple[str, ...] = ()
+    output_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an accuracy budget is met, missed or undecided, and how many samples would decide it."""
+    """Whether an accuracy budget is met, missed or undecided, and how many samples would decide it.
+
+    `reason`: why no number of these samples would, "" if some would.
+    """
 
     state: Literal["met", "missed", "undecided"]
     budget_pp: float
     set: str
     samples_to_decide: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class SampleSet:
     Arrays keep their compact dtype (images are uint8); a runner casts them to the model's input dtype. Large arrays are
     read-only np.memmap. `skipped`: samples that could not be read, and why; `notes`: how others were changed, one
     sentence each (cropped, resampled). `classes`: the names in the data of the classes that `labels` are indices of,
-    if it names them. `decoded`: by input name, how files became its samples.
+    if it names them. `decoded`: by input name, how files became its samples. `random`: nobody's data, but random
+    numbers. `more`: further samples that a conversion is checked on, of other sizes.
     """
 
     name: str
@@ -30,6 +31,8 @@ class SampleSet:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     decoded: Mapping[str, InputSignature] = field(default_factory=dict)
+    random: bool = False
+    more: tuple[SampleSet, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0

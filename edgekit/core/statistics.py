@@ -40,6 +40,17 @@ def sqnr_db(reference: Array, other: Array) -> float:
     return decibels(signal, noise)
 
 
+def shape_difference(reference: Mapping[str, Array], other: Mapping[str, Array]) -> str:
+    """The first output whose shape differs, without the sample axis ("output y is 8x3 and 8x4"); "" if none does."""
+    if len(reference) != len(other):
+        return f"there are {len(reference)} and {len(other)} outputs"
+    for (name, a), b in zip(reference.items(), other.values(), strict=True):
+        if a.shape != b.shape:
+            shapes = ("x".join(map(str, array.shape[1:])) or "one value" for array in (a, b))
+            return f"output {name} is {' and '.join(shapes)}"
+    return ""
+
+
 def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
     """Compare outputs in order (names may differ between formats); the SQNR is that of the worst output.
 
@@ -183,11 +194,34 @@ def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, aga
     )
 
 
-def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str) -> Verdict:
+def chance(scores: Scores, labels: Array) -> str:
+    """Why a classifier is no better than chance, "" if it is better, or if the scores are no accuracy over classes.
+
+    It is no better if its 95 % interval does not lie above both 1 / classes and the share of the most frequent class,
+    which constant predictions reach; `labels` are the classes of its samples.
+    """
+    values = np.asarray(scores.per_sample, np.float64)
+    is_accuracy = scores.reduce is None and scores.unit == "fraction" and np.isin(values, (0, 1)).all()
+    if not is_accuracy or labels.dtype.kind not in "iu" or labels.shape != values.shape:
+        return ""
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) < 2 or wilson(float(values.sum()), len(values))[0] > max(
+        counts.max() / len(values), 1 / len(counts)
+    ):
+        return ""
+    frequent = f", of which the most frequent has {counts.max() / len(values):.1%} of the samples"
+    return f"{values.mean():.1%} of {len(counts)} classes" + (frequent if counts.max() > counts.min() else "")
+
+
+def verdict(reference: Scores, scores: Scores, budget_pp: float, set_name: str, labels: Array | None = None) -> Verdict:
     """Is the drop against `reference` within `budget_pp`, by the paired 95 % interval?
 
-    The budget is in percentage points, or in per cent of the reference if the metric is not a fraction.
+    The budget is in percentage points, or in per cent of the reference if the metric is not a fraction. With the
+    `labels` of the samples it is undecided if the reference is no better than chance.
     """
+    if labels is not None and (guessing := chance(reference, labels)):
+        reason = f"the float model is no better than chance: {guessing}"
+        return Verdict("undecided", budget_pp, set_name, reason=reason)
     drop, (low, high), variance = _drop(reference, scores)
     if high <= budget_pp:
         return Verdict("met", budget_pp, set_name)

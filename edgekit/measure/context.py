@@ -31,7 +31,8 @@ results_lock = threading.Lock()
 class Outcome:
     """What a workflow made and measured, and what failed; `reused` counts artifacts and measurements that were reused.
 
-    `findings` are the checks of conversions, `failures` the errors that did not end the workflow.
+    `findings` are the checks of conversions, `failures` the errors that did not end the workflow. `notes`: what was
+    skipped, dropped or changed in the samples, and warnings about them, one sentence each.
     """
 
     artifacts: list[Artifact] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Outcome:
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[EdgekitError] = field(default_factory=list)
     reused: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -59,6 +61,8 @@ class RunContext:
     progress: Progress
     say: Callable[[str], None]
     outcome: Outcome = field(default_factory=Outcome)
+    #: why conversions cannot be checked, if `val` is None for lack of samples
+    unverified: str = ""
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = ()) -> SampleSet:
         """Load a SET through the store, with progress; samples that cannot be read are reported once."""
@@ -66,14 +70,20 @@ class RunContext:
         data = self.store.set(text, like, self.progress)
         if new and data.skipped:
             more = f" and {len(data.skipped) - 1} more" if len(data.skipped) > 1 else ""
-            self.say(f"  skipped   of {data.name}: {data.skipped[0]}{more}")
+            self.note(f"{len(data.skipped)} skipped of {data.name}: {data.skipped[0]}{more}", "skipped")
         for note in data.notes if new else ():
-            self.say(f"  note      {data.name}: {note}")
+            self.note(f"{data.name}: {note}")
         return data
 
     def set_for(self, text: str, artifact: Artifact) -> SampleSet:
         """A SET as the artifact takes it, its labels as indices of the artifact's classes."""
         return in_order_of(self.set(text, artifact.inputs), artifact.signature.classes)
+
+    def note(self, sentence: str, word: str = "note") -> None:
+        """Say it, and keep it in the outcome; `word` begins the line (note, warning, skipped)."""
+        if sentence not in self.outcome.notes:
+            self.outcome.notes.append(sentence)
+            self.say(f"  {word:<9} {sentence}")
 
     @cached_property
     def verifier(self) -> Verifier | None:

@@ -121,6 +121,7 @@ def execute_all(
                 tuple(accumulator.processes),
                 {**session.device.facts(), **accumulator.facts},
                 (accumulator.disturbed,) if accumulator.disturbed else (),
+                accumulator.output_batch,
             )
             for (artifact, runtime), accumulator in zip(pairs, accumulators, strict=True)
         ]
@@ -155,6 +156,7 @@ class RunAccumulator:
     outputs: list[Mapping[str, NDArray[Any]]] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    output_batch: int = 0
     energy: list[float] = field(default_factory=list)
     disturbed: str = ""
 
@@ -212,6 +214,7 @@ class DeviceSession:
         job = Job(artifact, runtime, inputs, self.plan, outputs=True, latency=False)
         with self._run(job) as result:
             results.outputs.append({name: _read(Path(path)) for name, path in result["outputs"].items()})
+            results.output_batch = int(result.get("output_batch") or 0)
             results.facts.update(result["facts"])
         if last and chunk and self.device.discard_inputs is not None:  # latency is measured over the first chunk
             self.device.discard_inputs(inputs.values())

@@ -1,7 +1,8 @@
-"""The check after every conversion, on real samples in the real runtime.
+"""The check after every conversion, in the real runtime.
 
 An exporter must preserve the outputs (SQNR against its parent), a compressor the accuracy (paired, against the chain's
-float root). The finding is stored with the artifact in `verify.json`, the evidence of a failure in `evidence.npz`.
+float root). Without data, exporters are checked on random inputs, on which a compressor cannot be verified. The finding
+is stored with the artifact in `verify.json`, the evidence of a failure in `evidence.npz`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,30 @@ import numpy as np
 
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact, Kind
-from edgekit.core.errors import BudgetMissed, EdgekitError, ParityFailed
+from edgekit.core.errors import BudgetMissed, DeviceError, EdgekitError, InputError, ParityFailed
 from edgekit.core.files import write_atomically
 from edgekit.core.json import from_json
-from edgekit.core.measurement import Metric, Parity, Verdict
+from edgekit.core.measurement import Metric, Parity, Run, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Scores
+from edgekit.measure import matching
 from edgekit.measure.execute import execute, runtimes_for
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
+#: goes up when a check becomes stricter: findings of earlier checks are made again
+CHECKS = 2
 
 
 @dataclass(frozen=True)
 class Finding:
     """The result of one conversion's check. `failed` names the failed check, "" for none.
 
-    `unverified` gives the reason if nothing here can execute the artifact exactly.
+    `unverified` gives the reason if it could not be checked. `on`: the samples of the check, in words; `random`: they
+    are random numbers. `matched`: which inputs and outputs were taken for which, if their names or layouts differ.
     """
 
     artifact: str
@@ -46,6 +51,9 @@ class Finding:
     failed: Literal["", "parity", "budget", "runtime"] = ""
     reason: str = ""
     unverified: str = ""
+    on: str = ""
+    random: bool = False
+    matched: tuple[str, ...] = ()
     parity: Parity | None = None
     metric: Metric | None = None
     verdict: Verdict | None = None
@@ -57,6 +65,8 @@ class Finding:
         kind = BudgetMissed if self.failed == "budget" else ParityFailed
         what = f"{self.artifact} failed its check after {self.step}"
         next = f"edgekit verify --layers; the samples that differ most are in {self.artifact}/{EVIDENCE}"
+        if self.failed == "runtime" and not self.parity:
+            next = "use another format, or replace what the message names in the network"
         return kind(what, self.reason, next)
 
 
@@ -69,13 +79,16 @@ class Verifier:
         self.store, self.target, self.data = store, target, data
         self.scorer = scorer if data.labels is not None else None
         self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
-        self._outputs: dict[str, Mapping[str, Any]] = {}
+        self._against: Artifact | None = None
+        self._runs: dict[tuple[str, str], Run] = {}
 
     def check(self, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
         """The finding for one artifact, from `verify.json` if the same check was made before.
 
-        `preserves` is what its step must preserve: "outputs" or "accuracy".
+        `preserves` is what its step must preserve: "outputs" or "accuracy". `against`: a model that it need not have
+        been made from. Raises InputError if the samples do not fit, or the two models cannot be matched.
         """
+        self._against = against
         parent = against or self._float_model(artifact)
         key = self._key(artifact, parent)
         stored = read(artifact)
@@ -93,17 +106,41 @@ class Verifier:
         exports = (a for a in self.store.current() if a.kind == Kind(artifact.kind.format))
         return next((a for a in exports if (link := a.parent()) and link.id == parent.id), parent)
 
-    def outputs(self, artifact: Artifact) -> Mapping[str, Any]:
-        if artifact.id not in self._outputs:
-            run = execute(artifact, self.target, self.data, self.plan, latency=False)
-            self._outputs[artifact.id] = run.outputs
-        return self._outputs[artifact.id]
+    def outputs(self, artifact: Artifact, data: SampleSet | None = None) -> Mapping[str, Any]:
+        """Output name → array of an artifact for all samples (default: those of this verifier), computed once.
+
+        Raises InputError if it cannot run them, Missing, DeviceError.
+        """
+        return self._run(artifact, data or self.data).outputs
+
+    def _reference(self, artifact: Artifact, parent: Artifact, data: SampleSet) -> Mapping[str, Any]:
+        """The outputs of what the artifact is compared with, for the artifact's samples."""
+        if parent is self._against:
+            data, _ = matching.inputs(data, artifact.inputs, parent.inputs)
+        return self.outputs(parent, data)
+
+    def _aligned(
+        self, artifact: Artifact, reference: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], list[str]]:
+        """The artifact's outputs as those of the model that it need not have been made from, and how."""
+        if self._against is None:
+            return outputs, []
+        _, notes = matching.inputs(self.data, artifact.inputs, self._against.inputs)
+        aligned, more = matching.outputs(reference, outputs)
+        return aligned, notes + more
+
+    def _run(self, artifact: Artifact, data: SampleSet) -> Run:
+        key = artifact.id, data.sha256
+        if key not in self._runs:
+            self._runs[key] = execute(artifact, self.target, data, self.plan, latency=False)
+        return self._runs[key]
 
     def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
         """Identifies a check: both artifacts, the samples, the gates, the target, runtimes and compute precision."""
         target, scored = self.target, "scored" if self.scorer else "not scored"
         where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
-        return f"{artifact.id}/{parent.id if parent else ''}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}"
+        models = f"{artifact.id}/{parent.id if parent else ''}"
+        return f"{models}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}/{CHECKS}"
 
     def _check(self, artifact: Artifact, parent: Artifact | None, preserves: str, key: str) -> Finding:
         finding = Finding(artifact.name, artifact.id, key, artifact.step, preserves)
@@ -113,41 +150,111 @@ class Verifier:
         if saturates(artifact, self.target):
             why = f"{self.target.name} saturates {artifact.scheme}: verify it with --target DEVICE"
             return dataclasses.replace(finding, unverified=why)
-        outputs = self.outputs(artifact)
-        not_finite = [name for name, value in outputs.items() if not np.isfinite(value).all()]
-        if not_finite:
-            why = f"output {not_finite[0]!r} holds NaN or infinity"
-            finding = dataclasses.replace(finding, failed="runtime", reason=why)
-            self._evidence(artifact, outputs, outputs)
-            return finding
+        finding = dataclasses.replace(finding, on=samples_of(self.data), random=self.data.random)
         if parent is None:
-            return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
-        parity = statistics.parity(parent.name, self.outputs(parent), outputs)
-        finding = dataclasses.replace(finding, parity=parity)
-        if preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
-            minimum = self.gates.min_sqnr_db
-            why = f"SQNR against {parent.name} is {parity.sqnr_db:.1f} dB; at least {minimum:g} dB is required"
-            finding = dataclasses.replace(finding, failed="parity", reason=why)
-            self._evidence(artifact, self.outputs(parent), outputs)
+            return self._alone(finding, artifact)
+        try:
+            reference = self._reference(artifact, parent, self.data)
+        except InputError as error:
+            if not self.data.random or not error.what.startswith("cannot run"):
+                raise
+            why = f"{parent.name} cannot run random inputs ({error.why}): pass --val SET, or --shape for open sizes"
+            return dataclasses.replace(finding, unverified=why)
+        if not _finite(reference) and self.data.random:
+            why = f"{parent.name} returns NaN or infinity for random inputs: pass --val SET"
+            return dataclasses.replace(finding, unverified=why)
+        finding = self._compared(finding, artifact, parent)
+        if finding.random and preserves == "accuracy" and not finding.failed and finding.parity:
+            why = f"only random inputs (SQNR {finding.parity.sqnr_db:.0f} dB against {parent.name}): pass --val SET"
+            return dataclasses.replace(finding, unverified=why)
+        if finding.failed:
+            return finding
+        outputs, _ = self._aligned(artifact, reference, self.outputs(artifact))
         return self._budget(finding, artifact, outputs)
+
+    def _alone(self, finding: Finding, artifact: Artifact) -> Finding:
+        """The check of an artifact without a parent: it runs, and its outputs are finite."""
+        outputs = self.outputs(artifact)
+        if why := _not_finite(outputs):
+            self._evidence(artifact, outputs, outputs)
+            return dataclasses.replace(finding, failed="runtime", reason=why)
+        return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
+
+    def _compared(self, finding: Finding, artifact: Artifact, parent: Artifact) -> Finding:
+        """Compare the outputs with the parent's, on all samples, and on those of other sizes that the parent runs."""
+        for data in (self.data, *self.data.more):
+            where = "" if data is self.data else f" (for inputs of {_sizes(data)})"
+            if where and not self._can_run(artifact, parent, data):
+                continue
+            try:
+                outputs = self.outputs(artifact, data)
+            except InputError as error:  # the parent runs the same samples
+                return dataclasses.replace(finding, failed="runtime", reason=f"{error}{where}")
+            reference = self._reference(artifact, parent, data)
+            outputs, notes = self._aligned(artifact, reference, outputs)
+            finding = dataclasses.replace(finding, matched=tuple(dict.fromkeys([*finding.matched, *notes])))
+            if why := _not_finite(outputs) or _difference(reference, outputs, parent, artifact):
+                if not where:
+                    self._evidence(artifact, reference, outputs)
+                failed: Literal["runtime", "parity"] = "runtime" if _not_finite(outputs) else "parity"
+                return dataclasses.replace(finding, failed=failed, reason=why + where)
+            parity = statistics.parity(parent.name, reference, outputs)
+            if finding.parity is None or parity.sqnr_db < finding.parity.sqnr_db:
+                finding = dataclasses.replace(finding, parity=parity)
+            if finding.preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
+                minimum = f"at least {self.gates.min_sqnr_db:g} dB is required"
+                why = f"SQNR against {parent.name} is {parity.sqnr_db:.1f} dB{where}; {minimum}"
+                if not where:
+                    self._evidence(artifact, reference, outputs)
+                return dataclasses.replace(finding, failed="parity", reason=why)
+        if finding.preserves == "outputs" and (why := self._batch_problem(artifact, parent)):
+            return dataclasses.replace(finding, failed="runtime", reason=why)
+        return finding
+
+    def _can_run(self, artifact: Artifact, parent: Artifact, data: SampleSet) -> bool:
+        """Are these sizes open in the artifact, and does the parent run them, with finite outputs?"""
+        arrays = list(data.inputs.values())
+        if len(arrays) != len(artifact.inputs):
+            return False
+        for index, spec in enumerate(artifact.inputs):
+            array = data.inputs.get(spec.name, arrays[index])
+            sizes = spec.shape if array.ndim > len(spec.shape) else spec.shape[1:]
+            if any(size not in (None, actual) for size, actual in zip(sizes, array.shape[1:], strict=False)):
+                return False
+        try:
+            return _finite(self._reference(artifact, parent, data))
+        except (InputError, DeviceError):
+            return False
+
+    def _batch_problem(self, artifact: Artifact, parent: Artifact) -> str:
+        """Why an open batch axis is none: its parent computes several samples at once, and it does not."""
+        if self._against is not None:
+            return ""
+        together, alone = (self._run(one, self.data).output_batch for one in (parent, artifact))
+        is_open = all(spec.shape and spec.shape[0] is None for spec in artifact.inputs)
+        if not is_open or together < 2 or alone != 1:
+            return ""
+        why = f"but several samples at once give other outputs than one by one, unlike in {parent.name}"
+        return f"its batch axis is open, {why}"
 
     def _budget(self, finding: Finding, artifact: Artifact, outputs: Mapping[str, Any]) -> Finding:
         """Add the accuracy against the chain's float root, and for a compressor the verdict on its budget."""
-        root = self.store.root(artifact)
-        if self.scorer is None or finding.failed:
+        if self.scorer is None:
             return finding
-        reference, scores = self._scores(self.outputs(root)), self._scores(outputs)
+        root = self._against or self.store.root(artifact)
+        before = self._reference(artifact, root, self.data)
+        reference, scores = self._scores(before), self._scores(outputs)
         metric = statistics.metric(scores, self.data.sha256, reference, root.name)
         finding = dataclasses.replace(finding, metric=metric)
         if finding.preserves != "accuracy":
             return finding
-        verdict = statistics.verdict(reference, scores, self.gates.max_drop_pp, "val")
+        verdict = statistics.verdict(reference, scores, self.gates.max_drop_pp, "val", self.data.labels)
         finding = dataclasses.replace(finding, verdict=verdict)
         if verdict.state == "missed" or (verdict.state == "undecided" and self.gates.strict):
             allowed = f"a drop of {self.gates.max_drop_pp:g} is allowed"
-            why = f"{_change(metric)} {root.name} (budget {verdict.state}); {allowed}"
+            why = verdict.reason or f"{_change(metric)} {root.name} (budget {verdict.state}); {allowed}"
             finding = dataclasses.replace(finding, failed="budget", reason=why)
-            self._evidence(artifact, self.outputs(root), outputs)
+            self._evidence(artifact, before, outputs)
         return finding
 
     def _scores(self, outputs: Mapping[str, Any]) -> Scores:
@@ -173,6 +280,30 @@ class Verifier:
         np.savez(artifact.path / EVIDENCE, index=worst, **arrays)  # type: ignore[arg-type]
 
 
+def samples_of(data: SampleSet) -> str:
+    """ "64 random inputs", "500 samples of val"."""
+    return f"{len(data)} random inputs" if data.random else f"{len(data)} samples of {data.name}"
+
+
+def _sizes(data: SampleSet) -> str:
+    return ", ".join("x".join(map(str, array.shape)) for array in data.inputs.values())
+
+
+def _finite(outputs: Mapping[str, Any]) -> bool:
+    return not _not_finite(outputs)
+
+
+def _not_finite(outputs: Mapping[str, Any]) -> str:
+    names = [name for name, value in outputs.items() if not np.isfinite(value).all()]
+    return f"output {names[0]!r} holds NaN or infinity" if names else ""
+
+
+def _difference(reference: Mapping[str, Any], outputs: Mapping[str, Any], parent: Artifact, artifact: Artifact) -> str:
+    """Which output has another shape than the parent's; "" if none has."""
+    difference = statistics.shape_difference(reference, outputs)
+    return f"{difference} (of {parent.name} and {artifact.name})" if difference else ""
+
+
 def _change(metric: Metric) -> str:
     """ "0.30 points below" (a drop), "0.10 points above" (a gain), "1.20 % worse than"."""
     assert metric.drop_pp is not None
@@ -188,7 +319,8 @@ def read(artifact: Artifact) -> Finding | None:
     try:
         data = json.loads(path.read_text())
         nested = {"parity": Parity, "metric": Metric, "verdict": Verdict}
-        finding = Finding(**{**data, **{name: from_json(kind, data[name]) for name, kind in nested.items()}})
+        records = {name: from_json(kind, data[name]) for name, kind in nested.items()}
+        finding = Finding(**{**data, **records, "matched": tuple(data.get("matched", ()))})
     except (ValueError, TypeError, KeyError):
         return None
     return finding if finding.id == artifact.id else None

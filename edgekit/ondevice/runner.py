@@ -91,7 +91,8 @@ def run_job(job):
         if job.get("profile"):
             result["profile"] = profile_operators(runtime_class, job["model"], feeds, job["profile"]["folder"])
         if job["outputs"]:
-            result["outputs"] = all_outputs(session, feeds, job["outputs"]["folder"], job["outputs"]["batch"])
+            size = result["output_batch"] = output_batch(session, feeds, job["outputs"]["batch"])
+            result["outputs"] = outputs_in_batches(session, feeds, job["outputs"]["folder"], size)
     except (MemoryError, JobError):
         raise
     except Exception as error:
@@ -209,11 +210,21 @@ def all_outputs(session, feeds, folder, batch):
     If samples cannot be batched, they are run one at a time: an output whose first axis is 1 is then the sample's row,
     any other output is the sample's as a whole.
     """
+    return outputs_in_batches(session, feeds, folder, output_batch(session, feeds, batch))
+
+
+def output_batch(session, feeds, batch):
+    """The number of samples that run at once: what the model fixes, else `batch`; 1 if samples cannot be batched."""
+    count = min(len(array) for _, array in feeds)
+    return fixed_batch(feeds) or (batch if batch > 1 and count > 1 and is_batchable(session, feeds) else 1)
+
+
+def outputs_in_batches(session, feeds, folder, size):
+    """See `all_outputs`."""
     import numpy as np
 
     count = min(len(array) for _, array in feeds)
     fixed = fixed_batch(feeds)
-    size = fixed or (batch if batch > 1 and count > 1 and is_batchable(session, feeds) else 1)
     files = {}
     done = 0
     for taken, feed in batches(feeds, size):

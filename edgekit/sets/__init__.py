@@ -14,13 +14,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from edgekit.core import registry
-from edgekit.core.artifact import Artifact, TensorSpec
+from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
@@ -28,15 +25,11 @@ from edgekit.sets import audio, images, npz, reading, shards, tables
 from edgekit.sets.folder import Folder, file_suffixes
 from edgekit.sets.labels import Labels
 from edgekit.sets.options import SetSpec, parse_set_spec
+from edgekit.sets.random_inputs import random_inputs
 from edgekit.sets.reading import Reader, collect, sample_set
 from edgekit.sets.stream import streamed
 
 __all__ = ["halves", "has_images", "is_data", "labels", "random_inputs", "read", "reader_of", "sample_set", "take"]
-
-RANDOM_SAMPLES = 16
-
-#: the size of a dynamic axis if nothing specifies it
-OPEN_LENGTH = 8
 
 #: sets that are still in use, so that they are not decoded again
 _cache: WeakValueDictionary[tuple[object, ...], SampleSet] = WeakValueDictionary()
@@ -64,30 +57,6 @@ def labels(text: str) -> Labels | None:
     spec = parse_set_spec(text)
     reader = reader_of(spec, ())
     return reading.labels_of(text, reader, spec.options) if reader.labelled else None
-
-
-def random_inputs(artifact: Artifact, root: Artifact) -> SampleSet:
-    """Random inputs for a model without data: floats from 0 to 1, integers and booleans 0 or 1.
-
-    The import of the chain's root may specify more: its example's sizes of dynamic axes, and the range of integers
-    (token ids). Raises InputError for a type that cannot be generated.
-    """
-    example, ranges = root.details.get("example", {}), root.details.get("ranges", {})
-    rng = np.random.default_rng(0)
-    inputs: dict[str, Any] = {}
-    # if all tensors share the first axis, it is the batch; else a sample is a whole input with a fixed first axis
-    batched = len({spec.shape[:1] for spec in (*artifact.inputs, *artifact.outputs)}) == 1 and artifact.inputs[0].shape
-    for spec in artifact.inputs:
-        if spec.dtype in ("string", "sequence"):
-            why = "random samples cannot be generated for it"
-            raise InputError(f"input {spec.name!r} is of type {spec.dtype}", why, "pass a SET")
-        example_sizes = example.get(spec.name) or [OPEN_LENGTH] * len(spec.shape)
-        sizes = [size or k for size, k in zip(spec.shape, example_sizes, strict=True)]
-        shape = [RANDOM_SAMPLES, *(sizes[1:] if batched or spec.shape[:1] in ((None,), (1,)) else sizes)]
-        low, high = ranges.get(spec.name, (0, 1))
-        values = rng.random(shape) if "float" in spec.dtype else rng.integers(low, high, shape, endpoint=True)
-        inputs[spec.name] = values.astype(spec.dtype)
-    return sample_set("random", inputs, None)
 
 
 def take(data: SampleSet, count: int, name: str = "") -> SampleSet:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ from edgekit.core.errors import InputError, os_errors
 from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.reading import SPLIT_NAMES, Item
+
+#: suffixes of files that are not used, at most, in a note
+MOST_LISTED = 5
 
 Decode = Callable[[Path], Mapping[str, NDArray[Any]]]
 
@@ -59,6 +63,8 @@ class Folder:
         if self.labelled and (empty := [str(group.label) for group in groups if group.label not in classes]):
             what, advice = f"{root} has a class without samples", "add files to it, or remove the folder"
             raise InputError(what, f"{empty[0]}/ is empty", advice)
+        with os_errors("read", root):
+            self._left_out = tuple(_left_out(root, {file for group in self._groups for file in group.files}))
 
     def __iter__(self) -> Iterator[Item]:
         for group in self._groups:
@@ -71,7 +77,7 @@ class Folder:
         return self._decoder.decoded() if self._decoder else {}
 
     def notes(self) -> tuple[str, ...]:
-        return self._decoder.notes() if self._decoder else ()
+        return (*self._left_out, *(self._decoder.notes() if self._decoder else ()))
 
     def _read(self, file: str) -> Mapping[str, NDArray[Any]]:
         return self._decode(self._root / file)
@@ -96,6 +102,29 @@ def file_suffixes(root: Path) -> frozenset[str]:
     """The suffixes of all files below the folder."""
     with os_errors("read", root):
         return frozenset(os.path.splitext(name)[1].lower() for name in _walk(root, ""))  # noqa: PTH122
+
+
+def _left_out(root: Path, used: Collection[str]) -> Iterator[str]:
+    """What is in the folder and is not used: files of other types, and links to folders. One sentence each."""
+    folders = {str(parent) for file in used for parent in Path(file).parents}
+    others: Counter[str] = Counter()
+    links = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        relative = Path(folder).relative_to(root)
+        links += [
+            str(relative / name)
+            for name in inner
+            if Path(folder, name).is_symlink() and str(relative / name) not in folders
+        ]
+        unused = [name for name in files if not name.startswith(".") and str(relative / name) not in used]
+        others.update(Path(name).suffix.lower() or name for name in unused)
+    if others:
+        shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(MOST_LISTED))
+        yield f"files that are not used: {shown}"
+    if links:
+        more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+        yield f"links to folders are not followed: {sorted(links)[0]}{more}"
 
 
 def _groups(root: Path, suffixes: tuple[str, ...]) -> Iterator[_Group]:

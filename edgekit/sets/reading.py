@@ -68,7 +68,7 @@ class Reader(Protocol):
         """By input name, how the files read so far became arrays; nothing where the data holds arrays."""
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the files read so far, a sentence each."""
+        """What was left out, and what the user should know about the files read so far, a sentence each."""
 
     def __iter__(self) -> Iterator[Item]: ...
 
@@ -98,13 +98,14 @@ def collect(name: str, reader: Reader, options: Options, split: str, progress: P
     _check_skipped(name, skipped, unreadable, len(raw), split)
     inputs = {key: writer.array() for key, writer in writers.items()}
     array = labels.array([label for label in raw if label is not None]) if reader.labelled else None
+    notes = list(reader.notes())
     if array is not None and array.dtype.kind == "i" and len(np.unique(array)) == 1:
-        what = f"{name} holds one class only"
+        one_class = f"{labels.classes[array[0]]!r}, {len(array)} times"
         if split == "train":
-            raise InputError(what, f"{labels.classes[array[0]]!r}, {len(array)} times", "add a second class")
-        log.warning("%s: %r", what, labels.classes[array[0]])
-    notes, classes, decoded = reader.notes(), labels.names, reader.decoded()
-    return replace(sample_set(name, inputs, array, tuple(skipped), notes), classes=classes, decoded=decoded)
+            raise InputError(f"{name} holds one class only", one_class, "add a second class")
+        notes.append(f"it holds one class only: {one_class}")
+    chosen = sample_set(name, inputs, array, tuple(skipped), tuple(notes))
+    return replace(chosen, classes=labels.names, decoded=reader.decoded())
 
 
 def labels_of(name: str, reader: Reader, options: Options) -> Labels:

@@ -82,6 +82,11 @@ class Table:
         self._split = SPLIT if self._scan.splits and SPLIT not in (*self._labels, *options.columns) else ""
         self.splits = self._splits()
         self._inputs = self._map_inputs(model_inputs)
+        used = {*self._labels, self._split, *(column for each in self._inputs for column in each.columns)}
+        unused = [name for name in self._scan.kinds if name not in used]
+        self._notes: tuple[str, ...] = ()
+        if unused and not options.columns:
+            self._notes = (f"columns that are not used: {', '.join(unused)}",)
 
     def __iter__(self) -> Iterator[Item]:
         for index, row in enumerate(rows(self._path)):
@@ -93,7 +98,7 @@ class Table:
         return {}
 
     def notes(self) -> tuple[str, ...]:
-        return ()
+        return self._notes
 
     def _label_columns(self) -> tuple[str, ...]:
         label_columns = tuple(name for name in self._options.label.split(",") if name)
@@ -127,7 +132,7 @@ class Table:
         if text and (self._options.columns or len(text) == len(names)):
             raise InputError(f"{path}: {text[0]!r} holds text", "inputs must be numbers", "choose other columns")
         if text:
-            log.info("%s: ignored text columns: %s", path, ", ".join(text))
+            log.debug("%s: text columns are not used: %s", path, ", ".join(text))
         numbers = tuple(name for name in names if scan.kind(name) == "number")
         lists = [name for name in names if scan.kind(name) == "list"]
         groups = {**{name: (name,) for name in lists}, **({"input": numbers} if numbers else {})}

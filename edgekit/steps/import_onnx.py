@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.onnx import external_files, read
 from edgekit.formats.shared.onnx_wire import external_data, tensors
 from edgekit.steps.shared.imported import ImportStep
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,23 @@ class ImportOnnx(ImportStep):
             _rewrite(out / "model.onnx", {name: f"model.data{index}" for index, name in enumerate(files)})
             for index, file in enumerate(files.values()):
                 shutil.copyfile(file, out / f"model.data{index}")
-        return notes
+        ranges = {name: [0, rows - 1] for name, rows in table_rows(read(path).graph).items()}
+        return dataclasses.replace(notes, details={**notes.details, "ranges": ranges})
+
+
+def table_rows(graph: GraphProto) -> dict[str, int]:
+    """Input name → the number of rows of the smallest table that its values are looked up in (token ids)."""
+    tables = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}
+    origin = {value.name: value.name for value in graph.input if value.name not in tables}
+    rows: dict[str, int] = {}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+        on_rows = not any(attribute.name == "axis" and attribute.i for attribute in node.attribute)
+        if node.op_type == "Gather" and on_rows and node.input[0] in tables and node.input[1] in origin:
+            name, count = origin[node.input[1]], tables[node.input[0]]
+            rows[name] = min(rows.get(name, count), count)
+    return rows
 
 
 def _inline(path: Path, ctx: Context) -> None:

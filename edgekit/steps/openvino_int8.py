@@ -20,6 +20,7 @@ from edgekit.core.progress import quiet as no_progress
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.core.task import Task
+from edgekit.sets.random_inputs import SEQUENCE_LENGTH
 from edgekit.steps import openvino_dynamic
 from edgekit.steps.shared.calibrated import StaticInt8Step
 
@@ -134,7 +135,9 @@ class OpenvinoInt8(StaticInt8Step):
             raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
         if self.correct_biases or branches:
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
-        data = sets.random_inputs(parent, parent) if calibration is None else calibration
+        data = calibration
+        if data is None:
+            data = sets.random_inputs(parent, parent, open_length=SEQUENCE_LENGTH)
         one = dataclasses.replace(ctx, sets={"calibration": sets.take(data, 1)}, progress=no_progress)
         return _Samples(lambda: self.feeds(parent, one), 1)
 

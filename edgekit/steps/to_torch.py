@@ -16,14 +16,14 @@ from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.networks import weights, write
-from edgekit.sets import OPEN_LENGTH
+from edgekit.sets.random_inputs import SEQUENCE_LENGTH
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
 #: lengths tried for dynamic axes without an example: of sequences, then of images
-LENGTHS = (OPEN_LENGTH, 1, 32, 64, 128, 224, 256)
+LENGTHS = (SEQUENCE_LENGTH, 1, 32, 64, 128, 224, 256)
 #: the size limit of a protobuf file, in bytes
 LIMIT = 2_000_000_000
 

@@ -14,6 +14,7 @@ from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
+from edgekit.runs.shapes import Shapes
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.setup import (
     Say,
@@ -38,11 +39,13 @@ def bench(
     plan: dict[str, Any] | None = None,
     out: Path | None = None,
     resume: bool = False,
+    shapes: Shapes | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
     """Measure artifacts (RUN: all of its artifacts) on each target, interleaved; earlier results are replaced.
 
+    `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only input).
     `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
     """
     outcome = Outcome()
@@ -55,7 +58,7 @@ def bench(
         context = run_context(
             store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
         )
-        samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen)
+        samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen, shapes)
         if samples.labels is not None and context.scorer is None:
             context.scorer = metrics.scorer(samples.labels)
         with open_run(store):
@@ -68,4 +71,5 @@ def bench(
         outcome.artifacts += chosen
         outcome.measurements += context.outcome.measurements
         outcome.failures += context.outcome.failures
+        outcome.notes += context.outcome.notes
     return outcome

@@ -14,6 +14,8 @@ from edgekit.measure.context import Outcome, RunContext
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
+from edgekit.runs.shapes import Shapes
+from edgekit.workflows import float_model
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.routes import step_named, suffix_of
@@ -30,9 +32,10 @@ def extend(
     fields: dict[str, Any],
     progress: Progress,
     say: Say,
+    shapes: Shapes | None = None,
 ) -> Outcome:
     """Make chains of steps from one stored artifact; each of the `fields` is set in the steps that have it."""
-    start, context = open_context(ref, gates, target, val, fields, progress, say)
+    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes)
     context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", next="name another format")
@@ -41,15 +44,26 @@ def extend(
 
 
 def open_context(
-    ref: ModelReference, gates: Gates, target: str, val: str, fields: dict[str, Any], progress: Progress, say: Say
+    ref: ModelReference,
+    gates: Gates,
+    target: str,
+    val: str,
+    fields: dict[str, Any],
+    progress: Progress,
+    say: Say,
+    shapes: Shapes | None = None,
 ) -> tuple[Artifact, RunContext]:
     """The stored artifact to start from, and a run context that checks conversions on the right samples."""
     ref = ensure_imported(ref, progress, say)
     start = ref.artifact()
     context = run_context(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
-    context.val = validation_set(context, val, start, str(fields.get("calibration", "")))
+    context.val = validation_set(context, val, start, str(fields.get("calibration", "")), shapes)
+    if context.val is None:
+        return start, context
     if context.val.labels is not None and context.scorer is None:
         context.scorer = metrics.scorer(context.val.labels)
+    if not context.val.random:
+        float_model.warn(context, start)
     return start, context
 
 

@@ -10,6 +10,7 @@ from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
+from edgekit.runs.shapes import Shapes
 from edgekit.workflows.chains import extend
 from edgekit.workflows.routes import format_of, installed_exporters, route
 from edgekit.workflows.setup import Say, silent
@@ -20,11 +21,18 @@ def export(
     *,
     to: Sequence[str] = (),
     out: Path | None = None,
+    shapes: Shapes | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Export a float artifact to each format (default: all installed ones), verified."""
+    """Export a float artifact to each format (default: all installed ones), verified.
+
+    `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only input).
+    The failure of one format is in the outcome, and does not end the others.
+    """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
-    return extend(ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say)
+    return extend(
+        ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say, shapes
+    )

@@ -18,9 +18,11 @@ from edgekit.measure.context import Outcome, RunContext
 from edgekit.networks import signatures
 from edgekit.networks.signatures import classes as class_names
 from edgekit.runs import references
+from edgekit.runs import shapes as given_shapes
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
+from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.steps.shared.signed import DETAIL
 from edgekit.workflows.make import make_nodes
@@ -36,18 +38,19 @@ def import_model(
     weights: str = "",
     task: str = "",
     model: str = "",
-    shape: str = "",
     signature: str = "",
     classes: str = "",
     out: Path | None = None,
+    shapes: Shapes | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
     """Import a model into a run: a file, or the user's own code (`net.py:make`), which is run.
 
     `weights` are loaded into a network defined in code; with `model`, which names that network, `source` is the file
-    with them. `task` is the model's task, which is required for a network by name (`cnn`); `shape` that of the example
-    of a network without one ("1x3x224x224"). `signature` names what its inputs are made from and what its outputs mean:
+    with them. `task` is the model's task, which is required for a network by name (`cnn`); `shapes`: input name → its
+    sizes, batch included ("": the only input), kept for later commands, and those of the example of a network without
+    one. `signature` names what its inputs are made from and what its outputs mean:
     a signature file (.toml), a preprocessor_config.json or its folder, or code, which is run; `classes` where its class
     names are: a folder of class folders, a .txt or .json file, or code. Raises InputError for what is not a model,
     Missing.
@@ -70,20 +73,21 @@ def import_model(
     importer = registry.load("steps", ref.importer)
     step: Step = importer.of(source)
     if ref.importer == NETWORK:
+        shape = "x".join(map(str, (shapes or {}).get("", ())))
         step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[type-var]
     for code in (signature, classes):
         if code and signatures.is_code(code):
-            say(f\"  running   your own code: {code}\")
+            say(f"  running   your own code: {code}")
     if signature or classes:
         step = _with_signature(step, signature, classes, ref)
     if weights and ref.importer != NETWORK:
         raise InputError(f"{source} contains its weights", "no others can be loaded", "leave out --weights")
-    if shape and ref.importer != NETWORK:
-        raise InputError(f"{source} has its own inputs", "a shape is for a network in code", "leave out --shape")
     if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
     context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)
-    return _import(step, ref, context)
+    outcome = _import(step, ref, context)
+    given_shapes.store(outcome.artifacts[0], shapes or {})
+    return outcome
 
 
 def _with_signature(step: Step, signature: str, classes: str, ref: ModelReference) -> Step:

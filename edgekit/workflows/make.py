@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
-from edgekit.core.errors import EdgekitError, Missing
+from edgekit.core.errors import CannotConvert, EdgekitError, Interrupted, Locked, Missing, NoPermission, NoSpace
 from edgekit.core.measurement import Metric
 from edgekit.core.registry import step_name
-from edgekit.core.step import Context
+from edgekit.core.step import Context, Step
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
 from edgekit.runs.graph import Node
-from edgekit.runs.store import tools
+from edgekit.runs.store import LOG, tools
 from edgekit.workflows.setup import open_run
+
+#: warnings of one step that are said; all are in the log
+MOST_WARNINGS = 5
+
+#: errors that concern every format
+ENDING = (Interrupted, Locked, NoPermission, NoSpace)
 
 
 def check_installed(nodes: Sequence[Node]) -> None:
@@ -42,7 +51,8 @@ def _with_extras(distribution: str, extras: set[str]) -> str:
 def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifact]) -> dict[str, Artifact]:
     """Make each node (parents come first) and check its conversion; descendants of a failed one are not made.
 
-    `stored` holds existing artifacts that nodes may name as parents.
+    `stored` holds existing artifacts that nodes may name as parents. Errors are in the outcome's failures; raised are
+    those of a node without parents, and those that concern everything (a full disk).
     """
     artifacts: dict[str, Artifact] = {}
     failed: set[str] = set()
@@ -53,10 +63,9 @@ def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifa
         inputs = {role: artifacts.get(name) or stored[name] for role, name in node.parents.items()}
         try:
             artifact = make_one(node, inputs, context)
-            verifier = context.verifier if artifact.kind.is_model else None
-            finding = verifier.check(artifact, node.step.preserves) if verifier else None
+            finding = _check(artifact, node.step, context)
         except EdgekitError as error:
-            if error.code != 1:
+            if not node.parents or isinstance(error, ENDING):
                 raise
             context.outcome.failures.append(error)
             context.say(f"  failed    {node.name}: {error}")
@@ -74,12 +83,33 @@ def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifa
     return artifacts
 
 
+def raise_only(outcome: Outcome) -> None:
+    """Raises the failure that is all there is to say: nothing was made, for one reason, and no check failed."""
+    errors = outcome.failures
+    if errors and errors[0].code != 1 and not outcome.artifacts and len(set(map(str, errors))) == 1:
+        raise errors[0]
+
+
+def _check(artifact: Artifact, step: Step, context: RunContext) -> Finding | None:
+    """The check of an artifact's conversion; None if it is no model, or if nothing is to be checked."""
+    if not artifact.kind.is_model:
+        return None
+    if context.verifier is not None:
+        return context.verifier.check(artifact, step.preserves)
+    if not context.unverified:
+        return None
+    return Finding(artifact.name, artifact.id, "", artifact.step, step.preserves, unverified=context.unverified)
+
+
 def describe(finding: Finding) -> str:
-    """One line about the check of a conversion."""
+    """One line about the check of a conversion, and the samples it was checked on."""
     if finding.unverified:
-        return f"not verified here: {finding.unverified}"
+        return f"not verified: {finding.unverified}"
     if finding.failed and not finding.parity:
         return f"FAILED: {finding.reason}"
+    on = f", on {finding.on}" if finding.on else ""
+    if not finding.parity and not finding.metric:
+        return f"not verified: it was not converted from another model; it runs{on}"
     parts = []
     if finding.parity:
         parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
@@ -88,8 +118,17 @@ def describe(finding: Finding) -> str:
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
         points = "pp" if finding.metric.unit == "fraction" else "%"
         change = "gain" if finding.metric.drop_pp < 0 else "drop"
-        parts.append(f"{change} {abs(finding.metric.drop_pp):.2f} {points}, budget {finding.verdict.state}")
-    return ("FAILED: " if finding.failed else "verified: ") + ", ".join(parts)
+        why = f" ({finding.verdict.reason})" if finding.verdict.reason else ""
+        parts.append(f"{change} {abs(finding.metric.drop_pp):.2f} {points}, budget {finding.verdict.state}{why}")
+    return f"{_word(finding)}: {', '.join(parts)}{on}"
+
+
+def _word(finding: Finding) -> str:
+    if finding.failed:
+        return "FAILED"
+    if finding.verdict and finding.verdict.reason:
+        return "undecided"
+    return "verified" if finding.parity else "evaluated"
 
 
 def _value(metric: Metric) -> str:
@@ -108,10 +147,44 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
         return stored
     started = time.monotonic()
     context.say(f"  {step_name(node.step):<9} {node.name} …")
-    artifact = context.store.make(node.name, node.step, inputs, step_context)
+    with _warnings(node, context), _unexpected(node):
+        artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
     context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
     return artifact
+
+
+@contextmanager
+def _warnings(node: Node, context: RunContext) -> Iterator[None]:
+    """Say the warnings that a step logs, too; an import's are about its source, which the workflow names."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        for warning in warnings[:MOST_WARNINGS] if node.step.accepts or node.step.sets(context.task) else ():
+            context.note(f"{node.name}: {warning}", "warning")
+        if len(warnings) > MOST_WARNINGS:
+            context.note(f"{node.name}: {len(warnings) - MOST_WARNINGS} more warnings, in {LOG}", "warning")
+
+
+@contextmanager
+def _unexpected(node: Node) -> Iterator[None]:
+    """Raises CannotConvert for what a conversion did not expect: the exporter's failure, not that of the others."""
+    try:
+        yield
+    except (EdgekitError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not node.step.accepts or os.environ.get("EDGEKIT_TRACEBACK"):
+            raise
+        log.debug("%s", node.name, exc_info=True)
+        why = f"{registry.at_fault(error)} failed with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        next = "use another format; EDGEKIT_TRACEBACK=1 shows the traceback, to report it"
+        raise CannotConvert(f"{step_name(node.step)} cannot make {node.name}", why, next) from error
 
 
 def make_nodes(nodes: Sequence[Node], context: RunContext, stored: dict[str, Artifact]) -> Outcome:
@@ -124,4 +197,5 @@ def make_nodes(nodes: Sequence[Node], context: RunContext, stored: dict[str, Art
         if context.val is None and context.task is not None:
             context.val = context.set(f"{context.task.name}:val")
         make(nodes, context, stored)
+    raise_only(context.outcome)
     return context.outcome

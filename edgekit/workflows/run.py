@@ -24,7 +24,7 @@ from edgekit.runs.recipe import STARTER, Recipe
 from edgekit.runs.references import RUNS
 from edgekit.runs.store import RECIPE, REPORT, Store
 from edgekit.workflows.compare import lineage
-from edgekit.workflows.make import check_installed, make
+from edgekit.workflows.make import check_installed, make, raise_only
 from edgekit.workflows.setup import Say, open_run, plan_with, run_context, silent, threads_of
 from edgekit.workflows.sustained import write_pictures
 
@@ -101,5 +101,6 @@ def make_and_measure(recipe: Recipe, context: RunContext, data: SampleSet) -> Ou
     nodes = graph.nodes(recipe, context.targets)
     check_installed(nodes)
     artifacts = make(nodes, context, {})
+    raise_only(context.outcome)
     parallel.measure(list(artifacts.values()), context.targets, data, context, [context.plan], reuse=True)
     return context.outcome

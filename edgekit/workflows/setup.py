@@ -21,9 +21,12 @@ from edgekit.measure import targets
 from edgekit.measure.context import RunContext, log
 from edgekit.measure.execute import runtimes_for
 from edgekit.runs import attempts, references
+from edgekit.runs import shapes as given_shapes
 from edgekit.runs.recipe import Gates
+from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import LOG, Store
 from edgekit.sets import options
+from edgekit.sets.random_inputs import OpenSize
 
 Say = Callable[[str], None]
 
@@ -67,27 +70,42 @@ def task_of(artifacts: Sequence[Artifact]) -> Task | None:
     return tasks.load(names.pop()) if names else None
 
 
-def validation_set(context: RunContext, val: str, artifact: Artifact, calibration: str = "") -> SampleSet:
-    """The set `val`, else the task's, else the calibration inputs (without labels: no accuracy), else random inputs."""
+def validation_set(
+    context: RunContext, val: str, artifact: Artifact, calibration: str = "", shapes: Shapes | None = None
+) -> SampleSet | None:
+    """The set `val`, else the task's, else the calibration inputs (without labels: no accuracy), else random inputs.
+
+    None if the size of an input is open and not given; the context then has the reason.
+    """
+    shapes = shapes or {}
+    given_shapes.checked(shapes, artifact.inputs)
     if val:
         return context.set_for(val, artifact)
     if context.task:
         return context.set(f"{context.task.name}:val")
     if calibration:
         return replace(context.set(calibration, artifact.inputs), labels=None)
-    inputs = random_inputs(context.store, artifact)
-    context.say(f"  warning   no data was given: conversions are checked on {len(inputs)} random inputs")
+    try:
+        inputs = random_inputs(context.store, artifact, shapes)
+    except OpenSize as error:
+        context.unverified = f"{error.what}: {error.next}, or --val SET"
+        context.note(f"no data was given, and {context.unverified}", "warning")
+        return None
+    context.note(f"no data was given: conversions are checked on {len(inputs)} random inputs", "warning")
     return inputs
 
 
-def test_set(context: RunContext, artifacts: Sequence[Artifact]) -> SampleSet:
-    """The task's test split; without a task, random inputs (latency only)."""
-    return context.set(f"{context.task.name}:test") if context.task else random_inputs(context.store, artifacts[0])
+def test_set(context: RunContext, artifacts: Sequence[Artifact], shapes: Shapes | None = None) -> SampleSet:
+    """The task's test split; without a task, random inputs (latency only). Raises OpenSize."""
+    if context.task:
+        return context.set(f"{context.task.name}:test")
+    return random_inputs(context.store, artifacts[0], shapes)
 
 
-def random_inputs(store: Store, artifact: Artifact) -> SampleSet:
-    """Random inputs for an artifact without data."""
-    return sets.random_inputs(artifact, store.root(artifact))
+def random_inputs(store: Store, artifact: Artifact, shapes: Shapes | None = None) -> SampleSet:
+    """Random inputs for an artifact without data, of the given sizes, else those known. Raises OpenSize."""
+    root = store.root(artifact)
+    return sets.random_inputs(artifact, root, given_shapes.known(root, artifact, shapes or {}))
 
 
 def run_models(store: Store) -> list[Artifact]:

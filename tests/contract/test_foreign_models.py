@@ -19,6 +19,7 @@ from edgekit.measure import targets
 from edgekit.measure.context import log
 from edgekit.measure.execute import execute
 from edgekit.runs.store import Store
+from edgekit.sets.random_inputs import RANDOM_SAMPLES
 from edgekit.sets.reading import sample_set
 
 onnx = pytest.importorskip("onnx")
@@ -110,8 +111,8 @@ def test_several_inputs_and_outputs_of_which_one_is_a_scalar(tmp_path: Path, imp
     assert np.array_equal(y, x * k[:, None])
     assert np.array_equal(minus, -k)
     assert {name: a.shape for name, a in sets.random_inputs(artifact, artifact).inputs.items()} == {
-        "x": (16, 3),
-        "k": (16,),
+        "x": (RANDOM_SAMPLES, 3),
+        "k": (RANDOM_SAMPLES,),
     }
 
 
@@ -121,7 +122,7 @@ def test_an_image_without_a_batch_axis(tmp_path: Path, imported: Import) -> None
     x = np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)
     (got,) = outputs(artifact, {"x": x}, latency=True)
     assert np.allclose(got, x.mean(axis=(1, 2)), atol=1e-6) and got.shape == (7,)
-    assert sets.random_inputs(artifact, artifact).inputs["x"].shape == (16, 3, 4)
+    assert sets.random_inputs(artifact, artifact).inputs["x"].shape == (RANDOM_SAMPLES, 3, 4)
     with pytest.raises(InputError, match="whole inputs as"):
         outputs(artifact, {"x": x[:, 0]})
 

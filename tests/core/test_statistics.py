@@ -326,6 +326,48 @@ def test_identical_answers_over_many_samples_meet_a_budget() -> None:
     assert statistics.verdict(scores(ones), scores(ones), 0.5, "val").state == "met"
 
 
+CLASSES = np.arange(120) % 6
+
+
+@pytest.mark.parametrize(
+    ("correct", "labels", "guesses"),
+    [
+        (CLASSES == 3, CLASSES, True),  # constant predictions
+        (np.arange(120) < 25, CLASSES, True),
+        (np.arange(120) < 60, CLASSES, False),
+        (np.arange(120) < 100, np.arange(120) < 96, True),  # 83 %, and 80 % have the same class
+        (np.arange(120) < 118, np.arange(120) < 96, False),
+        (np.zeros(120), CLASSES, True),
+    ],
+)
+def test_chance(correct: Any, labels: Any, guesses: bool) -> None:
+    """No interval that includes the share of a class is better than naming that class."""
+    reference, classes = scores(correct.astype(float)), labels.astype(np.int64)
+    reason = statistics.chance(reference, classes)
+    assert bool(reason) is guesses
+    verdict = statistics.verdict(reference, reference, 50, "val", classes)
+    assert verdict.state == ("undecided" if guesses else "met")
+    assert ("no better than chance" in verdict.reason) is guesses
+    assert statistics.verdict(reference, reference, 50, "val").state == "met", "without labels nothing is known"
+
+
+def test_only_an_accuracy_over_classes_can_be_chance() -> None:
+    half = scores(np.linspace(0, 1, 120))
+    assert not statistics.chance(half, CLASSES), "no accuracy"
+    wrong = scores(np.zeros(120))
+    assert not statistics.chance(wrong, CLASSES.astype(float)), "no classes"
+    assert not statistics.chance(wrong, np.zeros(120, np.int64)), "one class"
+    assert not statistics.chance(wrong, np.zeros((120, 4), np.int64)), "boxes"
+
+
+def test_a_shape_that_differs() -> None:
+    y = np.zeros((5, 8, 3))
+    assert statistics.shape_difference({"y": y}, {"z": y}) == ""
+    assert statistics.shape_difference({"y": y}, {"y": np.zeros((5, 8, 4))}) == "output y is 8x3 and 8x4"
+    assert statistics.shape_difference({"y": y}, {"y": np.zeros(5)}) == "output y is 8x3 and one value"
+    assert statistics.shape_difference({"y": y}, {}) == "there are 1 and 0 outputs"
+
+
 # --- latency --------------------------------------------------------------------------------------------------------
 
 

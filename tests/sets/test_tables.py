@@ -54,6 +54,13 @@ def test_a_csv() -> None:
     assert data.labels.tolist() == [i % 2 for i in range(40)]
 
 
+def test_columns_that_are_not_used_are_said() -> None:
+    path = write("a.csv", HEAD + BODY)
+    assert named_sets.load(path).notes == ("columns that are not used: town",)
+    assert named_sets.load(path, (spec("area", 1),)).notes == ("columns that are not used: rooms, town",)
+    assert named_sets.load(f"{path}?columns=area").notes == (), "the others were left out on purpose"
+
+
 def test_the_label_by_its_kind() -> None:
     write("a.csv", HEAD + BODY)
     values = named_sets.load("a.csv?label=area").labels

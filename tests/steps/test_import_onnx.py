@@ -42,6 +42,22 @@ def model(path: Path, location: str = "", **entries: str) -> Path:
     return path
 
 
+def test_token_ids_are_the_rows_of_their_table(tmp_path: Path) -> None:
+    """Also through a cast; the index of a smaller table on the way limits them."""
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["words", "i"], ["a"]),
+        helper.make_node("Gather", ["kinds", "i"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    held = [numpy_helper.from_array(np.ones((n, 4), np.float32), name) for name, n in (("words", 90), ("kinds", 30))]
+    ends = [helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "t"])]
+    graph = helper.make_graph(nodes, "g", ends, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], held)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, str(tmp_path / "m.onnx"))
+    assert imported(tmp_path / "m.onnx", tmp_path / "run").details["ranges"] == {"ids": [0, 29]}
+
+
 def imported(path: Path, run: Path) -> Artifact:
     step = registry.load("steps", "import_onnx").of(str(path))
     store = Store(run)

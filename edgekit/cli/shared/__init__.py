@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SCHEMA = "edgekit/1"
 
+#: input name → its sizes, batch included; "" is the only input
+Shapes = dict[str, tuple[int, ...]]
+
 
 @dataclass
 class CommandResult:
@@ -38,6 +41,10 @@ class CommandResult:
 
     @classmethod
     def of(cls, outcome: Outcome, show: Callable[[], None], result: Any = None) -> CommandResult:
+        """`result` gets the checks of the conversions, and the notes on the samples."""
+        checks = {"findings": [asdict(finding) for finding in outcome.findings], "notes": outcome.notes}
+        if result is None or isinstance(result, dict):
+            result = {**checks, **(result or {})}
         return cls(show, outcome.artifacts, outcome.measurements, result, outcome.failures)
 
     @property
@@ -111,6 +118,17 @@ def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def shape_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        callback=_shapes,
+        metavar="[NAME=]1x3x320x320",
+        help="The sizes of an input whose axes are open; repeat.",
+    )(function)
+
+
 def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--target",
@@ -166,6 +184,17 @@ def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise click.BadParameter(f"{value!r} is not a positive integer, or several with commas", ctx, parameter)
     return tuple(map(int, words))
+
+
+def _shapes(ctx: click.Context, parameter: click.Parameter, words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """ "x=1x3x320x320" → {"x": (1, 3, 320, 320)}; without a name, of the only input, under ""."""
+    shapes = {}
+    for word in words:
+        name, _, sizes = word.rpartition("=")
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+            raise click.BadParameter(f"{word!r} is not a shape, such as x=1x3x320x320", ctx, parameter)
+        shapes[name] = tuple(map(int, sizes.split("x")))
+    return shapes
 
 
 def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

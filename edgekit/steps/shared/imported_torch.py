@@ -92,7 +92,44 @@ def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Ten
     shapes = {name: list(tensor.shape) for name, tensor in example.items()}
     integers = {name: tensor for name, tensor in example.items() if not tensor.is_floating_point()}
     ranges = {name: [int(tensor.min()), int(tensor.max())] for name, tensor in integers.items()}
-    return StepResult("as imported", details={"source": source, "example": shapes, "ranges": ranges})
+    ranges |= {name: [0, rows - 1] for name, rows in _table_rows(network, integers, example).items()}
+    details = {"source": source, "example": shapes, "ranges": ranges, "statistics": _statistics(example)}
+    return StepResult("as imported", details=details)
+
+
+def _statistics(example: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Input name → mean, std, min and max of the example's finite floats."""
+    statistics = {}
+    for name, tensor in example.items():
+        values = tensor.double()[tensor.isfinite()] if tensor.is_floating_point() else tensor.new_zeros(0)
+        if values.numel():
+            numbers = {"mean": values.mean(), "std": values.std(correction=0), "min": values.min(), "max": values.max()}
+            statistics[name] = {key: float(value) for key, value in numbers.items()}
+    return statistics
+
+
+def _table_rows(network: nn.Module, integers: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> dict[str, int]:
+    """Input name → the number of rows of the smallest embedding that the example's integers are looked up in."""
+    import torch
+    from torch import nn
+
+    rows: dict[str, int] = {}
+
+    def seen(table: Any, arguments: Any) -> None:
+        for name, tensor in integers.items():
+            if arguments and isinstance(arguments[0], torch.Tensor) and torch.equal(arguments[0], tensor):
+                rows[name] = min(rows.get(name, table.num_embeddings), table.num_embeddings)
+
+    tables = [module for module in network.modules() if isinstance(module, nn.Embedding)] if integers else []
+    hooks = [table.register_forward_pre_hook(seen) for table in tables]
+    try:
+        if hooks:
+            with torch.inference_mode():
+                network(*example.values())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
 
 
 def _answers(network: nn.Module, example: Mapping[str, Tensor]) -> list[Tensor]:

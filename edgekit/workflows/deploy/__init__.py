@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import sets, tasks
+from edgekit import tasks
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, ModelFacts
 from edgekit.core.device import Device
@@ -185,7 +185,7 @@ def _select(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
     if not artifact.kind.is_model:
         raise InputError(f"{artifact.name} is not a model", next="name a model: edgekit compare lists them")
     if not artifact.task:
-        return artifact, sets.random_inputs(artifact, ref.store.root(artifact))
+        return artifact, setup.random_inputs(ref.store, artifact)
     return artifact, ref.store.set(f"{tasks.load(artifact.task).name}:test")
 
 

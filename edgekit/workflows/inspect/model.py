@@ -22,9 +22,10 @@ from edgekit.measure import targets
 from edgekit.report import tables
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
+from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.workflows import export
-from edgekit.workflows.inspect import compatibility, operator_times_table
+from edgekit.workflows.inspect import compatibility, operator_times_table, sizes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,20 +36,27 @@ QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "F
 LABEL = 12
 
 
-def inspect(model: str | None) -> dict[str, Any]:
-    """Facts as plain JSON values. Raises InputError if there is no such file, or it is not a model."""
+def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
+    """Facts as plain JSON values. `shapes`: input name → its sizes, batch included ("": the only input).
+
+    MACs and activations depend on the size of every input: null, with the reason in `open_size`, if one is not known.
+    Raises InputError if there is no such file, it is not a model, or a shape does not fit.
+    """
     ref = references.resolve(model)
     if ref.foreign:
         step = registry.load("steps", ref.importer)
         facts: ModelFacts = step.of(ref.foreign).describe()
         format, path, head = step.format, Path(ref.foreign), {"model": ref.foreign}
         specs = _carried(format, path, facts)
+        known = sizes.of_file(facts.inputs, shapes or {})
     else:
         artifact = ref.artifact()
         format, path = artifact.kind.format, model_file(artifact.kind, artifact.path)
         facts = registry.load("formats", format).describe(path)
         head = {"model": str(artifact.path), "step": artifact.step, "scheme": artifact.scheme}
         specs = artifact.inputs, artifact.outputs
+        known = sizes.of_artifact(artifact, ref.store.root(artifact), shapes or {})
+    facts, open_size = sizes.counted(facts, format, path, known)
     answers = list(compatibility.answers(path, format, facts))
     return {
         **head,
@@ -58,7 +66,8 @@ def inspect(model: str | None) -> dict[str, Any]:
         "inputs": [_spec(spec, facts) for spec in specs[0]],
         "outputs": [_spec(spec, facts) for spec in specs[1]],
         "parameters": facts.parameters,
-        "macs": _macs(facts),
+        "macs": None if open_size else _macs(facts),
+        "open_size": open_size,
         "operators": dict(Counter(operator.type for operator in facts.operators).most_common()),
         "sizes": dataclasses.asdict(facts.sizes),
         "peak_bytes": facts.peak_bytes,
@@ -70,14 +79,19 @@ def inspect(model: str | None) -> dict[str, Any]:
     }
 
 
-def conversions(model: str | None, formats: Sequence[str]) -> tuple[list[dict[str, Any]], list[EdgekitError]]:
+def conversions(
+    model: str | None, formats: Sequence[str], shapes: Shapes | None = None
+) -> tuple[list[dict[str, Any]], list[EdgekitError]]:
     """Try each export in a temporary folder: one entry per format, and the failures."""
     entries, failures = [], []
     for format in formats:
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             try:
                 outcome = export.export(
-                    _copied(references.resolve(model), Path(folder)), to=[format], out=Path(folder, "run")
+                    _copied(references.resolve(model), Path(folder)),
+                    to=[format],
+                    out=Path(folder, "run"),
+                    shapes=shapes,
                 )
                 failed = next(iter(outcome.failures), None)
             except EdgekitError as error:
@@ -182,15 +196,16 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "", described((output_of if name == "outputs" else input_of)(spec["signature"]))
     yield "parameters", f"{result['parameters']:,}"
     if result["format"] != "torch":
-        yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else "unknown"
+        unknown = f"unknown: {result['open_size']}" if result["open_size"] else "unknown"
+        yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else unknown
         yield "operators", ", ".join(f"{count} {name}" for name, count in result["operators"].items())
     if types := result["details"].get("weight_types"):
         yield "weights", ", ".join(f"{count} {name}" for name, count in types.items())
     if opset := result["details"].get("opset"):
         yield "opset", ", ".join(f"{name} {number}" for name, number in opset.items())
-    sizes = result["sizes"]
-    parts = f"weights {sizes['weights']:,}, graph {sizes['graph']:,}, metadata {sizes['metadata']:,}"
-    yield "bytes", f"{sizes['total']:,}: {parts}"
+    file = result["sizes"]
+    parts = f"weights {file['weights']:,}, graph {file['graph']:,}, metadata {file['metadata']:,}"
+    yield "bytes", f"{file['total']:,}: {parts}"
     if result["peak_bytes"] is not None:
         yield "activations", f"about {_size(result['peak_bytes'])} at once, for one sample"
     if quantizers := sum(count for name, count in result["operators"].items() if name in QUANTIZERS):
@@ -201,9 +216,9 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _tensor(spec: Mapping[str, Any]) -> str:
-    sizes = [spec["axes"].get(str(axis), "?") if size is None else str(size) for axis, size in enumerate(spec["shape"])]
+    shown = [spec["axes"].get(str(axis), "?") if size is None else str(size) for axis, size in enumerate(spec["shape"])]
     scale = f" = {spec['quantization'][0]:g} * (stored - {spec['quantization'][1]})" if spec["quantization"] else ""
-    return f"{spec['name']}: {spec['dtype']}[{', '.join(sizes)}]{scale}"
+    return f"{spec['name']}: {spec['dtype']}[{', '.join(shown)}]{scale}"
 
 
 def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[Table]:
@@ -212,8 +227,8 @@ def _heaviest(operators: Sequence[Mapping[str, Any]], count: int) -> Iterator[Ta
     chosen = [operator for operator in chosen if _bytes(operator)]
     if not chosen:
         return
-    sizes = map(tables.numbers, ("weights", "writes", "MACs"))
-    table = tables.table(tables.words("heaviest", LABEL), *sizes, tables.words("layer"))
+    columns = map(tables.numbers, ("weights", "writes", "MACs"))
+    table = tables.table(tables.words("heaviest", LABEL), *columns, tables.words("layer"))
     for operator in chosen:
         written = "?" if operator["activation_bytes"] is None else _size(operator["activation_bytes"])
         macs = "?" if operator["macs"] is None else f"{operator['macs']:,}"

@@ -8,26 +8,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgekit import sets
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.target import Target
 from edgekit.measure import targets
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
+from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.workflows import import_
 from edgekit.workflows.inspect import profiles
 from edgekit.workflows.inspect.profiles import Kernel
+from edgekit.workflows.setup import random_inputs
 
 COSTLIEST = 5
 THREADS = 1
 
 
-def operator_times(model: str | None, target: str = "host") -> dict[str, Any]:
+def operator_times(model: str | None, target: str = "host", shapes: Shapes | None = None) -> dict[str, Any]:
     """Profile a model of a run, or a file, on a target with random inputs. Returns plain JSON values.
 
-    Raises InputError for a model that cannot be run, DeviceError.
+    `shapes`: input name → its sizes, batch included, where an axis is open. Raises InputError for a model that cannot
+    be run, DeviceError.
 
     `types`: microseconds per inference by operator type, of the model and of its float parent in the same format (null
     if it has none); on an emulated board thousands of instructions. `costliest`: the operators that take longest; of an
@@ -35,20 +37,20 @@ def operator_times(model: str | None, target: str = "host") -> dict[str, Any]:
     """
     ref, loaded = references.resolve(model), targets.load(target)
     if not ref.foreign:
-        return _times(ref.store, ref.artifact(), loaded)
+        return _times(ref.store, ref.artifact(), loaded, shapes)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         copied: ModelReference = import_.ensure_imported(references.resolve(model, Path(folder, "run")))
-        return _times(copied.store, copied.artifact(), loaded)
+        return _times(copied.store, copied.artifact(), loaded, shapes)
 
 
-def _times(store: Store, artifact: Artifact, target: Target) -> dict[str, Any]:
+def _times(store: Store, artifact: Artifact, target: Target, shapes: Shapes | None) -> dict[str, Any]:
     if artifact.kind.format not in ("onnx", "openvino", "tflite"):
         why = f"no runtime profiles {artifact.kind.format} models"
         raise InputError(f"{artifact.name} has no times per operator", why, "name an exported model")
     parent = store.parent(artifact)
     if parent is None or parent.kind.format != artifact.kind.format or not artifact.kind.precision:
         parent = None
-    data = sets.random_inputs(artifact, store.root(artifact))
+    data = random_inputs(store, artifact, shapes)
     own = profiles.profile(artifact, target, data)
     other = profiles.profile(parent, target, data) if parent else None
     return {

@@ -101,6 +101,8 @@ def _start_and_context(
     if out and not ref.foreign:
         raise InputError("--out is for a task or a foreign model", f"{what} is in {ref.store.path}", "omit --out")
     start, context = open_context(ref, gates, target, val, fields, progress, say)
+    if context.val is None:
+        raise InputError(f"{start.name} cannot be evaluated", context.unverified, "pass --val SET")
     if start.kind.precision:
         raise InputError(
             f"{start.name} is {start.kind.precision} already", "a search starts from float", "name a float artifact"

@@ -125,7 +125,7 @@ def _confirm(result: Result, runner: TrialRunner, trial: Trial, artifact: Artifa
     )
     scores, reference = (context.scorer(verifier.outputs(a), confirmation.labels) for a in (artifact, runner.reference))
     metric = statistics.metric(scores, confirmation.sha256, reference, runner.reference.name)
-    verdict = statistics.verdict(reference, scores, runner.budget.max_drop_pp, "val")
+    verdict = statistics.verdict(reference, scores, runner.budget.max_drop_pp, "val", confirmation.labels)
     result.confirmed[artifact.name] = metric, verdict
     if verdict.state == "missed":
         context.say(f"  rejected  {artifact.name}: drop {metric.drop_pp:+.2f} pp on the confirmation half")

@@ -217,7 +217,8 @@ class TrialRunner:
             return None, ""
         assert self.context.val is not None
         metric = statistics.metric(scores, self.context.val.sha256, reference, self.reference.name)
-        return metric, statistics.verdict(reference, scores, self.budget.max_drop_pp, "val").state
+        labels = self.context.val.labels
+        return metric, statistics.verdict(reference, scores, self.budget.max_drop_pp, "val", labels).state
 
     def _quality(self, artifact: Artifact, metric: Metric | None) -> float:
         if metric is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core import errors
-from edgekit.core.errors import CheckFailed, InputError
+from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure import targets
@@ -15,9 +15,10 @@ from edgekit.runs import named_sets, references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
+from edgekit.runs.shapes import Shapes
 from edgekit.workflows import make
 from edgekit.workflows.chains import extend, open_context, plan_nodes
-from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome
+from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome, SearchRecord
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
@@ -36,13 +37,15 @@ def quantize(
     methods: Sequence[str] = (),
     target: str = "host",
     out: Path | None = None,
+    shapes: Shapes | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> QuantizeOutcome:
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
-    the first that keeps it. Raises InputError if calibration samples, or labels for an explicit budget, are missing.
+    the first that keeps it. `shapes`: see `export`. The failure of one format does not end the others. Raises
+    InputError if calibration samples, or labels for an explicit budget, are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
@@ -60,11 +63,11 @@ def quantize(
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
-        return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say)))
+        return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say, shapes)))
     if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     return _search_methods(
-        ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say
+        ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
     )
 
 
@@ -87,9 +90,10 @@ def _search_methods(
     fields: dict[str, Any],
     progress: Progress,
     say: Say,
+    shapes: Shapes | None,
 ) -> QuantizeOutcome:
     """Make the float model of each format, then run the method search on each."""
-    start, context = open_context(ref, gates, target, val, fields, progress, say)
+    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     suffix = suffix_of(context.targets[0])
     for name in routes:
@@ -112,16 +116,21 @@ def _search_methods(
             differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
             search = MethodSearch(context, models[end], format, fields, budget, suffix if differs else "", METHOD_STEPS)
             try:
-                record = search.run(tuple(methods))
-            except CheckFailed as error:  # no method made an artifact: other formats may do better
-                context.outcome.failures.append(error)
+                _record(search, search.run(tuple(methods)), outcome)
+            except EdgekitError as error:  # no method made an artifact: other formats may do better
+                if isinstance(error, make.ENDING):
+                    raise
+                outcome.failures.append(error)
                 context.say(f"  failed    {search.record.name}: {error}")
-                continue
-            outcome.searches.append(record)
-            if record.chosen:
-                context.outcome.artifacts.append(record.chosen)
-            if record.confirmed:
-                context.outcome.findings.append(record.confirmed)
-            if failure := search.error():
-                context.outcome.failures.append(failure)
+    make.raise_only(outcome)
     return outcome
+
+
+def _record(search: MethodSearch, record: SearchRecord, outcome: QuantizeOutcome) -> None:
+    outcome.searches.append(record)
+    if record.chosen:
+        outcome.artifacts.append(record.chosen)
+    if record.confirmed:
+        outcome.findings.append(record.confirmed)
+    if failure := search.error():
+        outcome.failures.append(failure)

@@ -154,7 +154,7 @@ class MethodSearch:
             assert self.context.val is not None
             used = min(dataclasses.asdict(step).get("samples", len(data)), len(data))  # type: ignore[call-overload]
             for warning in calibration_warnings(data, used, self.context.val):
-                self.context.say(f"  warning   {warning}")
+                self.context.note(warning, "warning")
 
     def unsupported(self, method: str) -> str:
         """Why the method does not apply to this format, "" if it does."""
@@ -302,6 +302,7 @@ class MethodSearch:
             ratio = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
             context.say(f"            {record.chosen.name} takes {ratio} here: not recommended for speed")
         context.outcome.reused += self.context.outcome.reused
+        context.outcome.notes += [n for n in self.context.outcome.notes if n not in context.outcome.notes]
 
     def error(self) -> EdgekitError | None:
         """The failure, if the budget was missed on either half."""

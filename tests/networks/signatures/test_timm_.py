@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from outside import timm
 
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature
