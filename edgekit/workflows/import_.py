@@ -80,4 +80,7 @@ def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = 
 def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
-    return make_nodes([Node(step.produces.stem, step, {})], context, {})
+    outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
+    for note in (note for artifact in outcome.artifacts for note in artifact.details.get("notes", ())):
+        context.say(f"            weights: {note}")
+    return outcome
