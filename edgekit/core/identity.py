@@ -176,7 +176,9 @@ def _files(where: str) -> tuple[Files, str]:
     path, parts = _path(where), where.split(".")
     if where.endswith(".py") or parts[-1] not in (path.stem, path.parent.name):
         package = user_code.package_of(path) if where.endswith(".py") else ""
-        parts = package.split(".") if package else [path.stem]  # a file that was loaded by its path has a name of its own
+        parts = (
+            package.split(".") if package else [path.stem]
+        )  # a file that was loaded by its path has a name of its own
     folder = path.parents[len(parts) - (path.name != "__init__.py")]
     installed = folder in {Path(place).resolve() for place in sysconfig.get_paths().values()}
     return Files(folder, parts[0] if installed else "", not installed and len(parts) == 1), ".".join(parts)
