@@ -19,6 +19,7 @@ from edgekit.runtimes.openvino import no_telemetry
 
 if TYPE_CHECKING:
     from openvino import Model, Output
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
 
@@ -51,9 +52,35 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     tracing_example = example(parent)
     with converting(parent.name, "openvino", network, tracing_example.inputs):
         program = trace(network, tracing_example, log)
+        if _shares_outputs(program):
+            program = trace(_distinct(network), tracing_example, log)
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model
+
+
+def _shares_outputs(program: ExportedProgram) -> bool:
+    """Is an output the same as another one, or an input? OpenVINO's converter fails on these."""
+    signature = program.graph_signature
+    outputs = list(signature.user_outputs)
+    return len(set(outputs)) < len(outputs) or bool(set(outputs) & set(signature.user_inputs))
+
+
+def _distinct(network: nn.Module) -> nn.Module:
+    """The network with outputs of their own."""
+    import torch
+
+    from edgekit.networks.interface import named_outputs
+
+    class Distinct(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+            return tuple(tensor.clone() for tensor in named_outputs(self.network(*tensors)).values())
+
+    return Distinct().eval()
 
 
 def _from_onnx(parent: Artifact) -> Model:

@@ -19,7 +19,6 @@ from edgekit.runs.store import Store
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
 
-
 #: endings of files with weights alone
 WEIGHTS = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
 

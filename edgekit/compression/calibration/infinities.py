@@ -17,4 +17,5 @@ def has_infinities(values: NDArray[Any]) -> bool:
 
 def finite(values: NDArray[Any]) -> NDArray[Any]:
     """The values that are not infinite; NaN stays, and is an error later."""
-    return values[~(np.abs(values) >= INFINITE)]
+    kept: NDArray[Any] = values[~(np.abs(values) >= INFINITE)]
+    return kept

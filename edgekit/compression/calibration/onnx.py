@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MIN_OPSET, IR_VERSION = 13, 7
 #: operators whose output holds values of their inputs, or sums and products of them
 _CARRYING = frozenset(
-    "Add Cast Concat Expand Gather Identity Mul Neg Pad Reshape Slice Split Squeeze Sub Tile Transpose Unsqueeze Where".split()
+    "Add Cast Concat Expand Gather Identity Mul Neg Pad Reshape Slice Split Squeeze Sub Tile Transpose Unsqueeze "
+    "Where".split()
 )
 #: operators whose output contains the values of their first input, in the same or another order
 _SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
