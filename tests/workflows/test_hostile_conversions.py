@@ -100,13 +100,15 @@ def verdict(source: str, model: Artifact, format: str, samples: Arrays, expected
     try:
         for step in route(model.kind.format, format):
             model = made(registry.load("steps", step)(), {"parent": model}, store)
-        answers = [RUN[format](model, one) for one in singles(samples)]
     except EdgekitError as error:
         return refusal(error)
-    except Exception as error:  # what would be exit code 70, or any runtime's own
+    except Exception as error:  # what would be exit code 70
         return f"WRONG: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    whys = filter(None, map(difference, answers, expected))
-    why = next(whys, "")
+    try:
+        answers = [RUN[format](model, one) for one in singles(samples)]
+        why = next(filter(None, map(difference, answers, expected)), "")
+    except Exception as error:  # any runtime's own
+        why = f"it cannot be run: {' '.join(str(error).split())[:200]}"
     return checked(source, format, why, store.path.with_name("checked")) if why else RIGHT
 
 

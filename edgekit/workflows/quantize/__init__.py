@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors, registry
+from edgekit.core import errors
 from edgekit.core.errors import CheckFailed, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
@@ -99,10 +99,8 @@ def _search_methods(
         make.check_installed([Node(name, step, {})])
     nodes, ends = plan_nodes(start, list(routes.values()), fields, context, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
-        others = [name for name in quantizable("int8") if start.kind in registry.load("steps", f"to_{name}").accepts]
-        further = f", or quantize it to another format, from float32: --to {','.join(others)}" if others else ""
         what, why = f"{start.name} is {start.kind.precision} already", "quantization starts from float32"
-        raise InputError(what, why, f"name a float artifact{further}")
+        raise InputError(what, why, "name a float32 artifact, or export the model in float32 again")
     make.check_installed(nodes)
     with open_run(context.store):
         models = {start.name: start, **make.make(nodes, context, {start.name: start})}
