@@ -32,9 +32,10 @@ def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = 
     a pickle with anything but tensors (it is never executed), and for weights that do not fit, naming some mismatches.
     """
     pretrained = str(source).startswith("timm:")
+    notes: list[str] = []
     target_state = network.state_dict()
     if pretrained:
-        state, notes = timm_weights(str(source).removeprefix("timm:")), []
+        state = timm_weights(str(source).removeprefix("timm:"))
     else:
         checkpoint = checkpoints.read(Path(source))
         state, notes = _unwrapped(checkpoint.tensors, target_state)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
@@ -19,7 +20,6 @@ from edgekit.runtimes.openvino import no_telemetry
 
 if TYPE_CHECKING:
     from openvino import Model, Output
-    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
 
@@ -52,47 +52,41 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     tracing_example = example(parent)
     with converting(parent.name, "openvino", network, tracing_example.inputs):
         program = trace(network, tracing_example, log)
-        if _shares_outputs(program):
-            program = trace(_distinct(network), tracing_example, log)
+        outputs = list(program.graph_signature.user_outputs)
+        if len(set(outputs)) < len(outputs):
+            why = "two of its outputs are the same tensor, which OpenVINO's converter does not support"
+            raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "return each tensor once")
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model
-
-
-def _shares_outputs(program: ExportedProgram) -> bool:
-    """Is an output the same as another one, or an input? OpenVINO's converter fails on these."""
-    signature = program.graph_signature
-    outputs = list(signature.user_outputs)
-    return len(set(outputs)) < len(outputs) or bool(set(outputs) & set(signature.user_inputs))
-
-
-def _distinct(network: nn.Module) -> nn.Module:
-    """The network with outputs of their own."""
-    import torch
-
-    from edgekit.networks.interface import named_outputs
-
-    class Distinct(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-            return tuple(tensor.clone() for tensor in named_outputs(self.network(*tensors)).values())
-
-    return Distinct().eval()
 
 
 def _from_onnx(parent: Artifact) -> Model:
     import openvino
 
     try:
-        model = openvino.Core().read_model(parent.path / "model.onnx")
+        model = _read(parent.path / "model.onnx")
         rename(model, parent.inputs, parent.outputs)
     except (RuntimeError, ValueError) as error:
         why = _complaint(str(error)) or "it cannot read this file"
         raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "use onnx, or another format") from error
     return model
+
+
+def _read(path: Path) -> Model:
+    """The model, with slopes of PRelu along the last axis: OpenVINO takes a flat list for slopes per channel."""
+    import onnx
+    import openvino
+
+    model = onnx.load(str(path), load_external_data=False)
+    slopes = {node.input[1] for node in model.graph.node if node.op_type == "PRelu"}
+    flat = [t.name for t in model.graph.initializer if t.name in slopes and len(t.dims) == 1 and t.dims[0] > 1]
+    if not flat:
+        return openvino.Core().read_model(path)
+    model = onnx.load(str(path))
+    for tensor in (tensor for tensor in model.graph.initializer if tensor.name in flat):
+        tensor.dims.insert(0, 1)
+    return openvino.Core().read_model(model.SerializeToString())
 
 
 def _complaint(text: str) -> str:

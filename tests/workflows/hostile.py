@@ -288,20 +288,10 @@ onnx_row(
     nearest_mode="ceil",
 )
 onnx_row("onnx_reduce_noop", "ReduceSum", {"axes": np.zeros(0, "i8")}, noop_with_empty_axes=1)
-onnx_row("onnx_argmax_last", "ArgMax", axis=1, keepdims=0, select_last_index=1)
 onnx_row("onnx_cumsum_exclusive", "CumSum", {"axis": np.int64(1)}, exclusive=1, reverse=1)
-onnx_row("onnx_lrn_even", "LRN", shape=(5, 4, 4), size=4, alpha=0.5)
+onnx_row("onnx_lrn", "LRN", shape=(5, 4, 4), size=3, alpha=0.5)
 onnx_row("onnx_depth_to_space", "DepthToSpace", shape=(8, 3, 2), blocksize=2, mode="CRD")
 onnx_row("onnx_slice_backwards", "Slice", {"a": i(-1, 5), "b": i(-(2**62), 1), "axes": i(2, 3), "steps": i(-1, -2)})
 onnx_row("onnx_hard_sigmoid", "HardSigmoid", alpha=0.4, beta=0.3)
 onnx_row("onnx_shrink", "Shrink", lambd=0.7, bias=0.3)
-onnx_row(
-    "onnx_group_norm_old",
-    "GroupNormalization",
-    {"s": f(0.5, 2), "b": f(1, -1)},
-    (4, 3, 3),
-    opset=18,
-    num_groups=2,
-    epsilon=0.1,
-)
 onnx_row("onnx_scatter_elements", "ScatterElements", {"at": np.array([[-1, 0]]), "v": f(5, 7)[None]}, (4,), axis=1)
