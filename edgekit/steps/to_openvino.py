@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
@@ -62,7 +61,6 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
 
 
 def _from_onnx(parent: Artifact) -> Model:
-    import openvino
 
     try:
         model = _read(parent.path / "model.onnx")
