@@ -125,6 +125,7 @@ def _operator(error: BaseException | None) -> str:
     """The operator named by the converter's error or its cause, such as "aten.fft_fft"."""
     while error is not None:
         match = re.search(r"\b(?:aten|prims|quantized|torchvision|torch_\w+)(?:\.|::)(\w+)", str(error))
+        match = match or re.search(r"(?<=failed to legalize operation ')[\w.]+", str(error))
         if match:
             return match.group(0).replace("::", ".")
         error = error.__cause__

@@ -23,17 +23,19 @@ EMA = ("ema", "averaged", "swa")
 FEW = 4
 
 
-def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = ()) -> None:
+def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = ()) -> list[str]:
     """Load weights from a file that `checkpoints.read` reads, or `timm:NAME`.
 
     A prefix that all the network's tensors have in the file (`model.`, `module.`, `_orig_mod.`) is removed. One of
-    several names of a shared tensor is enough; parts with a prefix in `fresh` keep their weights. Raises InputError for
+    several names of a shared tensor is enough; parts with a prefix in `fresh` keep their weights. Returns what was
+    chosen, removed or left out, in words. Raises InputError for
     a pickle with anything but tensors (it is never executed), and for weights that do not fit, naming some mismatches.
     """
     pretrained = str(source).startswith("timm:")
+    notes: list[str] = []
     target_state = network.state_dict()
     if pretrained:
-        state, notes = timm_weights(str(source).removeprefix("timm:")), []
+        state = timm_weights(str(source).removeprefix("timm:"))
     else:
         checkpoint = checkpoints.read(Path(source))
         state, notes = _unwrapped(checkpoint.tensors, target_state)
@@ -49,6 +51,7 @@ def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = 
         {name: t for name, t in target_state.items() if not _has_prefix(name, fresh)}, target_state, state, source
     )
     network.load_state_dict(state, strict=False)
+    return [*notes]
 
 
 def _unwrapped(state: Mapping[str, Any], target: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,8 +67,7 @@ class ImportNetwork(ImportTorchStep):
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
         result, arguments = self._build(ctx)
-        if self.weights:
-            weights.load_weights(result.network, Path(self.weights))
+        notes = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
         result.network.eval()
         example = named_inputs(result.network, result.example)
         keywords = list(example) if isinstance(result.example, Mapping) else []
@@ -76,8 +75,9 @@ class ImportNetwork(ImportTorchStep):
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         named.save(result.network, self.path, arguments, specs, out, example)
-        finished = finish(out, self.path, network, example, named.load)
-        return self.signed(finished, result.network, interface, ctx)
+        done = finish(out, self.path, network, example, named.load)
+        done = replace(done, details={**done.details, "notes": notes}) if notes else done
+        return self.signed(done, result.network, interface, ctx)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
         from edgekit.training.calls import as_input

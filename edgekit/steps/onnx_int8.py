@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
-from edgekit.compression.calibration.onnx import ready
+from edgekit.compression.calibration.onnx import masked_tensors, ready
 from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
@@ -118,13 +118,15 @@ def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) ->
 
 
 def _unfit(model: ModelProto) -> list[str]:
-    """Operators that the quantizer's scales per channel do not fit: grouped transposed convolutions with a bias, and
-    Gemms whose bias has several rows."""
+    """Operators that the quantizer's scales do not fit: grouped transposed convolutions with a bias, Gemms whose bias
+    has several rows, and what computes with infinities."""
     nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
     grouped = [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
     several = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
     gemms = [node for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2]
-    return grouped + [node.name for node in gemms if node.input[2] in several]
+    masked = masked_tensors(model.graph)
+    infinite = [node.name for node in model.graph.node if masked & {*node.input, *node.output}]
+    return [*grouped, *infinite, *(node.name for node in gemms if node.input[2] in several)]
 
 
 def _is_quantized(path: Path) -> bool:

@@ -72,6 +72,9 @@ class OpenvinoInt8(StaticInt8Step):
             import openvino
 
             model = read(parent.path / "model.xml")
+            if halves := [spec.name for spec in parent.inputs if spec.dtype == "float16"]:
+                why = f"its input {halves[0]!r} is float16, and int8 is calibrated in float32"
+                raise CannotConvert(f"{parent.name} cannot be quantized", why, "export the model in float32 again")
             kept = self.kept(operators(model), parent)
             statistics = self.statistics(inputs, ctx)
             try:

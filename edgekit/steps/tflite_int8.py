@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgekit.compression.calibration import tflite_masks
 from edgekit.compression.calibration.ranges import Ranges, ranges
 from edgekit.compression.calibration.tflite import pads_below_all
 from edgekit.core.artifact import Artifact, Kind, kinds
@@ -46,7 +47,9 @@ class TfliteInt8(StaticInt8Step):
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
         with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
-            finite = _with_finite_pads(source, statistics, Path(folder, "model.tflite"))
+            found = tflite_masks.masks(unpack(source.read_bytes(), str(source)))
+            tensor_ranges = tflite_masks.widened(tensor_ranges, found, statistics)
+            finite = _with_finite_constants(source, statistics, Path(folder, "model.tflite"))
             raw = quantize(finite, tensor_ranges, parent.name, kept)
         path.write_bytes(packed(unpack(raw, str(path))))
         floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
@@ -56,12 +59,14 @@ class TfliteInt8(StaticInt8Step):
         return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
 
 
-def _with_finite_pads(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:
-    """The model, rewritten if it pads with minus infinity: the lowest calibrated value has the same effect in int8."""
+def _with_finite_constants(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:
+    """The model, rewritten if it holds infinities: masks, and padding of a maximum, where the lowest calibrated value
+    has the same effect in int8."""
     model = unpack(path.read_bytes(), str(path))
-    pads = pads_below_all(model)
-    if not pads:
+    pads, found = pads_below_all(model), tflite_masks.masks(model)
+    if not pads and not found:
         return path
+    tflite_masks.replace(model, found, statistics)
     graph = model.subgraphs[0]
     for operator, before, after in pads:
         tensor = copy.copy(graph.tensors[operator.inputs[2]])

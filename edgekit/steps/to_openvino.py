@@ -51,21 +51,40 @@ def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
     tracing_example = example(parent)
     with converting(parent.name, "openvino", network, tracing_example.inputs):
         program = trace(network, tracing_example, log)
+        outputs = list(program.graph_signature.user_outputs)
+        if len(set(outputs)) < len(outputs):
+            why = "two of its outputs are the same tensor, which OpenVINO's converter does not support"
+            raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "return each tensor once")
         model = openvino.convert_model(program, input=_open(program))
         rename(model, parent.inputs, parent.outputs)
     return model
 
 
 def _from_onnx(parent: Artifact) -> Model:
-    import openvino
 
     try:
-        model = openvino.Core().read_model(parent.path / "model.onnx")
+        model = _read(parent.path / "model.onnx")
         rename(model, parent.inputs, parent.outputs)
     except (RuntimeError, ValueError) as error:
         why = _complaint(str(error)) or "it cannot read this file"
         raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "use onnx, or another format") from error
     return model
+
+
+def _read(path: Path) -> Model:
+    """The model, with slopes of PRelu along the last axis: OpenVINO takes a flat list for slopes per channel."""
+    import onnx
+    import openvino
+
+    model = onnx.load(str(path), load_external_data=False)
+    slopes = {node.input[1] for node in model.graph.node if node.op_type == "PRelu"}
+    flat = [t.name for t in model.graph.initializer if t.name in slopes and len(t.dims) == 1 and t.dims[0] > 1]
+    if not flat:
+        return openvino.Core().read_model(path)
+    model = onnx.load(str(path))
+    for tensor in (tensor for tensor in model.graph.initializer if tensor.name in flat):
+        tensor.dims.insert(0, 1)
+    return openvino.Core().read_model(model.SerializeToString())
 
 
 def _complaint(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.errors import InputError
+from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import packed, read, unpack
@@ -42,6 +43,8 @@ class ToTflite(Step):
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
         path.write_bytes(packed(model))
+        with muted(ctx.log, native=True):
+            _check_loads(path, parent.name)
         written = read(path).subgraphs[0]
         pairs = zip([*sources[0], *sources[1]], [*written.inputs, *written.outputs], strict=True)
         transposes = sum(node.type == "TRANSPOSE" for node in written.nodes)
@@ -60,6 +63,21 @@ def convert(network: Any, tracing_example: Example, path: Path, name: str) -> di
     with converting(name, "tflite", network, inputs):
         litert_torch.convert(network, inputs).export(str(path))
     return fixed
+
+
+def _check_loads(path: Path, name: str) -> None:
+    """Raises CannotConvert for operators that LiteRT does not have, such as STABLEHLO_SORT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        Interpreter(str(path)).allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        operator = re.search(r"builtin opcode '(\w+)'", str(error))
+        why = (
+            f"LiteRT does not have the operator {operator.group(1)}" if operator else " ".join(str(error).split())[:200]
+        )
+        next = "replace that operator in the network, or use another format"
+        raise CannotConvert(f"cannot convert {name} to tflite", why, next) from error
 
 
 def rename(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:

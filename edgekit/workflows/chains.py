@@ -82,7 +82,9 @@ def plan_nodes(
         for name in names:
             step = step_named(name, fields, context.task)
             if kind.precision and kind not in step.accepts:
-                raise InputError(f"{before} is {kind.precision} already", next="start from a float artifact")
+                why = f"{name} converts float models, and its float weights are lost"
+                next = "convert the float model that it was made from, then quantize that: edgekit quantize MODEL"
+                raise InputError(f"{before} is {kind.precision} already", why, next)
             if kind not in step.accepts:
                 accepted = ", ".join(sorted(map(str, step.accepts)))
                 raise InputError(f"{name} accepts {accepted}", f"{before} is {kind}", "start from another artifact")

@@ -182,3 +182,24 @@ def test_nothing_to_cut(ratio: float) -> None:
 def test_scales_of_a_network_without_any() -> None:
     with pytest.raises(InputError, match="no BatchNorm"):
         channels.cut(nn.Linear(16, 16), (torch.rand(2, 16),), Cut(0.5, importance="bn-scale"))
+
+
+class Split(torch.nn.Module):
+    """Half of the channels pass by the block, and all are joined, as in YOLOv8's C2f; before it an ordinary layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 32, 3)
+        self.enter = torch.nn.Conv2d(32, 32, 3, padding=1)
+        self.block = torch.nn.Conv2d(16, 16, 3, padding=1)
+        self.leave = torch.nn.Conv2d(48, 10, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.enter(self.stem(x).relu()).chunk(2, 1)
+        return self.leave(torch.cat([left, right, self.block(right)], 1)).mean((2, 3))
+
+
+def test_layers_whose_channels_a_split_joins_stay_whole() -> None:
+    result = channels.cut(Split(), (torch.randn(1, 3, 12, 12),), channels.Cut(0.5))
+    assert {"enter", "block"} <= set(result.whole)
+    assert result.network.stem.out_channels == 16

@@ -167,6 +167,13 @@ def needs(width):
     return Net(width), torch.ones(1, 4)
 
 
+def nan_weight():
+    network = Net()
+    network.linear.weight.data[0, 0] = float("nan")
+    return network, torch.ones(1, 4)
+
+
+traced = lambda: (torch.jit.trace(Net().eval(), torch.ones(1, 4)), torch.ones(1, 4))
 number = 5
 fitted = Net()
 bare = lambda: Net()
@@ -335,6 +342,11 @@ def test_weights_of_ones_own(here: Path, imported: Callable[..., Artifact]) -> N
         imported("net.py:net", weights="w.safetensors")
 
 
+def test_a_class_with_a_shape_for_its_input(imported: Callable[..., Artifact]) -> None:
+    assert recorded(imported("net.py:Net", shape="2x4"))["example"] == {"x": [2, 4]}
+    assert list(ImportNetwork("net.py:Net", shape="2,4").check(None))
+
+
 def test_a_checkpoint_that_could_run_code(here: Path, imported: Callable[..., Artifact]) -> None:
     class Touch:
         def __reduce__(self) -> Any:
@@ -387,6 +399,8 @@ def test_a_network_by_name(imported: Callable[..., Artifact], here: Path) -> Non
         ("wrong_axes", "returns invalid dynamic_axes"),
         ("not_open", "the network does not accept another 'length': RuntimeError: mat1 and mat2"),
         ("absent", "net.py defines no 'absent'"),
+        ("nan_weight", "holds NaN for its example inputs: its weight linear.weight holds NaN"),
+        ("traced", "net.py:traced returns a TorchScript module"),
     ],
 )
 def test_what_is_refused(name: str, said: str, imported: Callable[..., Artifact], here: Path) -> None:

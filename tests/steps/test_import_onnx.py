@@ -184,3 +184,26 @@ def test_a_version_of_the_file_that_is_newer_than_the_reader(tmp_path: Path) -> 
     (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
     with pytest.raises(InputError, match="999"):
         Onnx.describe(tmp_path / "m.onnx")
+
+
+def test_the_functions_of_a_file_are_inlined(tmp_path: Path) -> None:
+    import logging
+
+    from edgekit.core.progress import quiet
+    from edgekit.core.step import Context
+    from edgekit.steps.import_onnx import ImportOnnx
+
+    helper = onnx.helper
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
+    inner = helper.make_function("my", "Inner", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], versions)
+    body = [helper.make_node("Inner", ["a"], ["c"], domain="my"), helper.make_node("Neg", ["c"], ["b"])]
+    outer = helper.make_function("my", "Outer", ["a"], ["b"], body, versions)
+    ends = [helper.make_tensor_value_info(name, 1, [1, 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Outer", ["x"], ["y"], domain="my")], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=versions, ir_version=8, functions=[inner, outer])
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    (tmp_path / "out").mkdir()
+    context = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
+    ImportOnnx(str(tmp_path / "m.onnx")).apply({}, tmp_path / "out", context)
+    made = onnx.load(str(tmp_path / "out" / "model.onnx"))
+    assert [node.op_type for node in made.graph.node] == ["Relu", "Neg"] and not made.functions

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
+from edgekit.compression.calibration.infinities import finite, has_infinities
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 #: the first opset whose DequantizeLinear has a scale per channel, and its IR version
 MIN_OPSET, IR_VERSION = 13, 7
+#: operators whose output holds values of their inputs, or sums and products of them
+_CARRYING = frozenset(
+    "Add Cast Concat Expand Gather Identity Mul Neg Pad Reshape Slice Split Squeeze Sub Tile Transpose Unsqueeze "
+    "Where".split()
+)
 #: operators whose output contains the values of their first input, in the same or another order
 _SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -35,11 +41,13 @@ def observe(
     observed = [name for name in names if name not in shared]
     inputs = {value.name for value in model.graph.input}
     computed = [name for name in observed if name not in inputs]
+    masked = masked_tensors(model.graph)
     compute = _Session(model, computed)
     del model
 
     def run(feed: Feed) -> Mapping[str, Any]:
-        return {**compute(feed), **{name: feed[name] for name in observed if name in inputs}}
+        tensors = {**compute(feed), **{name: feed[name] for name in observed if name in inputs}}
+        return {name: finite(value) if name in masked else value for name, value in tensors.items()}
 
     statistics = gather(run, feeds, origin=origin, partial=partial)
     statistics.alias(shared)
@@ -120,6 +128,20 @@ def activations(model: ModelProto) -> list[str]:
             depends |= set(node.output)
             tensors += [name for name in node.output if name]
     return [name for name in dict.fromkeys(tensors) if name in floats]
+
+
+def masked_tensors(graph: GraphProto) -> set[str]:
+    """The tensors that take infinities from a constant, as a mask of attention scores; they stay float."""
+    from onnx import numpy_helper
+
+    held = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == tensor.FLOAT}
+    carried = {name for name, tensor in held.items() if has_infinities(numpy_helper.to_array(tensor))}
+    for node in graph.node:
+        values = [entry.t for entry in node.attribute if entry.name == "value" and entry.t.data_type == entry.t.FLOAT]
+        constant = any(has_infinities(numpy_helper.to_array(tensor)) for tensor in values)
+        if constant or (node.op_type in _CARRYING and carried & set(node.input)):
+            carried |= set(node.output)
+    return carried
 
 
 def aliases(model: ModelProto, names: Iterable[str]) -> dict[str, str]:

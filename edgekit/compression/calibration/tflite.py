@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
+from edgekit.compression.calibration.infinities import finite
+from edgekit.compression.calibration.tflite_masks import masks
 from edgekit.core.mute import muted
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
@@ -18,14 +20,16 @@ from edgekit.formats.tflite import read, unpack
 def observe(
     path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
 ) -> Statistics:
-    """Statistics of every computed float tensor, excluding the padding of a maximum.
+    """Statistics of every computed float tensor, excluding infinities from padding and masks.
 
     Raises InputError: see `gather`.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     graph = read(path).subgraphs[0]
-    padded = bool(pads_below_all(unpack(path.read_bytes(), str(path))))
+    model = unpack(path.read_bytes(), str(path))
+    infinite = bool(pads_below_all(model) or masks(model))
+    del model
     observed = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
     with muted(ctx.log, native=True):
         # without a delegate: tensors that a delegate fuses have no values
@@ -41,7 +45,7 @@ def observe(
             interpreter.set_tensor(tensor.index, feed[tensor.name])
         interpreter.invoke()
         values = {name: interpreter.get_tensor(index) for index, name in observed}
-        return {name: value[value != -np.inf] for name, value in values.items()} if padded else values
+        return {name: finite(value) for name, value in values.items()} if infinite else values
 
     return gather(run, feeds, origin=origin, partial=partial)
 

@@ -14,7 +14,7 @@ from edgekit.networks.onnx.operators import Node, operator
 @operator("RotaryEmbedding")
 def rotary_embedding(node: Node, x: Tensor, cosines: Tensor, sines: Tensor, positions: Tensor | None = None) -> Tensor:
     """`x`: (batch, heads, length, size), or (batch, length, heads * size)."""
-    by_head = x.transpose(1, 2) if x.ndim == 4 else x.unflatten(-1, (node.get("num_heads", 0), -1))
+    by_head = x.transpose(1, 2) if x.ndim == 4 else _by_head(x, node.get("num_heads", 0))
     width = node.get("rotary_embedding_dim", 0) or by_head.shape[-1]
     rotated, rest = by_head[..., :width], by_head[..., width:]
     if positions is not None:
@@ -28,6 +28,10 @@ def rotary_embedding(node: Node, x: Tensor, cosines: Tensor, sines: Tensor, posi
         turned = torch.cat([cosines * a - sines * b, sines * a + cosines * b], -1)
     result = torch.cat([turned, rest], -1)
     return result.transpose(1, 2) if x.ndim == 4 else result.flatten(-2)
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 @operator("Attention")
@@ -50,8 +54,8 @@ def attention(
         raise node.conversion_error(f"its attribute {windows[0]} is not supported")
     flat = query.ndim == 3
     if flat:
-        query = query.unflatten(-1, (node.get("q_num_heads"), -1)).transpose(1, 2)
-        key, value = (t.unflatten(-1, (node.get("kv_num_heads"), -1)).transpose(1, 2) for t in (key, value))
+        query = _by_head(query, node.get("q_num_heads")).transpose(1, 2)
+        key, value = (_by_head(t, node.get("kv_num_heads")).transpose(1, 2) for t in (key, value))
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = (tensor.repeat_interleave(groups, 1) for tensor in (key, value))
     scores = query @ key.transpose(-1, -2) * (node.get("scale", 0.0) or query.shape[-1] ** -0.5)

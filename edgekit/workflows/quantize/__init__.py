@@ -103,9 +103,8 @@ def _search_methods(
         make.check_installed([Node(name, step, {})])
     nodes, ends = plan_nodes(start, list(routes.values()), fields, context, suffix)
     if any(start.kind.precision for name in routes if ends[list(routes).index(name)] == start.name):
-        raise InputError(
-            f"{start.name} is {start.kind.precision} already", "quantization starts from float", "name a float artifact"
-        )
+        what, why = f"{start.name} is {start.kind.precision} already", "quantization starts from float32"
+        raise InputError(what, why, "name a float32 artifact, or export the model in float32 again")
     make.check_installed(nodes)
     with open_run(context.store):
         models = {start.name: start, **make.make(nodes, context, {start.name: start})}
