@@ -60,7 +60,8 @@ def array_record(spec: TensorSpec, options: Options) -> Record:
     """What the bundle's program takes to read files for this input: of an image, a sound, or an array only."""
     signature = spec.signature if isinstance(spec.signature, InputSignature) else None
     kind = signature.kind if signature else "tensor"
-    if kind == "image" or (kind == "tensor" and len(spec.shape) in (3, 4)):
+    one_axis = sum(size != 1 for size in spec.shape[1:]) == 1
+    if kind == "image" or (kind == "tensor" and len(spec.shape) in (3, 4) and not one_axis):
         try:
             picture = image_signature(spec, options, "")
         except InputError:
@@ -68,7 +69,7 @@ def array_record(spec: TensorSpec, options: Options) -> Record:
         record = image_record(picture, spec, options.channels)
         known = picture.height_width or (record.get("height") and record.get("width"))
         return {**record, "input": spec.name} if record.get("channels") and known else {"kind": "tensor"}
-    if kind == "audio" or (kind == "tensor" and sum(size != 1 for size in spec.shape[1:]) == 1):
+    if kind == "audio" or (kind == "tensor" and one_axis):
         sound = audio_signature(spec, options, "")
         length = max((size or 0 for size in spec.shape[1:]), default=0)
         length = (0 if length == 1 else length) or round(sound.seconds * sound.rate)
