@@ -84,14 +84,17 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The ratio of two latencies, `value` = a / b, with its 99 % interval. They differ if the interval excludes 1."""
+    """The ratio of two latencies, `value` = a / b, with its 99 % interval. They differ if the interval excludes 1.
+
+    An interval of NaN, of too few processes, excludes nothing.
+    """
 
     value: float
     ci99: tuple[float, float]
 
     @property
     def differs(self) -> bool:
-        return not self.ci99[0] <= 1 <= self.ci99[1]
+        return self.ci99[0] > 1 or self.ci99[1] < 1
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
     python tests/benchmarks/same_bits.py OLD NEW          a few minutes for each checkout
     python tests/benchmarks/same_bits.py OLD OLD          is the making itself repeatable on this machine?
 
+Where an older checkout calls an option otherwise: `--renamed --methods=--its-name`.
+
 With the code of each: the starter recipe, int8 of a foreign ONNX file in three formats, a pruned network and one that
 learnt from a teacher, all with fixed seeds and on one thread, where training on a CPU is repeatable. Printed are the
 sha256 of every model file. Records (JSON) hold times and paths of their run, so they are left out. Exit 1 where a file
@@ -31,15 +33,12 @@ SUFFIXES = {".onnx", ".tflite", ".xml", ".bin", ".safetensors"}
 #: what a network gives on its example, by which it is known again: a record, which older checkouts do not write
 RECORDS = {"outputs.safetensors"}
 CLASSES, SAMPLES = 5, 256
-#: stands for the option that names int8 methods, which older checkouts call otherwise
-METHODS = "--methods"
-OLD_METHODS = "--rungs"
 #: each in its own process, in this order; `--quick` and `--processes` change what is measured, not what is made
 COMMANDS = (
     ("run", "mnist", "--out", "mnist", "--processes", "1", "--samples", "50"),
     ("import", "foreign.onnx", "--out", "foreign"),
     (
-        *("quantize", "foreign/onnx", "--int8", "--to", "onnx,tflite,openvino", METHODS, "min-max,equalize,gptq"),
+        *("quantize", "foreign/onnx", "--int8", "--to", "onnx,tflite,openvino", "--methods", "min-max,equalize,gptq"),
         *("--calibration", "calibration.npz", "--val", "validation.npz"),
     ),
     ("prune", "mnist/torch", "--ratio", "0.5", "--epochs", "1", "--samples", "512", "--seed", "3"),
@@ -53,11 +52,17 @@ COMMANDS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs=2, type=Path, metavar="CHECKOUT", help="a folder with edgekit/ in it")
+    parser.add_argument(
+        "--renamed", action="append", default=[], metavar="NEW=OLD", help="an option of older checkouts"
+    )
     options = parser.parse_args()
+    renamed = dict(each.split("=", 1) for each in options.renamed)
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder) / side for side in ("old", "new")]
         with ThreadPoolExecutor() as pool:  # each of them waits for its processes, which use one thread
-            old, new = pool.map(made, [each.resolve() for each in options.checkouts], places)
+            old, new = pool.map(
+                lambda *each: made(*each, renamed), [each.resolve() for each in options.checkouts], places
+            )
     sys.exit(compared(old, new))
 
 
@@ -74,7 +79,7 @@ def compared(old: dict[str, str], new: dict[str, str]) -> int:
     return int(bool(different) or not old)
 
 
-def made(checkout: Path, folder: Path) -> dict[str, str]:
+def made(checkout: Path, folder: Path, renamed: dict[str, str]) -> dict[str, str]:
     """The sha256 of every model file that the code of `checkout` makes in `folder`, by path."""
     folder.mkdir()
     inputs(folder)
@@ -95,9 +100,9 @@ def made(checkout: Path, folder: Path) -> dict[str, str]:
 
     where = python("-c", "import edgekit; print(edgekit.__file__)")
     assert Path(where).is_relative_to(checkout), f"{where} is not the code of {checkout}"
-    older = METHODS not in python("-m", "edgekit", "quantize", "--help")
     for command in COMMANDS:
-        words = [OLD_METHODS if older and word == METHODS else word for word in command]
+        options = python("-m", "edgekit", command[0], "--help").split()
+        words = [renamed[word] if word in renamed and word not in options else word for word in command]
         started = time.monotonic()
         python("-m", "edgekit", *words, "--quiet")
         print(f"{checkout.name}: edgekit {words[0]}: {time.monotonic() - started:.0f} s", file=sys.stderr)

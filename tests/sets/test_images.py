@@ -201,9 +201,10 @@ def test_a_set_in_use_is_not_decoded_again(photos: Path) -> None:
 GROWTH = """
 import resource, sys
 from edgekit import sets
-sets.load(sys.argv[1] + "?count=20")
+from edgekit.runs import named_sets
+named_sets.load(sys.argv[1] + "?count=20")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-data = sets.load(sys.argv[1])
+data = named_sets.load(sys.argv[1])
 few = sets.take(data, len(data) - 1)
 print(len(data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
