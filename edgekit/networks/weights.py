@@ -28,8 +28,8 @@ def load_weights(network: nn.Module, source: Path | str, fresh: Sequence[str] = 
 
     A prefix that all the network's tensors have in the file (`model.`, `module.`, `_orig_mod.`) is removed. One of
     several names of a shared tensor is enough; parts with a prefix in `fresh` keep their weights. Returns what was
-    chosen, removed or left out, in words. Raises InputError for
-    a pickle with anything but tensors (it is never executed), and for weights that do not fit, naming some mismatches.
+    chosen, removed or left out, in words. Raises InputError for a pickle with anything but tensors (it is never
+    executed), and for weights that do not fit, naming some mismatches.
     """
     pretrained = str(source).startswith("timm:")
     notes: list[str] = []

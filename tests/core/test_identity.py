@@ -285,6 +285,7 @@ def test_every_step(name: str) -> None:
         ("edgekit.core.registry", "source"),
         ("edgekit.compression.calibration", "observe"),  # the modules are named by formats (`Format.observer`)
         ("edgekit.core.user_code", "_imported"),
+        ("edgekit.core.user_code", "_of_package"),
     }
     assert closure.unknown <= known, "a module is imported by a name that cannot be followed"
     if ("edgekit.compression.calibration", "observe") in closure.unknown:

@@ -24,24 +24,24 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_left_out(photos: Path) -> None:
-    assert folder(photos).count == 2 and folder(photos).notes == ()
+    assert folder(photos).count == 2 and folder(photos).notes() == ()
 
 
 def test_files_of_other_types_are_counted(photos: Path) -> None:
     for name in ("cat/2.txt", "dog/3.txt", "README"):
         (photos / name).touch()
     (photos / ".hidden").touch()
-    assert folder(photos).notes == ("files that are not used: 2 .txt, 1 README",)
+    assert folder(photos).notes() == ("files that are not used: 2 .txt, 1 README",)
 
 
 def test_links_to_classes_are_followed_and_others_are_not(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "emus").mkdir()
     (tmp_path / "emus" / "1.png").touch()
     (photos / "emu").symlink_to(tmp_path / "emus", target_is_directory=True)
-    assert folder(photos).count == 3 and folder(photos).notes == ()
+    assert folder(photos).count == 3 and folder(photos).notes() == ()
     (photos / "cat" / "more").symlink_to(tmp_path / "emus", target_is_directory=True)
     assert folder(photos).count == 3
-    assert folder(photos).notes == ("links to folders are not followed: cat/more",)
+    assert folder(photos).notes() == ("links to folders are not followed: cat/more",)
 
 
 def test_no_samples(tmp_path: Path) -> None:
