@@ -154,6 +154,7 @@ def replay(manifest, files, threads):
     if files["labels"] is not None:
         labels = np.array(files["labels"])
         replayed.update(correct=int(np.sum(here == labels)), correct_host=int(np.sum(there == labels)))
+        replayed["classes"] = len(set(files["labels"]))
         if replayed["correct_host"] - replayed["correct"] > count // 32:
             what = "its own program is right on %(correct)d of %(count)d files, and the host on %(correct_host)d"
             replayed["why"] = what % replayed

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,12 +26,10 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
-from edgekit.core.signature import OutputSignature, Signature
-from edgekit.core.signature_check import signed
 from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
 from edgekit.formats import model_file
-from edgekit.runs import named_sets, results
+from edgekit.runs import inherited_signature, named_sets, results
 from edgekit.runs.results import OtherSchema
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
@@ -220,7 +218,7 @@ class Store:
         facts: ModelFacts = format.describe(file)
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
-        model_inputs, model_outputs = _signed(facts, notes, inputs.get("parent"), context)
+        model_inputs, model_outputs = inherited_signature.specs(facts, notes, inputs, context)
         is_signed = any(spec.signature for spec in (*model_inputs, *model_outputs))
         if inputs and step.produces.is_model and is_signed:  # an imported file stays as it is
             format.sign(file, model_inputs, model_outputs)
@@ -243,7 +241,7 @@ class Store:
             sets={role: data.sha256 for role, data in context.sets.items()},
             tensors=notes.tensors,
             licences=licences,
-            details=notes.details,
+            details={**notes.details, **inherited_signature.details(step.produces, context.sets)},
         )
 
     def _swap(self, new: Path, path: Path) -> None:
@@ -331,54 +329,6 @@ def _loaders(step: Step, inputs: Mapping[str, Artifact]) -> Mapping[str, frozens
 def _fields(step: Step) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(step)))  # type: ignore[call-overload]
     return values
-
-
-def _signed(
-    facts: ModelFacts, notes: StepResult, parent: Artifact | None, context: Context
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The model's inputs and outputs with their signature: the step's, else the parent's, else the task's.
-
-    What none of these knows is that of the sets which the step read: how their files were decoded, and their classes.
-    Raises InputError if the signature does not fit the model.
-    """
-    names = [[spec.name for spec in specs] for specs in (facts.inputs, facts.outputs)]
-    if notes.signature:
-        signature = notes.signature
-    elif parent is not None and parent.signature:
-        signature = _renamed(parent, notes.tensors, names)
-    else:
-        signature = context.task.signature(facts.inputs, facts.outputs) if context.task else Signature()
-    if not signature.inputs:
-        decoded = {name: record for data in context.sets.values() for name, record in data.decoded.items()}
-        records = [replace(decoded[spec.name], name=spec.name) for spec in facts.inputs if spec.name in decoded]
-        signature = replace(signature, inputs=tuple(records))
-    classes = next((data.classes for data in context.sets.values() if data.classes), ())
-    if classes and not signature.classes and len(facts.outputs) == 1 and facts.outputs[0].shape[1:] == (len(classes),):
-        known = signature.outputs[0] if signature.outputs else OutputSignature()
-        signature = replace(signature, outputs=(replace(known, classes=classes),))
-    return signed(facts.inputs, facts.outputs, signature)
-
-
-def _renamed(parent: Artifact, tensors: Mapping[str, str], names: Sequence[Sequence[str]]) -> Signature:
-    """The parent's signature for tensors that are called `names` now: by the step's tensor map, else by position."""
-
-    def called(spec: TensorSpec, specs: Sequence[TensorSpec], new: Sequence[str]) -> str:
-        name = tensors.get(spec.name, spec.name)
-        return name if name in new else new[specs.index(spec)] if len(new) == len(specs) else ""
-
-    new_inputs, new_outputs = names
-    known = parent.signature
-    inputs = [
-        replace(record, name=called(spec, parent.inputs, new_inputs))
-        for spec, record in zip(parent.inputs, known.inputs, strict=bool(known.inputs))
-        if called(spec, parent.inputs, new_inputs)
-    ]
-    outputs = [
-        replace(record, name=called(spec, parent.outputs, new_outputs))
-        for spec, record in zip(parent.outputs, known.outputs, strict=bool(known.outputs))
-        if called(spec, parent.outputs, new_outputs)
-    ]
-    return Signature(tuple(inputs), tuple(outputs))
 
 
 def _to_json(artifact: Artifact) -> dict[str, Any]:

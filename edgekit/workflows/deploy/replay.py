@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import sets, tasks
-from edgekit.core import errors
+from edgekit.core import errors, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
@@ -114,6 +114,8 @@ def sentence(check: Mapping[str, Any]) -> str:
         text += f": {replayed['top1_agreement']:.1%} the host's answers"
     if replayed.get("correct") is not None:
         text += f", {replayed['correct']} right (host {replayed['correct_host']})"
+        if statistics.wilson(replayed["correct_host"], replayed["count"])[0] <= 1 / replayed["classes"]:
+            text += "; no better than chance: state its class names (import --classes) and preprocessing (--signature)"
     return text
 
 

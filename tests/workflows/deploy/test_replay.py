@@ -97,6 +97,14 @@ def test_without_files_it_says_so(project: Path) -> None:
         deploy.write_bundle("run/onnx", project / "out", data="table.csv")
 
 
+def test_class_names_in_another_order_are_no_better_than_chance(project: Path) -> None:
+    turned = SIGNATURE.replace('"red", "green", "blue"', '"green", "blue", "red"')
+    (project / "turned.toml").write_text(turned)
+    import_.import_model("colours.onnx", signature="turned.toml", out=project / "turned")
+    done = deploy.write_bundle("turned/onnx", project / "out", data="photos")
+    assert "0 right (host 0); no better than chance" in replay.sentence(done.check)
+
+
 def test_a_class_that_the_model_does_not_have(project: Path) -> None:
     (project / "photos" / "red").rename(project / "photos" / "crimson")
     with pytest.raises(InputError, match="'crimson'"):
