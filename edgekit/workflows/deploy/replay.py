@@ -21,6 +21,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.measure.execute import execute
+from edgekit.runs.store import Store
 from edgekit.sets.class_order import in_order_of
 from edgekit.sets.folder import Folder
 from edgekit.sets.options import parse_set_spec
@@ -58,8 +59,9 @@ def choose(artifact: Artifact, data: str) -> str:
             raise InputError(f"{data} cannot be replayed", why, "name a folder of them with --data")
         return data
     task = artifact.task if artifact.task and not tasks.has_options(artifact.task) else ""
-    calibration = str(artifact.fields.get("calibration") or "")
-    known = (f"{task}:test" if task else "", calibration)
+    store = Store(artifact.path.parent)
+    made_with = [artifact, *(store.get(parent.name) for parent in artifact.parents)]
+    known = [f"{task}:test" if task else "", *(str(each.fields.get("calibration") or "") for each in made_with)]
     return next((text for text in known if text and _files_of(text)), "")
 
 
