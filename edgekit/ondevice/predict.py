@@ -97,12 +97,27 @@ def summarize(outputs, manifest, top):
     first = next(iter(outputs.values()))[0]
     if first.ndim != 1 or len(first) < 2 or not manifest["labels"]:
         return dict(entry, text=", ".join("%s %s" % (name, np.array2string(v[0])) for name, v in outputs.items()))
-    shifted = np.exp(np.asarray(first, np.float64) - first.max())
-    share = shifted / shifted.sum()
+    outputs_of = manifest.get("signature", {}).get("output") or [{}]
+    share = shares(first, outputs_of[0].get("kind", ""))
     labels = manifest["labels"]
     order = [int(i) for i in np.argsort(-share)[:top]]
     entry["classes"] = [{"class": labels[i] if i < len(labels) else str(i), "share": float(share[i])} for i in order]
     return dict(entry, text=", ".join("%s %.1f%%" % (c["class"], 100 * c["share"]) for c in entry["classes"]))
+
+
+def shares(scores, kind):
+    """Scores of classes as shares that add up to 1: of logits the softmax, of probabilities themselves.
+
+    `kind` is that of the output's signature; if it is neither, scores that are shares already are taken as they are.
+    """
+    import numpy as np
+
+    values = np.asarray(scores, np.float64)
+    already = values.min() >= 0 and abs(values.sum() - 1) < 1e-3
+    if kind == "probabilities" or (kind != "logits" and already):
+        return values / (values.sum() or 1.0)
+    shifted = np.exp(values - values.max())
+    return shifted / shifted.sum()
 
 
 def check(manifest, threads):

@@ -16,6 +16,7 @@ from edgekit.core.target import Plan
 from edgekit.core.task import Task
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
+from edgekit.ondevice.predict import shares
 from edgekit.runs import named_sets, references
 from edgekit.sets import audio, images, options, reading
 from edgekit.sets.options import Options
@@ -32,6 +33,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
     artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
     classes = artifact.signature.classes or (task.classes if task else ())
+    kind = artifact.signature.outputs[0].kind if artifact.signature.outputs else ""
     read = [_sample(text, artifact, task) for text in inputs]
     samples, notes = [sample for sample, _ in read], [sample_notes for _, sample_notes in read]
     names = samples[0].keys()
@@ -51,7 +53,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
             sample = {name: value[index] for name, value in data.inputs.items()}
             entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
         else:
-            entry = _entry(label, outputs, next(iter(outputs.values())), classes, top)
+            entry = _entry(label, outputs, next(iter(outputs.values())), classes, kind, top)
         if sample_notes:
             entry |= {"notes": list(sample_notes), "text": f"{entry['text']} ({'; '.join(sample_notes)})"}
         entries.append(entry)
@@ -59,13 +61,12 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
 
 
 def _entry(
-    label: str, outputs: dict[str, Any], first: NDArray[Any], classes: tuple[str, ...], top: int
+    label: str, outputs: dict[str, Any], first: NDArray[Any], classes: tuple[str, ...], kind: str, top: int
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"input": label, "outputs": {name: value.tolist() for name, value in outputs.items()}}
     if first.ndim != 1 or len(first) < 2:
         return {**entry, "text": ", ".join(f"{name} {np.array2string(value)}" for name, value in outputs.items())}
-    shifted = np.exp(np.asarray(first, np.float64) - first.max())
-    share = shifted / shifted.sum()
+    share = shares(first, kind)
     order = np.argsort(-share)[:top]
     names = [classes[i] if i < len(classes) else str(i) for i in order]
     entry["classes"] = [{"class": n, "share": float(share[i])} for n, i in zip(names, order, strict=True)]

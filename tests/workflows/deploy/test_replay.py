@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edgekit.core.errors import CheckFailed, InputError
+from edgekit.ondevice.predict import shares
 from edgekit.workflows import deploy, import_
 from edgekit.workflows.deploy import bundle, replay
 
@@ -87,6 +88,12 @@ def test_a_program_that_forgets_the_preprocessing_is_refused(project: Path, monk
     with pytest.raises(CheckFailed) as refused:
         deploy.write_bundle("run/onnx", project / "out", data="photos")
     assert "own program" in refused.value.why and not (project / "out").exists()
+
+
+def test_probabilities_are_not_softmaxed_again() -> None:
+    assert shares([0.7, 0.2, 0.1], "").tolist() == pytest.approx([0.7, 0.2, 0.1])
+    assert shares([0.7, 0.2, 0.0], "probabilities").sum() == pytest.approx(1)
+    assert shares([0.7, 0.2, 0.1], "logits")[0] < 0.5 and shares([3.0, -1.0], "")[0] > 0.9
 
 
 def test_without_files_it_says_so(project: Path) -> None:
