@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -282,7 +283,10 @@ class Verifier:
 
 def samples_of(data: SampleSet) -> str:
     """ "64 random inputs", "500 samples of val"."""
-    return f"{len(data)} random inputs" if data.random else f"{len(data)} samples of {data.name}"
+    if data.random:
+        return f"{len(data)} random inputs"
+    short = re.sub(r"\?.*?(?=:(?:train|val|test)\b|, half|$)", "", data.name)  # without a SET's options
+    return f"{len(data)} samples of {short}"
 
 
 def _sizes(data: SampleSet) -> str:
