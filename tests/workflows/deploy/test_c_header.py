@@ -66,7 +66,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("network")
     (folder / "net.py").write_text(NET)
     import_.import_model(f"{folder}/net.py:make", out=folder / "run")
-    export.export(str(folder / "run"), ["onnx"])
+    export.export(str(folder / "run"), to=["onnx"])
     return Store(folder / "run").get("onnx")
 
 
