@@ -3,7 +3,7 @@
 manifest.json     the artifact, its input preprocessing, the labels, and the sha256 of every other file
 model/            the artifact's files
 predict.py        predictions on the command line, with preprocess.py, runner.py and the runtime's file in runtime/
-example.py, .c    a minimal program in each language
+example.py, .c    a minimal program in each language; in C with preprocess.h, image.h, and the generated preprocessing.h
 check/            samples and files, and the outputs of the machine that made the bundle
 """
 
@@ -36,6 +36,7 @@ from edgekit.measure.verify import saturates
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
 from edgekit.workflows.deploy import replay
+from edgekit.workflows.deploy.c_header import image_problem, preprocessing_header
 
 SCHEMA = "edgekit-bundle/1"
 
@@ -73,6 +74,9 @@ def make(
         parts |= replay.write(replayed, folder)
         parts["check/answers.npz"] = _save_npz(replayed.answers, folder / "check" / "answers.npz")
         manifest["check"]["files"] = {**replayed.record(), "answers": "check/answers.npz", "tolerance": ROUNDED}
+    if "example.c" in parts:
+        header = preprocessing_header(manifest["preprocessing"], manifest["labels"])
+        parts["preprocessing.h"] = _write_text(header, folder / "preprocessing.h")
     parts["README.md"] = _write_text(_readme(manifest, "example.c" in parts), folder / "README.md")
     hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(parts.items())}
     text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
@@ -169,6 +173,8 @@ def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"
         if example.is_file():
             files[f"example{suffix}"] = example
+    if "example.c" in files:
+        files |= {"preprocess.h": ONDEVICE / "native" / "preprocess.h", "image.h": ONDEVICE / "examples" / "image.h"}
     return files
 
 
@@ -192,14 +198,14 @@ BUILD = {
 The header is in Debian's libonnxruntime-dev (13 and later) and in releases of ONNX Runtime; the library is in both,
 and in the Python package (copy onnxruntime/capi/libonnxruntime.so.VERSION to libonnxruntime.so.1):
 
-    cc -O2 -I/usr/include/onnxruntime example.c -o example -lonnxruntime
+    cc -O2 -ffp-contract=off -I/usr/include/onnxruntime example.c -o example -lonnxruntime -lm
 
 ONNX Runtime 1.32 records its use in ~/.cache/Microsoft unless the environment has ORT_DISABLE_TELEMETRY=1.""",
     "litert": """\
 Build the library from the sources of TensorFlow or LiteRT (target //tensorflow/lite/c:tensorflowlite_c); the Python
 package has no library with this interface:
 
-    cc -O2 example.c -o example -ltensorflowlite_c""",
+    cc -O2 -ffp-contract=off example.c -o example -ltensorflowlite_c -lm""",
 }
 
 
@@ -216,11 +222,28 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         "    ./run --json INPUT     the same as JSON, with every output\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
         "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256.",
-        "`example.py` is a minimal program in Python." + (" `example.c` is the same in C." if c else ""),
+        _examples(manifest, c),
     ]
     if c:
         parts.append(BUILD[manifest["runtime"]])
     return "\n\n".join(parts) + "\n"
+
+
+def _examples(manifest: Mapping[str, Any], c: bool) -> str:
+    """What the example programs are, and what they read."""
+    images = not image_problem(manifest["preprocessing"])
+    text = "`example.py` is a minimal program in Python"
+    text += ": `python3 example.py PHOTO` prints the outputs and the best class." if images else "."
+    if not c:
+        return text
+    text += " `example.c` is the same in C"
+    if not images:
+        return f"{text}; it reads the raw values of an input."
+    return (
+        f"{text}: `./example PHOTO.ppm` prints the best classes as `./run` does, and `./example --values PHOTO.ppm` the "
+        "first output. It reads .ppm and .pgm files of 8 bits; the raw values of an input, too. `preprocess.h` has no "
+        "dependencies, `preprocessing.h` holds this model's constants and class names."
+    )
 
 
 def _sizes(shape: Any) -> str:
