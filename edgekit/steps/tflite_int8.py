@@ -22,6 +22,7 @@ from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
 from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.tflite_slim import slim
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class TfliteInt8(StaticInt8Step):
     Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
+    `fold_padding`: no padded tensors before depthwise convolutions, for microcontrollers (see `tflite_slim`).
     """
 
     accepts: ClassVar = kinds("tflite")
     produces: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
+
+    fold_padding: bool = False
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the samples do not fit, or the quantizer fails on the model."""
@@ -48,7 +52,9 @@ class TfliteInt8(StaticInt8Step):
         with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
             finite = _with_finite_pads(source, statistics, Path(folder, "model.tflite"))
             raw = quantize(finite, tensor_ranges, parent.name, kept)
-        path.write_bytes(packed(unpack(raw, str(path))))
+        model = unpack(raw, str(path))
+        slim(model, fold_padding=self.fold_padding)
+        path.write_bytes(packed(model))
         floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
         for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)

@@ -14,6 +14,7 @@ from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.formats.tflite import packed, read, unpack
 from edgekit.networks.tracing import Example, converting, example
+from edgekit.steps.shared.tflite_slim import slim
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ToTflite(Step):
     The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
     dynamic. Other dynamic axes are fixed at the example's lengths, as listed in the details. int64 inputs become int32.
     The converter uses NHWC inside; the TRANSPOSE operators that remain of that are counted in the details.
+    `fold_padding`: no padded tensors before depthwise convolutions, for microcontrollers (see `tflite_slim`).
     """
 
     accepts: ClassVar = kinds("torch")
@@ -30,6 +32,8 @@ class ToTflite(Step):
     preserves: ClassVar[Literal["outputs", "accuracy", "nothing"]] = "outputs"
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
+
+    fold_padding: bool = False
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if litert-torch cannot convert it."""
@@ -41,6 +45,7 @@ class ToTflite(Step):
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
+        slim(model, fold_padding=self.fold_padding)
         path.write_bytes(packed(model))
         written = read(path).subgraphs[0]
         pairs = zip([*sources[0], *sources[1]], [*written.inputs, *written.outputs], strict=True)
