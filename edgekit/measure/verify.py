@@ -6,6 +6,7 @@ float root). The finding is stored with the artifact in `verify.json`, the evide
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from edgekit.core.task import Scorer, Scores
 from edgekit.measure.execute import execute, runtimes_for
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
+from edgekit.sets import edges
 
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
@@ -61,7 +63,12 @@ class Finding:
 
 
 class Verifier:
-    """Checks conversions on one target and one set; a parent's outputs are computed once for all its children."""
+    """Checks conversions on one target and one set; a parent's outputs are computed once for all its children.
+
+    `bytes`: the images of the set are not normalized yet.
+    """
+
+    bytes = False
 
     def __init__(
         self, store: Store, target: Target, data: SampleSet, scorer: Scorer | None, gates: Gates, plan: Plan
@@ -70,6 +77,7 @@ class Verifier:
         self.scorer = scorer if data.labels is not None else None
         self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
         self._outputs: dict[str, Mapping[str, Any]] = {}
+        self._of_bytes: Verifier | None = None  # for models that normalize images themselves
 
     def check(self, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
         """The finding for one artifact, from `verify.json` if the same check was made before.
@@ -81,7 +89,8 @@ class Verifier:
         stored = read(artifact)
         if stored and stored.key == key:
             return stored
-        finding = self._check(artifact, parent, preserves, key)
+        verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
+        finding = verifier._check(artifact, parent, preserves, key)
         write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
         return finding
 
@@ -93,9 +102,19 @@ class Verifier:
         exports = (a for a in self.store.current() if a.kind == Kind(artifact.kind.format))
         return next((a for a in exports if (link := a.parent()) and link.id == parent.id), parent)
 
+    def _with_bytes(self, artifact: Artifact) -> Verifier:
+        """This verifier with images as bytes, which every other model gets normalized."""
+        if self._of_bytes is None:
+            self._of_bytes = copy.copy(self)
+            self._of_bytes.data = edges.as_bytes(self.data, self.store.root(artifact).inputs)
+            self._of_bytes._outputs = {}
+            self._of_bytes.bytes = True
+        return self._of_bytes
+
     def outputs(self, artifact: Artifact) -> Mapping[str, Any]:
         if artifact.id not in self._outputs:
-            run = execute(artifact, self.target, self.data, self.plan, latency=False)
+            data = edges.from_bytes(self.data, artifact.inputs) if self.bytes else self.data
+            run = execute(artifact, self.target, data, self.plan, latency=False)
             self._outputs[artifact.id] = run.outputs
         return self._outputs[artifact.id]
 

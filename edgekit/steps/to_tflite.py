@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import InputError
 from edgekit.core.mute import muted
-from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.step import Context, StepResult
 from edgekit.formats.tflite import packed, read, unpack
-from edgekit.networks.tracing import Example, converting, example
+from edgekit.networks.tracing import Example, converting
 from edgekit.steps.shared.tflite_slim import slim
+from edgekit.steps.shared.traced import TracedStep
 
 
 @dataclass(frozen=True)
-class ToTflite(Step):
+class ToTflite(TracedStep):
     """The file has the source's input and output names and order, and its NCHW layout at the edges.
 
     The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
@@ -33,15 +33,17 @@ class ToTflite(Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
+    opens_axes: ClassVar[bool] = False
+
     fold_padding: bool = False
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if litert-torch cannot convert it."""
         parent = inputs["parent"]
-        network = networks.load(parent.path)
+        network, tracing_example = self.traced(parent)
         path = out / "model.tflite"
         with muted(ctx.log, native=True):
-            fixed = convert(network, example(parent), path, parent.name)
+            fixed = convert(network, tracing_example, path, parent.name)
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
@@ -51,7 +53,9 @@ class ToTflite(Step):
         pairs = zip([*sources[0], *sources[1]], [*written.inputs, *written.outputs], strict=True)
         transposes = sum(node.type == "TRANSPOSE" for node in written.nodes)
         details = {"transposes": transposes, **({"fixed": fixed} if fixed else {})}
-        return StepResult("float32", {source: tensor.name for source, tensor in pairs}, details)
+        return StepResult(
+            "float32", {source: tensor.name for source, tensor in pairs}, details, self.edge_signature(parent)
+        )
 
 
 def convert(network: Any, tracing_example: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
