@@ -30,6 +30,7 @@ from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
 from edgekit.ondevice.runner import release_pages
 from edgekit.sets import take
+from edgekit.sets.edges import laid_out
 
 #: retries of a disturbed timing process before its run is marked as invalid
 RETRIES = 3
@@ -96,6 +97,8 @@ def execute_all(
     """
     if not len(data):
         raise InputError(f"the set {data.name} is empty", next="give at least one sample")
+    if len({tuple(spec.shape[1:] for spec in artifact.inputs) for artifact, _ in pairs}) == 1:
+        data = laid_out(take(data, plan.samples), pairs[0][0].inputs)
     with DeviceSession(target, take(data, plan.samples), plan) as session:
         accumulators = [RunAccumulator() for _ in pairs]
         indices = range(len(pairs))

@@ -7,6 +7,7 @@ is stored with the artifact in `verify.json`, the evidence of a failure in `evid
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -29,6 +30,7 @@ from edgekit.measure import matching
 from edgekit.measure.execute import execute, runtimes_for
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
+from edgekit.sets import edges
 
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
@@ -72,7 +74,12 @@ class Finding:
 
 
 class Verifier:
-    """Checks conversions on one target and one set; a parent's outputs are computed once for all its children."""
+    """Checks conversions on one target and one set; a parent's outputs are computed once for all its children.
+
+    `bytes`: the images of the set are not normalized yet.
+    """
+
+    bytes = False
 
     def __init__(
         self, store: Store, target: Target, data: SampleSet, scorer: Scorer | None, gates: Gates, plan: Plan
@@ -82,6 +89,7 @@ class Verifier:
         self.gates, self.plan = gates, dataclasses.replace(plan, samples=0, precision="fp32")
         self._against: Artifact | None = None
         self._runs: dict[tuple[str, str], Run] = {}
+        self._of_bytes: Verifier | None = None  # for models that normalize images themselves
 
     def check(self, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
         """The finding for one artifact, from `verify.json` if the same check was made before.
@@ -95,7 +103,8 @@ class Verifier:
         stored = read(artifact)
         if stored and stored.key == key:
             return stored
-        finding = self._check(artifact, parent, preserves, key)
+        verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
+        finding = verifier._check(artifact, parent, preserves, key)
         write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
         return finding
 
@@ -133,8 +142,18 @@ class Verifier:
     def _run(self, artifact: Artifact, data: SampleSet) -> Run:
         key = artifact.id, data.sha256
         if key not in self._runs:
+            data = edges.from_bytes(data, artifact.inputs) if self.bytes else data
             self._runs[key] = execute(artifact, self.target, data, self.plan, latency=False)
         return self._runs[key]
+
+    def _with_bytes(self, artifact: Artifact) -> Verifier:
+        """This verifier with images as bytes, which every other model gets normalized."""
+        if self._of_bytes is None:
+            self._of_bytes = copy.copy(self)
+            self._of_bytes.data = edges.as_bytes(self.data, self.store.root(artifact).inputs)
+            self._of_bytes._runs = {}
+            self._of_bytes.bytes = True
+        return self._of_bytes
 
     def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
         """Identifies a check: both artifacts, the samples, the gates, the target, runtimes and compute precision."""

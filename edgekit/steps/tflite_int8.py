@@ -23,6 +23,8 @@ from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
 from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.tflite_slim import slim
+from edgekit.steps.shared.tflite_types import EdgeType, set_types
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,18 @@ class TfliteInt8(StaticInt8Step):
     Its own calibration is a moving average, whose ranges are narrower than the true ones and lose accuracy.
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
+    `fold_padding`: no padded tensors before depthwise convolutions, for microcontrollers (see `tflite_slim`).
+    `input_type`, `output_type`: uint8 and int8 have their scale in the file; with float32 the model quantizes itself.
     """
 
     accepts: ClassVar = kinds("tflite")
     produces: ClassVar[Kind] = Kind("tflite", frozenset({"int8"}))
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
+
+    fold_padding: bool = False
+    input_type: EdgeType = "int8"
+    output_type: EdgeType = "int8"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the samples do not fit, or the quantizer fails on the model."""
@@ -51,7 +59,10 @@ class TfliteInt8(StaticInt8Step):
             tensor_ranges = tflite_masks.widened(tensor_ranges, found, statistics)
             finite = _with_finite_constants(source, statistics, Path(folder, "model.tflite"))
             raw = quantize(finite, tensor_ranges, parent.name, kept)
-        path.write_bytes(packed(unpack(raw, str(path))))
+        model = unpack(raw, str(path))
+        slim(model, fold_padding=self.fold_padding)
+        set_types(model, self.input_type, self.output_type)
+        path.write_bytes(packed(model))
         floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
         for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)

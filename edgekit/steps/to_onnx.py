@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
-from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.step import Context, StepResult
 from edgekit.core.task import Task
-from edgekit.networks.tracing import Example, converting, example, trace
+from edgekit.networks.tracing import Example, converting, trace
+from edgekit.steps.shared.traced import TracedStep
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-MIN_OPSET = 18
+#: what torch.onnx and onnxscript write
+MIN_OPSET, MAX_OPSET = 18, 23
 
 
 @dataclass(frozen=True)
-class ToOnnx(Step):
+class ToOnnx(TracedStep):
     """`opset`: the ONNX operator set; 18 is the first that the exporter writes."""
 
     accepts: ClassVar = kinds("torch")
@@ -35,15 +36,15 @@ class ToOnnx(Step):
     opset: int = 20
 
     def check(self, task: Task | None) -> Iterator[str]:
-        if self.opset < MIN_OPSET:
-            yield f"opset must be {MIN_OPSET} or more"
+        yield from super().check(task)
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            yield f"opset must be from {MIN_OPSET} to {MAX_OPSET}, which torch's exporter writes"
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         import torch
 
         parent = inputs["parent"]
-        network = networks.load(parent.path)
-        tracing_example = example(parent)
+        network, tracing_example = self.traced(parent)
         with muted(ctx.log), converting(parent.name, "onnx", network, tracing_example.inputs):
             program = torch.onnx.export(
                 trace(network, tracing_example, ctx.log),
@@ -58,7 +59,7 @@ class ToOnnx(Step):
         strip(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
         check_runs(out / "model.onnx", parent, tracing_example)
-        return StepResult(scheme="float32", tensors=parent.identity_map())
+        return StepResult("float32", parent.identity_map(), signature=self.edge_signature(parent))
 
 
 def check_runs(path: Path, parent: Artifact, example: Example) -> None:

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
-from edgekit.core.errors import CannotConvert
+from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.mute import muted
-from edgekit.core.step import Context, Step, StepResult
-from edgekit.networks.tracing import converting, example, trace
+from edgekit.core.step import Context, StepResult
+from edgekit.networks.tracing import Example, converting, trace
 from edgekit.runtimes.openvino import no_telemetry
+from edgekit.steps.shared.traced import TracedStep
 
 if TYPE_CHECKING:
     from openvino import Model, Output
+    from torch import nn
     from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
-class ToOpenvino(Step):
+class ToOpenvino(TracedStep):
     """OpenVINO's own converter. Weights stay float32: it would store them as float16 by default."""
 
     accepts: ClassVar = kinds("torch", "onnx", "onnx[fp16]")
@@ -39,16 +40,23 @@ class ToOpenvino(Step):
 
         parent = inputs["parent"]
         with muted(ctx.log):
-            model = _from_torch(parent, ctx.log) if parent.kind.format == "torch" else _from_onnx(parent)
+            if parent.kind.format == "torch":
+                model = _from_torch(parent, *self.traced(parent), ctx.log)
+            else:
+                self._refuse_options(parent)
+                model = _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return StepResult(scheme="float32", tensors=parent.identity_map())
+        return StepResult("float32", parent.identity_map(), signature=self.edge_signature(parent))
+
+    def _refuse_options(self, parent: Artifact) -> None:
+        if self.changes_edges or self.dynamic or self.batch:
+            why = "axes, layout and preprocessing are set where torch is exported, and OpenVINO reads ONNX as it is"
+            raise InputError(f"the options do not apply to {parent.name}", why, "export the torch artifact with them")
 
 
-def _from_torch(parent: Artifact, log: logging.Logger) -> Model:
+def _from_torch(parent: Artifact, network: nn.Module, tracing_example: Example, log: logging.Logger) -> Model:
     import openvino
 
-    network = networks.load(parent.path)
-    tracing_example = example(parent)
     with converting(parent.name, "openvino", network, tracing_example.inputs):
         program = trace(network, tracing_example, log)
         outputs = list(program.graph_signature.user_outputs)

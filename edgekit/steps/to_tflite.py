@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from edgekit import networks
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.mute import muted
-from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.step import Context, StepResult
 from edgekit.formats.tflite import packed, read, unpack
-from edgekit.networks.tracing import Example, converting, example
+from edgekit.networks.tracing import Example, converting
+from edgekit.steps.shared.tflite_slim import slim
+from edgekit.steps.shared.traced import TracedStep
 
 
 @dataclass(frozen=True)
-class ToTflite(Step):
+class ToTflite(TracedStep):
     """The file has the source's input and output names and order, and its NCHW layout at the edges.
 
     The batch is fixed at one: litert-torch 0.10 lowers neither a product with a scalar nor a flatten where the batch is
     dynamic. Other dynamic axes are fixed at the example's lengths, as listed in the details. int64 inputs become int32.
     The converter uses NHWC inside; the TRANSPOSE operators that remain of that are counted in the details.
+    `fold_padding`: no padded tensors before depthwise convolutions, for microcontrollers (see `tflite_slim`).
     """
 
     accepts: ClassVar = kinds("torch")
@@ -32,16 +34,21 @@ class ToTflite(Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
 
+    opens_axes: ClassVar[bool] = False
+
+    fold_padding: bool = False
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if litert-torch cannot convert it."""
         parent = inputs["parent"]
-        network = networks.load(parent.path)
+        network, tracing_example = self.traced(parent)
         path = out / "model.tflite"
         with muted(ctx.log, native=True):
-            fixed = convert(network, example(parent), path, parent.name)
+            fixed = convert(network, tracing_example, path, parent.name)
         sources = [spec.name for spec in parent.inputs], [spec.name for spec in parent.outputs]
         model = unpack(path.read_bytes(), str(path))
         rename(model, *sources)
+        slim(model, fold_padding=self.fold_padding)
         path.write_bytes(packed(model))
         with muted(ctx.log, native=True):
             _check_loads(path, parent.name)
@@ -49,7 +56,9 @@ class ToTflite(Step):
         pairs = zip([*sources[0], *sources[1]], [*written.inputs, *written.outputs], strict=True)
         transposes = sum(node.type == "TRANSPOSE" for node in written.nodes)
         details = {"transposes": transposes, **({"fixed": fixed} if fixed else {})}
-        return StepResult("float32", {source: tensor.name for source, tensor in pairs}, details)
+        return StepResult(
+            "float32", {source: tensor.name for source, tensor in pairs}, details, self.edge_signature(parent)
+        )
 
 
 def convert(network: Any, tracing_example: Example, path: Path, name: str) -> dict[str, dict[str, int]]:

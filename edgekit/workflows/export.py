@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
@@ -12,7 +14,7 @@ from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
 from edgekit.workflows.chains import extend
-from edgekit.workflows.routes import format_of, installed_exporters, route
+from edgekit.workflows.routes import fields_of, format_of, installed_exporters, route
 from edgekit.workflows.setup import Say, silent
 
 
@@ -22,6 +24,7 @@ def export(
     to: Sequence[str] = (),
     out: Path | None = None,
     shapes: Shapes | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
@@ -29,10 +32,15 @@ def export(
 
     `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only input).
     The failure of one format is in the outcome, and does not end the others.
+    `options`: fields of the exporters. Raises InputError where a format does not have one.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
-    return extend(
-        ref, [route(source, name) for name in formats], Plan(), Gates(), "host", "", {}, progress, say, shapes
-    )
+    chains, fields = [route(source, name) for name in formats], dict(options or {})
+    for name, chain in zip(formats, chains, strict=True):
+        if absent := sorted(set(fields) - {field for step in chain for field in fields_of(step)}):
+            what = f"{name} has no option {absent[0].replace('_', '-')}"
+            having = [n for n in installed_exporters() if absent[0] in fields_of(f"to_{n}")]
+            raise InputError(f"{what}", f"only {', '.join(having) or 'no format'} has it", "name other formats in --to")
+    return extend(ref, chains, Plan(), Gates(), "host", "", fields, progress, say, shapes)

@@ -40,6 +40,13 @@ def accepts(step: str, format: str) -> bool:
     return step in registry.names("steps") and Kind(format) in registry.load("steps", step).accepts
 
 
+def fields_of(step: str) -> frozenset[str]:
+    """The options of a step; none where there is no such step."""
+    if step not in registry.names("steps"):
+        return frozenset()
+    return frozenset(field.name for field in dataclasses.fields(registry.load("steps", step)))
+
+
 def installed(step: str) -> bool:
     """Are all packages of the step installed?"""
     return all(tools(registry.load("steps", step)()).values())

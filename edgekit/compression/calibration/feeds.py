@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
+from edgekit.sets.edges import laid_out
 
 
 def fitting(data: SampleSet, model: Artifact) -> Mapping[str, Any]:
     """The set's arrays by the model's input names. Raises InputError, naming the difference."""
     if not len(data):
         raise InputError(f"{data.name} is empty", "there is nothing to calibrate on", "name a set with samples")
-    arrays = dict(data.inputs)
+    arrays = dict(laid_out(data, model.inputs).inputs)
     if len(model.inputs) == 1 and len(arrays) == 1:
         arrays = {model.inputs[0].name: next(iter(arrays.values()))}
     names = {spec.name for spec in model.inputs}
