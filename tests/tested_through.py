@@ -100,6 +100,13 @@ THROUGH = {
     "training/evaluation": "training/test_engine.py",
     "training/session": "training/test_checkpoints.py",
     "training/tensorboard": "cli/test_train.py",
+    # the exporters' options and the TFLite rewrites
+    "networks/edges": "steps/shared/test_traced.py",
+    "sets/edges": "steps/shared/test_traced.py",
+    "steps/shared/tflite_layout": "steps/shared/test_tflite_slim.py",
+    "steps/shared/tflite_padding": "steps/shared/test_tflite_slim.py",
+    "steps/shared/tflite_rules": "steps/shared/test_tflite_slim.py",
+    "steps/shared/tflite_types": "steps/shared/test_traced.py",
     # runs as a whole
     "measure/context": "workflows/test_make.py",
     "measure/measurements": "measure/test_parallel.py",

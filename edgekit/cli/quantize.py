@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,6 +39,10 @@ from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command,
     metavar="T",
     help="The target whose instruction set decides the scheme.",
 )
+@click.option("--input-type", type=click.Choice(["int8", "uint8", "float32"]), help="TFLite int8: of the inputs.")
+@click.option("--output-type", type=click.Choice(["int8", "uint8", "float32"]), help="TFLite int8: of the outputs.")
+@click.option("--layout", type=click.Choice(["nhwc"]), help="Images go in as NHWC (from a torch artifact).")
+@click.option("--fold-padding", is_flag=True, help="TFLite: less memory on microcontrollers, slower with XNNPACK.")
 @shape_option
 @out_option
 def command(
@@ -53,6 +58,7 @@ def command(
     out: Path | None,
     shapes: Shapes,
     reporter: Reporter,
+    **options: Any,
 ) -> CommandResult:
     """Quantize ARTIFACT (RUN, RUN/NAME, or a .onnx file; default: the newest run's float model) within an accuracy
     budget, verified on real samples. For int8, edgekit tries methods from min-max calibration to quantization-aware
@@ -73,6 +79,7 @@ def command(
         target=target,
         out=out,
         shapes=shapes,
+        options={name: value for name, value in options.items() if value},
         progress=reporter.progress,
         say=reporter.say,
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
@@ -14,7 +13,7 @@ from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
 from edgekit.workflows.chains import extend
-from edgekit.workflows.routes import fields_of, format_of, installed_exporters, route
+from edgekit.workflows.routes import check_options, format_of, installed_exporters, route
 from edgekit.workflows.setup import Say, silent
 
 
@@ -38,9 +37,5 @@ def export(
     source = format_of(ref)
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
     chains, fields = [route(source, name) for name in formats], dict(options or {})
-    for name, chain in zip(formats, chains, strict=True):
-        if absent := sorted(set(fields) - {field for step in chain for field in fields_of(step)}):
-            what = f"{name} has no option {absent[0].replace('_', '-')}"
-            having = [n for n in installed_exporters() if absent[0] in fields_of(f"to_{n}")]
-            raise InputError(f"{what}", f"only {', '.join(having) or 'no format'} has it", "name other formats in --to")
+    check_options(fields, dict(zip(formats, chains, strict=True)))
     return extend(ref, chains, Plan(), Gates(), "host", "", fields, progress, say, shapes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from edgekit.core import registry
@@ -45,6 +46,16 @@ def fields_of(step: str) -> frozenset[str]:
     if step not in registry.names("steps"):
         return frozenset()
     return frozenset(field.name for field in dataclasses.fields(registry.load("steps", step)))
+
+
+def check_options(options: Collection[str], chains: Mapping[str, Sequence[str]]) -> None:
+    """Raises InputError if no step on the way to a format has one of the options."""
+    for format, chain in chains.items():
+        if absent := sorted(set(options) - {field for step in chain for field in fields_of(step)}):
+            having = [name for name in registry.names("steps") if absent[0] in fields_of(name)]
+            why = f"only {', '.join(having)} has it" if having else "no step has it"
+            what = f"the conversion to {format} has no option {absent[0].replace('_', '-')}"
+            raise InputError(what, why, "leave it out, or name other formats with --to")
 
 
 def installed(step: str) -> bool:

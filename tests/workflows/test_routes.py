@@ -12,6 +12,7 @@ from edgekit.measure import targets
 from edgekit.runs import references
 from edgekit.steps.onnx_int8 import OnnxInt8
 from edgekit.workflows import routes
+from edgekit.workflows.routes import check_options, fields_of
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,17 @@ def test_exporters_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "tools", lambda step: {"something": ""})
     with pytest.raises(InputError, match="no exporter is installed"):
         routes.installed_exporters()
+
+
+def test_an_option_that_no_step_on_the_way_has_is_refused() -> None:
+    chains = {"onnx": ["to_onnx"], "tflite": ["to_tflite"]}
+    check_options({"layout", "embed_preprocessing", "batch"}, chains)
+    check_options({"opset"}, {"onnx": ["to_torch", "to_onnx"]})
+    with pytest.raises(InputError, match="the conversion to tflite has no option opset: only to_onnx has it"):
+        check_options({"opset"}, chains)
+    with pytest.raises(InputError, match="to onnx has no option input-type"):
+        check_options({"input_type"}, {"onnx": ["to_onnx", "onnx_int8"]})
+
+
+def test_the_fields_of_no_step_are_none() -> None:
+    assert not fields_of("to_nothing")

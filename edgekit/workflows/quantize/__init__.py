@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,16 @@ from edgekit.workflows.chains import extend, open_context, plan_nodes
 from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome, SearchRecord
 from edgekit.workflows.quantize.method_search import MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
-from edgekit.workflows.routes import float_route, format_of, lowered, quantizable, route, step_named, suffix_of
+from edgekit.workflows.routes import (
+    check_options,
+    float_route,
+    format_of,
+    lowered,
+    quantizable,
+    route,
+    step_named,
+    suffix_of,
+)
 from edgekit.workflows.setup import Say, open_run, silent
 
 
@@ -38,14 +47,16 @@ def quantize(
     target: str = "host",
     out: Path | None = None,
     shapes: Shapes | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> QuantizeOutcome:
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
-    the first that keeps it. `shapes`: see `export`. The failure of one format does not end the others. Raises
-    InputError if calibration samples, or labels for an explicit budget, are missing.
+    the first that keeps it. `shapes`: see `export`. `options`: fields of the exporters and of the int8 step. The failure
+    of one format does not end the others. Raises InputError if calibration samples, or labels for an explicit budget,
+    are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
@@ -57,7 +68,8 @@ def quantize(
         )
     formats = to or ([source] if source != "torch" else quantizable(precision))
     routes = {name: float_route(source, name, precision) for name in formats}
-    fields = {"calibration": calibration} if calibration else {}
+    check_options(options or {}, {name: [*steps, f"{name}_{precision}"] for name, steps in routes.items()})
+    fields = {**(options or {}), **({"calibration": calibration} if calibration else {})}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
     if max_drop_pp is not None and ref.foreign and (not val or not named_sets.has_labels(val)):
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
