@@ -1,7 +1,7 @@
 """One inference with LiteRT alone, to copy into your own program: python example.py INPUT
 
-INPUT.npy holds one sample with its batch axis, as floats; another INPUT is an image. If the model's tensors are stored as integers, inputs are
-quantized and outputs dequantized: real = scale * (stored - zero point).
+INPUT.npy holds one sample with its batch axis, as floats; another INPUT is an image. If the model's tensors are stored
+as integers, inputs are quantized and outputs dequantized: real = scale * (stored - zero point).
 """
 
 import json
