@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,9 +10,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, cast
 
 import numpy as np
 import pytest
@@ -24,11 +26,13 @@ from edgekit.devices.qemu import Qemu
 from edgekit.devices.shared import adb, emulator, system_image
 from edgekit.devices.shared.adb import Phone
 from edgekit.devices.shared.emulator import PHONE_TOOLS
+from edgekit.devices.shared.phone_releases import NativeReleases
 from edgekit.measure import targets
 from edgekit.measure.execute import execute, execute_all
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.workflows import deploy
+from edgekit.workflows.deploy import replay
 from edgekit.workflows.inspect.operator_times import operator_times
 
 Cli = Callable[..., Ended]
@@ -121,6 +125,40 @@ Filesystem     1024-blocks    Used Available Capacity Mounted on
 
 == exit 0
 END"""
+
+
+def test_a_check_says_that_files_were_not_replayed(tmp_path: Path) -> None:
+    """The phone's runner reads arrays: its check compares those, and does not claim more."""
+    output = np.eye(3, dtype=np.float32)
+
+    class There:
+        name = "phone"
+        check: ClassVar[dict[str, object]] = {"tolerance": 0.0, "files": {"names": ["check/files/00.jpg"]}}
+
+        def reserved(self) -> nullcontext[None]:
+            return nullcontext()
+
+        def shell(self, *_: object) -> tuple[int, str]:
+            return 0, ""
+
+        def check_exit(self, *_: object) -> None:
+            pass
+
+        def pull(self, path: str, to: Path) -> None:
+            if path.endswith("/."):
+                (to / "result.json").write_text(json.dumps({"error": None, "outputs": {"y": "/out/output0.npy"}}))
+                np.save(to / "output0.npy", output)
+            elif path.endswith(".npz"):
+                np.savez(to, y=output)
+            else:
+                to.write_text(json.dumps({"check": self.check}))
+
+    releases = NativeReleases(cast(Phone, There()), PHONE, "edgekit/x")
+    check = releases.check("0" * 16)
+    assert check["ok"] and check["files"]["count"] == 0
+    assert replay.sentence(check).endswith("a phone's runner reads arrays: preprocessing was not checked there")
+    There.check = {"tolerance": 0.0}
+    assert "files" not in releases.check("0" * 16), "a bundle without files"
 
 
 def test_a_phone_is_read_and_kept(cli: Cli, scripted: Callable[[str], None], tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """One inference with OpenVINO alone, to copy into your own program: python example.py INPUT
 
 INPUT.npy holds one sample with its batch axis, in the model's own type; another INPUT is an image. Float layers compute
-in float32, as on the machine that created the model; by default OpenVINO uses bfloat16 or float16 if the CPU supports
-it.
+in float32, as on the machine that created the model; by default OpenVINO uses bfloat16 or float16 where the CPU can.
 """
 
 import json

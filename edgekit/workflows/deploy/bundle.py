@@ -241,9 +241,8 @@ def _examples(manifest: Mapping[str, Any], c: bool) -> str:
         return f"{text}; it reads the raw values of an input."
     return (
         f"{text}: `./example PHOTO.ppm` prints the best classes as `./run` does, and `./example --values PHOTO.ppm` "
-        "the first output. It reads .ppm and .pgm files of 8 bits; the raw values of an input, too. `preprocess.h` has "
-        "no "
-        "dependencies, `preprocessing.h` holds this model's constants and class names."
+        "prints the first output. It reads .ppm and .pgm images of 8 bits, and the raw values of an input. "
+        "`preprocess.h` has no dependencies; `preprocessing.h` holds this model's constants and class names."
     )
 
 

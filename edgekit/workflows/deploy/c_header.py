@@ -83,7 +83,7 @@ def image_problem(record: Mapping[str, Any]) -> str:
 
 
 def c_string(text: str) -> str:
-    """A string literal of the text in UTF-8. Octal escapes have three digits, so that what follows joins none."""
+    """A string literal of the text in UTF-8. An octal escape has three digits: the next character is not part of it."""
     return '"' + "".join(map(_escaped, text.encode("utf-8", "replace"))) + '"'
 
 

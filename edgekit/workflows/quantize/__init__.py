@@ -54,7 +54,7 @@ def quantize(
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
-    the first that keeps it. `shapes`: see `export`. `options`: fields of the exporters and of the int8 step. The failure
+    the first that keeps it. `shapes`: see `export`. `options`: fields of the exporters and the int8 step. The failure
     of one format does not end the others. Raises InputError if calibration samples, or labels for an explicit budget,
     are missing.
     """

@@ -66,7 +66,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("network")
     (folder / "net.py").write_text(NET)
     import_.import_model(f"{folder}/net.py:make", out=folder / "run")
-    export.export(str(folder / "run"), to=["onnx"])
+    export.export(str(folder / "run"), to=["onnx", "tflite", "openvino"])
     return Store(folder / "run").get("onnx")
 
 
@@ -76,10 +76,10 @@ def signed(artifact: Artifact, signature: InputSignature) -> Artifact:
     return replace(artifact, inputs=inputs, outputs=outputs)
 
 
-def bundle_of(artifact: Artifact, folder: Path) -> Path:
+def bundle_of(artifact: Artifact, folder: Path, runtime: str = "onnxruntime") -> Path:
     host = targets.load("host")
     samples = setup.random_inputs(Store(artifact.path.parent), artifact)
-    made = bundle.make(artifact, "onnxruntime", samples, host, host, folder)
+    made = bundle.make(artifact, runtime, samples, host, host, folder)
     bundle.write(made, folder / "bundle")
     return folder / "bundle"
 
@@ -176,13 +176,18 @@ def test_an_assumed_preprocessing_is_said(network: Artifact, photos: list[Path],
     )
 
 
-def test_the_python_example_reads_images(network: Artifact, photos: list[Path], tmp_path: Path) -> None:
-    folder = bundle_of(signed(network, SIGNATURES["shortest"]), tmp_path)
+@pytest.mark.parametrize(("format", "runtime"), [("onnx", "onnxruntime"), ("tflite", "litert"), ("openvino",) * 2])
+def test_the_python_example_reads_images(
+    format: str, runtime: str, network: Artifact, photos: list[Path], tmp_path: Path
+) -> None:
+    artifact = Store(network.path.parent).get(format)
+    folder = bundle_of(signed(artifact, SIGNATURES["shortest"]), tmp_path, runtime)
     (output,), _ = predicted(folder, photos[:1])
     ended = subprocess.run([sys.executable, folder / "example.py", photos[0]], capture_output=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr
     values, _, name = ended.stdout.partition("]]\n")
-    np.testing.assert_allclose(np.array(values.strip(" [").split(), float), output, rtol=1e-4, atol=1e-4)
+    values = values.rpartition("[[")[2]
+    np.testing.assert_allclose(np.array(values.split(), float), output, rtol=1e-4, atol=1e-4)
     assert name == f"{CLASSES[int(np.argmax(output))]}\n"
 
 

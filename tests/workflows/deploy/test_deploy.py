@@ -32,6 +32,7 @@ from edgekit.runs.store import Store
 from edgekit.workflows import deploy, predict
 from edgekit.workflows.deploy import Deployment, bundle
 from edgekit.workflows.deploy.bundle import CHECKED, FLOAT, HALF, ONDEVICE, ROUNDED, tolerance
+from edgekit.workflows.deploy.c_header import preprocessing_header
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +177,7 @@ def test_the_c_example_for_onnxruntime_answers_alike(bars_made: Path, tmp_path: 
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", f"-I{include}"]
     (tmp_path / "libonnxruntime.so.1").symlink_to(library)
     words = [compiler, *flags, tmp_path / "b" / "example.c", "-o", tmp_path / "example"]
-    subprocess.run([*words, tmp_path / "libonnxruntime.so.1", f"-Wl,-rpath,{tmp_path}"], check=True)
+    subprocess.run([*words, tmp_path / "libonnxruntime.so.1", f"-Wl,-rpath,{tmp_path}", "-lm"], check=True)
     inputs = np.load(tmp_path / "b" / "check" / "inputs.npz")["input"][:1].astype(np.float32)
     inputs.tofile(tmp_path / "input.bin")
     ran = subprocess.run(
@@ -195,8 +196,10 @@ def test_the_c_example_for_onnxruntime_answers_alike(bars_made: Path, tmp_path: 
 def test_the_c_example_for_litert_compiles(tmp_path: Path) -> None:
     """No package has the library for it, so it is not run."""
     compiler = shutil.which("cc") or pytest.skip("no C compiler")
-    source = ONDEVICE / "examples" / "litert.c"
-    subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-c", source, "-o", tmp_path / "x.o"], check=True)
+    (tmp_path / "preprocessing.h").write_text(preprocessing_header({"kind": "image", "channels": 3}, ["a", "b"]))
+    source, folders = ONDEVICE / "examples" / "litert.c", (f"-I{tmp_path}", f"-I{ONDEVICE / 'native'}")
+    flags = ("-Wall", "-Wextra", "-Werror", *folders)
+    subprocess.run([compiler, *flags, "-c", source, "-o", tmp_path / "x.o"], check=True)
 
 
 # --- over ssh --------------------------------------------------------------------------------------------------------
