@@ -49,7 +49,8 @@ static inline float *image_values(const PreImage *sized) {
     return values;
 }
 
-/* The three classes with the greatest scores, as predict.py prints them: their share by softmax. */
+/* The three classes with the greatest scores, as predict.py prints them: the share of logits is their softmax, that of
+   probabilities themselves; scores of which it is not known are shares if they add up to 1 already. */
 static inline void print_classes(const char *path, const float *scores, size_t count) {
     size_t best[3] = {0}, kept = 0;
     double total = 0;
@@ -61,10 +62,17 @@ static inline void print_classes(const char *path, const float *scores, size_t c
         for (size_t k = kept - 1; k > place; k--) best[k] = best[k - 1];
         best[place] = i;
     }
-    for (size_t i = 0; i < count; i++) total += exp((double)scores[i] - (double)scores[best[0]]);
+    double sum = 0, least = scores[0];
+    for (size_t i = 0; i < count; i++) {
+        sum += scores[i];
+        least = scores[i] < least ? scores[i] : least;
+        total += exp((double)scores[i] - (double)scores[best[0]]);
+    }
+    int shares = SCORES == 2 || (SCORES == 0 && least >= 0 && fabs(sum - 1) < 1e-3);
     printf("%s: ", path);
     for (size_t k = 0; k < kept; k++) {
         double share = exp((double)scores[best[k]] - (double)scores[best[0]]) / total;
+        if (shares) share = scores[best[k]] / (sum ? sum : 1.0);
         if (best[k] < CLASS_COUNT) printf("%s%s", k ? ", " : "", CLASSES[best[k]]);
         else printf("%s%zu", k ? ", " : "", best[k]);
         printf(" %.1f%%", 100 * share);

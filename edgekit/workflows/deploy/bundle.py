@@ -28,6 +28,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import OutputSignature
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
@@ -75,7 +76,9 @@ def make(
         parts["check/answers.npz"] = _save_npz(replayed.answers, folder / "check" / "answers.npz")
         manifest["check"]["files"] = {**replayed.record(), "answers": "check/answers.npz", "tolerance": ROUNDED}
     if "example.c" in parts:
-        header = preprocessing_header(manifest["preprocessing"], manifest["labels"])
+        scores = artifact.outputs[0].signature
+        kind = scores.kind if isinstance(scores, OutputSignature) else ""
+        header = preprocessing_header(manifest["preprocessing"], manifest["labels"], kind)
         parts["preprocessing.h"] = _write_text(header, folder / "preprocessing.h")
     parts["README.md"] = _write_text(_readme(manifest, "example.c" in parts), folder / "README.md")
     hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(parts.items())}

@@ -47,6 +47,9 @@ static inline PreFront preprocessing(void) {{
 {fields}    return front;
 }}
 
+/* Of the output's signature: 1, logits; 2, probabilities; 0, not known. */
+enum {{ SCORES = {scores} }};
+
 /* By index of the output. */
 enum {{ CLASS_COUNT = {count} }};
 static const char *const CLASSES[] = {{
@@ -56,8 +59,8 @@ static const char *const CLASSES[] = {{
 """
 
 
-def preprocessing_header(record: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """The text of the header for a manifest's `preprocessing` and `labels`."""
+def preprocessing_header(record: Mapping[str, Any], classes: Sequence[str], scores: str = "") -> str:
+    """The text of the header for a manifest's `preprocessing` and `labels`; `scores`: the kind of the first output."""
     problem = image_problem(record)
     fields = [] if problem else list(_fields(record))
     return HEADER.format(
@@ -66,6 +69,7 @@ def preprocessing_header(record: Mapping[str, Any], classes: Sequence[str]) -> s
         height=int(record.get("height") or 0),
         width=int(record.get("width") or 0),
         fields="".join(f"    front.{name} = {value};\n" for name, value in fields),
+        scores={"logits": 1, "probabilities": 2}.get(scores, 0),
         count=len(classes),
         classes="".join(f"    {c_string(name)},\n" for name in classes) or "    NULL,\n",
     )
