@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, Resize, plain
-from edgekit.core.signature_check import AXES, layout_of
+from edgekit.core.signature_check import AXES, CHANNELS, layout_of
 from edgekit.sets.options import Options
 
 Record = dict[str, Any]
@@ -68,7 +68,7 @@ def array_record(spec: TensorSpec, options: Options) -> Record:
             return {"kind": "tensor"}
         record = image_record(picture, spec, options.channels)
         known = picture.height_width or (record.get("height") and record.get("width"))
-        return {**record, "input": spec.name} if record.get("channels") and known else {"kind": "tensor"}
+        return {**record, "input": spec.name} if record.get("channels") in CHANNELS and known else {"kind": "tensor"}
     if kind == "audio" or (kind == "tensor" and one_axis):
         sound = audio_signature(spec, options, "")
         length = max((size or 0 for size in spec.shape[1:]), default=0)
