@@ -133,11 +133,4 @@ THROUGH = {
     "workflows/sustained": "measure/test_sustained.py",
     "workflows/targets/": "cli/test_targets.py",
     "workflows/train": "cli/test_train.py",
-    # what goes in at the edges of a model, and rules of TFLite files: through the steps that use them
-    "networks/edges": "steps/shared/test_traced.py",
-    "sets/edges": "steps/shared/test_traced.py",
-    "steps/shared/tflite_layout": "steps/shared/test_tflite_slim.py",
-    "steps/shared/tflite_padding": "steps/shared/test_tflite_slim.py",
-    "steps/shared/tflite_rules": "steps/shared/test_tflite_slim.py",
-    "steps/shared/tflite_types": "steps/shared/test_tflite_slim.py",
 }
