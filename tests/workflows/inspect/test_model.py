@@ -15,21 +15,9 @@ from edgekit.workflows.inspect import model as models
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from workflows.inspect.made_up import save  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
-
-
-def save(path: Path, nodes: list[Any], ins: list[Any], outs: list[Any], constants: Any = (), opset: int = 20) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(*entry) for entry in ins],
-        [helper.make_tensor_value_info(*entry) for entry in outs],
-        [numpy_helper.from_array(array, name) for name, array in dict(constants).items()],
-    )
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("acme", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
-    return path
 
 
 def layer(found: dict[str, Any], type: str) -> dict[str, Any]:

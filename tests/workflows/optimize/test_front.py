@@ -8,22 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 pytest.importorskip("optuna")
-from edgekit.core.target import Target
-from edgekit.workflows.optimize.front import front, nearest
-from edgekit.workflows.optimize.space import Dimension, Space
-from edgekit.workflows.optimize.study import Trial
+from workflows.optimize.made_up import SPACE
 
-SPACE = Space(
-    (
-        Dimension("precision", ("float", "fp16", "int8"), "float"),
-        Dimension("method", ("min-max", "mse"), "min-max"),
-        Dimension("runtime", ("onnxruntime", "litert", "openvino"), "onnxruntime"),
-        Dimension("threads", (1, 2, 4), 1),
-        Dimension("batch", (1, 8), 1),
-    ),
-    Target("made-up", "", "null"),
-    None,
-)
+from edgekit.workflows.optimize.front import front, nearest
+from edgekit.workflows.optimize.study import Trial
 
 
 def made(number: int, quality: float, p50: float, size: int, **violations: float) -> Trial:

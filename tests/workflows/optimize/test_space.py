@@ -5,20 +5,9 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("optuna")
-from edgekit.core.target import Target
-from edgekit.workflows.optimize.space import Dimension, Space, key
+from workflows.optimize.made_up import SPACE
 
-SPACE = Space(
-    (
-        Dimension("precision", ("float", "fp16", "int8"), "float"),
-        Dimension("method", ("min-max", "mse"), "min-max"),
-        Dimension("runtime", ("onnxruntime", "litert", "openvino"), "onnxruntime"),
-        Dimension("threads", (1, 2, 4), 1),
-        Dimension("batch", (1, 8), 1),
-    ),
-    Target("made-up", "", "null"),
-    None,
-)
+from edgekit.workflows.optimize.space import key
 
 
 def test_what_does_not_matter_makes_no_other_point() -> None:

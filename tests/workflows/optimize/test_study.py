@@ -8,23 +8,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("optuna")
+from workflows.optimize.made_up import SPACE
 
 from edgekit.core.errors import InputError
-from edgekit.core.target import Target
-from edgekit.workflows.optimize.space import Dimension, Point, Space, key
+from edgekit.workflows.optimize.space import Point, key
 from edgekit.workflows.optimize.study import Study, Trial
-
-SPACE = Space(
-    (
-        Dimension("precision", ("float", "fp16", "int8"), "float"),
-        Dimension("method", ("min-max", "mse"), "min-max"),
-        Dimension("runtime", ("onnxruntime", "litert", "openvino"), "onnxruntime"),
-        Dimension("threads", (1, 2, 4), 1),
-        Dimension("batch", (1, 8), 1),
-    ),
-    Target("made-up", "", "null"),
-    None,
-)
 
 
 def tried(point: Point) -> Trial:
