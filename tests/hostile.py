@@ -90,6 +90,7 @@ row("hard_ones", lambda x: functional.hardswish(x) + functional.hardsigmoid(x) +
 row("cast_truncates", lambda x: x.to(torch.int32).float() + x)
 row("cast_wraps", lambda x: (x * 100).to(torch.int32).to(torch.uint8).float())
 row("half_rounds", lambda x: (x * 3e2).half().float())
+row("half_product", lambda x: (x.half() * x.half()).float())
 row("truth_values", lambda x: ((x > 0) & ~(x > 1)).float() * x)
 row("round_half_to_even", lambda x: torch.round(torch.round(x * 2) / 2) + torch.trunc(x) + torch.floor(x))
 row(

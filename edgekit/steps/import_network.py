@@ -67,7 +67,8 @@ class ImportNetwork(ImportTorchStep):
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
         result, arguments = self._build(ctx)
-        notes = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
+        read = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
+        notes = [f"weights: {note}" for note in read]
         result.network.eval()
         example = named_inputs(result.network, result.example)
         keywords = list(example) if isinstance(result.example, Mapping) else []

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+HALF_NOTE = (
+    "part of it computes in float16, which OpenVINO computes in float32 on CPUs: "
+    "values beyond 65,504 become infinite in the source, and not here"
+)
+
 
 @dataclass(frozen=True)
 class ToOpenvino(TracedStep):
@@ -46,7 +51,8 @@ class ToOpenvino(TracedStep):
                 self._refuse_options(parent)
                 model = _from_onnx(parent)
             openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
-        return StepResult("float32", parent.identity_map(), signature=self.edge_signature(parent))
+            details = {"notes": [HALF_NOTE]} if _computes_in_half(model) else {}
+        return StepResult("float32", parent.identity_map(), details, self.edge_signature(parent))
 
     def _refuse_options(self, parent: Artifact) -> None:
         if self.changes_edges or self.dynamic or self.batch:
@@ -93,6 +99,17 @@ def _read(path: Path) -> Model:
     for tensor in (tensor for tensor in model.graph.initializer if tensor.name in flat):
         tensor.dims.insert(0, 1)
     return openvino.Core().read_model(model.SerializeToString())
+
+
+def _computes_in_half(model: Model) -> bool:
+    """Whether an operator has float16 operands, constants that are converted to float32 aside."""
+    constant = {"Constant", "Parameter", "Result", "Convert"}
+    return any(
+        output.get_element_type().get_type_name() == "f16"
+        for node in model.get_ordered_ops()
+        if node.get_type_name() not in constant
+        for output in node.outputs()
+    )
 
 
 def _complaint(text: str) -> str:

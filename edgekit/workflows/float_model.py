@@ -11,22 +11,31 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature
-from edgekit.measure.context import RunContext
+from edgekit.measure.context import RunContext, log
 from edgekit.measure.execute import runtimes_for
 
 #: samples whose range is looked at
 SAMPLES = 256
+
+#: samples that go through the network to its first BatchNorm
+BATCH = 32
 
 #: values this many times larger or smaller than those that a model takes are of another scale: 0 to 255 is 255 times
 #: 0 to 1, and 50 to 100 times what normalization makes of it
 OTHER_SCALE = 12.0
 
 
+class _Seen(Exception):
+    """Ends a run of a network that has shown enough."""
+
+
 def warn(context: RunContext, model: Artifact) -> None:
     """Say, and keep in the outcome's notes, what makes the results on these samples doubtful."""
     if context.val is None:
         return
-    for warning in range_warnings(context.val, model, context.store.root(model)):
+    root = context.store.root(model)
+    ranges = list(range_warnings(context.val, model, root))
+    for warning in ranges or filter(None, [batch_norm_warning(context.val, root)]):
         context.note(warning, "warning")
     if reason := _guessing(context, model):
         advice = "is its preprocessing or its class order wrong? give --signature"
@@ -65,6 +74,44 @@ def range_warnings(data: SampleSet, model: Artifact, root: Artifact) -> Iterator
         cause = "are they not normalized?" if given > taken else "are they normalized already?"
         ranges = f"from {low:.3g} to {high:.3g}, {source} from {span[0]:.3g} to {span[1]:.3g}"
         yield f"the samples of {spec.name!r} in {data.name} are {ranges}: {cause} give --signature"
+
+
+def batch_norm_warning(data: SampleSet, root: Artifact) -> str:
+    """A sentence if the first BatchNorm sees a variance unlike what it recorded in training; else "".
+
+    A network can be run on any samples, so what makes that fail is reported elsewhere.
+    """
+    if root.kind.format != "torch":
+        return ""
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from edgekit import networks
+
+    ratios: list[float] = []
+
+    def seen(module: _BatchNorm, given: tuple[torch.Tensor, ...]) -> None:
+        recorded, tracked = module.running_var, module.num_batches_tracked
+        if not ratios and recorded is not None and tracked is not None and tracked > 0:
+            observed = given[0].float().transpose(0, 1).flatten(1).var(1)
+            ratios.append(float((observed / (recorded + module.eps)).median().sqrt()))
+            raise _Seen
+
+    network = networks.load(root.path)
+    for module in (module for module in network.modules() if isinstance(module, _BatchNorm)):
+        module.register_forward_pre_hook(seen)
+    try:
+        with torch.inference_mode():
+            network(*(torch.from_numpy(np.array(data.inputs[spec.name][:BATCH])) for spec in root.inputs))
+    except _Seen:
+        pass
+    except Exception as error:
+        log.debug("the samples were not compared with the first BatchNorm: %s", error)
+    if not ratios or 1 / OTHER_SCALE <= ratios[0] <= OTHER_SCALE:
+        return ""
+    times = f"{ratios[0]:.3g} times what they had in training"
+    cause = "are they not normalized?" if ratios[0] > 1 else "are they normalized already?"
+    return f"the samples in {data.name} give the first BatchNorm values of {times}: {cause} give --signature"
 
 
 def _span(signature: object, root: Artifact, name: str) -> tuple[tuple[float, float] | None, str]:

@@ -112,8 +112,6 @@ def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
     outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
-    for note in (note for artifact in outcome.artifacts for note in artifact.details.get("notes", ())):
-        context.say(f"            weights: {note}")
     if not outcome.reused:  # said before
         for artifact in outcome.artifacts:
             context.say(f"  {_about_signature(artifact)}")

@@ -72,6 +72,8 @@ def make(nodes: Sequence[Node], context: RunContext, stored: Mapping[str, Artifa
             failed.add(node.name)
             continue
         context.outcome.artifacts.append(artifact)
+        for note in artifact.details.get("notes", ()):
+            context.note(f"{artifact.name}: {note}")
         if finding is not None:
             context.outcome.findings.append(finding)
             context.say(f"            {describe(finding)}")

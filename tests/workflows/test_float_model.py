@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from edgekit.core.artifact import Artifact, Kind, Sizes, TensorSpec
 from edgekit.core.signature import InputSignature
 from edgekit.sets.reading import sample_set
 from edgekit.workflows import quantize
-from edgekit.workflows.float_model import range_warnings
+from edgekit.workflows.float_model import batch_norm_warning, range_warnings
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -48,6 +49,26 @@ def test_normalized_images_for_a_network_of_grey_levels() -> None:
     (warning,) = warnings(model(GREY), RNG.uniform(0, 1, (40, 3)))
     assert "are they normalized already?" in warning
     assert not warnings(model(GREY), RNG.uniform(0, 255, (40, 3)))
+
+
+@pytest.mark.parametrize(("trained", "given"), [(1.0, 255.0), (255.0, 1.0), (1.0, 1.0), (255.0, 100.0)])
+def test_the_first_batch_norm_knows_the_scale_of_its_training(
+    trained: float, given: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Conv1d(3, 8, 1), torch.nn.BatchNorm1d(8), torch.nn.ReLU())
+    with torch.no_grad():
+        for _ in range(60):
+            network.train()(trained * torch.rand(32, 3, 5))
+    monkeypatch.setattr("edgekit.networks.load", lambda folder: network.eval())
+    root = replace(model(), kind=Kind("torch"))
+    warning = batch_norm_warning(sample_set("photos", {"x": np.float32(given * RNG.random((40, 3, 5)))}, None), root)
+    if trained == 1 and given == 255:
+        assert "times what they had in training: are they not normalized?" in warning
+    elif given == 1 and trained == 255:
+        assert "are they normalized already?" in warning
+    else:
+        assert warning == ""
 
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
