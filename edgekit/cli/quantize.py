@@ -31,6 +31,8 @@ from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command,
     metavar="M,…",
     help="Try only these int8 methods: dynamic, min-max, percentile, mse, equalize, gptq, bias, keep-float, qat.",
 )
+@click.option("--fast", "effort", flag_value="fast", help="Int8 by one good method: seconds.")
+@click.option("--thorough", "effort", flag_value="thorough", help="Int8 by every method that applies.")
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(
     "--target",
@@ -53,6 +55,7 @@ def command(
     val: str,
     max_drop_pp: float | None,
     methods: tuple[str, ...],
+    effort: str | None,
     strict: bool,
     target: str,
     out: Path | None,
@@ -75,6 +78,7 @@ def command(
         val=val,
         max_drop_pp=max_drop_pp,
         methods=methods,
+        effort=effort or "normal",
         strict=strict,
         target=target,
         out=out,

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Process:
-    """Raw results of one runner process. `times_ns` holds one entry per timed inference, in order."""
+    """Raw results of one runner process. `times_ns` holds one entry per timed inference, in order.
+
+    `cpu_ns`: the CPU time of all threads in each, which other programs hardly change; empty from a device that does not
+    report it.
+    """
 
     times_ns: tuple[int, ...]
     load_ms: float
@@ -24,13 +28,15 @@ class Process:
     warmups: int
     peak_rss_bytes: int
     floor_rss_bytes: int
+    cpu_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
     """A device's results: outputs (name → array, first axis the sample), raw times, facts.
 
-    `output_batch`: how many samples were run at once for the outputs; 0 if unknown.
+    `output_batch`: how many samples were run at once for the outputs; 0 if unknown. `clock`: what its latency is to be
+    taken from, "cpu" if other programs used the core and one thread was measured; `contention` says how.
     """
 
     artifact: str
@@ -42,6 +48,8 @@ class Run:
     facts: Mapping[str, Any]
     invalid: tuple[str, ...] = ()
     output_batch: int = 0
+    clock: Literal["wall", "cpu"] = "wall"
+    contention: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per inference of one batch; `ci95` is the interval of p50."""
+    """Milliseconds per inference of one batch; `ci95` is the interval of p50.
+
+    `clock`: "cpu" if they are CPU time, where other programs used the core. `per_process_cpu`: the median CPU time of
+    each process, if the device reports it.
+    """
 
     p50: float
     p90: float
@@ -80,6 +92,8 @@ class Latency:
     threads: int
     batch: int
     per_process_p50: tuple[float, ...]
+    clock: Literal["wall", "cpu"] = "wall"
+    per_process_cpu: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Parity:
-    """How close an artifact's outputs are to those of `against`, over the same samples (SQNR, largest error)."""
+    """How close an artifact's outputs are to those of `against`, over the same samples (SQNR, largest error).
+
+    `kl`: the mean Kullback-Leibler divergence of the class probabilities in nats, None for other outputs. `constant`:
+    the first output that is the same for all samples, and is not in `against`.
+    """
 
     against: str
     sqnr_db: float
@@ -121,6 +139,8 @@ class Parity:
     top1_agreement: float | None
     samples: int = 0
     per_output: Mapping[str, float] = field(default_factory=dict)
+    kl: float | None = None
+    constant: str = ""
 
 
 @dataclass(frozen=True)

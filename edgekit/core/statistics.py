@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ Z95 = 1.959963984540054
 
 #: SQNR of identical outputs; JSON has no infinity
 MAX_DB = 300.0
+
+#: the least agreement with the float model of what was compressed without labels to judge it by
+MIN_AGREEMENT, MIN_SQNR_DB = 0.9, 10.0
 
 RESAMPLES = 500
 
@@ -78,7 +81,31 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
         _agreement(first, second),
         len(first),
         per_output if len(per_output) > 1 else {},
+        _divergence(first, second),
+        next((name for (name, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b)), ""),
     )
+
+
+def below_floor(parity: Parity, labelled: bool) -> str:
+    """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
+
+    A constant output is always too far. Without labels, which decide by the accuracy, so are a top-1 agreement below
+    `MIN_AGREEMENT` and an SQNR below `MIN_SQNR_DB` in any output.
+    """
+    if parity.constant:
+        return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
+    if labelled:
+        return ""
+    if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
+        share = f"{parity.top1_agreement:.1%} of the samples have the top class of {parity.against}"
+        return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
+    if parity.sqnr_db < MIN_SQNR_DB:
+        worst = min(parity.per_output, key=lambda name: parity.per_output[name], default="")
+        where = f" of output {worst!r}" if worst else ""
+        return (
+            f"the SQNR{where} against {parity.against} is {parity.sqnr_db:.1f} dB, and {MIN_SQNR_DB:g} dB is the least"
+        )
+    return ""
 
 
 def _is_integer(values: Array) -> bool:
@@ -121,6 +148,32 @@ def _agreement(first: Array, second: Array) -> float | None:
     if first.ndim == 2 and first.shape[1] > 1:
         return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
     return None
+
+
+def _divergence(first: Array, second: Array) -> float | None:
+    """The mean of KL(first || second) over the samples, in nats; None unless both are (samples, classes) floats."""
+    if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2 or not first.size:
+        return None
+    if first.dtype.kind != "f" or second.dtype.kind != "f":
+        return None
+    a, b = (_log_probabilities(np.asarray(side, np.float64)) for side in (first, second))
+    divergence = float(np.mean(np.sum(np.exp(a) * (a - b), axis=1)))
+    return divergence if math.isfinite(divergence) else None
+
+
+def _log_probabilities(scores: Array) -> Array:
+    """Of scores (samples, classes), which are probabilities already if they are not negative and add up to 1."""
+    if np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1, atol=0.05):
+        scores = np.log(np.maximum(scores, 1e-9))
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _stuck(reference: Array, other: Array) -> bool:
+    """Is the second the same for all samples, and the first not?"""
+    if len(reference) < 2 or reference.shape != other.shape or not other.size:
+        return False
+    return bool((other == other[:1]).all() and not (reference == reference[:1]).all())
 
 
 def wilson(successes: float, count: int, z: float = Z95) -> tuple[float, float]:
@@ -278,21 +331,23 @@ def _draws(count: int, seed: int = 0) -> Iterator[Array]:
     return (rng.integers(count, size=count) for _ in range(METRIC_RESAMPLES))
 
 
-def latency(processes: Sequence[Process], threads: int, batch: int) -> Latency:
-    """Percentiles in ms over all timed inferences, with the 95 % interval of p50.
+def latency(processes: Sequence[Process], threads: int, batch: int, clock: Literal["wall", "cpu"] = "wall") -> Latency:
+    """Percentiles in ms over all timed inferences, with the 95 % interval of p50, by that clock.
 
     The interval comes from a two-level bootstrap (processes with replacement, then blocks within each: consecutive
     times are correlated, so single times must not be drawn). Its width is scaled by Student's t because the processes
     are few: resampling n of n underestimates a variance by (n - 1) / n, and n - 1 degrees of freedom remain.
     """
-    times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes]
+    cpu = [np.asarray(process.cpu_ns, np.float64) / 1e6 for process in processes if process.cpu_ns]
+    times = [np.asarray(process.times_ns, np.float64) / 1e6 for process in processes] if clock == "wall" else cpu
     pooled = np.concatenate(times)
     p50, p90, p99 = (float(q) for q in np.percentile(pooled, (50, 90, 99)))
     n = len(times)
     widen = t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) if n > 1 else Z95
     half = widen * float(np.std(bootstrap_medians(times)))
-    per_process = tuple(float(np.median(values)) for values in times)
-    return Latency(p50, p90, p99, (max(0.0, p50 - half), p50 + half), n, len(pooled), threads, batch, per_process)
+    per_process, per_process_cpu = (tuple(float(np.median(values)) for values in each) for each in (times, cpu))
+    interval = max(0.0, p50 - half), p50 + half
+    return Latency(p50, p90, p99, interval, n, len(pooled), threads, batch, per_process, clock, per_process_cpu)
 
 
 def bootstrap_medians(times: Sequence[Array], seed: int = 0) -> Array:
@@ -314,13 +369,17 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
 
     `paired`: the i-th processes ran next to each other in one session, so a disturbance affects both. The means are
     trimmed by a fifth at each end: a burst of load makes a few processes much slower, and would otherwise hide a
-    difference that all the others show. With fewer than two processes on a side the interval is (0, MAX_RATIO).
+    difference that all the others show. With fewer than two processes on a side the interval is (0, MAX_RATIO). If the
+    clocks differ, the CPU times are compared, if both are known.
     """
-    if min([*a.per_process_p50, *b.per_process_p50, 1]) <= 0:
+    mine, theirs = a.per_process_p50, b.per_process_p50
+    if a.clock != b.clock and a.per_process_cpu and b.per_process_cpu:
+        mine, theirs = a.per_process_cpu, b.per_process_cpu
+    if min([*mine, *theirs, 1]) <= 0:
         return Ratio(1.0, (0.0, MAX_RATIO))
-    x, y = np.log(a.per_process_p50), np.log(b.per_process_p50)
+    x, y = np.log(mine), np.log(theirs)
     if min(len(x), len(y)) < 2:
-        return Ratio(a.p50 / b.p50, (0.0, MAX_RATIO))
+        return Ratio(math.exp(float(x.mean() - y.mean())), (0.0, MAX_RATIO))
     if paired and len(x) == len(y):
         mean, variance, dof = trimmed_mean(x - y)
     else:

@@ -35,6 +35,8 @@ def measure(
     stored = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _disturbed(m)]
     runs = execute_all(todo, target, samples, plan, progress=context.progress) if todo else []
+    if contention := next((run.contention for run in runs if run.contention), ""):
+        context.note(f"{target.name} was busy ({contention}): the latencies are CPU times, which can be compared")
     new_runs = {
         (a.name, r): host_parity.compare_with_host(a, run, target, samples, context)
         for (a, r), run in zip(todo, runs, strict=True)
@@ -157,7 +159,7 @@ def _measurement(
         graph_bytes=artifact.sizes.graph,
         metadata_bytes=artifact.sizes.metadata,
         metric=metric,
-        latency_ms=statistics.latency(timed, context.plan.threads, run.facts["batch"]) if timed else None,
+        latency_ms=statistics.latency(timed, context.plan.threads, run.facts["batch"], run.clock) if timed else None,
         load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,

@@ -35,7 +35,7 @@ from edgekit.sets import edges
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
 #: goes up when a check becomes stricter: findings of earlier checks are made again
-CHECKS = 2
+CHECKS = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Finding:
     key: str
     step: str
     preserves: str
-    failed: Literal["", "parity", "budget", "runtime"] = ""
+    failed: Literal["", "parity", "budget", "floor", "runtime"] = ""
     reason: str = ""
     unverified: str = ""
     on: str = ""
@@ -65,7 +65,7 @@ class Finding:
         """The failure as an error that names the artifact and its step, or None."""
         if not self.failed:
             return None
-        kind = BudgetMissed if self.failed == "budget" else ParityFailed
+        kind = BudgetMissed if self.failed in ("budget", "floor") else ParityFailed
         what = f"{self.artifact} failed its check after {self.step}"
         next = f"edgekit verify --layers; the samples that differ most are in {self.artifact}/{EVIDENCE}"
         if self.failed == "runtime" and not self.parity:
@@ -184,6 +184,11 @@ class Verifier:
             why = f"{parent.name} returns NaN or infinity for random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
         finding = self._compared(finding, artifact, parent)
+        if preserves == "accuracy" and not finding.failed and finding.parity:
+            judged = self.scorer is not None or finding.random
+            if why := statistics.below_floor(finding.parity, judged):
+                self._evidence(artifact, reference, self._aligned(artifact, reference, self.outputs(artifact))[0])
+                return dataclasses.replace(finding, failed="floor", reason=why)
         if finding.random and preserves == "accuracy" and not finding.failed and finding.parity:
             why = f"only random inputs (SQNR {finding.parity.sqnr_db:.0f} dB against {parent.name}): pass --val SET"
             return dataclasses.replace(finding, unverified=why)

@@ -11,14 +11,15 @@ from edgekit.report import tables
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: of numbers
-COLUMNS = ("score", "drop pp, 95 %", "dB", "p50 ms", "kB", "made s")
+#: an interval of a ratio that includes 1 shows that two are as fast only if it is within this
+NEAR = (0.9, 1.1)
 
 
 def search_table(search: Mapping[str, Any]) -> Iterator[str | Table]:
     """What `tables.show` prints. `search`: a search as JSON; its scores are of the half of the samples it chose on."""
     yield f"{search['name']} from {search['against']}, on {search['target']} in {search['runtime'] or 'no runtime'}"
-    table = tables.table(tables.words("method"), *map(tables.numbers, COLUMNS))
+    heads = ("score", f"drop {_points(search)}, 95 %", "dB", "p50 ms", "kB", "made s")
+    table = tables.table(tables.words("method"), *map(tables.numbers, heads))
     reference = search["against_latency_ms"]
     tables.add(table, "  float", "", "", "", _p50(reference), f"{search['against_bytes'] / 1000:.1f}", "")
     reasons = []
@@ -31,7 +32,7 @@ def search_table(search: Mapping[str, Any]) -> Iterator[str | Table]:
         metric, parity = attempt["metric"], attempt["parity"]
         cells = [
             mark + attempt["method"],
-            f"{metric['value']:.2%}" if metric else "",
+            _score(metric) if metric else "",
             _drop(metric),
             f"{parity['sqnr_db']:.1f}" if parity else "",
             _p50(attempt["latency_ms"]),
@@ -50,15 +51,30 @@ def _ending(search: Mapping[str, Any]) -> Iterator[str]:
     chosen = next((a for a in search["attempts"] if a["method"] == search["chosen"]), None)
     if confirmed and confirmed["metric"] and confirmed["verdict"]:
         drop, state = _drop(confirmed["metric"]), confirmed["verdict"]["state"]
-        yield f"  {search['chosen']} on the other half: drop {drop} pp, budget {state}"
+        yield f"  {search['chosen']} on the other half: drop {drop} {_points(search)}, budget {state}"
     if chosen and chosen["ratio"]:
         ratio = chosen["ratio"]
         low, high = ratio["ci99"]
         word = "slower than" if ratio["value"] > 1 else "faster than"
         many = ratio["value"] if ratio["value"] > 1 else 1 / ratio["value"]
         comparison = f"{many:.2f} times {word}" if not low <= 1 <= high else "as fast as"
+        if low <= 1 <= high and not NEAR[0] <= low <= high <= NEAR[1]:
+            comparison = "not known to be faster or slower than"
         advice = "" if search["recommended"] else "; not recommended"
         yield f"  it is {comparison} {search['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
+
+
+def _score(metric: Mapping[str, Any]) -> str:
+    """A fraction in per cent, anything else as it is."""
+    return (
+        f"{metric['value']:.2%}" if metric["unit"] == "fraction" else f"{metric['value']:.4g} {metric['unit']}".strip()
+    )
+
+
+def _points(search: Mapping[str, Any]) -> str:
+    """The unit of a drop: points of a fraction, else per cent of the float model's value."""
+    metrics = (attempt["metric"] for attempt in search["attempts"] if attempt["metric"])
+    return "pp" if next(metrics, {"unit": "fraction"})["unit"] == "fraction" else "%"
 
 
 def _drop(metric: Mapping[str, Any] | None) -> str:

@@ -142,6 +142,8 @@ def _notes(m: Measurement) -> tuple[str, ...]:
         notes.append(f"float computed in {m.facts['precision']}")
     if m.provenance != "measured":
         notes.append(m.provenance)
+    if m.latency_ms and m.latency_ms.clock == "cpu":
+        notes.append("CPU time: other programs used the core")
     if instructions := m.facts.get("instructions"):
         notes.append(f"{instructions / 1e6:,.3g} M instructions, simulated")
     return tuple(notes)

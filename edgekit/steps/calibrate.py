@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import Missing
+from edgekit.core.progress import quiet
 from edgekit.core.step import Context, StepResult
-from edgekit.steps.shared.calibrated import RANGES, CalibratedStep
+from edgekit.sets import take
+from edgekit.steps.shared.calibrated import RANGES, SAMPLE, CalibratedStep
 
 
 @dataclass(frozen=True)
@@ -37,5 +41,7 @@ class Calibrate(CalibratedStep):
         except ImportError as error:
             raise Missing.install(f"calibrating {parent.name}", package, runtime.extra, brings) from error
         statistics.save(out / RANGES)
+        one = replace(ctx, sets={"calibration": take(ctx.sets["calibration"], 1)}, progress=quiet)
+        np.savez(out / SAMPLE, **next(iter(self.feeds(parent, one))))  # type: ignore[arg-type]
         scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
         return StepResult(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

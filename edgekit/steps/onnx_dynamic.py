@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -29,10 +29,10 @@ _MADE = frozenset("MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention QEmb
 class OnnxDynamic(Step):
     """ONNX Runtime's dynamic quantizer: matrix products and LSTMs on integers, embeddings stored as int8.
 
-    GRUs have no integer kernel: their weights are stored as int8 (see `shared/onnx_weight_only.py`). Convolutions stay
-    float unless `convolutions` is set: dynamically quantized they are a quarter of the size, and several times
-    slower than in float. `scheme` is activations x weights; "" takes what the target's instruction set computes
-    exactly: u8s8, with 7-bit weights on x86 without VNNI (its sums would saturate).
+    GRUs have no integer kernel, and convolutions computed on integers would be several times slower than in float: only
+    their weights are stored as int8 (see `shared/onnx_weight_only.py`). `scheme` is activations x weights; "" takes
+    what the target's instruction set computes exactly: u8s8, with 7-bit weights on x86 without VNNI (its sums would
+    saturate).
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -42,7 +42,6 @@ class OnnxDynamic(Step):
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
-    convolutions: bool = False
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
@@ -60,11 +59,11 @@ class OnnxDynamic(Step):
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        stored = onnx_weight_only.store(model)
+        stored = onnx_weight_only.store(model, chosen=list(_convolutions(model)))
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
-            kind = "of convolutions, which are faster in float" if "Conv" in types else "of no kind that int8 is for"
-            raise CannotConvert(f"nothing of {parent.name} was quantized", f"its weights are {kind}", "use onnx_int8")
+            why = f"it has no weights of {onnx_weight_only.SMALL:,} values or more that int8 is for"
+            raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         onnx_slim.slim(model)
         onnx.save(model, str(out / "model.onnx"))
         scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
@@ -83,12 +82,20 @@ class OnnxDynamic(Step):
             quantize_dynamic(
                 str(source),
                 str(quantized),
-                op_types_to_quantize=[*_OPERATORS, *(["Conv"] if self.convolutions else [])],
+                op_types_to_quantize=list(_OPERATORS),
                 per_channel=True,
                 reduce_range=self.scheme == "u8s8-reduced",
                 weight_type=QuantType.QInt8,
             )
             return onnx.load(str(quantized))
+
+
+def _convolutions(model: ModelProto) -> Iterator[str]:
+    """Their names, which they are given where they have none."""
+    for index, node in enumerate(model.graph.node):
+        if node.op_type in onnx_weight_only.CONVOLUTIONS:
+            node.name = node.name or f"convolution_{index}"
+            yield node.name
 
 
 def _has_int8(model: ModelProto) -> bool:

@@ -52,13 +52,15 @@ class OnnxInt8(StaticInt8Step):
         parent = inputs["parent"]
         path = out / "model.onnx"
         original = read(parent.path / "model.onnx")
-        self.kept((node.name for node in original.graph.node), parent)
+        kept = self.kept((node.name for node in original.graph.node), parent)
         try:
             statistics = self.statistics(inputs, ctx)
             with muted(ctx.log, native=True, loggers=("root",)):
                 model = ready(parent.path / "model.onnx")
-                excluded = [*_excluded(original, model, self.keep_float), *_unfit(model)]
-                stored = self.quantize(model, ranges(statistics, self.method), excluded, path)
+                excluded = [*_excluded(original, model, kept), *_unfit(model)]
+                stored_only = set(_excluded(original, model, self.weights_only))
+                stored_only -= set(_excluded(original, model, self.keep_float))
+                stored = self.quantize(model, ranges(statistics, self.method), excluded, stored_only, path)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
@@ -72,10 +74,12 @@ class OnnxInt8(StaticInt8Step):
         )
         return StepResult(scheme=scheme, tensors=parent.identity_map())
 
-    def quantize(self, model: ModelProto, tensor_ranges: Ranges, excluded: list[str], path: Path) -> int:
-        """Write the int8 model, each tensor quantized in its range; `excluded` nodes stay in float.
+    def quantize(
+        self, model: ModelProto, tensor_ranges: Ranges, excluded: list[str], stored_only: Collection[str], path: Path
+    ) -> int:
+        """Write the int8 model, each tensor quantized in its range; `excluded` nodes compute in float.
 
-        Returns the number of recurrent operators with int8 weights only.
+        Returns the number of operators with int8 weights only: recurrent ones, and the `stored_only` of the excluded.
         """
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
@@ -96,7 +100,7 @@ class OnnxInt8(StaticInt8Step):
             extra_options={},
         )
         quantizer.quantize_model()
-        stored = onnx_weight_only.store(quantizer.model.model, excluded)
+        stored = onnx_weight_only.store(quantizer.model.model, excluded, stored_only)
         onnx_slim.slim(quantizer.model.model)
         quantizer.model.save_model_to_file(str(path))
         return stored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -64,8 +64,8 @@ class OpenvinoDynamic(Step):
         return StepResult(scheme=f"int8 weights per channel, activations {how}", tensors=parent.identity_map())
 
 
-def compress(model: Model) -> int:
-    """Store the weights as int8, in place; returns how many tensors that were.
+def compress(model: Model, names: Collection[str] | None = None) -> int:
+    """Store the weights as int8, in place, of the operators of those `names`; returns how many tensors that were.
 
     A weight becomes Multiply(Convert(int8), scale), which OpenVINO computes with as it is where it has kernels for
     that, else folds into float32 when it loads the model.
@@ -74,6 +74,8 @@ def compress(model: Model) -> int:
 
     count = 0
     for node in model.get_ordered_ops():
+        if names is not None and node.get_friendly_name() not in names:
+            continue
         for index, axes in channels(node).items():
             source = node.input_value(index).get_node()
             if source.get_type_name() != "Constant" or source.get_element_type().get_type_name() != "f32":

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
+
 from edgekit import sets
 from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
@@ -22,7 +24,7 @@ from edgekit.core.target import Target
 from edgekit.core.task import Task
 from edgekit.sets.random_inputs import SEQUENCE_LENGTH
 from edgekit.steps import openvino_dynamic
-from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.calibrated import SAMPLE, StaticInt8Step
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -78,12 +80,13 @@ class OpenvinoInt8(StaticInt8Step):
             kept = self.kept(operators(model), parent)
             statistics = self.statistics(inputs, ctx)
             try:
-                quantized = self._placed(model, kept, parent, ctx)
+                quantized = self._placed(model, kept, inputs, ctx)
                 if not quantizers(quantized):
                     why = "it has no operator with weights that int8 is for"
                     raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
                 set_ranges(quantized, statistics, self.method, _symmetric(model))
                 _store_weights(quantized)
+                openvino_dynamic.compress(quantized, frozenset(self.weights_only) - {*self.keep_float})
                 openvino_dynamic.halve_tables(quantized)
             except (EdgekitError, OSError, MemoryError):
                 raise
@@ -96,7 +99,7 @@ class OpenvinoInt8(StaticInt8Step):
         scheme = f"{self.scheme or 'u8s8'} per-channel NNCF placement, {self.described(statistics)}{centred}{corrected}"
         return StepResult(scheme=scheme, tensors=parent.identity_map())
 
-    def _placed(self, model: Model, kept: tuple[str, ...], parent: Artifact, ctx: Context) -> Model:
+    def _placed(self, model: Model, kept: tuple[str, ...], inputs: Mapping[str, Artifact], ctx: Context) -> Model:
         """The model with the FakeQuantize nodes that NNCF places, weights still float; the ranges it sets are replaced.
 
         Asymmetric activations, symmetric weights: what NNCF calls mixed; in a transformer all are symmetric.
@@ -111,7 +114,7 @@ class OpenvinoInt8(StaticInt8Step):
         # with squeeze-and-excite's in float a MobileNetV3 took 1.08 times as long; in int8 it costs 1.4 dB
         names = [*kept, *(node.get_friendly_name() for node in products if not weighs_channels(node))]
         presets = nncf.QuantizationPreset
-        samples = self._samples(branches, parent, ctx)
+        samples = self._samples(branches, inputs, ctx)
         reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
             model,
@@ -130,14 +133,19 @@ class OpenvinoInt8(StaticInt8Step):
             ),
         )
 
-    def _samples(self, branches: bool, parent: Artifact, ctx: Context) -> _Samples:
-        """The samples that NNCF runs the model on: any single one for placement only; else all of them."""
-        calibration = ctx.sets.get("calibration")
+    def _samples(self, branches: bool, inputs: Mapping[str, Artifact], ctx: Context) -> _Samples:
+        """The samples that NNCF runs the model on: a single one for placement only, that of the ranges; else all."""
+        calibration, parent = ctx.sets.get("calibration"), inputs["parent"]
         if branches and calibration is None:
             why = "its branches are quantized by NNCF's own ranges, which need samples"
             raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
         if self.correct_biases or branches:
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
+        kept = inputs["ranges"].path / SAMPLE if "ranges" in inputs else Path(self.ranges).with_name(SAMPLE)
+        if calibration is None and kept.is_file():
+            with np.load(kept, allow_pickle=False) as arrays:
+                sample = dict(arrays)
+            return _Samples(lambda: iter([sample]), 1)
         data = calibration
         if data is None:
             data = sets.random_inputs(parent, parent, open_length=SEQUENCE_LENGTH)

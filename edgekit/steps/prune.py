@@ -290,7 +290,7 @@ class _TimedRatioSearch(_RatioSearch):
         if disturbances := [reason for run in runs for reason in run.invalid]:
             self.disturbed[ratio] = disturbances[0]
             self.ctx.log.warning("ratio %.2f: %s", ratio, disturbances[0])
-        times = [statistics.latency(run.processes, LOOK.threads, LOOK.batch) for run in runs]
+        times = [statistics.latency(run.processes, LOOK.threads, LOOK.batch, run.clock) for run in runs]
         speedups = {
             name: statistics.latency_ratio(a, b, paired=True).value
             for name, a, b in zip(larger, times, times[len(larger) :], strict=False)

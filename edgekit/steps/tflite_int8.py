@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class TfliteInt8(StaticInt8Step):
             found = tflite_masks.masks(unpack(source.read_bytes(), str(source)))
             tensor_ranges = tflite_masks.widened(tensor_ranges, found, statistics)
             finite = _with_finite_constants(source, statistics, Path(folder, "model.tflite"))
-            raw = quantize(finite, tensor_ranges, parent.name, kept)
+            raw = quantize(finite, tensor_ranges, parent.name, kept, frozenset(self.weights_only) - {*self.keep_float})
         model = unpack(raw, str(path))
         slim(model, fold_padding=self.fold_padding)
         set_types(model, self.input_type, self.output_type)
@@ -91,8 +91,13 @@ def _with_finite_constants(path: Path, statistics: Mapping[str, Histogram], plac
     return place
 
 
-def quantize(path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] = ()) -> bytes:
-    """The int8 model; the operators `kept` stay in float. Raises InputError if the quantizer fails."""
+def quantize(
+    path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] = (), weights_only: Collection[str] = ()
+) -> bytes:
+    """The int8 model; the operators `kept` compute in float, the `weights_only` of them from int8 weights.
+
+    Raises InputError if the quantizer fails.
+    """
     from ai_edge_quantizer import quantizer, recipe
 
     # The quantizer computes the scale of a constant from a range and the constant: they must have as many axes. Only
@@ -106,9 +111,11 @@ def quantize(path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] =
         for tensor, (low, high) in tensor_ranges.items()
     }
     # It matches the names of an operator's outputs, each followed by a semicolon.
-    floats = [
-        {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
-        for name in kept
+    floats = [_entry(name, "*", "no_quantize", {}) for name in kept]
+    floats += [
+        _entry(node.name, node.type, "min_max_uniform_quantize", _WEIGHTS_ONLY)
+        for node in read(path).subgraphs[0].nodes
+        if node.name in weights_only and node.type in _WEIGHTED
     ]
     try:
         static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), tflite_embeddings.in_int8(), *floats])
@@ -119,6 +126,27 @@ def quantize(path: Path, tensor_ranges: Ranges, name: str, kept: Iterable[str] =
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"ai-edge-quantizer cannot quantize {name}", why, "try tflite_fp16") from error
     return bytes(result.quantized_model)
+
+
+#: operators whose weights can be stored only, and how: XNNPACK makes floats of them when it loads the model
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+_WEIGHTS_ONLY: Mapping[str, Any] = {
+    "weight_tensor_config": {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"},
+    "compute_precision": "FLOAT",
+    "explicit_dequantize": True,
+    "skip_checks": False,
+    "min_weight_elements": 0,
+}
+
+
+def _entry(name: str, operation: str, algorithm: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of ai-edge-quantizer's recipe for the operator of that name."""
+    return {
+        "regex": f"^{re.escape(name)};",
+        "operation": operation,
+        "algorithm_key": algorithm,
+        "op_config": {**config},
+    }
 
 
 def float_operators(model: Model) -> list[str]:

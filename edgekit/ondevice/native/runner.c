@@ -328,7 +328,7 @@ static void steal(double *stolen, double *total) {
 
 static void measure(FILE *file, const Json *plan) {
     int64_t size = bind_calls((int64_t)json_number(plan, "batch")), least = (int64_t)json_number(plan, "min_runs");
-    int64_t first = timed(0), runs = 0, *times = NULL;
+    int64_t first = timed(0), runs = 0, *times = NULL, *cpu_times = NULL;
     int steady;
     int64_t warmups = warm_up(json_number(plan, "warmup_seconds"), &steady);
     size_t space = 0;
@@ -336,8 +336,15 @@ static void measure(FILE *file, const Json *plan) {
     steal(&stolen, &ticks);
     int64_t cpu = now_of(CLOCK_PROCESS_CPUTIME_ID), wall = now(), stop = wall + (int64_t)(json_number(plan, "seconds") * 1e9);
     do {
-        if ((size_t)runs == space && !(times = realloc(times, (space = space * 2 + 1024) * sizeof *times))) refuse("memory", "out of memory");
+        if ((size_t)runs == space) {
+            space = space * 2 + 1024;
+            times = realloc(times, space * sizeof *times);
+            cpu_times = realloc(cpu_times, space * sizeof *cpu_times);
+            if (!times || !cpu_times) refuse("memory", "out of memory");
+        }
+        int64_t before = now_of(CLOCK_PROCESS_CPUTIME_ID);
         times[runs] = timed(runs);
+        cpu_times[runs] = now_of(CLOCK_PROCESS_CPUTIME_ID) - before;
         runs++;
     } while (now() < stop || runs < least);
     cpu = now_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
@@ -351,10 +358,13 @@ static void measure(FILE *file, const Json *plan) {
     fprintf(file, ", \"first_ms\": %.6f, \"warmups\": %lld, \"steady\": %s, \"batch\": %lld, \"times_ns\": [", (double)first / 1e6,
             (long long)warmups, steady ? "true" : "false", (long long)size);
     for (int64_t i = 0; i < runs; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)times[i]);
+    fprintf(file, "], \"cpu_ns\": [");
+    for (int64_t i = 0; i < runs; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)cpu_times[i]);
     fprintf(file, "], \"watch\": {\"cpu_share\": %.6f, \"steal_share\": %.6f, \"throttled\": 0, \"load_average\": %.2f}",
             (double)cpu / (double)wall, ticks_after > ticks ? (stolen_after - stolen) / (ticks_after - ticks) : 0, load);
     fprintf(file, ", \"energy_mj\": null, \"energy_source\": \"\"");
     free(times);
+    free(cpu_times);
 }
 
 /* --- sustained load ------------------------------------------------------------------------------------------------ */

@@ -22,8 +22,8 @@ from edgekit.formats.ranges import Statistics
 #: with fewer samples, other samples will often exceed the ranges
 FEW = 32
 
-#: the statistics' file in a `ranges` artifact, and of a pass that was cut short
-RANGES, PARTIAL = "ranges.npz", "calibration.npz"
+#: the statistics' file in a `ranges` artifact, one of its samples, and the file of a pass that was cut short
+RANGES, SAMPLE, PARTIAL = "ranges.npz", "sample.npz", "calibration.npz"
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class StaticInt8Step(CalibratedStep):
 
     `method`: how a range is chosen: the extremes (min-max calibration), all but 0.001 % at either end (percentile), or
     the least squared error of rounding and clipping (MSE calibration). `keep_float`: operators, by name, in float.
+    `weights_only`: operators, by name, that compute in float from int8 weights: a runtime may have no int8 kernel for
+    them, or a slower one.
     """
 
     ranges: ArtifactRef = ""
     method: Method = "min-max"
     keep_float: tuple[str, ...] = ()
+    weights_only: tuple[str, ...] = ()
 
     def check(self, task: Task | None) -> Iterator[str]:
         if not self.ranges:
@@ -115,16 +118,16 @@ class StaticInt8Step(CalibratedStep):
         return statistics
 
     def kept(self, names: Iterable[str], model: Artifact) -> tuple[str, ...]:
-        """`keep_float`, checked against the names of the model's operators. Raises InputError with near names."""
+        """The operators that compute in float, checked against the model's. Raises InputError with near names."""
         known = tuple(dict.fromkeys(name for name in names if name))
-        for name in self.keep_float:
+        for name in (*self.keep_float, *self.weights_only):
             if name not in known:
                 raise InputError(f"{model.name} has no operator {name!r} to keep in float", next=suggest(name, known))
-        return self.keep_float
+        return (*self.keep_float, *self.weights_only)
 
     def described(self, statistics: Statistics) -> str:
         """The calibration, in words for the scheme."""
-        count = len(self.keep_float)
+        count = len({*self.keep_float, *self.weights_only})
         kept = f", {count} operator{'s' * (count > 1)} in float" if count else ""
         return f"{self.method} over {statistics.samples} samples{kept}"
 

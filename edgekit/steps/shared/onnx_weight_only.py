@@ -18,27 +18,33 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 RECURRENT = ("GRU", "RNN", "LSTM")
+#: convolutions and products: what their weights are stored by
+CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
+#: smaller weights stay float: two more operators take as many bytes
+SMALL = 1024
 #: below it float16 has fewer than its eleven bits
 LEAST_HALF = 2.0**-14
 
 
-def store(model: ModelProto, kept: Collection[str] = ()) -> int:
+def store(model: ModelProto, kept: Collection[str] = (), chosen: Collection[str] = ()) -> int:
     """Store weights of recurrent operators as int8, their biases and positional embeddings as float16.
 
-    The operators `kept`, by name, are left alone. Returns how many recurrent operators have int8 weights.
+    The operators `kept`, by name, are left alone. Of `chosen` convolutions and products the weights are stored as int8,
+    too. Returns how many operators have int8 weights.
     """
     constants = _Constants(model.graph)
     rules = [rule(constants, kept) for rule in (RecurrentWeights, RecurrentBiases, PositionalEmbeddings)]
-    decisions = apply(rules, model.graph)
+    decisions = apply([*rules, ChannelWeights(constants, chosen)], model.graph)
     drop_unread(model.graph, constants.stored)
     # an operator may lack a name; its outputs identify it
-    weights = (d for d in decisions if d.rule == RecurrentWeights.__name__ and not d.refused)
+    int8 = (RecurrentWeights.__name__, ChannelWeights.__name__)
+    weights = (d for d in decisions if d.rule in int8 and not d.refused)
     return len({tuple(decision.node.output) for decision in weights})
 
 
 def described(stored: int) -> str:
     """The end of a scheme."""
-    return f", weights of {stored} recurrent operators stored only" if stored else ""
+    return f", weights of {stored} operator{'s' * (stored > 1)} stored only" if stored else ""
 
 
 class _Constants:
@@ -120,6 +126,36 @@ class RecurrentWeights(_Stored):
         if scale.min() >= LEAST_HALF and scale.max() <= np.finfo(np.float16).max:
             scale = scale.astype(np.float16)
         return np.clip(np.rint(values / scale.astype(np.float32)), -127, 127).astype(np.int8), scale
+
+
+class ChannelWeights(_Stored):
+    """Weights of the `chosen` convolutions and products as int8, one scale per output channel."""
+
+    def __init__(self, constants: _Constants, chosen: Collection[str]) -> None:
+        super().__init__(constants, ())
+        self.chosen = frozenset(chosen)
+
+    def matches(self, node: NodeProto) -> Iterator[int]:
+        if node.name in self.chosen and node.op_type in CONVOLUTIONS + PRODUCTS:
+            yield from (
+                i for i, values in self.candidates(node) if i == 1 and values.ndim >= 2 and values.size >= SMALL
+            )
+
+    def rewrite(self, node: NodeProto, index: int) -> None:
+        name = node.input[index]
+        values = self.constants.floats[name]
+        axis = _channel_axis(node, values.ndim)
+        largest = np.abs(values).max(axis=tuple(a for a in range(values.ndim) if a != axis), keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        self.constants.store(name, np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale)
+        node.input[index] = f"{name}_float"
+
+
+def _channel_axis(node: NodeProto, rank: int) -> int:
+    """The axis of a weight's output channels: (O, I / groups, …), (I, O / groups, …), and (O, I) or (…, I, O)."""
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)
 
 
 class _Halved(_Stored):

@@ -96,7 +96,7 @@ def _latency_ratio(
     runs = execute_all(artifacts, target, data, full_plan, outputs=False)
     if disturbed := [reason for run in runs for reason in run.invalid]:
         return f"the measurement was disturbed: {disturbed[0]}"
-    before, now = (statistics.latency(run.processes, full_plan.threads, full_plan.batch) for run in runs)
+    before, now = (statistics.latency(r.processes, full_plan.threads, full_plan.batch, r.clock) for r in runs)
     return statistics.latency_ratio(now, before, paired=True)
 
 

@@ -247,7 +247,7 @@ class TrialRunner:
         (run,) = execute_all(pairs, self.target(trial.point), take(self.context.val, 64), plan, outputs=False)
         if not run.processes or run.invalid or not run.processes[0].times_ns:
             return
-        p50 = statistics.latency(run.processes, plan.threads, plan.batch).p50
+        p50 = statistics.latency(run.processes, plan.threads, plan.batch, run.clock).p50
         limit = self.budget.max_latency_ms
         if limit is not None and p50 > SLACK * limit:
             raise TrialPruned(f"p50 about {p50:.3g} ms, the budget is {limit:g}")

@@ -18,8 +18,8 @@ from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.workflows import make
 from edgekit.workflows.chains import extend, open_context, plan_nodes
-from edgekit.workflows.quantize.attempts import METHODS, QuantizeOutcome, SearchRecord
-from edgekit.workflows.quantize.method_search import MethodSearch
+from edgekit.workflows.quantize.attempts import FAST, METHODS, QuantizeOutcome, SearchRecord
+from edgekit.workflows.quantize.method_search import Effort, MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.routes import (
     check_options,
@@ -44,6 +44,7 @@ def quantize(
     max_drop_pp: float | None = None,
     strict: bool = False,
     methods: Sequence[str] = (),
+    effort: Effort = "normal",
     target: str = "host",
     out: Path | None = None,
     shapes: Shapes | None = None,
@@ -53,10 +54,10 @@ def quantize(
 ) -> QuantizeOutcome:
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
-    For int8 a search (`method_search`) tries all quantization methods, or those in `methods`; with a budget it ends at
-    the first that keeps it. `shapes`: see `export`. `options`: fields of the exporters and the int8 step. The failure
-    of one format does not end the others. Raises InputError if calibration samples, or labels for an explicit budget,
-    are missing.
+    For int8 a search (`method_search`) tries quantization methods, or those in `methods`; with a budget it ends at the
+    first that keeps it. `effort`: "fast" tries one good method, "thorough" all. `shapes`: see `export`. `options`:
+    fields of the exporters and the int8 step. The failure of one format does not end the others. Raises InputError if
+    calibration samples, or labels for an explicit budget, are missing.
     """
     ref = references.resolve(artifact, out)
     source = format_of(ref)
@@ -78,8 +79,9 @@ def quantize(
         return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say, shapes)))
     if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
+    chosen = methods or (FAST if effort == "fast" else METHODS)
     return _search_methods(
-        ref, routes, methods or METHODS, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
+        ref, routes, chosen, effort, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
     )
 
 
@@ -95,6 +97,7 @@ def _search_methods(
     ref: ModelReference,
     routes: dict[str, list[str]],
     methods: Sequence[str],
+    effort: Effort,
     budget: bool,
     gates: Gates,
     target: str,
@@ -125,7 +128,8 @@ def _search_methods(
                 continue  # its export failed, which is in the failures
             resolved = step_named(f"{format}_int8", fields, context.task)
             differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
-            search = MethodSearch(context, models[end], format, fields, budget, suffix if differs else "", METHOD_STEPS)
+            own = suffix if differs else ""
+            search = MethodSearch(context, models[end], format, fields, budget, own, METHOD_STEPS, effort)
             try:
                 _record(search, search.run(tuple(methods)), outcome)
             except EdgekitError as error:  # no method made an artifact: other formats may do better

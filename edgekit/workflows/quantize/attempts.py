@@ -13,11 +13,15 @@ from edgekit.core.measurement import Latency, Ratio
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Finding
+from edgekit.workflows.quantize.placement import Placement
 
 METHODS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 
 #: calibration methods: they choose ranges from the same statistics, so one pass over the samples serves them all
 RANGE_METHODS = ("min-max", "percentile", "mse")
+
+#: with --fast: the one that did best most often, and the one for recurrent networks and transformers
+FAST = ("dynamic", "mse")
 
 #: methods that cost latency or training, tried only if the others do not keep the budget
 COSTLY = ("keep-float", "qat")
@@ -45,13 +49,18 @@ class Attempt:
 
     @property
     def usable(self) -> bool:
-        return self.finding is not None and self.finding.failed in ("", "budget")
+        return self.finding is not None and self.finding.failed in ("", "budget", "floor")
 
     @property
     def rank_key(self) -> tuple[float, ...]:
-        """Larger is better: first the budget, then SQNR; if the budget is missed, accuracy before SQNR."""
+        """Larger is better: first the budget, then SQNR; if the budget is missed, accuracy before SQNR.
+
+        What is below the floor comes after everything else.
+        """
         assert self.finding is not None
         sqnr = self.finding.parity.sqnr_db if self.finding.parity else 0.0
+        if self.finding.failed == "floor":
+            return (-3.0, sqnr)
         metric = self.finding.metric
         if self.state == "missed" and metric and metric.drop_pp is not None:
             return (-2.0, -metric.drop_pp, sqnr)
@@ -60,6 +69,8 @@ class Attempt:
     @property
     def within_budget(self) -> bool:
         """Is it within the budget, or undecided with a measured drop within it?"""
+        if self.finding and self.finding.failed == "floor":
+            return False
         metric, verdict = (self.finding.metric, self.finding.verdict) if self.finding else (None, None)
         if verdict is None or metric is None or metric.drop_pp is None:
             return True
@@ -90,6 +101,7 @@ class SearchRecord:
     confirmed: Finding | None = None
     reference_latency: Latency | None = None
     made: set[str] = field(default_factory=set)
+    placement: Placement | None = None
 
     @property
     def slower(self) -> bool:
@@ -111,6 +123,7 @@ class SearchRecord:
             "recommended": bool(self.chosen and not self.slower and not (self.confirmed and self.confirmed.failed)),
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],
             "made": sorted(self.made),
+            "placement": self.placement and self.placement.to_json(),
         }
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
 from edgekit.core.files import write_atomically
+from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
 from edgekit.core.target import PRESETS
@@ -43,8 +44,9 @@ from edgekit.measure.verify import Verifier
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
-from edgekit.sets import halves
+from edgekit.sets import halves, take
 from edgekit.workflows import make
+from edgekit.workflows.quantize import placement
 from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, stored_latencies
 
 #: recurrent operators, as the formats name them
@@ -52,13 +54,17 @@ RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator"
 
 FEW_SAMPLES = 32
 
+Effort = Literal["fast", "normal", "thorough"]
 
 #: method → what makes its artifacts (`methods.METHOD_STEPS`)
 Methods = Mapping[str, Callable[["MethodSearch"], Iterator[Artifact]]]
 
 
 class MethodSearch:
-    """The search on one float model: its networks, its attempts, and the steps that the methods share."""
+    """The search on one float model: its networks, its attempts, and the steps that the methods share.
+
+    `effort`: "fast" tries one method and takes the placement from the kernel table, "thorough" tries all.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class MethodSearch:
         budget: bool,
         suffix: str,
         steps: Methods,
+        effort: Effort = "normal",
     ) -> None:
         assert context.val is not None
         first, self.second = halves(context.val)
@@ -96,12 +103,16 @@ class MethodSearch:
             entry["id"]: float(entry["seconds"]) for entry in self.stored.get("attempts", []) if entry["id"]
         }
         self.failure: EdgekitError | None = None
+        self.effort = effort
+        self.placed: tuple[str, ...] = ()
+        self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
 
     # --- the search ---------------------------------------------------------------------------------------------
 
     def run(self, methods: tuple[str, ...]) -> SearchRecord:
         """Try the methods, measure, confirm. Raises the first failure if no method makes an artifact."""
         self._warn_about_calibration()
+        self._place(methods)
         for method in (name for name in METHODS if name in methods):
             if why := self.unsupported(method):
                 self.context.say(f"  skipped   {method}: {why}")
@@ -112,25 +123,62 @@ class MethodSearch:
                 continue
             if method not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
                 break  # int8 as such is not possible, and the remaining methods need it, too
-            self.context.say(f"  method    {method}, for {self.record.name}")
-            for attempt in self.attempts_of(method):
-                self.record.attempts.append(attempt)
-                self.context.say(f"            {_outcome(attempt)}")
-                self.save()
+            self._try(method)
             if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
         if self.best is None:
-            raise self.failure or InputError("no method applies to this model", f"methods: {', '.join(methods)}")
+            raise self.failure or self._nothing_usable(methods)
         self._measure()
+        if "dynamic" in methods and self._not_faster() and not self.unsupported("dynamic"):
+            self.context.say("            int8 is not faster than float here: int8 weights only, too")
+            self._try("dynamic")
+            self._measure()
         self.record.best = self._choose()
         self._confirm()
         self.save()
         return self.record
 
+    def _try(self, method: str) -> None:
+        self.context.say(f"  method    {method}, for {self.record.name}")
+        for attempt in self.attempts_of(method):
+            self.record.attempts.append(attempt)
+            self.context.say(f"            {_outcome(attempt)}")
+            self.save()
+
+    def _nothing_usable(self, methods: tuple[str, ...]) -> EdgekitError:
+        """The last check that failed, if every artifact that was made failed its own."""
+        errors = [a.finding.error() for a in self.record.attempts if a.finding and a.finding.failed]
+        return next(filter(None, reversed(errors)), None) or InputError(
+            "no method applies to this model", f"methods: {', '.join(methods)}"
+        )
+
+    def _not_faster(self) -> bool:
+        """Is the best attempt static, and not faster than float beyond doubt?"""
+        best = self.best
+        if best is None or best.artifact is None or best.artifact.kind.precision != "int8":
+            return False
+        tried = any(attempt.method == "dynamic" for attempt in self.record.attempts)
+        return not tried and best.ratio is not None and best.ratio.ci99[1] >= 1
+
     @property
     def best(self) -> Attempt | None:
         """The best attempt so far."""
         return max((a for a in self.record.attempts if a.usable), key=lambda a: a.rank_key, default=None)
+
+    def _place(self, methods: tuple[str, ...]) -> None:
+        """Choose the operators that compute in float in every static attempt; none if int8 as such is not possible."""
+        offered = [method for method in RANGE_METHODS if method in methods]
+        if not offered or "weights_only" not in self.int8_fields or self.fields.get("weights_only"):
+            return
+        try:
+            found = placement.place(self, offered[0])
+        except EdgekitError as error:  # the attempts meet it, too, and report it
+            if error.code not in (1, 2, 3):
+                raise
+            return
+        self.placed, self.record.placement = found.operators, found
+        if found.types:
+            self.context.say(f"  placement {placement.described(found)}")
 
     def _choose(self) -> Attempt | None:
         """The best attempt; if static and dynamic int8 both keep the budget, the significantly faster of the two."""
@@ -235,7 +283,8 @@ class MethodSearch:
             return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
         suffix = f"~{variant}" if variant else ""
         ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
-        step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **fields)
+        placed = {"weights_only": self.placed} if self.placed and "weights_only" not in fields else {}
+        step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **placed, **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
@@ -306,35 +355,33 @@ class MethodSearch:
 
     def error(self) -> EdgekitError | None:
         """The failure, if the budget was missed on either half."""
-        best, confirmed = self.record.best, self.record.confirmed
-        assert best is not None and best.finding is not None and confirmed is not None
-        if confirmed.failed or best.finding.failed != "budget":
-            return confirmed.error()
-        what = f"no method keeps {self.record.name} within the budget"
-        next = "the best attempt is kept; allow more with --max-drop, or use the float model"
-        return BudgetMissed(what, f"the best: {best.finding.reason}", next)
+        best, confirmed, chosen = self.record.best, self.record.confirmed, self.record.chosen
+        assert best is not None and best.finding is not None and confirmed is not None and chosen is not None
+        if best.finding.failed == "floor":
+            what = f"no method keeps {self.record.name} near enough to {self.reference.name}"
+            next = "use the float model or --fp16; the best attempt is kept. Are the calibration samples typical?"
+            return BudgetMissed(what, f"the best: {best.finding.reason}", next)
+        if not confirmed.failed and best.finding.failed == "budget":
+            what = f"no method keeps {self.record.name} within the budget"
+            next = "the best attempt is kept; allow more with --max-drop, or use the float model"
+            return BudgetMissed(what, f"the best: {best.finding.reason}", next)
+        before, after = self.reference.sizes.total, chosen.sizes.total
+        if not confirmed.failed and after > before and self.reference.kind.format == chosen.kind.format:
+            why = f"{after:,} bytes, and {self.reference.name} has {before:,}: its graph is larger than its weights"
+            return BudgetMissed(f"{chosen.name} is larger than the float model", why, "use the float model")
+        return confirmed.error()
 
     def _measure(self) -> None:
         """Measure the latency of every attempt and of the float model, interleaved, by the quick plan."""
         record = self.record
-        if not record.runtime or not registry.load("devices", self.target.device).timed:
+        usable = self._finalists()
+        if not self.timed or not usable:
             return
-        usable = [a for a in record.attempts if a.artifact is not None and a.usable]
         models = [self.reference, *(a.artifact for a in usable if a.artifact)]
         plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
-        latencies = stored_latencies(self.stored, models, plan)
+        latencies = stored_latencies(self.stored, models, plan) or self.latencies(models)
         if latencies is None:
-            assert self.context.val is not None
-            float_runtime = next(iter(runtimes_for(self.reference, self.target)), record.runtime)
-            pairs = [(model, float_runtime if model is self.reference else record.runtime) for model in models]
-            try:
-                runs = execute_all(
-                    pairs, self.target, self.context.val, plan, outputs=False, progress=self.context.progress
-                )
-            except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
-                self.context.say(f"            no latency from {self.target.name}: {error}")
-                return
-            latencies = [statistics.latency(run.processes, plan.threads, run.facts["batch"]) for run in runs]
+            return
         record.reference_latency = latencies[0]
         timed = {
             id(attempt): dataclasses.replace(
@@ -343,6 +390,31 @@ class MethodSearch:
             for attempt, latency in zip(usable, latencies[1:], strict=True)
         }
         record.attempts = [timed.get(id(attempt), attempt) for attempt in record.attempts]
+
+    def _finalists(self) -> list[Attempt]:
+        """The best attempt of each precision: attempts of one precision compute with the same kernels."""
+        usable = sorted(
+            (a for a in self.record.attempts if a.artifact is not None and a.usable), key=lambda a: a.rank_key
+        )
+        best = {a.artifact.kind.precision: a for a in usable if a.artifact}
+        return list(best.values())
+
+    def latencies(self, models: Sequence[Artifact]) -> list[Latency] | None:
+        """The latencies of artifacts on the target, interleaved, by the quick plan; None if it reports none."""
+        assert self.context.val is not None
+        plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
+        float_runtime = next(iter(runtimes_for(self.reference, self.target)), self.record.runtime)
+        pairs = [(model, float_runtime if model is self.reference else self.record.runtime) for model in models]
+        data = take(self.context.val, FEW_SAMPLES)
+        try:
+            runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
+        except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
+            self.context.say(f"            no latency from {self.target.name}: {error}")
+            self.timed = False
+            return None
+        if contention := next((run.contention for run in runs if run.contention), ""):
+            self.context.note(f"{self.target.name} is busy ({contention}): the latencies are CPU times")
+        return [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
 
     def save(self) -> None:
         """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""
