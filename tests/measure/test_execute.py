@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from edgekit import sets
+from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, Missing
 from edgekit.core.samples import SampleSet
@@ -93,12 +94,46 @@ def test_processes_are_interleaved(
 def test_a_disturbed_process_is_retried_then_marked(
     onnx: Artifact, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Several threads do not compute more slowly when preempted: they wait for each other, so CPU time says nothing."""
     answers = iter(["busy", "busy", "", "busy", "busy", "busy", "busy"])
     monkeypatch.setattr("edgekit.measure.execute._disturbance", lambda *_: next(answers))
-    run = execute(onnx, host, data, QUICK, outputs=False)
+    run = execute(onnx, host, data, replace(QUICK, threads=2), outputs=False)
     assert len(run.invalid) == 1 and "busy" in run.invalid[0]
     assert len(run.processes) == 2
     assert next(answers, None) is None, "it did not try three times more"
+
+
+def test_on_a_busy_machine_the_cpu_time_of_one_thread_is_taken(
+    bars_made: Path, host: Target, data: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an end to it each process would be repeated; and all of a session are compared by one clock."""
+    asked: list[str] = []
+
+    def busy(result: dict[str, Any], plan: Any) -> str:
+        asked.append("")
+        result["steady"] = True
+        return "CPU contention" if len(asked) > 1 else ""
+
+    monkeypatch.setattr("edgekit.measure.execute._disturbance", busy)
+    store = Store(bars_made)
+    runs = execute_all([(store.get(n), "onnxruntime") for n in ("onnx", "onnx-int8")], host, data, QUICK, outputs=False)
+    assert [run.clock for run in runs] == ["cpu", "cpu"] and not any(run.invalid for run in runs)
+    assert all("CPU contention" in run.contention for run in runs)
+    assert len(asked) == 2 * QUICK.processes + 2 * execute_module.MOST_REPEATED
+    for run in runs:
+        assert all(len(process.cpu_ns) == len(process.times_ns) for process in run.processes)
+        latency = statistics.latency(run.processes, 1, 1, run.clock)
+        assert latency.clock == "cpu" and latency.per_process_p50 == latency.per_process_cpu
+        assert latency.p50 == np.median(np.concatenate([process.cpu_ns for process in run.processes])) / 1e6
+
+
+@pytest.mark.parametrize("why", [{"steady": False}, {"throttled": 2}, {"cpu_ns": []}])
+def test_cpu_time_is_not_taken_from_what_was_slow_itself(why: dict[str, Any]) -> None:
+    result = {"steady": True, "cpu_ns": [1], "watch": {"throttled": 0}}
+    assert execute_module._cpu_time_counts(result, QUICK)
+    result |= {name: value for name, value in why.items() if name != "throttled"}
+    result["watch"] = {"throttled": why.get("throttled", 0)}
+    assert not execute_module._cpu_time_counts(result, QUICK)
 
 
 def test_nothing_is_left_behind(

@@ -7,7 +7,7 @@ from typing import Any
 from edgekit.report.method_search import search_table
 from edgekit.report.tables import lines
 
-METRIC = {"value": 0.9123, "drop_pp": -12.34, "drop_ci95": [-13.21, -11.1]}
+METRIC = {"unit": "fraction", "value": 0.9123, "drop_pp": -12.34, "drop_ci95": [-13.21, -11.1]}
 LATENCY = {"p50": 123.4567}
 
 
@@ -55,6 +55,20 @@ def test_a_slower_int8_is_not_recommended() -> None:
     assert "not recommended" in text
     same = attempt("equalize-gptq", ratio={"value": 0.98, "ci99": [0.9, 1.1]})
     assert "as fast as onnx" in "\n".join(lines(search_table({**found(same), "recommended": True})))
+
+
+def test_a_wide_interval_is_no_equality() -> None:
+    unknown = attempt("equalize-gptq", ratio={"value": 0.98, "ci99": [0.0, 263_159.0]})
+    text = "\n".join(lines(search_table({**found(unknown), "recommended": True})))
+    assert "not known to be faster or slower than onnx" in text and "as fast as" not in text
+
+
+def test_an_error_is_not_printed_as_a_share() -> None:
+    rmse = {"unit": "", "value": 13.5, "drop_pp": 2.0, "drop_ci95": [1.0, 3.0]}
+    search = found(attempt("equalize-gptq", metric=rmse))
+    text = "\n".join(lines(search_table({**search, "confirmed": {"metric": rmse, "verdict": {"state": "met"}}})))
+    assert "13.5" in text and "1350" not in text
+    assert "drop %, 95 %" in text and "pp" not in text
 
 
 def test_without_labels_there_are_no_scores() -> None:
