@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors
+from edgekit.core import errors, registry
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.measure import targets
+from edgekit.measure.context import RunContext
 from edgekit.runs import named_sets, references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
@@ -110,6 +113,7 @@ def _search_methods(
     """Make the float model of each format, then run the method search on each."""
     start, context = open_context(ref, gates, target, val, fields, progress, say, shapes)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
+    start = _in_float32(start, context)
     suffix = suffix_of(context.targets[0])
     for name in routes:
         step = step_named(f"{name}_int8", fields, context.task)
@@ -139,6 +143,19 @@ def _search_methods(
                 context.say(f"  failed    {search.record.name}: {error}")
     make.raise_only(outcome)
     return outcome
+
+
+def _in_float32(start: Artifact, context: RunContext) -> Artifact:
+    """A model that came in float16, in float32; any other as it is."""
+    if start.kind != Kind("onnx", frozenset({"fp16"})) or context.store.root(start).name != start.name:
+        return start
+    step: Step = registry.load("steps", "onnx_fp32")()
+    name = f"{start.chain}.{step.produces.stem}" if start.chain else step.produces.stem
+    with open_run(context.store):
+        made = make.make([Node(name, step, {"parent": start.name})], context, {start.name: start})
+    if name not in made:
+        raise context.outcome.failures[-1]
+    return made[name]
 
 
 def _record(search: MethodSearch, record: SearchRecord, outcome: QuantizeOutcome) -> None:
