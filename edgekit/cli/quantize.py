@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+
+if TYPE_CHECKING:
+    from edgekit.workflows.quantize.method_search import Effort
 
 
 @edgekit_command("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")
@@ -55,7 +58,7 @@ def command(
     val: str,
     max_drop_pp: float | None,
     methods: tuple[str, ...],
-    effort: str | None,
+    effort: Effort | None,
     strict: bool,
     target: str,
     out: Path | None,

@@ -42,6 +42,6 @@ class Calibrate(CalibratedStep):
             raise Missing.install(f"calibrating {parent.name}", package, runtime.extra, brings) from error
         statistics.save(out / RANGES)
         one = replace(ctx, sets={"calibration": take(ctx.sets["calibration"], 1)}, progress=quiet)
-        np.savez(out / SAMPLE, **next(iter(self.feeds(parent, one))))  # type: ignore[arg-type]
+        np.savez(out / SAMPLE, **next(iter(self.feeds(parent, one))))
         scheme = f"{len(statistics)} tensors over {statistics.samples} samples"
         return StepResult(scheme=scheme, details={"runtime": f"{package} {version(package)}"})

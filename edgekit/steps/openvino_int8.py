@@ -141,9 +141,9 @@ class OpenvinoInt8(StaticInt8Step):
             raise InputError(f"{parent.name} cannot be quantized from ranges", why, "name a set in calibration instead")
         if self.correct_biases or branches:
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
-        kept = inputs["ranges"].path / SAMPLE if "ranges" in inputs else Path(self.ranges).with_name(SAMPLE)
-        if calibration is None and kept.is_file():
-            with np.load(kept, allow_pickle=False) as arrays:
+        ranges = inputs.get("ranges")
+        if calibration is None and ranges is not None and (ranges.path / SAMPLE).is_file():
+            with np.load(ranges.path / SAMPLE, allow_pickle=False) as arrays:
                 sample = dict(arrays)
             return _Samples(lambda: iter([sample]), 1)
         data = calibration

@@ -14,6 +14,7 @@ from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.core.task import Task
 from edgekit.networks.tracing import Example, converting, trace
+from edgekit.steps.shared import onnx_means
 from edgekit.steps.shared.traced import TracedStep
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ToOnnx(TracedStep):
         assert program is not None
         model = program.model_proto
         strip(model)
+        onnx_means.pool(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
         check_runs(out / "model.onnx", parent, tracing_example)
         return StepResult("float32", parent.identity_map(), signature=self.edge_signature(parent))

@@ -35,28 +35,28 @@ def scores(values: Any, higher: bool = True) -> Scores:
 # --- the floor of what was compressed -------------------------------------------------------------------------------
 
 
-RNG = np.random.default_rng(0)
-CLASSES = RNG.normal(size=(200, 5)).astype(np.float32)
+NOISE = np.random.default_rng(0)
+SCORED = NOISE.normal(size=(200, 5)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("other", "labelled", "why"),
     [
-        (CLASSES + 0.01, False, ""),
-        (np.zeros_like(CLASSES), True, "output 'y' is the same for all samples, unlike in onnx"),
-        (RNG.permuted(CLASSES, axis=1), False, "of the samples have the top class of onnx, and 90% is the least"),
-        (RNG.permuted(CLASSES, axis=1), True, ""),
-        (5 * CLASSES, False, "the SQNR against onnx is -12.0 dB, and 10 dB is the least"),
+        (SCORED + 0.01, False, ""),
+        (np.zeros_like(SCORED), True, "output 'y' is the same for all samples, unlike in onnx"),
+        (NOISE.permuted(SCORED, axis=1), False, "of the samples have the top class of onnx, and 90% is the least"),
+        (NOISE.permuted(SCORED, axis=1), True, ""),
+        (5 * SCORED, False, "the SQNR against onnx is -12.0 dB, and 10 dB is the least"),
     ],
 )
 def test_the_floor(other: np.ndarray, labelled: bool, why: str) -> None:
-    found = statistics.parity("onnx", {"y": CLASSES}, {"y": other})
+    found = statistics.parity("onnx", {"y": SCORED}, {"y": other})
     said = statistics.below_floor(found, labelled)
     assert why in said and bool(why) == bool(said)
 
 
 def test_the_floor_names_the_worst_output() -> None:
-    good, bad = RNG.normal(size=(9, 3, 3)), RNG.normal(size=(9, 4, 4))
+    good, bad = NOISE.normal(size=(9, 3, 3)), NOISE.normal(size=(9, 4, 4))
     found = statistics.parity("onnx", {"a": good, "b": bad}, {"a": good, "b": -bad})
     assert "of output 'b'" in statistics.below_floor(found, labelled=False)
 
@@ -64,12 +64,12 @@ def test_the_floor_names_the_worst_output() -> None:
 def test_a_constant_float_model_has_no_stuck_output() -> None:
     constant = np.ones((9, 4), np.float32)
     assert not statistics.parity("onnx", {"y": constant}, {"y": constant}).constant
-    assert not statistics.parity("onnx", {"y": CLASSES[:1]}, {"y": CLASSES[:1]}).constant
+    assert not statistics.parity("onnx", {"y": SCORED[:1]}, {"y": SCORED[:1]}).constant
 
 
 def test_divergence_against_scipy() -> None:
     special = pytest.importorskip("scipy.special")
-    a, b = (special.softmax(RNG.normal(size=(50, 7)), axis=1) for _ in range(2))
+    a, b = (special.softmax(NOISE.normal(size=(50, 7)), axis=1) for _ in range(2))
     expected = special.rel_entr(a, b).sum(axis=1).mean()
     for first, second in ((a, b), (np.log(a) + 3, np.log(b))):
         assert statistics.parity("onnx", {"y": first}, {"y": second}).kl == pytest.approx(expected, rel=1e-4)

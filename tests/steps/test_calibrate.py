@@ -67,7 +67,7 @@ def parent(bars_run: Path) -> Artifact:
 
 def test_what_it_makes(make: Make, train: SampleSet, parent: Artifact) -> None:
     made = make("ranges", Calibrate(), context(train))
-    assert (made.kind, made.files.keys()) == (Kind("ranges"), {"ranges.npz"})
+    assert (made.kind, made.files.keys()) == (Kind("ranges"), {"ranges.npz", "sample.npz"})
     assert made.scheme.endswith("tensors over 64 samples")
     assert made.details["runtime"].startswith("onnxruntime 1.")
     statistics = Statistics.load(made.path / "ranges.npz")

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import but_larger
 
+from edgekit import sets
+from edgekit.runs import named_sets
 from edgekit.workflows.quantize import quantize
 
 onnx = pytest.importorskip("onnx")
@@ -18,21 +21,21 @@ FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 def half(source: Path, path: Path, keep_io_types: bool) -> Path:
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=keep_io_types)
+    OnnxModel(model).topological_sort()
     onnx.save(model, str(path))
     return path
 
 
 @pytest.mark.parametrize("keep_io_types", [True, False])
-@pytest.mark.usefixtures("brief_search")
+@pytest.mark.usefixtures("brief_search", "members")
 def test_a_float16_file_is_quantized(keep_io_types: bool, bars_made: Path, tmp_path: Path) -> None:
     model = half(bars_made / "onnx" / "model.onnx", tmp_path / "m.onnx", keep_io_types)
-    rng = np.random.default_rng(0)
-    name = onnx.load(str(model)).graph.input[0].name
-    shape = (80, *(d.dim_value for d in onnx.load(str(model)).graph.input[0].type.tensor_type.shape.dim[1:]))
-    for split in ("calibration", "val"):
-        np.savez(tmp_path / f"{split}.npz", **{name: rng.random(shape, np.float32)})
+    for split, source in (("calibration", "train"), ("val", "val")):
+        data = sets.take(named_sets.load(f"bars:{source}"), 100)
+        np.savez(tmp_path / f"{split}.npz", input=data.inputs["input"].astype(np.float32))
     outcome = quantize(
         str(model),
         to=["onnx", "openvino"],
@@ -41,9 +44,9 @@ def test_a_float16_file_is_quantized(keep_io_types: bool, bars_made: Path, tmp_p
         val=str(tmp_path / "val.npz"),
         out=tmp_path / "run",
     )
-    assert not outcome.failures, outcome.failures
-    assert {str(artifact.kind) for artifact in outcome.artifacts} == {"onnx[int8]", "openvino[int8]"}
-    parities = [finding.parity for finding in outcome.findings if finding.parity]
+    assert not but_larger(outcome.failures), outcome.failures
+    assert {str(artifact.kind) for artifact in outcome.artifacts} >= {"onnx", "onnx[int8]", "openvino[int8]"}
+    parities = [finding.parity for finding in outcome.findings if finding.parity and finding.artifact.endswith("int8")]
     assert len(parities) == 2 and min(parity.sqnr_db for parity in parities) > 20
 
 

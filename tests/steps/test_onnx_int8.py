@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import but_larger
 
 from edgekit import sets
 from edgekit.compression.calibration.onnx import activations, aliases, observe, ready
@@ -305,7 +306,7 @@ def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path, brief_s
     np.savez(tmp_path / "samples.npz", x=rng.normal(size=(40, 1, 8, 8)).astype(np.float32))
     data = str(tmp_path / "samples.npz")
     outcome = quantize.quantize(str(tmp_path / "m.onnx"), calibration=data, methods=("min-max",), out=tmp_path / "run")
-    assert not outcome.failures
+    assert not but_larger(outcome.failures)
     assert outcome.searches[0].best and outcome.searches[0].best.finding
     parity = outcome.searches[0].best.finding.parity
     assert parity and parity.sqnr_db > 20

@@ -393,10 +393,12 @@ class MethodSearch:
 
     def _finalists(self) -> list[Attempt]:
         """The best attempt of each precision: attempts of one precision compute with the same kernels."""
-        usable = sorted(
-            (a for a in self.record.attempts if a.artifact is not None and a.usable), key=lambda a: a.rank_key
-        )
-        best = {a.artifact.kind.precision: a for a in usable if a.artifact}
+        best: dict[str, Attempt] = {}
+        for attempt in (a for a in self.record.attempts if a.usable and a.artifact):
+            assert attempt.artifact is not None
+            before = best.get(attempt.artifact.kind.precision)
+            if before is None or attempt.rank_key > before.rank_key:
+                best[attempt.artifact.kind.precision] = attempt
         return list(best.values())
 
     def latencies(self, models: Sequence[Artifact]) -> list[Latency] | None:

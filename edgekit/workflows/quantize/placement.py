@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError
+from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Ratio
 
 if TYPE_CHECKING:
@@ -31,39 +32,44 @@ KERNELS = Path(__file__).with_name("kernels.json")
 WORTH = 0.97
 #: with int8 at most this share of float's time, no more candidates are tried
 FAST_ENOUGH = 0.9
-#: types of operators that are tried one by one
-MOST_TYPES = 6
+#: types of operators that are tried one by one, of a model whose inference takes at least so many milliseconds
+MOST_TYPES, LEAST_MS = 6, 0.5
 #: operators without work of their own
 IDLE = frozenset("Constant Parameter Result Reshape RESHAPE Squeeze Unsqueeze Flatten Identity Shape".split())
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An int8 model with operators of these types in float; `ratio`: its p50 over the float model's, if timed."""
+    """An int8 model with operators of these types in float; `ratio`: its p50 over the float model's, if timed.
+
+    `artifact`: None in a placement that an earlier search found.
+    """
 
     types: tuple[str, ...]
-    operators: tuple[str, ...]
-    artifact: Artifact
-    latency: Latency | None = None
     ratio: Ratio | None = None
+    artifact: Artifact | None = None
+    latency: Latency | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For the record; artifacts by id."""
-        ratio = self.ratio and dataclasses.asdict(self.ratio)
-        return {"types": list(self.types), "operators": len(self.operators), "id": self.artifact.id, "ratio": ratio}
+        """For the record of the search."""
+        return {"types": list(self.types), "ratio": self.ratio and dataclasses.asdict(self.ratio)}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """`operators`: those in float; `tried`: every candidate, the one without any in float first."""
+    """`operators`: those in float; `tried`: every candidate that was timed, the one without any in float first.
+
+    `of`: the id of the float model.
+    """
 
     operators: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     tried: tuple[Candidate, ...] = ()
+    of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the search."""
-        return {"in_float": list(self.types), "tried": [candidate.to_json() for candidate in self.tried]}
+        return {"of": self.of, "in_float": list(self.types), "tried": [candidate.to_json() for candidate in self.tried]}
 
 
 def place(search: MethodSearch, method: str) -> Placement:
@@ -73,16 +79,19 @@ def place(search: MethodSearch, method: str) -> Placement:
     model from being made or run.
     """
     by_type = operators_by_type(search.start)
+    if (stored := _stored(search, by_type)) is not None:
+        return stored
     known = slow_in_int8(search.record.runtime, search.target.isa_class)
     slow = sorted({kind for group in known if group <= by_type.keys() for kind in group})
     if not search.timed or search.effort == "fast":
         return _of(slow, by_type)
-    plain = Candidate((), (), search.int8(search.start, method, method=method))
+    plain = Candidate((), artifact=search.int8(search.start, method, method=method))
     candidates = _timed(search, [plain, *_made(search, method, [tuple(slow)] if slow else [], by_type)])
     if not candidates:
         return _of(slow, by_type)
     best = _fastest(candidates)
-    if best.ratio and best.ratio.value > FAST_ENOUGH:
+    slow_enough = best.latency is not None and (best.latency.p50 >= LEAST_MS or search.effort == "thorough")
+    if slow_enough and best.ratio and best.ratio.value > FAST_ENOUGH:
         others = [kind for kind in by_type if kind not in (*best.types, *IDLE)]
         more = [(*best.types, kind) for kind in others[:MOST_TYPES]]
         again = _timed(search, [best, *_made(search, method, more, by_type)])
@@ -93,7 +102,7 @@ def place(search: MethodSearch, method: str) -> Placement:
             candidates += union[1:]
             again += union[1:]
         best = _fastest(again)
-    return Placement(best.operators, best.types, tuple(candidates))
+    return dataclasses.replace(_of(best.types, by_type), tried=tuple(candidates), of=search.start.id)
 
 
 def described(placement: Placement) -> str:
@@ -134,6 +143,16 @@ def operators_by_type(model: Artifact) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(found[kind]) for kind in sorted(found, key=lambda kind: -len(found[kind]))}
 
 
+def _stored(search: MethodSearch, by_type: Mapping[str, tuple[str, ...]]) -> Placement | None:
+    """What an earlier search on this model found by measuring."""
+    record = search.stored.get("placement") or {}
+    if record.get("of") != search.start.id or not record.get("tried"):
+        return None
+    search.record.made.update(search.stored.get("made", ()))
+    tried = tuple(Candidate(tuple(e["types"]), from_json(Ratio, e["ratio"])) for e in record["tried"])
+    return dataclasses.replace(_of(record["in_float"], by_type), tried=tried, of=record["of"])
+
+
 def _of(types: Sequence[str], by_type: Mapping[str, tuple[str, ...]]) -> Placement:
     return Placement(tuple(name for kind in types for name in by_type[kind]), tuple(types))
 
@@ -146,7 +165,7 @@ def _made(
         operators = tuple(name for kind in types for name in by_type[kind])
         try:
             label = "-".join([method, *types])
-            yield Candidate(types, operators, search.int8(search.start, label, method=method, weights_only=operators))
+            yield Candidate(types, artifact=search.int8(search.start, label, method=method, weights_only=operators))
         except EdgekitError as error:
             if error.code not in (1, 2, 3):
                 raise
@@ -154,7 +173,7 @@ def _made(
 
 def _timed(search: MethodSearch, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates with their latencies, measured interleaved with the float model's; empty if that fails."""
-    latencies = search.latencies([search.reference, *(candidate.artifact for candidate in candidates)])
+    latencies = search.latencies([search.reference, *(c.artifact for c in candidates if c.artifact)])
     if latencies is None:
         return []
     return [

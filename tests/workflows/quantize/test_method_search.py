@@ -93,7 +93,8 @@ def test_the_best_attempt_takes_the_plain_name(searched: Any, bars_run: Path) ->
     assert search.confirmed.metric.samples == search.best.finding.metric.samples == 150
     assert search.confirmed.metric.set_sha256 != search.best.finding.metric.set_sha256
     assert search.best.finding.parity.against == "onnx"
-    assert all(a.latency and a.ratio and a.seconds > 0 for a in search.attempts)
+    assert all(a.seconds > 0 for a in search.attempts)
+    assert search.best.latency and search.best.ratio, "the best of its kernels is timed"
 
 
 @pytest.mark.slow
@@ -116,7 +117,8 @@ def test_tries_are_not_measured_with_the_run(searched: Any, bars_run: Path) -> N
 
 def test_with_a_budget_the_first_method_that_keeps_it_ends_the_search(bars_run: Path) -> None:
     outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
-    assert [a.method for a in outcome.searches[0].attempts] == ["min-max"]
+    tried = [a.method for a in outcome.searches[0].attempts]
+    assert tried in (["min-max"], ["min-max", "dynamic"]), "and weights only, where int8 is not faster"
     assert not outcome.failures
 
 
