@@ -18,7 +18,7 @@ from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
 from edgekit.steps.shared import onnx_slim, onnx_weight_only
-from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.calibrated import FEW_CLASSES, StaticInt8Step
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -129,8 +129,20 @@ def _unfit(model: ModelProto) -> list[str]:
     several = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
     gemms = [node for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2]
     masked = masked_tensors(model.graph)
+    softmax = _over_many_classes(model)
     infinite = [node.name for node in model.graph.node if masked & {*node.input, *node.output}]
-    return [*grouped, *infinite, *(node.name for node in gemms if node.input[2] in several)]
+    return [*grouped, *infinite, *softmax, *(node.name for node in gemms if node.input[2] in several)]
+
+
+def _over_many_classes(model: ModelProto) -> list[str]:
+    """Softmaxes whose output is the model's, most of whose probabilities would be below its step of 1/256."""
+    classes = {
+        value.name: value.type.tensor_type.shape.dim[-1].dim_value
+        for value in model.graph.output
+        if value.type.tensor_type.shape.dim
+    }
+    nodes = (node for node in model.graph.node if node.op_type == "Softmax")
+    return [node.name for node in nodes if classes.get(node.output[0], 0) > FEW_CLASSES]
 
 
 def _is_quantized(path: Path) -> bool:

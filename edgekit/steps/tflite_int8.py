@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from edgekit.core.step import Context, StepResult
 from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
-from edgekit.steps.shared.calibrated import StaticInt8Step
+from edgekit.steps.shared.calibrated import FEW_CLASSES, StaticInt8Step
 from edgekit.steps.shared.tflite_slim import slim
 from edgekit.steps.shared.tflite_types import EdgeType, set_types
 
@@ -52,6 +52,7 @@ class TfliteInt8(StaticInt8Step):
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
         kept = self.kept((node.name for node in read(source).subgraphs[0].nodes), parent)
+        kept = (*kept, *(name for name in _unfit(read(source)) if name not in kept))
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
         with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
@@ -68,6 +69,17 @@ class TfliteInt8(StaticInt8Step):
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
         return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
+
+
+def _unfit(model: Model) -> Iterator[str]:
+    """Operators that int8 does not fit: divisions, which LiteRT's kernel refuses where a divisor is rounded to 0, and
+    the probabilities of many classes, most of which are below the step of 1/256 that a SOFTMAX has."""
+    graph = model.subgraphs[0]
+    ends = {tensor.index for tensor in graph.outputs}
+    for node in graph.nodes:
+        many = node.type == "SOFTMAX" and node.outputs[0].shape and node.outputs[0].shape[-1] > FEW_CLASSES
+        if node.type == "DIV" or (many and node.outputs[0].index in ends):
+            yield node.name
 
 
 def _with_finite_constants(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:

@@ -22,6 +22,9 @@ from edgekit.formats.ranges import Statistics
 #: with fewer samples, other samples will often exceed the ranges
 FEW = 32
 
+#: the probabilities of more classes than these, if they are an output, stay in float
+FEW_CLASSES = 64
+
 #: the statistics' file in a `ranges` artifact, one of its samples, and the file of a pass that was cut short
 RANGES, SAMPLE, PARTIAL = "ranges.npz", "sample.npz", "calibration.npz"
 
