@@ -36,6 +36,8 @@ CRITERIA = ("activations", "weights", "both")
 DEAD = 1e-7
 #: iterations of the criteria that depend on weights, which the next group changes again
 ROUNDS = 8
+#: feeds that the candidates are simulated on
+JUDGED = 16
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,19 @@ class Equalized:
 
 
 def equalize(program: Program, feeds: Sequence[Sequence[Tensor]], alpha: float, progress: Progress) -> Equalized:
-    """The program, equalized by the criterion with the highest SQNR in simulated int8 (min-max ranges) on `feeds`.
+    """The program, equalized by the criterion with the highest SQNR in simulated int8 (min-max ranges) on `feeds`,
+    the first JUDGED of them.
 
     "none" is a candidate, too. `alpha`: the share of the activations' differences that is equalized, 0 to 1.
     """
-    references = [program.answers(feed) for feed in feeds]
+    judged = feeds[:JUDGED]
+    references = [program.answers(feed) for feed in judged]
     candidates, scores = {"none": program}, {}
     if count := len(groups(program.module)):
         for criterion in CRITERIA:
             candidates[criterion] = scaled(program, feeds, criterion, alpha)
     for name, candidate in progress(candidates.items(), "equalizing", len(candidates)):
-        scores[name] = simulated_db(candidate, feeds, references)
+        scores[name] = simulated_db(candidate, judged, references)
     best = max(scores, key=lambda name: scores[name])
     tried = {name: round(score, 2) for name, score in scores.items()}
     return Equalized(candidates[best], count, best, scores["none"], scores[best], tried)

@@ -34,7 +34,7 @@ class Equalize(CalibratedStep):
     extra: ClassVar[str] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
-    samples: int = 64
+    samples: int = 32
     alpha: float = 0.5
 
     def check(self, task: Task | None) -> Iterator[str]:

@@ -77,7 +77,8 @@ def _unfit(model: Model) -> Iterator[str]:
     graph = model.subgraphs[0]
     ends = {tensor.index for tensor in graph.outputs}
     for node in graph.nodes:
-        many = node.type == "SOFTMAX" and node.outputs[0].shape and node.outputs[0].shape[-1] > FEW_CLASSES
+        classes = node.outputs[0].shape[-1] if node.outputs and node.outputs[0].shape else 0
+        many = node.type == "SOFTMAX" and (classes or 0) > FEW_CLASSES
         if node.type == "DIV" or (many and node.outputs[0].index in ends):
             yield node.name
 

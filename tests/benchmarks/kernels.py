@@ -32,7 +32,7 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs.store import Store
 from edgekit.sets.reading import sample_set
 from edgekit.steps.import_network import ImportNetwork
-from edgekit.workflows.quantize.placement import KERNELS, operators_by_type
+from edgekit.workflows.quantize.placement import KERNELS, operators
 from edgekit.workflows.routes import route
 
 SIZE, WIDTH = 28, 64
@@ -138,8 +138,8 @@ def of_operator(name: str, format: str, runtime: str, plain: set[str]) -> tuple[
         model: Artifact = store.make("torch", ImportNetwork(f"{__file__}:make_{name}"), {}, context)
         for step in route("torch", format):
             model = store.make(format, registry.load("steps", step)(), {"parent": model}, context)
-        by_type = operators_by_type(model)
-        types = [kind for kind in by_type if kind not in plain]
+        own = operators(model)
+        types = list(dict.fromkeys(operator.type for operator in own if operator.type not in plain))
         if name == "none":
             return types, {}
         context = Context(None, {"calibration": data}, quiet, log)
@@ -147,10 +147,10 @@ def of_operator(name: str, format: str, runtime: str, plain: set[str]) -> tuple[
             "ranges", registry.load("steps", "calibrate")(calibration="noise"), {"parent": model}, context
         )
         int8 = registry.load("steps", f"{format}_int8")
-        chosen = tuple(operator for kind in types for operator in by_type[kind])
+        chosen = tuple(operator.name for operator in own if operator.type in types)
         models = [model]
-        for label, operators in (("int8", ()), ("mixed", chosen)):
-            step = int8(ranges="ranges", weights_only=operators).resolve(host)
+        for label, in_float in (("int8", ()), ("mixed", chosen)):
+            step = int8(ranges="ranges", weights_only=in_float).resolve(host)
             models.append(store.make(label, step, {"parent": model, "ranges": ranges}, context))
         runs = execute_all([(m, runtime) for m in models], host, data, PLAN, outputs=False)
         times = [statistics.latency(run.processes, 1, 1, "cpu") for run in runs]

@@ -27,6 +27,13 @@ FAST = ("dynamic", "mse")
 COSTLY = ("keep-float", "qat")
 
 
+#: methods that seldom bring more than a few tenths of a decibel after GPTQ: tried with --thorough
+SELDOM = ("bias",)
+
+#: the least gain in decibels for which a method's network is taken further
+GAIN_DB = 0.5
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt of a method: its artifact and the finding on the first half, or the reason why it failed.

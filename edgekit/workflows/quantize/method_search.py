@@ -47,7 +47,16 @@ from edgekit.runs.store import Store
 from edgekit.sets import halves, take
 from edgekit.workflows import make
 from edgekit.workflows.quantize import placement
-from edgekit.workflows.quantize.attempts import COSTLY, METHODS, RANGE_METHODS, Attempt, SearchRecord, stored_latencies
+from edgekit.workflows.quantize.attempts import (
+    COSTLY,
+    GAIN_DB,
+    METHODS,
+    RANGE_METHODS,
+    SELDOM,
+    Attempt,
+    SearchRecord,
+    stored_latencies,
+)
 
 #: recurrent operators, as the formats name them
 RECURRENT = ("LSTM", "GRU", "RNN", "Sequence", "Cell", "WHILE", "TensorIterator", "Loop")
@@ -104,13 +113,15 @@ class MethodSearch:
         }
         self.failure: EdgekitError | None = None
         self.effort = effort
-        self.placed: tuple[str, ...] = ()
+        self.methods: tuple[str, ...] = METHODS
+        self.placed = placement.Candidate()
         self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
 
     # --- the search ---------------------------------------------------------------------------------------------
 
     def run(self, methods: tuple[str, ...]) -> SearchRecord:
         """Try the methods, measure, confirm. Raises the first failure if no method makes an artifact."""
+        self.methods = methods
         self._warn_about_calibration()
         self._place(methods)
         for method in (name for name in METHODS if name in methods):
@@ -119,7 +130,7 @@ class MethodSearch:
                 continue
             if method == "dynamic" and not self.suits_dynamic():
                 continue
-            if method in COSTLY and self.best and self.best.within_budget:
+            if method in self._needless():
                 continue
             if method not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
                 break  # int8 as such is not possible, and the remaining methods need it, too
@@ -137,6 +148,19 @@ class MethodSearch:
         self._confirm()
         self.save()
         return self.record
+
+    def _needless(self) -> tuple[str, ...]:
+        """The methods that are left out once an attempt is within the budget: costly ones, and unless all are asked for
+        what seldom brings more than a few tenths of a decibel."""
+        if self.best is None or not self.best.within_budget:
+            return ()
+        return COSTLY if self.effort == "thorough" or "gptq" not in self.methods else (*COSTLY, *SELDOM)
+
+    def gained(self, method: str) -> bool:
+        """Is an attempt of this method nearer to float than all range methods are?"""
+        nearness = {a.method: a.finding.parity.sqnr_db for a in self.record.attempts if a.usable and a.finding.parity}  # type: ignore[union-attr]
+        others = [db for name, db in nearness.items() if name in RANGE_METHODS]
+        return method in nearness and nearness[method] >= max(others, default=0) + GAIN_DB
 
     def _try(self, method: str) -> None:
         self.context.say(f"  method    {method}, for {self.record.name}")
@@ -176,8 +200,8 @@ class MethodSearch:
             if error.code not in (1, 2, 3):
                 raise
             return
-        self.placed, self.record.placement = found.operators, found
-        if found.types:
+        self.placed, self.record.placement = found.chosen, found
+        if found.operators:
             self.context.say(f"  placement {placement.described(found)}")
 
     def _choose(self) -> Attempt | None:
@@ -257,7 +281,12 @@ class MethodSearch:
         return step.resolve(self.target)
 
     def verified(self, artifact: Artifact) -> Artifact:
-        """The artifact, its step verified. Raises the failure if its outputs differ from the parent's."""
+        """The artifact, its step verified. Raises the failure if its outputs differ from the parent's.
+
+        Only with --thorough: an int8 model that is made from it is compared with the float model in any case.
+        """
+        if self.effort != "thorough" and artifact.step != "to_torch":
+            return artifact
         step = registry.load("steps", artifact.step)
         finding = self.verifier.check(artifact, step.preserves)
         if finding.failed in ("parity", "runtime") and (error := finding.error()):
@@ -283,7 +312,7 @@ class MethodSearch:
             return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
         suffix = f"~{variant}" if variant else ""
         ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
-        placed = {"weights_only": self.placed} if self.placed and "weights_only" not in fields else {}
+        placed = {} if "weights_only" in fields else {"weights_only": self.placed.operators(placement.operators(model))}
         step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **placed, **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 

@@ -10,7 +10,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
 from edgekit.workflows.inspect import layers
-from edgekit.workflows.quantize.attempts import RANGE_METHODS
+from edgekit.workflows.quantize.attempts import GAIN_DB, RANGE_METHODS
 from edgekit.workflows.quantize.method_search import MethodSearch
 
 #: how many operators stay in float in each attempt; one operator without its producer seldom helps
@@ -32,14 +32,21 @@ def _ranges(method: str) -> Callable[[MethodSearch], Iterator[Artifact]]:
 def _equalize(search: MethodSearch) -> Iterator[Artifact]:
     network = search.network()
     equal = search.verified(search.make(search.chained("torch~equalize"), search.step("equalize"), {"parent": network}))
+    simulated = equal.details.get("equalized", {}).get("dB", {"none": 0.0})
+    gain = max(simulated.values()) - simulated["none"]
+    if search.effort != "thorough" and gain < GAIN_DB:
+        raise CannotConvert(
+            f"equalizing {network.name} gains {gain:.1f} dB in simulated int8", "no more is tried of it"
+        )
     model = search.exported(equal, "equalize")
     yield search.int8(model, "equalize", "equalize", method=search.range_method())
 
 
 def _gptq(search: MethodSearch) -> Iterator[Artifact]:
-    """On the network, and on the equalized network if there is one."""
+    """On the network, and on the equalized network if there is one and int8 gained by it."""
     networks = {"gptq": search.network()}
-    if any(a.method == "equalize" and a.usable for a in search.record.attempts):
+    equalized = any(a.method == "equalize" and a.usable for a in search.record.attempts)
+    if equalized and (search.effort == "thorough" or search.gained("equalize")):
         networks["equalize-gptq"] = search.store.get(search.chained("torch~equalize"))
     for variant, network in networks.items():
         quantized = search.make(search.chained(f"torch~{variant}"), search.step("gptq"), {"parent": network})

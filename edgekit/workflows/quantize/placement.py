@@ -3,8 +3,9 @@
 A runtime may have no int8 kernel for an operator, so that its graph is cut around it, or one that is slower than the
 float kernel with a conversion before and after it. `kernels.json` holds, per runtime and instruction set, how long a
 convolution, the operator and another convolution take with the operator in int8 and in float, as measured by
-`make bench-kernels`. What it says of the operators of this model is a candidate; if int8 is still not faster than
-float, so is each other type of operator. The candidates are timed on the target, and the fastest is taken.
+`make bench-kernels`. What it says of the operators of this model is a candidate. If int8 is still hardly faster than
+float, so are the first operators of the model, whose tensors are large and whose products are small: there conversions
+cost most and int8 brings least. The candidates are timed on the target, and the fastest is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry, statistics
-from edgekit.core.artifact import Artifact
+from edgekit.core.artifact import Artifact, Operator
 from edgekit.core.errors import EdgekitError
 from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Ratio
@@ -30,29 +31,40 @@ KERNELS = Path(__file__).with_name("kernels.json")
 
 #: an operator is a candidate if with it in float the chain took at most this share of the time
 WORTH = 0.97
+#: the share of the processes that have to agree on which of two is faster
+AGREEING = 0.8
 #: with int8 at most this share of float's time, no more candidates are tried
 FAST_ENOUGH = 0.9
-#: types of operators that are tried one by one, of a model whose inference takes at least so many milliseconds
-MOST_TYPES, LEAST_MS = 6, 0.5
+#: shares of a model that are tried in float from its start, if an inference takes at least so many milliseconds
+STARTS, LEAST_MS = (1 / 8, 1 / 4, 1 / 2), 0.5
 #: operators without work of their own
 IDLE = frozenset("Constant Parameter Result Reshape RESHAPE Squeeze Unsqueeze Flatten Identity Shape".split())
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An int8 model with operators of these types in float; `ratio`: its p50 over the float model's, if timed.
+    """An int8 model with operators of these types, and the `first` ones of the model, in float.
 
-    `artifact`: None in a placement that an earlier search found.
+    `ratio`: its p50 over the float model's, if timed. `artifact`: None in what an earlier search found.
     """
 
-    types: tuple[str, ...]
+    types: tuple[str, ...] = ()
+    first: int = 0
     ratio: Ratio | None = None
     artifact: Artifact | None = None
     latency: Latency | None = None
 
+    def operators(self, model: Sequence[Operator]) -> tuple[str, ...]:
+        """The names of those in float, of the operators of a model in order."""
+        return tuple(o.name for index, o in enumerate(model) if o.type in self.types or index < self.first)
+
     def to_json(self) -> dict[str, Any]:
         """For the record of the search."""
-        return {"types": list(self.types), "ratio": self.ratio and dataclasses.asdict(self.ratio)}
+        return {"types": list(self.types), "first": self.first, "ratio": self.ratio and dataclasses.asdict(self.ratio)}
+
+    @classmethod
+    def of_json(cls, entry: Mapping[str, Any]) -> Candidate:
+        return cls(tuple(entry["types"]), entry["first"], from_json(Ratio, entry["ratio"]))
 
 
 @dataclass(frozen=True)
@@ -62,14 +74,19 @@ class Placement:
     `of`: the id of the float model.
     """
 
+    chosen: Candidate = Candidate()
     operators: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
     tried: tuple[Candidate, ...] = ()
     of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the search."""
-        return {"of": self.of, "in_float": list(self.types), "tried": [candidate.to_json() for candidate in self.tried]}
+        return {
+            "of": self.of,
+            "in_float": len(self.operators),
+            "chosen": self.chosen.to_json(),
+            "tried": [candidate.to_json() for candidate in self.tried],
+        }
 
 
 def place(search: MethodSearch, method: str) -> Placement:
@@ -78,41 +95,35 @@ def place(search: MethodSearch, method: str) -> Placement:
     On a target that is not timed, and with --fast, what `kernels.json` says decides. Raises what keeps the plain int8
     model from being made or run.
     """
-    by_type = operators_by_type(search.start)
-    if (stored := _stored(search, by_type)) is not None:
+    model = operators(search.start)
+    if (stored := _stored(search, model)) is not None:
         return stored
+    present = {operator.type for operator in model}
     known = slow_in_int8(search.record.runtime, search.target.isa_class)
-    slow = sorted({kind for group in known if group <= by_type.keys() for kind in group})
+    slow = Candidate(tuple(sorted({kind for group in known if group <= present for kind in group})))
     if not search.timed or search.effort == "fast":
-        return _of(slow, by_type)
-    plain = Candidate((), artifact=search.int8(search.start, method, method=method))
-    candidates = _timed(search, [plain, *_made(search, method, [tuple(slow)] if slow else [], by_type)])
-    if not candidates:
-        return _of(slow, by_type)
-    best = _fastest(candidates)
-    slow_enough = best.latency is not None and (best.latency.p50 >= LEAST_MS or search.effort == "thorough")
-    if slow_enough and best.ratio and best.ratio.value > FAST_ENOUGH:
-        others = [kind for kind in by_type if kind not in (*best.types, *IDLE)]
-        more = [(*best.types, kind) for kind in others[:MOST_TYPES]]
-        again = _timed(search, [best, *_made(search, method, more, by_type)])
-        helped = [c.types[-1] for c in again[1:] if c.latency and again[0].latency and _faster(c, again[0])]
-        candidates += again[1:]
-        if len(helped) > 1:
-            union = _timed(search, [_fastest(again), *_made(search, method, [(*best.types, *helped)], by_type)])
-            candidates += union[1:]
-            again += union[1:]
-        best = _fastest(again)
-    return dataclasses.replace(_of(best.types, by_type), tried=tuple(candidates), of=search.start.id)
+        return Placement(slow, slow.operators(model))
+    plain = Candidate(artifact=search.int8(search.start, method, method=method))
+    tried = _timed(search, [plain, *_made(search, method, [slow] if slow.types else [], model)])
+    if not tried:
+        return Placement(slow, slow.operators(model))
+    best = _fastest(tried)
+    assert best.ratio and best.latency
+    if best.ratio.value > FAST_ENOUGH and (best.latency.p50 >= LEAST_MS or search.effort == "thorough"):
+        starts = [Candidate(best.types, round(share * len(model))) for share in STARTS]
+        again = _timed(search, [best, *_made(search, method, starts, model)])
+        tried += again[1:]
+        best = _fastest(again or [best])
+    return Placement(best, best.operators(model), tuple(tried), search.start.id)
 
 
 def described(placement: Placement) -> str:
     """What was placed and what it brought: "19 HARD_SWISH in float: 0.64 times float's p50, all in int8 2.24 times"."""
-    if not placement.types:
-        return "all operators that have int8 kernels are int8"
-    chosen = next((c for c in placement.tried if c.types == placement.types), None)
-    text = f"{len(placement.operators)} {', '.join(placement.types)} in float"
-    if chosen and chosen.ratio and placement.tried[0].ratio:
-        text += f": {chosen.ratio.value:.2f} times float's p50, all in int8 {placement.tried[0].ratio.value:.2f} times"
+    chosen, all_int8 = placement.chosen, placement.tried[0] if placement.tried else None
+    which = [*chosen.types, *([f"the first {chosen.first}"] if chosen.first else [])]
+    text = f"{len(placement.operators)} operators in float ({', '.join(which)})"
+    if chosen.ratio and all_int8 and all_int8.ratio:
+        text += f": {chosen.ratio.value:.2f} times float's p50, all in int8 {all_int8.ratio.value:.2f} times"
     return text
 
 
@@ -133,42 +144,36 @@ def slow_in_int8(runtime: str, isa_class: str) -> Iterator[frozenset[str]]:
             yield frozenset(types.split("+"))
 
 
-def operators_by_type(model: Artifact) -> dict[str, tuple[str, ...]]:
-    """The names of a model's operators by type, the type with most of them first."""
+def operators(model: Artifact) -> list[Operator]:
+    """The operators of a model in order; those without a name cannot be placed."""
     format = registry.load("formats", model.kind.format)
-    found: dict[str, list[str]] = {}
-    for operator in format.describe(model.path / format.file).operators:
-        if operator.name:
-            found.setdefault(operator.type, []).append(operator.name)
-    return {kind: tuple(found[kind]) for kind in sorted(found, key=lambda kind: -len(found[kind]))}
+    return [o for o in format.describe(model.path / format.file).operators if o.name and o.type not in IDLE]
 
 
-def _stored(search: MethodSearch, by_type: Mapping[str, tuple[str, ...]]) -> Placement | None:
+def _stored(search: MethodSearch, model: Sequence[Operator]) -> Placement | None:
     """What an earlier search on this model found by measuring."""
     record = search.stored.get("placement") or {}
     if record.get("of") != search.start.id or not record.get("tried"):
         return None
     search.record.made.update(search.stored.get("made", ()))
-    tried = tuple(Candidate(tuple(e["types"]), from_json(Ratio, e["ratio"])) for e in record["tried"])
-    return dataclasses.replace(_of(record["in_float"], by_type), tried=tried, of=record["of"])
-
-
-def _of(types: Sequence[str], by_type: Mapping[str, tuple[str, ...]]) -> Placement:
-    return Placement(tuple(name for kind in types for name in by_type[kind]), tuple(types))
+    chosen = Candidate.of_json(record["chosen"])
+    tried = tuple(map(Candidate.of_json, record["tried"]))
+    return Placement(chosen, chosen.operators(model), tried, record["of"])
 
 
 def _made(
-    search: MethodSearch, method: str, choices: Sequence[tuple[str, ...]], by_type: Mapping[str, tuple[str, ...]]
+    search: MethodSearch, method: str, choices: Sequence[Candidate], model: Sequence[Operator]
 ) -> Iterator[Candidate]:
-    """The int8 models with these types in float; one that cannot be made is left out."""
-    for types in choices:
-        operators = tuple(name for kind in types for name in by_type[kind])
+    """The candidates with their int8 models; one that cannot be made is left out."""
+    for choice in choices:
+        label = "-".join([method, *choice.types, *([str(choice.first)] if choice.first else [])])
         try:
-            label = "-".join([method, *types])
-            yield Candidate(types, artifact=search.int8(search.start, label, method=method, weights_only=operators))
+            made = search.int8(search.start, label, method=method, weights_only=choice.operators(model))
         except EdgekitError as error:
             if error.code not in (1, 2, 3):
                 raise
+            continue
+        yield dataclasses.replace(choice, artifact=made)
 
 
 def _timed(search: MethodSearch, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -183,9 +188,14 @@ def _timed(search: MethodSearch, candidates: Sequence[Candidate]) -> list[Candid
 
 
 def _faster(one: Candidate, other: Candidate) -> bool:
+    """By CPU time, which other programs hardly change, in nearly all of the processes that ran next to each other."""
     assert one.latency and other.latency
-    ratio = statistics.latency_ratio(one.latency, other.latency, paired=True)
-    return ratio.differs and ratio.value <= WORTH
+    pairs = list(zip(one.latency.per_process_cpu, other.latency.per_process_cpu, strict=True))
+    if not pairs:
+        ratio = statistics.latency_ratio(one.latency, other.latency, paired=True)
+        return ratio.differs and ratio.value <= WORTH
+    ratios = sorted(mine / max(theirs, 1e-9) for mine, theirs in pairs)
+    return ratios[len(ratios) // 2] <= WORTH and sum(ratio < 1 for ratio in ratios) >= AGREEING * len(ratios)
 
 
 def _fastest(candidates: Sequence[Candidate]) -> Candidate:
