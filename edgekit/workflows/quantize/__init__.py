@@ -133,7 +133,9 @@ def _search_methods(
             resolved = step_named(f"{format}_int8", fields, context.task)
             differs = suffix and resolved.resolve(context.targets[0]) != resolved.resolve(targets.load("host"))
             own = suffix if differs else ""
-            search = MethodSearch(context, models[end], format, fields, budget, own, METHOD_STEPS, effort)
+            search = MethodSearch(
+                context, models[end], format, fields, budget, own, METHOD_STEPS, effort, tuple(outcome.searches)
+            )
             try:
                 _record(search, search.run(tuple(methods)), outcome)
             except EdgekitError as error:  # no method made an artifact: other formats may do better

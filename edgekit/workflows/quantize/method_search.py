@@ -72,7 +72,9 @@ Methods = Mapping[str, Callable[["MethodSearch"], Iterator[Artifact]]]
 class MethodSearch:
     """The search on one float model: its networks, its attempts, and the steps that the methods share.
 
-    `effort`: "fast" tries one method and takes the placement from the kernel table, "thorough" tries all.
+    `effort`: "fast" tries one method and takes the placement from the kernel table, "thorough" tries all. `earlier`:
+    searches on other formats of the same network, whose best changed network is the only one that is tried again: its
+    weights are the same in every runtime.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class MethodSearch:
         suffix: str,
         steps: Methods,
         effort: Effort = "normal",
+        earlier: Sequence[SearchRecord] = (),
     ) -> None:
         assert context.val is not None
         first, self.second = halves(context.val)
@@ -112,7 +115,7 @@ class MethodSearch:
             entry["id"]: float(entry["seconds"]) for entry in self.stored.get("attempts", []) if entry["id"]
         }
         self.failure: EdgekitError | None = None
-        self.effort = effort
+        self.effort, self.earlier = effort, earlier
         self.methods: tuple[str, ...] = METHODS
         self.placed = placement.Candidate()
         self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
@@ -156,6 +159,15 @@ class MethodSearch:
             return ()
         return COSTLY if self.effort == "thorough" or "gptq" not in self.methods else (*COSTLY, *SELDOM)
 
+    @property
+    def settled(self) -> str:
+        """The changed network that did best in an earlier format, as the method that made it; "" if none did."""
+        if self.effort == "thorough" or not self.earlier:
+            return ""
+        tried = [a for a in self.earlier[0].attempts if a.usable and a.method not in ("dynamic", *RANGE_METHODS)]
+        best = max(tried, key=lambda attempt: attempt.rank_key, default=None)
+        return best.method if best and best.method in ("equalize", "gptq", "equalize-gptq") else ""
+
     def gained(self, method: str) -> bool:
         """Is an attempt of this method nearer to float than all range methods are?"""
         nearness = {a.method: a.finding.parity.sqnr_db for a in self.record.attempts if a.usable and a.finding.parity}  # type: ignore[union-attr]
@@ -177,12 +189,12 @@ class MethodSearch:
         )
 
     def _not_faster(self) -> bool:
-        """Is the best attempt static, and not faster than float beyond doubt?"""
+        """Is the best attempt static, and hardly faster than float, or slower?"""
         best = self.best
         if best is None or best.artifact is None or best.artifact.kind.precision != "int8":
             return False
         tried = any(attempt.method == "dynamic" for attempt in self.record.attempts)
-        return not tried and best.ratio is not None and best.ratio.ci99[1] >= 1
+        return not tried and best.ratio is not None and best.ratio.value > placement.WORTH
 
     @property
     def best(self) -> Attempt | None:

@@ -31,6 +31,8 @@ def _ranges(method: str) -> Callable[[MethodSearch], Iterator[Artifact]]:
 
 def _equalize(search: MethodSearch) -> Iterator[Artifact]:
     network = search.network()
+    if search.settled and not search.settled.startswith("equalize"):
+        return
     equal = search.verified(search.make(search.chained("torch~equalize"), search.step("equalize"), {"parent": network}))
     simulated = equal.details.get("equalized", {}).get("dB", {"none": 0.0})
     gain = max(simulated.values()) - simulated["none"]
@@ -38,6 +40,8 @@ def _equalize(search: MethodSearch) -> Iterator[Artifact]:
         raise CannotConvert(
             f"equalizing {network.name} gains {gain:.1f} dB in simulated int8", "no more is tried of it"
         )
+    if search.settled == "equalize-gptq":
+        return
     model = search.exported(equal, "equalize")
     yield search.int8(model, "equalize", "equalize", method=search.range_method())
 
@@ -46,7 +50,10 @@ def _gptq(search: MethodSearch) -> Iterator[Artifact]:
     """On the network, and on the equalized network if there is one and int8 gained by it."""
     networks = {"gptq": search.network()}
     equalized = any(a.method == "equalize" and a.usable for a in search.record.attempts)
-    if equalized and (search.effort == "thorough" or search.gained("equalize")):
+    if search.settled:
+        networks = {name: network for name, network in networks.items() if name == search.settled}
+        equalized = search.settled == "equalize-gptq"
+    if equalized and (search.effort == "thorough" or search.settled or search.gained("equalize")):
         networks["equalize-gptq"] = search.store.get(search.chained("torch~equalize"))
     for variant, network in networks.items():
         quantized = search.make(search.chained(f"torch~{variant}"), search.step("gptq"), {"parent": network})
