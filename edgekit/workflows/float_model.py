@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgekit import networks
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError
@@ -85,8 +86,6 @@ def batch_norm_warning(data: SampleSet, root: Artifact) -> str:
         return ""
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
-
-    from edgekit import networks
 
     ratios: list[float] = []
 
