@@ -17,7 +17,7 @@ from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
 from edgekit.formats.onnx import read
-from edgekit.steps.shared import onnx_slim, onnx_weight_only
+from edgekit.steps.shared import onnx_bounded, onnx_slim, onnx_weight_only
 from edgekit.steps.shared.calibrated import FEW_CLASSES, StaticInt8Step
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class OnnxInt8(StaticInt8Step):
     """ONNX Runtime's static quantizer, with ranges from edgekit's calibration.
 
     `scheme` is activations x weights; "" takes what the target's instruction set computes exactly and fastest:
-    u8s8 with VNNI, u8s8 with 7-bit weights on x86 without it (its sums would saturate), s8s8 on Arm.
+    u8s8 with VNNI, u8s8 with reduced weights on x86 without it (its sums would saturate), s8s8 on Arm.
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
     """
@@ -86,18 +86,19 @@ class OnnxInt8(StaticInt8Step):
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+        overrides = onnx_bounded.ranges(model.graph) if self.scheme == "u8s8-reduced" else {}
         floats = {name: (np.float32(low), np.float32(high)) for name, (low, high) in tensor_ranges.items()}
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
-            reduce_range=self.scheme == "u8s8-reduced",
+            reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if self.scheme == "s8s8" else QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, floats),
             nodes_to_quantize=[],
             nodes_to_exclude=excluded,
             op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry} - FLOAT_ANYWAY),
-            extra_options={},
+            extra_options={"TensorQuantOverrides": overrides} if overrides else {},
         )
         quantizer.quantize_model()
         stored = onnx_weight_only.store(quantizer.model.model, excluded, stored_only)

@@ -144,14 +144,14 @@ class ChannelWeights(_Stored):
     def rewrite(self, node: NodeProto, index: int) -> None:
         name = node.input[index]
         values = self.constants.floats[name]
-        axis = _channel_axis(node, values.ndim)
+        axis = channel_axis(node, values.ndim)
         largest = np.abs(values).max(axis=tuple(a for a in range(values.ndim) if a != axis), keepdims=True)
         scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
         self.constants.store(name, np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale)
         node.input[index] = f"{name}_float"
 
 
-def _channel_axis(node: NodeProto, rank: int) -> int:
+def channel_axis(node: NodeProto, rank: int) -> int:
     """The axis of a weight's output channels: (O, I / groups, …), (I, O / groups, …), and (O, I) or (…, I, O)."""
     if node.op_type == "Gemm":
         return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
