@@ -177,7 +177,8 @@ def test_it_is_right_or_refused(name: str, format: str, tmp_path: Path) -> None:
     made = [artifact for artifact in outcome.artifacts if artifact.kind.precision]
     if outcome.failures:
         assert outcome.failures[0].code == 1, outcome.failures
-        assert len(made) == 1, "the best attempt is kept"
+        exported = all(finding.failed != "parity" for finding in outcome.findings)
+        assert len(made) == exported, "the best attempt is kept, unless the float export failed its check already"
         return
     (artifact,) = made
     fresh = sample_set("fresh", {"x": used(300)}, None)

@@ -174,7 +174,7 @@ def test_the_command_shows_the_search(
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     assert "* " in ended.out
     assert "percentile" in ended.out
-    document = cli("quantize", "run", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
+    document = cli("quantize", "run", "--thorough", "--to", "onnx", "--methods", "min-max,percentile", "--json").json
     check_document(document)
     (search,) = document["result"]["searches"]
     assert [a["method"] for a in search["attempts"]] == ["min-max", "percentile"]
@@ -182,7 +182,7 @@ def test_the_command_shows_the_search(
 
 @pytest.mark.slow
 def test_a_killed_search_resumes_after_the_last_finished_attempt(bars_run: Path, tmp_path: Path) -> None:
-    process = start("quantize", "run", "--to", "onnx", cwd=tmp_path, start_new_session=True)
+    process = start("quantize", "run", "--thorough", "--to", "onnx", cwd=tmp_path, start_new_session=True)
     assert process.stderr is not None
     while "method    equalize" not in process.stderr.readline():
         assert process.poll() is None
@@ -190,7 +190,7 @@ def test_a_killed_search_resumes_after_the_last_finished_attempt(bars_run: Path,
     process.communicate()
     before = {a["method"] for a in json.loads((bars_run / METHODS_FILE).read_text())["onnx-int8"]["attempts"]}
     assert before == {"min-max", "percentile", "mse"}
-    again = run_cli("quantize", "run", "--to", "onnx", "--json", cwd=tmp_path)
+    again = run_cli("quantize", "run", "--thorough", "--to", "onnx", "--json", cwd=tmp_path)
     assert again.code == 0, again.err
     for method in before:
         assert f"reused    onnx-int8~{method}\n" in again.err
