@@ -102,12 +102,12 @@ def _read(path: Path) -> Model:
 
 
 def _computes_in_half(model: Model) -> bool:
-    """Whether an operator has float16 operands, constants that are converted to float32 aside."""
-    constant = {"Constant", "Parameter", "Result", "Convert"}
+    """Whether an operator, a cast included, has a float16 result."""
+    ends = {"Constant", "Parameter", "Result"}
     return any(
         output.get_element_type().get_type_name() == "f16"
         for node in model.get_ordered_ops()
-        if node.get_type_name() not in constant
+        if node.get_type_name() not in ends
         for output in node.outputs()
     )
 

@@ -84,9 +84,14 @@ def batch_norm_warning(data: SampleSet, root: Artifact) -> str:
     """
     if root.kind.format != "torch":
         return ""
-    import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
+    try:
+        import torch
+        from torch.nn.modules.batchnorm import _BatchNorm
 
+        network = networks.load(root.path)
+    except (ImportError, EdgekitError) as error:  # another format of the run is quantized without torch, or its code
+        log.debug("the samples were not compared with the first BatchNorm: %s", error)
+        return ""
     ratios: list[float] = []
 
     def seen(module: _BatchNorm, given: tuple[torch.Tensor, ...]) -> None:
@@ -96,7 +101,6 @@ def batch_norm_warning(data: SampleSet, root: Artifact) -> str:
             ratios.append(float((observed / (recorded + module.eps)).median().sqrt()))
             raise _Seen
 
-    network = networks.load(root.path)
     for module in (module for module in network.modules() if isinstance(module, _BatchNorm)):
         module.register_forward_pre_hook(seen)
     try:

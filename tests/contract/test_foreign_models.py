@@ -25,24 +25,12 @@ from edgekit.sets.reading import sample_set
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx_files import save  # noqa: E402
 
 QUICK = Plan(processes=1, seconds=0.01, warmup_seconds=0.01, min_runs=3)
 FLOAT = TensorProto.FLOAT
 Save = Callable[..., Path]
 Import = Callable[[Path], Artifact]
-
-
-def save(path: Path, nodes: list[Any], ins: list[Any], outs: list[Any], constants: Any = (), **more: Any) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(*entry) for entry in ins],
-        [helper.make_tensor_value_info(*entry) for entry in outs],
-        [numpy_helper.from_array(array, name) for name, array in dict(constants).items()],
-    )
-    opsets = [helper.make_opsetid("", more.pop("opset", 20)), helper.make_opsetid("acme", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=more.pop("ir", 10)), str(path), **more)
-    return path
 
 
 @pytest.fixture

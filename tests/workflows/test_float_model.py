@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.core.artifact import Artifact, Kind, Sizes, TensorSpec
+from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature
 from edgekit.sets.reading import sample_set
 from edgekit.workflows import quantize
@@ -69,6 +70,18 @@ def test_the_first_batch_norm_knows_the_scale_of_its_training(
         assert "are they normalized already?" in warning
     else:
         assert warning == ""
+
+
+@pytest.mark.parametrize("error", [ImportError("no torch"), InputError("net.py is not here")])
+def test_without_torch_or_its_code_another_format_is_quantized_all_the_same(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(folder: Path) -> Any:
+        raise error
+
+    monkeypatch.setattr("edgekit.networks.load", load)
+    root = replace(model(), kind=Kind("torch"))
+    assert batch_norm_warning(sample_set("photos", {"x": np.ones((4, 3), np.float32)}, None), root) == ""
 
 
 def test_nothing_is_said_where_nothing_is_known() -> None:

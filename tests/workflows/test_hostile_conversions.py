@@ -128,7 +128,7 @@ def checked(source: str, format: str, why: str, out: Path) -> str:
 
 def test_openvino_is_said_to_compute_in_float32_what_was_float16(tmp_path: Path) -> None:
     """Its random inputs do not overflow, so the check cannot see it."""
-    for name, noted in (("half_product", True), ("gelu_both", False)):
+    for name, noted in (("half_product", True), ("half_rounds", True), ("gelu_both", False)):
         outcome = export(f"{hostile.__file__}:{name}", to=["openvino"], out=tmp_path / name)
         assert not outcome.failures
         assert any("65,504" in note for note in outcome.notes) is noted, outcome.notes

@@ -11,7 +11,7 @@ from edgekit.workflows.inspect import model as models
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
-from workflows.inspect.made_up import save  # noqa: E402
+from onnx_files import save  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 

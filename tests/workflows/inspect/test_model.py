@@ -15,7 +15,7 @@ from edgekit.workflows.inspect import model as models
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from workflows.inspect.made_up import save  # noqa: E402
+from onnx_files import save  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 

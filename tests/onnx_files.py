@@ -9,7 +9,17 @@ import onnx
 from onnx import helper, numpy_helper
 
 
-def save(path: Path, nodes: list[Any], ins: list[Any], outs: list[Any], constants: Any = (), opset: int = 20) -> Path:
+def save(
+    path: Path,
+    nodes: list[Any],
+    ins: list[Any],
+    outs: list[Any],
+    constants: Any = (),
+    opset: int = 20,
+    ir: int = 10,
+    **how: Any,
+) -> Path:
+    """`ins`, `outs`: (name, element type, shape) each. `constants`: name → array. `how`: options of `onnx.save`."""
     graph = helper.make_graph(
         nodes,
         "g",
@@ -18,5 +28,5 @@ def save(path: Path, nodes: list[Any], ins: list[Any], outs: list[Any], constant
         [numpy_helper.from_array(array, name) for name, array in dict(constants).items()],
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("acme", 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=ir), str(path), **how)
     return path
