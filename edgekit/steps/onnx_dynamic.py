@@ -32,7 +32,7 @@ class OnnxDynamic(Step):
     GRUs have no integer kernel, and convolutions computed on integers would be several times slower than in float: only
     their weights are stored as int8 (see `shared/onnx_weight_only.py`). `scheme` is activations x weights; "" takes
     what the target's instruction set computes exactly: u8s8, with 7-bit weights on x86 without VNNI (its sums would
-    saturate).
+    saturate). `weight_only`: products and LSTMs are computed in float, too, from their int8 weights.
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -42,6 +42,7 @@ class OnnxDynamic(Step):
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     scheme: Literal["", "u8s8", "u8s8-reduced"] = ""
+    weight_only: bool = False
 
     def resolve(self, target: Target) -> Self:
         return replace(self, scheme=self.scheme or ("u8s8-reduced" if target.isa_class == "x86" else "u8s8"))
@@ -59,17 +60,18 @@ class OnnxDynamic(Step):
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
             why = " ".join(str(error).split())[:300] or type(error).__name__
             raise CannotConvert(f"ONNX Runtime cannot quantize {parent.name}", why, "try another format") from error
-        stored = onnx_weight_only.store(model, chosen=list(_convolutions(model)))
+        stored_only = onnx_weight_only.CONVOLUTIONS + (onnx_weight_only.PRODUCTS if self.weight_only else ())
+        stored = onnx_weight_only.store(model, chosen=list(_named(model, stored_only)))
         types = {node.op_type for node in model.graph.node}
         if not stored and not types & _MADE and not _has_int8(model):
             why = f"it has no weights of {onnx_weight_only.SMALL:,} values or more that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         onnx_slim.slim(model)
         onnx.save(model, str(out / "model.onnx"))
-        scheme = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
+        how = f"{self.scheme or 'u8s8'} per-channel weights, activations quantized as they come"
+        how += onnx_weight_only.described(stored)
         return StepResult(
-            scheme=scheme + onnx_weight_only.described(stored),
-            tensors=parent.identity_map(),
+            "int8 weights per channel, computed in float32" if self.weight_only else how, parent.identity_map()
         )
 
     def _quantized(self, model: ModelProto) -> ModelProto:
@@ -82,7 +84,7 @@ class OnnxDynamic(Step):
             quantize_dynamic(
                 str(source),
                 str(quantized),
-                op_types_to_quantize=list(_OPERATORS),
+                op_types_to_quantize=["Gather"] if self.weight_only else list(_OPERATORS),
                 per_channel=True,
                 reduce_range=self.scheme == "u8s8-reduced",
                 weight_type=QuantType.QInt8,
@@ -90,11 +92,11 @@ class OnnxDynamic(Step):
             return onnx.load(str(quantized))
 
 
-def _convolutions(model: ModelProto) -> Iterator[str]:
-    """Their names, which they are given where they have none."""
+def _named(model: ModelProto, types: tuple[str, ...]) -> Iterator[str]:
+    """The names of the operators of these types, which they are given where they have none."""
     for index, node in enumerate(model.graph.node):
-        if node.op_type in onnx_weight_only.CONVOLUTIONS:
-            node.name = node.name or f"convolution_{index}"
+        if node.op_type in types:
+            node.name = node.name or f"{node.op_type}_{index}"
             yield node.name
 
 

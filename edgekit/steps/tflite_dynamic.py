@@ -19,7 +19,8 @@ from edgekit.steps.shared import tflite_embeddings
 class TfliteDynamic(Step):
     """ai-edge-quantizer's dynamic recipe: products of int8 weights with activations quantized at run time.
 
-    Inputs, outputs and everything between such operators stay float32.
+    Inputs, outputs and everything between such operators stay float32. `weight_only`: products are computed in float,
+    too, from int8 weights that XNNPACK makes floats of when it loads the model.
     """
 
     accepts: ClassVar = kinds("tflite")
@@ -28,16 +29,17 @@ class TfliteDynamic(Step):
     extra: ClassVar[str] = "tflite"
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-quantizer", "ai-edge-litert")
 
+    weight_only: bool = False
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if the quantizer fails, or has nothing to quantize."""
         parent = inputs["parent"]
         with muted(ctx.log, native=True):
             from ai_edge_quantizer import quantizer, recipe
 
+            rules = recipe.weight_only_wi8_afp32() if self.weight_only else recipe.dynamic_wi8_afp32()
             try:
-                dynamic = quantizer.Quantizer(
-                    str(parent.path / "model.tflite"), [*recipe.dynamic_wi8_afp32(), tflite_embeddings.in_int8()]
-                )
+                dynamic = quantizer.Quantizer(str(parent.path / "model.tflite"), [*rules, tflite_embeddings.in_int8()])
                 raw = bytes(dynamic.quantize(enable_progress_report=False).quantized_model)
             except (EdgekitError, OSError, MemoryError):
                 raise
@@ -51,5 +53,6 @@ class TfliteDynamic(Step):
         if "dynamic" not in Tflite.describe(path).traits:
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-        scheme = "int8 weights per channel, activations quantized as they come"
+        how = "computed in float32" if self.weight_only else "activations quantized as they come"
+        scheme = f"int8 weights per channel, {how}"
         return StepResult(scheme, parent.identity_map())

@@ -15,13 +15,16 @@ from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Finding
 from edgekit.workflows.quantize.placement import Placement
 
-METHODS = ("dynamic", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
+METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 
 #: calibration methods: they choose ranges from the same statistics, so one pass over the samples serves them all
 RANGE_METHODS = ("min-max", "percentile", "mse")
 
-#: with --fast: the one that did best most often, and the one for recurrent networks and transformers
-FAST = ("dynamic", "mse")
+#: methods that need no calibration samples, and no torch network
+WITHOUT_SAMPLES = ("dynamic", "weight-only")
+
+#: with --fast: the one that did best most often, and those that are tried where it is no faster than float
+FAST = (*WITHOUT_SAMPLES, "mse")
 
 #: methods that cost latency or training, tried only if the others do not keep the budget
 COSTLY = ("keep-float", "qat")

@@ -2,6 +2,7 @@
 
     dynamic      dynamic quantization: int8 weights, activations quantized at run time; for recurrent networks and
                  transformers
+    weight-only  int8 weights, computed in float: where no int8 is faster than float
     min-max      static int8, min-max calibration: ranges are the extremes over the calibration samples
     percentile   static int8, percentile calibration: outliers are clipped
     mse          static int8, MSE calibration: ranges minimise the squared quantization error
@@ -15,8 +16,8 @@ The three static methods share one calibration pass. Each attempt is an artifact
 search resumes after the last finished attempt. Attempts are evaluated on one half of the validation samples, in the
 target's runtime; the best is confirmed on the other half and copied to the plain name. With a budget the search ends
 at the first method that keeps it. Without one, all methods that need no training are tried and the highest SQNR
-against the float model wins: among models that keep the accuracy, differences in top-1 are noise. If static and
-dynamic int8 both keep the budget, the faster is chosen.
+against the float model wins: among models that keep the accuracy, differences in top-1 are noise. Of static, dynamic
+and weight-only int8 within the budget the fastest is chosen.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from edgekit.workflows.quantize.attempts import (
     METHODS,
     RANGE_METHODS,
     SELDOM,
+    WITHOUT_SAMPLES,
     Attempt,
     SearchRecord,
     stored_latencies,
@@ -131,21 +133,26 @@ class MethodSearch:
             if why := self.unsupported(method):
                 self.context.say(f"  skipped   {method}: {why}")
                 continue
-            if method == "dynamic" and not self.suits_dynamic():
-                continue
+            if method == "weight-only" or (method == "dynamic" and not self.suits_dynamic()):
+                continue  # tried below, where nothing else is faster than float
             if method in self._needless():
                 continue
-            if method not in ("dynamic", *RANGE_METHODS) and not self.best and self.failure:
+            if method not in (*WITHOUT_SAMPLES, *RANGE_METHODS) and not self.best and self.failure:
                 break  # int8 as such is not possible, and the remaining methods need it, too
             self._try(method)
             if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
+        if methods == ("weight-only",):
+            self._try("weight-only")
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
         self._measure()
-        if "dynamic" in methods and self._not_faster() and not self.unsupported("dynamic"):
-            self.context.say("            int8 is not faster than float here: int8 weights only, too")
-            self._try("dynamic")
+        tried = {attempt.method for attempt in self.record.attempts}
+        others = [m for m in WITHOUT_SAMPLES if m in methods and m not in tried and not self.unsupported(m)]
+        if others and self._not_faster():
+            self.context.say(f"            int8 is not faster than float here: {' and '.join(others)}, too")
+            for method in others:
+                self._try(method)
             self._measure()
         self.record.best = self._choose()
         self._confirm()
@@ -164,7 +171,7 @@ class MethodSearch:
         """The changed network that did best in an earlier format, as the method that made it; "" if none did."""
         if self.effort == "thorough" or not self.earlier:
             return ""
-        tried = [a for a in self.earlier[0].attempts if a.usable and a.method not in ("dynamic", *RANGE_METHODS)]
+        tried = [a for a in self.earlier[0].attempts if a.usable and a.method not in (*WITHOUT_SAMPLES, *RANGE_METHODS)]
         best = max(tried, key=lambda attempt: attempt.rank_key, default=None)
         return best.method if best and best.method in ("equalize", "gptq", "equalize-gptq") else ""
 
@@ -189,12 +196,9 @@ class MethodSearch:
         )
 
     def _not_faster(self) -> bool:
-        """Is the best attempt static, and hardly faster than float, or slower?"""
-        best = self.best
-        if best is None or best.artifact is None or best.artifact.kind.precision != "int8":
-            return False
-        tried = any(attempt.method == "dynamic" for attempt in self.record.attempts)
-        return not tried and best.ratio is not None and best.ratio.value > placement.WORTH
+        """Is every attempt that was timed hardly faster than float, or slower?"""
+        ratios = [attempt.ratio.value for attempt in self.record.attempts if attempt.ratio]
+        return bool(ratios) and min(ratios) > placement.WORTH
 
     @property
     def best(self) -> Attempt | None:
@@ -217,19 +221,15 @@ class MethodSearch:
             self.context.say(f"  placement {placement.described(found)}")
 
     def _choose(self) -> Attempt | None:
-        """The best attempt; if static and dynamic int8 both keep the budget, the significantly faster of the two."""
-        eligible = [a for a in self.record.attempts if a.usable and a.within_budget and a.latency and a.artifact]
-        kinds: dict[str, Attempt] = {}
-        for attempt in sorted(eligible, key=lambda a: a.rank_key):
-            assert attempt.artifact is not None
-            kinds[attempt.artifact.kind.precision] = attempt
-        if len(kinds) == 2:
-            first, second = kinds.values()
-            assert first.latency is not None and second.latency is not None
-            ratio = statistics.latency_ratio(first.latency, second.latency, paired=True)
-            if ratio.differs:
-                return first if ratio.value < 1 else second
-        return self.best
+        """The best attempt, unless another kind of int8 within the budget is significantly faster."""
+        eligible = [a for a in self.record.attempts if a.usable and a.within_budget and a.latency]
+        best, *others = sorted(eligible, key=lambda a: a.rank_key, reverse=True) if eligible else [self.best]
+        for attempt in others:
+            assert best and attempt and best.latency and attempt.latency
+            ratio = statistics.latency_ratio(attempt.latency, best.latency, paired=True)
+            if ratio.differs and ratio.value < 1:
+                best = attempt
+        return best
 
     def _warn_about_calibration(self) -> None:
         step = self.step("calibrate" if "ranges" in self.int8_fields else f"{self.format}_int8")
@@ -242,7 +242,8 @@ class MethodSearch:
 
     def unsupported(self, method: str) -> str:
         """Why the method does not apply to this format, "" if it does."""
-        needed = {"dynamic": f"{self.format}_dynamic", "qat": f"qat_{self.format}"}.get(method)
+        dynamic = f"{self.format}_dynamic"
+        needed = {"dynamic": dynamic, "weight-only": dynamic, "qat": f"qat_{self.format}"}.get(method)
         if needed and needed not in registry.names("steps"):
             return f"there is no step {needed}"
         if "ranges" in self.int8_fields:
@@ -433,13 +434,12 @@ class MethodSearch:
         record.attempts = [timed.get(id(attempt), attempt) for attempt in record.attempts]
 
     def _finalists(self) -> list[Attempt]:
-        """The best attempt of each precision: attempts of one precision compute with the same kernels."""
+        """The best static attempt and each of the others: all static attempts compute with the same kernels."""
         best: dict[str, Attempt] = {}
-        for attempt in (a for a in self.record.attempts if a.usable and a.artifact):
-            assert attempt.artifact is not None
-            before = best.get(attempt.artifact.kind.precision)
-            if before is None or attempt.rank_key > before.rank_key:
-                best[attempt.artifact.kind.precision] = attempt
+        for attempt in (a for a in self.record.attempts if a.usable):
+            kind = attempt.method if attempt.method in WITHOUT_SAMPLES else "static"
+            if kind not in best or attempt.rank_key > best[kind].rank_key:
+                best[kind] = attempt
         return list(best.values())
 
     def latencies(self, models: Sequence[Artifact]) -> list[Latency] | None:

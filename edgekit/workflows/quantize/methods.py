@@ -22,6 +22,12 @@ def _dynamic(search: MethodSearch) -> Iterator[Artifact]:
     yield search.make(f"{search.plain('dynamic')}~dynamic", search.step(name), {"parent": search.taken_by(name)})
 
 
+def _weight_only(search: MethodSearch) -> Iterator[Artifact]:
+    name = f"{search.format}_dynamic"
+    step = search.step(name, weight_only=True, group_size=0)
+    yield search.make(f"{search.plain('dynamic')}~weight-only", step, {"parent": search.taken_by(name)})
+
+
 def _ranges(method: str) -> Callable[[MethodSearch], Iterator[Artifact]]:
     def attempt(search: MethodSearch) -> Iterator[Artifact]:
         yield search.int8(search.start, method, method=method)
@@ -110,6 +116,7 @@ def _qat(search: MethodSearch) -> Iterator[Artifact]:
 
 METHOD_STEPS: Mapping[str, Callable[[MethodSearch], Iterator[Artifact]]] = {
     "dynamic": _dynamic,
+    "weight-only": _weight_only,
     **{method: _ranges(method) for method in RANGE_METHODS},
     "equalize": _equalize,
     "gptq": _gptq,

@@ -99,9 +99,10 @@ def place(search: MethodSearch, method: str) -> Placement:
     if (stored := _stored(search, model)) is not None:
         return stored
     present = {operator.type for operator in model}
-    known = slow_in_int8(search.record.runtime, search.target.isa_class)
+    timed = search.timed and search.effort != "fast"
+    known = slow_in_int8(search.record.runtime, search.target.isa_class, guess=timed)
     slow = Candidate(tuple(sorted({kind for group in known if group <= present for kind in group})))
-    if not search.timed or search.effort == "fast":
+    if not timed:
         return Placement(slow, slow.operators(model))
     plain = Candidate(artifact=search.int8(search.start, method, method=method))
     tried = _timed(search, [plain, *_made(search, method, [slow] if slow.types else [], model)])
@@ -133,13 +134,15 @@ def _kernels() -> Mapping[str, Any]:
     return kernels
 
 
-def slow_in_int8(runtime: str, isa_class: str) -> Iterator[frozenset[str]]:
+def slow_in_int8(runtime: str, isa_class: str, *, guess: bool = False) -> Iterator[frozenset[str]]:
     """Types of operators that are faster in float between int8 convolutions, as measured on that instruction set.
 
     Several in one set compute one activation function: HardSigmoid and Mul. Of an instruction set that was not measured
-    nothing is known.
+    nothing is known; a `guess`, for candidates that will be timed, is what is known of any other.
     """
-    for types, entry in _kernels().get(runtime, {}).get("instruction_sets", {}).get(isa_class, {}).items():
+    measured = _kernels().get(runtime, {}).get("instruction_sets", {})
+    sets = [measured[isa_class]] if isa_class in measured else list(measured.values()) if guess else []
+    for types, entry in (item for facts in sets for item in facts.items()):
         if entry["float_over_int8"] <= WORTH:
             yield frozenset(types.split("+"))
 
