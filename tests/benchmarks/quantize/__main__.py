@@ -1,4 +1,4 @@
-"""`make bench-quantize`: edgekit's int8 compared with other tools, on seven trained networks, in each runtime.
+"""`make bench-quantize`: edgekit's int8 compared with other tools, on twelve networks, in each runtime.
 
 Every tool is given the same float file and the same 256 samples of training data. All files are measured by the same
 benchmark code: accuracy on test data, SQNR against the float model, latency with all files of a network interleaved,

@@ -1,4 +1,4 @@
-"""The benchmark's networks: each is trained once through edgekit, kept in the cache, and exported to every format."""
+"""The benchmark's networks: each is trained or fitted once through edgekit, kept in the cache, and exported to every format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import detector
 
 from edgekit.core.artifact import Artifact
 from edgekit.workflows import export, import_, quantize, train
@@ -43,6 +45,11 @@ NETWORKS = (
     Network("gru", "speech.py:Digits", "speech.py:Gru", {"epochs": 40, "lr": 0.003, "batch": 64, "patience": 40}, True),
     Network("crepe-tiny", "pitch.py:Pitch", "pitch.py:tiny"),
     Network("efficientnet-lite0", "photos.py:Photos", "photos.py:lite0"),
+    Network("mobilenet-v3-small", "clothes.py:Clothes", "clothes.py:mobilenet_v3_small"),
+    Network("efficientnet-b0", "clothes.py:Clothes", "clothes.py:efficientnet_b0"),
+    Network("vit-tiny", "clothes.py:Clothes", "clothes.py:vit_tiny", dynamic=True),
+    Network("convnext-atto", "clothes.py:Clothes", "clothes.py:convnext_atto", dynamic=True),
+    Network("yolov8n", "detector.py:Boxes", "detector.py:yolo"),
 )
 
 
@@ -55,7 +62,8 @@ def made(network: Network, folder: Path, say: Say) -> Artifact:
     if network.train:
         fields = {"seed": 0, "accelerator": "cpu", **network.train}
         return train.train(network.task, model=network.model, out=out, say=say, **fields).artifacts[0]
-    return import_.import_model(network.model, task=network.task, out=out, say=say).artifacts[0]
+    model = detector.yolo() if network.name == "yolov8n" else network.model
+    return import_.import_model(model, task=network.task, out=out, say=say).artifacts[0]
 
 
 def exported(network: Artifact, format: str, say: Say) -> Artifact:
