@@ -40,6 +40,7 @@ from edgekit.core.step import Step
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
+from edgekit.measure.time_limit import disturbance_note
 from edgekit.measure.verify import Verifier
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
@@ -455,8 +456,8 @@ class MethodSearch:
             self.context.say(f"            no latency from {self.target.name}: {error}")
             self.timed = False
             return None
-        if contention := next((run.contention for run in runs if run.contention), ""):
-            self.context.note(f"{self.target.name} is busy ({contention}): the latencies are CPU times")
+        if why := disturbance_note(self.target.name, runs[0]):
+            self.context.note(why)
         return [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
 
     def save(self) -> None:
