@@ -17,10 +17,10 @@ def seconds_left(methods: Sequence[str], seen: Mapping[str, float]) -> float | N
     `seen`: method, CALIBRATE or MEASURE → its seconds, in this search or one on another format. A method that was not
     seen is taken to cost as much as the dearest one seen of its kind: the range methods share a calibration pass, every
     changed network needs one of its own. QAT, whose training may take any time, is not counted unless it was seen. None
-    if no method was seen.
+    if neither a method nor a pass was seen.
     """
     ranges = [seconds for method, seconds in seen.items() if method in RANGE_METHODS]
-    static = ranges or [seconds for method, seconds in seen.items() if method == "dynamic"]
+    static = ranges or [seen[part] for part in ("dynamic", CALIBRATE) if part in seen]  # as many samples, about
     if not static:
         return None
     networks = [seen[method] for method in ("equalize", "gptq", "bias") if method in seen]
