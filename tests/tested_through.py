@@ -14,7 +14,6 @@ THROUGH = {
     "core/extension_points": "core/test_registry.py",
     "core/format": "core/test_registry.py",
     "core/parsed_code": "core/test_identity.py",
-    "core/progress": "core/test_step.py",
     "core/runtime": "core/test_registry.py",
     # what signatures look like in words, and in the metadata of files
     "core/signature_text": "cli/test_import_.py",

@@ -36,7 +36,8 @@ class Run:
     """A device's results: outputs (name → array, first axis the sample), raw times, facts.
 
     `output_batch`: how many samples were run at once for the outputs; 0 if unknown. `clock`: what its latency is to be
-    taken from, "cpu" if other programs used the core and one thread was measured; `contention` says how.
+    taken from, "cpu" if other programs used the core and one thread was measured; `contention` says how. `cut`: how
+    many of the planned processes it has, if the time limit was reached.
     """
 
     artifact: str
@@ -50,6 +51,7 @@ class Run:
     output_batch: int = 0
     clock: Literal["wall", "cpu"] = "wall"
     contention: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Task
 from edgekit.measure import targets
+from edgekit.measure.time_limit import Session
 from edgekit.measure.verify import Finding, Verifier
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
@@ -32,7 +33,8 @@ class Outcome:
     """What a workflow made and measured, and what failed; `reused` counts artifacts and measurements that were reused.
 
     `findings` are the checks of conversions, `failures` the errors that did not end the workflow. `notes`: what was
-    skipped, dropped or changed in the samples, and warnings about them, one sentence each.
+    skipped, dropped or changed in the samples, and warnings about them, one sentence each. `sessions`: how long each
+    session of measuring was announced to take, and took.
     """
 
     artifacts: list[Artifact] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Outcome:
     failures: list[EdgekitError] = field(default_factory=list)
     reused: int = 0
     notes: list[str] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
 
 
 @dataclass

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
+import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,18 +24,19 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.device import Job
 from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
 from edgekit.core.measurement import Process, Run
-from edgekit.core.progress import Progress
+from edgekit.core.progress import Progress, duration
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
+from edgekit.measure.time_limit import TimeLimit
 from edgekit.ondevice.runner import release_pages
 from edgekit.sets import take
 from edgekit.sets.edges import laid_out
 
-#: retries of a disturbed timing process before its run is marked as invalid, if the device reports no CPU time
+#: retries of a disturbed timing process before its run is marked as invalid, if its CPU time says nothing
 RETRIES = 3
-#: disturbed processes of a run that are repeated before its CPU time is taken instead
+#: disturbed processes of a run that are repeated before the CPU times of the session are taken instead
 MOST_REPEATED = 3
 #: a single-threaded timed loop with a lower share of CPU time was preempted (CPU contention)
 MIN_CPU_SHARE = 0.95
@@ -92,10 +94,14 @@ def execute_all(
     outputs: bool = True,
     latency: bool = True,
     progress: Progress | None = None,
+    announce: Callable[[TimeLimit], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Run]:
     """Run several (artifact, runtime) pairs on one target, their timing processes interleaved in rounds.
 
-    Interleaving spreads slow drifts of the machine (clock, temperature, other load) evenly over the artifacts.
+    Interleaving spreads slow drifts of the machine (clock, temperature, other load) evenly over the artifacts. The
+    first round tells how long the others take: `announce` gets the time limit then, at which the timing ends. All
+    pairs have as many processes as the one with the fewest. Outputs are always computed.
     """
     if not len(data):
         raise InputError(f"the set {data.name} is empty", next="give at least one sample")
@@ -103,22 +109,30 @@ def execute_all(
         data = laid_out(take(data, plan.samples), pairs[0][0].inputs)
     with DeviceSession(target, take(data, plan.samples), plan) as session:
         accumulators = [RunAccumulator() for _ in pairs]
-        indices = range(len(pairs))
-        rounds: list[tuple[int, int | None]] = []
-        if outputs:
-            rounds += [(index, chunk) for chunk in range(len(session.chunks)) for index in indices]
+        times = (plan.processes if session.timed else 1) if latency else 0  # instructions are counted once
+        limit = TimeLimit(len(pairs), times, clock)
         if latency:
-            times = plan.processes if session.timed else 1  # instructions are counted once
-            rounds += [(index, None) for _ in range(times) for index in indices]
+            for index, pair in enumerate(pairs):
+                session.time(index, *pair, accumulators[index], limit, first=True)
+            if session.timed:
+                limit.start(sum(a.outputs_seconds for a in accumulators) if outputs else 0.0)
+            if announce:
+                announce(limit)
+        rounds = list(_rounds(limit, len(session.chunks) if outputs else 0))
         for index, chunk in progress(rounds, f"measuring on {target.name}", len(rounds)) if progress else rounds:
-            artifact, runtime = pairs[index]
-            if chunk is None:
-                session.time(artifact, runtime, accumulators[index])
+            if chunk is not None:
+                session.outputs(*pairs[index], accumulators[index], chunk, last=index == len(pairs) - 1)
+            elif limit.allows(index):
+                session.time(index, *pairs[index], accumulators[index], limit)
             else:
-                session.outputs(artifact, runtime, accumulators[index], chunk, last=index == len(pairs) - 1)
+                break
+        complete = min((len(accumulator.processes) for accumulator in accumulators), default=0)
+        cut = f"{complete} of {times} processes in {duration(limit.limit)}" if limit.reached else ""
         # by one clock, so that all can be compared
         contention = next((accumulator.contended for accumulator in accumulators if accumulator.contended), "")
         if not all(process.cpu_ns for accumulator in accumulators for process in accumulator.processes):
+            for accumulator in accumulators:
+                accumulator.disturbed = accumulator.disturbed or accumulator.contended
             contention = ""
         return [
             Run(
@@ -127,15 +141,24 @@ def execute_all(
                 runtime,
                 session.device.provenance,
                 session.joined(accumulator.outputs),
-                tuple(accumulator.processes),
+                tuple(accumulator.processes[:complete]),
                 {**session.device.facts(), **accumulator.facts},
                 (accumulator.disturbed,) if accumulator.disturbed else (),
                 accumulator.output_batch,
                 "cpu" if contention else "wall",
                 contention,
+                cut,
             )
             for (artifact, runtime), accumulator in zip(pairs, accumulators, strict=True)
         ]
+
+
+def _rounds(limit: TimeLimit, chunks: int) -> Iterator[tuple[int, int | None]]:
+    """What is to run after the first round: (pair, chunk of samples to compute the outputs of; None: to be timed)."""
+    pairs = range(len(limit.to_come))
+    yield from ((pair, None) for pair in pairs if limit.to_come[pair] == limit.processes > 0)  # it was disturbed
+    yield from ((pair, chunk) for chunk in range(chunks) for pair in pairs)
+    yield from ((pair, None) for _ in range(limit.processes - 1) for pair in pairs)
 
 
 def sustain(artifact: Artifact, runtime: str, target: Target, data: SampleSet, plan: Plan) -> Mapping[str, Any]:
@@ -173,6 +196,27 @@ class RunAccumulator:
     #: what other programs did to the wall time of a process whose CPU time is valid
     contended: str = ""
     repeated: int = 0
+    #: the estimated time of computing all outputs
+    outputs_seconds: float = 0.0
+
+    def add_times(self, result: Mapping[str, Any]) -> None:
+        """Add a timing process on a machine with a clock."""
+        load = max(self.facts.get("load_average", 0.0), result["watch"]["load_average"])
+        self.facts.update(result["facts"], load_average=load, batch=result["batch"])
+        if result.get("energy_mj") is not None:
+            self.energy.append(result["energy_mj"])
+            self.facts.update(energy_mj=float(np.median(self.energy)), energy_source=result["energy_source"])
+        self.processes.append(
+            Process(
+                tuple(result["times_ns"]),
+                result["load_ms"],
+                result["first_ms"],
+                result["warmups"],
+                result["peak_rss_bytes"],
+                result["floor_rss_bytes"],
+                tuple(result.get("cpu_ns") or ()),
+            )
+        )
 
     def add_instructions(self, result: Mapping[str, Any]) -> None:
         """Add a process on an emulated board, whose clock counts instructions: the Process gets no times."""
@@ -189,6 +233,8 @@ class DeviceSession:
         self.device = targets.device(target)
         self.plan, self.data = plan, data
         self.timed = self.device.provenance != "emulated"
+        #: why the latencies of the session are CPU times
+        self.contended = ""
 
     def __enter__(self) -> DeviceSession:
         with os_errors("write", tempfile.gettempdir()):
@@ -257,43 +303,45 @@ class DeviceSession:
         with self._run(job) as result:
             yield result
 
-    def time(self, artifact: Artifact, runtime: str, results: RunAccumulator) -> None:
-        """Run one timing process, and again if it was disturbed.
+    def time(
+        self,
+        pair: int,
+        artifact: Artifact,
+        runtime: str,
+        results: RunAccumulator,
+        limit: TimeLimit,
+        first: bool = False,
+    ) -> None:
+        """Run one timing process, and again if it was disturbed; the `first` is not repeated, nor kept, if it was.
 
-        On a busy machine that would be without end, so after MOST_REPEATED of a run its CPU time is taken.
+        On a busy machine that would be without end, so after MOST_REPEATED of a run the CPU times of the session are
+        taken, and nothing is repeated for which the time limit has no time.
         """
         job = Job(artifact, runtime, self._inputs, self.plan, outputs=False, latency=True)
         for attempt in range(RETRIES + 1):
+            started = limit.clock()
             with self._run(job) as result:
-                if not self.timed:
-                    results.add_instructions(result)
+                limit.took[pair] = limit.clock() - started
+            if not self.timed:
+                results.add_instructions(result)
+                break
+            if first:
+                inference = float(np.median(result["times_ns"])) / 1e9 / result["batch"]
+                results.outputs_seconds = len(self.chunks) * limit.took[pair] + len(self.data) * inference
+            disturbed = _disturbance(result, self.plan)
+            contended = disturbed if disturbed and _cpu_time_counts(result, self.plan) else ""
+            again = not self.contended and results.repeated < MOST_REPEATED if contended else attempt < RETRIES
+            if disturbed and (first or (again and limit.allows_repeat())):
+                results.repeated += 1
+                if first:
                     return
-                disturbed = _disturbance(result, self.plan)
-                contended = disturbed if disturbed and _cpu_time_counts(result, self.plan) else ""
-                again = results.repeated < MOST_REPEATED if contended else attempt < RETRIES
-                if disturbed and again:
-                    results.repeated += 1
-                    continue
-                results.contended = results.contended or contended
-                results.disturbed = results.disturbed or ("" if contended else disturbed)
-                load = max(results.facts.get("load_average", 0.0), result["watch"]["load_average"])
-                results.facts.update(result["facts"], load_average=load, batch=result["batch"])
-                if result.get("energy_mj") is not None:
-                    results.energy.append(result["energy_mj"])
-                    energy = float(np.median(results.energy))
-                    results.facts.update(energy_mj=energy, energy_source=result["energy_source"])
-                results.processes.append(
-                    Process(
-                        tuple(result["times_ns"]),
-                        result["load_ms"],
-                        result["first_ms"],
-                        result["warmups"],
-                        result["peak_rss_bytes"],
-                        result["floor_rss_bytes"],
-                        tuple(result.get("cpu_ns") or ()),
-                    )
-                )
-                return
+                continue
+            self.contended = self.contended or contended
+            results.contended = results.contended or contended
+            results.disturbed = results.disturbed or ("" if contended else disturbed)
+            results.add_times(result)
+            break
+        limit.to_come[pair] -= 1
 
     @contextmanager
     def _run(self, job: Job) -> Iterator[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from edgekit.core.target import Plan, Target
 from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
 from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import execute_all, runtimes_for
+from edgekit.measure.time_limit import TimeLimit, announcement, disturbance_note
 from edgekit.sets import take
 
 
@@ -33,15 +34,13 @@ def measure(
     pairs = list(_pairs(artifacts, target, context))
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, samples.sha256) for a, r in pairs}
     stored = store.measurements() if reuse else {}
-    todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _disturbed(m)]
-    runs = execute_all(todo, target, samples, plan, progress=context.progress) if todo else []
-    if contention := next((run.contention for run in runs if run.contention), ""):
-        context.note(f"{target.name} was busy ({contention}): the latencies are CPU times, which can be compared")
+    todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _worth_again(m, plan)]
+    session = uuid.uuid4().hex[:12]
+    runs = _runs(todo, target, samples, context, session) if todo else []
     new_runs = {
         (a.name, r): host_parity.compare_with_host(a, run, target, samples, context)
         for (a, r), run in zip(todo, runs, strict=True)
     }
-    session = uuid.uuid4().hex[:12]
     measurements = []
     with results_lock:
         for artifact, runtime in pairs:
@@ -66,9 +65,32 @@ def measure(
     return measurements
 
 
-def _disturbed(m: Measurement) -> bool:
+def _runs(
+    pairs: Sequence[tuple[Artifact, str]], target: Target, data: SampleSet, context: RunContext, session: str
+) -> list[Run]:
+    """The runs of one session, announced before; what disturbed it is noted in one line."""
+    plan, limits = context.plan, []
+
+    def announce(limit: TimeLimit) -> None:
+        limits.append(limit)
+        names = {artifact.name for artifact, _ in pairs}
+        line = announcement(len(names), len(pairs), target.name, plan.threads, limit, plan.sustained)
+        context.say(f"  {line}")
+
+    runs = execute_all(pairs, target, data, plan, progress=context.progress, announce=announce)
+    if limits:
+        record = limits[0].record(session, target.name, plan.threads)
+        with results_lock:
+            context.outcome.sessions.append(record)
+    if why := disturbance_note(target.name, runs[0]):
+        context.note(why)
+    return runs
+
+
+def _worth_again(m: Measurement, plan: Plan) -> bool:
     """Is it worth measuring again? Outputs that do not match the host's would not match again."""
-    return any(reason != m.mismatch_reason for reason in m.invalid)
+    cut = m.latency_ms is not None and m.latency_ms.processes < plan.processes
+    return cut or any(reason != m.mismatch_reason for reason in m.invalid)
 
 
 def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -> Iterator[tuple[Artifact, str]]:

@@ -39,6 +39,9 @@ def measure(
     remote = [target for target in targets if not is_here(target)]
 
     def measure_target(target: Target, context: RunContext) -> None:
+        if len(plans) > 1:
+            threads = ", ".join(str(plan.threads) for plan in plans)
+            context.say(f"  {len(plans)} sessions on {target.name}, with {threads} threads; each is announced")
         for plan in plans:
             measurements.measure(artifacts, target, data, dataclasses.replace(context, plan=plan), reuse=reuse)
 

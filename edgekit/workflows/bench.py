@@ -72,4 +72,5 @@ def bench(
         outcome.measurements += context.outcome.measurements
         outcome.failures += context.outcome.failures
         outcome.notes += context.outcome.notes
+        outcome.sessions += context.outcome.sessions
     return outcome

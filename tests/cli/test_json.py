@@ -135,6 +135,18 @@ def test_bench_measures_afresh(answer: Json, bars_run: Path) -> None:
     (one,) = document["measurements"]
     assert one["session"] not in before
     assert (one["latency_ms"]["batch"], one["latency_ms"]["processes"], one["metric"]["samples"]) == (2, 1, 50)
+    (session,) = document["result"]["sessions"]
+    assert (session["id"], session["target"], session["threads"]) == (one["session"], "host", 1)
+    assert (session["artifacts"], session["processes"]) == (1, 1)
+    assert session["seconds"] <= session["limit_seconds"] >= session["expected_seconds"] + 20 - 0.2
+    assert not session["limit_reached"]
+
+
+def test_bench_announces_its_time_on_stderr(cli: Callable[..., Ended], bars_run: Path) -> None:
+    ended = cli("bench", bars_run / "onnx", "--processes", 2, "--samples", 50)
+    (line,) = [line for line in ended.err.splitlines() if "measuring" in line]
+    assert line.startswith("  measuring 1 artifact x 2 processes on host: about ") and ", at most " in line
+    assert "measuring" not in ended.out and not {"\r", "\x1b"} & set(ended.err + ended.out)
 
 
 def test_import_of_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ class CommandResult:
 
     @classmethod
     def of(cls, outcome: Outcome, show: Callable[[], None], result: Any = None) -> CommandResult:
-        """`result` gets the checks of the conversions, and the notes on the samples."""
+        """`result` gets the checks of the conversions, the notes, and the sessions of measuring."""
         checks = {"findings": [asdict(finding) for finding in outcome.findings], "notes": outcome.notes}
+        checks["sessions"] = [asdict(session) for session in outcome.sessions]
         if result is None or isinstance(result, dict):
             result = {**checks, **(result or {})}
         return cls(show, outcome.artifacts, outcome.measurements, result, outcome.failures)
@@ -64,9 +65,14 @@ class Reporter:
             click.echo(line, err=True)
 
     def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """A bar on a terminal, nothing elsewhere."""
-        if self.quiet or not sys.stderr.isatty():
+        """A bar on a terminal, a few lines elsewhere."""
+        if self.quiet:
             yield from items
+            return
+        if not sys.stderr.isatty():
+            from edgekit.core.progress import in_lines
+
+            yield from in_lines(items, what, total, self.say)
             return
         from rich.console import Console
         from rich.progress import track

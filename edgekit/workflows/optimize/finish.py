@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ class Result:
         }
 
 
-def finish(result: Result, runner: TrialRunner, confirmation: SampleSet, test: SampleSet) -> None:
+def finish(
+    result: Result, runner: TrialRunner, confirmation: SampleSet, test: SampleSet, say: Callable[[str], None]
+) -> None:
     """Confirm, measure, recommend, and write the results. `test` is for the report: no choice depends on it."""
     context = runner.context
     artifacts = {t.number: runner.make(t.point) for t in finalists(result.front)}
@@ -93,12 +95,13 @@ def finish(result: Result, runner: TrialRunner, confirmation: SampleSet, test: S
         runtimes = dict.fromkeys(str(t.point["runtime"]) for t in group)
         target = replace(context.targets[0], runtimes={name: context.targets[0].runtimes[name] for name in runtimes})
         models = {artifacts[t.number].name: artifacts[t.number] for t in group}
-        own_context = dataclasses.replace(context, plan=plan, outcome=Outcome())
+        own_context = dataclasses.replace(context, plan=plan, outcome=Outcome(), say=say)
         trial_of = {(artifacts[t.number].name, t.point["runtime"]): t for t in group}
         for m in measurements.measure(list(models.values()), target, test, own_context, reuse=True):
             if owner := trial_of.get((m.artifact, m.runtime)):
                 owners[id(m)] = owner
                 result.measured.append(m)
+        context.outcome.sessions += own_context.outcome.sessions
     chosen = recommended(result.measured) or next((m for m in result.measured if not m.mismatch_reason), None)
     if chosen is None:
         return

@@ -18,6 +18,7 @@ from typing import Any
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, Interrupted
+from edgekit.core.progress import duration
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import RunContext, log
@@ -79,10 +80,10 @@ class Search:
                 trial = study.add(runner.attempt(point, thorough))
                 trials = study.trials()
                 result.trials, result.front = trials, front(trials)
-                say(f"{line(trial, self.space)}  [{_count(trials)} of {self.trials}]")
+                say(f"{line(trial, self.space)}  [{_count(trials)} of {self.trials}{_left(trials, self.trials)}]")
             say("  confirming the front and measuring it in one session …")
             runner.context = replace(self.context, say=_log_only)
-            finish.finish(result, runner, self.confirmation, self.test)
+            finish.finish(result, runner, self.confirmation, self.test, say)
         except KeyboardInterrupt:
             result.interrupted = True
         if result.artifact is None:
@@ -143,6 +144,14 @@ class Search:
 def _count(trials: list[Trial]) -> int:
     """Failed trials do not count."""
     return sum(trial.state != "failed" for trial in trials)
+
+
+def _left(trials: list[Trial], planned: int) -> str:
+    """ ", about 4 min left", if the trials to come take as long as those so far; "" after the last."""
+    left = planned - _count(trials)
+    if left <= 0 or not _count(trials):
+        return ""
+    return f", about {duration(left * sum(trial.seconds for trial in trials) / _count(trials))} left"
 
 
 def _share(name: str, value: float) -> str:

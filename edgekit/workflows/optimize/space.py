@@ -127,7 +127,10 @@ class Space:
         return list(points.values())
 
     def starts(self) -> list[Point]:
-        """The points that the search starts with: the default network in float and in int8, in each runtime."""
+        """The points that the search starts with: the default network in float and in int8, in each runtime.
+
+        Those that only measure the given artifact come first: they wait for no conversion or training.
+        """
         known = self.dimension("precision").choices
         precisions: list[Value] = [p for p in known if p in ("float", "int8")] or [self.dimension("precision").default]
         points = {
@@ -136,7 +139,11 @@ class Space:
             for precision in precisions
             for point in [self.point(runtime=runtime, precision=precision)]
         }
-        return list(points.values())
+        return sorted(points.values(), key=lambda point: not self._only_measures(point))
+
+    def _only_measures(self, point: Point) -> bool:
+        kind = self.start.kind.format if self.start else ""
+        return format_of(str(point["runtime"])) == kind and point["precision"] == "float"
 
     # --- a point as steps ---------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class QuantizeOutcome(Outcome):
 class SearchRecord:
     """One format. `chosen`: the best attempt, under its plain name; `confirmed`: its check on the second half.
 
-    `made`: the names of the artifacts that were made for the search only.
+    `made`: the names of the artifacts that were made for the search only. `seconds`: what took how long (`remaining`).
     """
 
     name: str
@@ -112,6 +112,7 @@ class SearchRecord:
     reference_latency: Latency | None = None
     made: set[str] = field(default_factory=set)
     placement: Placement | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def slower(self) -> bool:

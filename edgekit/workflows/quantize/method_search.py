@@ -26,6 +26,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -41,13 +42,14 @@ from edgekit.core.step import Step
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
+from edgekit.measure.time_limit import disturbance_note
 from edgekit.measure.verify import Verifier
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves, take
 from edgekit.workflows import make
-from edgekit.workflows.quantize import placement
+from edgekit.workflows.quantize import placement, remaining
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
     GAIN_DB,
@@ -113,12 +115,17 @@ class MethodSearch:
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
         self.stored = read_attempts(self.store).get(self.record.name, {})
-        self.known_seconds = {
-            entry["id"]: float(entry["seconds"]) for entry in self.stored.get("attempts", []) if entry["id"]
-        }
+        entries = [entry for entry in self.stored.get("attempts", []) if entry["id"]]
+        self.known_seconds = {entry["id"]: float(entry["seconds"]) for entry in entries}
+        current = {artifact.id for artifact in self.store.current()}
+        #: method, or another part of a search (`remaining`) → the seconds that it takes; none if it is only reused
+        self.seen: dict[str, float] = {entry["method"]: 0.0 for entry in entries if entry["id"] in current}
         self.failure: EdgekitError | None = None
         self.effort, self.earlier = effort, earlier
         self.methods: tuple[str, ...] = METHODS
+        self.tried = 0
+        for record in earlier:
+            self.seen.update(record.seconds)
         self.placed = placement.Candidate()
         self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
 
@@ -139,11 +146,11 @@ class MethodSearch:
                 continue
             if method not in (*WITHOUT_SAMPLES, *RANGE_METHODS) and not self.best and self.failure:
                 break  # int8 as such is not possible, and the remaining methods need it, too
-            self._try(method)
+            self._try(method, self._to_follow(method))
             if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
         if methods == ("weight-only",):
-            self._try("weight-only")
+            self._try("weight-only", [])
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
         self._measure()
@@ -152,7 +159,7 @@ class MethodSearch:
         if others and self._not_faster():
             self.context.say(f"            int8 is not faster than float here: {' and '.join(others)}, too")
             for method in others:
-                self._try(method)
+                self._try(method, [])
             self._measure()
         self.record.best = self._choose()
         self._confirm()
@@ -162,9 +169,17 @@ class MethodSearch:
     def _needless(self) -> tuple[str, ...]:
         """The methods that are left out once an attempt is within the budget: costly ones, and unless all are asked for
         what seldom brings more than a few tenths of a decibel."""
-        if self.best is None or not self.best.within_budget:
-            return ()
+        return self._left_out_in_budget if self.best and self.best.within_budget else ()
+
+    @property
+    def _left_out_in_budget(self) -> tuple[str, ...]:
         return COSTLY if self.effort == "thorough" or "gptq" not in self.methods else (*COSTLY, *SELDOM)
+
+    def _to_follow(self, method: str) -> list[str]:
+        """The methods after this one, if the budget is kept by then, which it usually is."""
+        left_out = self._left_out_in_budget if self.best is None or self.best.within_budget else ()
+        later = METHODS[METHODS.index(method) + 1 :]
+        return [name for name in later if name in self.methods and name not in left_out and not self.unsupported(name)]
 
     @property
     def settled(self) -> str:
@@ -181,12 +196,23 @@ class MethodSearch:
         others = [db for name, db in nearness.items() if name in RANGE_METHODS]
         return method in nearness and nearness[method] >= max(others, default=0) + GAIN_DB
 
-    def _try(self, method: str) -> None:
-        self.context.say(f"  method    {method}, for {self.record.name}")
-        for attempt in self.attempts_of(method):
-            self.record.attempts.append(attempt)
-            self.context.say(f"            {_outcome(attempt)}")
-            self.save()
+    def _try(self, method: str, to_follow: Sequence[str]) -> None:
+        self.tried += 1
+        place = remaining.place_in_search(self.tried, [method, *to_follow], self.seen)
+        self.context.say(f"  method    {method}, for {self.record.name}: {place}")
+        with self._timed(method):
+            for attempt in self.attempts_of(method):
+                self.record.attempts.append(attempt)
+                self.context.say(f"            {_outcome(attempt)}")
+                self.save()
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Keep the most time that a part of the search took: it may be reused later."""
+        started = time.monotonic()
+        yield
+        seconds = max(self.record.seconds.get(part, 0.0), time.monotonic() - started)
+        self.seen[part] = self.record.seconds[part] = seconds
 
     def _nothing_usable(self, methods: tuple[str, ...]) -> EdgekitError:
         """The last check that failed, if every artifact that was made failed its own."""
@@ -285,7 +311,9 @@ class MethodSearch:
         make.check_installed([Node(name, step, {})])
         if "~" in name:
             self.record.made.add(name)
-        return make.make_one(Node(name, step, {}), inputs, self.context)
+        calibrates = registry.step_name(step) == "calibrate"
+        with self._timed(remaining.CALIBRATE) if calibrates else nullcontext():
+            return make.make_one(Node(name, step, {}), inputs, self.context)
 
     def step(self, name: str, **fields: Any) -> Step:
         cls = registry.load("steps", name)
@@ -450,13 +478,14 @@ class MethodSearch:
         pairs = [(model, float_runtime if model is self.reference else self.record.runtime) for model in models]
         data = take(self.context.val, FEW_SAMPLES)
         try:
-            runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
+            with self._timed(remaining.MEASURE):
+                runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
         except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
             self.context.say(f"            no latency from {self.target.name}: {error}")
             self.timed = False
             return None
-        if contention := next((run.contention for run in runs if run.contention), ""):
-            self.context.note(f"{self.target.name} is busy ({contention}): the latencies are CPU times")
+        if why := disturbance_note(self.target.name, runs[0]):
+            self.context.note(why)
         return [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
 
     def save(self) -> None:

@@ -1,7 +1,7 @@
 """A detector with SiLU (YOLOv8n at 320 x 320, 18 classes, trained), as an ONNX file that the package `nudenet` brings.
 
-Nobody has labelled these photos for it, so the labels are what the float network finds: the cells whose best class has a
-score above 0.25. A photo counts for the share of the cells, found by either, on which both agree.
+Nobody has labelled these photos for it, so the labels are what the float network finds: the cells whose best class has
+a score above 0.25. A photo counts for the share of the cells, found by either, on which both agree.
 """
 
 from __future__ import annotations

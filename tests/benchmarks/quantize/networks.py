@@ -1,4 +1,4 @@
-"""The benchmark's networks: each is trained or fitted once through edgekit, kept in the cache, and exported to every format."""
+"""The benchmark's networks: each is made once through edgekit, kept in the cache, and exported to every format."""
 
 from __future__ import annotations
 
