@@ -46,6 +46,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves, take
 from edgekit.workflows import make
+from edgekit.workflows.kernels import WORTH
 from edgekit.workflows.quantize import placement
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
@@ -194,7 +195,7 @@ class MethodSearch:
         if best is None or best.artifact is None or best.artifact.kind.precision != "int8":
             return False
         tried = any(attempt.method == "dynamic" for attempt in self.record.attempts)
-        return not tried and best.ratio is not None and best.ratio.value > placement.WORTH
+        return not tried and best.ratio is not None and best.ratio.value > WORTH
 
     @property
     def best(self) -> Attempt | None:
