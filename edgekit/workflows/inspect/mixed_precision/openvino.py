@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.formats.openvino import Openvino
+from edgekit.formats.openvino import Openvino, read
 from edgekit.runtimes.openvino import compiled
 from edgekit.workflows.inspect.mixed_precision import Conversion, Execution, Operator, Precision, Tensor, conversions
 from edgekit.workflows.inspect.profiles.openvino import CONVERSIONS, precision
@@ -59,15 +59,26 @@ def execution(path: Path) -> Execution:
         found += conversions(reads, writes, own_pass=converts)
         rescaled += bool(kind == "FakeQuantize" and {t.precision for t in (*reads, *writes)} == {"int8"})
         computed |= dict.fromkeys(names, precision(kind, str(_info(node, "primitiveType"))))
-    return Execution(tuple(_operators(file, computed)), tuple(found), rescaled=rescaled)
+    return Execution(tuple(_operators(file, computed, _quantized(path, file))), tuple(found), rescaled=rescaled)
 
 
-def _operators(file: Mapping[str, str], computed: Mapping[str, str]) -> Iterator[Operator]:
+def _operators(file: Mapping[str, str], computed: Mapping[str, str], quantized: Collection[str]) -> Iterator[Operator]:
     """Those that are left in the compiled graph, in the precision of the node that computes them."""
     for name, kind in file.items():
         computes = computed.get(name, "")
         if kind not in _CONVERTING and computes.startswith(("int8", "float", "bf")):
-            yield Operator(kind, name, "int8" if computes == "int8" else "float")
+            yield Operator(kind, name, "int8" if computes == "int8" else "float", name in quantized)
+
+
+def _quantized(path: Path, file: Collection[str]) -> set[str]:
+    """The operators of which the file rounds all inputs that are no constants, and all outputs."""
+    layers = [layer for graph in read(path).graphs for layer in graph.layers.values()]
+    reading = {x.name: [source.type for source, _ in x.sources if source.name in file] for x in layers}
+    readers: dict[str, set[str]] = {}
+    for layer in layers:
+        for source, _ in layer.sources:
+            readers.setdefault(source.name, set()).add(layer.type)
+    return {name for name in file if set(reading.get(name, ())) == readers.get(name) == {"FakeQuantize"}}
 
 
 def _info(node: Node, key: str) -> object:
@@ -84,9 +95,8 @@ def _tensor(output: Output, rounded: bool) -> Tensor:
     sizes = [dim.get_length() if dim.is_static else None for dim in output.get_partial_shape()]
     if sizes[:1] == [None]:  # the batch
         sizes[0] = 1
-    return Tensor(
-        held, None if None in sizes else math.prod(size for size in sizes if size is not None), _at_end(output)
-    )
+    values = None if None in sizes else math.prod(size for size in sizes if size is not None)
+    return Tensor(held, values, _at_end(output))
 
 
 def _at_end(output: Output) -> bool:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+import edgekit
 from edgekit.formats import tflite as format
 from edgekit.workflows.inspect.mixed_precision import Conversion, Execution, Operator, Precision, Tensor, conversions
 
@@ -83,10 +84,12 @@ def _precision(node: format.Node, reads: list[Tensor], writes: list[Tensor]) -> 
 
 def _partitions(path: Path) -> int | None:
     """How many parts of the graph XNNPACK computes, as the interpreter tells after it has loaded the model."""
-    command = [sys.executable, "-c", _LOAD, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+    command = [sys.executable, "-c", _LOAD, str(path.resolve())]
+    # where this edgekit is: what is in the user's folder is not imported
+    home = Path(edgekit.__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, cwd=home)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
-        raise RuntimeError(f"LiteRT cannot load it: {last.removeprefix('ValueError: ')}")
+        _, _, reason = done.stderr.rpartition("Error: ")
+        raise RuntimeError(f"LiteRT cannot load it: {reason or f'its process ended with {done.returncode}'}")
     printed = (done.stdout.split() or [""])[-1]
     return int(printed) if printed.isdigit() else None
