@@ -78,6 +78,7 @@ class Graph:
     def __init__(self) -> None:
         self.helper = pytest.importorskip("onnx").helper
         self.nodes: list[Any] = []
+        self.outputs: tuple[str, ...] = ()
 
     def add(self, type: str, *reads: str, **attributes: Any) -> str:
         name = f"{type.lower()}{len(self.nodes)}"
@@ -98,6 +99,7 @@ class Graph:
         from onnx import TensorProto
         from onnx_files import save
 
+        self.outputs = outputs
         constants = {
             **{"s": np.float32(0.1), "s2": np.float32(0.2), "z": np.uint8(128), "wz": np.int8(0)},
             **{"wq": np.ones((3, 3, 1, 1), np.int8), "wf": np.ones((3, 3, 1, 1), np.float32)},
@@ -145,6 +147,12 @@ def reshaped(g: Graph) -> list[str]:
     return [g.add("Erf", g.add("Reshape", g.rounded(g.conv(g.rounded("x"))), "rows"))]
 
 
+def transposed_floats(g: Graph) -> list[str]:
+    """What only moves values is in int8 on that side of it where they are rounded."""
+    c = g.rounded(g.conv(g.rounded(g.flipped(g.add("Erf", "x")))))
+    return [g.add("Tan", g.flipped(c))]
+
+
 def between_floats(g: Graph) -> list[str]:
     return [g.add("Tan", g.rounded(g.add("Erf", "x")))]
 
@@ -176,6 +184,7 @@ ONNX: list[tuple[Callable[[Graph], list[str]], dict[str, int], list[str]]] = [
     (transposed, ENDS, []),
     (rescaled, {**ENDS, "int8": 1, "float": 1}, ["Transpose"]),
     (reshaped, {"int8 at an end": 1, "float": 1}, ["Erf"]),
+    (transposed_floats, {"int8": 1, "float": 1}, ["Erf", "Tan"]),
     (between_floats, {"int8": 1, "float": 1}, ["Erf", "Tan"]),
     (kept, {**ENDS, "int8": 1, "float": 1}, ["Conv", "Erf", "Erf"]),
     (float_weights_stored, {"int8 at an end": 1, "float": 1}, ["Conv", "Erf"]),
@@ -197,6 +206,10 @@ def test_onnx(
     assert counted(found) == converted
     assert sorted(o.type for o in found.operators if o.precision == "float") == floats
     assert {conversion.values for conversion in found.conversions} == {48}
+    for node in graph.nodes:
+        node.name = ""
+    unnamed = execution(graph.save(tmp_path / "unnamed.onnx", *graph.outputs))
+    assert [(o.type, o.precision) for o in unnamed.operators] == [(o.type, o.precision) for o in found.operators]
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "o.onnx"), 4
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

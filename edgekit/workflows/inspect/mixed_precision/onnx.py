@@ -174,30 +174,31 @@ def _operators(file: _Graph, done: _Graph) -> Iterator[Operator]:
     """The operators of the file, each in the precision of what ONNX Runtime made of it."""
     named: dict[str, NodeProto | None] = {}
     for node in done.nodes:
-        named[node.name] = None if node.name in named else node
+        named[node.name] = None if node.name in named or not node.name else node
     for node in file.nodes:
         if node.op_type in _QDQ or file.computes_in(node) is None:
             continue
-        precision = _precision(node, file, done, named)
+        made = _made(node, file, done, named)
+        precision = done.computes_in(made) if made is not None else file.computes_in(node)
         if precision is not None:
             kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
             yield Operator(kind, node.name, precision, _quantized(node, file))
 
 
-def _precision(
+def _made(
     node: NodeProto, file: _Graph, done: _Graph, named: Mapping[str, NodeProto | None], depth: int = 8
-) -> Precision | None:
-    """By the tensor that it writes, else by its name; one that was fused or left out goes with its first reader."""
-    made = next((done.producers[name] for name in node.output if name in done.producers), None)
-    if made is not None and made.op_type == node.op_type:
-        return done.computes_in(made)
-    same = named.get(node.name) if node.name else None
-    if (found := same if same is not None else made) is not None:
-        return "float" if found.op_type == "DequantizeLinear" else done.computes_in(found)
+) -> NodeProto | None:
+    """The executed node of that name, or that writes its output, in float or rounded; else that of its first reader."""
+    found = [named.get(node.name)]
     readers = list(_readers(node, file))
-    if not readers or any(reader.op_type == "QuantizeLinear" for reader in readers):
-        return "int8" if _quantized(node, file) else file.computes_in(node)
-    return _precision(readers[0], file, done, named, depth - 1) if depth else file.computes_in(node)
+    rounded = [reader.output[0] for reader in readers if reader.op_type == "QuantizeLinear"]
+    # the names of the tensors that it makes where it moves a QuantizeLinear or a DequantizeLinear past an operator
+    outputs = [f"{name}{end}" for end in ("", "_pre_q", "_q_to_dq") for name in node.output if name]
+    found += [done.producers.get(name) for name in (*outputs, *rounded)]
+    made = next((made for made in found if made is not None and made.op_type not in _QDQ), None)
+    if made is not None or not readers or not depth or readers[0].op_type in _QDQ:
+        return made
+    return _made(readers[0], file, done, named, depth - 1)
 
 
 def _quantized(node: NodeProto, file: _Graph) -> bool:
