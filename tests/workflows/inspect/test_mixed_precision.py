@@ -263,6 +263,51 @@ def test_an_image_of_bytes_is_not_int8(tmp_path: Path) -> None:
     assert counted(found) == {"int8": 1, "float at an end": 1}
 
 
+@pytest.mark.parametrize("form", ["QOperator", "QDQ"])
+def test_a_file_of_another_quantizer(form: str, tmp_path: Path) -> None:
+    """Its weights and biases are large enough to be kept apart from the graph."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    from onnx import TensorProto
+    from onnx_files import save
+
+    from edgekit.workflows.inspect.mixed_precision.onnx import execution
+
+    class Samples(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        left = [{"x": np.random.default_rng(seed).normal(size=(1, 300, 2, 2)).astype(np.float32)} for seed in range(3)]
+
+        def get_next(self) -> Any:
+            return self.left.pop() if self.left else None
+
+    graph = Graph()
+    first = graph.add("Conv", "x", "w", "b")
+    last = graph.add("Conv", graph.add("HardSwish", first), "w", "b")
+    weights = np.random.default_rng(0).normal(size=(300, 300, 1, 1)).astype(np.float32)
+    ends = [("x", TensorProto.FLOAT, [1, 300, 2, 2])], [(last, TensorProto.FLOAT, [1, 300, 2, 2])]
+    path = save(tmp_path / "f.onnx", graph.nodes, *ends, {"w": weights, "b": weights[0, :, 0, 0]})
+    how = {"quant_format": quantization.QuantFormat[form], "per_channel": True}
+    quantization.quantize_static(str(path), str(tmp_path / "q.onnx"), Samples(), **how)
+    found = execution(tmp_path / "q.onnx")
+    assert [o.precision for o in found.operators] == ["int8", "float", "int8"]
+    assert counted(found) == {**ENDS, "int8": 1, "float": 1}
+    assert {conversion.values for conversion in found.conversions} == {1200}
+
+
+def test_a_product_that_gives_floats(tmp_path: Path) -> None:
+    """MatMulIntegerToFloat: no pass of its own."""
+    from onnx import TensorProto
+    from onnx_files import save
+
+    from edgekit.workflows.inspect.mixed_precision.onnx import execution
+
+    graph = Graph()
+    output = graph.add("MatMul", graph.rounded("x"), graph.add("DequantizeLinear", "wq", "s", "wz"))
+    constants = {"s": np.float32(0.1), "z": np.uint8(128), "wz": np.int8(0), "wq": np.ones((64, 64), np.int8)}
+    ends = [("x", TensorProto.FLOAT, [1, 64])], [(output, TensorProto.FLOAT, [1, 64])]
+    found = execution(save(tmp_path / "m.onnx", graph.nodes, *ends, constants))
+    assert [o.precision for o in found.operators] == ["int8"]
+    assert counted(found) == {"int8 at an end": 1, "float at an end in a kernel": 1}
+
+
 def test_a_model_that_the_runtime_cannot_load(tmp_path: Path) -> None:
     graph = Graph()
     rounded = graph.rounded("x")

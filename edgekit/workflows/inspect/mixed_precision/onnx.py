@@ -36,9 +36,12 @@ def quantizable() -> Collection[str]:
 
 def execution(path: Path) -> Execution:
     """Raises what ONNX Runtime raises for a model that it cannot load."""
-    original, optimized = _inferred(read(path)), _optimized(path)
-    file = _Graph(original, _types(original))
-    done = _Graph(optimized, {**_types(optimized), **file.types})
+    original, optimized = read(path), _optimized(path)
+    inferred = _inferred(original)
+    file = _Graph(original, _types(inferred))
+    known = {value.name for value in (*optimized.graph.input, *optimized.graph.output)}
+    optimized.graph.value_info.extend(v for v in inferred.graph.value_info if v.name not in known)
+    done = _Graph(optimized, {**_types(_inferred(optimized)), **file.types})
     found: list[Conversion] = []
     rescaled = weights = 0
     for node in done.nodes:
@@ -53,7 +56,7 @@ def execution(path: Path) -> Execution:
 
 
 def _optimized(path: Path) -> ModelProto:
-    """The model after ONNX Runtime's fusions, with the shapes that are known of its tensors.
+    """The model after ONNX Runtime's fusions.
 
     Without the changes of layout that follow them: these rename operators and convert nothing.
     """
@@ -71,14 +74,11 @@ def _optimized(path: Path) -> ModelProto:
         file = Path(folder, "model.onnx")
         options.optimized_model_filepath = str(file)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        optimized = onnx.load(str(file), load_external_data=False)
-    known = {value.name for value in (*optimized.graph.input, *optimized.graph.output)}
-    shapes = _inferred(read(path)).graph.value_info
-    optimized.graph.value_info.extend(value for value in shapes if value.name not in known)
-    return _inferred(optimized)
+        return onnx.load(str(file), load_external_data=False)
 
 
 def _inferred(model: ModelProto) -> ModelProto:
+    """With the shapes and types of its tensors; large constants are inputs."""
     import onnx
 
     reduced = without_data(model)
