@@ -467,6 +467,21 @@ def test_openvino_readers_of_one_tensor(tmp_path: Path) -> None:
     assert counted(found) == {"int8 at an end": 1, "float": 1, "float at an end in a kernel": 1}
 
 
+def test_openvino_a_product_of_int8_and_float(tmp_path: Path) -> None:
+    """It reads both, as a gate does: it computes in float, in a kernel that the plugin calls I8."""
+    from edgekit.workflows.inspect.mixed_precision.openvino import execution
+
+    def build(x: Any, rounded: Any, conv: Any, ops: Any) -> list[Any]:
+        a = rounded(conv(rounded(x, "q0"), "c1"), "q1")
+        gate = ops.softmax(conv(a, "c2"), 1, name="soft")
+        return [conv(rounded(ops.multiply(a, gate, name="gated"), "q2"), "c3")]
+
+    found = execution(openvino_model(tmp_path / "m.xml", build))
+    assert precisions(found) == {"c1": "int8", "c2": "int8", "soft": "float", "gated": "float", "c3": "int8"}
+    kernels = {"float in a kernel": 2, "int8 in a kernel": 1, "float at an end in a kernel": 1}
+    assert counted(found) == {"int8 at an end": 1, **kernels}
+
+
 @pytest.mark.parametrize("between", ["transpose", "rounding"])
 def test_openvino_what_stays_in_int8(between: str, tmp_path: Path) -> None:
     """A Transpose, and a second FakeQuantize that is folded into the convolution."""
@@ -503,7 +518,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     return call
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", pytest.param("tflite", marks=pytest.mark.slow)])
+SLOW = [pytest.param(format, marks=pytest.mark.slow) for format in ("openvino", "tflite")]
+
+
+@pytest.mark.parametrize("format", ["onnx", *SLOW])
 def test_why_operators_of_an_artifact_are_in_float(make: Make, format: str) -> None:
     model = make(f"to_{format}", format)
     operators = registry.load("formats", format).describe(model_file(model)).operators
@@ -587,7 +605,7 @@ def test_what_conversions_cost(make: Make) -> None:
     assert "they take" not in said(result, {**times, "conversions_us": None})
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", *SLOW])
 def test_in_80_columns(make: Make, format: str) -> None:
     model = make(f"to_{format}", format)
     result = models.inspect(str(make(f"{format}_int8", f"{format}-int8", model).path))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgekit.formats.openvino import Openvino, read
 from edgekit.runtimes.openvino import compiled
 from edgekit.workflows.inspect.mixed_precision import Conversion, Execution, Operator, Precision, Tensor, conversions
-from edgekit.workflows.inspect.profiles.openvino import CONVERSIONS, precision
+from edgekit.workflows.inspect.profiles.openvino import CONVERSIONS, HEAVY, precision
 
 if TYPE_CHECKING:
     from openvino import Node, Output
@@ -58,7 +58,10 @@ def execution(path: Path) -> Execution:
         converts = kind in CONVERSIONS or bool(names and all(file[name] in _CONVERTING for name in names))
         found += conversions(reads, writes, own_pass=converts)
         rescaled += bool(kind == "FakeQuantize" and {t.precision for t in (*reads, *writes)} == {"int8"})
-        computed |= dict.fromkeys(names, precision(kind, str(_info(node, "primitiveType"))))
+        # the name of an elementwise kernel has the type of its first input only
+        mixed = kind not in HEAVY and any(tensor.precision == "float" for tensor in reads)
+        computes = "float32" if mixed else precision(kind, str(_info(node, "primitiveType")))
+        computed |= dict.fromkeys(names, computes)
     return Execution(tuple(_operators(file, computed, _quantized(path, file))), tuple(found), rescaled=rescaled)
 
 
