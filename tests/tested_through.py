@@ -119,6 +119,8 @@ THROUGH = {
     "workflows/import_": "cli/test_import_.py",
     "workflows/inspect/layers_table": "workflows/inspect/test_layers.py",
     "workflows/inspect/matched_tensors/": "workflows/inspect/test_layers.py",
+    "workflows/inspect/mixed_precision/": "workflows/inspect/test_mixed_precision.py",
+    "workflows/inspect/mixed_precision_table": "workflows/inspect/test_mixed_precision.py",
     "workflows/inspect/operator_times_table": "workflows/inspect/test_operator_times.py",
     "workflows/inspect/profiles/": "workflows/inspect/test_operator_times.py",
     "workflows/optimize/__init__": "workflows/optimize/test_search.py",

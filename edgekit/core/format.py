@@ -16,11 +16,13 @@ class Format:
     `file`: the name that a model of this format has in an artifact's folder; `suffixes`: endings by which such files
     are known elsewhere. What follows is optional.
 
-    `observer`, `matched_tensors` and `kernels` name modules (`package.module`), imported when first used since they
-    need a runtime; "": not supported. `observer` collects activation statistics in the runtime that `observed_in` names
-    and has `observe` (see `compression/calibration`). `matched_tensors` compares two models tensor by tensor and has
-    `match` (see `workflows/inspect/matched_tensors`). `kernels` interprets the `profile` of a runtime and has
-    `kernels`, `reasons` and `NO_TIMES` (see `workflows/inspect/profiles`).
+    `observer`, `matched_tensors`, `kernels` and `mixed_precision` name modules (`package.module`), imported when first
+    used since they need a runtime; "": not supported. `observer` collects activation statistics in the runtime that
+    `observed_in` names and has `observe` (see `compression/calibration`). `matched_tensors` compares two models tensor
+    by tensor and has `match` (see `workflows/inspect/matched_tensors`). `kernels` interprets the `profile` of a runtime
+    and has `kernels`, `reasons` and `NO_TIMES` (see `workflows/inspect/profiles`). `mixed_precision` reads what a
+    runtime computes in int8 and in float, and has `execution` and `quantizable` (see
+    `workflows/inspect/mixed_precision`).
     `lowers_recurrence`: a recurrent layer of the network may be other operators in the file.
     """
 
@@ -30,6 +32,7 @@ class Format:
     observed_in: ClassVar[str] = ""
     matched_tensors: ClassVar[str] = ""
     kernels: ClassVar[str] = ""
+    mixed_precision: ClassVar[str] = ""
     lowers_recurrence: ClassVar[bool] = True
 
     @staticmethod

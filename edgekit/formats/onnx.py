@@ -31,6 +31,7 @@ class Onnx(Format):
     observed_in: ClassVar[str] = "onnxruntime"
     matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.onnx"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.onnx"
+    mixed_precision: ClassVar[str] = "edgekit.workflows.inspect.mixed_precision.onnx"
     lowers_recurrence: ClassVar[bool] = False
 
     @staticmethod
@@ -73,7 +74,7 @@ class Onnx(Format):
             axes={v.name: axes for v in (*uses.inputs, *graph.output) if (axes := _axes(v))},
             peak_bytes=uses.peak,
             quantized=_quantized(nodes, weights),
-            slow=tuple(_slow(uses, nodes, constants)),
+            slow=tuple(_slow(uses, nodes)),
         )
 
 
@@ -436,46 +437,11 @@ def _quantized(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> st
 
 # --- performance hints -------------------------------------------------------------------------------------------
 
-#: operators that ONNX Runtime fuses to integer kernels between a DequantizeLinear and a QuantizeLinear
-_FUSED = frozenset(
-    "Conv ConvTranspose MatMul Gemm Add Mul Sigmoid Softmax LeakyRelu AveragePool GlobalAveragePool MaxPool Concat "
-    "Split Where Gather Reshape Transpose Squeeze Unsqueeze Flatten Slice Resize Relu Clip ReduceMean Expand "
-    "Tile Pad DepthToSpace SpaceToDepth Identity ArgMax EmbedLayerNormalization".split()
-)
-_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
-
-def _slow(uses: _Uses, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]) -> Iterator[str]:
+def _slow(uses: _Uses, nodes: Sequence[NodeProto]) -> Iterator[str]:
     live = [node for node in nodes if node.output and node.output[0] not in uses.fixed]
     if transposes := sum(node.op_type == "Transpose" for node in live):
         yield f"{transposes} Transpose: each copies its tensor into another layout"
     doubles = sum(value.element == _DOUBLE for value in uses.values.values())
     if doubles:
         yield f"{doubles} tensors are float64: few kernels support it; float32 is at least twice as fast"
-    if any(_quantized([node], ()) in ("QDQ", "QLinear") for node in live):
-        yield from _islands(live, uses.fixed)
-
-
-def _islands(nodes: Sequence[NodeProto], fixed: set[str]) -> Iterator[str]:
-    """Float islands in an int8 graph."""
-    producers = {name: node for node in nodes for name in node.output}
-    quantizing = {n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
-    dequantized = {n.output[0] for n in nodes if n.op_type == "DequantizeLinear"}
-    floats = [n for n in nodes if n.op_type in _HEAVY and n.input[0] not in dequantized]
-    if floats:
-        yield f"{_summary(floats)} in float inside an int8 graph: not quantized"
-    unfused = [n for n in nodes if n.op_type not in _FUSED and dequantized & {*n.input} and quantizing & {*n.output}]
-    if unfused:
-        yield f"{_summary(unfused)} between DequantizeLinear and QuantizeLinear: not fused, so computed in float"
-    redundant = [
-        n for n in nodes if n.op_type == "QuantizeLinear" and n.input[0] in dequantized and n.input[0] in producers
-    ]
-    if redundant:
-        what = f"{len(redundant)} QuantizeLinear right after a DequantizeLinear"
-        yield f"{what}: a pass over the tensor that only changes its scale"
-
-
-def _summary(nodes: Sequence[NodeProto]) -> str:
-    counts = Counter(_type(node) for node in nodes)
-    names = ", ".join(f"{count} {name}" for name, count in counts.most_common(4))
-    return f"{names} (first: {nodes[0].name})" if nodes[0].name else names

@@ -33,6 +33,7 @@ class Openvino(Format):
     observed_in: ClassVar[str] = "openvino"
     matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.openvino"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.openvino"
+    mixed_precision: ClassVar[str] = "edgekit.workflows.inspect.mixed_precision.openvino"
 
     @staticmethod
     def signature(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
@@ -65,7 +66,7 @@ class Openvino(Format):
             },
             peak_bytes=uses[0].peak(),
             quantized=_quantized(model, [constant.element_type for constant in weights.values()]),
-            slow=tuple(_slow(uses, model, {constant.element_type for constant in weights.values()})),
+            slow=tuple(_slow(uses)),
         )
 
 
@@ -298,34 +299,13 @@ def _quantized(model: Model, weights: Sequence[str]) -> str:
     return "fp16" if kinds == {"f16"} else ""
 
 
-def _slow(uses: Sequence[_Uses], model: Model, weights: set[str]) -> Iterator[str]:
+def _slow(uses: Sequence[_Uses]) -> Iterator[str]:
     """Performance hints, one line each."""
     layers = [layer for use in uses for layer in use.computing]
     if transposes := sum(layer.type == "Transpose" for layer in layers):
         yield f"{transposes} Transpose: each copies its tensor into another layout"
     if any(port.precision == "FP64" for layer in layers for port in layer.ports.values()):
         yield "it computes in float64: float32 is at least twice as fast"
-    if _quantized(model, sorted(weights)) != "FakeQuantize":
-        return
-    floats = [layer for layer in layers if layer.type in _MATRICES and layer.sources[0][0].type != "FakeQuantize"]
-    direct = [layer for layer in floats if not _quantized_before(layer.sources[0][0])]
-    if direct:
-        counts = Counter(layer.type for layer in direct)
-        names = ", ".join(f"{count} {name}" for name, count in counts.most_common(4))
-        yield f"{names} (first: {direct[0].name}) in float inside an int8 graph: not quantized"
-
-
-#: operators that compute on integers if their input is quantized
-_MATRICES = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
-#: operators that preserve quantized values
-_PASSING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Concat", "Split", "VariadicSplit", "ShapeOf")
-
-
-def _quantized_before(layer: Layer, depth: int = 16) -> bool:
-    if layer.type == "FakeQuantize":
-        return True
-    passes = layer.type in _PASSING and layer.sources and depth > 0
-    return bool(passes) and _quantized_before(layer.sources[0][0], depth - 1)
 
 
 #: operator → indices of the inputs with weights

@@ -39,6 +39,7 @@ class Tflite(Format):
     observed_in: ClassVar[str] = "litert"
     matched_tensors: ClassVar[str] = "edgekit.workflows.inspect.matched_tensors.tflite"
     kernels: ClassVar[str] = "edgekit.workflows.inspect.profiles.tflite"
+    mixed_precision: ClassVar[str] = "edgekit.workflows.inspect.mixed_precision.tflite"
 
     @staticmethod
     def describe(path: Path) -> ModelFacts:
@@ -427,24 +428,6 @@ def _slow(model: Model) -> Iterator[str]:
         yield f"{transposes} TRANSPOSE: each copies its tensor into another layout"
     if any(t.dtype == "float64" for node in nodes for t in node.outputs):
         yield "it computes in float64: float32 is at least twice as fast"
-    if _quantized(model) not in ("int8", "int16"):
-        return
-    float_nodes = [n for n in nodes if n.type != "DEQUANTIZE" and any(t.dtype == "float32" for t in n.outputs)]
-    float_nodes = [n for n in float_nodes if not _is_int8_embedding(n)]
-    if float_nodes:
-        yield f"{_summary(float_nodes)} in float inside an int8 graph: not quantized"
-    boundary = {t.index for t in (*model.subgraphs[0].inputs, *model.subgraphs[0].outputs)}
-    requantizations = [
-        n
-        for n in nodes
-        if n.type in ("QUANTIZE", "DEQUANTIZE") and not boundary & {t.index for t in (*n.inputs, *n.outputs) if t}
-    ]
-    if requantizations:
-        yield f"{_summary(requantizations)} between operators: each is a pass over its tensor"
-
-
-def _is_int8_embedding(node: Node) -> bool:
-    return node.type == "EMBEDDING_LOOKUP" and any(t and t.dtype == "int8" for t in node.inputs)
 
 
 def _summary(nodes: Sequence[Node]) -> str:

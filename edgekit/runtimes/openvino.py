@@ -38,7 +38,7 @@ class Openvino:
 
     def __init__(self, model, threads, precision, specs):
         wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
-        self._compiled = _compiled(model, threads, wanted)
+        self._compiled = compiled(model, threads, wanted)
         self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if self._precision != wanted:
             raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
@@ -72,9 +72,9 @@ class Openvino:
 
         Its counters are means over all inferences so far; what the warm-ups took is taken out again.
         """
-        compiled = _compiled(model, 1, "f32", PERF_COUNT=True)
-        names = [_spec(port)["name"] for port in compiled.inputs]
-        request = compiled.create_infer_request()
+        profiled = compiled(model, 1, "f32", PERF_COUNT=True)
+        names = [_spec(port)["name"] for port in profiled.inputs]
+        request = profiled.create_infer_request()
 
         def run(feed):
             request.infer([feed[name] for name in names], share_inputs=True)
@@ -116,7 +116,7 @@ class Openvino:
         }
 
 
-def _compiled(model, threads, precision, **more):
+def compiled(model, threads, precision, **more):
     import openvino
 
     options = {

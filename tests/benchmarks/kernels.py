@@ -1,7 +1,7 @@
 """`make bench-kernels`: which operators are faster in float between int8 convolutions, in each runtime on this CPU.
 
 A convolution, the operator and another convolution are made as float, as int8, and as int8 with the operator in float,
-and timed in one session. The ratios go into `edgekit/workflows/quantize/kernels.json`, under the instruction set of
+and timed in one session. The ratios go into `edgekit/workflows/kernels.json`, under the instruction set of
 this machine, next to those of others; `edgekit quantize` reads them to choose candidates.
 """
 
@@ -32,7 +32,8 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs.store import Store
 from edgekit.sets.reading import sample_set
 from edgekit.steps.import_network import ImportNetwork
-from edgekit.workflows.quantize.placement import KERNELS, operators
+from edgekit.workflows.kernels import KERNELS
+from edgekit.workflows.quantize.placement import operators
 from edgekit.workflows.routes import route
 
 SIZE, WIDTH = 28, 64

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry
-from edgekit.core.artifact import ModelFacts, TensorSpec
+from edgekit.core.artifact import Artifact, ModelFacts, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.signature import input_of, output_of
 from edgekit.core.signature_check import signed
@@ -25,7 +25,8 @@ from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.workflows import export
-from edgekit.workflows.inspect import compatibility, operator_times_table, sizes
+from edgekit.workflows.inspect import compatibility, mixed_precision_table, operator_times_table, sizes
+from edgekit.workflows.inspect.mixed_precision import mixed_precision
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,9 +41,12 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
     """Facts as plain JSON values. `shapes`: input name → its sizes, batch included ("": the only input).
 
     MACs and activations depend on the size of every input: null, with the reason in `open_size`, if one is not known.
+    `mixed_precision`: of an int8 model what computes in float and why, see the module of that name; null for others.
     Raises InputError if there is no such file, it is not a model, or a shape does not fit.
     """
     ref = references.resolve(model)
+    artifact: Artifact | None = None
+    store: Store | None = None
     if ref.foreign:
         step = registry.load("steps", ref.importer)
         facts: ModelFacts = step.of(ref.foreign).describe()
@@ -50,13 +54,15 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
         specs = _carried(format, path, facts)
         known = sizes.of_file(facts.inputs, shapes or {})
     else:
-        artifact = ref.artifact()
+        artifact, store = ref.artifact(), ref.store
         format, path = artifact.kind.format, model_file(artifact.kind, artifact.path)
         facts = registry.load("formats", format).describe(path)
         head = {"model": str(artifact.path), "step": artifact.step, "scheme": artifact.scheme}
         specs = artifact.inputs, artifact.outputs
         known = sizes.of_artifact(artifact, ref.store.root(artifact), shapes or {})
     facts, open_size = sizes.counted(facts, format, path, known)
+    is_int8 = "int8" in facts.traits and path.is_file()
+    mixed = mixed_precision(format, path, artifact, store, sizes_known=not open_size) if is_int8 else None
     answers = list(compatibility.answers(path, format, facts))
     return {
         **head,
@@ -74,6 +80,7 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
         "layers": [dataclasses.asdict(operator) for operator in facts.operators],
         "runtimes": [a.runtime for a in answers if a.target == "host" and a.runtime and not a.problems],
         "targets": [dataclasses.asdict(answer) for answer in answers],
+        "mixed_precision": mixed,
         "slow": [*facts.slow, *_instructions(facts)],
         "details": dict(facts.details),
     }
@@ -155,6 +162,8 @@ def shown(result: Mapping[str, Any], layers: int) -> Iterator[Table]:
     if result["format"] != "torch":
         yield from _heaviest(result["layers"], layers)
     times = result.get("times")
+    if result["mixed_precision"]:
+        yield _labelled(mixed_precision_table.rows(result["mixed_precision"], times))
     yield _labelled([*_uses(result), *(operator_times_table.facts(times) if times else ())])
     if times:
         yield from operator_times_table.table(times)
@@ -208,7 +217,9 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{file['total']:,}: {parts}"
     if result["peak_bytes"] is not None:
         yield "activations", f"about {_size(result['peak_bytes'])} at once, for one sample"
-    if quantizers := sum(count for name, count in result["operators"].items() if name in QUANTIZERS):
+    known = result["mixed_precision"] and not result["mixed_precision"]["why"]
+    quantizers = sum(count for name, count in result["operators"].items() if name in QUANTIZERS)
+    if quantizers and not known:
         yield (
             "Q/DQ nodes",
             f"{quantizers}: a runtime fuses most of them; each that remains costs a pass over its tensor",

@@ -32,7 +32,8 @@ def operator_times(model: str | None, target: str = "host", shapes: Shapes | Non
     be run, DeviceError.
 
     `types`: microseconds per inference by operator type, of the model and of its float parent in the same format (null
-    if it has none); on an emulated board thousands of instructions. `costliest`: the operators that take longest; of an
+    if it has none); on an emulated board thousands of instructions. `conversions_us`: what nodes take that only convert
+    between int8 and float (in OpenVINO also between layouts). `costliest`: the operators that take longest; of an
     int8 model those that are not int8.
     """
     ref, loaded = references.resolve(model), targets.load(target)
@@ -62,6 +63,9 @@ def _times(store: Store, artifact: Artifact, target: Target, shapes: Shapes | No
         "against": parent and parent.name,
         "total_us": sum(kernel.us for kernel in own.kernels) if own.kernels else None,
         "against_us": sum(kernel.us for kernel in other.kernels) if other and other.kernels else None,
+        "conversions_us": _sum(k for k in own.kernels if k.precision == "conversion" and k.type != "Cast")
+        if own.kernels
+        else None,
         "types": by_type(own.kernels, other.kernels if other else None),
         "costliest": [asdict(kernel) for kernel in costliest(own.kernels)],
         "reasons": list(own.reasons) if artifact.kind.precision == "int8" else [],

@@ -49,6 +49,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves, take
 from edgekit.workflows import make
+from edgekit.workflows.kernels import WORTH
 from edgekit.workflows.quantize import placement, remaining
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
@@ -179,6 +180,7 @@ class MethodSearch:
         """The methods after this one, if the budget is kept by then, which it usually is."""
         left_out = self._left_out_in_budget if self.best is None or self.best.within_budget else ()
         later = METHODS[METHODS.index(method) + 1 :]
+        left_out = (*left_out, *WITHOUT_SAMPLES)
         return [name for name in later if name in self.methods and name not in left_out and not self.unsupported(name)]
 
     @property
@@ -224,7 +226,7 @@ class MethodSearch:
     def _not_faster(self) -> bool:
         """Is every attempt that was timed hardly faster than float, or slower?"""
         ratios = [attempt.ratio.value for attempt in self.record.attempts if attempt.ratio]
-        return bool(ratios) and min(ratios) > placement.WORTH
+        return bool(ratios) and min(ratios) > WORTH
 
     @property
     def best(self) -> Attempt | None:

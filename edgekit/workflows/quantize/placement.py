@@ -1,21 +1,17 @@
 """Placement: which operators of an int8 model compute in float, because that is faster on the target.
 
 A runtime may have no int8 kernel for an operator, so that its graph is cut around it, or one that is slower than the
-float kernel with a conversion before and after it. `kernels.json` holds, per runtime and instruction set, how long a
-convolution, the operator and another convolution take with the operator in int8 and in float, as measured by
-`make bench-kernels`. What it says of the operators of this model is a candidate. If int8 is still hardly faster than
-float, so are the first operators of the model, whose tensors are large and whose products are small: there conversions
-cost most and int8 brings least. The candidates are timed on the target, and the fastest is taken.
+float kernel with a conversion before and after it. What `workflows/kernels` knows of that for the operators of this
+model is a candidate. If int8 is still hardly faster than float, so are the first operators of the model, whose tensors
+are large and whose products are small: there conversions cost most and int8 brings least. The candidates are timed on
+the target, and the fastest is taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry, statistics
@@ -23,14 +19,11 @@ from edgekit.core.artifact import Artifact, Operator
 from edgekit.core.errors import EdgekitError
 from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Ratio
+from edgekit.workflows.kernels import WORTH, slow_in_int8
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import MethodSearch
 
-KERNELS = Path(__file__).with_name("kernels.json")
-
-#: an operator is a candidate if with it in float the chain took at most this share of the time
-WORTH = 0.97
 #: the share of the processes that have to agree on which of two is faster
 AGREEING = 0.8
 #: with int8 at most this share of float's time, no more candidates are tried
@@ -92,8 +85,8 @@ class Placement:
 def place(search: MethodSearch, method: str) -> Placement:
     """The placement for one model and target, from int8 models whose ranges are chosen by `method`.
 
-    On a target that is not timed, and with --fast, what `kernels.json` says decides. Raises what keeps the plain int8
-    model from being made or run.
+    On a target that is not timed, and with --fast, what `workflows/kernels` knows decides. Raises what keeps the plain
+    int8 model from being made or run.
     """
     model = operators(search.start)
     if (stored := _stored(search, model)) is not None:
@@ -126,25 +119,6 @@ def described(placement: Placement) -> str:
     if chosen.ratio and all_int8 and all_int8.ratio:
         text += f": {chosen.ratio.value:.2f} times float's p50, all in int8 {all_int8.ratio.value:.2f} times"
     return text
-
-
-@cache
-def _kernels() -> Mapping[str, Any]:
-    kernels: Mapping[str, Any] = json.loads(KERNELS.read_text())
-    return kernels
-
-
-def slow_in_int8(runtime: str, isa_class: str, *, guess: bool = False) -> Iterator[frozenset[str]]:
-    """Types of operators that are faster in float between int8 convolutions, as measured on that instruction set.
-
-    Several in one set compute one activation function: HardSigmoid and Mul. Of an instruction set that was not measured
-    nothing is known; a `guess`, for candidates that will be timed, is what is known of any other.
-    """
-    measured = _kernels().get(runtime, {}).get("instruction_sets", {})
-    sets = [measured[isa_class]] if isa_class in measured else list(measured.values()) if guess else []
-    for types, entry in (item for facts in sets for item in facts.items()):
-        if entry["float_over_int8"] <= WORTH:
-            yield frozenset(types.split("+"))
 
 
 def operators(model: Artifact) -> list[Operator]:
