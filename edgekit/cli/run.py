@@ -74,4 +74,6 @@ def command(
         progress=reporter.progress,
         say=reporter.say,
     )
-    return CommandResult.of(outcome, lambda: terminal(outcome.measurements, reused=outcome.reused, folder=folder))
+    return CommandResult.of(
+        outcome, lambda: terminal(outcome.measurements, reused=outcome.reused, folder=folder, advise=True)
+    )

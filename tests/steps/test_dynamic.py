@@ -187,6 +187,28 @@ def test_a_third_of_the_weights_and_close(made: Made, model: str, format: str) -
     assert 30 < statistics.parity("float", expected, found).sqnr_db < 80
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("model", ["lstm", "gru", "attention", "dense", "convolutions"])
+def test_weights_only_are_as_small_and_closer(made: Made, model: str, format: str) -> None:
+    """Only the weights are rounded, so that what is computed from them in float is at least as near."""
+    plain, dynamic = made.float(model, format), made.dynamic(model, format)
+    fields = {"group_size": 0} if format == "openvino" else {"weight_only": True}
+    step = registry.load("steps", f"{format}_dynamic")(**fields)
+    smaller = made.get(f"{model}.{format}-weights", step, plain)
+    assert "float32" in smaller.scheme and "as they come" not in smaller.scheme
+    assert smaller.kind == Kind(format, frozenset({"dynamic"}))
+    assert smaller.sizes.total < plain.sizes.total
+    assert smaller.sizes.weights <= 1.05 * dynamic.sizes.weights
+    data = samples(model)
+    expected, found, quantized = ({"y": answers(artifact, data)} for artifact in (plain, smaller, dynamic))
+    near = statistics.parity("float", expected, found).sqnr_db
+    assert 30 < near < 80
+    assert near > statistics.parity("float", expected, quantized).sqnr_db - 1
+    if format == "onnx":
+        types = {node.op_type for node in onnx.load(str(smaller.path / "model.onnx")).graph.node}
+        assert not types & {"MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv"}
+
+
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_the_batch_stays_open(made: Made, format: str) -> None:
     smaller = made.dynamic("dense", format)

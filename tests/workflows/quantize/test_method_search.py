@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 from helpers import Ended, run_cli, start
 
+from edgekit.core import statistics
+from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, InputError
-from edgekit.core.measurement import Metric, Parity, Verdict
+from edgekit.core.measurement import Latency, Metric, Parity, Process, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.measure.verify import Finding
 from edgekit.runs.attempts import METHODS_FILE
 from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.sets.reading import sample_set
+from edgekit.steps.shared import onnx_weight_only
 from edgekit.workflows import bench, export, quantize
 from edgekit.workflows.quantize.attempts import Attempt
-from edgekit.workflows.quantize.method_search import calibration_warnings
+from edgekit.workflows.quantize.method_search import MethodSearch, calibration_warnings
 
 pytestmark = pytest.mark.usefixtures("members")
 
@@ -118,8 +121,33 @@ def test_tries_are_not_measured_with_the_run(searched: Any, bars_run: Path) -> N
 def test_with_a_budget_the_first_method_that_keeps_it_ends_the_search(bars_run: Path) -> None:
     outcome = quantize.quantize(str(bars_run), to=["onnx"], max_drop_pp=20)
     tried = [a.method for a in outcome.searches[0].attempts]
-    assert tried in (["min-max"], ["min-max", "dynamic"]), "and weights only, where int8 is not faster"
+    others = ["dynamic", "weight-only"]
+    assert tried in (["min-max"], ["min-max", *others]), "and weights only, where int8 is not faster"
     assert not outcome.failures
+
+
+@pytest.mark.parametrize(("static", "chosen"), [(2.0, "onnx-dynamic"), (1.0, "onnx-dynamic"), (0.5, "onnx-int8")])
+def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
+    static: float, chosen: str, bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is known to be faster is worth the noise of quantized activations."""
+
+    def latencies(search: MethodSearch, models: Sequence[Artifact]) -> list[Latency]:
+        factors = [static if model.kind.precision == "int8" else 1.0 for model in models]
+        rng = np.random.default_rng(0)
+        processes = [
+            [Process(tuple(int(t) for t in rng.normal(1e6 * f, 1e3, 50)), 1, 1, 1, 1, 1) for _ in range(5)]
+            for f in factors
+        ]
+        return [statistics.latency(found, 1, 1) for found in processes]
+
+    monkeypatch.setattr(MethodSearch, "latencies", latencies)
+    monkeypatch.setattr(onnx_weight_only, "SMALL", 64)  # this network has few weights
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], methods=("weight-only", "mse"))
+    (search,) = outcome.searches
+    assert search.chosen is not None and search.chosen.name == chosen
+    assert search.to_json()["recommended"]
+    assert [a.method for a in search.attempts] == (["mse"] if static < 0.9 else ["mse", "weight-only"])
 
 
 @pytest.mark.slow
