@@ -32,7 +32,13 @@ _SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqu
 
 
 def observe(
-    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+    path: Path,
+    feeds: Iterable[Feed],
+    ctx: Context,
+    *,
+    batch: int = 1,
+    origin: str = "",
+    partial: Path | None = None,
 ) -> Statistics:
     """Statistics by tensor names of the graph that `ready` returns. Raises InputError: see `gather`."""
     model = ready(path)
@@ -49,7 +55,7 @@ def observe(
         tensors = {**compute(feed), **{name: feed[name] for name in observed if name in inputs}}
         return {name: finite(value) if name in masked else value for name, value in tensors.items()}
 
-    statistics = gather(run, feeds, origin=origin, partial=partial)
+    statistics = gather(run, feeds, batch=batch, origin=origin, partial=partial)
     statistics.alias(shared)
     return statistics
 
