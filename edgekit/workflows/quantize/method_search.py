@@ -32,7 +32,7 @@ import numpy as np
 from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
-from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
+from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
 from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
@@ -140,10 +140,13 @@ class MethodSearch:
             self._try(method)
             if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
+        if self.best is None and self._may_try("dynamic"):
+            self.context.say("            no static int8 model can be used: int8 weights only")
+            self._try("dynamic")
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
         self._measure()
-        if "dynamic" in methods and self._not_faster() and not self.unsupported("dynamic"):
+        if self._may_try("dynamic") and self._not_faster():
             self.context.say("            int8 is not faster than float here: int8 weights only, too")
             self._try("dynamic")
             self._measure()
@@ -188,13 +191,17 @@ class MethodSearch:
             "no method applies to this model", f"methods: {', '.join(methods)}"
         )
 
+    def _may_try(self, method: str) -> bool:
+        """Is it asked for, possible, and not tried yet?"""
+        tried = any(attempt.method == method for attempt in self.record.attempts)
+        return method in self.methods and not tried and not self.unsupported(method)
+
     def _not_faster(self) -> bool:
         """Is the best attempt static, and hardly faster than float, or slower?"""
         best = self.best
         if best is None or best.artifact is None or best.artifact.kind.precision != "int8":
             return False
-        tried = any(attempt.method == "dynamic" for attempt in self.record.attempts)
-        return not tried and best.ratio is not None and best.ratio.value > placement.WORTH
+        return best.ratio is not None and best.ratio.value > placement.WORTH
 
     @property
     def best(self) -> Attempt | None:
@@ -451,6 +458,9 @@ class MethodSearch:
         data = take(self.context.val, FEW_SAMPLES)
         try:
             runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
+        except Unusable as error:  # one of the attempts, whose check says so
+            self.context.say(f"            no latency from {self.target.name}: {error}")
+            return None
         except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
             self.context.say(f"            no latency from {self.target.name}: {error}")
             self.timed = False
