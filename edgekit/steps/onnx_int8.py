@@ -126,7 +126,7 @@ def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) ->
 
 def _unfit(model: ModelProto) -> list[str]:
     """Operators that the quantizer's scales do not fit: grouped transposed convolutions with a bias, Gemms whose bias
-    has several rows, and what computes with infinities."""
+    has several rows, what computes with infinities, and limits that exclude zero."""
     nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
     grouped = [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
     several = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
@@ -134,7 +134,21 @@ def _unfit(model: ModelProto) -> list[str]:
     masked = masked_tensors(model.graph)
     softmax = _over_many_classes(model)
     infinite = [node.name for node in model.graph.node if masked & {*node.input, *node.output}]
-    return [*grouped, *infinite, *softmax, *(node.name for node in gemms if node.input[2] in several)]
+    clips = _excluding_zero(model)
+    return [*grouped, *infinite, *softmax, *clips, *(node.name for node in gemms if node.input[2] in several)]
+
+
+def _excluding_zero(model: ModelProto) -> Iterator[str]:
+    """Clips to limits on one side of zero. The quantizer removes a Clip, whose limits the range of its output keeps;
+    but every range includes zero."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in (node for node in model.graph.node if node.op_type == "Clip"):
+        limits = [constants[name] if name in constants else None for name in node.input[1:3]]
+        least, most = (None if t is None else float(numpy_helper.to_array(t)) for t in [*limits, None, None][:2])
+        if (least or 0.0) > 0 or (most or 0.0) < 0:
+            yield node.name
 
 
 def _coarse(model: ModelProto, tensor_ranges: Ranges) -> Iterator[str]:
