@@ -145,7 +145,7 @@ def _excluding_zero(model: ModelProto) -> Iterator[str]:
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in (node for node in model.graph.node if node.op_type == "Clip"):
-        limits = [constants[name] if name in constants else None for name in node.input[1:3]]
+        limits = [constants.get(name) for name in node.input[1:3]]
         least, most = (None if t is None else float(numpy_helper.to_array(t)) for t in [*limits, None, None][:2])
         if (least or 0.0) > 0 or (most or 0.0) < 0:
             yield node.name

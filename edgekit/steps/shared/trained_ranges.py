@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.compression.calibration.feeds import batch_size, fitting
 from edgekit.compression.calibration.ranges import Ranges
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, kinds
@@ -45,7 +46,6 @@ class TrainedInt8Step(CalibratedStep):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if most trained ranges have no tensor in the file; else as the two steps do."""
         from edgekit.compression import calibration, qat
-        from edgekit.compression.calibration.feeds import batch_size, fitting
         from edgekit.compression.qat import RANGES
 
         parent = inputs["parent"]
