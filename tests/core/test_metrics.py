@@ -71,6 +71,6 @@ def test_one_value_per_sample_does_not_broadcast() -> None:
 def test_a_single_score_is_that_of_class_1(scores: list[float], right: list[int]) -> None:
     labels = np.array([0, 1, 1])
     for shape in ((3,), (3, 1)):
-        assert top1({"y": np.array(scores).reshape(shape)}, labels).values.tolist() == right
+        assert top1({"y": np.array(scores).reshape(shape)}, labels).per_sample.tolist() == right
     with pytest.raises(InputError, match="label of sample 0 is 2"):
         top1({"y": np.array(scores)}, labels + 2)
