@@ -57,8 +57,9 @@ def kinds(*texts: str) -> frozenset[Kind]:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. `shape` holds None where the size is dynamic; the first axis is the batch.
+    """One input or output. `shape` holds None where the size is dynamic.
 
+    `batch_axis` of an input: the axis that runs over samples; None if it has none (`core.batch_axis`).
     `quantization` is (scale, zero_point) where the tensor is stored as integers: real = scale * (stored - zero_point).
     `signature`: what an input is made from, or what an output means, if known.
     """
@@ -68,6 +69,19 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     quantization: tuple[float, int] | None = None
     signature: InputSignature | OutputSignature | None = None
+    batch_axis: int | None = 0
+
+    @property
+    def sample_shape(self) -> tuple[int | None, ...]:
+        """The shape of one sample: without the batch if that is the first axis, else whole, with a batch of one."""
+        if self.batch_axis == 0:
+            return self.shape[1:]
+        return tuple(1 if axis == self.batch_axis else size for axis, size in enumerate(self.shape))
+
+    @property
+    def open_axes(self) -> list[int]:
+        """The axes of dynamic size, apart from the batch."""
+        return [axis for axis, size in enumerate(self.shape) if size is None and axis != self.batch_axis]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], output: bool = False) -> TensorSpec:
@@ -79,12 +93,15 @@ class TensorSpec:
             tuple(data["shape"]),
             (float(quantization[0]), int(quantization[1])) if quantization else None,
             None if signature is None else output_of(signature) if output else input_of(signature),
+            data.get("batch_axis", 0),
         )
 
     def to_json(self, signed: bool = False) -> dict[str, Any]:
         """As JSON values; the signature, if it is known, only with `signed`."""
         data: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": self.shape}
         data["quantization"] = self.quantization
+        if self.batch_axis != 0:
+            data["batch_axis"] = self.batch_axis
         return {**data, "signature": plain(self.signature)} if signed and self.signature else data
 
     def __str__(self) -> str:

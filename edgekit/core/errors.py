@@ -110,6 +110,10 @@ class RecipeError(InputError):
         return self._problems
 
 
+class Unusable(InputError):
+    """A runtime cannot load or run a model file."""
+
+
 class BrokenPlugin(InputError):
     pass
 

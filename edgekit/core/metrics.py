@@ -21,9 +21,12 @@ def scorer(labels: Array) -> Scorer:
 def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
     """Top-1 accuracy of the first output (samples, classes): 1 where the largest value is the label's, else 0.
 
-    Raises InputError, naming the sample, for a label that is not a class.
+    A single score per sample is that of class 1 of two: see `_of_two`. Raises InputError, naming the sample, for a
+    label that is not a class.
     """
     values = next(iter(outputs.values()))
+    if labels.ndim == 1 and values.size == len(labels) == len(values):
+        values = _of_two(np.asarray(values).reshape(len(labels)))
     if values.ndim != 2 or labels.ndim != 1:
         shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
         hint = "write the labels of a regression with a decimal point"
@@ -34,6 +37,15 @@ def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
         why = f"the model has {values.shape[1]} classes, numbered from 0"
         raise InputError(what, why, "check the labels")
     return Scores("accuracy", "fraction", True, (values.argmax(axis=1) == labels).astype(np.float64))
+
+
+def _of_two(scores: Array) -> Array:
+    """The scores (samples,) of class 1 as those of classes 0 and 1 (samples, 2).
+
+    Probabilities, if none is below 0 or above 1: class 1 is above 0.5; else logits: it is above 0.
+    """
+    is_probability = scores.size > 0 and scores.min() >= 0 and scores.max() <= 1
+    return np.stack([np.full_like(scores, 0.5 if is_probability else 0, np.float64), scores], axis=1)
 
 
 def r_squared(outputs: Mapping[str, Array], labels: Array) -> Scores:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.device import Job
-from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
+from edgekit.core.errors import DeviceError, InputError, Missing, Unusable, os_errors
 from edgekit.core.measurement import Process, Run
 from edgekit.core.progress import Progress, duration
 from edgekit.core.samples import SampleSet
@@ -420,5 +420,6 @@ def _raise(error: Mapping[str, str] | None, job: Job) -> None:
         raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
     if kind == "model":
         next = f"check that {job.artifact.path} is complete and of a version that {job.runtime} supports"
-        raise InputError(f"cannot load {where}", what, next)
-    raise InputError(f"cannot run {where}", what, "compare the samples with the inputs in `edgekit inspect`")
+        raise Unusable(f"cannot load {where}", what, next)
+    kind_of = Unusable if kind == "run" else InputError
+    raise kind_of(f"cannot run {where}", what, "compare the samples with the inputs in `edgekit inspect`")

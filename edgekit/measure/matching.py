@@ -34,7 +34,7 @@ def inputs(data: SampleSet, of: Sequence[TensorSpec], to: Sequence[TensorSpec]) 
     if len(names) != len(data.inputs):  # the only array for the only input
         names = list(data.inputs)
     arrays = {name: data.inputs[name] for name in names}
-    shapes = {spec.name: spec.shape[1:] for spec in to}
+    shapes = {spec.name: spec.sample_shape for spec in to}
     pairs = _pairs({name: array.shape[1:] for name, array in arrays.items()}, shapes, "inputs")
     matched, notes = {}, []
     for name, other in pairs.items():

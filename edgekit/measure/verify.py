@@ -26,7 +26,7 @@ from edgekit.core.measurement import Metric, Parity, Run, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Scores
-from edgekit.measure import matching
+from edgekit.measure import matching, targets
 from edgekit.measure.execute import execute, runtimes_for
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
@@ -213,8 +213,12 @@ class Verifier:
                 continue
             try:
                 outputs = self.outputs(artifact, data)
-            except InputError as error:  # the parent runs the same samples
-                return dataclasses.replace(finding, failed="runtime", reason=f"{error}{where}")
+            except (InputError, DeviceError) as error:
+                if isinstance(error, DeviceError) and not targets.is_here(self.target):
+                    raise
+                self._reference(artifact, parent, data)  # raises what is wrong with the samples, not with the file
+                why = f"{artifact.step} made a file that does not run: {error}"
+                return dataclasses.replace(finding, failed="runtime", reason=why + where)
             reference = self._reference(artifact, parent, data)
             outputs, notes = self._aligned(artifact, reference, outputs)
             finding = dataclasses.replace(finding, matched=tuple(dict.fromkeys([*finding.matched, *notes])))

@@ -37,8 +37,9 @@ class Example:
         inputs, fixed = [], {}
         for name, tensor in self.tensors.items():
             axes = self.axes.get(name, {})
-            inputs.append(tensor[:1].contiguous() if 0 in axes else tensor)
-            if lengths := {str(axis): tensor.shape[axis] for axis in axes if axis}:
+            batch = next((axis for axis, length in axes.items() if length == "batch"), 0)
+            inputs.append(tensor.narrow(batch, 0, 1).contiguous() if batch in axes else tensor)
+            if lengths := {str(axis): tensor.shape[axis] for axis in axes if axis != batch}:
                 fixed[name] = lengths
         return tuple(inputs), fixed
 
@@ -62,7 +63,9 @@ def example(model: Artifact) -> Example:
         zeros = torch.zeros([size or n for size, n in zip(spec.shape, shape, strict=True)], dtype=_dtype(spec))
         tensor = stored.get(spec.name, zeros)
         for axis in (axis for axis, size in enumerate(spec.shape) if size is None):
-            axes.setdefault(spec.name, {}).setdefault(axis, "batch" if axis == 0 else f"{spec.name}_{axis}")
+            axes.setdefault(spec.name, {}).setdefault(
+                axis, "batch" if axis == spec.batch_axis else f"{spec.name}_{axis}"
+            )
             if tensor.shape[axis] < 2:
                 tensor = torch.cat([tensor, tensor], axis)
         tensors[spec.name] = tensor

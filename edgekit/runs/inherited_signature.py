@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgekit.core.artifact import Artifact, Kind, ModelFacts, TensorSpec
+from edgekit.core.batch_axis import with_batch_axes
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature, OutputSignature, Signature, input_of, plain
 from edgekit.core.signature_check import signed
@@ -42,7 +43,15 @@ def specs(
     if classes and not signature.classes and len(facts.outputs) == 1 and facts.outputs[0].shape[1:] == (len(classes),):
         known = signature.outputs[0] if signature.outputs else OutputSignature()
         signature = replace(signature, outputs=(replace(known, classes=classes),))
-    return signed(facts.inputs, facts.outputs, signature)
+    model_inputs = with_batch_axes(facts.inputs, facts.outputs, facts.axes, _known_axes(parent, result.tensors, facts))
+    return signed(model_inputs, facts.outputs, signature)
+
+
+def _known_axes(parent: Artifact | None, tensors: Mapping[str, str], facts: ModelFacts) -> dict[str, int | None]:
+    """The batch axes of the parent's inputs that are the model's, too, by their names here."""
+    ranks = {spec.name: len(spec.shape) for spec in facts.inputs}
+    names = {spec: tensors.get(spec.name, spec.name) for spec in (parent.inputs if parent else ())}
+    return {name: spec.batch_axis for spec, name in names.items() if ranks.get(name) == len(spec.shape)}
 
 
 def details(kind: Kind, sets: Mapping[str, SampleSet]) -> dict[str, Any]:

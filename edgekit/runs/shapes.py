@@ -27,7 +27,7 @@ def checked(shapes: Shapes, inputs: Sequence[TensorSpec]) -> dict[str, tuple[int
         spec = inputs[names.index(name)] if name in names else inputs[0] if not name else None
         if spec is None:
             raise InputError(f"there is no input {name!r} to give a shape", next=suggest(name, names))
-        if not fits(spec.shape, sizes):
+        if not fits(spec, sizes):
             given = "x".join(map(str, sizes))
             raise InputError(f"input {spec.name} cannot be {given}", f"it is {spec}", f"--shape {example_shape(spec)}")
         by_name[spec.name] = sizes

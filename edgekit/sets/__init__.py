@@ -84,7 +84,7 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
             data = _cache[key] = streamed(name, reader, spec.options, spec.split, progress)
             return data
         if isinstance(reader, npz.Npz) and not spec.split and not spec.options.count:
-            data = sample_set(Path(spec.path).name, reader.inputs, reader.encoded())
+            data = sample_set(Path(spec.path).name, reader.inputs, reader.encoded(), notes=reader.notes())
             data = replace(data, classes=reader.classes)
         else:
             data = collect(name, reader, spec.options, spec.split, progress)
@@ -106,7 +106,7 @@ def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
     """The reader for the format of the path. Raises InputError."""
     path, lower = Path(spec.path), spec.path.lower()
     if lower.endswith(".npz"):
-        return npz.Npz(path, spec.options)
+        return npz.Npz(path, spec.options, model_inputs)
     if lower.endswith(tables.SUFFIXES):
         return tables.Table(path, spec.options, model_inputs)
     if lower.endswith(shards.SUFFIXES):

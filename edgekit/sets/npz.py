@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, os_errors, suggest
 from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
+from edgekit.sets.per_sample import per_sample
 from edgekit.sets.reading import Item, refuse_nan
 
 LABEL = "label"
@@ -24,17 +27,34 @@ _DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.Ba
 
 
 class Npz:
-    """The arrays of a file. Raises InputError: damaged, object arrays, lengths that differ, NaN or infinity."""
+    """The arrays of a file, as a model with these inputs takes them.
 
-    def __init__(self, path: Path, options: Options) -> None:
-        self._path = path
-        self.inputs, self.labels = _arrays(path, options)
-        self.count: int | None = len(next(iter(self.inputs.values())))
+    Raises InputError: damaged, object arrays, NaN or infinity, and lengths that differ, once the samples are read.
+    """
+
+    def __init__(self, path: Path, options: Options, model_inputs: Sequence[TensorSpec] = ()) -> None:
+        self._path, self._specs = path, model_inputs
+        self._arrays, self.labels = _arrays(path, options)
         self.labelled = self.labels is not None
         self.splits: frozenset[str] = frozenset()
 
+    @cached_property
+    def _placed(self) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+        labels = None if self.labels is None else len(self.labels)
+        placed, notes = per_sample(self._path, self._arrays, self._specs, labels)
+        refuse_nan(str(self._path), {**placed, **({LABEL: self.labels} if self.labels is not None else {})})
+        return placed, notes
+
+    @property
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        return self._placed[0]
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
     def __iter__(self) -> Iterator[Item]:
-        for i in range(self.count or 0):
+        for i in range(self.count):
             values = {name: array[i, ...] for name, array in self.inputs.items()}
             yield Item(f"sample {i} of {self._path}", str(i), self._label(i), lambda values=values: values)  # type: ignore[misc]
 
@@ -42,7 +62,7 @@ class Npz:
         return {}
 
     def notes(self) -> tuple[str, ...]:
-        return ()
+        return self._placed[1]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,10 +113,6 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
         arrays = {name: arrays[name] for name in options.columns}
     if labels is not None and labels.ndim == 0:
         raise InputError(f"{path}: {label!r} is a single value", next="give one label per sample")
-    if not arrays or any(a.ndim == 0 or len(a) == 0 for a in arrays.values()):
+    if not any(a.ndim for a in arrays.values()) or any(a.size == 0 for a in arrays.values()):
         raise InputError(f"{path} holds no samples", next="numpy.savez(path, input=array, label=labels)")
-    lengths = {name: len(a) for name, a in [*arrays.items(), *([(label, labels)] if labels is not None else [])]}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"the arrays in {path} differ in length", ", ".join(f"{k} {v}" for k, v in lengths.items()))
-    refuse_nan(str(path), {**arrays, **({label: labels} if labels is not None else {})})
     return arrays, labels

@@ -63,12 +63,12 @@ def random_inputs(
 def known_sizes(spec: TensorSpec, candidates: Sequence[Sequence[int] | None]) -> tuple[int, ...] | None:
     """The first of the candidates that the input can have, else what its signature says; None if a size stays open."""
     for sizes in candidates:
-        if sizes and fits(spec.shape, sizes):
+        if sizes and fits(spec, sizes):
             return tuple(sizes)
     merged = list(spec.shape)
     for axis, size in _signed_sizes(spec).items():
         merged[axis] = merged[axis] or size
-    if any(size is None for size in merged[1:]):
+    if any(merged[axis] is None for axis in spec.open_axes):
         return None
     return tuple(size or 1 for size in merged)
 
@@ -87,15 +87,18 @@ def _origin(spec: TensorSpec, artifact: Artifact, root: Artifact) -> str:
     return names[[other.name for other in artifact.inputs].index(spec.name)]
 
 
-def fits(shape: Shape, sizes: Sequence[int]) -> bool:
-    """Do these sizes keep the fixed ones of a shape, apart from the batch?"""
-    return len(shape) == len(sizes) and all(a in (None, b) for a, b in zip(shape[1:], sizes[1:], strict=True))
+def fits(spec: TensorSpec, sizes: Sequence[int]) -> bool:
+    """Do these sizes keep the fixed ones of an input, apart from the batch?"""
+    pairs = enumerate(zip(spec.shape, sizes, strict=False))
+    return len(spec.shape) == len(sizes) and all(a in (None, b) for axis, (a, b) in pairs if axis != spec.batch_axis)
 
 
 def example_shape(spec: TensorSpec) -> str:
     """What may be typed after --shape for this input, such as x=1x3x320x320."""
     open_size = IMAGE_SIDE if len(spec.shape) == 4 else LENGTH
-    return f"{spec.name}=" + "x".join(str(size or (open_size if axis else 1)) for axis, size in enumerate(spec.shape))
+    return f"{spec.name}=" + "x".join(
+        str(size or (open_size if axis in spec.open_axes else 1)) for axis, size in enumerate(spec.shape)
+    )
 
 
 def open_size_error(spec: TensorSpec) -> OpenSize:
@@ -113,13 +116,13 @@ def _sizes(
     length = SEQUENCE_LENGTH if _is_sequence(spec, artifact) else open_length
     if length is None:
         raise open_size_error(spec)
-    return tuple(size or (length if axis else 1) for axis, size in enumerate(spec.shape))
+    return tuple(size or (length if axis in spec.open_axes else 1) for axis, size in enumerate(spec.shape))
 
 
 def _is_sequence(spec: TensorSpec, artifact: Artifact) -> bool:
     """May its open axis have any size: is it the length of a sequence, or does the model take open lists of tokens?"""
     tokens = any("int" in other.dtype and len(other.shape) == 2 and other.shape[1] is None for other in artifact.inputs)
-    return tokens or (len(spec.shape) <= 3 and list(spec.shape[1:]).count(None) == 1)
+    return tokens or (len(spec.shape) <= 3 and len(spec.open_axes) == 1)
 
 
 def _signed_sizes(spec: TensorSpec) -> dict[int, int]:
@@ -140,8 +143,8 @@ def _signed_sizes(spec: TensorSpec) -> dict[int, int]:
 def _second(spec: TensorSpec, sizes: Sequence[int]) -> tuple[int, ...]:
     """A second size of the open axes: twice as large for images (which keeps multiples of 32), a little longer else."""
     return tuple(
-        size if fixed is not None or not axis else size * 2 if len(sizes) == 4 else size + LONGER
-        for axis, (fixed, size) in enumerate(zip(spec.shape, sizes, strict=True))
+        size if axis not in spec.open_axes else size * 2 if len(sizes) == 4 else size + LONGER
+        for axis, size in enumerate(sizes)
     )
 
 
@@ -149,13 +152,10 @@ def _generated(
     artifact: Artifact, root: Artifact, sizes: Mapping[str, Sequence[int]], count: int
 ) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    # if all tensors share the first axis, it is the batch; else a sample is a whole input with a fixed first axis
-    batched = len({spec.shape[:1] for spec in (*artifact.inputs, *artifact.outputs)}) == 1 and artifact.inputs[0].shape
     inputs = {}
     for spec in artifact.inputs:
         per_sample = sizes[spec.name]
-        whole = not batched and spec.shape[:1] not in ((None,), (1,))
-        shape = (count, *(per_sample if whole else per_sample[1:]))
+        shape = (count, *(per_sample[1:] if spec.batch_axis == 0 else per_sample))
         inputs[spec.name] = _values(rng, spec, _origin(spec, artifact, root), root.details, shape)
     return inputs
 

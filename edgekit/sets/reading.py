@@ -58,11 +58,13 @@ class Item:
 class Reader(Protocol):
     """Data of one format, as one model takes it; can be iterated repeatedly."""
 
-    #: the number of samples, if known without reading
-    count: int | None
     labelled: bool
     #: the splits that the data itself names
     splits: frozenset[str]
+
+    @property
+    def count(self) -> int | None:
+        """The number of samples, if known without reading."""
 
     def decoded(self) -> Mapping[str, InputSignature]:
         """By input name, how the files read so far became arrays; nothing where the data holds arrays."""

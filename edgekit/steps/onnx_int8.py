@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -19,6 +19,7 @@ from edgekit.core.target import Target
 from edgekit.formats.onnx import read
 from edgekit.steps.shared import onnx_bounded, onnx_slim, onnx_weight_only
 from edgekit.steps.shared.calibrated import FEW_CLASSES, StaticInt8Step
+from edgekit.steps.shared.coarse_constants import is_coarse
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -57,10 +58,11 @@ class OnnxInt8(StaticInt8Step):
             statistics = self.statistics(inputs, ctx)
             with muted(ctx.log, native=True, loggers=("root",)):
                 model = ready(parent.path / "model.onnx")
-                excluded = [*_excluded(original, model, kept), *_unfit(model)]
+                chosen = ranges(statistics, self.method)
+                excluded = [*_excluded(original, model, kept), *_unfit(model), *_coarse(model, chosen)]
                 stored_only = set(_excluded(original, model, self.weights_only))
                 stored_only -= set(_excluded(original, model, self.keep_float))
-                stored = self.quantize(model, ranges(statistics, self.method), excluded, stored_only, path)
+                stored = self.quantize(model, chosen, excluded, stored_only, path)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # onnx, ONNX Runtime and the quantizer have many kinds
@@ -124,7 +126,7 @@ def _excluded(original: ModelProto, model: ModelProto, kept: Collection[str]) ->
 
 def _unfit(model: ModelProto) -> list[str]:
     """Operators that the quantizer's scales do not fit: grouped transposed convolutions with a bias, Gemms whose bias
-    has several rows, and what computes with infinities."""
+    has several rows, what computes with infinities, and limits that exclude zero."""
     nodes = [node for node in model.graph.node if node.op_type == "ConvTranspose" and len(node.input) > 2]
     grouped = [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
     several = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
@@ -132,7 +134,36 @@ def _unfit(model: ModelProto) -> list[str]:
     masked = masked_tensors(model.graph)
     softmax = _over_many_classes(model)
     infinite = [node.name for node in model.graph.node if masked & {*node.input, *node.output}]
-    return [*grouped, *infinite, *softmax, *(node.name for node in gemms if node.input[2] in several)]
+    clips = _excluding_zero(model)
+    return [*grouped, *infinite, *softmax, *clips, *(node.name for node in gemms if node.input[2] in several)]
+
+
+def _excluding_zero(model: ModelProto) -> Iterator[str]:
+    """Clips to limits on one side of zero. The quantizer removes a Clip, whose limits the range of its output keeps;
+    but every range includes zero."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in (node for node in model.graph.node if node.op_type == "Clip"):
+        limits = [constants.get(name) for name in node.input[1:3]]
+        least, most = (None if t is None else float(numpy_helper.to_array(t)) for t in [*limits, None, None][:2])
+        if (least or 0.0) > 0 or (most or 0.0) < 0:
+            yield node.name
+
+
+def _coarse(model: ModelProto, tensor_ranges: Ranges) -> Iterator[str]:
+    """Sums and products with a constant that int8 would round too coarsely for their output."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == tensor.FLOAT}
+    for node in model.graph.node:
+        if node.op_type not in ("Add", "Mul") or node.output[0] not in tensor_ranges:
+            continue
+        for name, other in (node.input, reversed(node.input)):
+            if name in constants and (factor := tensor_ranges.get(other)):
+                values, output = numpy_helper.to_array(constants[name]), tensor_ranges[node.output[0]]
+                if values.size and is_coarse(values, output, factor if node.op_type == "Mul" else None):
+                    yield node.name
 
 
 def _over_many_classes(model: ModelProto) -> list[str]:

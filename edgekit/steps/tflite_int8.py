@@ -23,6 +23,8 @@ from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
 from edgekit.steps.shared.calibrated import FEW_CLASSES, StaticInt8Step
+from edgekit.steps.shared.coarse_constants import is_coarse
+from edgekit.steps.shared.tflite_rules import Graph
 from edgekit.steps.shared.tflite_slim import slim
 from edgekit.steps.shared.tflite_types import EdgeType, set_types
 
@@ -55,6 +57,7 @@ class TfliteInt8(StaticInt8Step):
         kept = (*kept, *(name for name in _unfit(read(source)) if name not in kept))
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
+        kept = (*kept, *(name for name in _coarse(source, tensor_ranges) if name not in kept))
         with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
             found = tflite_masks.masks(unpack(source.read_bytes(), str(source)))
             tensor_ranges = tflite_masks.widened(tensor_ranges, found, statistics)
@@ -81,6 +84,23 @@ def _unfit(model: Model) -> Iterator[str]:
         many = node.type == "SOFTMAX" and (classes or 0) > FEW_CLASSES
         if node.type == "DIV" or (many and node.outputs[0].index in ends):
             yield node.name
+
+
+def _coarse(path: Path, tensor_ranges: Ranges) -> Iterator[str]:
+    """Sums, differences and products with a constant that int8 would round too coarsely for their output."""
+    model = unpack(path.read_bytes(), str(path))
+    graph = Graph(model, model.subgraphs[0])
+    for operator in graph.operators:
+        if (kind := graph.type(operator)) not in ("ADD", "SUB", "MUL"):
+            continue
+        first, second = map(int, operator.inputs)
+        output = tensor_ranges.get(graph.name(int(operator.outputs[0])))
+        for index, other in ((first, second), (second, first)):
+            values, factor = graph.constant(index), tensor_ranges.get(graph.name(other))
+            if output is None or factor is None or values is None or values.dtype != np.float32 or not values.size:
+                continue
+            if is_coarse(values, output, factor if kind == "MUL" else None):
+                yield graph.name(int(operator.outputs[0]))
 
 
 def _with_finite_constants(path: Path, statistics: Mapping[str, Histogram], place: Path) -> Path:

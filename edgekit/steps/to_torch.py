@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgekit import networks
-from edgekit.compression.calibration.feeds import fitting
+from edgekit.compression.calibration.feeds import fitting, is_whole
 from edgekit.core.artifact import Artifact, Kind, TensorSpec, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.step import Context, Step, StepResult
@@ -79,7 +79,9 @@ class ToTorch(Step):
         if "calibration" not in ctx.sets:
             known: Mapping[str, Sequence[int]] = parent.details.get("example", {})
             return known
-        return {name: [1, *array.shape[1:]] for name, array in fitting(ctx.sets["calibration"], parent).items()}
+        arrays = fitting(ctx.sets["calibration"], parent)
+        whole = {spec.name: is_whole(arrays[spec.name], spec) for spec in parent.inputs}
+        return {name: [*([] if whole[name] else [1]), *array.shape[1:]] for name, array in arrays.items()}
 
 
 def _dtype(spec: TensorSpec) -> Any:
@@ -100,7 +102,8 @@ def _tried(
     for length in LENGTHS:
         example = {}
         for spec in parent.inputs:
-            open_axes = known.get(spec.name) or [1, *[length] * len(spec.shape)]
+            lengths = [length if axis in spec.open_axes else 1 for axis in range(len(spec.shape))]
+            open_axes = known.get(spec.name) or lengths
             shape = [size or n for size, n in zip(spec.shape, open_axes, strict=False)]
             example[spec.name] = torch.zeros(shape, dtype=_dtype(spec))
         try:
@@ -111,7 +114,7 @@ def _tried(
             first = first or error
         except RuntimeError as error:  # what torch raises for shapes that do not fit
             first = first or error
-        if known or not any(None in spec.shape[1:] for spec in parent.inputs):
+        if known or not any(spec.open_axes for spec in parent.inputs):
             break
     if isinstance(first, EdgekitError):
         raise first
@@ -149,5 +152,5 @@ def _axes(model: ModelProto, inputs: tuple[TensorSpec, ...]) -> dict[str, dict[s
         for axis, size in enumerate(spec.shape):
             if size is None:
                 own = re.sub(r"\W|^(?=\d)", "_", dims[axis].dim_param or f"{spec.name}_{axis}")
-                axes.setdefault(spec.name, {})[str(axis)] = "batch" if axis == 0 else own
+                axes.setdefault(spec.name, {})[str(axis)] = "batch" if axis == spec.batch_axis else own
     return axes

@@ -65,3 +65,12 @@ def test_one_value_per_sample_does_not_broadcast() -> None:
     with pytest.raises(InputError, match="shape") as caught:
         as_same_shape(np.zeros((5, 2)), np.zeros(5))
     assert "[5, 2]" in caught.value.why and "[5]" in caught.value.why
+
+
+@pytest.mark.parametrize(("scores", "right"), [([0.1, 0.6, 0.4], [1, 1, 0]), ([-3.0, 0.2, -0.1], [1, 1, 0])])
+def test_a_single_score_is_that_of_class_1(scores: list[float], right: list[int]) -> None:
+    labels = np.array([0, 1, 1])
+    for shape in ((3,), (3, 1)):
+        assert top1({"y": np.array(scores).reshape(shape)}, labels).per_sample.tolist() == right
+    with pytest.raises(InputError, match="label of sample 0 is 2"):
+        top1({"y": np.array(scores)}, labels + 2)

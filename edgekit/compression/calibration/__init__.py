@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ SAVE_SECONDS = 5.0
 
 
 def observe(
-    format: str, path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+    format: str,
+    path: Path,
+    feeds: Iterable[Feed],
+    ctx: Context,
+    *,
+    batch: int = 1,
+    origin: str = "",
+    partial: Path | None = None,
 ) -> Statistics:
-    """The statistics of the model file `path`.
+    """The statistics of the model file `path`. `batch`: the number of samples in each feed.
 
     `partial`: a file for the statistics of an interrupted pass; a later pass of the same `origin` resumes from it, and
     deletes it at the end. Raises InputError for samples that the model cannot be run on, if a value is NaN or infinite,
@@ -41,7 +49,7 @@ def observe(
     if not named:
         raise InputError(f"the activations of {format} models cannot be observed", "no runtime shows theirs")
     module = importlib.import_module(named)
-    statistics: Statistics = module.observe(path, feeds, ctx, origin=origin, partial=partial)
+    statistics: Statistics = module.observe(path, feeds, ctx, batch=batch, origin=origin, partial=partial)
     return statistics
 
 
@@ -54,21 +62,21 @@ def gather(
     run: Callable[[Feed], Mapping[str, NDArray[Any]]],
     feeds: Iterable[Feed],
     *,
+    batch: int = 1,
     origin: str = "",
     partial: Path | None = None,
 ) -> Statistics:
     """The statistics of the tensors that `run` returns for each feed. See `observe`."""
     statistics = _begun(partial, origin)
     saved = time.monotonic()
-    for feed in _after(feeds, statistics.samples):
-        size = _samples(feed)
+    for feed in islice(feeds, statistics.samples // batch, None):
         try:
             tensors = run(feed)
         except (EdgekitError, OSError, MemoryError):
             raise
         except Exception as error:  # every runtime has its own
             raise _sample_error(error, feed, statistics.samples) from error
-        statistics.add(tensors, size)
+        statistics.add(tensors, batch)
         if partial and time.monotonic() - saved > SAVE_SECONDS:
             partial.parent.mkdir(parents=True, exist_ok=True)
             statistics.save(partial)
@@ -90,18 +98,6 @@ def _begun(partial: Path | None, origin: str) -> Statistics:
         if statistics.origin == origin:
             return statistics
     return Statistics(origin=origin)
-
-
-def _after(feeds: Iterable[Feed], samples: int) -> Iterable[Feed]:
-    """The feeds after the first `samples` samples."""
-    feeds, seen = iter(feeds), 0
-    while seen < samples and (feed := next(feeds, None)) is not None:
-        seen += _samples(feed)
-    return feeds
-
-
-def _samples(feed: Feed) -> int:
-    return next((len(value) for value in feed.values() if value.ndim), 1)
 
 
 def _sample_error(error: Exception, feed: Feed, sample: int) -> InputError:

@@ -32,7 +32,13 @@ _SAME_VALUES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqu
 
 
 def observe(
-    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+    path: Path,
+    feeds: Iterable[Feed],
+    ctx: Context,
+    *,
+    batch: int = 1,
+    origin: str = "",
+    partial: Path | None = None,
 ) -> Statistics:
     """Statistics by tensor names of the graph that `ready` returns. Raises InputError: see `gather`."""
     model = ready(path)
@@ -49,7 +55,7 @@ def observe(
         tensors = {**compute(feed), **{name: feed[name] for name in observed if name in inputs}}
         return {name: finite(value) if name in masked else value for name, value in tensors.items()}
 
-    statistics = gather(run, feeds, origin=origin, partial=partial)
+    statistics = gather(run, feeds, batch=batch, origin=origin, partial=partial)
     statistics.alias(shared)
     return statistics
 
@@ -80,8 +86,28 @@ def ready(path: Path) -> ModelProto:
         quant_pre_process(str(source), str(done), skip_symbolic_shape=True)
         model = onnx.load(str(done))
     _name(model.graph.node)
+    _fold_gemm_factors(model.graph)
     _write_out_biases(model.graph)
     return model
+
+
+def _fold_gemm_factors(graph: GraphProto) -> None:
+    """Multiply the constants of each Gemm by its alpha and beta, which the int8 kernel does not apply to a bias.
+
+    y = alpha x W + beta b; a factor whose constant is computed stays.
+    """
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == tensor.FLOAT}
+    for node in (node for node in graph.node if node.op_type == "Gemm"):
+        for index, key in ((1, "alpha"), (2, "beta")):
+            entry = next((entry for entry in node.attribute if entry.name == key), None)
+            constant = constants.get(node.input[index]) if index < len(node.input) else None
+            if entry is None or constant is None or entry.f == 1:
+                continue
+            values = numpy_helper.to_array(constant) * np.float32(entry.f)
+            graph.initializer.append(numpy_helper.from_array(values, name := f"{node.name}/{constant.name}/{key}"))
+            node.input[index], entry.f = name, 1.0
 
 
 def _write_out_biases(graph: GraphProto) -> None:

@@ -21,7 +21,13 @@ _LINEAR = frozenset("Convolution GroupConvolution MatMul ConvolutionBackpropData
 
 
 def observe(
-    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+    path: Path,
+    feeds: Iterable[Feed],
+    ctx: Context,
+    *,
+    batch: int = 1,
+    origin: str = "",
+    partial: Path | None = None,
 ) -> Statistics:
     """Statistics by the names of `activations`. Raises InputError: see `gather`."""
     import openvino
@@ -42,7 +48,7 @@ def observe(
         values = {name: request.get_output_tensor(first + index).data for index, name in enumerate(names)}
         return values | {where: feed[name] for where, name in fed.items()}
 
-    return gather(run, feeds, origin=origin, partial=partial)
+    return gather(run, feeds, batch=batch, origin=origin, partial=partial)
 
 
 def read(path: Path) -> Model:

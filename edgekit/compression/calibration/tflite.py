@@ -18,7 +18,13 @@ from edgekit.formats.tflite import read, unpack
 
 
 def observe(
-    path: Path, feeds: Iterable[Feed], ctx: Context, *, origin: str = "", partial: Path | None = None
+    path: Path,
+    feeds: Iterable[Feed],
+    ctx: Context,
+    *,
+    batch: int = 1,
+    origin: str = "",
+    partial: Path | None = None,
 ) -> Statistics:
     """Statistics of every computed float tensor, excluding infinities from padding and masks.
 
@@ -47,7 +53,7 @@ def observe(
         values = {name: interpreter.get_tensor(index) for index, name in observed}
         return {name: finite(value) for name, value in values.items()} if infinite else values
 
-    return gather(run, feeds, origin=origin, partial=partial)
+    return gather(run, feeds, batch=batch, origin=origin, partial=partial)
 
 
 def pads_below_all(model: Any) -> list[tuple[Any, str, str]]:

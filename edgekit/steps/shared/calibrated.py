@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import formats
 from edgekit.compression import calibration
-from edgekit.compression.calibration.feeds import fitting, to_model_type
+from edgekit.compression.calibration.feeds import batch_size, fitting, is_whole, to_model_type
 from edgekit.compression.calibration.ranges import Method
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, suggest
@@ -59,12 +59,12 @@ class CalibratedStep(Step):
         """
         data, count = ctx.sets["calibration"], self.count(ctx)
         arrays = fitting(data, model)
-        batch = next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0]), 1)
+        batch = batch_size(arrays, model)
         for first in ctx.progress(range(0, count, batch), "calibrating", -(-count // batch)):
             indices = np.arange(first, first + batch) % count  # the last batch is filled up from the front
             yield {
-                spec.name: to_model_type(arrays[spec.name][indices if spec.shape else first], spec, data, indices)
-                for spec in model.inputs
+                spec.name: to_model_type(array[first] if is_whole(array, spec) else array[indices], spec, data, indices)
+                for spec, array in ((spec, arrays[spec.name]) for spec in model.inputs)
             }
 
     def observed(self, model: Artifact, ctx: Context) -> Statistics:
@@ -73,12 +73,13 @@ class CalibratedStep(Step):
         Raises InputError if the samples do not fit, the model cannot be run on one, or a value is not finite.
         """
         data, path = ctx.sets["calibration"], model_file(model)
-        fitting(data, model)
+        batch = batch_size(fitting(data, model), model)
         if (count := self.count(ctx)) < FEW:
             ctx.log.warning("only %d calibration samples: ranges may clip other samples; use %d or more", count, FEW)
         origin = f"{calibration.origin(model, path)} {data.sha256} {count}"
         partial = ctx.scratch / PARTIAL if ctx.scratch else None
-        return calibration.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin, partial=partial)
+        feeds = self.feeds(model, ctx)
+        return calibration.observe(model.kind.format, path, feeds, ctx, batch=batch, origin=origin, partial=partial)
 
 
 @dataclass(frozen=True)

@@ -112,18 +112,18 @@ class TracedStep(Step):
         }
         tensors = dict(inputs.tensors)
         for name, lengths in inputs.axes.items():
-            if 0 in lengths and 0 not in axes[name]:
-                first = tensors[name][:1]
-                tensors[name] = first.repeat(self.batch or 1, *[1] * (first.ndim - 1))
+            for axis in (axis for axis in _batch(lengths) if axis not in axes[name]):
+                first = tensors[name].narrow(axis, 0, 1)
+                tensors[name] = first.repeat(*((self.batch or 1) if i == axis else 1 for i in range(first.ndim)))
         return Example(tensors, axes)
 
     def _opened(self, inputs: Example, parent: Artifact) -> Mapping[str, set[int]]:
         if self.dynamic == "":
-            return {name: {axis for axis in lengths if axis} for name, lengths in inputs.axes.items()}
+            return {name: set(lengths) - _batch(lengths) for name, lengths in inputs.axes.items()}
         if self.dynamic == "none":
             return {}
         if self.dynamic == "batch":
-            return {name: {0} for name in inputs.axes}
+            return {name: _batch(lengths) for name, lengths in inputs.axes.items()}
         opened = {}
         for part in self.dynamic.split(";"):
             name, _, numbers = part.rpartition(":")
@@ -136,6 +136,11 @@ class TracedStep(Step):
                     what, f"{parent.name} has it fixed, or has no such axis", f"open are {known or 'none'}"
                 )
         return opened
+
+
+def _batch(lengths: Mapping[int, str]) -> set[int]:
+    """The batch among the open axes of an input."""
+    return {axis for axis, length in lengths.items() if length == "batch"} or {0} & set(lengths)
 
 
 def _layout(spec: TensorSpec) -> str:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.compression.calibration.feeds import batch_size, fitting
 from edgekit.compression.calibration.ranges import Ranges
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, kinds
@@ -54,7 +55,8 @@ class TrainedInt8Step(CalibratedStep):
             model = unstored(exporter, inputs, Path(folder), ctx)
             path = model.path / str(registry.load("formats", model.kind.format).file)
             origin = calibration.origin(model, path)
-            theirs = calibration.observe(model.kind.format, path, self.feeds(model, ctx), ctx, origin=origin)
+            feeds, batch = self.feeds(model, ctx), batch_size(fitting(ctx.sets["calibration"], model), model)
+            theirs = calibration.observe(model.kind.format, path, feeds, ctx, batch=batch, origin=origin)
             same = _same(theirs, self._ours(parent, trained, ctx))
             if 2 * len(same) < len(trained):
                 what = f"the ranges of {parent.name} cannot be kept in {model.kind.format}"

@@ -35,7 +35,7 @@ def of_file(inputs: Sequence[TensorSpec], shapes: Shapes) -> Known:
 
 
 def _with_open(inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    return [spec for spec in inputs if None in spec.shape[1:]]
+    return [spec for spec in inputs if spec.open_axes]
 
 
 def counted(facts: ModelFacts, format: str, path: Path, known: Known) -> tuple[ModelFacts, str]:

@@ -34,7 +34,7 @@ import numpy as np
 from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
-from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError
+from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
 from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
@@ -150,13 +150,15 @@ class MethodSearch:
             self._try(method, self._to_follow(method))
             if self.best and (self.best.finding.unverified or self._budget_met()):  # type: ignore[union-attr]
                 break
-        if methods == ("weight-only",):
-            self._try("weight-only", [])
+        for method in filter(self._may_try, WITHOUT_SAMPLES):
+            if self.best is None:
+                if self.record.attempts:
+                    self.context.say(f"            no static int8 model can be used: {method}")
+                self._try(method, [])
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
         self._measure()
-        tried = {attempt.method for attempt in self.record.attempts}
-        others = [m for m in WITHOUT_SAMPLES if m in methods and m not in tried and not self.unsupported(m)]
+        others = list(filter(self._may_try, WITHOUT_SAMPLES))
         if others and self._not_faster():
             self.context.say(f"            int8 is not faster than float here: {' and '.join(others)}, too")
             for method in others:
@@ -222,6 +224,11 @@ class MethodSearch:
         return next(filter(None, reversed(errors)), None) or InputError(
             "no method applies to this model", f"methods: {', '.join(methods)}"
         )
+
+    def _may_try(self, method: str) -> bool:
+        """Is it asked for, possible, and not tried yet?"""
+        tried = any(attempt.method == method for attempt in self.record.attempts)
+        return method in self.methods and not tried and not self.unsupported(method)
 
     def _not_faster(self) -> bool:
         """Is every attempt that was timed hardly faster than float, or slower?"""
@@ -482,6 +489,9 @@ class MethodSearch:
         try:
             with self._timed(remaining.MEASURE):
                 runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
+        except Unusable as error:  # one of the attempts, whose check says so
+            self.context.say(f"            no latency from {self.target.name}: {error}")
+            return None
         except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
             self.context.say(f"            no latency from {self.target.name}: {error}")
             self.timed = False
