@@ -4,6 +4,7 @@ Frantar et al. 2022, https://arxiv.org/abs/2210.17323, after Hassibi and Stork's
 calibrated with its int8 inputs: activations are fake-quantized, and all layers before it are quantized. It partly
 compensates the errors of these inputs, as in GPTAQ (Li et al. 2025, https://arxiv.org/abs/2504.02692). The largest
 weight of each output channel keeps the largest level, so every backend derives the same scale and the same weights.
+For x86 without VNNI the codes are those of bounded weights (see `bounded_weights`), which the int8 steps for it keep.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from edgekit.compression.bounded_weights import LARGEST_SUM, bound, neighbours
 from edgekit.compression.program import BatchedInterpreter, Program
 from edgekit.compression.simulation import LARGEST, Range, fake_quantize, nearest, scales
 from edgekit.compression.weighted_layers import Layer
@@ -55,6 +57,57 @@ class LayerResult:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The codes that a layer's weights `[groups, out, in]` may get, and the weights rounded to them.
+
+    `scale` `[groups, out, 1]`; `pinned`: codes that are fixed, else 0; `partners`: for each set of neighbours the index
+    of each weight's neighbour `[in]`, or -1.
+    """
+
+    nearest: Tensor
+    scale: Tensor
+    pinned: Tensor
+    partners: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, matrix: Tensor, inputs: tuple[int, ...] | None = None) -> Grid:
+        """Those of a channel's largest weight, or of bounded weights of the shape `inputs`.
+
+        The largest weight is pinned, so that every backend derives the same scale.
+        """
+        if inputs is None:
+            rounded, scale, partners = nearest(matrix), scales(matrix), []
+        else:
+            bounded, per_channel = bound(matrix.reshape(-1, *inputs).numpy())
+            rounded = torch.from_numpy(bounded).reshape(matrix.shape)
+            scale = torch.from_numpy(per_channel).reshape(*matrix.shape[:2], 1)
+            partners = [_partners(torch.from_numpy(pairs), matrix.shape[-1]) for pairs in neighbours(*inputs)]
+        largest = rounded.abs().argmax(-1, keepdim=True)
+        codes = (rounded / scale).round()
+        pinned = torch.zeros_like(codes).scatter_(2, largest, codes.gather(2, largest))
+        return cls(rounded, scale, pinned, tuple(partners))
+
+    def limits(self, codes: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the largest code, `[groups, out]`, for the weight at `place` `[groups]`, given other codes."""
+        groups = torch.arange(len(place))
+        high = codes.new_full(codes.shape[:2], LARGEST)
+        low = -high
+        for partner in self.partners:
+            other = partner[place]
+            code = codes[groups, :, other] * (other >= 0)[:, None]
+            high = torch.minimum(high, LARGEST_SUM - code.clamp(min=0))
+            low = torch.maximum(low, -LARGEST_SUM - code.clamp(max=0))
+        return low, high
+
+
+def _partners(pairs: Tensor, size: int) -> Tensor:
+    """Each weight's neighbour of these pairs `[pairs, 2]`, or -1."""
+    found = torch.full((size,), -1)
+    found[pairs[:, 0]], found[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    return found
+
+
+@dataclass(frozen=True)
 class Moments:
     """Moments of int8 inputs X and float inputs X + E over positions: XXᵀ and EXᵀ `[groups, in, in]`, and |W E|².
 
@@ -86,6 +139,7 @@ def quantize(
     progress: Progress,
     log: logging.Logger,
     correct_biases: bool = False,
+    bounded: bool = False,
 ) -> list[LayerResult]:
     """Quantize the weights of every layer of `program`, in order; `ranges` are those of the activations.
 
@@ -103,7 +157,9 @@ def quantize(
     for layer in progress(layers, "rounding weights", len(layers)):
         int8.until(layer.node)
         floats.until(layer.node)
-        best, shift, result = choose(layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator)
+        best, shift, result = choose(
+            layer, list(zip(int8[layer.input], floats[layer.input], strict=True)), generator, bounded
+        )
         floats.step()  # with the float weights, which are replaced next
         layer.assign(best)
         if correct_biases and layer.bias is not None:
@@ -116,14 +172,15 @@ def quantize(
 
 @torch.no_grad()
 def choose(
-    layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator
+    layer: Layer, values: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator, bounded: bool = False
 ) -> tuple[Tensor, Tensor, LayerResult]:
     """The layer's quantized weights, by the best method on held-out samples of (int8 input, float input).
 
     The second value is the correction of its bias, `[out]`: 0 for a channel if it does not help on held-out samples.
     """
     matrix = layer.matrix()
-    candidates = {"nearest": nearest(matrix)}
+    inputs = layer.inputs if bounded and not layer.depthwise else None
+    candidates = {"nearest": Grid.of(matrix, inputs).nearest}
     if matrix.shape[-1] > MAX_ROWS:
         return (
             candidates["nearest"],
@@ -134,8 +191,8 @@ def choose(
     seen = [value for index, value in enumerate(values) if index % HELD_OUT != HELD_OUT - 1]
     fitted = moments(layer, matrix, seen, generator)
     validation = moments(layer, matrix, held_out, generator) if held_out else fitted
-    candidates["gptq"] = gptq(matrix, fitted.curvature)
-    candidates["asymmetric"] = gptq(corrected(matrix, fitted), fitted.curvature)
+    candidates["gptq"] = gptq(matrix, fitted.curvature, inputs)
+    candidates["asymmetric"] = gptq(corrected(matrix, fitted), fitted.curvature, inputs)
     energy = max(output_energy(matrix, validation.curvature), 1e-30)
     errors = {name: validation.error(matrix, rounded) / energy for name, rounded in candidates.items()}
     best = min(errors, key=lambda name: errors[name])
@@ -184,8 +241,10 @@ def output_energy(matrix: Tensor, curvature: Tensor) -> float:
     return float(((matrix @ curvature) * matrix).sum())
 
 
-def gptq(matrix: Tensor, curvature: Tensor) -> Tensor:
+def gptq(matrix: Tensor, curvature: Tensor, inputs: tuple[int, ...] | None = None) -> Tensor:
     """`matrix` `[groups, out, in]`, quantized per channel, minimising the output error under `curvature`.
+
+    `inputs`: the shape `(in / groups, *taps)` of a channel's weights, if they are to be bounded.
 
     Inputs are processed by descending curvature: the least important come last, when no weight is left to compensate.
     If the curvature cannot be inverted, each weight is rounded to nearest.
@@ -193,30 +252,31 @@ def gptq(matrix: Tensor, curvature: Tensor) -> Tensor:
     order = curvature.diagonal(dim1=1, dim2=2).argsort(descending=True)  # [groups, in]
     weights = matrix.gather(2, order[:, None].expand_as(matrix)).to(_precision(matrix))
     upper = _inverse(curvature, order, weights.dtype)
+    grid = Grid.of(matrix, inputs)
     if upper is None:
-        return nearest(matrix)
-    scale = scales(matrix).to(weights.dtype)
-    largest = weights.abs().argmax(-1, keepdim=True)
-    pinned = torch.zeros_like(weights).scatter_(2, largest, weights.gather(2, largest).sign() * LARGEST)
-    codes = _codes(weights, upper, scale[..., 0], pinned)
-    unsorted = torch.empty_like(codes).scatter_(2, order[:, None].expand_as(codes), codes)
-    return (unsorted * scale).to(matrix.dtype)
+        return grid.nearest
+    scale = grid.scale.to(weights.dtype)
+    codes = _codes(weights, upper, scale[..., 0], grid, order)
+    return (codes * scale).to(matrix.dtype)
 
 
-def _codes(weights: Tensor, upper: Tensor, scale: Tensor, pinned: Tensor) -> Tensor:
-    """Integer codes `[groups, out, in]`; `upper` is the Cholesky factor of the inverse, `pinned` a fixed code or 0."""
-    codes = torch.empty_like(weights)
+def _codes(weights: Tensor, upper: Tensor, scale: Tensor, grid: Grid, order: Tensor) -> Tensor:
+    """Integer codes `[groups, out, in]`; `weights` and `upper`, the Cholesky factor of the inverse, are in `order`."""
+    codes = grid.pinned.to(weights.dtype)
     size = weights.shape[-1]
     for first in range(0, size, BLOCK):
         last = min(first + BLOCK, size)
         errors = torch.zeros_like(weights[..., first:last])
         for index in range(first, last):
             column = weights[..., index]
-            code = (column / scale).round().clamp(-LARGEST, LARGEST)
-            code = torch.where(pinned[..., index] != 0, pinned[..., index], code)
+            place = order[:, index]
+            pinned = grid.pinned[torch.arange(len(order)), :, place]
+            low, high = grid.limits(codes, place)
+            code = torch.maximum(torch.minimum((column / scale).round(), high), low)
+            code = torch.where(pinned != 0, pinned.to(code.dtype), code)
             error = (column - code * scale) / upper[:, index, index, None]
             weights[..., index:last] -= error[..., None] * upper[:, None, index, index:last]
-            codes[..., index], errors[..., index - first] = code, error
+            codes[torch.arange(len(order)), :, place], errors[..., index - first] = code, error
         weights[..., last:] -= errors @ upper[:, first:last, last:]
     return codes
 

@@ -55,6 +55,16 @@ class Layer:
         """The output's channel axis."""
         return 1 if self.kind in ("conv", "transposed") else int(self.node.meta["val"].ndim) - 1
 
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The weights of one output channel: `(in / groups, *taps)`."""
+        return tuple(self._ordered().shape[2:])
+
+    @property
+    def depthwise(self) -> bool:
+        """Is it a convolution with one input and one output per group?"""
+        return self.kind == "conv" and self.groups > 1 and self._ordered().shape[1:3] == (1, 1)
+
     def matrix(self) -> Tensor:
         """A copy of the weights, `[groups, out / groups, in / groups x taps]`."""
         return self._ordered().flatten(2).clone()

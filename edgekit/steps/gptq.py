@@ -23,7 +23,8 @@ class Gptq(CalibratedStep):
     Weights stay float32, on 255 quantization levels per output channel. `method` chooses the ranges in which
     activations are quantized meanwhile, from at least 256 samples. `calibration`: a SET; "" takes the task's training
     split, of which `samples` samples are used at once: memory grows with them. `seed` draws the positions that are
-    used. `correct_biases` corrects each channel's bias by its remaining mean error.
+    used. `correct_biases` corrects each channel's bias by its remaining mean error. `bounded`: on the levels of the
+    scheme u8s8-reduced, for x86 without VNNI.
     """
 
     accepts: ClassVar = kinds("torch")
@@ -36,6 +37,7 @@ class Gptq(CalibratedStep):
     method: Literal["min-max", "percentile", "mse"] = "mse"
     seed: int = 0
     correct_biases: bool = False
+    bounded: bool = False
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if no layer has weights, InputError if the samples do not fit."""
@@ -51,10 +53,13 @@ class Gptq(CalibratedStep):
             loaded.module, program.tensors(ranging.feeds(parent, ctx)), self.method
         )
         feeds = list(program.tensors(self.feeds(parent, ctx)))
-        report = gptq.quantize(loaded, feeds, activation_ranges, self.seed, ctx.progress, ctx.log, self.correct_biases)
+        report = gptq.quantize(
+            loaded, feeds, activation_ranges, self.seed, ctx.progress, ctx.log, self.correct_biases, self.bounded
+        )
         program.write(loaded, parent, out, ctx.log)
         better = sum(entry.method != "nearest" for entry in report)
-        scheme = f"float32 on the int8 grid, GPTQ for {better} of {len(report)} layers over {self.count(ctx)} samples"
+        grid = "grid of bounded weights" if self.bounded else "grid"
+        scheme = f"float32 on the int8 {grid}, GPTQ for {better} of {len(report)} layers over {self.count(ctx)} samples"
         if self.correct_biases:
             scheme += f", {sum(entry.shifted for entry in report)} biases corrected"
         details = {key: parent.details[key] for key in ("example", "ranges") if key in parent.details}

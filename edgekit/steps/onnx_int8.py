@@ -88,7 +88,7 @@ class OnnxInt8(StaticInt8Step):
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-        overrides = onnx_bounded.ranges(model.graph) if self.scheme == "u8s8-reduced" else {}
+        overrides = onnx_bounded.bound_weights(model.graph, excluded) if self.scheme == "u8s8-reduced" else {}
         floats = {name: (np.float32(low), np.float32(high)) for name, (low, high) in tensor_ranges.items()}
         quantizer = QDQQuantizer(
             model,

@@ -44,8 +44,8 @@ class OpenvinoInt8(StaticInt8Step):
 
     NNCF's own ranges are the *mean* of the samples' extremes, which clips, and take several passes. Norms,
     comparisons and most products of activations stay float; sums too, in a network without convolutions.
-    `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with 7-bit
-    weights on x86 without VNNI (its sums would saturate; those of a depthwise convolution are too short to).
+    `scheme` is activations x weights; "" takes what the target's instruction set computes exactly: u8s8, with bounded
+    weights on x86 without VNNI (its sums would saturate; see `compression/bounded_weights.py`).
     `calibration`: a SET; "" takes `samples` samples of the task's training split, and `method` chooses ranges from
     them; or `ranges` names an artifact of the calibrate step. `keep_float`: operators, by name, that stay in float.
     `correct_biases` lets NNCF correct the mean error of each layer, which takes a pass per layer.
@@ -84,7 +84,7 @@ class OpenvinoInt8(StaticInt8Step):
                 if not quantizers(quantized):
                     why = "it has no operator with weights that int8 is for"
                     raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
-                set_ranges(quantized, statistics, self.method, _symmetric(model))
+                set_ranges(quantized, statistics, self.method, _symmetric(model), self.scheme == "u8s8-reduced")
                 _store_weights(quantized)
                 openvino_dynamic.compress(quantized, frozenset(self.weights_only) - {*self.keep_float})
                 openvino_dynamic.halve_tables(quantized)
@@ -115,7 +115,6 @@ class OpenvinoInt8(StaticInt8Step):
         names = [*kept, *(node.get_friendly_name() for node in products if not weighs_channels(node))]
         presets = nncf.QuantizationPreset
         samples = self._samples(branches, inputs, ctx)
-        reduced = self.scheme == "u8s8-reduced"
         return nncf.quantize(
             model,
             nncf.Dataset(samples),
@@ -126,7 +125,7 @@ class OpenvinoInt8(StaticInt8Step):
                 names=names, types=sorted(types & (_FLOAT_ALONE if alone else _FLOAT)), validate=False
             ),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                overflow_fix=OverflowFix.ENABLE if reduced else OverflowFix.DISABLE,
+                overflow_fix=OverflowFix.DISABLE,
                 disable_bias_correction=not self.correct_biases,
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
                 backend_params={"compress_weights": False},

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
 torch = pytest.importorskip("torch")
 from compression import nets  # noqa: E402
 
-from edgekit.compression import gptq, program, simulation, weighted_layers  # noqa: E402
+from edgekit.compression import bounded_weights, gptq, program, simulation, weighted_layers  # noqa: E402
 from edgekit.compression.gptq import DAMPING  # noqa: E402
 from edgekit.core.progress import quiet  # noqa: E402
 
@@ -39,6 +41,24 @@ def test_every_backend_finds_the_same_weights(groups: int, outs: int, size: int,
     assert torch.allclose(simulation.nearest(made), made, rtol=1e-5, atol=0)
     largest = matrix.abs().argmax(-1, keepdim=True)
     assert torch.allclose(made.gather(2, largest), matrix.gather(2, largest), rtol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [(16, 1, 1), (4, 3, 3), (5, 3), (3, 3, 3), (24,)])
+def test_bounded_weights_are_kept_by_the_int8_steps(inputs: tuple[int, ...]) -> None:
+    """No neighbours add up to too much, though GPTQ moves codes, and bounding again changes nothing."""
+    size = math.prod(inputs)
+    matrix, curvature = problem(2, 8, size, 3)
+    made = gptq.gptq(matrix, curvature, inputs)
+    rows = made.reshape(-1, *inputs).numpy()
+    again, scales = bounded_weights.bound(rows)
+    assert np.allclose(again, rows, atol=1e-5)
+    codes = np.rint(rows.reshape(len(rows), -1) / scales[:, None])
+    for pairs in bounded_weights.neighbours(*inputs):
+        assert np.abs(codes[:, pairs].sum(-1))[codes[:, pairs].prod(-1) > 0].max() <= bounded_weights.LARGEST_SUM
+    plain, _ = bounded_weights.bound(matrix.reshape(-1, *inputs).numpy())
+    assert not np.allclose(plain, rows, atol=1e-3)
+    nearest = matrix - torch.from_numpy(plain).reshape(matrix.shape)
+    assert gptq.output_energy(matrix - made, curvature) < gptq.output_energy(nearest, curvature)
 
 
 @settings(max_examples=20, deadline=None)
@@ -135,7 +155,7 @@ def test_a_layer_that_does_worse_is_rounded_to_nearest(tmp_path: Path, monkeypat
     """Held-out samples judge: what fits those it was made on alone is not kept."""
     loaded = program.load(nets.artifact("Mixed", tmp_path), nets.LOG)
     feeds = [(x[None],) for x in nets.samples("Mixed", 8)]
-    monkeypatch.setattr(gptq, "gptq", lambda matrix, curvature: matrix * 0.9)
+    monkeypatch.setattr(gptq, "gptq", lambda matrix, curvature, inputs=None: matrix * 0.9)
     before = [layer.matrix() for layer in loaded.layers()]
     monkeypatch.setattr(gptq, "corrected", lambda matrix, found: matrix)
     report = gptq.quantize(loaded, feeds, {}, 0, quiet, nets.LOG)

@@ -102,17 +102,16 @@ def test_the_scheme_is_in_the_file(apply: Callable[..., tuple[StepResult, Path]]
 def _neighbours(weight: np.ndarray) -> int:
     """The largest sum of two weights of one sign that a kernel without VNNI adds in 16 bits.
 
-    A convolution's are next to each other with the channels first, or last; a product's along either axis.
+    They are two by two along the inputs; a product's lie along either axis.
     """
     if weight.ndim == 2:
         return min(_largest_sum(weight), _largest_sum(weight.T))
-    orders = weight.reshape(len(weight), -1), np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
-    return max(map(_largest_sum, orders))
+    return _largest_sum(np.moveaxis(weight, 1, -1).reshape(len(weight), -1))
 
 
 def _largest_sum(rows: np.ndarray) -> int:
-    same = rows[:, :-1] * rows[:, 1:] >= 0
-    return int(np.abs(rows[:, :-1] + rows[:, 1:])[same].max(initial=0))
+    pairs = rows[:, : rows.shape[1] // 2 * 2].reshape(len(rows), -1, 2)
+    return int(np.abs(pairs.sum(-1))[pairs.prod(-1) >= 0].max(initial=0))
 
 
 def test_per_channel(apply: Callable[..., tuple[StepResult, Path]]) -> None:

@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402
 
 import edgekit  # noqa: E402
 from edgekit import networks, tasks  # noqa: E402
-from edgekit.compression import program, qat, simulation  # noqa: E402
+from edgekit.compression import bounded_weights, program, qat, simulation  # noqa: E402
 from edgekit.compression.qat import RANGES  # noqa: E402
 from edgekit.core import registry  # noqa: E402
 from edgekit.core.artifact import Artifact  # noqa: E402
@@ -179,6 +179,45 @@ def test_onnx_runtime_keeps_the_weights(tmp_path: Path) -> None:
     codes = [(layer.matrix() / simulation.scales(layer.matrix())).round().abs().int() for layer in layers]
     wanted = sorted(tuple(np.sort(np.asarray(code).ravel())) for code in codes)
     assert len(wanted) == 7 and stored_codes == wanted
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_without_vnni_the_weights_are_kept_too(tmp_path: Path, format: str) -> None:
+    """The codes in the int8 file, times their scales, are the bounded weights that GPTQ chose."""
+    pytest.importorskip("nncf" if format == "openvino" else "onnxruntime")
+    parent, context = nets.artifact("Mixed", tmp_path), nets.context("Mixed", 16)
+    rounded = made(Gptq(samples=16, bounded=True), parent, context, "rounded")
+    exported = made(registry.load("steps", f"to_{format}")(), rounded, context, format)
+    int8 = made(registry.load("steps", f"{format}_int8")(scheme="u8s8-reduced"), exported, context, f"{format}-int8")
+    wanted = []
+    for layer in program.load(rounded, nets.LOG).layers():
+        matrix = layer.matrix()
+        scale = simulation.scales(matrix)
+        if not layer.depthwise:
+            bounded, scales = bounded_weights.bound(matrix.reshape(-1, *layer.inputs).numpy())
+            np.testing.assert_allclose(bounded.reshape(matrix.shape), matrix, atol=1e-6)
+            scale = torch.from_numpy(scales).reshape(scale.shape)
+        wanted.append(tuple(np.sort((matrix / scale).round().abs().int().numpy().ravel())))
+    codes = stored_codes(int8.path, format)
+    missing = [len(each) for each in wanted if each not in codes]
+    assert len(wanted) == 7 and not missing
+
+
+def stored_codes(folder: Path, format: str) -> set[tuple[int, ...]]:
+    """The sorted magnitudes of each int8 weight in the file."""
+    arrays: list[Any]
+    if format == "onnx":
+        import onnx
+
+        initializers = onnx.load(str(folder / "model.onnx")).graph.initializer
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in initializers]
+    else:
+        import openvino
+
+        nodes = openvino.Core().read_model(folder / "model.xml").get_ops()
+        arrays = [node.data for node in nodes if node.get_type_name() == "Constant"]
+    int8 = [a for a in arrays if a.dtype == np.int8 and a.ndim > 1]
+    return {tuple(np.sort(np.abs(a.astype(int)).ravel())) for a in int8}
 
 
 @pytest.fixture

@@ -62,9 +62,16 @@ def _gptq(search: MethodSearch) -> Iterator[Artifact]:
     if equalized and (search.effort == "thorough" or search.settled or search.gained("equalize")):
         networks["equalize-gptq"] = search.store.get(search.chained("torch~equalize"))
     for variant, network in networks.items():
-        quantized = search.make(search.chained(f"torch~{variant}"), search.step("gptq"), {"parent": network})
+        quantized = _rounded(search, variant, network)
         model = search.exported(search.verified(quantized), variant)
         yield search.int8(model, variant, variant, method=search.range_method())
+
+
+def _rounded(search: MethodSearch, variant: str, network: Artifact, **fields: bool) -> Artifact:
+    """The network after GPTQ; one with bounded weights is for the formats that need them, the other for the rest."""
+    bounded = getattr(search.step(f"{search.format}_int8"), "scheme", "") == "u8s8-reduced"
+    name = search.chained(f"torch~{variant}{'-bounded' * bounded}")
+    return search.make(name, search.step("gptq", bounded=bounded, **fields), {"parent": network})
 
 
 def _bias(search: MethodSearch) -> Iterator[Artifact]:
@@ -74,8 +81,7 @@ def _bias(search: MethodSearch) -> Iterator[Artifact]:
     equalized = best is not None and best.method == "equalize-gptq"
     variant = "equalize-bias" if equalized else "bias"
     network = search.store.get(search.chained("torch~equalize")) if equalized else search.network()
-    step = search.step("gptq", correct_biases=True)
-    corrected = search.make(search.chained(f"torch~{variant}"), step, {"parent": network})
+    corrected = _rounded(search, variant, network, correct_biases=True)
     yield search.int8(
         search.exported(search.verified(corrected), variant), variant, variant, method=search.range_method()
     )

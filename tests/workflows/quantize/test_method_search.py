@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from helpers import Ended, run_cli, start
 
-from edgekit.core import statistics
+from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, InputError
 from edgekit.core.measurement import Latency, Metric, Parity, Process, Verdict
 from edgekit.core.samples import SampleSet
+from edgekit.core.target import Target
 from edgekit.measure.verify import Finding
 from edgekit.runs.attempts import METHODS_FILE
 from edgekit.runs.store import Store
@@ -26,6 +27,7 @@ from edgekit.sets import halves
 from edgekit.sets.reading import sample_set
 from edgekit.steps.shared import onnx_weight_only
 from edgekit.workflows import bench, export, quantize
+from edgekit.workflows.quantize import methods
 from edgekit.workflows.quantize.attempts import Attempt
 from edgekit.workflows.quantize.method_search import MethodSearch, calibration_warnings
 
@@ -225,3 +227,27 @@ def test_a_killed_search_resumes_after_the_last_finished_attempt(bars_run: Path,
     methods = [a["method"] for a in again.json["result"]["searches"][0]["attempts"]]
     assert methods[:3] == ["min-max", "percentile", "mse"]
     assert {"equalize", "gptq", "bias"} <= {part for method in methods for part in method.split("-")}
+
+
+@pytest.mark.parametrize("isa", [("avx2",), ("avx512_vnni",)])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite"])
+def test_gptq_rounds_to_what_the_format_needs_on_the_target(isa: tuple[str, ...], format: str) -> None:
+    """A network with bounded weights is another artifact, so the formats that need none do not lose by it."""
+    target = Target("t", "", "local", "x86_64", isa)
+
+    class Search:
+        def __init__(self) -> None:
+            self.format = format
+
+        def step(self, name: str, **fields: Any) -> Any:
+            return registry.load("steps", name)(**fields).resolve(target)
+
+        def chained(self, name: str) -> str:
+            return name
+
+        def make(self, name: str, step: Any, inputs: Any) -> Any:
+            return name, step.bounded
+
+    bounded = isa == ("avx2",) and format != "tflite"
+    made: Any = methods._rounded(Search(), "gptq", None)  # type: ignore[arg-type]
+    assert made == ("torch~gptq-bounded" if bounded else "torch~gptq", bounded)
