@@ -479,10 +479,12 @@ class MethodSearch:
                 best[kind] = attempt
         return list(best.values())
 
-    def latencies(self, models: Sequence[Artifact]) -> list[Latency] | None:
-        """The latencies of artifacts on the target, interleaved, by the quick plan; None if it reports none."""
+    def latencies(self, models: Sequence[Artifact], processes: int = 0) -> list[Latency] | None:
+        """The latencies of artifacts on the target, interleaved, by the quick plan or with so many processes; None if
+        it reports none."""
         assert self.context.val is not None
         plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
+        plan = dataclasses.replace(plan, processes=processes or plan.processes)
         float_runtime = next(iter(runtimes_for(self.reference, self.target)), self.record.runtime)
         pairs = [(model, float_runtime if model is self.reference else self.record.runtime) for model in models]
         data = take(self.context.val, FEW_SAMPLES)

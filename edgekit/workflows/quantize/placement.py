@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 AGREEING = 0.8
 #: with int8 at most this share of float's time, no more candidates are tried
 FAST_ENOUGH = 0.9
+#: with one process of each at most this share of float's time, no candidates are tried
+CLEARLY_FAST = 0.7
 #: shares of a model that are tried in float from its start, if an inference takes at least so many milliseconds
 STARTS, LEAST_MS = (1 / 8, 1 / 4, 1 / 2), 0.5
 #: operators without work of their own
@@ -98,6 +100,10 @@ def place(search: MethodSearch, method: str) -> Placement:
     if not timed:
         return Placement(slow, slow.operators(model))
     plain = Candidate(artifact=search.int8(search.start, method, method=method))
+    if not slow.types:
+        glance = _timed(search, [plain], processes=1)
+        if glance and glance[0].ratio and glance[0].ratio.value <= CLEARLY_FAST:
+            return Placement(glance[0], tried=tuple(glance), of=search.start.id)
     tried = _timed(search, [plain, *_made(search, method, [slow] if slow.types else [], model)])
     if not tried:
         return Placement(slow, slow.operators(model))
@@ -153,9 +159,9 @@ def _made(
         yield dataclasses.replace(choice, artifact=made)
 
 
-def _timed(search: MethodSearch, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _timed(search: MethodSearch, candidates: Sequence[Candidate], processes: int = 0) -> list[Candidate]:
     """The candidates with their latencies, measured interleaved with the float model's; empty if that fails."""
-    latencies = search.latencies([search.reference, *(c.artifact for c in candidates if c.artifact)])
+    latencies = search.latencies([search.reference, *(c.artifact for c in candidates if c.artifact)], processes)
     if latencies is None:
         return []
     return [

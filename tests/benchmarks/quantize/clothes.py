@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SIZE = 224
 SAMPLES = {"train": 256, "val": 300, "test": 1000}
-FITTED, BATCH, PENALTY = 2000, 50, 0.001
+FITTED, BATCH, PENALTY = 2000, 50, 1.0
 
 
 class Clothes(Classification):

@@ -134,7 +134,7 @@ def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
 ) -> None:
     """Only what is known to be faster is worth the noise of quantized activations."""
 
-    def latencies(search: MethodSearch, models: Sequence[Artifact]) -> list[Latency]:
+    def latencies(search: MethodSearch, models: Sequence[Artifact], processes: int = 0) -> list[Latency]:
         factors = [static if model.kind.precision == "int8" else 1.0 for model in models]
         rng = np.random.default_rng(0)
         processes = [
