@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     callback=split,
     default="",
     metavar="M,…",
-    help="Try only these int8 methods: dynamic, min-max, percentile, mse, equalize, gptq, bias, keep-float, qat.",
+    help="Try only these int8 methods: dynamic, weight-only, min-max, percentile, mse, equalize, gptq, bias, "
+    "keep-float, qat.",
 )
 @click.option("--fast", "effort", flag_value="fast", help="Int8 by one good method: seconds.")
 @click.option("--thorough", "effort", flag_value="thorough", help="Int8 by every method that applies.")

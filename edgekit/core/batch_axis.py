@@ -34,7 +34,7 @@ def with_batch_axes(
         if not spec.shape:
             return None
         own = names.get(spec.name, {})
-        if named := [axis for axis, name in sorted(own.items()) if name == batch or BATCH_NAME.fullmatch(name)]:
+        if named := [axis for axis, name in sorted(own.items()) if name == batch or _says_batch(axis, name)]:
             return named[0]
         if spec.shape[0] is None:
             return None if own.get(0) and BATCH_NAME.fullmatch(batch) else 0
@@ -51,6 +51,11 @@ def with_batch_axes(
 
 def _batch_name(inputs: Sequence[TensorSpec], names: AxisNames) -> str:
     """The name of the batch axis: one that says so, else that of an input's first axis; "" if none has a name."""
-    all_names = [name for spec in inputs for _, name in sorted(names.get(spec.name, {}).items())]
+    all_names = [item for spec in inputs for item in sorted(names.get(spec.name, {}).items())]
     firsts = [names[spec.name][0] for spec in inputs if 0 in names.get(spec.name, {})]
-    return next((name for name in all_names if BATCH_NAME.fullmatch(name)), firsts[0] if firsts else "")
+    return next((name for axis, name in all_names if _says_batch(axis, name)), firsts[0] if firsts else "")
+
+
+def _says_batch(axis: int, name: str) -> bool:
+    """Is it the batch axis by its name? A later one that is called N may be anything: the points of a cloud."""
+    return bool(BATCH_NAME.fullmatch(name)) and (axis == 0 or "batch" in name.lower())

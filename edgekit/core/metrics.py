@@ -25,7 +25,7 @@ def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
     label that is not a class.
     """
     values = next(iter(outputs.values()))
-    if labels.ndim == 1 and values.size == len(labels) == len(values):
+    if labels.ndim == 1 and values.size == len(labels) == len(values) and set(np.unique(labels)) <= {0, 1}:
         values = _of_two(np.asarray(values).reshape(len(labels)))
     if values.ndim != 2 or labels.ndim != 1:
         shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
@@ -42,9 +42,9 @@ def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
 def _of_two(scores: Array) -> Array:
     """The scores (samples,) of class 1 as those of classes 0 and 1 (samples, 2).
 
-    Probabilities, if none is below 0 or above 1: class 1 is above 0.5; else logits: it is above 0.
+    Probabilities, if none is below 0 or above 1 by more than rounding: class 1 is above 0.5; else logits: above 0.
     """
-    is_probability = scores.size > 0 and scores.min() >= 0 and scores.max() <= 1
+    is_probability = scores.size > 0 and scores.min() >= -0.01 and scores.max() <= 1.01
     return np.stack([np.full_like(scores, 0.5 if is_probability else 0, np.float64), scores], axis=1)
 
 

@@ -82,7 +82,9 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
         len(first),
         per_output if len(per_output) > 1 else {},
         _divergence(first, second),
-        next((name for (name, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b)), ""),
+        next(
+            (n for (n, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b, per_output[n])), ""
+        ),
     )
 
 
@@ -156,21 +158,24 @@ def _divergence(first: Array, second: Array) -> float | None:
         return None
     if first.dtype.kind != "f" or second.dtype.kind != "f":
         return None
-    a, b = (_log_probabilities(np.asarray(side, np.float64)) for side in (first, second))
+    normalized = bool(np.all(first >= 0) and np.allclose(first.sum(axis=1), 1, atol=0.05))
+    a, b = (_log_probabilities(np.asarray(side, np.float64), normalized) for side in (first, second))
     divergence = float(np.mean(np.sum(np.exp(a) * (a - b), axis=1)))
     return divergence if math.isfinite(divergence) else None
 
 
-def _log_probabilities(scores: Array) -> Array:
-    """Of scores (samples, classes), which are probabilities already if they are not negative and add up to 1."""
-    if np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1, atol=0.05):
+def _log_probabilities(scores: Array, normalized: bool) -> Array:
+    """Of scores (samples, classes), which are logits, or `normalized` to probabilities already."""
+    if normalized:
         scores = np.log(np.maximum(scores, 1e-9))
     shifted = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def _stuck(reference: Array, other: Array) -> bool:
-    """Is the second the same for all samples, and the first not?"""
+def _stuck(reference: Array, other: Array, sqnr_db: float) -> bool:
+    """Is the second the same for all samples, and the first not, by more than is lost in rounding?"""
+    if sqnr_db >= MIN_SQNR_DB:
+        return False
     if len(reference) < 2 or reference.shape != other.shape or not other.size:
         return False
     return bool((other == other[:1]).all() and not (reference == reference[:1]).all())
@@ -370,15 +375,16 @@ def latency_ratio(a: Latency, b: Latency, paired: bool) -> Ratio:
     `paired`: the i-th processes ran next to each other in one session, so a disturbance affects both. The means are
     trimmed by a fifth at each end: a burst of load makes a few processes much slower, and would otherwise hide a
     difference that all the others show. With fewer than two processes on a side the interval is (0, MAX_RATIO). If the
-    clocks differ, the CPU times are compared, if both are known.
+    clocks differ, the CPU times are compared, if both are known; else the interval is (0, MAX_RATIO), too.
     """
     mine, theirs = a.per_process_p50, b.per_process_p50
-    if a.clock != b.clock and a.per_process_cpu and b.per_process_cpu:
+    comparable = a.clock == b.clock or bool(a.per_process_cpu and b.per_process_cpu)
+    if a.clock != b.clock and comparable:
         mine, theirs = a.per_process_cpu, b.per_process_cpu
     if min([*mine, *theirs, 1]) <= 0:
         return Ratio(1.0, (0.0, MAX_RATIO))
     x, y = np.log(mine), np.log(theirs)
-    if min(len(x), len(y)) < 2:
+    if min(len(x), len(y)) < 2 or not comparable:
         return Ratio(math.exp(float(x.mean() - y.mean())), (0.0, MAX_RATIO))
     if paired and len(x) == len(y):
         mean, variance, dof = trimmed_mean(x - y)

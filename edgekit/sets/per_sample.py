@@ -30,7 +30,8 @@ def per_sample(
     if len(specs) == len(arrays) == 1:
         by_name = {next(iter(arrays)): specs[0]}
     counts = {name: _count(array, by_name.get(name)) for name, array in arrays.items()}
-    total = labels or max([count for count in counts.values() if count], default=1)
+    misfits = [len(array) for name, array in arrays.items() if _lacks_axes(array, by_name.get(name))]
+    total = labels or max([count for count in counts.values() if count], default=max(misfits, default=1))
     result, notes = {}, []
     for name, array in arrays.items():
         placed = _placed(array, by_name.get(name), total)
@@ -64,6 +65,11 @@ def _count(array: NDArray[np.generic], spec: TensorSpec | None) -> int:
         return len(array)
     axis = spec.batch_axis
     return array.shape[axis] if axis is not None and axis < array.ndim == len(spec.shape) else 0
+
+
+def _lacks_axes(array: NDArray[np.generic], spec: TensorSpec | None) -> bool:
+    """Has it fewer axes than the input that it is meant for? What reads the samples says so."""
+    return spec is not None and spec.batch_axis is not None and 0 < array.ndim < len(spec.shape)
 
 
 def _placed(array: NDArray[np.generic], spec: TensorSpec | None, total: int) -> NDArray[np.generic]:

@@ -74,7 +74,8 @@ class OnnxInt8(StaticInt8Step):
         scheme = (
             f"{self.scheme or 'u8s8'} per-channel QDQ, {self.described(statistics)}{onnx_weight_only.described(stored)}"
         )
-        return StepResult(scheme=scheme, tensors=parent.identity_map())
+        details = {"float_operators": sorted(set(excluded))} if excluded else {}
+        return StepResult(scheme, parent.identity_map(), details)
 
     def quantize(
         self, model: ModelProto, tensor_ranges: Ranges, excluded: list[str], stored_only: Collection[str], path: Path

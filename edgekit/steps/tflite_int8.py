@@ -54,7 +54,7 @@ class TfliteInt8(StaticInt8Step):
         parent = inputs["parent"]
         source, path = parent.path / "model.tflite", out / "model.tflite"
         kept = self.kept((node.name for node in read(source).subgraphs[0].nodes), parent)
-        kept = (*kept, *(name for name in _unfit(read(source)) if name not in kept))
+        kept = (*kept, *(name for name in _unfit(read(source), self.output_type) if name not in kept))
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
         kept = (*kept, *(name for name in _coarse(source, tensor_ranges) if name not in kept))
@@ -67,21 +67,23 @@ class TfliteInt8(StaticInt8Step):
         slim(model, fold_padding=self.fold_padding)
         set_types(model, self.input_type, self.output_type)
         path.write_bytes(packed(model))
-        floats = [name for name in float_operators(read(path)) if name.partition(" ")[2] not in kept]
-        for name in (name for name in floats if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
+        floats = float_operators(read(path))
+        unforeseen = [name for name in floats if name.partition(" ")[2] not in kept]
+        for name in (name for name in unforeseen if not name.startswith("EMBEDDING_LOOKUP ")):  # its table is int8
             ctx.log.warning("%s stays in float: the quantizer has no int8 for it", name)
         scheme = f"s8s8 per-channel, {self.described(statistics)}"
         return StepResult(scheme, parent.identity_map(), {"float_operators": floats})
 
 
-def _unfit(model: Model) -> Iterator[str]:
+def _unfit(model: Model, output_type: EdgeType) -> Iterator[str]:
     """Operators that int8 does not fit: divisions, which LiteRT's kernel refuses where a divisor is rounded to 0, and
-    the probabilities of many classes, most of which are below the step of 1/256 that a SOFTMAX has."""
+    the probabilities of many classes, most of which are below the step of 1/256 that a SOFTMAX has, unless the outputs
+    are to be integers."""
     graph = model.subgraphs[0]
     ends = {tensor.index for tensor in graph.outputs}
     for node in graph.nodes:
         classes = node.outputs[0].shape[-1] if node.outputs and node.outputs[0].shape else 0
-        many = node.type == "SOFTMAX" and (classes or 0) > FEW_CLASSES
+        many = node.type == "SOFTMAX" and (classes or 0) > FEW_CLASSES and output_type != "uint8"
         if node.type == "DIV" or (many and node.outputs[0].index in ends):
             yield node.name
 

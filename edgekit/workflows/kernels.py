@@ -13,7 +13,7 @@ from typing import Any
 
 KERNELS = Path(__file__).with_name("kernels.json")
 
-#: an operator is faster in float if with it in float the chain took at most this share of the time
+#: an operator is faster in float if with it in float the chain took at most this share of the time, beyond doubt
 WORTH = 0.97
 
 
@@ -30,9 +30,10 @@ def slow_in_int8(runtime: str, isa_class: str, *, guess: bool = False) -> Iterat
     """
     others = _kernels().get(runtime, {}).get("instruction_sets", {}) if guess else {}
     classes = [isa_class] if known(runtime, isa_class) else list(others)
-    for types, ratio in (item for name in classes for item in _measured(runtime, name).items()):
-        if ratio <= WORTH:
-            yield types
+    for name in classes:
+        for types, entry in _entries(runtime, name):
+            if entry["float_over_int8"] <= WORTH and entry["float_over_int8_high"] < 1:
+                yield types
 
 
 def float_over_int8(kind: str, placed: Collection[str], runtime: str, isa_class: str) -> float | None:
@@ -46,8 +47,12 @@ def float_over_int8(kind: str, placed: Collection[str], runtime: str, isa_class:
 
 
 def _measured(runtime: str, isa_class: str) -> dict[frozenset[str], float]:
-    entries = _kernels().get(runtime, {}).get("instruction_sets", {}).get(isa_class, {})
-    return {frozenset(types.split("+")): float(entry["float_over_int8"]) for types, entry in entries.items()}
+    return {types: float(entry["float_over_int8"]) for types, entry in _entries(runtime, isa_class)}
+
+
+def _entries(runtime: str, isa_class: str) -> Iterator[tuple[frozenset[str], Mapping[str, float]]]:
+    for types, entry in _kernels().get(runtime, {}).get("instruction_sets", {}).get(isa_class, {}).items():
+        yield frozenset(types.split("+")), entry
 
 
 @cache

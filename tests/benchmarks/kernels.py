@@ -103,7 +103,6 @@ globals().update({f"make_{name}": chain(name) for name in OPERATORS})
 def main() -> None:
     host = targets.load("host")
     kernels: dict[str, Any] = json.loads(KERNELS.read_text())
-    rows = []
     for format in FORMATS:
         runtime = next(name for name in host.runtimes if registry.runtime(name).takes(format))
         package = registry.runtime(runtime).package
@@ -123,7 +122,6 @@ def main() -> None:
             print(f"{runtime:12} {name:14} {'+'.join(types):32} {ratios}", flush=True)
             if types:
                 measured["+".join(sorted(types))] = ratios
-            rows.append((runtime, name, types, ratios))
         entry["instruction_sets"][host.isa_class] = dict(sorted(measured.items()))
         KERNELS.write_text(json.dumps(kernels, indent=1) + "\n")
 

@@ -52,11 +52,20 @@ def observe(
 
 
 def read(path: Path) -> Model:
-    """The model, with its operators' names made unique, deterministically."""
+    """The model, with its operators' names made unique, deterministically, and without conversions to the same type.
+
+    Those of an input OpenVINO drops when it compiles the model: a Result that is added to one then had memory that was
+    not its own (2026.4: other values, and a crash).
+    """
     no_telemetry()
     import openvino
 
     model = openvino.Core().read_model(path)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convert" and node.get_output_element_type(0) == node.get_input_element_type(0):
+            for reader in node.output(0).get_target_inputs():
+                if reader.get_node().get_type_name() != "Result":
+                    reader.replace_source_output(node.input_value(0))
     taken: set[str] = set()
     for node in model.get_ordered_ops():
         name, count = node.get_friendly_name(), 0

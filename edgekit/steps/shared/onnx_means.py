@@ -20,7 +20,10 @@ def pool(model: ModelProto) -> None:
 
 
 class GlobalMeans(Rule):
-    """ReduceMean over all axes but (N, C) of a tensor of rank 3 to 5; without kept axes a Flatten follows."""
+    """ReduceMean over all axes but (N, C) of a tensor of rank 3 to 5; without kept axes a Flatten follows.
+
+    With a kept axis that of rank 3 is left: ONNX Runtime fuses norms over the last axis, which have such means.
+    """
 
     def __init__(self, graph: GraphProto) -> None:
         from onnx import numpy_helper
@@ -41,12 +44,14 @@ class GlobalMeans(Rule):
         axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
         if axes is None or sorted(int(axis) % rank for axis in np.ravel(axes)) != list(range(2, rank)):
             return "it is not over all positions"
+        if rank == 3 and _keeps(node):
+            return "it may belong to a norm over the last axis"
         return ""
 
     def rewrite(self, node: NodeProto, index: int) -> None:
         from onnx import helper
 
-        kept = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        kept = _keeps(node)
         del node.attribute[:]
         del node.input[1:]
         node.op_type = "GlobalAveragePool"
@@ -55,3 +60,7 @@ class GlobalMeans(Rule):
             node.output[0] = f"{output}_pooled"
             flat = helper.make_node("Flatten", [f"{output}_pooled"], [output], name=f"{node.name}_flat")
             self.graph.node.insert(list(self.graph.node).index(node) + 1, flat)
+
+
+def _keeps(node: NodeProto) -> bool:
+    return bool(next((a.i for a in node.attribute if a.name == "keepdims"), 1))

@@ -13,14 +13,18 @@ EdgeType = Literal["int8", "uint8", "float32"]
 
 
 def set_types(model: Any, inputs: EdgeType, outputs: EdgeType) -> None:
-    """Change a ModelT's int8 inputs and outputs to these types. Raises InputError where one is not int8."""
+    """Change a ModelT's int8 inputs and outputs to these types. Raises InputError where one is neither."""
     graph = Graph(model, model.subgraphs[0])
     for number, index in enumerate(graph.graph.inputs if inputs != "int8" else ()):
+        if graph.dtype(int(index)) == inputs:
+            continue
         edge = _edge(graph, int(index), inputs)
         _convert(graph, "QUANTIZE", edge, int(index), first=True)
         graph.graph.inputs[number] = edge
         _renumber(model, int(index), edge, "inputs")
     for number, index in enumerate(graph.graph.outputs if outputs != "int8" else ()):
+        if graph.dtype(int(index)) == outputs:
+            continue
         edge = _edge(graph, int(index), outputs)
         type = "DEQUANTIZE" if outputs == "float32" else "QUANTIZE"
         _convert(graph, type, int(index), edge, first=False)

@@ -121,7 +121,8 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
     computed at run time; on a machine that saturates the sums of the scheme, no exact outputs can be expected.
     """
     format, precision = artifact.kind.format, artifact.kind.precision
-    partly = bool(artifact.fields.get("keep_float") or artifact.details.get("float_operators"))
+    chosen = artifact.fields.get("keep_float") or artifact.fields.get("weights_only")
+    partly = bool(chosen or artifact.details.get("float_operators"))
     if precision == "int8" and format != "openvino" and not partly and not saturates(artifact, here):
         return 0.0
     if precision in ("int8", "dynamic"):

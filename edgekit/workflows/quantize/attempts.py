@@ -120,6 +120,20 @@ class SearchRecord:
         ratio = self.best.ratio if self.best else None
         return ratio is not None and ratio.differs and ratio.value > 1
 
+    @property
+    def grown(self) -> bool:
+        """Is the chosen file larger than the float model's?"""
+        chosen, before = self.chosen, self.reference
+        if chosen is None or chosen.kind.format != before.kind.format:
+            return False
+        return chosen.sizes.total > before.sizes.total
+
+    @property
+    def recommended(self) -> bool:
+        """Within the budget on both halves, smaller than the float model, and not slower?"""
+        kept = self.best is not None and self.best.within_budget and not (self.confirmed and self.confirmed.failed)
+        return bool(self.chosen and kept and not self.slower and not self.grown)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; artifacts by name and id."""
         return {
@@ -131,7 +145,7 @@ class SearchRecord:
             "against_latency_ms": _as_dict(self.reference_latency),
             "chosen": self.best.method if self.best else None,
             "confirmed": _as_dict(self.confirmed),
-            "recommended": bool(self.chosen and not self.slower and not (self.confirmed and self.confirmed.failed)),
+            "recommended": self.recommended,
             "attempts": [_attempt_json(attempt) for attempt in self.attempts],
             "made": sorted(self.made),
             "placement": self.placement and self.placement.to_json(),

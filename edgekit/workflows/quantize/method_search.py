@@ -115,8 +115,10 @@ class MethodSearch:
         self.here = verifier.target
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
-        self.stored = read_attempts(self.store).get(self.record.name, {})
-        entries = [entry for entry in self.stored.get("attempts", []) if entry["id"]]
+        stored = read_attempts(self.store).get(self.record.name, {})
+        #: what an earlier search recorded; times of another target are not this one's
+        self.stored: Mapping[str, Any] = stored if stored.get("target") == self.target.name else {}
+        entries = [entry for entry in stored.get("attempts", []) if entry["id"]]
         self.known_seconds = {entry["id"]: float(entry["seconds"]) for entry in entries}
         current = {artifact.id for artifact in self.store.current()}
         #: method, or another part of a search (`remaining`) → the seconds that it takes; none if it is only reused
@@ -159,8 +161,9 @@ class MethodSearch:
             raise self.failure or self._nothing_usable(methods)
         self._measure()
         others = list(filter(self._may_try, WITHOUT_SAMPLES))
-        if others and self._not_faster():
-            self.context.say(f"            int8 is not faster than float here: {' and '.join(others)}, too")
+        if others and (not self.best.within_budget or self._not_faster()):
+            why = "int8 is not faster than float here" if self.best.within_budget else "no static int8 is near enough"
+            self.context.say(f"            {why}: {' and '.join(others)}, too")
             for method in others:
                 self._try(method, [])
             self._measure()
@@ -242,11 +245,11 @@ class MethodSearch:
 
     def _place(self, methods: tuple[str, ...]) -> None:
         """Choose the operators that compute in float in every static attempt; none if int8 as such is not possible."""
-        offered = [method for method in RANGE_METHODS if method in methods]
-        if not offered or "weights_only" not in self.int8_fields or self.fields.get("weights_only"):
+        static = [method for method in methods if method not in WITHOUT_SAMPLES]
+        if not static or "weights_only" not in self.int8_fields or self.fields.get("weights_only"):
             return
         try:
-            found = placement.place(self, offered[0])
+            found = placement.place(self, next(filter(RANGE_METHODS.__contains__, static), RANGE_METHODS[-1]))
         except EdgekitError as error:  # the attempts meet it, too, and report it
             if error.code not in (1, 2, 3):
                 raise
@@ -362,7 +365,11 @@ class MethodSearch:
             return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
         suffix = f"~{variant}" if variant else ""
         ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
-        placed = {} if "weights_only" in fields else {"weights_only": self.placed.operators(placement.operators(model))}
+        placed = (
+            {}
+            if "weights_only" in {**self.fields, **fields}
+            else {"weights_only": self.placed.operators(placement.operators(model))}
+        )
         step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **placed, **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
@@ -445,7 +452,7 @@ class MethodSearch:
             next = "the best attempt is kept; allow more with --max-drop, or use the float model"
             return BudgetMissed(what, f"the best: {best.finding.reason}", next)
         before, after = self.reference.sizes.total, chosen.sizes.total
-        if not confirmed.failed and after > before and self.reference.kind.format == chosen.kind.format:
+        if not confirmed.failed and self.record.grown:
             why = f"{after:,} bytes, and {self.reference.name} has {before:,}: its graph is larger than its weights"
             return BudgetMissed(f"{chosen.name} is larger than the float model", why, "use the float model")
         return confirmed.error()

@@ -10,7 +10,7 @@ the target, and the fastest is taken.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,18 +95,20 @@ def place(search: MethodSearch, method: str) -> Placement:
         return stored
     present = {operator.type for operator in model}
     timed = search.timed and search.effort != "fast"
-    known = slow_in_int8(search.record.runtime, search.target.isa_class, guess=timed)
-    slow = Candidate(tuple(sorted({kind for group in known if group <= present for kind in group})))
+    known = _slow(search, present, guess=False)
     if not timed:
-        return Placement(slow, slow.operators(model))
+        return Placement(known, known.operators(model))
+    slow = _slow(search, present, guess=True)
     plain = Candidate(artifact=search.int8(search.start, method, method=method))
     if not slow.types:
         glance = _timed(search, [plain], processes=1)
         if glance and glance[0].ratio and glance[0].ratio.value <= CLEARLY_FAST:
             return Placement(glance[0], tried=tuple(glance), of=search.start.id)
     tried = _timed(search, [plain, *_made(search, method, [slow] if slow.types else [], model)])
+    if not tried and search.timed:  # perhaps the candidate cannot be loaded
+        tried = _timed(search, [plain])
     if not tried:
-        return Placement(slow, slow.operators(model))
+        return Placement(known, known.operators(model))
     best = _fastest(tried)
     assert best.ratio and best.latency
     if best.ratio.value > FAST_ENOUGH and (best.latency.p50 >= LEAST_MS or search.effort == "thorough"):
@@ -115,6 +117,12 @@ def place(search: MethodSearch, method: str) -> Placement:
         tried += again[1:]
         best = _fastest(again or [best])
     return Placement(best, best.operators(model), tuple(tried), search.start.id)
+
+
+def _slow(search: MethodSearch, present: Set[str], *, guess: bool) -> Candidate:
+    """With the types in float, of those `present`, that are known to be slower in int8, or with `guess` may be."""
+    groups = slow_in_int8(search.record.runtime, search.target.isa_class, guess=guess)
+    return Candidate(tuple(sorted({kind for group in groups if group <= present for kind in group})))
 
 
 def described(placement: Placement) -> str:

@@ -127,3 +127,15 @@ def test_integers_are_fed_and_not_watched(tmp_path: Path) -> None:
 def test_a_port_beyond_the_first_is_numbered(path: Path) -> None:
     split = next(node for node in read(path).get_ops() if node.get_type_name() == "Split")
     assert [key(port) for port in split.outputs()] == ["halves", "halves:1"]
+
+
+def test_a_conversion_to_the_same_type_is_not_watched(tmp_path: Path) -> None:
+    """A Result added to it has the memory of another tensor: the values were wrong, or the process crashed."""
+    x = ops.parameter([-1, 4], np.float32, name="x")
+    x.output(0).get_tensor().set_names({"x"})
+    doubled = ops.multiply(ops.convert(x, "f32", name="same"), np.float32(2), name="doubled")
+    logits = ops.matmul(doubled, RNG.normal(size=(4, 3)).astype(np.float32), False, False, name="logits")
+    openvino.save_model(openvino.Model([logits], [x], "net"), tmp_path / "model.xml", compress_to_fp16=False)
+    found = observe(tmp_path / "model.xml", [{"x": np.full((1, 4), 3, np.float32)}] * 8)
+    assert set(found) == {"x", "doubled"}
+    assert (found["doubled"].minimum, found["doubled"].maximum) == (6, 6)

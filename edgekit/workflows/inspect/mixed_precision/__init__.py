@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
-from edgekit.core.errors import EdgekitError
+from edgekit.core.errors import EdgekitError, InputError
 from edgekit.measure import targets
 from edgekit.runs.attempts import read_attempts
 from edgekit.runs.store import Store
@@ -121,8 +121,7 @@ def mixed_precision(
     runtime = registered.observed_in
     module = importlib.import_module(registered.mixed_precision)
     record = _record(artifact, store)
-    target = targets.load(record["target"] if record else "host")
-    isa = target.isa_class
+    isa = _instruction_set(record["target"] if record else "host")
     head = {"runtime": runtime, "why": "", "instruction_set": isa, "kernels_known": kernels.known(runtime, isa)}
     try:
         loaded = registry.runtime(runtime)
@@ -191,6 +190,14 @@ def _reason(operator: Operator, kept: Collection[str], placed: Collection[str], 
     if operator.quantized:
         return "not_fused"
     return "left" if not quantizable or operator.type in quantizable else "not_quantizable"
+
+
+def _instruction_set(target: str) -> str:
+    """That of a target, "unknown" of one that is not known here: a run may come from elsewhere."""
+    try:
+        return targets.load(target).isa_class
+    except InputError:
+        return "unknown"
 
 
 def _record(artifact: Artifact | None, store: Store | None) -> Mapping[str, Any] | None:
