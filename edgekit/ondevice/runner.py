@@ -85,7 +85,7 @@ def run_job(job):
     try:
         sensors = load_module(job["sensors"]) if job.get("sensors") else None
         if job["latency"]:
-            result.update(measure(session, feeds, job["latency"], sensors))
+            result.update(measure(session, feeds, job["latency"], sensors, job["threads"]))
         if job.get("sustained"):
             result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
         if job.get("profile"):
@@ -290,7 +290,7 @@ def release_pages(array: object) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def measure(session, feeds, plan, sensors=None):
+def measure(session, feeds, plan, sensors=None, threads=1):
     """Raw times of single inferences on real samples, after a warm-up until the times are steady."""
     size, calls = bind_batches(session, feeds, plan["batch"])
     clock = time.perf_counter_ns
@@ -299,7 +299,7 @@ def measure(session, feeds, plan, sensors=None):
     first_ms = (clock() - started) / 1e6
     gc.collect()
     gc.disable()
-    warmups, steady = warm_up(calls, plan["warmup_seconds"], plan["threads"])
+    warmups, steady = warm_up(calls, plan["warmup_seconds"], threads)
     times, cpu_times = [], []
     cpu_clock = time.process_time_ns
     watch = Watch()

@@ -236,7 +236,7 @@ def test_named_operators_stay_in_float(made: Made, host: Target) -> None:
             artifact = made.store.make("kept", step, {"parent": made.tflite}, _context())
         floats = tflite_int8.float_operators(read(artifact.path / "model.tflite"))
         assert [name.partition(" ")[2].partition("_dequant")[0] for name in floats] == list(kept)
-        assert artifact.details["float_operators"] == []
+        assert artifact.details["float_operators"] == floats, "a device may round them in another way"
         assert artifact.scheme.endswith(f", {len(kept)} operator{'s' * (len(kept) > 1)} in float")
         assert artifact.sizes.weights > made.int8.sizes.weights
         assert statistics.parity("tflite", _outputs(made.tflite, host), _outputs(artifact, host)).sqnr_db > 20

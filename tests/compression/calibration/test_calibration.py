@@ -38,12 +38,12 @@ class Model:
 def test_a_pass_that_was_cut_short_goes_on(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SAVE_SECONDS", 0)
     partial = tmp_path / "scratch" / "calibration.npz"
-    whole = calibration.gather(Model(), feeds(batch))
+    whole = calibration.gather(Model(), feeds(batch), batch=batch)
     with pytest.raises(KeyboardInterrupt):
-        calibration.gather(Model(dies=2), feeds(batch), origin="m", partial=partial)
+        calibration.gather(Model(dies=2), feeds(batch), batch=batch, origin="m", partial=partial)
     assert Statistics.load(partial).samples == 2 * batch
     model = Model()
-    found = calibration.gather(model, feeds(batch), origin="m", partial=partial)
+    found = calibration.gather(model, feeds(batch), batch=batch, origin="m", partial=partial)
     assert model.runs == len(SAMPLES) // batch - 2, "what was done is done again"
     assert dict(found) == dict(whole) and found.samples == whole.samples == len(SAMPLES)
     assert not partial.exists()

@@ -44,8 +44,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model.xml"
 
 
-def observe(path: Path, feeds: list[dict[str, Any]]) -> Any:
-    return calibration.observe("openvino", path, feeds, CONTEXT)
+def observe(path: Path, feeds: list[dict[str, Any]], batch: int = 1) -> Any:
+    return calibration.observe("openvino", path, feeds, CONTEXT, batch=batch)
 
 
 def test_inputs_and_what_may_be_quantized_is_watched(path: Path) -> None:
@@ -75,7 +75,7 @@ def _alone(model: Any, port: Any, image: Any) -> Any:
 
 def test_a_batch_counts_as_its_samples(path: Path) -> None:
     together = {"x": np.concatenate([feed["x"] for feed in IMAGES])}
-    found, alone = observe(path, [together]), observe(path, IMAGES)
+    found, alone = observe(path, [together], batch=6), observe(path, IMAGES)
     assert found.samples == alone.samples == 6
     for name in alone:
         assert found[name].count == alone[name].count
