@@ -171,7 +171,7 @@ def test_bench_of_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path)
 def test_quantize_a_foreign_model(answer: Json, bars_made: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
     document = answer("quantize", "mine.onnx", "--calibration", "bars:train", "--val", "bars:val", "--max-drop", "20")
-    assert names(document)[-1] == "onnx-int8"
+    assert names(document)[-1] in ("onnx-int8", "onnx-dynamic"), "which is faster differs from CPU to CPU"
     only = ("--methods", "mse", "--out", "other")
     parity_only = answer("quantize", "mine.onnx", "--calibration", "bars:train", *only)
     assert names(parity_only)[-1] == "onnx-int8"

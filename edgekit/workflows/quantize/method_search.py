@@ -424,11 +424,17 @@ class MethodSearch:
     # --- after the search ---------------------------------------------------------------------------------------
 
     def _confirm(self) -> None:
-        """Copy the best attempt to its plain name, and verify it on the other half."""
+        """Copy the best attempt to its plain name, and verify it on the other half; copy the best static one, too."""
         record, best = self.record, self.record.best
         assert best is not None and best.artifact is not None and best.finding is not None
         precision = best.artifact.kind.precision
         record.chosen = self.store.copy(best.artifact, self.plain(precision))
+        static = [a for a in record.attempts if a.usable and a.artifact and a.artifact.kind.precision == "int8"]
+        if static and precision != "int8":
+            kept = max(static, key=lambda attempt: attempt.rank_key)
+            assert kept.artifact is not None
+            self.store.copy(kept.artifact, self.plain("int8"))
+            self.context.say(f"  kept      {self.plain('int8')}: {kept.method}, the best static one")
         context = self.outer_context
         confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
         record.confirmed = confirming.check(record.chosen, "accuracy", self.reference)

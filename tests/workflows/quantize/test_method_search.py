@@ -149,6 +149,7 @@ def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
     (search,) = outcome.searches
     assert search.chosen is not None and search.chosen.name == chosen
     assert search.to_json()["recommended"]
+    assert Store(bars_run).get("onnx-int8").kind.precision == "int8", "what is not recommended is kept, too"
     assert [a.method for a in search.attempts] == (["mse"] if static < 0.9 else ["mse", "weight-only"])
 
 
