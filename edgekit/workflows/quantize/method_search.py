@@ -429,7 +429,8 @@ class MethodSearch:
         assert best is not None and best.artifact is not None and best.finding is not None
         precision = best.artifact.kind.precision
         record.chosen = self.store.copy(best.artifact, self.plain(precision))
-        static = [a for a in record.attempts if a.usable and a.artifact and a.artifact.kind.precision == "int8"]
+        kept_budget = [a for a in record.attempts if a.usable and a.within_budget and a.artifact]
+        static = [a for a in kept_budget if a.artifact and a.artifact.kind.precision == "int8"]
         if static and precision != "int8":
             kept = max(static, key=lambda attempt: attempt.rank_key)
             assert kept.artifact is not None
