@@ -4,8 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# what torch brings along on Linux
+UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices fuzz lock audit clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -76,8 +80,21 @@ bench-devices: $(READY)  ## the device x runtime x precision table in docs/devic
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(READY): pyproject.toml constraints.txt
+# torch is not in the lock: it is a CPU build where pip finds one, else the index's own with its CUDA packages
+$(READY): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $(READY)
+
+fuzz: $(READY)  ## damaged files of every kind for an hour: ARGS="--minutes 10 --kinds onnx"; what fails is kept in fuzz-failed
+	$(BIN)/python tests/fuzz $(ARGS)
+
+lock: $(READY)  ## requirements.lock again: every package of constraints.txt and what it needs, with its sha256
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c constraints.txt --extra dev \
+		$(addprefix --no-emit-package=,$(UNLOCKED)) -o requirements.lock pyproject.toml
+
+audit: $(READY)  ## known vulnerabilities of the installed versions, from the package index's advisories
+	$(BIN)/python tests/audit.py

@@ -36,7 +36,7 @@ from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
-from edgekit.workflows.deploy import replay
+from edgekit.workflows.deploy import replay, sbom
 from edgekit.workflows.deploy.c_header import image_problem, preprocessing_header
 
 SCHEMA = "edgekit-bundle/1"
@@ -81,6 +81,8 @@ def make(
         header = preprocessing_header(manifest["preprocessing"], manifest["labels"], kind)
         parts["preprocessing.h"] = _write_text(header, folder / "preprocessing.h")
     parts["README.md"] = _write_text(_readme(manifest, "example.c" in parts), folder / "README.md")
+    bill = sbom.sbom(artifact, sorted({"numpy", manifest["package"]} - {""}), parts)
+    parts[sbom.FILE] = _write_text(json.dumps(bill, indent=1) + "\n", folder / sbom.FILE)
     hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(parts.items())}
     text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
     parts[MANIFEST] = _write_text(text, folder / MANIFEST)
@@ -225,7 +227,8 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         "    ./run INPUT            the prediction (.npy, .npz, and image or sound files if the model accepts them)\n"
         "    ./run --json INPUT     the same as JSON, with every output\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
-        "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256.",
+        "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; `sbom.cdx.json` "
+        "is the bill of materials (CycloneDX).",
         _examples(manifest, c),
     ]
     if c:
