@@ -1,7 +1,7 @@
 """`make audit`: known vulnerabilities of every version in requirements.lock, by pip-audit.
 
-Exit code 0: every package was looked up and none has a known vulnerability. 1: some have. 3: the advisories could not be
-had, or not for every package; pip-audit itself calls that success.
+Exit code 0: every package was looked up and none has a known vulnerability. 1: some have. 3: the advisories could not
+be had, or not for every package; pip-audit itself calls that success.
 """
 
 from __future__ import annotations

@@ -18,12 +18,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "members")]
+sys.path[:1] = [str(HERE.parent), str(HERE.parent / "members")]
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent / "members"), os.environ.get("PYTHONPATH", "")])
 
-import attack  # noqa: E402
-import kinds  # noqa: E402
+from fuzz import attack, kinds  # noqa: E402
 
 
 def main() -> int:
@@ -55,9 +54,8 @@ def valid(place: attack.Place, chosen: list[kinds.Kind]) -> int:
     for kind in chosen:
         for command in kind.commands:
             ended = place.run(kind, (place.seeds / kind.file).read_bytes(), command)
-            print(
-                f"{kind.name}: {command}: exit {ended.code}, {ended.seconds} s {' '.join(ended.wrong)} {_last(ended) if ended.code else ''}"
-            )
+            how = f"exit {ended.code}, {ended.seconds} s {' '.join(ended.wrong)} {_last(ended) if ended.code else ''}"
+            print(f"{kind.name}: {command}: {how}")
     return 0
 
 
@@ -113,9 +111,8 @@ def report(ends: list[attack.Ended], ways: dict[tuple[str, str], attack.Ended], 
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         codes = " | ".join(str(row["codes"].get(str(code), 0)) for code in attack.EXPECTED)
-        print(
-            f"| {row['kind']} | {row['inputs']} | {row['failed']} | {codes} | {row['longest_s']:.1f} | {row['most_mb']} |"
-        )
+        ends_in = f"{row['inputs']} | {row['failed']} | {codes}"
+        print(f"| {row['kind']} | {ends_in} | {row['longest_s']:.1f} | {row['most_mb']} |")
     print(f"\n{len(ends)} inputs, {sum(bool(ended.wrong) for ended in ends)} failed, in {len(ways)} ways")
     if options.json:
         failures = [

@@ -1,4 +1,4 @@
-"""Run one command on one damaged file, in a process forked from one that has imported everything, and judge how it ended."""
+"""One command on one damaged file, in a process forked from one that has imported everything, and how it ended."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import kinds
-from kinds import Kind
+from fuzz import kinds
+from fuzz.kinds import Kind
+from fuzz.mutations import plain
 
 SECONDS = 20.0
 MEMORY = 2 * 1024**3
@@ -104,7 +105,7 @@ class Place:
         if kind.file.startswith("run/") and "copy" in command:
             (self.work / "copy" / Path(kind.file).relative_to("run")).write_bytes(data)
         start = time.monotonic()
-        code, said, memory = self._command(shlex.split(command.format(file=kind.file)))
+        code, said, memory = self._command(shlex.split(command.format(file=kind.file)), kind.folder)
         seconds = time.monotonic() - start
         target.write_bytes(valid)
         os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -146,14 +147,14 @@ class Place:
                 _remove(self.temporary / name)
         return wrong
 
-    def _command(self, words: list[str]) -> tuple[int, bytes, int]:
+    def _command(self, words: list[str], folder: str) -> tuple[int, bytes, int]:
         """Exit code (negative: the signal), everything said, and the peak memory of the process or a child in bytes."""
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.close(read)
-                os._exit(self._child(words, write))
+                os._exit(self._child(words, self.work / folder, write))
             finally:
                 os._exit(99)
         os.close(write)
@@ -178,11 +179,11 @@ class Place:
             os.killpg(child, signal.SIGKILL)
         return (-signal.SIGALRM if hung else os.waitstatus_to_exitcode(status)), bytes(said), usage.ru_maxrss * 1024
 
-    def _child(self, words: list[str], write: int) -> int:
+    def _child(self, words: list[str], folder: Path, write: int) -> int:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(write, 1), os.dup2(write, 2)
-        os.chdir(self.work)
+        os.chdir(folder)
         os.environ.update(
             HOME=str(self.home),
             XDG_CONFIG_HOME=str(self.work / "config"),
@@ -198,8 +199,8 @@ class Place:
         # a bomb must not take the machine with it
         resource.setrlimit(resource.RLIMIT_DATA, (3 * MEMORY, 3 * MEMORY))
         sys.path[:] = [path for path in sys.path if path]
-        sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stdout = os.fdopen(os.dup(1), "w")
+        sys.stderr = os.fdopen(os.dup(2), "w")
         from edgekit.cli import main
 
         code = main(words)
@@ -221,9 +222,7 @@ def one(place: Place, kind: Kind, seed: int) -> tuple[bytes, Ended]:
     try:
         data = kind.mutation(valid, generator)
     except (ValueError, IndexError, OverflowError, UnicodeError, RecursionError, AttributeError, KeyError):
-        from mutations import plain  # what cannot be changed by its structure is changed as bytes
-
-        data = plain(valid, generator)
+        data = plain(valid, generator)  # what cannot be changed by its structure is changed as bytes
     return data, place.run(kind, data, generator.choice(kind.commands))
 
 

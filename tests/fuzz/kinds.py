@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mutations
 import numpy as np
+from fuzz import mutations
 from helpers import BARS, QUICK_PLAN, environment, run_cli
 
 #: what a recipe, a table and a signature look like; `bars` is the task of the tests
@@ -49,12 +49,13 @@ quick = true
 
 @dataclass(frozen=True)
 class Kind:
-    """`file`: which file of the work folder is damaged. `commands`: lines that read it; one is chosen for each input."""
+    """`file` of the work folder is damaged. `commands`: lines that read it, run in `folder`; one for each input."""
 
     name: str
     file: str
     mutation: mutations.Mutation
     commands: Sequence[str]
+    folder: str = "."
 
 
 READ_RUN = ("compare run --stored", "inspect run/onnx", "inspect run/onnx-int8", "targets list", "clean copy --yes")
@@ -85,7 +86,7 @@ KINDS = (
         "baseline",
         "base/results.json",
         mutations.json_tree,
-        ("compare run --stored --against base --fail-if accuracy<-1pp", "compare run --stored --against base"),
+        ("compare run --stored --against base --fail-if accuracy<-1pp",),
     ),
     Kind(
         "run's recipe",
@@ -95,7 +96,8 @@ KINDS = (
     ),
     Kind("recipe", "bars.toml", mutations.toml_tree, ("run bars.toml --dry-run --out out",)),
     Kind("settings", "config/edgekit/edgekit.toml", mutations.toml_tree, ("compare run --stored", "targets list")),
-    Kind("folder's settings", "edgekit.toml", mutations.toml_tree, ("compare run --stored", "targets list")),
+    Kind("folder's settings", "cloned/edgekit.toml", mutations.toml_tree, ("targets list",), "cloned"),
+    Kind("folder's target", "cloned/targets/pi2.toml", mutations.toml_tree, ("targets show pi2",), "cloned"),
     Kind(
         "target",
         "config/edgekit/targets/pi.toml",
@@ -178,7 +180,10 @@ def make(folder: Path) -> None:
     torch.export.save(torch.export.export(network.eval(), (example,)), models / "plain.pt2")
     weights = safetensors.torch.load_file(models / "plain.safetensors")
     torch.save({"state_dict": weights, "epoch": 3}, models / "plain.pt")
-    code = "import keras; keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()]).save('plain.keras')"
+    code = (
+        "import keras; from keras import layers; "
+        "keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.Flatten()]).save('plain.keras')"
+    )
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=models,
@@ -214,7 +219,9 @@ def make(folder: Path) -> None:
         "resample": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    (folder / "edgekit.toml").write_text(SETTINGS)
+    (folder / "cloned/targets").mkdir(parents=True)
+    (folder / "cloned/edgekit.toml").write_text(SETTINGS)
+    (folder / "cloned/targets/pi2.toml").write_text(TARGET.replace("pi", "pi2", 1))
     targets = folder / "config/edgekit/targets"
     targets.mkdir(parents=True)
     (targets / "pi.toml").write_text(TARGET)
@@ -241,7 +248,8 @@ def _linear(path: Path, shape: list[int]) -> None:
 
 def _canary(folder: Path) -> str:
     """A module that leaves a file when it is imported."""
-    return f"import pathlib\npathlib.Path({str(folder.parent / 'outside' / 'executed')!r}).touch()\nclass Net: pass\nmake = Net\n"
+    file = str(folder.parent / "outside" / "executed")
+    return f"import pathlib\npathlib.Path({file!r}).touch()\nclass Net: pass\nmake = Net\n"
 
 
 def _edgekit(*words: str, cwd: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fuzz import attack
 from helpers import environment
 
 HERE = Path(__file__).parent
@@ -37,8 +38,6 @@ def test_many_damaged_files_end_in_one_line(tmp_path: Path) -> None:
 
 def test_the_fuzzer_sees_what_is_wrong(tmp_path: Path) -> None:
     """The judge itself: a traceback, a file written outside, a hang and an escape code are all found."""
-    import attack
-
     seeds = tmp_path / "seeds"
     seeds.mkdir()
     (seeds / "a.txt").write_text("valid")

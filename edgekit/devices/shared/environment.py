@@ -27,6 +27,7 @@ from edgekit.core.files import sha256
 from edgekit.core.target import Target
 from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.ssh import Session
+from edgekit.devices.shared.wheels import verify
 
 #: the oldest Python that the runner supports
 OLDEST_PYTHON = (3, 8)
@@ -220,7 +221,10 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
 
 
 def download(wanted_packages: list[str], facts: Facts, folder: Path) -> str:
-    """Download wheels into `folder`; returns "" or pip's output if it failed."""
+    """Download wheels into `folder`; returns "" or pip's output if it failed.
+
+    Raises DeviceError for a wheel that is not the one downloaded before.
+    """
     major, minor, _ = facts.python or (3, 0, 0)
     command = [
         sys.executable,
@@ -238,9 +242,10 @@ def download(wanted_packages: list[str], facts: Facts, folder: Path) -> str:
         done = subprocess.run([*command, *wanted_packages], capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired:
         return f"pip took longer than {PIP_SECONDS:.0f} s"
-    return (
-        "" if done.returncode == 0 else f"{done.stdout}\n{done.stderr}".strip() or f"pip ended with {done.returncode}"
-    )
+    if done.returncode == 0:
+        verify(folder)
+        return ""
+    return f"{done.stdout}\n{done.stderr}".strip() or f"pip ended with {done.returncode}"
 
 
 def platforms(facts: Facts) -> list[str]:

@@ -227,8 +227,8 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         "    ./run INPUT            the prediction (.npy, .npz, and image or sound files if the model accepts them)\n"
         "    ./run --json INPUT     the same as JSON, with every output\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
-        "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; `sbom.cdx.json` "
-        "is the bill of materials (CycloneDX).",
+        "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; "
+        "`sbom.cdx.json` is the bill of materials (CycloneDX).",
         _examples(manifest, c),
     ]
     if c:
