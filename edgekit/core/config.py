@@ -201,13 +201,15 @@ def _tuple(value: Any, items: tuple[Any, ...], newer: bool) -> tuple[Any, ...]:
 
 
 def _union(value: Any, options: tuple[Any, ...], newer: bool) -> Any:
+    present = [option for option in options if option is not type(None)]
+    if len(present) == 1 and (value is not None or len(options) == 1):
+        return convert(value, present[0], newer)
     for option in options:
         if isinstance(value, dict) and dataclasses.is_dataclass(option):
             return convert(value, option, newer)
         if (option is type(None) and value is None) or (option is not type(None) and fits(value, option)):
             return value if option is type(None) else convert(value, option, newer)
-    names = [_type_name(option) for option in options if option is not type(None)]
-    raise Misfit(f"must be {' or '.join(names)}, not {_described(value)}")
+    raise Misfit(f"must be {' or '.join(map(_type_name, present))}, not {_described(value)}")
 
 
 def _items(value: Any, arguments: tuple[Any, ...], newer: bool) -> Iterator[tuple[str, Any]]:

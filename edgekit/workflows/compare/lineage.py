@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.history import is_history
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
@@ -31,8 +32,8 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
             for ancestor in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
-                history: Any = ancestor.details.get("history") or (ancestor.details.get("pruned") or {}).get("history")
-                if _is_history(history):
+                history: Any = ancestor.details.get("history") or _pruned(ancestor).get("history")
+                if is_history(history):
                     trainings[ancestor.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
             stored = _predictions(m, artifact, store)
             if stored is not None and all(other.artifact != m.artifact for other in predictions.get(stored[0], ())):
@@ -61,6 +62,11 @@ class _Samples:
     """The run's file of samples (`measure/sample_predictions`)."""
 
     samples: tuple[Sample, ...]
+
+
+def _pruned(artifact: Artifact) -> Mapping[str, Any]:
+    pruned = artifact.details.get("pruned")
+    return pruned if isinstance(pruned, Mapping) else {}
 
 
 class _Records:
@@ -103,10 +109,6 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
             dict(one.tools),
         )
     return list(links.values())
-
-
-def _is_history(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
 
 
 def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:

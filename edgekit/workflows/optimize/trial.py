@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.core import statistics
+from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CheckFailed, InputError, Locked, NoPermission, NoSpace
 from edgekit.core.measurement import Measurement, Metric
@@ -288,7 +289,9 @@ class TrialRunner:
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
-        values = np.load(self.context.store.path / metric.correct_file)
+        path = self.context.store.path / metric.correct_file
+        with array_errors(path, "measure again"):
+            values = np.load(path, allow_pickle=False)
         scores = replace(reference, per_sample=values.astype(np.float64))
         return statistics.metric(scores, metric.set_sha256, reference, self.reference.name)
 
