@@ -72,6 +72,10 @@ def group(ctx: click.Context) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return the exit code; an error is printed as one line, with --json as one object."""
     as_json = "--json" in arguments
+    for word in arguments:
+        if not _is_unicode(word):
+            shown = word[:200].encode("utf-8", "replace").decode()
+            return _fail(as_json, "", 2, f"{shown!r} is not UTF-8 text", "", "rename that file or folder")
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     try:
@@ -106,6 +110,11 @@ def main(arguments: Sequence[str]) -> int:
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"
         return _fail(as_json, command, EXIT_BUG, what, "", next)
+
+
+def _is_unicode(text: str) -> bool:
+    """Can it be written as UTF-8? The bytes of a file's name that are no UTF-8 are half surrogate pairs in Python."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _fail(
@@ -156,8 +165,28 @@ def _merge(path: Path, merged: dict[str, Any]) -> None:
                 raise InputError(f"{path}: there is no option {option!r}", next=suggest(option, known))
             for name in [key] if key in commands else [n for n, options in commands.items() if option in options]:
                 parameter = commands[name][option]
-                wrap = parameter.multiple and not isinstance(setting, list)
-                merged.setdefault(name, {})[parameter.name] = [setting] if wrap else setting
+                try:
+                    values = _values(parameter, setting, click.Context(click.Command(name)))
+                except click.UsageError as error:
+                    what, why = f"{path}: {option} = {str(setting)[:60]!r} cannot be used", error.message.rstrip(".")
+                    raise InputError(what, why[:1].lower() + why[1:], f"edgekit {name} --help") from error
+                merged.setdefault(name, {}).update(values)
+
+
+def _values(parameter: click.Option, setting: Any, context: click.Context) -> dict[str, Any]:
+    """The option's value in Click's map of defaults; nothing for a flag that is false. Raises UsageError."""
+    if isinstance(setting, dict) or (isinstance(setting, list) and not parameter.multiple):
+        raise click.BadParameter("it takes one value", context, parameter)
+    if parameter.is_flag != isinstance(setting, bool):
+        raise click.BadParameter("it is true or false" if parameter.is_flag else "it takes a value", context, parameter)
+    if parameter.is_flag and not parameter.is_bool_flag:  # --quick and --thorough have one value between them
+        return {str(parameter.name): parameter.flag_value} if setting else {}
+    value = [setting] if parameter.multiple and not isinstance(setting, list) else setting
+    if any(isinstance(entry, dict | list | bool) for entry in (value if isinstance(value, list) else ())):
+        raise click.BadParameter("it takes a list of texts or numbers", context, parameter)
+    if not isinstance(parameter.type, click.Path):  # what it names may be made by another command
+        parameter.process_value(context, value)
+    return {str(parameter.name): value}
 
 
 def _options(name: str, context: click.Context) -> dict[str, click.Option]:

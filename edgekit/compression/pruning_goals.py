@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.core.errors import CannotConvert
+from edgekit.core.config import Misfit, convert
+from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.files import write_atomically
+from edgekit.core.json import read
 
 #: the search step of a count; and of a latency, where every trial takes half a minute
 FINE, COARSE = 0.01, 0.05
@@ -48,7 +50,7 @@ def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache
     `measure(ratio)` returns runtime → speedup; results are written to `cache` and not measured again. Raises
     CannotConvert, with the highest measured speedup, if no ratio does.
     """
-    measured: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache and cache.is_file() else {}
+    measured = _measured(cache) if cache and cache.is_file() else {}
 
     def speedups(ratio: float) -> Mapping[str, float]:
         key = f"{ratio:.2f}"
@@ -67,6 +69,14 @@ def by_speed(goal: float, measure: Callable[[float], Mapping[str, float]], cache
         why = f"with the fewest possible channels it is {best:.2f} times as fast in {slow}"
         raise CannotConvert(f"{goal:g} times faster cannot be reached", why, f"ask for {best / MARGIN:.1f} or less")
     return SearchResult(ratio, speedups=speedups(ratio))
+
+
+def _measured(cache: Path) -> dict[str, dict[str, float]]:
+    """ratio → runtime → speedup; empty if the file is damaged: it is measured again."""
+    try:
+        return dict(convert(read(cache), Mapping[str, Mapping[str, float]]))
+    except (InputError, Misfit):
+        return {}
 
 
 def _smallest(reached: Callable[[float], bool], step: float) -> float | None:

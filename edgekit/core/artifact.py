@@ -6,12 +6,15 @@ Nothing here imports numpy or a runtime, so the command line can use it at start
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.core.signature import InputSignature, OutputSignature, Signature, input_of, output_of, plain
+from edgekit.core.config import Misfit, convert
+from edgekit.core.errors import InputError
+from edgekit.core.json import AGAIN
+from edgekit.core.signature import InputSignature, OutputSignature, Signature, plain
 
 SCHEMA = "edgekit/1"
 
@@ -85,16 +88,20 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], output: bool = False) -> TensorSpec:
-        """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
-        quantization, signature = data.get("quantization"), data.get("signature")
-        return cls(
-            data["name"],
-            data["dtype"],
-            tuple(data["shape"]),
-            (float(quantization[0]), int(quantization[1])) if quantization else None,
-            None if signature is None else output_of(signature) if output else input_of(signature),
-            data.get("batch_axis", 0),
-        )
+        """Raises Misfit for what `to_json` did not write."""
+        values = dict(data) if isinstance(data, Mapping) else data
+        if isinstance(values, dict) and values.get("signature") is not None:
+            try:
+                values["signature"] = convert(values["signature"], OutputSignature if output else InputSignature)
+            except Misfit as error:
+                raise error.within(".signature") from error
+        spec: TensorSpec = convert(values, cls, newer=True)
+        return spec
+
+    def problems(self) -> Iterator[str]:
+        """What no tensor has; a model's file is the authority on the rest."""
+        if any(size is not None and size < 0 for size in self.shape):
+            yield "shape must not hold negative sizes"
 
     def to_json(self, signed: bool = False) -> dict[str, Any]:
         """As JSON values; the signature, if it is known, only with `signed`."""
@@ -106,6 +113,20 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+def tensor_specs(data: Mapping[str, Any], side: str, where: Path, next: str = AGAIN) -> tuple[TensorSpec, ...]:
+    """The tensors in the list data["inputs"] or data["outputs"] (`side`) of the file `where`. Raises InputError."""
+    entries = data.get(side)
+    if not isinstance(entries, list):
+        raise InputError(f"{where} is damaged", f"it has no list of {side}", next)
+    specs = []
+    for index, entry in enumerate(entries):
+        try:
+            specs.append(TensorSpec.from_json(entry, output=side == "outputs"))
+        except Misfit as error:
+            raise InputError(f"{where} is damaged", f"{side}[{index}]{error.path}: {error.what}", next) from error
+    return tuple(specs)
 
 
 @dataclass(frozen=True)

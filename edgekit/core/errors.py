@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,6 +178,11 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise InputError(
                 f"cannot {doing} {where}", "a file is where a folder is needed", "choose another folder with --out"
+            ) from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) or error.filename:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise InputError(
+                f"cannot {doing} {str(where)[:200]}", why[:1].lower() + why[1:], "check the path"
             ) from error
         raise
 

@@ -8,6 +8,14 @@ from typing import Any
 History = Sequence[Mapping[str, Any]]
 
 
+def is_history(value: Any) -> bool:
+    """Has it what a report shows: entries with an epoch and losses that are numbers, each with the same values?"""
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        return False
+    shown = {"epoch", "loss", "val_loss", *(str(name) for name in value[0] if str(name).startswith("val_"))}
+    return all(isinstance(entry.get(name), int | float) for entry in value for name in shown)
+
+
 def best(history: History) -> Mapping[str, Any]:
     """The epoch whose weights were kept; if the history does not say, the first with the lowest validation loss."""
     kept = [entry for entry in history if entry.get("kept")]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekit.core.json import from_json, tuples
 from edgekit.core.target import Provenance
 
 if TYPE_CHECKING:
@@ -178,11 +176,3 @@ class Measurement:
     def mismatch_reason(self) -> str:
         """Why the device's outputs do not match the host's, or "" (see `edgekit.measure.host_parity`)."""
         return str(self.facts.get("agreement", {}).get("wrong", ""))
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        nested = {"metric": Metric, "latency_ms": Latency, "verdict": Verdict, "parity": Parity}
-        values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        for name, kind in nested.items():
-            values[name] = from_json(kind, values.get(name))
-        return cls(**{k: tuples(v) for k, v in values.items()})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from edgekit.core.json import T
+T = TypeVar("T")
 
 #: seconds before the first line about a loop; the next lines come when twice as much time has passed, and so on
 FIRST_LINE = 30.0

@@ -240,7 +240,9 @@ def parse(table: Mapping[str, Any], where: str = "") -> tuple[Signature, list[Pr
             continue
         sides[side] = []
         for index, entry in enumerate(entries):
-            sides[side].append(_built(record, entry, f"{side}[{index}]", problems))
+            built, wrong = build(record, entry, f"{side}[{index}]")
+            sides[side].append(built)
+            problems += wrong
     if problems:
         return Signature(), problems
     return Signature(tuple(sides["input"]), tuple(sides["output"])), []
@@ -260,21 +262,9 @@ _SIDES: dict[str, type[InputSignature] | type[OutputSignature]] = {"input": Inpu
 
 
 def _one(record: type[T], table: Mapping[str, Any]) -> T:
-    problems: list[Problem] = []
-    built = _built(record, table, "signature", problems)
-    if built is None or problems:
+    built, problems = build(record, table, "signature")
+    if built is None:
         raise ValueError("; ".join(map(str, problems)))
-    return built
-
-
-def _built(record: type[T], table: Mapping[str, Any], where: str, problems: list[Problem]) -> T | None:
-    """The record, or None; what is wrong with the table is added to `problems`."""
-    values = dict(table)
-    if isinstance(values.get("resize"), dict):
-        values["resize"], wrong = build(Resize, values["resize"], f"{where}.resize")
-        problems.extend(wrong)
-    built, wrong = build(record, values, where)
-    problems.extend(wrong)
     return built
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.core import registry
-from edgekit.core.artifact import Kind, TensorSpec
-from edgekit.core.errors import InputError, os_errors
+from edgekit.core.artifact import Kind, TensorSpec, tensor_specs
+from edgekit.core.json import read
 
 #: beside a model whose own file names no tensors or shapes
 SPECS = "model.specs.json"
@@ -29,11 +29,5 @@ def write_specs(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Te
 def read_specs(folder: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The inputs and outputs that `write_specs` stated; the format's `describe` calls this, and counts the file's bytes
     as metadata. Raises InputError for what is missing or damaged."""
-    with os_errors("read", folder / SPECS):
-        raw = (folder / SPECS).read_bytes()
-    try:
-        sides = json.loads(raw)
-        inputs, outputs = (tuple(map(TensorSpec.from_json, sides[side])) for side in ("inputs", "outputs"))
-        return inputs, outputs
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folder / SPECS} does not describe tensors", "it is damaged", "make it again") from error
+    sides = read(folder / SPECS)
+    return tensor_specs(sides, "inputs", folder / SPECS), tensor_specs(sides, "outputs", folder / SPECS)

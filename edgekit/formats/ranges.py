@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import ModelFacts, Sizes
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
+from edgekit.core.json import parse
 
 
 class Ranges(Format):
@@ -189,7 +190,7 @@ class Statistics(Mapping[str, Histogram]):
     @classmethod
     def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
         """Raises ValueError, LookupError or TypeError if the arrays are inconsistent."""
-        names, origin = json.loads(arrays["names"].tobytes()), arrays["origin"].tobytes().decode()
+        names, origin = parse(arrays["names"].tobytes()), arrays["origin"].tobytes().decode()
         extremes, count, first = arrays["extremes"], arrays["count"], arrays["first"]
         bins, counts, samples = arrays["bins"], arrays["counts"], int(arrays["samples"])
         if (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
+from edgekit.core.artifact import ModelFacts, Operator, Sizes, tensor_specs
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
+from edgekit.core.json import parse, read
 
 #: by safetensors' names
 DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -29,11 +29,9 @@ class Torch(Format):
 
         Raises InputError if the files do not describe a network.
         """
-        with os_errors("read", path):
-            raw = path.read_bytes()
+        network = read(path)
         weights = path.with_suffix(".safetensors")
         try:
-            network = json.loads(raw)
             loader = network.get("loader", "named")
             header, header_bytes = _header(weights) if loader == "named" else (network["tensors"], 0)
             tensors = {name: _tensor(entry) for name, entry in header.items()}
@@ -42,8 +40,8 @@ class Torch(Format):
             weight_bytes = min(sum(size for shape, size in tensors.values() if len(shape) >= 2), total)
             details = {"loader": loader, "network": network.get("model", loader)}
             return ModelFacts(
-                inputs=tuple(map(TensorSpec.from_json, network["inputs"])),
-                outputs=tuple(map(TensorSpec.from_json, network["outputs"])),
+                inputs=tensor_specs(network, "inputs", path),
+                outputs=tensor_specs(network, "outputs", path),
                 sizes=Sizes(total, weight_bytes, total - weight_bytes - header_bytes, header_bytes),
                 parameters=sum(math.prod(shape) for shape, _ in tensors.values()),
                 operators=tuple(Operator("tensor", name, math.prod(shape)) for name, (shape, _) in tensors.items()),
@@ -67,7 +65,7 @@ def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     with os_errors("read", path), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(length, 100_000_000)))
+            header = parse(file.read(min(length, 100_000_000)))
             header.pop("__metadata__", None)
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"cannot read {path}", "not a safetensors file", "save it again") from error

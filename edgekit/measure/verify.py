@@ -21,7 +21,8 @@ from edgekit.core import statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, DeviceError, EdgekitError, InputError, ParityFailed
 from edgekit.core.files import write_atomically
-from edgekit.core.json import from_json
+from edgekit.core.json import read as read_json
+from edgekit.core.json import record
 from edgekit.core.measurement import Metric, Parity, Run, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
@@ -349,11 +350,8 @@ def read(artifact: Artifact) -> Finding | None:
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text())
-        nested = {"parity": Parity, "metric": Metric, "verdict": Verdict}
-        records = {name: from_json(kind, data[name]) for name, kind in nested.items()}
-        finding = Finding(**{**data, **records, "matched": tuple(data.get("matched", ()))})
-    except (ValueError, TypeError, KeyError):
+        finding = record(Finding, read_json(path), path)
+    except InputError:
         return None
     return finding if finding.id == artifact.id else None
 

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import InputError, os_errors
+from edgekit.core.errors import InputError
+from edgekit.core.json import AGAIN, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,16 +38,11 @@ LOADERS = ("named", "pt2", "keras", "onnx")
 
 def reference(folder: Path) -> Mapping[str, Any]:
     """The contents of `model.json`. Raises InputError if it is damaged."""
-    with os_errors("read", folder / NETWORK):
-        text = (folder / NETWORK).read_text()
-    try:
-        entries: Mapping[str, Any] = json.loads(text)
-        if entries.get("loader", "named") not in LOADERS:
-            raise ValueError
-    except (ValueError, AttributeError) as error:
-        raise InputError(
-            f"{folder / NETWORK} does not describe a network", "it is damaged", "create the artifact again"
-        ) from error
+    entries = read(folder / NETWORK, AGAIN)
+    loader = entries.get("loader", "named")
+    if loader not in LOADERS:
+        what, why = f"{folder / NETWORK} does not describe a network", f"there is no loader {loader!r:.60}"
+        raise InputError(what, why, AGAIN)
     return entries
 
 

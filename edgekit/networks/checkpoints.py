@@ -5,7 +5,6 @@ A checkpoint may hold more than the weights; which part is read is said in a not
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.json import read as read_json
 
 INDEX = ".index.json"
 #: entries with averaged weights (exponential moving average), which are the better ones
@@ -52,10 +52,9 @@ def _in_folder(folder: Path) -> Path:
 
 def _sharded(index: Path) -> Checkpoint:
     """The tensors of all files that an index names, which lie beside it."""
-    with os_errors("read", index):
-        text = index.read_text()
+    table = read_json(index, "download the model again")
     try:
-        names = sorted(set(json.loads(text)["weight_map"].values()))
+        names = sorted(set(table["weight_map"].values()))
         if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import EdgekitError, InputError, Missing, os_errors
+from edgekit.core.json import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,7 @@ def _check(path: Path) -> None:
     with _damaged(path), zipfile.ZipFile(path) as archive:
         if damaged_member := archive.testzip():
             raise ValueError(f"{damaged_member} in it is damaged")
-        config = json.loads(archive.read("config.json"))
+        config = parse(archive.read("config.json"))
     for node in _nodes(config):
         name = (node.get("config") or {}).get("name") or node["class_name"]
         module = str(node.get("module") or "keras").partition(".")[0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from typing import Any
 
-from edgekit.core.measurement import Measurement
+from edgekit.core.errors import InputError
+from edgekit.core.json import read, record
+from edgekit.core.measurement import Latency, Measurement, Ratio
 from edgekit.runs.store import Store
 
 
@@ -38,8 +40,49 @@ def attempt_artifacts(store: Store) -> frozenset[str]:
 
 def read_attempts(store: Store) -> dict[str, Any]:
     """The record of every method search in this run, by its name; empty where there was none or it cannot be read."""
+    path = store.path / METHODS_FILE
     try:
-        searches: dict[str, Any] = json.loads((store.path / METHODS_FILE).read_text())
-        return searches if all({"attempts", "made"} <= set(search) for search in searches.values()) else {}
-    except (OSError, ValueError, AttributeError, TypeError):
+        searches = read(path)
+        for name, search in searches.items():
+            record(_Search, search, path, key=name, newer=True)
+    except InputError:
         return {}
+    return searches
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What is read of `SearchRecord.attempts` (`workflows/quantize/attempts`)."""
+
+    method: str
+    id: str | None
+    seconds: float
+    latency_ms: Latency | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    types: tuple[str, ...]
+    first: int
+    ratio: Ratio | None
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """What is read of a `Placement` (`workflows/quantize/placement`)."""
+
+    chosen: _Candidate | None = None
+    tried: tuple[_Candidate, ...] = ()
+    of: str = ""
+    in_float: int = 0
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is read of a `SearchRecord` (`workflows/quantize/attempts`)."""
+
+    attempts: tuple[_Attempt, ...]
+    made: tuple[str, ...]
+    target: str = ""
+    against_latency_ms: Latency | None = None
+    placement: _Placement | None = None

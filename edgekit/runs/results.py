@@ -1,67 +1,44 @@
 """Results files: parsing, and compatibility with older and newer files of the same schema.
 
-A file names its schema. Within a schema, edgekit only adds fields: a field that an older file does not have gets its
-default from `ADDED`, and fields of a newer file that are not known here are ignored. Another schema is an error.
+A file names its schema. Within a schema, edgekit only adds fields: a field that an older file does not have has a
+default, and fields of a newer file that are not known here are ignored. Another schema is an error.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any
 
+from edgekit.core import json
 from edgekit.core.artifact import SCHEMA
-from edgekit.core.config import fits
-from edgekit.core.json import from_json
-from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
+from edgekit.core.errors import InputError
+from edgekit.core.measurement import Measurement
 
-#: record → fields that the first files of this schema did not have, with their defaults
-ADDED: Mapping[str, Mapping[str, Any]] = {
-    "metric": {"drop_p": None},
-}
-NESTED: Mapping[str, type] = {"metric": Metric, "latency_ms": Latency, "verdict": Verdict, "parity": Parity}
+#: what to do about a file that is no results file
+NAME = "name a run folder or results.json"
 
-
-class OtherSchema(ValueError):
-    """The file has another schema than this edgekit reads."""
+#: what the first files of the schema did not have to have
+ABSENT = dict.fromkeys(("metric", "latency_ms", "verdict", "parity"))
 
 
-def parse(document: Any) -> list[Measurement]:
-    """The rows of a results file. Raises OtherSchema, or ValueError with the place and the problem."""
-    if not isinstance(document, dict) or "measurements" not in document or "schema" not in document:
-        raise ValueError("it has no schema and measurements")
+def read(path: Path) -> list[Measurement]:
+    """The measurements in a results file. Raises InputError if it is not one, or of another schema version."""
+    return parse(json.read(path, NAME), path)
+
+
+def parse(document: dict[str, Any], where: Path | str) -> list[Measurement]:
+    """The rows of a results file that was read from `where`. Raises InputError with the place and the problem."""
+    if "measurements" not in document or "schema" not in document:
+        raise InputError(f"{where} is not an edgekit results file", "it has no schema and measurements", NAME)
     if document["schema"] != SCHEMA:
-        raise OtherSchema(str(document["schema"]))
-    if not isinstance(document["measurements"], list):
-        raise ValueError("measurements is not a list")
-    return [_row(entry, f"measurements[{i}]") for i, entry in enumerate(document["measurements"])]
+        what = f"{where} has the schema {str(document['schema'])[:60]!r}"
+        raise InputError(what, f"this edgekit reads {SCHEMA}", "measure again, or use the edgekit that wrote it")
+    rows = document["measurements"]
+    if not isinstance(rows, list):
+        raise InputError(f"{where} is not an edgekit results file", "measurements is not a list", NAME)
+    return [_row(entry, f"measurements[{index}]", where) for index, entry in enumerate(rows)]
 
 
-def _row(entry: Any, where: str) -> Measurement:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{where} is not an object")
-    nested = {name: _nested(name, kind, entry.get(name), f"{where}.{name}") for name, kind in NESTED.items()}
-    measurement: Measurement = _record(Measurement, {**entry, **dict.fromkeys(NESTED)}, where)
-    return dataclasses.replace(measurement, **nested)
-
-
-def _nested(name: str, kind: type, value: Any, where: str) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is not an object")
-    return _record(kind, {**ADDED.get(name, {}), **value}, where)
-
-
-def _record(kind: type, values: Mapping[str, Any], where: str) -> Any:
-    """The record from its known fields; others were added by a later edgekit."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = get_type_hints(kind)
-    known = {name: value for name, value in values.items() if name in fields}
-    missing = [name for name, f in fields.items() if name not in known and f.default is dataclasses.MISSING]
-    if missing:
-        raise ValueError(f"{where} has no {', '.join(missing)}")
-    for name, value in known.items():
-        if name not in NESTED and not fits(value, hints[name]):
-            raise ValueError(f"{where}.{name} cannot be {value!r:.60}")
-    return from_json(kind, known)
+def _row(entry: Any, key: str, where: Path | str) -> Measurement:
+    values = {**ABSENT, **entry} if isinstance(entry, dict) else entry
+    return json.record(Measurement, values, where, NAME, key=key, newer=True)

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from edgekit.core.artifact import Artifact, TensorSpec
+from edgekit.core.config import Misfit, convert
 from edgekit.core.errors import InputError, suggest
 from edgekit.core.files import write_atomically
+from edgekit.core.json import read
 from edgekit.sets.random_inputs import example_shape, fits
 
 SHAPES = "shapes.json"
@@ -43,5 +45,10 @@ def store(root: Artifact, shapes: Shapes) -> None:
 def known(root: Artifact, artifact: Artifact, shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The given sizes of an artifact's inputs, else those stored with the root of its chain. See `checked`."""
     path = root.path / SHAPES
-    stored = json.loads(path.read_text()) if path.is_file() else {}
-    return {**{name: tuple(sizes) for name, sizes in stored.items()}, **checked(shapes, artifact.inputs)}
+    stored: Shapes = {}
+    if path.is_file():
+        try:
+            stored = convert(read(path), Shapes)
+        except Misfit as error:
+            raise InputError(f"{path} is damaged", str(error), f"import the model again, or delete {path}") from error
+    return {**stored, **checked(shapes, artifact.inputs)}

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +19,10 @@ from typing import Any
 
 from edgekit import networks, tasks
 from edgekit.core import errors, identity, registry
-from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Sizes, TensorSpec
+from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, TensorSpec, tensor_specs
 from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
 from edgekit.core.files import sha256, sync, write_atomically
+from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
@@ -30,7 +31,6 @@ from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
 from edgekit.formats import model_file
 from edgekit.runs import inherited_signature, named_sets, results
-from edgekit.runs.results import OtherSchema
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
 
@@ -101,10 +101,22 @@ class Store:
     def root(self, artifact: Artifact) -> Artifact:
         """The float root of the artifact's chain: its first ancestor, or that of its teacher.
 
-        A student replaces its teacher, so its accuracy drop is relative to the teacher's root.
+        A student replaces its teacher, so its accuracy drop is relative to the teacher's root. Raises InputError if an
+        ancestor is missing, damaged or replaced, or if the records name each other in a circle.
         """
-        parent = self.parent(artifact) or self.parent(artifact, "teacher")
-        return self.root(parent) if parent else artifact
+        return list(self.ancestry(artifact, ("parent", "teacher")))[-1]
+
+    def ancestry(self, artifact: Artifact, roles: Sequence[str] = ("parent",)) -> Iterator[Artifact]:
+        """The artifact, its parent, and so on to a root, each by the first of `roles` that it has. Raises as `root`."""
+        names: list[str] = []
+        one: Artifact | None = artifact
+        while one is not None:
+            if one.name in names:
+                what, why = f"{artifact.path / ARTIFACT} is damaged", f"{one.name} would be its own ancestor"
+                raise InputError(what, why, f"make {artifact.name} again in a new run folder")
+            names.append(one.name)
+            yield one
+            one = next((parent for role in roles if (parent := self.parent(one, role))), None)
 
     def current(self) -> tuple[Artifact, ...]:
         """Every undamaged artifact whose ancestors are unchanged; parents before children."""
@@ -202,7 +214,7 @@ class Store:
         for name in self.names():
             with suppress(InputError):
                 current.add((name, _read(self.path / name).id))
-        stored = read_results(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
+        stored = results.read(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
         return {m.key: m for m in stored if (m.artifact, m.id) in current}
 
     def add(self, measurement: Measurement) -> None:
@@ -267,6 +279,12 @@ class Store:
             part.unlink(missing_ok=True)
 
 
+def step_of(artifact: Artifact) -> Step:
+    """The step that made an artifact, from its record. Raises InputError if the step or a field is not known here."""
+    step: Step = record(registry.load("steps", artifact.step), artifact.fields, artifact.path / ARTIFACT, key="fields")
+    return step
+
+
 def tools(step: Step) -> dict[str, str]:
     """Distribution → installed version ("": not installed) of edgekit and every package that the step uses."""
     versions = {}
@@ -276,22 +294,6 @@ def tools(step: Step) -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = ""
     return versions
-
-
-def read_results(path: Path) -> list[Measurement]:
-    """The measurements in a results file. Raises InputError if it is not one, or of another schema version."""
-    with os_errors("read", path):
-        text = path.read_bytes()
-    try:
-        return results.parse(json.loads(text))
-    except OtherSchema as error:
-        what = f"{path} has the schema {str(error)!r}"
-        next = "measure again, or use the edgekit that wrote it"
-        raise InputError(what, f"this edgekit reads {SCHEMA}", next) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not an edgekit results file", str(error), "name a run folder or results.json"
-        ) from error
 
 
 def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
@@ -344,22 +346,13 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
 
 def _read(path: Path) -> Artifact:
     """The artifact's record. Raises InputError if it is damaged, or of another schema version."""
-    with os_errors("read", path / ARTIFACT):
-        text = (path / ARTIFACT).read_bytes()
-    try:
-        data = json.loads(text)
-        if data.pop("schema", SCHEMA) != SCHEMA:
-            what = f"{path} was written by another version of edgekit"
-            raise InputError(what, next="make it again in a new run folder")
-        data["kind"] = Kind.parse(data["kind"])
-        data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
-        data["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
-        data["outputs"] = tuple(TensorSpec.from_json(spec, output=True) for spec in data["outputs"])
-        data["sizes"] = Sizes(**data["sizes"])
-        return Artifact(**{**data, "licences": tuple(data["licences"]), "path": path})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"{path / ARTIFACT} is damaged"
-        raise InputError(what, str(error), "run the command again that made it") from error
+    data = read(path / ARTIFACT)
+    if data.pop("schema", SCHEMA) != SCHEMA:
+        what = f"{path} was written by another version of edgekit"
+        raise InputError(what, next="make it again in a new run folder")
+    specs = {side: tensor_specs(data, side, path / ARTIFACT) for side in ("inputs", "outputs")}
+    kind = Kind.parse(data["kind"]) if isinstance(data.get("kind"), str) else data.get("kind")
+    return record(Artifact, {**data, **specs, "kind": kind, "path": path}, path / ARTIFACT)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

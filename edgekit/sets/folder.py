@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -151,9 +152,12 @@ def _classes(root: Path, subfolder: str, split: str, suffixes: tuple[str, ...]) 
     for name in _folders(folder):
         files_below = tuple(_walk(root, str(Path(subfolder, name))))
         files = tuple(f for f in files_below if f.lower().endswith(suffixes))
+        if name.encode("utf-8", "surrogateescape") != name.encode("utf-8", "replace"):
+            shown = name.encode("utf-8", "replace").decode()
+            raise InputError(f"{folder} has a class folder {shown!r}", "its name is not UTF-8 text", "rename it")
         # in alphabetical order, 10 would come before 2: a folder named by a number is the class of that index
         if files or not files_below:
-            groups.append(_Group(split, int(name) if name.isdecimal() else name, files))
+            groups.append(_Group(split, int(name) if re.fullmatch("[0-9]{1,9}", name) else name, files))
     if unlabelled and any(group.files for group in groups):
         what = f"{folder} holds both files and class folders"
         why = f"{unlabelled[0]} is in no class folder"

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import TensorSpec
-from edgekit.core.errors import InputError, os_errors, suggest
+from edgekit.core.errors import InputError, suggest
 from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
@@ -94,13 +95,9 @@ class Npz:
 def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
     """Input name → array, and the labels."""
     arrays = {}
-    try:
-        with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except _DAMAGED as error:
-        why = str(error).partition("\n")[0] or "it is damaged"
-        raise InputError(f"cannot read {path}", why, "save it with numpy.savez") from error
+    with array_errors(path, "save it with numpy.savez"), np.load(path, allow_pickle=False) as archive:
+        for name in archive.files:
+            arrays[name] = archive[name]
     for name, array in arrays.items():
         if array.dtype.kind not in "biufSU":
             raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, booleans or text")

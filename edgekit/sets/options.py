@@ -6,6 +6,7 @@ Lists are comma-separated; special characters are percent-encoded (%26).
 from __future__ import annotations
 
 import math
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,13 +48,13 @@ class Options:
     stream: bool = False
 
     def problems(self) -> Iterator[str]:
-        if self.size and not all(side.isdecimal() and int(side) for side in self._sides):
+        if self.size and not all(re.fullmatch("0*[1-9][0-9]{0,4}", side) for side in self._sides):
             yield f"size is height x width in pixels, such as 96x96, not {self.size!r}"
         numbers = (self.scale, self.seconds, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or self.scale == 0 or 0 in self.std:
             yield "scale, mean, std and seconds must be finite, scale and std not 0"
-        if min(self.rate, self.seconds, self.count) < 0:
-            yield "rate, seconds and count must not be negative"
+        if min(self.rate, self.seconds, self.count, self.seed) < 0:
+            yield "rate, seconds, count and seed must not be negative"
 
     @property
     def _sides(self) -> list[str]:

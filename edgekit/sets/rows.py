@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.json import parse
 
 BATCH = 1024
 
@@ -109,9 +109,9 @@ def _json_lines(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield Row(f"line {number}", problem=f"it is not JSON: {error}")
+                value = parse(line)
+            except ValueError as error:
+                yield Row(f"line {number}", problem=str(error))
                 continue
             if not isinstance(value, dict):
                 yield Row(f"line {number}", problem="it is not a JSON object")

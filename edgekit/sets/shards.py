@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import io
-import json
 import math
 import re
 import tarfile
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.json import parse
 from edgekit.core.signature import InputSignature
 from edgekit.sets import audio, images
 from edgekit.sets.folder import file_state
@@ -129,11 +129,11 @@ class Shards:
             try:
                 text = _bytes(tar, members[ending]).decode("utf-8").strip()
                 if ending == ".json":
-                    label = json.loads(text)
+                    label = parse(text)
                     label = label.get(self._options.label or "label") if isinstance(label, dict) else label
                 else:
                     label = int(text) if ending == ".cls" else text
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise UnreadableSample(f"its {ending} cannot be read: {error}") from error
             if label is not None:
                 return _parse_label(label)

@@ -15,6 +15,7 @@ import numpy as np
 from edgekit import sets
 from edgekit.compression.calibration.openvino import read
 from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_channels
+from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
 from edgekit.core.mute import muted
@@ -142,7 +143,8 @@ class OpenvinoInt8(StaticInt8Step):
             return _Samples(lambda: self.feeds(parent, ctx), self.count(ctx))
         ranges = inputs.get("ranges")
         if calibration is None and ranges is not None and (ranges.path / SAMPLE).is_file():
-            with np.load(ranges.path / SAMPLE, allow_pickle=False) as arrays:
+            path = ranges.path / SAMPLE
+            with array_errors(path, f"make {ranges.name} again"), np.load(path, allow_pickle=False) as arrays:
                 sample = dict(arrays)
             return _Samples(lambda: iter([sample]), 1)
         data = calibration

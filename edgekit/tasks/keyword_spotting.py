@@ -14,7 +14,7 @@ import shutil
 import wave
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.json import read as read_json
+from edgekit.core.json import record
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature
@@ -123,7 +125,7 @@ class KeywordSpotting(Classification):
         """A sound file as inputs of the artifact in `folder`, and the conversions made. Raises InputError."""
         with os_errors("read", text):
             raw = Path(text).read_bytes()
-        settings = json.loads((folder / SETTINGS).read_text())
+        settings = asdict(record(_Settings, read_json(folder / SETTINGS), folder / SETTINGS, newer=True))
         conversions: dict[str, int] = {}
         try:
             features = _features(raw, settings, conversions)
@@ -133,6 +135,28 @@ class KeywordSpotting(Classification):
 
     def _reader(self, conversions: dict[str, int]) -> _Recordings:
         return _Recordings(self, self._options.data, conversions)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """`sound.json`, see `edgekit/ondevice/sound.py`."""
+
+    rate: int
+    length: int
+    window: int
+    hop: int
+    fft: int
+    bands: int
+    low: float
+    high: float
+
+    def problems(self) -> Iterator[str]:
+        if min(self.rate, self.length, self.window, self.hop, self.fft, self.bands) < 1:
+            yield "rate, length, window, hop, fft and bands must be positive"
+        if max(self.rate, self.length, self.window, self.fft, self.bands) > 10_000_000:
+            yield "rate, length, window, fft and bands must be at most 10,000,000"
+        if not self.window <= self.fft or not 0 <= self.low < self.high:
+            yield "window must be at most fft, and low below high"
 
 
 @dataclass

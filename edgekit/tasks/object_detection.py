@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.json import parse
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
 from edgekit.ondevice import boxes
@@ -125,9 +125,9 @@ class _Coco:
         self.root = root
         path = root / "annotations.json"
         with os_errors("read", path):
-            text = path.read_text(encoding="utf-8")
+            raw = path.read_bytes()
         try:
-            data = json.loads(text)
+            data = parse(raw)
             self.categories = sorted((int(c["id"]), str(c["name"])) for c in data["categories"])
             self.images = {int(image["id"]): image for image in data["images"]}
             self.boxes: dict[int, list[tuple[float, ...]]] = {number: [] for number in self.images}

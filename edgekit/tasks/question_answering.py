@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing
+from edgekit.core.json import read, record
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
 from edgekit.ondevice import span
@@ -167,14 +168,14 @@ class QuestionAnswering(Task):
         if isinstance(text_pair, str) or not all(part.strip() for part in text_pair):
             raise InputError("there is no text to search for the answer", next="enter QUESTION, a tab, then the TEXT")
         tokenizer, settings = text_module.load_tokenizer(folder / TOKENIZER), _settings(folder)
-        asked, cut = _asked(tokenizer, [text_pair[0]], settings["question"])
+        asked, cut = _asked(tokenizer, [text_pair[0]], settings.question)
         context, context_cut = text_module.encode(tokenizer, [text_pair[1]])
         return {"question": asked, "context": context}, text_module.cut_note(cut + context_cut, 2, context.shape[1])
 
     def tell(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The predicted answer."""
         scores, tokens = np.asarray(next(iter(outputs.values()))), np.asarray(inputs["context"])
-        first, last = span.best(scores, int((tokens != PAD).sum()), _settings(folder)["longest"])
+        first, last = span.best(scores, int((tokens != PAD).sum()), _settings(folder).longest)
         tokenizer = text_module.load_tokenizer(folder / TOKENIZER)
         text: str = tokenizer.decode(tokens[first : last + 1].tolist())
         return {"outputs": {name: np.asarray(value).tolist() for name, value in outputs.items()}, "text": text.strip()}
@@ -202,9 +203,16 @@ def _answer(scores: NDArray[Any], context: str, encoding: Encoding, longest: int
     return context[encoding.offsets[first][0] : encoding.offsets[last][1]].strip()
 
 
-def _settings(folder: Path) -> dict[str, int]:
-    settings: dict[str, int] = json.loads((folder / SETTINGS).read_text())
-    return settings
+@dataclass(frozen=True)
+class _Settings:
+    """`span.json`: the most tokens of a question, and of an answer."""
+
+    question: int
+    longest: int
+
+
+def _settings(folder: Path) -> _Settings:
+    return record(_Settings, read(folder / SETTINGS), folder / SETTINGS, newer=True)
 
 
 def answer_scores(metric: str, predictions: Sequence[str], targets: Sequence[Sequence[str]]) -> Scores:

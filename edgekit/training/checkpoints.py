@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import os_errors
 from edgekit.core.files import sync
+from edgekit.core.json import read
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +49,7 @@ class CheckpointManager:
 
         for folder in reversed(self._complete()):
             try:
-                plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+                plain = read(folder / PLAIN)
                 tensors = load_file(folder / TENSORS)
             except Exception as error:  # the previous one may be complete
                 log.warning("%s is damaged: %s", folder, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import sets, tasks
+from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.target import Plan
@@ -76,7 +78,7 @@ def _entry(
 def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
     """Input name → (1 or more, …) array, and notes on how it was read; a task may read its inputs itself."""
     word, colon, index = text.rpartition(":")
-    numbered = colon and index.isdecimal() and (sets.is_data(word.partition("?")[0]) or ":" in word)
+    numbered = colon and re.fullmatch("[0-9]{1,15}", index) and (sets.is_data(word.partition("?")[0]) or ":" in word)
     if (
         task is not None
         and task.read is not None
@@ -94,18 +96,16 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     """Input name → (1 or more, …) array. Raises InputError if it cannot be read or does not fit the model."""
     path, suffix = Path(text), Path(text).suffix.lower()
     word, colon, index = text.rpartition(":")
-    if colon and index.isdecimal():
+    if colon and re.fullmatch("[0-9]{1,15}", index):
         return named_sets.load_sample(word, int(index), artifact.inputs)
     if suffix == ".npz":
         return named_sets.load(text, artifact.inputs).inputs
     if suffix == ".npy":
         only = artifact.inputs[0]
-        try:
-            with os_errors("read", path):
-                array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            why = str(error).partition("\n")[0] or "it is damaged"
-            raise InputError(f"cannot read {path}", why, "write it with numpy.save") from error
+        with array_errors(path, "write it with numpy.save"):
+            array = np.load(path, allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError("it is an archive of arrays")
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
     file = options.parse_set_spec(text).path
     suffix = Path(file).suffix.lower()

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.core.json import record
 from edgekit.core.measurement import Measurement
 from edgekit.core.statistics import latency_ratio, paired_drop
 from edgekit.core.target import Plan
@@ -164,7 +165,7 @@ def grid(words: argparse.Namespace) -> None:
 def searched(words: argparse.Namespace) -> None:
     """The search replayed over what the grid measured, by many seeds: which points it would have tried."""
     file = OUT / words.task / "grid.json"
-    table = {tuple(entry["key"]): Trial.from_json(entry["trial"]) for entry in json.loads(file.read_text())}
+    table = {tuple(entry["key"]): record(Trial, entry["trial"], file) for entry in json.loads(file.read_text())}
     whole = [t for t in table.values() if t.valid]
     total = sum(t.seconds for t in table.values())
     reference = volume(whole, whole)

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from report.made_up import measurement, measurements
 
+from edgekit.core.errors import InputError
+from edgekit.core.json import record
 from edgekit.core.measurement import Measurement, Ratio
 
 
 @given(measurements)
 def test_a_measurement_survives_json(m: Measurement) -> None:
-    again = Measurement.from_json(json.loads(json.dumps(dataclasses.asdict(m))))
+    again = record(Measurement, json.loads(json.dumps(dataclasses.asdict(m))), "r.json")
     assert json.dumps(dataclasses.asdict(again)) == json.dumps(dataclasses.asdict(m))  # NaN is not equal to itself
     assert type(again.invalid) is tuple and type(again.parents) is tuple
     if again.metric:
@@ -23,14 +25,14 @@ def test_a_measurement_survives_json(m: Measurement) -> None:
 
 def test_fields_of_a_newer_version_are_left_out() -> None:
     data = {**dataclasses.asdict(measurement()), "of_tomorrow": 1}
-    assert Measurement.from_json(data) == measurement()
+    assert record(Measurement, data, "r.json", newer=True) == measurement()
 
 
 def test_a_required_field_is_missed() -> None:
     data = dataclasses.asdict(measurement())
     del data["runtime"]
-    with pytest.raises(TypeError, match="runtime"):
-        Measurement.from_json(data)
+    with pytest.raises(InputError, match="'runtime' is missing"):
+        record(Measurement, data, "r.json")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from helpers import BARS, QUICK_PLAN, Ended, run_cli, start
 
-from edgekit.runs.store import RESULTS, Store, read_results
+from edgekit.runs.results import read as read_results
+from edgekit.runs.store import RESULTS, Store
 
 PR_CAPBSET_DROP = 24
 

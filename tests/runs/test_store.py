@@ -18,7 +18,8 @@ from edgekit.core.errors import EdgekitError, InputError, Locked
 from edgekit.core.files import sha256, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.step import Context, Step
-from edgekit.runs.store import LOCK, RESULTS, Store, read_results
+from edgekit.runs.results import read as read_results
+from edgekit.runs.store import LOCK, RESULTS, Store
 
 pytestmark = pytest.mark.usefixtures("members")
 Make = Callable[..., Artifact]

@@ -187,7 +187,7 @@ def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     if value is None:
         return None
     words = [word.strip() for word in str(value).split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
+    if not all(re.fullmatch(r"0*[1-9][0-9]{0,8}", word) for word in words):
         raise click.BadParameter(f"{value!r} is not a positive integer, or several with commas", ctx, parameter)
     return tuple(map(int, words))
 
@@ -197,7 +197,7 @@ def _shapes(ctx: click.Context, parameter: click.Parameter, words: Sequence[str]
     shapes = {}
     for word in words:
         name, _, sizes = word.rpartition("=")
-        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+        if not re.fullmatch(r"[1-9][0-9]{0,9}(x[1-9][0-9]{0,9})*", sizes):
             raise click.BadParameter(f"{word!r} is not a shape, such as x=1x3x320x320", ctx, parameter)
         shapes[name] = tuple(map(int, sizes.split("x")))
     return shapes

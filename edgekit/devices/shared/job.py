@@ -11,7 +11,8 @@ import numpy as np
 
 from edgekit.core import registry
 from edgekit.core.device import Job
-from edgekit.core.errors import DeviceError, InputError, os_errors
+from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.json import read
 from edgekit.ondevice.runner import SCHEMA
 
 RUNNER = Path(__file__).parents[2] / "ondevice" / "runner.py"
@@ -54,8 +55,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
 
 def _driver(path: Path) -> dict[str, Any]:
     """The driver that runs around the model. Raises InputError if edgekit has no such driver."""
-    with os_errors("read", path):
-        settings = json.loads(path.read_text())
+    settings = read(path, "create the artifact again")
     name = settings.pop("driver", "")
     if name not in DRIVERS:
         raise InputError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from edgekit.core.artifact import TensorSpec
+from edgekit.core.json import parse as read_json
 from edgekit.core.signature import InputSignature, OutputSignature, Signature, parse
 
 #: the name of edgekit's entry in a file's metadata
@@ -39,8 +39,8 @@ def to_text(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
 def from_text(text: str) -> Signature:
     """Nothing for a text that edgekit did not write."""
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError):
+        table = read_json(text)
+    except ValueError:
         return Signature()
     return parse(table)[0] if isinstance(table, dict) else Signature()
 

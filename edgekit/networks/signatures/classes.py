@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from edgekit.core import user_code
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.json import parse
 
 FORMS = "name a folder with one folder per class, a .txt with one name per line, a .json list, or code: data.py:CLASSES"
 
@@ -37,11 +37,11 @@ def read(source: str) -> tuple[str, ...]:
 def _json(path: Path) -> Any:
     """A list, or a table from index to name, as `id2label`."""
     try:
-        value = json.loads(_text(path))
+        value = parse(_text(path))
         table = value.get("id2label", value) if isinstance(value, dict) else None
         if isinstance(table, dict):
             value = [table[str(index)] for index in range(len(table))]
-    except (ValueError, KeyError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise InputError(f"{path} holds no list of names", f"it is not one: {error}", FORMS) from error
     return value
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgekit.core.artifact import TensorSpec
-from edgekit.core.errors import InputError, os_errors
+from edgekit.core.errors import InputError
+from edgekit.core.json import read
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature, distinct
 from edgekit.networks.signatures.torchvision_ import FILE, UNIT
+
+AGAIN = "download it again"
 
 PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
 
@@ -67,12 +69,12 @@ def of_files(path: Path) -> Signature:
     """Of a `preprocessor_config.json`, or a folder with it and `config.json`. Raises InputError."""
     folder = path if path.is_dir() else path.parent
     file = folder / PROCESSOR if path.is_dir() else path
-    config = _read(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    config = read(folder / CONFIG, AGAIN) if (folder / CONFIG).is_file() else {}
     if path.is_dir() and not file.is_file() and not config:
         raise InputError(f"{path} holds no {PROCESSOR}", next="name the folder of save_pretrained, or a signature file")
     inputs: tuple[InputSignature, ...] = ()
     if file.is_file() or not path.is_dir():
-        values = _read(file)
+        values = read(file, AGAIN)
         name = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
         if not name:
             raise InputError(f"{file} names no image processor", "image_processor_type is missing", FILE)
@@ -95,18 +97,6 @@ def of_network(network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
         except InputError:  # the classes are known all the same
             pass
     return (signature, source) if signature else (Signature(), "")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with os_errors("read", path):
-        raw = path.read_bytes()
-    try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON", str(error), "download it again") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} is no configuration", "it must be an object", "download it again")
-    return values
 
 
 def _outputs(labels: Any, architectures: Sequence[str]) -> tuple[OutputSignature, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, RecipeError
+from edgekit.core.json import parse as from_text
 from edgekit.core.signature import Signature, parse
 from edgekit.core.signature_check import signed
 from edgekit.core.task import Task
@@ -25,8 +25,8 @@ def given(text: str) -> Signature:
     if not text.startswith("{"):
         return signatures.read_file(Path(text))
     try:
-        signature, problems = parse(json.loads(text))
-    except (ValueError, AttributeError, RecursionError) as error:
+        signature, problems = parse(from_text(text))
+    except (ValueError, AttributeError) as error:
         raise InputError("the signature is not JSON", str(error), "name a signature file, sig.toml") from error
     if problems:
         raise RecipeError("the signature", problems)

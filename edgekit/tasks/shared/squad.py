@@ -6,13 +6,13 @@ Offsets are in characters. Questions that version 2.0 marks as impossible have n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.json import parse
 from edgekit.tasks.shared import text as texts
 
 #: the fraction of questions that may be invalid
@@ -62,9 +62,9 @@ def _read_file(path: Path) -> Questions:
     with os_errors("read", path):
         raw = path.read_bytes()
     try:
-        articles = json.loads(raw)["data"]
+        articles = parse(raw)["data"]
         entries = list(_entries(articles))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"{path} is not in SQuAD's layout", why, "see https://rajpurkar.github.io/SQuAD-explorer"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.history import is_history
+from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
@@ -30,8 +32,8 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
             if m.id not in lineages:
                 lineages[m.id] = Lineage(m.artifact, m.id, tuple(_links(artifact, records)), artifact.licences)
             for ancestor in filter(None, map(records.get, (link.name for link in lineages[m.id].links))):
-                history: Any = ancestor.details.get("history") or (ancestor.details.get("pruned") or {}).get("history")
-                if _is_history(history):
+                history: Any = ancestor.details.get("history") or _pruned(ancestor).get("history")
+                if is_history(history):
                     trainings[ancestor.name] = [{**entry, "epoch": number} for number, entry in enumerate(history, 1)]
             stored = _predictions(m, artifact, store)
             if stored is not None and all(other.artifact != m.artifact for other in predictions.get(stored[0], ())):
@@ -39,6 +41,32 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
                 samples.setdefault(stored[0], _samples(store, stored[0]))
     by_set = {sha: (samples[sha], tuple(of_set)) for sha, of_set in predictions.items() if samples[sha]}
     return RunDetails(lineages, by_set, trainings)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    text: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One artifact's file of predictions (`measure/sample_predictions`)."""
+
+    set_sha256: str
+    answers: tuple[_Answer, ...]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The run's file of samples (`measure/sample_predictions`)."""
+
+    samples: tuple[Sample, ...]
+
+
+def _pruned(artifact: Artifact) -> Mapping[str, Any]:
+    pruned = artifact.details.get("pruned")
+    return pruned if isinstance(pruned, Mapping) else {}
 
 
 class _Records:
@@ -59,12 +87,16 @@ class _Records:
 def _links(artifact: Artifact, records: _Records) -> list[Link]:
     """The artifact and all its ancestors, roots first."""
     links: dict[str, Link] = {}
-
-    def visit(one: Artifact) -> None:
-        for parent in one.parents:
-            ancestor = records.get(parent.name)
-            if ancestor is not None and ancestor.id == parent.id and ancestor.id not in links:
-                visit(ancestor)
+    seen, pending = {artifact.id}, [artifact]
+    while pending:
+        one = pending[-1]
+        ancestors = [records.get(p.name) for p in one.parents]
+        unseen = [a for a, p in zip(ancestors, one.parents, strict=True) if a and a.id == p.id and a.id not in seen]
+        if unseen:
+            seen.add(unseen[0].id)
+            pending.append(unseen[0])
+            continue
+        pending.pop()
         links[one.id] = Link(
             one.name,
             one.id,
@@ -76,32 +108,20 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
             dict(one.sets),
             dict(one.tools),
         )
-
-    visit(artifact)
     return list(links.values())
 
 
-def _is_history(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(e, dict) and "epoch" in e for e in value)
-
-
 def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:
-    document = _document(artifact.path / f"answers-{m.key}.json")
-    with suppress(KeyError, TypeError, AttributeError):
-        pairs = tuple((str(entry["text"]), entry["right"]) for entry in document["answers"])
-        return str(document["set_sha256"]), SamplePredictions(m.artifact, m.runtime, m.target, pairs)
+    path = artifact.path / f"answers-{m.key}.json"
+    with suppress(InputError):
+        stored = record(_Answers, read(path), path, newer=True)
+        pairs = tuple((answer.text, answer.right) for answer in stored.answers)
+        return stored.set_sha256, SamplePredictions(m.artifact, m.runtime, m.target, pairs)
     return None
 
 
 def _samples(store: Store, set_sha256: str) -> tuple[Sample, ...]:
-    document = _document(store.path / SAMPLES.format(set_sha256.replace("/", "-")))
-    with suppress(KeyError, TypeError, AttributeError):
-        return tuple(Sample(int(s["index"]), str(s["label"]), s["png"]) for s in document["samples"])
+    path = store.path / SAMPLES.format(set_sha256.replace("/", "-"))
+    with suppress(InputError):
+        return record(_Samples, read(path), path, newer=True).samples
     return ()
-
-
-def _document(path: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        document = json.loads(path.read_bytes())
-        return document if isinstance(document, dict) else {}
-    return {}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
-from edgekit.runs import attempts, references
-from edgekit.runs.store import RESULTS, Store, read_results
+from edgekit.runs import attempts, references, results
+from edgekit.runs.store import RESULTS, Store
 
 SourcedRows = Sequence[tuple[str, Measurement]]
 
@@ -36,7 +36,7 @@ def rows_of(word: str) -> list[Measurement]:
     """The measurements of a run folder or results file. Raises InputError."""
     path = Path(word)
     if not path.is_dir():
-        return read_results(path)
+        return results.read(path)
     rows = attempts.without_trials(Store(path))
     if not rows:
         raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.files import write_atomically
+from edgekit.core.json import read as read_json
+from edgekit.core.json import record
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.core.statistics import MAX_DB, decibels
@@ -216,9 +218,7 @@ def compare_layers(
 def read(artifact: Artifact) -> LayerReport | None:
     """The stored report of this artifact; None if there is none, or if it is another artifact's."""
     try:
-        data = json.loads((artifact.path / LAYERS_FILE).read_text())
-        stored = (LayerFinding(**{**entry, "beside": tuple(entry["beside"])}) for entry in data["layers"])
-        report = LayerReport(**{**data, "layers": tuple(stored)})
-    except (OSError, ValueError, TypeError, KeyError):
+        report = record(LayerReport, read_json(artifact.path / LAYERS_FILE), LAYERS_FILE)
+    except InputError:
         return None
     return report if report.id == artifact.id else None

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.core.errors import InputError, Missing
+from edgekit.core.json import parse, record
 from edgekit.workflows.optimize.space import ENUMERABLE, Point, Space, key
 
 if TYPE_CHECKING:
@@ -72,13 +73,6 @@ class Trial:
         assert self.quality is not None and self.p50_ms is not None and self.size_bytes is not None
         return self.quality, self.p50_ms / int(self.point["batch"]), float(self.size_bytes)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        fields = dict(data)
-        for name in ("drop_ci95", "invalid"):
-            fields[name] = tuple(fields[name]) if fields[name] is not None else None
-        return cls(**fields)
-
 
 class Study:
     """The finished trials of one search in one storage, and the next suggestion.
@@ -103,7 +97,15 @@ class Study:
         """All trials, in the order in which they finished."""
         with _quiet():
             stored = self._study.get_trials(deepcopy=False)
-        return [replace(Trial.from_json(json.loads(t.user_attrs["edgekit"])), number=t.number) for t in stored]
+        return [replace(self._read(t), number=t.number) for t in stored]
+
+    def _read(self, trial: FrozenTrial) -> Trial:
+        where, next = f"trial {trial.number} in the storage", "name another storage with --storage"
+        try:
+            data = parse(trial.user_attrs.get("edgekit", ""))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{where} is damaged", str(error), next) from error
+        return record(Trial, data, where, next)
 
     def add(self, trial: Trial) -> Trial:
         """Store a trial atomically; returns it with its number."""

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core import registry, statistics
+from edgekit.core import statistics
+from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CheckFailed, InputError, Locked, NoPermission, NoSpace
 from edgekit.core.measurement import Measurement, Metric
@@ -30,6 +31,7 @@ from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all
 from edgekit.networks import named
 from edgekit.runs.graph import Node
+from edgekit.runs.store import step_of
 from edgekit.sets import take
 from edgekit.workflows import make
 from edgekit.workflows.optimize.space import Point, Space, describe
@@ -287,7 +289,9 @@ class TrialRunner:
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
-        values = np.load(self.context.store.path / metric.correct_file)
+        path = self.context.store.path / metric.correct_file
+        with array_errors(path, "measure again"):
+            values = np.load(path, allow_pickle=False)
         scores = replace(reference, per_sample=values.astype(np.float64))
         return statistics.metric(scores, metric.set_sha256, reference, self.reference.name)
 
@@ -312,11 +316,8 @@ def chain(space: Space, point: Point, store: Any) -> list[Step]:
     Raises InputError if the start's ancestors do not form a chain.
     """
     steps: list[Step] = []
-    artifact = space.start
-    while artifact is not None:
+    for artifact in store.ancestry(space.start) if space.start else ():
         if len(artifact.parents) > 1:
             raise InputError(f"{artifact.name} has several parents", "a chain has one parent at each step")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in artifact.fields.items()}
-        steps.insert(0, registry.load("steps", artifact.step)(**fields))
-        artifact = store.parent(artifact)
+        steps.insert(0, step_of(artifact))
     return [*steps, *space.steps(point)]

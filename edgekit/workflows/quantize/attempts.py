@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.json import from_json
+from edgekit.core.config import convert
 from edgekit.core.measurement import Latency, Ratio
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
@@ -155,8 +155,8 @@ class SearchRecord:
 def stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
     """The latencies of these artifacts, if the stored record shows that all were measured in one session."""
     entries = {entry["id"]: entry.get("latency_ms") for entry in record.get("attempts", []) if entry.get("id")}
-    latencies = [from_json(Latency, record.get("against_latency_ms"))]
-    latencies += [from_json(Latency, entries.get(model.id)) for model in models[1:]]
+    values = [record.get("against_latency_ms"), *(entries.get(model.id) for model in models[1:])]
+    latencies = [value and convert(value, Latency, newer=True) for value in values]
     if any(latency is None or latency.threads != plan.threads for latency in latencies):
         return None
     return [latency for latency in latencies if latency]

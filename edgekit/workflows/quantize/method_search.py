@@ -384,11 +384,9 @@ class MethodSearch:
 
     def network(self) -> Artifact:
         """The torch network behind the float model. Raises CannotConvert if there is none and none can be made."""
-        artifact: Artifact | None = self.reference
-        while artifact is not None:
+        for artifact in self.store.ancestry(self.reference):
             if artifact.kind.format == "torch" and not artifact.kind.traits:
                 return artifact
-            artifact = self.store.parent(artifact)
         if Kind(self.format) in registry.load("steps", "to_torch").accepts:
             return self.verified(self.make(self.chained("torch"), self.step("to_torch"), {"parent": self.reference}))
         raise CannotConvert(f"there is no torch network behind {self.reference.name}", "it was imported as a file")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
-from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert
+from edgekit.runs.store import step_of
 from edgekit.workflows.inspect import layers
 from edgekit.workflows.quantize.attempts import GAIN_DB, RANGE_METHODS
 from edgekit.workflows.quantize.method_search import MethodSearch
@@ -100,8 +99,7 @@ def _keep_float(search: MethodSearch) -> Iterator[Artifact]:
     for count in FLOAT_COUNTS:
         if count > len(ranked):
             return
-        step = registry.load("steps", best.artifact.step)(**_tuples(best.artifact.fields))
-        step = dataclasses.replace(step, keep_float=tuple(ranked[:count]))
+        step = dataclasses.replace(step_of(best.artifact), keep_float=tuple(ranked[:count]))  # type: ignore[type-var]
         inputs = {"parent": model, "ranges": search.store.get(link.name)}
         yield search.make(f"{search.plain('int8')}~keep-float-{count}", step, inputs)
         if search.best and search.best.within_budget:
@@ -130,7 +128,3 @@ METHOD_STEPS: Mapping[str, Callable[[MethodSearch], Iterator[Artifact]]] = {
     "keep-float": _keep_float,
     "qat": _qat,
 }
-
-
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

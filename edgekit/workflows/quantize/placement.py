@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Operator
+from edgekit.core.config import convert
 from edgekit.core.errors import EdgekitError
-from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Ratio
 from edgekit.workflows.kernels import WORTH, slow_in_int8
 
@@ -59,7 +59,7 @@ class Candidate:
 
     @classmethod
     def of_json(cls, entry: Mapping[str, Any]) -> Candidate:
-        return cls(tuple(entry["types"]), entry["first"], from_json(Ratio, entry["ratio"]))
+        return cls(tuple(entry["types"]), entry["first"], convert(entry["ratio"], Ratio | None))
 
 
 @dataclass(frozen=True)

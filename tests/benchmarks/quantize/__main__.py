@@ -36,6 +36,7 @@ from edgekit.core.errors import (  # noqa: E402
     EdgekitError,
     InputError,
 )
+from edgekit.core.json import record  # noqa: E402
 from edgekit.core.target import (  # noqa: E402
     PRESETS,
     Plan,
@@ -61,7 +62,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.show:
-        runs = [[Row.from_json(row) for row in json.loads(path.read_text())["rows"]] for path in options.show]
+        runs = [[record(Row, row, path) for row in json.loads(path.read_text())["rows"]] for path in options.show]
         print(table.document(together(runs)))
         return
     written = options.json.absolute() if options.json else None

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
-from edgekit.core.json import from_json
 from edgekit.core.measurement import Latency, Metric, Ratio, Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
@@ -52,12 +51,6 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Row:
-        kinds: Mapping[str, type[Any]] = {"metric": Metric, "latency": Latency, "ratio": Ratio}
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-        return cls(**{**plain, **{name: from_json(kind, data[name]) for name, kind in kinds.items()}})
 
 
 def together(runs: Sequence[Sequence[Row]]) -> list[Row]:

@@ -92,4 +92,4 @@ def _partitions(path: Path) -> int | None:
         _, _, reason = done.stderr.rpartition("Error: ")
         raise RuntimeError(f"LiteRT cannot load it: {reason or f'its process ended with {done.returncode}'}")
     printed = (done.stdout.split() or [""])[-1]
-    return int(printed) if printed.isdigit() else None
+    return int(printed) if printed.isdecimal() else None
