@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
+from edgekit.core.relative_paths import inside
 from edgekit.runs.store import Store
 
 
@@ -39,7 +41,7 @@ def attempt_artifacts(store: Store) -> frozenset[str]:
 def read_attempts(store: Store) -> dict[str, Any]:
     """The record of every method search in this run, by its name; empty where there was none or it cannot be read."""
     try:
-        searches: dict[str, Any] = json.loads((store.path / METHODS_FILE).read_text())
+        searches: dict[str, Any] = json.loads(inside(store.path, METHODS_FILE).read_text())
         return searches if all({"attempts", "made"} <= set(search) for search in searches.values()) else {}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, InputError):
         return {}

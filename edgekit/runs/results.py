@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from edgekit.core import relative_paths
 from edgekit.core.artifact import SCHEMA
 from edgekit.core.config import fits
 from edgekit.core.json import from_json
@@ -40,6 +41,9 @@ def parse(document: Any) -> list[Measurement]:
 def _row(entry: Any, where: str) -> Measurement:
     if not isinstance(entry, dict):
         raise ValueError(f"{where} is not an object")
+    for name in ("artifact", "target", "runtime", "key"):  # they are parts of file names
+        if entry.get(name) and (why := relative_paths.problem(entry[name])):
+            raise ValueError(f"{where}.{name}: {why}")
     nested = {name: _nested(name, kind, entry.get(name), f"{where}.{name}") for name, kind in NESTED.items()}
     measurement: Measurement = _record(Measurement, {**entry, **dict.fromkeys(NESTED)}, where)
     return dataclasses.replace(measurement, **nested)

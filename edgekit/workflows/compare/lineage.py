@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
+from edgekit.core.relative_paths import inside
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
 
@@ -86,7 +87,7 @@ def _is_history(value: Any) -> bool:
 
 
 def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:
-    document = _document(artifact.path / f"answers-{m.key}.json")
+    document = _document(artifact.path, f"answers-{m.key}.json")
     with suppress(KeyError, TypeError, AttributeError):
         pairs = tuple((str(entry["text"]), entry["right"]) for entry in document["answers"])
         return str(document["set_sha256"]), SamplePredictions(m.artifact, m.runtime, m.target, pairs)
@@ -94,14 +95,14 @@ def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str,
 
 
 def _samples(store: Store, set_sha256: str) -> tuple[Sample, ...]:
-    document = _document(store.path / SAMPLES.format(set_sha256.replace("/", "-")))
+    document = _document(store.path, SAMPLES.format(set_sha256.replace("/", "-")))
     with suppress(KeyError, TypeError, AttributeError):
         return tuple(Sample(int(s["index"]), str(s["label"]), s["png"]) for s in document["samples"])
     return ()
 
 
-def _document(path: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        document = json.loads(path.read_bytes())
+def _document(folder: Path, name: str) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError, InputError):
+        document = json.loads(inside(folder, name).read_bytes())
         return document if isinstance(document, dict) else {}
     return {}

@@ -22,6 +22,7 @@ from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CheckFailed, InputError, Locked, NoPermission, NoSpace
 from edgekit.core.measurement import Measurement, Metric
+from edgekit.core.relative_paths import inside
 from edgekit.core.step import Step
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scores
@@ -287,7 +288,7 @@ class TrialRunner:
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
-        values = np.load(self.context.store.path / metric.correct_file)
+        values = np.load(inside(self.context.store.path, metric.correct_file))
         scores = replace(reference, per_sample=values.astype(np.float64))
         return statistics.metric(scores, metric.set_sha256, reference, self.reference.name)
 
