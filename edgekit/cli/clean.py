@@ -14,12 +14,13 @@ from edgekit.core.errors import InputError
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(run: Path, yes: bool, reporter: Reporter) -> CommandResult:
-    """Delete the run folder RUN: its artifacts, results and log. Files that edgekit did not write are left in place; a
-    folder that edgekit did not make is an error."""
+    """Delete the run folder RUN: its artifacts, results and log. Files that edgekit did not write, or that were changed
+    since, are left in place; a folder that edgekit did not make is an error."""
     from edgekit.workflows import clean
 
     if not clean.is_run(run):
-        raise InputError(f"{run} is not a run folder", "edgekit made nothing in it", "name a folder under runs/")
+        why = "it is a link" if run.is_symlink() else "edgekit made nothing in it"
+        raise InputError(f"{run} is not a run folder", why, "name a folder under runs/")
     if not yes and not click.confirm(f"Delete everything edgekit made in {run}?", err=True):
         return CommandResult(lambda: None, result={"deleted": False})
     left = clean.clean(run)

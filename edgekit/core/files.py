@@ -23,19 +23,28 @@ def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file in one step: readers see the old text or the new."""
-    part = path.with_name(f".{path.name}.part")
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file in one step: readers see the old content or the new. Text is written as UTF-8."""
+    raw = content.encode() if isinstance(content, str) else content
+    part = new_part(path)
     with os_errors("write", path):
         try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with part.open("xb") as file:
+                file.write(raw)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def new_part(path: Path) -> Path:
+    """Where to write a file before it is renamed. What is there is removed, so that no link is followed."""
+    part = path.with_name(f".{path.name}.part")
+    with os_errors("write", path):
+        part.unlink(missing_ok=True)
+    return part
 
 
 def sync(path: Path) -> None:

@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
+from edgekit.core import relative_paths
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.format import Format
+from edgekit.core.relative_paths import is_beside
 from edgekit.core.signature import Signature
 from edgekit.formats.shared import onnx_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
@@ -115,12 +117,9 @@ def external_files(path: Path, model: ModelProto) -> dict[str, Path]:
 
 
 def _external_file(path: Path, location: str) -> Path:
-    relative = PurePosixPath(location)
-    file = path.parent / relative
-    # both may be links into a cache
-    target, model_file = file.resolve(), path.resolve()
-    is_inside = target.is_relative_to(path.parent.resolve()) or target.parent == model_file.parent
-    if relative.is_absolute() or ".." in relative.parts or "\\" in location or not is_inside or target == model_file:
+    file = path.parent / location
+    is_plain = not relative_paths.problem(str(PurePosixPath(location)))
+    if not is_plain or not is_beside(path, file) or file.resolve() == path.resolve():
         why = f"it names {location!r} for its weights, which is not a file in its own folder"
         raise InputError(f"{path} is not a valid ONNX model", why, "save it with its weights in the same folder")
     if not file.is_file():

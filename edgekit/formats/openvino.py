@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 from edgekit.core.artifact import ModelFacts, Operator, Sizes, TensorSpec
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.format import Format
+from edgekit.core.relative_paths import is_beside
 from edgekit.core.signature import Signature
 from edgekit.formats.shared import openvino_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
@@ -182,6 +183,9 @@ def _checked_bin(path: Path, graphs: Sequence[Graph]) -> int:
     if not file.is_file():
         why = f"its weights file {file.name} is missing"
         raise InputError(f"{path} is incomplete", why, f"copy {file.name} into {path.parent}")
+    if not is_beside(path, file):
+        why = f"its weights file {file.name} is a link to another folder"
+        raise InputError(f"{path} is not a valid OpenVINO model", why, f"copy {file.name} into {path.parent}")
     with os_errors("read", file):
         size = file.stat().st_size
     if size < required:

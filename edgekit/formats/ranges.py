@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import ModelFacts, Sizes
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.files import new_part
 from edgekit.core.format import Format
 from edgekit.core.json import parse
 
@@ -164,10 +165,10 @@ class Statistics(Mapping[str, Histogram]):
                 [np.empty(0, np.int64), *(t.counts[b] for t, b in zip(tensors, bins, strict=True))]
             ),
         }
-        part = path.with_name(f".{path.name}.part")
+        part = new_part(path)
         with os_errors("write", path):
             try:
-                with part.open("wb") as file:
+                with part.open("xb") as file:
                     np.savez_compressed(file, allow_pickle=False, **arrays)
                 part.replace(path)
             except OSError:

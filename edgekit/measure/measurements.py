@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from edgekit.core import registry, statistics
 from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.measurement import Measurement, Run
+from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
 from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.time_limit import TimeLimit, announcement, disturbance_note
+from edgekit.runs import written
 from edgekit.sets import take
 
 
@@ -141,7 +144,7 @@ def _root_scores(
         if measurement.id != root.id or measurement.mismatch_reason or metric is None:
             continue
         if metric.set_sha256 == data.sha256 and metric.correct_file:
-            path = context.store.path / metric.correct_file
+            path = inside(context.store.path, metric.correct_file)
             with array_errors(path, f"measure {root.name} again: edgekit bench {context.store.path}/{root.name}"):
                 scores = np.load(path, allow_pickle=False)
                 return root.name, scores.astype(np.float32, casting="same_kind")
@@ -163,9 +166,10 @@ def _measurement(
         scores = context.scorer(run.outputs, data.labels)
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
-        file = artifact.path / f"correct-{key}.npy"
-        np.save(file, scores.per_sample.astype(np.float32))
-        metric = dataclasses.replace(metric, correct_file=str(file.relative_to(context.store.path)))
+        content = io.BytesIO()
+        np.save(content, scores.per_sample.astype(np.float32))
+        file = written.write_beside(artifact, f"correct-{key}.npy", content.getvalue())
+        metric = dataclasses.replace(metric, correct_file=file)
     if run.outputs and scored:
         sample_predictions.store(artifact, run, data, context.task, context.store.path, key)
     processes = run.processes

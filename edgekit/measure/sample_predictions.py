@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Task
+from edgekit.runs import written
 from edgekit.runs.store import SAMPLES
 
 #: samples to store, evenly spread over the set; the report shows the most informative of them
@@ -39,16 +39,16 @@ def store(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, run_
     predictions = [_prediction(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
     if not any(prediction["text"] for prediction in predictions):
         return
-    samples = run_folder / SAMPLES.format(data.sha256.replace("/", "-"))
-    if not samples.is_file():
+    samples = SAMPLES.format(data.sha256.replace("/", "-"))
+    if not (run_folder / samples).is_file():
         stored = [
             {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
             for i in chosen
         ]
         document = {"set": data.name, "set_sha256": data.sha256, "samples": stored}
-        write_atomically(samples, json.dumps(document) + "\n")
+        written.write(run_folder, samples, json.dumps(document) + "\n")
     document = {"set_sha256": data.sha256, "answers": predictions}
-    write_atomically(artifact.path / f"answers-{key}.json", json.dumps(document) + "\n")
+    written.write_beside(artifact, f"answers-{key}.json", json.dumps(document) + "\n")
 
 
 def _prediction(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -20,7 +21,6 @@ import numpy as np
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, DeviceError, EdgekitError, InputError, ParityFailed
-from edgekit.core.files import write_atomically
 from edgekit.core.json import read as read_json
 from edgekit.core.json import record
 from edgekit.core.measurement import Metric, Parity, Run, Verdict
@@ -29,6 +29,7 @@ from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Scores
 from edgekit.measure import matching, targets
 from edgekit.measure.execute import execute, runtimes_for
+from edgekit.runs import written
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
 from edgekit.sets import edges
@@ -106,7 +107,7 @@ class Verifier:
             return stored
         verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
         finding = verifier._check(artifact, parent, preserves, key)
-        write_atomically(artifact.path / FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
+        written.write_beside(artifact, FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
         return finding
 
     def _float_model(self, artifact: Artifact) -> Artifact | None:
@@ -307,7 +308,9 @@ class Verifier:
         arrays = {f"input_{name}": value[worst] for name, value in self.data.inputs.items()}
         arrays |= {f"expected_{name}": value[worst] for name, value in reference.items()}
         arrays |= {f"got_{name}": value[worst] for name, value in outputs.items()}
-        np.savez(artifact.path / EVIDENCE, index=worst, **arrays)  # type: ignore[arg-type]
+        content = io.BytesIO()
+        np.savez(content, index=worst, **arrays)  # type: ignore[arg-type]
+        written.write_beside(artifact, EVIDENCE, content.getvalue())
 
 
 def samples_of(data: SampleSet) -> str:

@@ -24,6 +24,7 @@ import tempfile
 import time
 
 BLOCK = 1 << 16
+FOLDERS = ("environments", "files", "jobs")  # below the root: other folders are not the agent's
 TAIL = 4000  # last bytes of a process's output that are part of an answer
 
 
@@ -55,6 +56,7 @@ class Agent:
         while True:
             line = self.line()
             request = json.loads(line)
+            request.pop("folder", None)
             try:
                 try:
                     reply, paths = getattr(self, "do_" + request["do"])(request)
@@ -147,9 +149,10 @@ class Agent:
                 if time.monotonic() > stop:
                     return {"error": {"kind": "busy", "what": "another edgekit process is measuring on it"}}, []
                 time.sleep(0.1)
-        for path in glob.glob(os.path.join(glob.escape(self.root), "*", "*")):
-            if path.endswith(".part") or os.path.basename(os.path.dirname(path)) == "jobs":
-                remove(path)  # left by an interrupted session
+        for name in FOLDERS:
+            for path in glob.glob(os.path.join(glob.escape(self.root), name, "*")):
+                if path.endswith(".part") or name == "jobs":
+                    remove(path)  # left by an interrupted session
         return {}, []
 
     def do_versions(self, request):
@@ -197,6 +200,8 @@ class Agent:
         """Run one job in its own process: its files are linked into a folder, and its `out` folder is sent back."""
         folder = request["folder"] = tempfile.mkdtemp(dir=self.folder("jobs"))
         for name, sha in request["links"].items():
+            if not is_plain(name):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             place(self.kept(sha), path)
@@ -212,9 +217,15 @@ class Agent:
         return reply, [path for path in paths if os.path.isfile(path) and not path.endswith(".part")]
 
     def do_clean(self, request):
-        """Delete everything that edgekit stores on this device."""
-        size = sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(self.root) for name in names)
-        shutil.rmtree(self.root)
+        """Delete what this agent stores on the device. On a machine that runs edgekit, other files are in its cache."""
+        size = 0
+        for folder in (os.path.join(self.root, name) for name in FOLDERS):
+            size += sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(folder) for name in names)
+            if not os.path.islink(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        remove(os.path.join(self.root, "lock"))
+        with contextlib.suppress(OSError):
+            os.rmdir(self.root)
         return {"bytes": size, "root": self.root}, []
 
     # --- helpers ---
@@ -299,8 +310,17 @@ def unpack(wheel, member, folder):
     wheel.extract(member, folder)
 
 
+def is_plain(name):
+    """Is this a relative path without "..", as a file of a job is named? (core/relative_paths.py)"""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or name[1:2] == ":":
+        return False
+    parts = name.split("/")
+    sizes = [len(part.encode()) for part in parts]
+    return not {"", ".", ".."} & set(parts) and max(sizes) <= 255 and sum(sizes) + len(parts) - 1 <= 1024
+
+
 def remove(path):
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

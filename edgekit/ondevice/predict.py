@@ -38,6 +38,7 @@ def main(words):
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
         manifest = json.load(file)
     try:
+        check_names(manifest)
         if options.check:
             print(json.dumps(check(manifest, options.threads)))
             return 0
@@ -77,6 +78,26 @@ def predict(manifest, arrays, threads):
             return {name: np.array(np.load(path, allow_pickle=False)) for name, path in paths.items()}
     except (runner.JobError, RuntimeError, ValueError) as error:
         raise InvalidInput(runner.one_line(error)) from error
+
+
+def is_plain(name):
+    """Is this a relative path without "..", as a file of a bundle is named? (core/relative_paths.py)"""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or name[1:2] == ":":
+        return False
+    parts = name.split("/")
+    sizes = [len(part.encode()) for part in parts]
+    return not {"", ".", ".."} & set(parts) and max(sizes) <= 255 and sum(sizes) + len(parts) - 1 <= 1024
+
+
+def check_names(manifest):
+    """Raise InvalidInput if the manifest names a file outside the bundle, or a link leads out of it."""
+    check = manifest["check"]
+    names = list(manifest["files"]) + [manifest["runtime_file"], manifest["model"], check["inputs"], check["outputs"]]
+    names += [check["files"]["answers"]] + check["files"]["names"] if check.get("files") else []
+    root = os.path.realpath(HERE)
+    for name in names:
+        if not is_plain(name) or not os.path.realpath(os.path.join(HERE, name)).startswith(root + os.sep):
+            raise InvalidInput("manifest.json names %r, which is not a file of this bundle" % (name,))
 
 
 def load_sibling(name):

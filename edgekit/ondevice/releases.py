@@ -4,6 +4,8 @@
     FOLDER/environments/KEY/  numpy and the runtime, if the device's own Python does not have them
     FOLDER/current            → releases/ID, replaced by one rename; `previous` → the release before
 
+Only files that a release's manifest lists, unchanged, are ever deleted: others are the user's, and stay.
+
 The job's `do` is status, place, check, switch or rollback. Needs only Python 3.8.
 """
 
@@ -20,6 +22,8 @@ import sys
 
 SCHEMA = "edgekit-releases/1"
 ID = re.compile(r"[0-9a-f]{16}")
+MANIFEST = "manifest.json"
+RUN = "#!/bin/sh\nhere="
 
 
 class ReleaseError(Exception):
@@ -37,14 +41,24 @@ class Releases:
         return os.path.join(self.folder, "releases", id)
 
     def do_status(self):
+        links = {"current": self.linked("current"), "previous": self.linked("previous")}
+        return dict(links, releases=self.releases())
+
+    def releases(self):
+        """The ids of the releases; other folders are the user's."""
         folder = os.path.join(self.folder, "releases")
-        names = sorted(n for n in os.listdir(folder) if ID.fullmatch(n)) if os.path.isdir(folder) else []
-        return {"current": self.linked("current"), "previous": self.linked("previous"), "releases": names}
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return [name for name in names if ID.fullmatch(name) and os.path.isfile(os.path.join(folder, name, MANIFEST))]
 
     def do_place(self):
         """Copy the bundle's files, checked, to the release's folder; nothing is done if they are already there."""
         id, files = self.job["id"], self.job["files"]
         place = self.path(id)
+        for name in files:
+            if not is_plain(name):
+                raise ReleaseError("%r is not a file of a bundle" % (name,))
+        if os.path.islink(place) or os.path.islink(os.path.dirname(place)):
+            raise ReleaseError("%s is a link" % place)
         if not self.damaged(place, files):
             return {"placed": False}
         part = place + ".part"
@@ -60,21 +74,17 @@ class Releases:
             raise ReleaseError("%s is damaged: its sha256 differs" % damaged)
         self.write_run(part, self.environment())
         sync(part)
-        shutil.rmtree(place, ignore_errors=True)
+        if os.path.isdir(place):  # a damaged one
+            remove_release(place)
+            if os.path.isdir(place):
+                os.rename(place, free_name(place))
         os.rename(part, place)
         return {"placed": True}
 
     def damaged(self, place, files):
         """The first file that is missing or whose sha256 differs, "" if there is none."""
         for name, sha in sorted(files.items()):
-            try:
-                with open(os.path.join(place, name), "rb") as file:
-                    digest = hashlib.sha256()
-                    for block in iter(lambda: file.read(1 << 20), b""):
-                        digest.update(block)
-            except OSError:
-                return name
-            if digest.hexdigest() != sha:
+            if sha256(os.path.join(place, name)) != sha:
                 return name
         return "" if os.access(os.path.join(place, "run"), os.X_OK) or place.endswith(".part") else "run"
 
@@ -122,10 +132,8 @@ class Releases:
         if before and before != id:
             self.link("previous", before)
         self.link("current", id)
-        keep = {id, self.linked("previous")}
-        for name in os.listdir(os.path.join(self.folder, "releases")):
-            if name not in keep:
-                shutil.rmtree(os.path.join(self.folder, "releases", name), ignore_errors=True)
+        for old in set(self.releases()) - {id, self.linked("previous")}:
+            remove_release(self.path(old))
         return dict(self.do_status(), at=os.path.join(self.folder, "current"), python=sys.executable)
 
     def do_rollback(self):
@@ -151,12 +159,75 @@ class Releases:
 
     def link(self, name, id):
         """A relative link, replaced by one rename: it always exists and is never broken."""
+        path = os.path.join(self.folder, name)
+        if os.path.lexists(path) and not ID.fullmatch(self.linked(name) or ""):
+            raise ReleaseError("%s is not a link that edgekit made: move it away" % path)
         part = os.path.join(self.folder, ".%s.part" % name)
         with contextlib.suppress(OSError):
             os.unlink(part)
         os.symlink(os.path.join("releases", id), part)
-        os.rename(part, os.path.join(self.folder, name))
+        os.rename(part, path)
         sync_folder(self.folder)
+
+
+def is_plain(name):
+    """Is this a relative path without "..", as a file of a bundle is named? (core/relative_paths.py)"""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or name[1:2] == ":":
+        return False
+    parts = name.split("/")
+    sizes = [len(part.encode()) for part in parts]
+    return not {"", ".", ".."} & set(parts) and max(sizes) <= 255 and sum(sizes) + len(parts) - 1 <= 1024
+
+
+def remove_release(place):
+    """Delete the files of a release that are as they were placed, and its folders if they are then empty."""
+    if os.path.islink(place):
+        return
+    try:
+        with open(os.path.join(place, MANIFEST), encoding="utf-8") as file:
+            hashes = {name: entry["sha256"] for name, entry in json.load(file)["files"].items() if is_plain(name)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    folders = {place}
+    for name, sha in hashes.items():
+        path = os.path.join(place, name)
+        folder = os.path.dirname(path)
+        if os.path.realpath(folder) != os.path.join(os.path.realpath(place), os.path.dirname(name)).rstrip(os.sep):
+            continue  # through a link
+        while len(folder) > len(place):
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+        if not os.path.islink(path) and sha256(path) == sha:
+            os.unlink(path)
+    run = os.path.join(place, "run")
+    with contextlib.suppress(OSError), open(run, encoding="utf-8", errors="replace") as file:
+        if not os.path.islink(run) and file.read(len(RUN)) == RUN:
+            os.unlink(run)
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(place, MANIFEST))  # last: without it this is no release
+    for folder in sorted(folders, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def free_name(place):
+    """The first free name PLACE.kept, for what is the user's."""
+    number = 1
+    while os.path.lexists("%s.kept-%d" % (place, number)):
+        number += 1
+    return "%s.kept-%d" % (place, number)
+
+
+def sha256(path):
+    """The sha256 of a file, "" if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def linked_or_copied(source, path):

@@ -8,6 +8,7 @@ from typing import Any
 from edgekit.core.errors import InputError
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Latency, Measurement, Ratio
+from edgekit.core.relative_paths import inside
 from edgekit.runs.store import Store
 
 
@@ -40,8 +41,8 @@ def attempt_artifacts(store: Store) -> frozenset[str]:
 
 def read_attempts(store: Store) -> dict[str, Any]:
     """The record of every method search in this run, by its name; empty where there was none or it cannot be read."""
-    path = store.path / METHODS_FILE
     try:
+        path = inside(store.path, METHODS_FILE)
         searches = read(path)
         for name, search in searches.items():
             record(_Search, search, path, key=name, newer=True)

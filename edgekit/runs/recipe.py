@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import tasks
-from edgekit.core import errors, paths, registry
+from edgekit.core import errors, paths, registry, relative_paths
 from edgekit.core.config import build, parse, read_toml
 from edgekit.core.errors import InputError, Problem, RecipeError
 from edgekit.core.registry import step_name
@@ -23,6 +23,9 @@ from edgekit.core.target import Plan
 from edgekit.core.task import Task
 
 STARTER = "mnist"
+
+#: characters of a chain's name, which is a part of file names
+LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,9 @@ def _chains(table: Mapping[str, Any], seed: int, task: Task | None, problems: li
             if key not in ("name", "steps")
         ]
         name, entries = chain.get("name", ""), chain.get("steps", [])
-        if not isinstance(name, str) or any(c in name for c in "./@~\\") or name.startswith("-"):
-            what = f"the name {name!r} must not contain . / @ ~ \\ or start with -"
+        is_plain = isinstance(name, str) and not (name and relative_paths.problem(name)) and len(name) <= LONGEST_NAME
+        if not is_plain or any(c in name for c in "./@~\\") or name.startswith("-"):
+            what = f"the name {name!r:.80} must not contain . / @ ~ \\ or start with -, and must be short"
             problems.append(Problem(where, what, "use letters and digits"))
             continue
         if not isinstance(entries, list) or not entries:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import json
+from edgekit.core import json, relative_paths
 from edgekit.core.artifact import SCHEMA
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
@@ -41,4 +41,8 @@ def parse(document: dict[str, Any], where: Path | str) -> list[Measurement]:
 
 def _row(entry: Any, key: str, where: Path | str) -> Measurement:
     values = {**ABSENT, **entry} if isinstance(entry, dict) else entry
-    return json.record(Measurement, values, where, NAME, key=key, newer=True)
+    measurement = json.record(Measurement, values, where, NAME, key=key, newer=True)
+    for name in ("artifact", "target", "runtime", "key"):  # they are parts of file names
+        if (part := getattr(measurement, name)) and (why := relative_paths.problem(part)):
+            raise InputError(f"{where}: {key}.{name}: {why}", next=NAME)
+    return measurement

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.config import Misfit, convert
 from edgekit.core.errors import InputError, suggest
-from edgekit.core.files import write_atomically
 from edgekit.core.json import read
+from edgekit.runs import written
 from edgekit.sets.random_inputs import example_shape, fits
 
 SHAPES = "shapes.json"
@@ -39,7 +39,7 @@ def checked(shapes: Shapes, inputs: Sequence[TensorSpec]) -> dict[str, tuple[int
 def store(root: Artifact, shapes: Shapes) -> None:
     """Keep the sizes with an imported model, for every later command."""
     if shapes:
-        write_atomically(root.path / SHAPES, json.dumps(checked(shapes, root.inputs)) + "\n")
+        written.write_beside(root, SHAPES, json.dumps(checked(shapes, root.inputs)) + "\n")
 
 
 def known(root: Artifact, artifact: Artifact, shapes: Shapes) -> dict[str, tuple[int, ...]]:

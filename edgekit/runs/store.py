@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import networks, tasks
-from edgekit.core import errors, identity, registry
+from edgekit.core import errors, identity, registry, relative_paths
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, TensorSpec, tensor_specs
 from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
-from edgekit.core.files import sha256, sync, write_atomically
+from edgekit.core.files import sha256, sync
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
+from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
 from edgekit.formats import model_file
-from edgekit.runs import inherited_signature, named_sets, results
+from edgekit.runs import inherited_signature, named_sets, results, written
 
 ARTIFACT, RESULTS, REPORT = "artifact.json", "results.json", "report.html"
 
@@ -54,6 +56,7 @@ class Store:
 
         with os_errors("write", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            written.check_lock(self.path / LOCK)
             lock = FileLock(self.path / LOCK)
             try:
                 lock.acquire(timeout=0)
@@ -62,24 +65,28 @@ class Store:
                     f"another edgekit is working in {self.path}", "it holds the lock", "wait for it, or use --out RUN"
                 ) from error
         try:
+            if LOCK not in written.read(self.path):
+                written.add(self.path, {LOCK: written.MADE})
             self._recover()
             yield
         finally:
             lock.release()
 
     def names(self) -> tuple[str, ...]:
-        """The artifacts in the folder, oldest first."""
+        """The artifacts in the folder, oldest first; a link is none."""
         if not self.path.is_dir():
             return ()
-        folders = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / ARTIFACT).is_file()]
+        folders = [p for p in self.path.iterdir() if _is_artifact_name(p.name) and not p.is_symlink()]
+        folders = [p for p in folders if (p / ARTIFACT).is_file()]
         return tuple(p.name for p in sorted(folders, key=lambda p: ((p / ARTIFACT).stat().st_mtime_ns, p.name)))
 
     def get(self, name: str) -> Artifact:
         """A stored artifact. Raises InputError if it does not exist or is damaged."""
-        path = self.path / name
+        path = inside(self.path, name)
         if not (path / ARTIFACT).is_file():
             hint = errors.suggest(name, self.names())
             raise InputError(f"there is no artifact {name!r} in {self.path}", next=hint)
+        relative_paths.refuse_links_out(path)
         artifact = _read(path)
         for file, digest in artifact.files.items():
             if not (path / file).is_file() or sha256(path / file) != digest:
@@ -160,17 +167,16 @@ class Store:
         making, scratch = self.path / f".making-{name}", self.path / f".scratch-{self.id(step, inputs, context)}"
         context = replace(context, scratch=scratch)
         with os_errors("write", making):
-            shutil.rmtree(making, ignore_errors=True)
-            making.mkdir()
-            scratch.mkdir(exist_ok=True)
+            written.temporary(self.path, making.name)
+            if not inside(self.path, scratch.name).is_dir():
+                written.temporary(self.path, scratch.name)
         try:
             with os_errors("write", making), _disk_full(making):
                 notes = step.apply(inputs, making, context)
                 if step.produces.is_model and context.task is not None and context.task.ship is not None:
                     context.task.ship(making, inputs)
                 artifact = self._record(name, step, inputs, context, notes, making)
-                _write_json(making / ARTIFACT, _to_json(artifact))
-                _sync(making)
+                self._write_record(artifact, making)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             with suppress(OSError):
@@ -178,7 +184,7 @@ class Store:
             raise
         with os_errors("write", artifact.path):
             self._swap(making, artifact.path)
-        shutil.rmtree(scratch, ignore_errors=True)
+        written.discard_temporary(self.path, scratch.name)
         return artifact
 
     def copy(self, artifact: Artifact, name: str) -> Artifact:
@@ -188,13 +194,11 @@ class Store:
         making = self.path / f".making-{name}"
         copied = replace(artifact, name=name, path=self.path / name)
         with os_errors("write", making):
-            shutil.rmtree(making, ignore_errors=True)
-            making.mkdir()
+            written.temporary(self.path, making.name)
             for file in artifact.files:
                 (making / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(artifact.path / file, making / file)
-            _write_json(making / ARTIFACT, _to_json(copied))
-            _sync(making)
+            self._write_record(copied, making)
             self._swap(making, copied.path)
         return copied
 
@@ -214,14 +218,14 @@ class Store:
         for name in self.names():
             with suppress(InputError):
                 current.add((name, _read(self.path / name).id))
-        stored = results.read(self.path / RESULTS) if (self.path / RESULTS).is_file() else []
+        stored = results.read(path) if (path := inside(self.path, RESULTS)).is_file() else []
         return {m.key: m for m in stored if (m.artifact, m.id) in current}
 
     def add(self, measurement: Measurement) -> None:
         """Store a measurement, replacing one with the same key."""
         measurements = {**self.measurements(), measurement.key: measurement}
         document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements.values()]}
-        write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
+        written.write(self.path, RESULTS, json.dumps(document, indent=1) + "\n")
 
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
@@ -256,27 +260,45 @@ class Store:
             details={**notes.details, **inherited_signature.details(step.produces, context.sets)},
         )
 
+    def _write_record(self, artifact: Artifact, folder: Path) -> None:
+        """Write `artifact.json`, last, and record all files as edgekit's under the artifact's name."""
+        text = json.dumps(_to_json(artifact), indent=1, sort_keys=True) + "\n"
+        (folder / ARTIFACT).write_text(text, encoding="utf-8")
+        files = {**artifact.files, ARTIFACT: hashlib.sha256(text.encode()).hexdigest()}
+        written.add(self.path, {f"{artifact.name}/{name}": digest for name, digest in files.items()})
+        _sync(folder)
+
     def _swap(self, new: Path, path: Path) -> None:
         old = path.with_name(f".old-{path.name}")
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        self._discard(old)
+        if os.path.lexists(path):
             path.rename(old)
         new.rename(path)
         sync(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        self._discard(old)
+
+    def _discard(self, old: Path) -> None:
+        """Delete edgekit's files of a replaced artifact; the user's own in its folder are moved to `NAME.kept`."""
+        name = old.name.removeprefix(".old-")
+        written.remove(self.path, name, old)
+        if os.path.lexists(old):
+            written.keep(old, self.path / name)
 
     def _recover(self) -> None:
         """Finish or undo what a killed process left; it leaves only hidden folders and files."""
-        for old in self.path.glob(".old-*"):
+        names = written.read(self.path)
+        for old in [p for p in self.path.glob(".old-*") if f"{p.name.removeprefix('.old-')}/{ARTIFACT}" in names]:
             path = old.with_name(old.name.removeprefix(".old-"))
-            if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
+            if os.path.lexists(path):
+                self._discard(old)
             else:
                 old.rename(path)
-        for making in self.path.glob(".making-*"):
-            shutil.rmtree(making, ignore_errors=True)
-        for part in self.path.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        for name in names:
+            if name.startswith(".making-"):
+                written.discard_temporary(self.path, name)
+            part = (self.path / name).with_name(f".{Path(name).name}.part")
+            if part.is_file() and not relative_paths.leads_out(self.path, part):
+                part.unlink()
 
 
 def step_of(artifact: Artifact) -> Step:
@@ -294,6 +316,10 @@ def tools(step: Step) -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = ""
     return versions
+
+
+def _is_artifact_name(name: str) -> bool:
+    return not (relative_paths.problem(name) or name.startswith(".") or written.KEPT.fullmatch(name))
 
 
 def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
@@ -352,11 +378,11 @@ def _read(path: Path) -> Artifact:
         raise InputError(what, next="make it again in a new run folder")
     specs = {side: tensor_specs(data, side, path / ARTIFACT) for side in ("inputs", "outputs")}
     kind = Kind.parse(data["kind"]) if isinstance(data.get("kind"), str) else data.get("kind")
-    return record(Artifact, {**data, **specs, "kind": kind, "path": path}, path / ARTIFACT)
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    artifact = record(Artifact, {**data, **specs, "kind": kind, "path": path}, path / ARTIFACT)
+    for name in (*artifact.files, artifact.name, *(parent.name for parent in artifact.parents)):
+        if why := relative_paths.problem(name):
+            raise InputError(f"{path / ARTIFACT} is damaged", why, "run the command again that made it")
+    return artifact
 
 
 def _sync(folder: Path) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import os_errors
-from edgekit.core.files import sync
+from edgekit.core.files import new_part, sync
 from edgekit.core.json import read
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgekit")
 
 TENSORS, PLAIN = "state.safetensors", "state.json"
+NAME = re.compile(r"checkpoint-\d{6,}")
 #: the weights of the best epoch so far, written when training diverges
 BEST = "best.safetensors"
 #: at most this fraction of the time (1/N) is spent on writing
@@ -68,7 +70,7 @@ class CheckpointManager:
         folder = self.folder / f"checkpoint-{max(map(_number, earlier), default=0) + 1:06}"
         part = folder.with_suffix(".part")
         with os_errors("write", part):
-            shutil.rmtree(part, ignore_errors=True)
+            _remove(part)
             part.mkdir(parents=True)
             save_file(_copied(tensors), part / TENSORS)
             (part / PLAIN).write_text(json.dumps({"fingerprint": self._fingerprint, **plain}), encoding="utf-8")
@@ -77,7 +79,7 @@ class CheckpointManager:
             part.rename(folder)
             sync(self.folder)
         for old in earlier:
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         self._last_time = time.monotonic()
         self._interval = max(self._seconds, TIME_SHARE * (self._last_time - started))
 
@@ -89,7 +91,7 @@ class CheckpointManager:
             return None
         with os_errors("write", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f".{BEST}.part"
+            part = new_part(self.folder / BEST)
             save_file(_copied(tensors), part)
             part.replace(self.folder / BEST)
         return self.folder / BEST
@@ -97,12 +99,21 @@ class CheckpointManager:
     def clear(self) -> None:
         """Delete all checkpoints."""
         for folder in self._complete():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
     def _complete(self) -> list[Path]:
         if self.folder is None or not self.folder.is_dir():
             return []
-        return sorted(folder for folder in self.folder.glob("checkpoint-*") if folder.suffix != ".part")
+        found = (path for path in self.folder.glob("checkpoint-*") if NAME.fullmatch(path.name))
+        return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint's two files, and its folder if that is then empty."""
+    with suppress(OSError):
+        for name in (TENSORS, PLAIN):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _number(folder: Path) -> int:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from edgekit.core.errors import os_errors
-from edgekit.runs.attempts import METHODS_FILE
-from edgekit.runs.store import LOCK, LOG, RECIPE, REPORT, RESULTS, SAMPLES, Store
-from edgekit.workflows.optimize.search import FILES
+from edgekit.runs import written
+from edgekit.runs.store import Store
 
 
 def is_run(folder: Path) -> bool:
-    """Was this folder made by edgekit?"""
-    return folder.is_dir() and (bool(Store(folder).names()) or (folder / LOCK).is_file())
+    """Has this folder a record of files that edgekit wrote? A link is no run folder: what it leads to is one."""
+    return folder.is_dir() and not folder.is_symlink() and bool(written.read(folder))
 
 
 def clean(folder: Path) -> list[str]:
-    """Delete what edgekit made in a run folder, and the folder if it is then empty; returns the names that are left."""
-    store = Store(folder)
-    with store.lock(), os_errors("delete", folder):
-        for path in [*(folder / name for name in store.names()), *folder.glob(".scratch-*")]:
-            shutil.rmtree(path)
-        for path in folder.glob(SAMPLES.format("*")):
-            path.unlink()
-        for name in (RESULTS, REPORT, RECIPE, LOG, METHODS_FILE, *FILES):
-            (folder / name).unlink(missing_ok=True)
-    (folder / LOCK).unlink(missing_ok=True)
-    left = sorted(path.name for path in folder.iterdir())
-    if not left:
-        folder.rmdir()
+    """Delete what edgekit wrote in a run folder, and the folder if it is then empty; returns the names that are left.
+
+    A file that was changed since edgekit wrote it is left, too.
+    """
+    with Store(folder).lock(), os_errors("delete", folder):
+        names = list(written.read(folder))
+        written.remove(folder)
+        (folder / written.FILE).unlink()  # last: a clean that is killed can be finished
+        left = written.user_files(folder, names)
+        if not left:
+            folder.rmdir()
     return left

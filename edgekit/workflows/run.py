@@ -10,7 +10,6 @@ from typing import Any
 from edgekit import tasks
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.files import write_atomically
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
@@ -18,7 +17,7 @@ from edgekit.core.step import Context
 from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.report import html
-from edgekit.runs import graph
+from edgekit.runs import graph, written
 from edgekit.runs import recipe as recipes
 from edgekit.runs.recipe import STARTER, Recipe
 from edgekit.runs.references import RUNS
@@ -53,12 +52,13 @@ def run(
     with open_run(store):
         import tomli_w
 
-        write_atomically(store.path / RECIPE, tomli_w.dumps(recipes.to_table(resolved)))
+        written.write(store.path, RECIPE, tomli_w.dumps(recipes.to_table(resolved)))
         context.val = context.set(f"{task.name}:val")
         outcome = make_and_measure(resolved, context, context.set(f"{task.name}:test"))
         write_pictures(store, outcome.measurements, say)
-        write_atomically(
-            store.path / REPORT,
+        written.write(
+            store.path,
+            REPORT,
             html(outcome.measurements, f"edgekit run {recipe}", lineage.gather([store.path], outcome.measurements)),
         )
         return outcome

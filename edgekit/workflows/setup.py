@@ -20,7 +20,7 @@ from edgekit.core.task import Task
 from edgekit.measure import targets
 from edgekit.measure.context import RunContext, log
 from edgekit.measure.execute import runtimes_for
-from edgekit.runs import attempts, references
+from edgekit.runs import attempts, references, written
 from edgekit.runs import shapes as given_shapes
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
@@ -136,12 +136,19 @@ def threads_of(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
     return tuple(threads) if isinstance(threads, tuple | list) else (threads,)
 
 
+class _LogFormatter(logging.Formatter):
+    """Indents all lines of a message but the first: every line is then recognizable (`runs.written.LOG_LINE`)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", "\n  ")
+
+
 @contextmanager
 def open_run(store: Store) -> Iterator[None]:
     """Lock the run folder and log to its `log.txt`."""
     with store.lock():
-        handler = logging.FileHandler(store.path / LOG, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler = logging.FileHandler(written.growing(store.path, LOG), encoding="utf-8")
+        handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
         log.propagate = False

@@ -14,7 +14,7 @@ from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.verify import FINDING, Finding, Verifier
-from edgekit.runs import references
+from edgekit.runs import references, written
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import ARTIFACT, Store
@@ -82,7 +82,7 @@ def _check(item: Artifact, other: Artifact | None, verifier: Verifier | None, co
         preserves = "accuracy" if item.kind.precision else "outputs"
     if verifier is None:
         return Finding(item.name, item.id, "", item.step, preserves, unverified=context.unverified)
-    (item.path / FINDING).unlink(missing_ok=True)
+    written.remove(item.path.parent, f"{item.path.name}/{FINDING}")
     finding = verifier.check(item, preserves, other)
     for note in finding.matched:
         context.note(f"{item.name}: {note}")

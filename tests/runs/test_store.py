@@ -18,8 +18,11 @@ from edgekit.core.errors import EdgekitError, InputError, Locked
 from edgekit.core.files import sha256, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.step import Context, Step
+from edgekit.measure.context import log
+from edgekit.runs import written
 from edgekit.runs.results import read as read_results
-from edgekit.runs.store import LOCK, RESULTS, Store
+from edgekit.runs.store import LOCK, LOG, RESULTS, Store
+from edgekit.workflows import setup
 
 pytestmark = pytest.mark.usefixtures("members")
 Make = Callable[..., Artifact]
@@ -223,7 +226,119 @@ def test_left_overs_of_a_kill_never_count(store: Store) -> None:
     with store.lock():
         assert set(store.names()) == {"torch", "onnx", "onnx-int8"}
     assert store.get("onnx") == whole
-    assert not [p.name for p in store.path.iterdir() if p.name.startswith(".") and p.name != LOCK]
+    assert not [p.name for p in store.path.iterdir() if p.name.startswith(".") and p.name not in (LOCK, written.FILE)]
+
+
+def test_hidden_files_that_edgekit_did_not_write_stay(store: Store) -> None:
+    """Names such as edgekit gives, in a folder that is the user's, too: nothing is deleted, renamed or emptied."""
+    (store.path / ".film.part").write_text("half of a download")
+    for name in (".making-coffee", ".old-photos", ".scratch-notes"):
+        (store.path / name).mkdir()
+        (store.path / name / "mine.txt").write_text("mine")
+    with store.lock():
+        pass
+    assert (store.path / ".film.part").read_text() == "half of a download"
+    for name in (".making-coffee", ".old-photos", ".scratch-notes"):
+        assert (store.path / name / "mine.txt").read_text() == "mine"
+
+
+def test_a_lock_file_that_is_the_users_is_not_emptied(store: Store) -> None:
+    (store.path / LOCK).write_text("another program's")
+    with pytest.raises(InputError, match="not edgekit's"), store.lock():
+        pass
+    assert (store.path / LOCK).read_text() == "another program's"
+    (store.path / LOCK).unlink()
+    (store.path / "precious").write_text("kept")
+    (store.path / LOCK).symlink_to(store.path / "precious")
+    with pytest.raises(InputError, match="not edgekit's"), store.lock():
+        pass
+    assert (store.path / "precious").read_text() == "kept"
+
+
+def test_making_again_keeps_the_users_files(store: Store, make: Make) -> None:
+    (store.path / "onnx" / "notes.txt").write_text("mine")
+    (store.path / "mine.torch").mkdir()
+    (store.path / "mine.torch" / "data.bin").write_bytes(b"mine, too")
+    make("onnx")
+    make("mine.torch")
+    assert (store.path / "onnx.kept" / "notes.txt").read_text() == "mine"
+    assert [p.name for p in (store.path / "onnx.kept").iterdir()] == ["notes.txt"], "edgekit's own files are gone"
+    assert (store.path / "mine.torch.kept" / "data.bin").read_bytes() == b"mine, too"
+    (store.path / "onnx" / "notes.txt").write_text("more")
+    make("onnx", copying(note="again"))
+    assert (store.path / "onnx.kept-2" / "notes.txt").read_text() == "more"
+    assert {"onnx", "mine.torch"} <= set(store.names()) and not [n for n in store.names() if "kept" in n]
+
+
+# --- names in records, and links ------------------------------------------------------------------------------------
+
+
+def edited(store: Store, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    path = store.path / name / "artifact.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", ["../../secret", "{folder}/secret", "a\\b", "", ".", "a\0b", "a\nb", "x" * 300, "C:a"])
+def test_a_record_names_only_files_of_its_own_folder(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    name = name.format(folder=tmp_path)
+    edited(store, "onnx", lambda record: record["files"].update({name: sha256(tmp_path / "secret")}))
+    with pytest.raises(InputError, match="damaged"):
+        store.get("onnx")
+
+
+@pytest.mark.parametrize("field", ["name", "parents"])
+def test_a_record_names_only_artifacts_of_its_own_run(store: Store, field: str) -> None:
+    value = "../x" if field == "name" else [{"role": "parent", "name": "../x", "id": "0"}]
+    edited(store, "onnx", lambda record: record.update({field: value}))
+    with pytest.raises(InputError, match="damaged"):
+        store.get("onnx")
+
+
+def test_names_lead_to_no_other_folder(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (store.path / "onnx").rename(tmp_path / "other" / "onnx")
+    with pytest.raises(InputError, match="outside itself"):
+        store.get("../other/onnx")
+    (store.path / "onnx").symlink_to(tmp_path / "other" / "onnx")
+    assert "onnx" not in store.names()
+    with pytest.raises(InputError, match="leads out of the folder"):
+        store.get("onnx")
+
+
+def test_a_link_out_of_an_artifact_is_not_followed(store: Store, tmp_path: Path) -> None:
+    """Whatever its name: a task's tokenizer, say, is read and copied by name."""
+    (tmp_path / "secret").write_text("secret")
+    (store.path / "onnx" / "tokenizer.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        store.get("onnx")
+    (store.path / "onnx" / "tokenizer.json").unlink()
+    (store.path / "onnx" / "same.json").symlink_to("model.onnx")  # a link that stays inside is fine
+    store.get("onnx")
+
+
+def test_what_is_written_goes_through_no_link(store: Store, tmp_path: Path) -> None:
+    """A folder that somebody prepared: links in place of the files that edgekit is going to write."""
+    one = next(iter(store.measurements().values()))
+    (tmp_path / "precious").write_text("kept")
+    for name in (f".{RESULTS}.part", RESULTS, LOG, written.FILE):
+        (store.path / name).unlink(missing_ok=True)
+        (store.path / name).symlink_to(tmp_path / "precious")
+        try:
+            store.add(one)
+            with setup.open_run(store):
+                log.info("a line")
+        except InputError as error:
+            assert "leads out" in str(error)
+        assert (tmp_path / "precious").read_text() == "kept", name
+        (store.path / name).unlink(missing_ok=True)
+
+
+def test_a_run_folder_may_be_reached_through_a_link(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(store.path)
+    assert Store(tmp_path / "latest").get("onnx").id == store.get("onnx").id
 
 
 def test_one_at_a_time(store: Store) -> None:

@@ -13,6 +13,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.history import is_history
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
+from edgekit.core.relative_paths import inside
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
 
@@ -112,8 +113,8 @@ def _links(artifact: Artifact, records: _Records) -> list[Link]:
 
 
 def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str, SamplePredictions] | None:
-    path = artifact.path / f"answers-{m.key}.json"
     with suppress(InputError):
+        path = inside(artifact.path, f"answers-{m.key}.json")
         stored = record(_Answers, read(path), path, newer=True)
         pairs = tuple((answer.text, answer.right) for answer in stored.answers)
         return stored.set_sha256, SamplePredictions(m.artifact, m.runtime, m.target, pairs)
@@ -121,7 +122,7 @@ def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str,
 
 
 def _samples(store: Store, set_sha256: str) -> tuple[Sample, ...]:
-    path = store.path / SAMPLES.format(set_sha256.replace("/", "-"))
     with suppress(InputError):
+        path = inside(store.path, SAMPLES.format(set_sha256.replace("/", "-")))
         return record(_Samples, read(path), path, newer=True).samples
     return ()

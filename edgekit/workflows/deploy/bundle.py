@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
+from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
 from edgekit.core.target import Plan, Target
@@ -90,18 +94,91 @@ def make(
 
 
 def write(bundle: Bundle, folder: Path) -> None:
-    """Write the bundle to a folder. Raises InputError if the folder has other content."""
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already", "it is not a bundle", "name another folder")
-    part = folder.with_name(f".{folder.name}.part")
+    """Write the bundle to a folder, in place of an earlier bundle if there is one.
+
+    Raises InputError if the folder holds anything but a bundle as edgekit wrote it, or is a link.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a link is not followed
+    old = folder.with_name(f".{folder.name}.old-bundle")
     with os_errors("write", folder):
-        shutil.rmtree(part, ignore_errors=True)
-        for name, path in bundle.files.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, part / name)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        if os.path.lexists(old) and os.path.lexists(folder):
+            _remove(old)
+        elif os.path.lexists(old):
+            old.rename(folder)  # killed between the two renames below
+        replaces = bool(_files_there(folder))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            for name, path in bundle.files.items():
+                copy = inside(part, name)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            part.chmod(0o777 & ~_umask())
+            if replaces:
+                folder.rename(old)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)  # this process made it
+        if replaces:
+            _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a bundle, its manifest last. Raises InputError if it is not one as edgekit wrote it."""
+    names = sorted(_files_there(folder), key=lambda name: (name == MANIFEST, name))
+    for name in names:
+        (folder / name).unlink()
+    for empty in sorted({parent for name in names for parent in Path(name).parents}, reverse=True):
+        (folder / empty).rmdir()
+
+
+def _files_there(folder: Path) -> list[str]:
+    """The files of the bundle in the folder, which edgekit may replace; none if there is no folder, or an empty one.
+
+    Raises InputError if there is anything else.
+    """
+    next = "nothing was written; name another folder"
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link", next=next)
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return []
+    if not folder.is_dir() or not _is_bundle(folder):
+        raise InputError(f"{folder} exists already", "it is not a bundle", next)
+    hashes = {name: entry["sha256"] for name, entry in _manifest_of(folder)["files"].items()}
+    folders = {str(parent) for name in hashes for parent in Path(name).parents}
+    names = []
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (name in folders if is_folder else name == MANIFEST or _has_sha256(path, hashes.get(name))):
+            why = f"{name} is not a part of the bundle, or was changed"
+            raise InputError(f"{folder} holds more than a bundle of edgekit", why, next)
+        names += [] if is_folder else [name]
+    return names
+
+
+def _has_sha256(path: Path, digest: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and sha256(path) == digest
+
+
+def _is_bundle(folder: Path) -> bool:
+    files = _manifest_of(folder).get("files")
+    return isinstance(files, dict) and all(isinstance(e, dict) and "sha256" in e for e in files.values())
+
+
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of the bundle in a folder; empty if there is none."""
+    with suppress(OSError, ValueError, RecursionError):
+        manifest = json.loads((folder / MANIFEST).read_bytes()) if not folder.is_symlink() else None
+        if isinstance(manifest, dict) and manifest.get("schema") == SCHEMA:
+            return manifest
+    return {}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def check(folder: Path) -> Mapping[str, Any]:

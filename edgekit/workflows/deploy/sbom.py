@@ -68,7 +68,8 @@ def _package(name: str) -> dict[str, Any]:
 
 def _licence(installed: Distribution) -> dict[str, Any]:
     """What the package's metadata says: an SPDX expression, or the first line of its free text."""
-    if expression := installed.metadata.get("License-Expression"):
-        return {"licenses": [{"expression": expression}]}
-    lines = (installed.metadata.get("License") or "").strip().splitlines()
+    said = installed.metadata
+    if "License-Expression" in said:
+        return {"licenses": [{"expression": said["License-Expression"]}]}
+    lines = said["License"].strip().splitlines() if "License" in said else []
     return {"licenses": [{"license": {"name": lines[0][:100]}}]} if lines else {}

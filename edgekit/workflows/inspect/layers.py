@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
-from edgekit.core.files import write_atomically
 from edgekit.core.json import read as read_json
 from edgekit.core.json import record
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
 from edgekit.core.statistics import MAX_DB, decibels
 from edgekit.core.step import Context
+from edgekit.runs import written
 from edgekit.runs.store import Store
 from edgekit.steps.shared.calibrated import CalibratedStep, model_file
 from edgekit.workflows.inspect import matched_tensors
@@ -211,7 +211,7 @@ def compare_layers(
             report = LayerReport(artifact.id, parent.name, count, compared, why)
         except EdgekitError as error:
             report = LayerReport(artifact.id, parent.name, 0, why=error.why or error.what)
-    write_atomically(artifact.path / LAYERS_FILE, json.dumps(asdict(report), indent=1) + "\n")
+    written.write_beside(artifact, LAYERS_FILE, json.dumps(asdict(report), indent=1) + "\n")
     return report
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Measurement, Metric, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.measure import measurements
@@ -21,6 +20,7 @@ from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Verifier
 from edgekit.report import html, picture
 from edgekit.runs import recipe as recipes
+from edgekit.runs import written
 from edgekit.runs.recipe import Chain, Gates, Recipe
 from edgekit.workflows.optimize.front import recommended
 from edgekit.workflows.optimize.space import describe
@@ -153,7 +153,7 @@ def _save_best(result: Result, runner: TrialRunner, artifact: Artifact, measured
         import tomli_w
 
         result.recipe = store.path / RECIPE
-        write_atomically(result.recipe, tomli_w.dumps(recipes.to_table(recipe)))
+        written.write(store.path, RECIPE, tomli_w.dumps(recipes.to_table(recipe)))
 
 
 def _recipe(trial: Trial, runner: TrialRunner) -> Recipe:
@@ -177,9 +177,9 @@ def write(result: Result, runner: TrialRunner, title: str) -> None:
         replace(m, artifact=f"{t.number}: {describe(t.point, runner.space)}")
         for m, t in _measured_trials(result, stored)
     ]
-    write_atomically(store.path / RESULT, json.dumps(result.to_json(), indent=1) + "\n")
-    write_atomically(store.path / PICTURE, picture(labelled or measured, title))
-    write_atomically(store.path / PAGE, html(result.measured or labelled, title))
+    written.write(store.path, RESULT, json.dumps(result.to_json(), indent=1) + "\n")
+    written.write(store.path, PICTURE, picture(labelled or measured, title))
+    written.write(store.path, PAGE, html(result.measured or labelled, title))
 
 
 def _measured_trials(result: Result, stored: dict[str, Measurement]) -> list[tuple[Measurement, Trial]]:

@@ -22,8 +22,9 @@ from edgekit.core.progress import duration
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import RunContext, log
+from edgekit.runs import written
 from edgekit.workflows.optimize import finish
-from edgekit.workflows.optimize.finish import PAGE, PICTURE, RECIPE, RESULT, Result
+from edgekit.workflows.optimize.finish import PAGE, PICTURE, RESULT, Result
 from edgekit.workflows.optimize.front import OVER, front, nearest
 from edgekit.workflows.optimize.space import Space
 from edgekit.workflows.optimize.study import Study, Trial
@@ -31,8 +32,6 @@ from edgekit.workflows.optimize.trial import Budget, TrialRunner, line
 
 #: the default storage, in the run folder
 STORAGE = "optimize.db"
-
-FILES = (STORAGE, RESULT, PICTURE, PAGE, RECIPE)
 
 TRIALS = 30
 
@@ -117,7 +116,7 @@ class Search:
 
     def _run_storage(self) -> str:
         self.context.store.path.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{(self.context.store.path / STORAGE).resolve()}"
+        return f"sqlite:///{written.growing(self.context.store.path, STORAGE).resolve()}"
 
     def _worker(self) -> str:
         """ "" for a single worker; with a shared storage each worker is identified by its run folder."""

@@ -23,6 +23,7 @@ from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CheckFailed, InputError, Locked, NoPermission, NoSpace
 from edgekit.core.measurement import Measurement, Metric
+from edgekit.core.relative_paths import inside
 from edgekit.core.step import Step
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scores
@@ -289,7 +290,7 @@ class TrialRunner:
         reference, metric = self._scores(self.reference), measurement.metric
         if metric is None or metric.correct_file is None or reference is None:
             return None
-        path = self.context.store.path / metric.correct_file
+        path = inside(self.context.store.path, metric.correct_file)
         with array_errors(path, "measure again"):
             values = np.load(path, allow_pickle=False)
         scores = replace(reference, per_sample=values.astype(np.float64))

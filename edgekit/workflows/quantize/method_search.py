@@ -35,7 +35,6 @@ from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
-from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
@@ -44,6 +43,7 @@ from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.time_limit import disturbance_note
 from edgekit.measure.verify import Verifier
+from edgekit.runs import written
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
@@ -516,10 +516,9 @@ class MethodSearch:
 
     def save(self) -> None:
         """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""
-        path = self.store.path / METHODS_FILE
         records = read_attempts(self.store)
         records[self.record.name] = self.record.to_json()
-        write_atomically(path, json.dumps(records, indent=1) + "\n")
+        written.write(self.store.path, METHODS_FILE, json.dumps(records, indent=1) + "\n")
 
 
 def calibration_warnings(calibration: SampleSet, used: int, validation: SampleSet) -> Iterator[str]:
