@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,18 +27,36 @@ def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file in one step: readers see the old text or the new."""
-    part = path.with_name(f".{path.name}.part")
+    """Replace the file in one step: readers see the old text or the new. A device or a pipe is written as it is.
+
+    Raises NoSpace, NoPermission or InputError; nothing is left of the new text then.
+    """
     with os_errors("write", path):
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        if path.exists() and not path.is_file():
+            with suppress(BrokenPipeError):  # its reader has read enough
+                path.write_text(text, encoding="utf-8")
+            return
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file replaces `path` in one step at the end; after an error it is deleted.
+
+    A link stays: the file that it names is replaced.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    part = target.with_name(f".{target.name}.part")
+    try:
+        yield part
+        if target.exists():
+            shutil.copymode(target, part)
+        sync(part)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sync(path: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
+from edgekit.core.errors import os_errors
+from edgekit.core.files import replacing
 from edgekit.core.measurement import Measurement, Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
@@ -160,7 +162,8 @@ def _measurement(
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
         file = artifact.path / f"correct-{key}.npy"
-        np.save(file, scores.per_sample.astype(np.float32))
+        with os_errors("write", file), replacing(file) as part, part.open("wb") as stream:
+            np.save(stream, scores.per_sample.astype(np.float32))
         metric = dataclasses.replace(metric, correct_file=str(file.relative_to(context.store.path)))
     if run.outputs and scored:
         sample_predictions.store(artifact, run, data, context.task, context.store.path, key)

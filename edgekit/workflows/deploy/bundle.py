@@ -27,6 +27,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
+from edgekit.core.printable import printable
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
 from edgekit.core.target import Plan, Target
@@ -34,6 +35,7 @@ from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
+from edgekit.report.markdown import inert
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
 from edgekit.workflows.deploy import replay
@@ -94,12 +96,16 @@ def write(bundle: Bundle, folder: Path) -> None:
     part = folder.with_name(f".{folder.name}.part")
     with os_errors("write", folder):
         shutil.rmtree(part, ignore_errors=True)
-        for name, path in bundle.files.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, part / name)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        try:
+            for name, path in bundle.files.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, part / name)
+            if folder.exists():
+                shutil.rmtree(folder)
+            part.rename(folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
 
 def check(folder: Path) -> Mapping[str, Any]:
@@ -214,10 +220,9 @@ package has no library with this interface:
 
 
 def _readme(manifest: Mapping[str, Any], c: bool) -> str:
-    inputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["inputs"])
-    outputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["outputs"])
+    inputs, outputs = (", ".join(map(_tensor, manifest[edge])) for edge in ("inputs", "outputs"))
     parts = [
-        f"# {manifest['artifact']}",
+        f"# {inert(manifest['artifact'])}",
         f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. "
         f"Inputs: {inputs}. Outputs: {outputs}.",
         f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
@@ -248,6 +253,11 @@ def _examples(manifest: Mapping[str, Any], c: bool) -> str:
         "prints the first output. It reads .ppm and .pgm images of 8 bits, and the raw values of an input. "
         "`preprocess.h` has no dependencies; `preprocessing.h` holds this model's constants and class names."
     )
+
+
+def _tensor(spec: Mapping[str, Any]) -> str:
+    name = printable(spec["name"]).replace("`", "'")
+    return f"`{name}` ({spec['dtype']}, {_sizes(spec['shape'])})"
 
 
 def _sizes(shape: Any) -> str:
