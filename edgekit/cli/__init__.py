@@ -5,12 +5,13 @@ heavy packages are imported only when a command starts its work.
 from __future__ import annotations
 
 import importlib
-import json
+import io
 import keyword
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.shared import document
-from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
+from edgekit.cli.shared.output import discard, echo_error, echo_json, open_streams, printing
+from edgekit.core.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    DeviceError,
+    EdgekitError,
+    InputError,
+    is_disk_full,
+    no_space,
+    os_errors,
+    suggest,
+)
 
 #: what Click raises if a group is called without a command; Click before 8.2 prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -79,9 +91,9 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     try:
-        with os_errors("read or write", "a file"):  # a full disk can show up anywhere
+        open_streams()
+        with os_errors("read or write", "a file or stdout"):  # a full disk can show up anywhere
             code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
-            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except NO_ARGUMENTS as no_command:
         click.echo(no_command.format_message())
@@ -97,9 +109,12 @@ def main(arguments: Sequence[str]) -> int:
         )
     except EdgekitError as error:
         return _fail(as_json, command, error.code, error.what, error.why, error.next, error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        if not isinstance(sys.stdout, io.TextIOBase):  # Click's stand-in, when the reader of --help has gone
+            discard(sys.stdout)
+            return 0
+        what, next = "the code that was run ended the program", "remove its sys.exit()"
+        return _fail(as_json, command, InputError.code, what, "", next)
     except MemoryError:
         return _fail(as_json, command, DeviceError.code, "out of memory", "", "use a smaller batch or model")
     except Exception as error:
@@ -107,6 +122,9 @@ def main(arguments: Sequence[str]) -> int:
             raise
         from edgekit.core import registry
 
+        if is_disk_full(error):
+            full = no_space("cannot write a file")
+            return _fail(as_json, command, full.code, full.what, full.why, full.next)
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"
         return _fail(as_json, command, EXIT_BUG, what, "", next)
@@ -124,10 +142,11 @@ def _fail(
     if as_json:
         error_json = {"code": code, "what": what, "why": why, "next": next}
         problems_json = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
-        click.echo(json.dumps(document(command, problems=problems_json, error=error_json)))
+        with suppress(EdgekitError), printing():  # the line on stderr says why
+            echo_json(document(command, problems=problems_json, error=error_json))
     line = f"edgekit: {what}" + (f": {why}" if why else "") + (f". Next: {next}" if next else "")
     for text in (line, *(f"  {problem}" for problem in problems)):
-        click.echo(text, err=True)
+        echo_error(text)
     return code
 
 

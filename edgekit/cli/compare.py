@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, plan_of, plan_options
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.files import write_atomically
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate
@@ -100,8 +101,7 @@ def command(
     }
     for path, write in writers.items():
         if path:
-            with os_errors("write", path):
-                path.write_text(write(), encoding="utf-8")
+            write_atomically(path, write())
             reporter.say(f"wrote {path}")
 
     if tensorboard:

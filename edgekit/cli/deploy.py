@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.cli.shared.output import echo
 from edgekit.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,22 +68,22 @@ def _result(deployment: Deployment) -> CommandResult:
     def show() -> None:
         if deployment.how == "written":
             size = f"{deployment.size_bytes / 1e6:,.1f} MB"
-            click.echo(f"written to {deployment.at}: {size}; its README.md describes it")
-            click.echo(f"checked       {_replayed(deployment.check)}")
+            echo(f"written to {deployment.at}: {size}; its README.md describes it")
+            echo(f"checked       {_replayed(deployment.check)}")
             return
         check = deployment.check
         agreement = "bit-identical to the host's" if check["bit_identical"] else f"within {check['max_relative']:.1e}"
         show_sent = deployment.sent_bytes or deployment.how == "unchanged"
         sent = f", {deployment.sent_bytes / 1e6:,.2f} MB sent" if show_sent else ""
-        click.echo(f"{deployment.how} on {deployment.target}: release {deployment.id}{sent}")
-        click.echo(f"checked       the outputs of {check['samples']} samples there are {agreement}")
-        click.echo(f"              {_replayed(check)}")
-        click.echo(f"folder        {deployment.at}")
-        click.echo(f"Python        {deployment.python}")
-        click.echo(f"run it there  {deployment.at}/run INPUT")
+        echo(f"{deployment.how} on {deployment.target}: release {deployment.id}{sent}")
+        echo(f"checked       the outputs of {check['samples']} samples there are {agreement}")
+        echo(f"              {_replayed(check)}")
+        echo(f"folder        {deployment.at}")
+        echo(f"Python        {deployment.python}")
+        echo(f"run it there  {deployment.at}/run INPUT")
         if deployment.previous:
             command = f"edgekit deploy --rollback --target {deployment.target}"
-            click.echo(f"roll back     {command}  (to {deployment.previous})")
+            echo(f"roll back     {command}  (to {deployment.previous})")
 
     return CommandResult(show, result=dataclasses.asdict(deployment))
 
@@ -96,7 +97,7 @@ def _replayed(check: Mapping[str, Any]) -> str:
 
 def _show_releases(status: Mapping[str, Any]) -> None:
     if not status["releases"]:
-        click.echo(f"nothing is deployed in {status['path']} on {status['target']}")
+        echo(f"nothing is deployed in {status['path']} on {status['target']}")
     for name in status["releases"]:
         mark = {status["previous"]: "previous", status["current"]: "current"}.get(name, "")
-        click.echo(f"{name}  {mark}".rstrip())
+        echo(f"{name}  {mark}".rstrip())

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared.output import echo
 
 
 def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -53,6 +54,6 @@ def command(
 
     def show() -> None:
         for artifact in outcome.artifacts:
-            click.echo(f"{artifact.path}")
+            echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show)

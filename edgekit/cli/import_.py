@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared.output import echo
 
 
 @edgekit_command("import", short_help="Import a model from elsewhere into a run.")
@@ -59,6 +60,6 @@ def command(
 
     def show() -> None:
         for artifact in outcome.artifacts:
-            click.echo(f"{artifact.path}")
+            echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show)

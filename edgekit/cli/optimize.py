@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option, plan_of, plan_options
+from edgekit.cli.shared.output import echo
 from edgekit.core.errors import InputError
 
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
@@ -120,6 +121,6 @@ def command(
         if result.measured:
             terminal(result.measured)
         for text in report(result):
-            click.echo(text)
+            echo(text)
 
     return CommandResult.of(outcome, show, result.to_json())

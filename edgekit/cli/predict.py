@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.cli.shared.output import echo
 
 
 @edgekit_command("predict", short_help="Run an artifact on single inputs.")
@@ -21,6 +22,6 @@ def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, repor
 
     def show() -> None:
         for prediction in predictions:
-            click.echo(f"{prediction['input']}: {prediction['text']}")
+            echo(f"{prediction['input']}: {prediction['text']}")
 
     return CommandResult(show, result=predictions)

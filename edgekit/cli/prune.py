@@ -9,6 +9,7 @@ import click
 
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.cli.shared.output import echo
 
 
 def _factor(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -85,7 +86,7 @@ def command(
     def show() -> None:
         for artifact in outcome.artifacts:
             if disturbance := artifact.details["pruned"].get("disturbed"):
-                click.echo(f"warning: the speedup was measured on a disturbed machine ({disturbance}): edgekit bench")
-            click.echo(f"{artifact.path}")
+                echo(f"warning: the speedup was measured on a disturbed machine ({disturbance}): edgekit bench")
+            echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show, {"pruned": [a.details.get("pruned") for a in outcome.artifacts]})

@@ -9,6 +9,7 @@ import click
 
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared.output import echo
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import Effort
@@ -97,6 +98,6 @@ def command(
     def show() -> None:
         tables.show(item for search in searches for item in search_table(search))
         for artifact in outcome.artifacts:
-            click.echo(f"{artifact.path}")
+            echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show, {"searches": searches} if searches else None)

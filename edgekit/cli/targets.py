@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.cli.shared.output import echo
 from edgekit.core.errors import DeviceError, InputError
 
 
@@ -90,9 +91,9 @@ def _add(
     path = targets.write(target, replace=replace)
 
     def show() -> None:
-        click.echo(f"{target.name}: {target.title}")
-        click.echo(f"{target.arch} ({target.isa_class}), {target.cores} cores, {target.memory_mb:,} MB")
-        click.echo(f"written to {path}. Next: edgekit targets check {name}")
+        echo(f"{target.name}: {target.title}")
+        echo(f"{target.arch} ({target.isa_class}), {target.cores} cores, {target.memory_mb:,} MB")
+        echo(f"written to {path}. Next: edgekit targets check {name}")
 
     return CommandResult(show, result={**dataclasses.asdict(target), "isa_class": target.isa_class, "file": str(path)})
 
@@ -135,7 +136,7 @@ def _clean(name: str, reporter: Reporter) -> CommandResult:
         raise InputError(f"edgekit keeps no files on {name}", "it is not a remote device", "edgekit clean RUN")
     removed = device.clean()
     return CommandResult(
-        lambda: click.echo(f"removed {removed['root']} on {name}: {removed['bytes'] / 1e6:,.1f} MB"), result=removed
+        lambda: echo(f"removed {removed['root']} on {name}: {removed['bytes'] / 1e6:,.1f} MB"), result=removed
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
+from edgekit.cli.shared.output import echo
 from edgekit.core.errors import InputError
 
 #: options whose values are fields of the train step, in the order of --help
@@ -135,9 +136,9 @@ def command(
 
     def show() -> None:
         for scores in cross_validations:
-            click.echo(_mean_and_std(scores))
+            echo(_mean_and_std(scores))
         for artifact in outcome.artifacts:
-            click.echo(f"{artifact.path}")
+            echo(f"{artifact.path}")
 
     histories = [a.details.get("history") for a in outcome.artifacts]
     result: dict[str, Any] = {"history": histories}

@@ -6,6 +6,7 @@ Dropout is removed and BatchNorm is folded on loading, so the edited weights are
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,7 +95,9 @@ def write(program: Program, parent: Artifact, out: Path, log: logging.Logger) ->
     module = program.module
     with muted(log), converting(parent.name, "a program", module, program.example.inputs):
         exported = trace(module, program.example, log)
-        torch.export.save(exported, out / pt2.FILE)
+        archive = io.BytesIO()  # torch's own writer ends the process if the disk is full
+        torch.export.save(exported, archive)
+    (out / pt2.FILE).write_bytes(archive.getvalue())
     example_file, known = parent.path / networks.EXAMPLE, networks.reference(parent.path)
     if example_file.is_file():
         (out / networks.EXAMPLE).write_bytes(example_file.read_bytes())

@@ -160,11 +160,10 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(
-                f"cannot {doing} {where}",
-                "no space left on the disk",
-                "free some space, then run the same command again: finished steps are kept",
-            ) from error
+            raise no_space(f"cannot {doing} {where}") from error
+        if error.errno == errno.EFBIG:
+            why, next = "the file would be larger than the system allows", "raise the limit: ulimit -f unlimited"
+            raise NoSpace(f"cannot {doing} {where}", why, next) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise NoPermission(
                 f"cannot {doing} {where}",
@@ -185,6 +184,21 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
                 f"cannot {doing} {str(where)[:200]}", why[:1].lower() + why[1:], "check the path"
             ) from error
         raise
+
+
+def no_space(what: str) -> NoSpace:
+    """The error of a full disk."""
+    next = "free some space, then run the same command again: finished steps are kept"
+    return NoSpace(what, "no space left on the disk", next)
+
+
+#: a full disk, in the system's words within a library's own exception, and in those of SQLite and of C++'s streams
+DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "disk is full", "iostream error")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Does a library's own exception report a full disk?"""
+    return any(words in str(error) for words in DISK_FULL)
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:

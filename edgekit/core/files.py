@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,19 +27,38 @@ def _sha256(path: Path, modified: int, size: int, inode: int) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace the file in one step: readers see the old content or the new. Text is written as UTF-8."""
+    """Replace the file in one step: readers see the old content or the new. Text is written as UTF-8; a device or a
+    pipe is written as it is.
+
+    Raises NoSpace, NoPermission or InputError; nothing is left of the new content then.
+    """
     raw = content.encode() if isinstance(content, str) else content
-    part = new_part(path)
     with os_errors("write", path):
-        try:
-            with part.open("xb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        if path.exists() and not path.is_file():
+            with suppress(BrokenPipeError):  # its reader has read enough
+                path.write_bytes(raw)
+            return
+        with replacing(path) as part:
+            part.write_bytes(raw)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file replaces `path` in one step at the end; after an error it is deleted.
+
+    A link stays: the file that it names is replaced.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    part = new_part(target)
+    try:
+        yield part
+        if target.exists():
+            shutil.copymode(target, part)
+        sync(part)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def new_part(path: Path) -> Path:

@@ -11,6 +11,7 @@ from edgekit.core import errors, paths, registry
 from edgekit.core.config import build, read_toml
 from edgekit.core.device import Device
 from edgekit.core.errors import InputError, RecipeError, os_errors
+from edgekit.core.files import write_atomically
 from edgekit.core.target import Target
 
 
@@ -93,5 +94,5 @@ def write(target: Target, *, replace: bool = False) -> Path:
         del table["python"]
     with os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    write_atomically(path, tomli_w.dumps(table))
     return path

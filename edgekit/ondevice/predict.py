@@ -51,11 +51,16 @@ def main(words):
         pairs = [(path, sample) for path in options.inputs for sample in read(path, manifest)]
         for name, sample in pairs:
             entry = summarize(predict(manifest, sample, options.threads), manifest, options.top)
-            print(json.dumps(dict(entry, input=name)) if options.json else "%s: %s" % (name, entry["text"]))
+            print(json.dumps(dict(entry, input=name)) if options.json else printable("%s: %s" % (name, entry["text"])))
     except (InvalidInput, OSError) as error:
-        print("predict: %s" % error, file=sys.stderr)
+        print(printable("predict: %s" % error), file=sys.stderr)
         return 2
     return 0
+
+
+def printable(text):
+    """Text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

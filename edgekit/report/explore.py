@@ -16,7 +16,7 @@ from edgekit.core.measurement import Measurement
 from edgekit.report.pareto import COSTS, fronts, unbeaten
 from edgekit.report.points import Point, points_of
 from edgekit.report.rows import Scope, drawable, kilobytes, memory, metric_text, number, scopes
-from edgekit.report.style import UNPRINTABLE, safe
+from edgekit.report.style import clean, safe
 
 #: choices for the x axis: key, axis title, name in the menu
 AXES = (
@@ -69,8 +69,8 @@ def _scope(scope: Scope, scoped: Sequence[Measurement], position: dict[int, int]
     better = "↑ better" if scope.higher_is_better else "↓ better"
     unit = "%" if percent else scope.unit
     return {
-        "target": _clean(scope.target),
-        "y": _clean(f"{', '.join(part for part in (scope.metric, unit) if part)} ({better})"),
+        "target": clean(scope.target),
+        "y": clean(f"{', '.join(part for part in (scope.metric, unit) if part)} ({better})"),
         "percent": percent,
         "points": [_point(p, position[id(p.m)], id(p.m) in unbeaten_ids) for p in points],
         "fronts": {
@@ -99,12 +99,12 @@ def _point(p: Point, row: int, on_front: bool) -> dict[str, Any]:
         *([m.provenance] if p.estimate else []),
     ]
     return {
-        "name": _clean(p.name),
-        "artifact": _clean(m.artifact),
-        "target": _clean(m.target),
-        "runtime": _clean(m.runtime),
-        "precision": _clean(m.precision),
-        "format": _clean(m.format),
+        "name": clean(p.name),
+        "artifact": clean(m.artifact),
+        "target": clean(m.target),
+        "runtime": clean(m.runtime),
+        "precision": clean(m.precision),
+        "format": clean(m.format),
         "colour": p.colour,
         "style": STYLES[p.shape],
         "x": {axis: value if math.isfinite(value) else None for axis, value in costs.items()},
@@ -113,10 +113,10 @@ def _point(p: Point, row: int, on_front: bool) -> dict[str, Any]:
         "ys": ends,
         "bytes": m.size_bytes,
         "invalid": bool(m.invalid),
-        "provenance": _clean(m.provenance),
+        "provenance": clean(m.provenance),
         "front": on_front,
         "row": row,
-        "figures": [_clean(text) for text in figures],
+        "figures": [clean(text) for text in figures],
     }
 
 
@@ -129,8 +129,3 @@ def _title(scope: Scope, all_scopes: Sequence[Scope]) -> str:
     differences += [scope.cpu] if len({other.cpu for other in same}) > 1 else []
     differences += [f"set {scope.set_sha256[:8]}"] if len({other.set_sha256 for other in same}) > 1 else []
     return f"{scope.target}: {', '.join(differences)}"
-
-
-def _clean(text: str) -> str:
-    """Text cleaned as by `safe`, so that names match those in the HTML."""
-    return UNPRINTABLE.sub("\ufffd", text)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.core.measurement import Measurement
+from edgekit.core.printable import printable
 from edgekit.report.advice import advice
 from edgekit.report.best import best
-from edgekit.report.rows import EMPTY_CELL, facts, metric_name, printable, ratios, rows
+from edgekit.report.rows import EMPTY_CELL, facts, metric_name, ratios, rows
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate
@@ -28,19 +30,26 @@ COLUMNS = {
 }
 
 
+#: what begins emphasis, code, a link or an image; an underscore within a word does not
+_MARKUP = re.compile(r"[\\`*\[\]~|$]|(?<!\w)_|_(?!\w)")
+#: what begins a heading, a quotation, a list or a fence at the start of a line
+_BLOCK = re.compile(r"^(?=[#>+=-])|(?<=^\d)(?=[.)])")
+#: what GitHub makes a link of, or notifies somebody by, without any markup: https://…, www.…, @name
+_AUTOMATIC = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=(?<!\w)@)(?=\w)", re.IGNORECASE)
+
 SIGNS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "➖ undecided"}
 
 
 def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) -> str:
     """The verdicts of gates, if any, the table, the gains, and how it was measured."""
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
-    lines = [f"| {' | '.join(map(_cell, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
+    lines = [f"| {' | '.join(map(inert, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
     marks = best(measurements)
     for i, row in enumerate(rows(measurements)):
         bold = {"p50": i in marks.fastest, "accuracy": i in marks.most_accurate}
         cells = (
-            f"**{_cell(getattr(row, name))}**" if bold.get(name) else _cell(getattr(row, name)) for name in COLUMNS
+            f"**{inert(getattr(row, name))}**" if bold.get(name) else inert(getattr(row, name)) for name in COLUMNS
         )
         lines.append(f"| {' | '.join(cells)} |")
         notes += [f"{row.artifact}: {note}" for note in row.notes]
@@ -48,7 +57,7 @@ def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) ->
     if marks.fastest:
         notes.insert(0, "Bold: the best on its device; fastest, or no significant difference from it (99 % CI)")
     lines += _advice(measurements)
-    lines += [f"- {_cell(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
+    lines += [f"- {_line(line)}" for line in (*ratios(measurements), *notes, *facts(measurements))]
     return "\n".join([*_verdicts(gates), *lines]) + "\n"
 
 
@@ -56,9 +65,9 @@ def _advice(measurements: Sequence[Measurement]) -> list[str]:
     """What to ship on each device: a paragraph and a list."""
     lines = []
     for item in advice(measurements):
-        lines += [f"**{_cell(item.ship[0])}** {' '.join(map(_cell, item.ship[1:]))}".rstrip(), ""]
+        lines += [f"**{inert(item.ship[0])}** {' '.join(map(inert, item.ship[1:]))}".rstrip(), ""]
         unproven = [f"Not proven: {text}" for text in item.unproven]
-        lines += [*(f"- {_cell(line)}" for line in (*item.costs, *unproven)), ""]
+        lines += [*(f"- {_line(line)}" for line in (*item.costs, *unproven)), ""]
     return lines
 
 
@@ -69,11 +78,17 @@ def _verdicts(gates: Sequence[Gate]) -> list[str]:
     for gate in sorted(gates, key=lambda gate: gate.state != "failed"):
         change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         verdict = SIGNS[gate.state] + (f": {gate.why}" if gate.why else "")
-        cells = (f"`{gate.limit}`", gate.artifact, gate.target, gate.before, gate.after, change, verdict)
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        cells = (gate.artifact, gate.target, gate.before, gate.after, change, verdict)
+        lines.append(f"| `{gate.limit}` | {' | '.join(map(inert, cells))} |")
     return [*lines, ""]
 
 
-def _cell(text: str) -> str:
-    """Text escaped for a table cell and for rendered HTML."""
-    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+def _line(text: str) -> str:
+    """Text that begins a line, and begins nothing else."""
+    return _BLOCK.sub(r"\\", inert(text))
+
+
+def inert(text: str) -> str:
+    """Text that is shown as it is: not a link, an image, a mention or HTML, and within its table cell."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return _AUTOMATIC.sub("<!-- -->", _MARKUP.sub(r"\\\g<0>", text))

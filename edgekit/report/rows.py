@@ -90,11 +90,6 @@ def _row(m: Measurement, several_plans: bool) -> Row:
     )
 
 
-def printable(text: str) -> str:
-    """Untrusted text (names in a results file) on one line, with control characters replaced."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def number(value: float) -> str:
     """Three significant digits, never in scientific notation."""
     if not math.isfinite(value) or value >= 100:

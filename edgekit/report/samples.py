@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import Missing
+from edgekit.report.style import safe
 
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2", "#f0e442", "#999999")
 #: size of a sample's picture, gap between pictures, and line height, in pixels
@@ -143,7 +143,7 @@ def _rect(x: float, y: float, scale: tuple[float, float], box: NDArray[Any], col
 
 
 def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {FONT} {more}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {FONT} {more}>{safe(text)}</text>'
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:

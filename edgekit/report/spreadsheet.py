@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv as csv_
 import io
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.measurement import Measurement
-from edgekit.report.rows import memory, printable
+from edgekit.core.printable import printable
+from edgekit.report.rows import memory
 
 
 def csv(measurements: Sequence[Measurement]) -> str:
@@ -60,8 +62,12 @@ def _record(m: Measurement) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would evaluate as a formula gets an apostrophe (OWASP, CSV injection)."""
+    """Text that a spreadsheet would evaluate as a formula gets an apostrophe (OWASP, CSV injection).
+
+    Spreadsheets skip leading spaces, and read full-width signs (＝) as the plain ones.
+    """
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    first = unicodedata.normalize("NFKC", text).lstrip()[:1]
+    return "'" + text if first in tuple("=+-@") else text

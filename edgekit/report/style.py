@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from html import escape
 
@@ -41,13 +40,16 @@ _POLYGONS = {
     "triangle": (3, math.sqrt(4 * math.pi / math.sqrt(27)), 0.0),
     "hexagon": (6, math.sqrt(2 * math.pi / math.sqrt(27)), 0.0),
 }
-#: Characters that XML 1.0 or UTF-8 cannot represent.
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def clean(text: str) -> str:
+    """Text without control characters and bidirectional overrides; its line breaks stay, as HTML folds them."""
+    return "".join(c if c.isprintable() or c in "\t\n\r" else "\ufffd" for c in text)
 
 
 def safe(value: object) -> str:
     """Untrusted text, escaped for an element or a quoted attribute of HTML or XML."""
-    return escape(UNPRINTABLE.sub("\ufffd", str(value)))
+    return escape(clean(str(value)))
 
 
 def variables() -> str:

@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgekit.report.rows import printable
+from edgekit.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,15 +36,17 @@ def table(*columns: Column) -> Table:
 def words(name: str = "", width: int | None = None) -> Column:
     """A column of text, which wraps; `width` is the least."""
     from rich.table import Column
+    from rich.text import Text
 
-    return Column(name, overflow="fold", min_width=width)
+    return Column(Text(printable(name)), overflow="fold", min_width=width)
 
 
 def numbers(name: str = "", width: int | None = None) -> Column:
     """A column to the right, which does not wrap; `width` is the least."""
     from rich.table import Column
+    from rich.text import Text
 
-    return Column(name, justify="right", no_wrap=True, min_width=width)
+    return Column(Text(printable(name)), justify="right", no_wrap=True, min_width=width)
 
 
 def add(into: Table, *cells: str, style: str | None = None) -> None:

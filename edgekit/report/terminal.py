@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.measurement import Measurement
+from edgekit.core.printable import printable
 from edgekit.report import tables
 from edgekit.report.advice import advice
 from edgekit.report.best import Best, best
-from edgekit.report.rows import facts, metric_name, printable, ratios, rows
+from edgekit.report.rows import facts, metric_name, ratios, rows
 
 if TYPE_CHECKING:
     from rich.console import Console

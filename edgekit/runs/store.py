@@ -21,7 +21,7 @@ from typing import Any
 from edgekit import networks, tasks
 from edgekit.core import errors, identity, registry, relative_paths
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, TensorSpec, tensor_specs
-from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace, os_errors
+from edgekit.core.errors import EdgekitError, InputError, Locked, is_disk_full, no_space, os_errors
 from edgekit.core.files import sha256, sync
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
@@ -394,13 +394,12 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _disk_full(folder: Path) -> Iterator[None]:
-    """Raises NoSpace for a full disk that a library reports in an exception of its own, with the system's message."""
+    """Raises NoSpace for a full disk that a library reports in an exception of its own."""
     try:
         yield
     except (EdgekitError, OSError):
         raise
     except Exception as error:
-        if "No space left on device" in str(error):
-            next = "free some space, then run the same command again: finished steps are kept"
-            raise NoSpace(f"cannot write {folder}", "no space left on the disk", next) from error
+        if is_disk_full(error):
+            raise no_space(f"cannot write {folder}") from error
         raise

@@ -13,6 +13,7 @@ from edgekit import sets, tasks
 from edgekit.core import registry, user_code
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.printable import LogFormatter
 from edgekit.core.progress import Progress
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
@@ -148,7 +149,7 @@ def open_run(store: Store) -> Iterator[None]:
     """Lock the run folder and log to its `log.txt`."""
     with store.lock():
         handler = logging.FileHandler(written.growing(store.path, LOG), encoding="utf-8")
-        handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
         log.propagate = False

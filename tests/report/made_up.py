@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 from hypothesis import strategies as st
 
 from edgekit.core.measurement import Latency, Measurement, Metric, Parity, Verdict
 
-HOSTILE = "<script>alert('x')</script>\"&|\n\x1b[31m\x00"
+HOSTILE = "<script>alert('x')</script>\"&|\n\x1b[31m\x00\x9b2J\x7f\u202e\x1b]8;;file:///x\x07[x](javascript:y)`@me"
+#: what no report may hold: control characters (C0, C1, DEL), line separators, bidirectional overrides
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def metric(value: float = 0.9, **changes: Any) -> Metric:

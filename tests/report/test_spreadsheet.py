@@ -29,6 +29,8 @@ def test_figures_in_full_precision() -> None:
 def test_no_cell_is_a_formula() -> None:
     (row,) = rows(spreadsheet.csv([measurement("=1+1", scheme="@SUM(A1)")]))
     assert (row["artifact"], row["scheme"]) == ("'=1+1", "'@SUM(A1)")
+    (row,) = rows(spreadsheet.csv([measurement(" =1+1", scheme="\uff1d1+1", target="\t=1+1")]))
+    assert (row["artifact"], row["scheme"], row["target"]) == ("' =1+1", "'\uff1d1+1", "\ufffd=1+1")
 
 
 @given(st.lists(measurements, max_size=4))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.made_up import HOSTILE, latency, measurement
+from report.made_up import HOSTILE, STEERING, latency, measurement, metric
 
 from edgekit.core.errors import Missing
 from edgekit.report import tensorboard
@@ -31,6 +31,7 @@ def test_every_row_is_a_run_with_its_figures(tmp_path: Path) -> None:
         measurement("ds.onnx-int8", 0.875, 0.25, precision="int8"),
         measurement("ds.onnx-int8", 0.875, 0.125, precision="int8", latency_ms=latency(0.125, threads=2)),
         measurement("../" + HOSTILE, invalid=("throttled",)),
+        measurement("odd", metric=metric(name=HOSTILE)),
         measurement("bare", metric=None, latency_ms=None),
     ]
     tensorboard(rows, tmp_path / "logs")
@@ -46,6 +47,7 @@ def test_every_row_is_a_run_with_its_figures(tmp_path: Path) -> None:
     assert found["bare--host--onnxruntime"].Tags()["tensors"].count("p50_ms") == 0
     experiment = found["."].SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
     told = [info.name.tag for info in metadata.parse_experiment_plugin_data(experiment).metric_infos]
+    assert not any(STEERING.search(tag) for tag in told)
     assert {"accuracy", "p50_ms", "size_bytes", "memory_bytes"} <= set(told)
 
 

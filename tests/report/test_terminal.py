@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report.made_up import HOSTILE, many, measurement, measurements
+from report.made_up import HOSTILE, STEERING, many, measurement, measurements, metric
 from rich.cells import cell_len
 
 from edgekit.core.measurement import Measurement
@@ -43,9 +43,13 @@ def test_targets_stand_apart(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     out = _printed(
-        capsys, [measurement(HOSTILE, target=HOSTILE, invalid=(HOSTILE,), facts={"cpu": HOSTILE}), measurement()]
+        capsys,
+        [
+            measurement(HOSTILE, target=HOSTILE, invalid=(HOSTILE,), facts={"cpu": HOSTILE}),
+            measurement(metric=metric(name=HOSTILE)),
+        ],
     )
-    assert "\x1b" not in out and "\x00" not in out
+    assert not STEERING.search(out)
     assert "[31m" in out
 
 

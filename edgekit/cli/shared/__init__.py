@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import re
 import sys
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgekit.core.errors import EdgekitError
+from edgekit.cli.shared.output import echo_error, echo_json, printing
+from edgekit.core.errors import DeviceError, EdgekitError
+from edgekit.core.printable import LogFormatter, printable
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -62,7 +63,7 @@ class Reporter:
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            click.echo(line, err=True)
+            echo_error(line)
 
     def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """A bar on a terminal, a few lines elsewhere."""
@@ -75,9 +76,12 @@ class Reporter:
             yield from in_lines(items, what, total, self.say)
             return
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import track
 
-        yield from track(items, description=f"  {what}", total=total, console=Console(stderr=True), transient=True)
+        yield from track(
+            items, description=f"  {escape(printable(what))}", total=total, console=Console(stderr=True), transient=True
+        )
 
 
 def edgekit_command(
@@ -92,10 +96,19 @@ def edgekit_command(
         @functools.wraps(function)
         def call(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> int:
             logging.raiseExceptions = False  # a log that cannot be written must not print a traceback
+            if logging.lastResort:
+                logging.lastResort.setFormatter(LogFormatter("%(message)s"))
             if verbose:
                 _log_to_stderr()
-            result = function(reporter=Reporter(quiet), **options)
-            _print(full or name, result, as_json)
+            try:
+                result = function(reporter=Reporter(quiet), **options)
+            except BrokenPipeError as error:  # Click would end the program as if stdout were meant
+                what, why = "a program that edgekit wrote to has ended", str(error)
+                raise DeviceError(what, why, "run the same command again; -v says more") from error
+            with printing():
+                _print(full or name, result, as_json)
+            for failure in result.failures:
+                echo_error(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""))
             return result.code
 
         command: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
@@ -111,11 +124,9 @@ def edgekit_command(
 
 def _print(name: str, result: CommandResult, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(name, result)))
+        echo_json(_document(name, result))
     else:
         result.show()
-    for failure in result.failures:
-        click.echo(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""), err=True)
 
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -266,6 +277,6 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(LogFormatter("%(levelname)s %(message)s"))
     logging.getLogger("edgekit").addHandler(handler)
     logging.getLogger("edgekit").setLevel(logging.DEBUG)

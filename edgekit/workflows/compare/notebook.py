@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.core.errors import os_errors
+from edgekit.core.files import write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.report import html, picture
 from edgekit.report.advice import advice, lines
@@ -46,6 +46,5 @@ def page(
 
 def _write(path: str | Path, text: str) -> Path:
     file = Path(path)
-    with os_errors("write", file):
-        file.write_text(text, encoding="utf-8")
+    write_atomically(file, text)
     return file

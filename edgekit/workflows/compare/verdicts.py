@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgekit.core.printable import printable
 from edgekit.report import tables
-from edgekit.report.rows import EMPTY_CELL, printable
+from edgekit.report.rows import EMPTY_CELL
 
 if TYPE_CHECKING:
     from edgekit.workflows.compare.limits import Gate

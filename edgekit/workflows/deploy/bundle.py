@@ -30,6 +30,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
+from edgekit.core.printable import printable
 from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
@@ -38,6 +39,7 @@ from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
+from edgekit.report.markdown import inert
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
 from edgekit.workflows.deploy import replay, sbom
@@ -293,10 +295,9 @@ package has no library with this interface:
 
 
 def _readme(manifest: Mapping[str, Any], c: bool) -> str:
-    inputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["inputs"])
-    outputs = ", ".join(f"`{spec['name']}` ({spec['dtype']}, {_sizes(spec['shape'])})" for spec in manifest["outputs"])
+    inputs, outputs = (", ".join(map(_tensor, manifest[edge])) for edge in ("inputs", "outputs"))
     parts = [
-        f"# {manifest['artifact']}",
+        f"# {inert(manifest['artifact'])}",
         f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. "
         f"Inputs: {inputs}. Outputs: {outputs}.",
         f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
@@ -328,6 +329,11 @@ def _examples(manifest: Mapping[str, Any], c: bool) -> str:
         "prints the first output. It reads .ppm and .pgm images of 8 bits, and the raw values of an input. "
         "`preprocess.h` has no dependencies; `preprocessing.h` holds this model's constants and class names."
     )
+
+
+def _tensor(spec: Mapping[str, Any]) -> str:
+    name = printable(spec["name"]).replace("`", "'")
+    return f"`{name}` ({spec['dtype']}, {_sizes(spec['shape'])})"
 
 
 def _sizes(shape: Any) -> str:

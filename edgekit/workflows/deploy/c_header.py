@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.core.printable import printable
 from edgekit.core.signature import input_of
 from edgekit.ondevice.predict import ASSUMED
 
@@ -71,7 +72,7 @@ def preprocessing_header(record: Mapping[str, Any], classes: Sequence[str], scor
         fields="".join(f"    front.{name} = {value};\n" for name, value in fields),
         scores={"logits": 1, "probabilities": 2}.get(scores, 0),
         count=len(classes),
-        classes="".join(f"    {c_string(name)},\n" for name in classes) or "    NULL,\n",
+        classes="".join(f"    {c_string(printable(name))},\n" for name in classes) or "    NULL,\n",
     )
 
 
