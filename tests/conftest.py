@@ -20,7 +20,7 @@ from filelock import FileLock
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
 import edgekit
-from edgekit.core import registry
+from edgekit.core import registry, user_code
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +53,7 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
             patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
         patch.setenv("COLUMNS", "80")
         yield
 
@@ -67,6 +68,12 @@ def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     path.remove(str(MEMBERS))  # and nothing else: libraries add folders of their own, once
     registry._entry_points.cache_clear()
+
+
+@pytest.fixture
+def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reference to code counts as typed by the user, for tests of what is below the commands."""
+    monkeypatch.setattr(user_code, "_is_typed", lambda reference: True)
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ NET = '''"""A network of the user's own."""
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 
 class Net(nn.Module):
     def __init__(self, classes=4):

@@ -37,6 +37,8 @@ NET = '''
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 
 class Words(nn.Module):
     """Tied weights, a buffer that is not saved, two inputs of two types, an output that is None."""

@@ -16,6 +16,8 @@ import numpy as np
 from edgekit.sets import sample_set
 from edgekit.tasks import Classification
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 class Mine(Classification):
     classes = ("no", "yes")
 

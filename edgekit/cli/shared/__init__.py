@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgekit.core.errors import EdgekitError
+from edgekit.core.user_code import typed
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -94,6 +95,7 @@ def edgekit_command(
             logging.raiseExceptions = False  # a log that cannot be written must not print a traceback
             if verbose:
                 _log_to_stderr()
+            typed(options)
             result = function(reporter=Reporter(quiet), **options)
             _print(full or name, result, as_json)
             return result.code
