@@ -76,7 +76,7 @@ def place(reference: str) -> str:
     return f"{Path(where).resolve() if where.endswith('.py') else Path.cwd() / where}:{attributes}"
 
 
-def _check_typed(reference: str) -> None:
+def check_typed(reference: str) -> None:
     """Raises InputError for code that the user has not named; what was typed now is remembered for later commands."""
     if _is_typed(reference):
         _remember(reference)
@@ -177,7 +177,7 @@ def resolve(name: str) -> Any:
 
     This runs the user's code. Raises InputError if the user has not named it, or it cannot be loaded.
     """
-    _check_typed(name)
+    check_typed(name)
     where, _, attributes = name.rpartition(":")
     value: Any = _imported(where)
     for attribute in attributes.split("."):
