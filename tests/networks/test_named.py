@@ -25,14 +25,13 @@ from edgekit.steps.import_network import ImportNetwork
 from edgekit.steps.train import Train
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("own_code")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
 
 NET = '''"""A network of the user's own."""
 
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.usefixtures("own_code")
 
 
 class Net(nn.Module):

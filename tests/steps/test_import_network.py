@@ -30,14 +30,13 @@ from edgekit.sets import reading
 from edgekit.steps.import_network import ImportNetwork
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("own_code")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
 FORMATS = {"onnx": "onnxscript", "openvino": "openvino", "tflite": "litert_torch"}
 
 NET = '''
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.usefixtures("own_code")
 
 
 class Words(nn.Module):
