@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # typing is not loaded: `python -m edgekit` would take that of the working directory
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgekit.runs.references import load
     from edgekit.workflows.bench import bench
     from edgekit.workflows.compare import compare

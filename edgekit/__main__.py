@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# `python -m` lets the modules of the working directory replace installed ones: numpy.py of a cloned folder would run
+# (pathlib would, too, so os it is)
+if sys.path[:1] == [os.getcwd()] != [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]:  # noqa: PTH100, PTH109, PTH120
+    del sys.path[0]
 
 from edgekit.cli import main as run
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 from helpers import BARS, MEMBERS, ONE_THREAD, QUICK_PLAN, Ended, run_cli
 
 import edgekit
-from edgekit.core import registry
+from edgekit.core import registry, user_code
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,6 +68,12 @@ def members(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     path.remove(str(MEMBERS))  # and nothing else: libraries add folders of their own, once
     registry._entry_points.cache_clear()
+
+
+@pytest.fixture
+def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reference to code counts as typed by the user, for tests of what is below the commands."""
+    monkeypatch.setattr(user_code, "_is_typed", lambda reference: True)
 
 
 @pytest.fixture

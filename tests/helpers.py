@@ -92,6 +92,13 @@ def run_cli(*words: object, cwd: Path, timeout: float = 240, through: Sequence[s
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+def trust(folder: Path) -> None:
+    """As `edgekit trust --yes` in the folder, in this process."""
+    from edgekit.workflows import trust
+
+    trust.trust(trust.look(folder.resolve()))
+
+
 def but_larger(failures: Sequence[Exception]) -> list[Exception]:
     """Without the failure of a network so small that its int8 file is larger."""
     return [failure for failure in failures if "is larger than the float model" not in str(failure)]

@@ -15,9 +15,9 @@ import edgekit
 ROOT = Path(edgekit.__file__).parents[1]
 #: modules of core/ that compute with numpy
 NUMERIC = ("metrics", "statistics")
-#: and those that look at files: `config` reads TOML, `paths` finds folders, `user_code` the user's own file,
+#: and those that look at files: `config` reads TOML, `paths` finds folders, `trust` its record, `user_code` own files,
 #: `identity` and `parsed_code` source code
-FILES = ("config", "files", "identity", "parsed_code", "paths", "user_code")
+FILES = ("config", "files", "identity", "parsed_code", "paths", "trust", "user_code")
 
 Rule = Callable[[Code], Iterator[str]]
 

@@ -20,6 +20,7 @@ import click
 from edgekit import __version__
 from edgekit.cli.shared import document
 from edgekit.cli.shared.output import discard, echo_error, echo_json, open_streams, printing
+from edgekit.cli.shared.trust import ask, can_ask
 from edgekit.core.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
@@ -36,6 +37,16 @@ from edgekit.core.errors import (
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
     kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind
 )
+
+
+#: options with text that the `edgekit.toml` of a working directory may set, if it names no code
+TEXTS = frozenset(
+    "against calibration classes data distil dynamic fail-if freeze fresh lr-factor max-latency max-size methods model "
+    "runtime runtimes shape speedup sustained task threads to try val".split()
+)
+
+#: switches that it may not set: they stand for a confirmation, or change what a device runs
+ACTIONS = frozenset({"replace", "rollback", "yes"})
 
 
 class Commands(click.Group):
@@ -78,7 +89,8 @@ def group(ctx: click.Context) -> None:
 
     Start with `edgekit run`: it trains, exports, quantizes, verifies, measures and compares a small network.
     """
-    ctx.default_map = _settings()
+    if not ctx.obj:
+        ctx.default_map = _settings(of_folder=ctx.invoked_subcommand != "trust")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,7 +105,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         open_streams()
         with os_errors("read or write", "a file or stdout"):  # a full disk can show up anywhere
-            code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
+            asks_help = not {"--help", "-h"}.isdisjoint(arguments)
+            code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False, obj=asks_help)
         return code if isinstance(code, int) else 0
     except NO_ARGUMENTS as no_command:
         click.echo(no_command.format_message())
@@ -150,23 +163,33 @@ def _fail(
     return code
 
 
-def _settings() -> dict[str, Any]:
-    """Defaults of options: the user's config, overridden by `./edgekit.toml`. A table sets the options of one command,
-    a plain key the option of every command that has it.
+def _settings(of_folder: bool) -> dict[str, Any]:
+    """Defaults of options: the user's config, overridden by `./edgekit.toml` if the user trusts this folder. A table
+    sets the options of one command, a plain key the option of every command that has it.
 
-    Raises InputError for an unknown command or option.
+    Raises InputError for an unknown command or option, a folder that is not trusted, and what its file may not set.
     """
     merged: dict[str, Any] = {}
-    from edgekit.core.paths import user_config
+    from edgekit.core import paths, trust
 
-    for path in (user_config() / "edgekit.toml", Path("edgekit.toml")):
-        if path.is_file():
-            _merge(path, merged)
+    if (path := paths.user_config() / trust.SETTINGS).is_file():
+        _merge(path, merged)
+    if of_folder and (local := paths.settings()):
+        what = f"{trust.SETTINGS} of this folder is not used"
+        if not trust.is_inside(local, local.parent):
+            why, next = "it is a link that leads out of the folder", "copy the file, and trust it: edgekit trust"
+            raise InputError(what, why, next)
+        if not trust.is_trusted(local.parent) and not (can_ask() and ask(local.parent)):
+            why = "the folder is not trusted, or has changed since"
+            raise InputError(what, why, f"edgekit trust shows what it sets, and asks; or remove {trust.SETTINGS}")
+        _merge(local, merged, restricted=True)
     return merged
 
 
-def _merge(path: Path, merged: dict[str, Any]) -> None:
-    """Add a settings file to `merged`, under Click's names of the options; it overrides earlier values."""
+def _merge(path: Path, merged: dict[str, Any], restricted: bool = False) -> None:
+    """Add a settings file to `merged`, under Click's names of the options; it overrides earlier values. A `restricted`
+    one may not write files, name a device or run code.
+    """
     context = click.Context(group)
     commands = {name: _options(name, context) for name in group.list_commands(context)}
     all_options = tuple(sorted({option for options in commands.values() for option in options}))
@@ -184,6 +207,10 @@ def _merge(path: Path, merged: dict[str, Any]) -> None:
                 raise InputError(f"{path}: there is no option {option!r}", next=suggest(option, known))
             for name in [key] if key in commands else [n for n, options in commands.items() if option in options]:
                 parameter = commands[name][option]
+                if restricted and not _harmless(option, parameter, setting):
+                    why = "a folder's own settings may not write files, name a device, run code or confirm a question"
+                    next = f"give --{option} on the command line, or set it in your own configuration"
+                    raise InputError(f"{path}: {option} = {setting!r} is refused", why, next)
                 try:
                     values = _values(parameter, setting, click.Context(click.Command(name)))
                 except click.UsageError as error:
@@ -206,6 +233,20 @@ def _values(parameter: click.Option, setting: Any, context: click.Context) -> di
     if not isinstance(parameter.type, click.Path):  # what it names may be made by another command
         parameter.process_value(context, value)
     return {str(parameter.name): value}
+
+
+def _harmless(option: str, parameter: click.Option, setting: Any) -> bool:
+    """May the `edgekit.toml` of a working directory set this: a number, a switch or a choice, or one of `TEXTS`?"""
+    if option in ACTIONS:
+        return False
+    if parameter.is_flag or isinstance(
+        parameter.type, click.Choice | click.types.IntParamType | click.types.FloatParamType
+    ):
+        return True
+    from edgekit.core.user_code import is_reference, references_in
+
+    words = setting if isinstance(setting, list) else [setting]
+    return option in TEXTS and not any(is_reference(name) for word in words for name in references_in(str(word)))
 
 
 def _options(name: str, context: click.Context) -> dict[str, click.Option]:

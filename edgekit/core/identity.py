@@ -19,7 +19,6 @@ import dataclasses
 import fnmatch
 import gc
 import hashlib
-import importlib.util
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
@@ -191,10 +190,7 @@ def _path(where: str) -> Path:
         return Path(where).resolve()
     file = getattr(sys.modules.get(where), "__file__", None)
     if file is None:
-        try:
-            spec = importlib.util.find_spec(where)
-        except (ImportError, ValueError):
-            spec = None
+        spec = user_code.find_module(where)
         file = spec.origin if spec else None
     if file is None or not file.endswith(".py"):
         why = "it is in no file of Python"

@@ -1,8 +1,9 @@
 """Members by name: `load("steps", "to_onnx")` imports `edgekit/steps/to_onnx.py` and returns its class `ToOnnx`.
 
 Third-party packages add members through entry points in the groups `edgekit.steps`, `edgekit.runtimes`, … whose values
-name the class. Unpackaged code needs no entry point: `net.py:Net` (a file and a name it defines) or
-`package.module:Net` also name a member. A member is imported when it is first looked up.
+name the class. A task or network in unpackaged code needs no entry point: `net.py:Net` (a file and a name it defines)
+or `package.module:Net` also name a member, if the user typed it (`user_code.py`). A member is imported when it is first
+looked up.
 
 A member is checked when it is loaded (`extension_points.py`). One that cannot be loaded is refused as the fault of the
 package it came from, and only where it is needed: `members` skips it with a warning.
@@ -29,6 +30,9 @@ from edgekit.core.step import Step
 from edgekit.core.user_code import is_reference, reason, resolve
 
 GROUPS = ("steps", "runtimes", "devices", "tasks", "models", "formats")
+
+#: groups of which the user's own code may be a member by reference
+REFERENCED = ("models", "tasks")
 
 _added: dict[tuple[str, str], Any] = {}
 
@@ -66,7 +70,7 @@ def load(group: str, name: str) -> Any:
         return getattr(module, class_name(name))
     if name in _entry_points(group):
         return _checked(group, name, _imported(_entry_points(group)[name], group))
-    if is_reference(name):
+    if is_own(group, name):
         return resolve(name)
     singular = group.removesuffix("s")
     raise InputError(f"there is no {singular} {name!r}", next=suggest(name, names(group)))
@@ -175,7 +179,7 @@ def shipped(group: str) -> tuple[str, ...]:
 
 def is_own(group: str, name: str) -> bool:
     """Is the name a reference to the user's own code, `net.py:Net`?"""
-    return name not in names(group) and is_reference(name)
+    return group in REFERENCED and name not in names(group) and is_reference(name)
 
 
 def reference(group: str, name: str) -> str:
@@ -185,7 +189,7 @@ def reference(group: str, name: str) -> str:
             return f"edgekit.{group}.{_files(group)[name]}:{class_name(name)}"
         if name in _entry_points(group):
             return str(_entry_points(group)[name].value).partition(" ")[0]
-        if is_reference(name):
+        if is_own(group, name):
             return name
     member = load(group, name)
     if not hasattr(member, "__qualname__"):

@@ -1,21 +1,108 @@
-"""The user's own code: `net.py:Net` is imported and run; its exceptions become edgekit's errors."""
+"""The user's own code: `net.py:Net` is imported and run; its exceptions become edgekit's errors.
+
+A reference is run only if the user has named it: on a command line, as an argument in Python, or in a recipe that the
+user named (`typed`), now or before (`core/trust.py`). One that only a file names, such as an artifact from elsewhere,
+is an error: data never becomes code.
+"""
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import itertools
+import logging
+import os
+import re
+import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from edgekit.core import trust
 from edgekit.core.errors import EdgekitError, InputError, suggest
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+#: environment variable with references that count as typed, one per line: for the processes that edgekit starts
+CODE = "EDGEKIT_CODE"
+
+#: places of the references that the user typed for this process
+_typed: set[str] = set()
+
+log = logging.getLogger("edgekit")
+
+
+def typed(*values: Any) -> None:
+    """Count the references in what the user typed as allowed: in strings, and in tables and lists of them."""
+    for value in values:
+        if isinstance(value, str):
+            _typed.update(map(place, references_in(value)))
+        elif isinstance(value, Mapping):
+            typed(*value.values())
+        elif isinstance(value, list | tuple):
+            typed(*value)
+
+
+def typed_by_user(function: Callable[P, T]) -> Callable[P, T]:
+    """For functions of the Python API, whose arguments are what the user typed."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        typed(args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def references_in(text: str) -> Iterator[str]:
+    """What may be references in `net.py:Net`, `cars.py:Cars:val` or `train.model=net.py:Net`; no file is looked at."""
+    for part in dict.fromkeys((text, text.partition("=")[2], *re.split(r"[\s,;=?&\"'\[\]{}]+", text))):
+        for candidate in (part, part.rpartition(":")[0]):
+            where, _, attributes = candidate.rpartition(":")
+            if where and "\0" not in where and all(map(str.isidentifier, attributes.split("."))):
+                yield candidate
+
+
+def place(reference: str) -> str:
+    """A reference with the folder it counts in: a file's absolute path, or the working directory before a module."""
+    where, _, attributes = reference.rpartition(":")
+    return f"{Path(where).resolve() if where.endswith('.py') else Path.cwd() / where}:{attributes}"
+
+
+def check_typed(reference: str) -> None:
+    """Raises InputError for code that the user has not named; what was typed now is remembered for later commands."""
+    if _is_typed(reference):
+        _remember(reference)
+    elif place(reference) not in trust.read().code:
+        what = f"{reference!r} is not run"
+        why = "it is code that a file names, and you have not named it in this folder yourself"
+        raise InputError(what, why, f"if you trust it: edgekit trust {shlex.quote(reference)}")
+
+
+def _is_typed(reference: str) -> bool:
+    inherited = (place(line) for line in os.environ.get(CODE, "").splitlines())
+    return place(reference) in {*_typed, *inherited}
+
+
+def _remember(reference: str) -> None:
+    where = place(reference)
+    own = where if reference.rpartition(":")[0].endswith(".py") else reference
+    inherited = os.environ.get(CODE, "").splitlines()
+    if own not in inherited:
+        os.environ[CODE] = "\n".join([*inherited, own])
+    try:
+        if where not in trust.read().code:
+            with trust.changed() as record:
+                record.code.append(where)
+    except (EdgekitError, OSError) as error:  # as in a container without a home
+        log.info("%s is not remembered: %s", where, error)
 
 
 def run_user_code(where: str, what: str, run: Callable[[], T]) -> T:
@@ -57,25 +144,40 @@ def _file(where: str) -> Path | None:
 def is_reference(name: str) -> bool:
     """Does the name refer to the user's own code: `net.py:Net`, or `package.module:Net`?"""
     where, separator, attribute = name.rpartition(":")
-    return bool(separator) and attribute.isidentifier() and (where.endswith(".py") or _is_module(where))
+    if not separator or "\0" in where or not attribute.isidentifier():
+        return False
+    return where.endswith(".py") or _is_module(where)
 
 
 def _is_module(name: str) -> bool:
     if not all(part.isidentifier() for part in name.split(".")):
         return False
-    _add_to_path(Path.cwd())
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
+    spec = find_module(name)
     return spec is not None and spec.origin is not None  # None: any plain folder is a namespace package
+
+
+def find_module(name: str) -> ModuleSpec | None:
+    """Where a module is, on Python's path or in the working directory; its packages are not imported to find it."""
+    top, *parts = name.split(".")
+    try:
+        if name in sys.modules:
+            return importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, [str(Path.cwd())])
+        whole = top
+        for part in parts:
+            whole = f"{whole}.{part}"
+            spec = PathFinder.find_spec(whole, list(spec.submodule_search_locations or ())) if spec else None
+    except (ImportError, ValueError):
+        return None
+    return spec
 
 
 def resolve(name: str) -> Any:
     """The object that a reference names, which may have dots: `net.py:Net.make`.
 
-    This runs the user's code. Raises InputError if it cannot be loaded.
+    This runs the user's code. Raises InputError if the user has not named it, or it cannot be loaded.
     """
+    check_typed(name)
     where, _, attributes = name.rpartition(":")
     value: Any = _imported(where)
     for attribute in attributes.split("."):

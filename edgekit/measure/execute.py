@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit import networks
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.device import Job
@@ -419,6 +420,8 @@ def _raise(error: Mapping[str, str] | None, job: Job) -> None:
     if kind == "memory":
         raise DeviceError(f"cannot run {where}", "out of memory", "use a smaller model or batch")
     if kind == "model":
+        if runtime.needs_edgekit:
+            networks.check_code(job.artifact.path)
         next = f"check that {job.artifact.path} is complete and of a version that {job.runtime} supports"
         raise Unusable(f"cannot load {where}", what, next)
     kind_of = Unusable if kind == "run" else InputError

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.core import registry, user_code
 from edgekit.core.errors import InputError
 from edgekit.core.json import AGAIN, read
 
@@ -52,6 +53,13 @@ def load(folder: Path) -> nn.Module:
     loader = importlib.import_module(f"edgekit.networks.{entries.get('loader', 'named')}")
     network: nn.Module = loader.load(folder, entries)
     return network
+
+
+def check_code(folder: Path) -> None:
+    """Raises InputError if the network is code that the user has not named."""
+    model = reference(folder).get("model", "")
+    if registry.is_own("models", model):
+        user_code.check_typed(model)
 
 
 def write(out: Path, loader: str, entries: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import tasks
-from edgekit.core import errors, paths, registry, relative_paths
+from edgekit.core import errors, paths, registry, relative_paths, user_code
 from edgekit.core.config import build, parse, read_toml
 from edgekit.core.errors import InputError, Problem, RecipeError
 from edgekit.core.registry import step_name
@@ -70,6 +70,7 @@ def load(name: str, sets: Sequence[str] = (), overrides: Mapping[str, Any] | Non
     """Read, override (`sets` are "step.field=value") and check. Raises RecipeError with every problem, InputError."""
     path = find(name)
     table = read_toml(path)
+    user_code.typed(table, sets, overrides)
     problems = _apply_sets(table, sets)
     recipe, more = check({**table, **(overrides or {})})
     if recipe is None or problems:

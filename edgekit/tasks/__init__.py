@@ -39,6 +39,7 @@ def load(spec: str) -> Task:
     member = registry.load("tasks", spec)
     if spec in registry.names("tasks") or not user_code.is_reference(spec):
         task: Task = member()
+        user_code.typed(task.models)  # code that is allowed names more
         return task
 
     task_object: Task = run_user_code(spec, f"cannot make the task {spec}", member)
@@ -46,6 +47,7 @@ def load(spec: str) -> Task:
         advice = "inherit edgekit.tasks.Classification or Regression, and write load"
         raise InputError(f"{spec} is not a task", "; ".join(lacks), advice)
     task_object.name = spec  # the recorded name must load it again
+    user_code.typed(task_object.models)
     return task_object
 
 
@@ -75,6 +77,7 @@ def _with_options(spec: str) -> Task:
         raise InputError(f"{spec!r} has an invalid option", "; ".join(problems), known)
     task: Task = member(options)
     task.name = spec  # the recorded name must load it again
+    user_code.typed(task.models)
     return task
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgekit.core import metrics
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
@@ -31,6 +32,7 @@ from edgekit.workflows.setup import (
 from edgekit.workflows.sustained import write_pictures
 
 
+@typed_by_user
 def bench(
     artifacts: Sequence[str] = (),
     *,

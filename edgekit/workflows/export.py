@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
@@ -17,6 +18,7 @@ from edgekit.workflows.routes import check_options, format_of, installed_exporte
 from edgekit.workflows.setup import Say, silent
 
 
+@typed_by_user
 def export(
     artifact: str | None = None,
     *,

@@ -14,6 +14,7 @@ from edgekit.core.signature import Signature
 from edgekit.core.signature_text import summary
 from edgekit.core.step import Step
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.networks import signatures
 from edgekit.networks.signatures import classes as class_names
@@ -32,6 +33,7 @@ from edgekit.workflows.setup import Say, run_context, silent
 WEIGHTS = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
 
 
+@typed_by_user
 def import_model(
     source: str,
     *,

@@ -16,6 +16,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.target import Plan
 from edgekit.core.task import Task
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
 from edgekit.ondevice.predict import shares
@@ -29,6 +30,7 @@ from edgekit.workflows import import_
 UNKNOWN = "the model's preprocessing is not known: values are taken as they are; import it with --signature"
 
 
+@typed_by_user
 def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
     """For each input: the raw outputs, and the `top` classes if the output is one row of class scores."""
     ref = import_.ensure_imported(references.resolve(word))

@@ -12,6 +12,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Step
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.graph import Node
@@ -22,6 +23,7 @@ from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, silent
 
 
+@typed_by_user
 def prune(
     artifact: str | None = None,
     *,

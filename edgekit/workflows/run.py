@@ -14,6 +14,7 @@ from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import parallel, targets
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.report import html
@@ -28,6 +29,7 @@ from edgekit.workflows.setup import Say, open_run, plan_with, run_context, silen
 from edgekit.workflows.sustained import write_pictures
 
 
+@typed_by_user
 def run(
     recipe: str = STARTER,
     *,
@@ -64,6 +66,7 @@ def run(
         return outcome
 
 
+@typed_by_user
 def resolved_recipe(
     recipe: str, settings: Sequence[str] = (), target_names: Sequence[str] = (), plan: dict[str, Any] | None = None
 ) -> Recipe:

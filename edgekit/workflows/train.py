@@ -15,6 +15,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Context, Step
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.networks import WEIGHTS
 from edgekit.runs.graph import Node
@@ -27,6 +28,7 @@ from edgekit.workflows.prune import stored_teacher
 from edgekit.workflows.setup import Say, run_context, silent
 
 
+@typed_by_user
 def train(
     task: str = STARTER,
     *,

@@ -12,6 +12,7 @@ from edgekit.core import metrics, registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.verify import FINDING, Finding, Verifier
 from edgekit.runs import references, written
@@ -24,6 +25,7 @@ from edgekit.workflows.inspect.layers import compare_layers
 from edgekit.workflows.setup import Say, open_run, run_context, run_models, silent, task_of, validation_set
 
 
+@typed_by_user
 def verify(
     artifact: str | None = None,
     *,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import BARS, MEMBERS, QUICK_PLAN, Ended, environment, run_cli
+from helpers import BARS, MEMBERS, QUICK_PLAN, Ended, environment, run_cli, trust
 
 Refused = Callable[..., str]
 
@@ -177,6 +177,7 @@ def test_words_that_name_nothing(refused: Refused, bars_run: Path, tmp_path: Pat
     assert "--threads" in refused("compare", bars_run, "--threads", 2)
     assert "--against" in refused("compare", bars_run, "--quick")
     (tmp_path / "edgekit.toml").write_text('threads = "2"\nsamples = 20\n')
+    trust(tmp_path)
     assert run_cli("compare", bars_run, cwd=tmp_path).code == 0, "a default for all commands is no request"
     refused("predict", bars_run / "onnx", "bars:test:999999")
     refused("predict", bars_run / "onnx", tmp_path / "absent.npy")
@@ -192,8 +193,10 @@ def test_an_unknown_target(refused: Refused, tmp_path: Path) -> None:
 def test_a_target_file_with_problems(refused: Refused, bars_run: Path, tmp_path: Path) -> None:
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "mine.toml").write_text('name = "mine"\ntitle = 3\ndevise = "local"\n')
+    trust(tmp_path)
     assert "3 problems" in refused("bench", bars_run, "--target", "mine")
     (tmp_path / "targets" / "mine.toml").write_text('name = "mine"\ntitle = "x"\ndevice = "carrier-pigeon"\n')
+    trust(tmp_path)
     refused("bench", bars_run, "--target", "mine")
 
 
@@ -329,8 +332,10 @@ def test_only_the_base_is_installed(bars_run: Path, tmp_path: Path) -> None:
 def test_settings_with_problems(refused: Refused, tmp_path: Path) -> None:
     for text, said in (("quiet = ", "not TOML"), ("[bench]\nthreads = [", "not TOML")):
         (tmp_path / "edgekit.toml").write_text(text)
+        trust(tmp_path)
         assert said in refused("doctor")
     (tmp_path / "edgekit.toml").write_text("bench = 3\n")
+    trust(tmp_path)
     assert "bench must be a table" in refused("doctor")
     for text, said in (
         ("[bensh]\nprocesses = 1\n", "there is no command 'bensh'"),
@@ -338,8 +343,10 @@ def test_settings_with_problems(refused: Refused, tmp_path: Path) -> None:
         ("proceses = 1\n", "there is no option 'proceses'"),
     ):
         (tmp_path / "edgekit.toml").write_text(text)
+        trust(tmp_path)
         line = refused("doctor")
         assert said in line and "did you mean" in line
     (tmp_path / "bars.toml").write_text(BARS + QUICK_PLAN)
     (tmp_path / "edgekit.toml").write_text('[run]\nprocesses = "many"\n')
+    trust(tmp_path)
     refused("run", "bars.toml")

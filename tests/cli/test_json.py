@@ -282,16 +282,21 @@ def test_quiet_says_nothing_and_progress_goes_to_stderr(cli: Callable[..., Ended
 def test_settings_files_and_environment_in_order(
     answer: Json, cli: Callable[..., Ended], bars_run: Path, tmp_path: Path
 ) -> None:
-    """Flag, then EDGEKIT_*, then ./edgekit.toml."""
-    from helpers import environment
+    """Flag, then EDGEKIT_*, then ./edgekit.toml, then the user's configuration, which alone may name a target."""
+    from helpers import environment, trust
 
-    (tmp_path / "edgekit.toml").write_text('target = "null"\n[bench]\nprocesses = 1\nsamples = 20\nbatch = 2\n')
-    words = ("bench", bars_run / "onnx", "--json")
-    by_file = cli(*words).json["measurements"][0]
+    own = tmp_path / "config" / "edgekit" / "edgekit.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text('target = "null"\n[bench]\nsamples = 10\n')
+    (tmp_path / "edgekit.toml").write_text("[bench]\nprocesses = 1\nsamples = 20\nbatch = 2\n")
+    trust(tmp_path)
+    words, config = ("bench", bars_run / "onnx", "--json"), str(tmp_path / "config")
+    by_file = cli(*words, env=environment(XDG_CONFIG_HOME=config)).json["measurements"][0]
     assert (by_file["target"], by_file["metric"]["samples"], by_file["latency_ms"]["batch"]) == ("null", 20, 2)
-    by_environment = cli(*words, env=environment(EDGEKIT_BENCH_SAMPLES="30")).json["measurements"][0]
+    thirty = environment(EDGEKIT_BENCH_SAMPLES="30", XDG_CONFIG_HOME=config)
+    by_environment = cli(*words, env=thirty).json["measurements"][0]
     assert (by_environment["metric"]["samples"], by_environment["latency_ms"]["batch"]) == (30, 2)
-    by_flag = cli(*words, "--samples", 40, env=environment(EDGEKIT_BENCH_SAMPLES="30")).json["measurements"][0]
+    by_flag = cli(*words, "--samples", 40, env=thirty).json["measurements"][0]
     assert by_flag["metric"]["samples"] == 40
 
 
@@ -300,6 +305,14 @@ def test_deploy(answer: Json, bars_run: Path, tmp_path: Path) -> None:
     assert document["command"] == "deploy" and document["result"]["how"] == "written"
     assert (tmp_path / "bundle" / "manifest.json").is_file()
     assert answer("deploy", bars_run / "torch", "--target", "host", code=2)["error"]["code"] == 2
+
+
+def test_trust(answer: Json, tmp_path: Path) -> None:
+    (tmp_path / "edgekit.toml").write_text("batch = 2\n")
+    assert answer("trust", "--yes")["result"]["files"] == ["edgekit.toml"]
+    entry = {"what": str(tmp_path), "kind": "folder", "state": "trusted"}
+    assert entry in answer("trust", "--list")["result"]
+    assert answer("trust", "--remove")["result"] == {"removed": str(tmp_path)}
 
 
 def test_every_command_is_tried_here() -> None:

@@ -25,6 +25,7 @@ from edgekit.steps.import_network import ImportNetwork
 from edgekit.steps.train import Train
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("own_code")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
 
 NET = '''"""A network of the user's own."""

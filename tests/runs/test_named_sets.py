@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import trust
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
@@ -88,6 +89,7 @@ def test_a_manifest_with_a_seed_is_the_same_every_time(here: Path) -> None:
     assert len(named_sets.load("a.toml")) == 20
     (here / "calibration").mkdir()
     (here / "a.toml").rename(here / "calibration" / "mine.toml")
+    trust(here)
     assert len(named_sets.load("mine")) == 20, "a manifest in calibration/ is not found by its name"
 
 

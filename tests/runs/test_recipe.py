@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+from helpers import trust
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -282,6 +283,7 @@ def test_finding_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mnist.toml").touch()
+    trust(tmp_path)
     assert recipes.find("mnist") == tmp_path / "recipes" / "mnist.toml", "the working directory does not win"
 
 

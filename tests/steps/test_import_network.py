@@ -30,6 +30,7 @@ from edgekit.sets import reading
 from edgekit.steps.import_network import ImportNetwork
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("own_code")
 CONTEXT = Context(None, {}, quiet, logging.getLogger("edgekit.tests"))
 FORMATS = {"onnx": "onnxscript", "openvino": "openvino", "tflite": "litert_torch"}
 

@@ -24,7 +24,7 @@ from edgekit.sets import reading
 from edgekit.steps.train import Train
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.usefixtures("members")
+pytestmark = pytest.mark.usefixtures("members", "own_code")
 QUICK = Train(model="cnn", epochs=2, batch=64, lr=0.01, accelerator="cpu")
 
 

@@ -11,6 +11,8 @@ from edgekit import tasks
 from edgekit.core.errors import InputError
 from edgekit.runs import named_sets
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 TASK = """
 import numpy as np
 from edgekit.sets import sample_set

@@ -228,6 +228,7 @@ def download(wanted_packages: list[str], facts: Facts, folder: Path) -> str:
     major, minor, _ = facts.python or (3, 0, 0)
     command = [
         sys.executable,
+        "-P",  # a pip.py of the working directory is not pip
         "-m",
         "pip",
         "download",

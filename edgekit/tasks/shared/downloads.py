@@ -51,7 +51,7 @@ def wheel(name: str, version: str) -> Path:
             raise
     with os_errors("write", cache()):
         cache().mkdir(parents=True, exist_ok=True)
-    _run([sys.executable, "-m", *command, "-q", "-d", str(cache())], f"{name} {version}", advice)
+    _run([sys.executable, "-P", "-m", *command, "-q", "-d", str(cache())], f"{name} {version}", advice)
     return find(pattern, advice)
 
 

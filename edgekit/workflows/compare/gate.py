@@ -14,6 +14,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement, Ratio
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
 from edgekit.runs import references
@@ -27,6 +28,7 @@ from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of
 GATE_SAMPLES = 64
 
 
+@typed_by_user
 def gate(
     sources: Sequence[str],
     against: str,

@@ -23,6 +23,7 @@ from edgekit.core.device import Device
 from edgekit.core.errors import CheckFailed, DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
+from edgekit.core.user_code import typed_by_user
 from edgekit.devices.shared.bundle import Bundle
 from edgekit.measure import targets
 from edgekit.measure.execute import runtimes_for
@@ -60,6 +61,7 @@ class Deployment:
     size_bytes: int
 
 
+@typed_by_user
 def deploy(
     word: str | None,
     target_name: str,
@@ -151,6 +153,7 @@ def list_releases(word: str | None, target_name: str, *, path: str = "", out: Pa
     return {"target": target_name, "path": folder, **releases.status()}
 
 
+@typed_by_user
 def write_bundle(
     word: str | None, folder: Path, *, target_name: str = "host", runtime: str = "", data: str = ""
 ) -> Deployment:

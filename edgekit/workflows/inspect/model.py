@@ -17,6 +17,7 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.signature import input_of, output_of
 from edgekit.core.signature_check import signed
 from edgekit.core.signature_text import described
+from edgekit.core.user_code import typed_by_user
 from edgekit.formats import model_file
 from edgekit.measure import targets
 from edgekit.report import tables
@@ -37,6 +38,7 @@ QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "F
 LABEL = 12
 
 
+@typed_by_user
 def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
     """Facts as plain JSON values. `shapes`: input name → its sizes, batch included ("": the only input).
 
@@ -86,6 +88,7 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
     }
 
 
+@typed_by_user
 def conversions(
     model: str | None, formats: Sequence[str], shapes: Shapes | None = None
 ) -> tuple[list[dict[str, Any]], list[EdgekitError]]:

@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.target import Target
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.runs import references
 from edgekit.runs.references import ModelReference
@@ -25,6 +26,7 @@ COSTLIEST = 5
 THREADS = 1
 
 
+@typed_by_user
 def operator_times(model: str | None, target: str = "host", shapes: Shapes | None = None) -> dict[str, Any]:
     """Profile a model of a run, or a file, on a target with random inputs. Returns plain JSON values.
 

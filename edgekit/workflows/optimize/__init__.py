@@ -11,6 +11,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.context import RunContext
 from edgekit.runs import references
@@ -27,6 +28,7 @@ from edgekit.workflows.optimize.trial import Budget
 from edgekit.workflows.setup import Say, is_task, open_run, plan_with, run_context, silent
 
 
+@typed_by_user
 def optimize(
     what: str | None = None,
     *,

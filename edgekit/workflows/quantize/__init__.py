@@ -12,6 +12,7 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Step
 from edgekit.core.target import Plan
+from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.context import RunContext
 from edgekit.runs import named_sets, references
@@ -37,6 +38,7 @@ from edgekit.workflows.routes import (
 from edgekit.workflows.setup import Say, open_run, silent
 
 
+@typed_by_user
 def quantize(
     artifact: str | None = None,
     *,

@@ -10,6 +10,8 @@ import pytest
 from edgekit.core.errors import InputError
 from edgekit.networks.signatures import classes
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 
 def test_where_class_names_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,8 @@ from edgekit.core.errors import InputError, RecipeError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature
 from edgekit.networks import signatures
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 FILE = """
 [[input]]
 kind = "image"

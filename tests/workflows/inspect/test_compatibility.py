@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import trust
 
 from edgekit.workflows.inspect import model as models
 
@@ -51,6 +52,7 @@ def test_a_target_that_lacks_a_runtime_or_memory(
     board = 'title = "t"\ndevice = "ssh"\narch = "aarch64"\nmemory_mb = 1\n'
     (tmp_path / "targets" / "other.toml").write_text(f'name = "other"\n{board}runtimes = {{ litert = "" }}\n')
     (tmp_path / "targets" / "small.toml").write_text(f'name = "small"\n{board}runtimes = {{ onnxruntime = "" }}\n')
+    trust(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert problems(convolution, "other") == "no runtime for onnx"
     assert problems(convolution, "small") == ""

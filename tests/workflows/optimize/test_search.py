@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ended, run_cli, start
+from helpers import Ended, run_cli, start, trust
 
 pytest.importorskip("optuna")
 
@@ -44,6 +44,7 @@ TASK = ("optimize", "bars", "--target", "steady", "--epochs", 8, *QUICK, *(w for
 def steady(tmp_path: Path) -> Path:
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "steady.toml").write_text(STEADY)
+    trust(tmp_path)
     return tmp_path
 
 
