@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from edgekit.cli import main as run
+from edgekit.core import signals
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    signals.install()
+    try:
+        from edgekit.cli import main as run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while a module was imported, or the message was printed
+        code = signals.exit_code()
+    signals.finish()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.shared import document
-from edgekit.core.errors import EXIT_BUG, EXIT_INTERRUPTED, DeviceError, EdgekitError, InputError, os_errors, suggest
+from edgekit.core import signals
+from edgekit.core.errors import EXIT_BUG, DeviceError, EdgekitError, InputError, Interrupted, os_errors, suggest
 
 #: what Click raises if a group is called without a command; Click before 8.2 prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
+    signals.install()
     try:
         with os_errors("read or write", "a file"):  # a full disk can show up anywhere
             code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False)
@@ -88,10 +90,12 @@ def main(arguments: Sequence[str]) -> int:
         help_command = f"edgekit {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "edgekit --help"
         return _fail(as_json, command, 2, error.format_message(), "", help_command)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(
-            as_json, command, EXIT_INTERRUPTED, "interrupted", "", "run the same command again: it keeps finished steps"
-        )
+        return _interrupted(as_json, command)
+    except Interrupted as error:
+        return _fail(as_json, command, signals.exit_code(), error.what, error.why, error.next, error)
     except EdgekitError as error:
+        if signals.received():
+            return _interrupted(as_json, command)
         return _fail(as_json, command, error.code, error.what, error.why, error.next, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,6 +103,8 @@ def main(arguments: Sequence[str]) -> int:
     except MemoryError:
         return _fail(as_json, command, DeviceError.code, "out of memory", "", "use a smaller batch or model")
     except Exception as error:
+        if signals.received():  # a library has turned KeyboardInterrupt into an error of its own
+            return _interrupted(as_json, command)
         if os.environ.get("EDGEKIT_TRACEBACK"):
             raise
         from edgekit.core import registry
@@ -106,6 +112,11 @@ def main(arguments: Sequence[str]) -> int:
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"
         return _fail(as_json, command, EXIT_BUG, what, "", next)
+
+
+def _interrupted(as_json: bool, command: str) -> int:
+    next = "run the same command again: it keeps finished steps"
+    return _fail(as_json, command, signals.exit_code(), "interrupted", "", next)
 
 
 def _fail(

@@ -169,7 +169,7 @@ class Statistics(Mapping[str, Histogram]):
                 with part.open("wb") as file:
                     np.savez_compressed(file, allow_pickle=False, **arrays)
                 part.replace(path)
-            except OSError:
+            except BaseException:
                 part.unlink(missing_ok=True)
                 raise
 

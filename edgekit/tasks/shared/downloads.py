@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.core import children
 from edgekit.core.errors import InputError, os_errors
 
 #: timeout of a download
@@ -86,7 +87,7 @@ def debian(package: str, path: Path) -> Path:
 
 def _run(command: Sequence[str], what: str, advice: str, folder: Path | None = None) -> None:
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=folder)
+        process = children.run(command, text=True, timeout=SECONDS, cwd=folder)
         why = (
             (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
             if process.returncode

@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import sets, tasks
-from edgekit.core import registry
+from edgekit.core import children, registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
@@ -105,7 +104,7 @@ def write(bundle: Bundle, folder: Path) -> None:
 def check(folder: Path) -> Mapping[str, Any]:
     """What the program of the bundle in `folder` says about itself, run here with this Python."""
     command = [sys.executable, str(folder / "predict.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS)
+    done = children.run(command, text=True, timeout=CHECK_SECONDS)
     try:
         result: Mapping[str, Any] = json.loads(done.stdout)
         return result
