@@ -65,8 +65,12 @@ def received() -> bool:
 
 
 def finish() -> None:
-    """The command has ended: a first signal no longer interrupts what is left."""
+    """The command has ended: a first signal no longer interrupts what is left.
+
+    A signal that came while a temporary folder was made or removed may have left it.
+    """
     _State.finished = True
+    temporary.remove_all()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -47,9 +47,9 @@ class TemporaryFolder:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for the block. Raises NoSpace, NoPermission."""
-    folder = TemporaryFolder()
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
+    """A folder for the block; `place`: in another folder than the system's. Raises NoSpace, NoPermission."""
+    folder = TemporaryFolder(place)
     try:
         yield folder.path
     finally:

@@ -175,15 +175,19 @@ class Store:
             return existing
         making = self.path / f".making-{name}"
         copied = replace(artifact, name=name, path=self.path / name)
-        with os_errors("write", making):
+        try:
+            with os_errors("write", making):
+                shutil.rmtree(making, ignore_errors=True)
+                making.mkdir()
+                for file in artifact.files:
+                    (making / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(artifact.path / file, making / file)
+                _write_json(making / ARTIFACT, _to_json(copied))
+                _sync(making)
+                self._swap(making, copied.path)
+        except BaseException:
             shutil.rmtree(making, ignore_errors=True)
-            making.mkdir()
-            for file in artifact.files:
-                (making / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(artifact.path / file, making / file)
-            _write_json(making / ARTIFACT, _to_json(copied))
-            _sync(making)
-            self._swap(making, copied.path)
+            raise
         return copied
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
@@ -263,8 +267,18 @@ class Store:
                 old.rename(path)
         for making in self.path.glob(".making-*"):
             shutil.rmtree(making, ignore_errors=True)
-        for part in self.path.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        for part in [*self.path.glob(".*.part"), *self.path.glob(".scratch-*/**/*.part")]:
+            _remove(part)
+        for scratch in self.path.glob(".scratch-*"):
+            with suppress(OSError):
+                scratch.rmdir()  # with nothing in it that a step could resume from
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def tools(step: Step) -> dict[str, str]:

@@ -67,6 +67,19 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, [rng.uniform(0.1, 10) for _ in range(20)])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_over_several_commands(tmp_path: Path) -> None:
+    """A small `make kills`."""
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    names = [word for name in ("train", "bench") for word in ("--command", name)]
+    words = ["--count", "6", *names, "--out", str(tmp_path / "kills.json")]
+    done = subprocess.run([sys.executable, script, *words], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kills = json.loads((tmp_path / "kills.json").read_text())["kills"]
+    assert sum(not kill["missed"] and not kill["finish"] for kill in kills) >= 6
+
+
 @pytest.fixture
 def working(bars_run: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A run folder in which an edgekit is at work on its last step, and that process."""

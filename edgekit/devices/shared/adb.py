@@ -199,7 +199,7 @@ class Phone:
             archive = folder / "sent.tar"
             with os_errors("write", archive):
                 _write_archive(archive, {f"files/{sha}": path for sha, path in missing.items()}, extra)
-            self.checked(f"mkdir -p {ROOT}/files {ROOT}/jobs")
+            self.checked(f"mkdir -p {ROOT}/files {ROOT}/jobs && chmod 700 {ROOT}")
             words = ["-s", self.serial, "push", str(archive), f"{ROOT}/sent.tar"]
             code, output = adb(words, SHELL_SECONDS + archive.stat().st_size / SLOW_BYTES_PER_SECOND)
             if code != 0:

@@ -93,9 +93,13 @@ def write(bundle: Bundle, folder: Path) -> None:
     part = folder.with_name(f".{folder.name}.part")
     with os_errors("write", folder):
         shutil.rmtree(part, ignore_errors=True)
-        for name, path in bundle.files.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, part / name)
+        try:
+            for name, path in bundle.files.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, part / name)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
