@@ -19,7 +19,7 @@ import click
 from edgekit import __version__
 from edgekit.cli.shared import document
 from edgekit.core import signals
-from edgekit.core.errors import EXIT_BUG, DeviceError, EdgekitError, InputError, Interrupted, os_errors, suggest
+from edgekit.core.errors import EXIT_BUG, DeviceError, EdgekitError, InputError, os_errors, suggest
 
 #: what Click raises if a group is called without a command; Click before 8.2 prints the help itself
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
@@ -91,8 +91,6 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(as_json, command, 2, error.format_message(), "", help_command)
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(as_json, command)
-    except Interrupted as error:
-        return _fail(as_json, command, signals.exit_code(), error.what, error.why, error.next, error)
     except EdgekitError as error:
         if signals.received():
             return _interrupted(as_json, command)

@@ -47,6 +47,8 @@ KILLS_EACH = 3
 #: seconds until a process has to be gone: after SIGTERM, and, of its children, after SIGKILL
 TERM_SECONDS, GONE_SECONDS = 20.0, 8.0
 COMMAND_SECONDS = 600.0
+#: torch's own cache of compiled code, one for all processes, which it keeps in the temporary folder
+TORCH_CACHE = "torchinductor_"
 
 _BRIEF = ("--processes", "2", "--quick")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -124,7 +126,8 @@ class Place:
     def left(self) -> list[str]:
         """Temporary and half-made files and folders."""
         unfinished = [*self.folder.rglob(".making-*"), *self.folder.rglob("*.part"), *self.folder.rglob(".old-*")]
-        return [str(path) for path in (*self.temporary.iterdir(), *unfinished)]
+        temporary = [path for path in self.temporary.iterdir() if not path.name.startswith(TORCH_CACHE)]
+        return [str(path) for path in (*temporary, *unfinished)]
 
     def stderr(self) -> str:
         return (self.folder.parent / "stderr.txt").read_text(errors="replace")
