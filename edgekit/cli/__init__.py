@@ -11,6 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _interrupted(as_json: bool, command: str) -> int:
     next = "run the same command again: it keeps finished steps"
-    return _fail(as_json, command, signals.exit_code(), "interrupted", "", next)
+    with suppress(OSError):  # after SIGHUP the terminal is gone
+        _fail(as_json, command, signals.exit_code(), "interrupted", "", next)
+    return signals.exit_code()
 
 
 def _fail(

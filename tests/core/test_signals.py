@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -29,10 +30,12 @@ READY = "open('ready', 'w').close()"
 SLEEP = f"{READY}; time.sleep(60)"
 
 
-def started(folder: Path, work: str = SLEEP, after: str = "", through: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def started(
+    folder: Path, work: str = SLEEP, after: str = "", through: tuple[str, ...] = (), outputs: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     (folder / "tmp").mkdir()
     code = COMMAND.format(work=work, after=after)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdout": outputs, "stderr": outputs}
     process = subprocess.Popen(
         [*through, sys.executable, "-c", code],
         cwd=folder,
@@ -74,6 +77,16 @@ def test_under_nohup_a_closed_terminal_does_not_end_it(tmp_path: Path) -> None:
         process.wait(0.5)
     process.send_signal(signal.SIGTERM)
     assert ended(process).code == 143
+
+
+def test_a_terminal_that_is_gone(tmp_path: Path) -> None:
+    terminal, its_end = os.openpty()
+    process = started(tmp_path, outputs=its_end)
+    os.close(its_end)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(10) == 129
+    assert not any((tmp_path / "tmp").iterdir())
 
 
 def test_one_signal_that_comes_twice(tmp_path: Path) -> None:
