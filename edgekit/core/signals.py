@@ -31,6 +31,12 @@ GRACE_SECONDS = 5.0
 LOST = 0
 
 
+class Interrupt(KeyboardInterrupt):
+    """A type of its own: after a plain KeyboardInterrupt inside `exec`, as in the making of a dataclass, CPython ends
+    itself by SIGINT in place of the exit code, even if it was caught (`unhandled_keyboard_interrupt`).
+    """
+
+
 class _State:
     received = 0
     #: the handler has run: KeyboardInterrupt was raised
@@ -77,7 +83,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     _State.received = _State.received or number
     if not _State.raised and not _State.finished:
         _State.raised = True
-        raise KeyboardInterrupt
+        raise Interrupt
 
 
 def _retry(unraisable: Any) -> None:

@@ -34,10 +34,10 @@ def started(
     folder: Path, work: str = SLEEP, after: str = "", through: tuple[str, ...] = (), outputs: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     (folder / "tmp").mkdir()
-    code = COMMAND.format(work=work, after=after)
+    (folder / "command.py").write_text(COMMAND.format(work=work, after=after))
     pipes = {"stdout": outputs, "stderr": outputs}
     process = subprocess.Popen(
-        [*through, sys.executable, "-c", code],
+        [*through, sys.executable, "-m", "command"],
         cwd=folder,
         env=environment(TMPDIR=str(folder / "tmp")),
         text=True,
@@ -75,6 +75,13 @@ def test_under_nohup_a_closed_terminal_does_not_end_it(tmp_path: Path) -> None:
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process).code == 143
+
+
+def test_inside_exec(tmp_path: Path) -> None:
+    """As in the making of a dataclass, while a module is imported: CPython would end itself by SIGINT."""
+    process = started(tmp_path, f'exec("{SLEEP}")')
     process.send_signal(signal.SIGTERM)
     assert ended(process).code == 143
 
