@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices fuzz lock audit clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices fuzz kills lock audit clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -76,6 +76,9 @@ bench-train: $(READY)  ## samples per second of training compared with a hand-wr
 
 bench-devices: $(READY)  ## the device x runtime x precision table in docs/devices.md; ARGS="--target my-pi" adds a board
 	$(BIN)/python tests/benchmarks/devices.py $(ARGS)
+
+kills: $(READY)  ## 500 kills at random moments over every command: nothing lost, nothing left; ARGS="--count 50"
+	$(BIN)/python tests/benchmarks/kills.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

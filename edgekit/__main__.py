@@ -10,11 +10,19 @@ import sys
 if sys.path[:1] == [os.getcwd()] != [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]:  # noqa: PTH100, PTH109, PTH120
     del sys.path[0]
 
-from edgekit.cli import main as run
+from edgekit.core import signals
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    signals.install()
+    try:
+        from edgekit.cli import main as run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while a module was imported, or the message was printed
+        code = signals.exit_code()
+    signals.finish()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

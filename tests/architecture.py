@@ -238,7 +238,7 @@ def late_imports(code: Code) -> Iterator[str]:
     The command line is left out, where each module counts: see `quick_help`.
     """
     for module in code.modules.values():
-        if module.name.startswith((*ON_DEVICE, COMMANDS)):
+        if module.name.startswith((*ON_DEVICE, COMMANDS, "edgekit.__main__")):
             continue
         loaded = code.third_party(module.name)
         for each in module.in_functions:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,23 @@ def trust(folder: Path) -> None:
 def but_larger(failures: Sequence[Exception]) -> list[Exception]:
     """Without the failure of a network so small that its int8 file is larger."""
     return [failure for failure in failures if "is larger than the float model" not in str(failure)]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; a zombie, which nobody has waited for yet, has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text() if Path("/proc/self").exists() else ""
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] != ["Z"]
+
+
+def wait_until(met: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for a condition; returns whether it was met in time."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

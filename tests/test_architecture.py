@@ -17,7 +17,7 @@ ROOT = Path(edgekit.__file__).parents[1]
 NUMERIC = ("metrics", "statistics")
 #: and those that look at files: `config` reads TOML, `paths` finds folders, `trust` its record, `user_code` own files,
 #: `identity` and `parsed_code` source code
-FILES = ("config", "files", "identity", "parsed_code", "paths", "trust", "user_code")
+FILES = ("config", "files", "identity", "parsed_code", "paths", "temporary", "trust", "user_code")
 
 Rule = Callable[[Code], Iterator[str]]
 

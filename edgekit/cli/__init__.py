@@ -21,9 +21,9 @@ from edgekit import __version__
 from edgekit.cli.shared import document
 from edgekit.cli.shared.output import discard, echo_error, echo_json, open_streams, printing
 from edgekit.cli.shared.trust import ask, can_ask
+from edgekit.core import signals
 from edgekit.core.errors import (
     EXIT_BUG,
-    EXIT_INTERRUPTED,
     DeviceError,
     EdgekitError,
     InputError,
@@ -102,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
             return _fail(as_json, "", 2, f"{shown!r} is not UTF-8 text", "", "rename that file or folder")
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
+    signals.install()
     try:
         open_streams()
         with os_errors("read or write", "a file or stdout"):  # a full disk can show up anywhere
@@ -117,10 +118,10 @@ def main(arguments: Sequence[str]) -> int:
         help_command = f"edgekit {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "edgekit --help"
         return _fail(as_json, command, 2, error.format_message(), "", help_command)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(
-            as_json, command, EXIT_INTERRUPTED, "interrupted", "", "run the same command again: it keeps finished steps"
-        )
+        return _interrupted(as_json, command)
     except EdgekitError as error:
+        if signals.received():
+            return _interrupted(as_json, command)
         return _fail(as_json, command, error.code, error.what, error.why, error.next, error)
     except SystemExit:
         if not isinstance(sys.stdout, io.TextIOBase):  # Click's stand-in, when the reader of --help has gone
@@ -131,6 +132,8 @@ def main(arguments: Sequence[str]) -> int:
     except MemoryError:
         return _fail(as_json, command, DeviceError.code, "out of memory", "", "use a smaller batch or model")
     except Exception as error:
+        if signals.received():  # a library has turned KeyboardInterrupt into an error of its own
+            return _interrupted(as_json, command)
         if os.environ.get("EDGEKIT_TRACEBACK"):
             raise
         from edgekit.core import registry
@@ -146,6 +149,13 @@ def main(arguments: Sequence[str]) -> int:
 def _is_unicode(text: str) -> bool:
     """Can it be written as UTF-8? The bytes of a file's name that are no UTF-8 are half surrogate pairs in Python."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _interrupted(as_json: bool, command: str) -> int:
+    next = "run the same command again: it keeps finished steps"
+    with suppress(OSError):  # after SIGHUP the terminal is gone
+        _fail(as_json, command, signals.exit_code(), "interrupted", "", next)
+    return signals.exit_code()
 
 
 def _fail(

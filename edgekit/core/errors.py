@@ -17,7 +17,8 @@
     ├── DeviceError     (4)     a device cannot be reached, or failed
     └── Interrupted     (130)   a search was interrupted; its results so far are kept
 
-70 is a bug in edgekit and is never raised on purpose; 130 is also the exit code of any other interrupted command.
+70 is a bug in edgekit and is never raised on purpose. Any interrupted command ends with 128 plus the signal's number:
+130 after SIGINT (Ctrl-C), 143 after SIGTERM, 129 after SIGHUP.
 """
 
 from __future__ import annotations

@@ -61,9 +61,9 @@ def _descriptors(log: logging.Logger) -> Iterator[None]:
         stream.flush()
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with tempfile.TemporaryFile() as printed:
-        for descriptor in (1, 2):
-            os.dup2(printed.fileno(), descriptor)
-        try:
+        try:  # a signal may interrupt any line: what is redirected here is restored
+            for descriptor in (1, 2):
+                os.dup2(printed.fileno(), descriptor)
             yield
         finally:
             for stream in streams:

@@ -9,19 +9,26 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekit.core import children
 from edgekit.core.device import Device, Job
 from edgekit.core.errors import DeviceError, os_errors
 from edgekit.core.paths import PACKAGE
+from edgekit.core.signals import SIGNALS
 from edgekit.core.target import Provenance
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import releases
 from edgekit.devices.shared.facts import INSTRUCTION_SETS
 from edgekit.devices.shared.job import RUNNER, job_json
 from edgekit.devices.shared.releases import PythonReleases, Releases
+
+#: when a signal ends a job's process, how long to wait for the same signal to end this one
+SIGNAL_SECONDS = 0.2
 
 
 class Local(Device):
@@ -38,8 +45,7 @@ class Local(Device):
         self, source: Path, request: Mapping[str, Any], files: Mapping[str, Path], runtime: str, timeout: float
     ) -> Mapping[str, Any]:
         """Run one of edgekit's own scripts in its own process, on copies of the files."""
-        with releases.scratch() as place:
-            folder = Path(place)
+        with temporary_folder() as folder:
             with os_errors("write", folder):
                 for name, path in files.items():
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +54,7 @@ class Local(Device):
             what = f"deploying to {self.target.name}"
             command = [sys.executable, "-P", str(source), "job.json", "result.json"]
             try:
-                done = subprocess.run(command, cwd=folder, capture_output=True, timeout=timeout)
+                done = children.run(command, cwd=folder, timeout=timeout)
             except subprocess.TimeoutExpired as error:
                 raise DeviceError(f"{what} took too long", f"no result after {timeout:g} s") from error
             if not (folder / "result.json").is_file():
@@ -65,13 +71,15 @@ class Local(Device):
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
         what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, timeout=job.plan.timeout)
+            done = children.run(command, env=environment, timeout=job.plan.timeout)
         except subprocess.TimeoutExpired as error:
             raise DeviceError(
                 f"{what} took too long",
                 f"no result after {job.plan.timeout:g} s; it was stopped",
                 "allow more time with --set plan.timeout=SECONDS",
             ) from error
+        if -done.returncode in SIGNALS:  # sent to both, and this process handles its own next
+            time.sleep(SIGNAL_SECONDS)
         if done.returncode == -signal.SIGINT:
             raise KeyboardInterrupt
         if not result_file.is_file():

@@ -7,12 +7,12 @@ It computes what a board computes, but its speed is not a board's. Its clock cou
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekit.core import children
 from edgekit.core.artifact import Artifact
 from edgekit.core.device import Device, Job
 from edgekit.core.errors import InputError
@@ -78,6 +78,6 @@ class Qemu(Device):
 def _emulator() -> str:
     """`QEMU emulator version 7.2.22 (Debian …)` → "qemu 7.2.22"."""
     command = ["qemu-system-aarch64", "--version"]
-    output = subprocess.run(command, capture_output=True, text=True).stdout
+    output = children.run(command, text=True).stdout
     words = output.split("\n")[0].split()
     return f"qemu {words[3]}" if len(words) > 3 else "qemu"

@@ -12,6 +12,7 @@ from edgekit.core.device import Device, Job
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Address, Provenance, Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import environment as environments
 from edgekit.devices.shared import releases, ssh
 from edgekit.devices.shared.facts import Facts
@@ -99,14 +100,14 @@ class Ssh(Device):
     ) -> Mapping[str, Any]:
         """Run one of edgekit's own scripts on the device, like a job."""
         session = self.session
-        with session.busy, releases.scratch() as folder:
+        with session.busy, temporary_folder() as folder:
             session.lock()
             environment = environments.ready(session, self.target, runtime) if runtime else ""
             links = {name: sha256(path) for name, path in {"runner/runner.py": source, **files}.items()}
             session.send({links[name]: path for name, path in {"runner/runner.py": source, **files}.items()})
             answer = session.call(
                 "run",
-                out=Path(folder),
+                out=folder,
                 links=links,
                 job={**request, "environment": environment},
                 environment=environment,
@@ -114,8 +115,8 @@ class Ssh(Device):
                 limit=timeout,
                 timeout=timeout + GRACE_SECONDS,
             )
-            self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, Path(folder))
-            return releases.read_result(Path(folder, "result.json"), self.target.name)
+            self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, folder)
+            return releases.read_result(folder / "result.json", self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         session = self.session

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import ModelFacts, Sizes
 from edgekit.core.errors import InputError, os_errors
-from edgekit.core.files import new_part
+from edgekit.core.files import replacing
 from edgekit.core.format import Format
 from edgekit.core.json import parse
 
@@ -165,15 +165,8 @@ class Statistics(Mapping[str, Histogram]):
                 [np.empty(0, np.int64), *(t.counts[b] for t, b in zip(tensors, bins, strict=True))]
             ),
         }
-        part = new_part(path)
-        with os_errors("write", path):
-            try:
-                with part.open("xb") as file:
-                    np.savez_compressed(file, allow_pickle=False, **arrays)
-                part.replace(path)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+        with os_errors("write", path), replacing(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Statistics:

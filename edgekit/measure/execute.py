@@ -9,7 +9,6 @@ import dataclasses
 import shutil
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from edgekit.core.measurement import Process, Run
 from edgekit.core.progress import Progress, duration
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
+from edgekit.core.temporary import TemporaryFolder
 from edgekit.devices.shared.job import OUTPUT_BATCH
 from edgekit.measure import targets
 from edgekit.measure.time_limit import TimeLimit
@@ -238,16 +238,16 @@ class DeviceSession:
         self.contended = ""
 
     def __enter__(self) -> DeviceSession:
-        with os_errors("write", tempfile.gettempdir()):
-            self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
-            self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._temporary = TemporaryFolder()
+        self._folder = self._temporary.path
+        with os_errors("write", self._folder):
             rows = self._chunk_rows()
             self.chunks = [range(first, min(first + rows, len(self.data))) for first in range(0, len(self.data), rows)]
             self._inputs = self._input_files(self.chunks[0])
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cleanup()
+        self._temporary.remove()
 
     def _chunk_rows(self) -> int:
         """The number of samples to send at a time: all, or as many as fit a small part of a remote device's memory.

@@ -193,13 +193,17 @@ class Store:
             return existing
         making = self.path / f".making-{name}"
         copied = replace(artifact, name=name, path=self.path / name)
-        with os_errors("write", making):
-            written.temporary(self.path, making.name)
-            for file in artifact.files:
-                (making / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(artifact.path / file, making / file)
-            self._write_record(copied, making)
-            self._swap(making, copied.path)
+        try:
+            with os_errors("write", making):
+                written.temporary(self.path, making.name)
+                for file in artifact.files:
+                    (making / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(artifact.path / file, making / file)
+                self._write_record(copied, making)
+                self._swap(making, copied.path)
+        except BaseException:
+            written.discard_temporary(self.path, making.name)
+            raise
         return copied
 
     def set(self, text: str, like: tuple[TensorSpec, ...] = (), progress: Progress = quiet) -> SampleSet:
@@ -299,6 +303,18 @@ class Store:
             part = (self.path / name).with_name(f".{Path(name).name}.part")
             if part.is_file() and not relative_paths.leads_out(self.path, part):
                 part.unlink()
+            if name.startswith(".scratch-") and written.MADE in names[name] and not (self.path / name).is_symlink():
+                for part in (self.path / name).glob("**/*.part"):
+                    _remove(part)
+                with suppress(OSError):
+                    (self.path / name).rmdir()  # with nothing in it that a step could resume from
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def step_of(artifact: Artifact) -> Step:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import os_errors
+from edgekit.core.temporary import TemporaryFolder
 
 #: arrays above this number of bytes are written to a file
 IN_MEMORY = 16 * 2**20
@@ -59,13 +60,12 @@ class MemmapWriter:
                 return values.reshape(self._count, *self._template.shape)
             self._write_header(file)
         array: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        self._cleanup.detach()
-        weakref.finalize(_mapping(array), shutil.rmtree, self._path.parent, ignore_errors=True)
+        weakref.finalize(_mapping(array), self._folder.remove)
         return array
 
     def _move_to_disk(self) -> None:
-        self._path = Path(tempfile.mkdtemp(prefix="edgekit-"), "samples.npy")
-        self._cleanup = weakref.finalize(self, shutil.rmtree, self._path.parent, ignore_errors=True)
+        self._folder = TemporaryFolder()
+        self._path = self._folder.path / "samples.npy"
         buffer, self._file = self._file, self._path.open("w+b")
         self._write_header(self._file)
         buffer.seek(0)

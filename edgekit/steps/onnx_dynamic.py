@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgekit.core.errors import CannotConvert, EdgekitError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.steps.shared import onnx_slim, onnx_weight_only
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class OnnxDynamic(Step):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        with tempfile.TemporaryDirectory() as folder:
-            source, quantized = Path(folder, "source.onnx"), Path(folder, "quantized.onnx")
+        with temporary_folder() as folder:
+            source, quantized = folder / "source.onnx", folder / "quantized.onnx"
             onnx.save(model, str(source))
             quantize_dynamic(
                 str(source),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Task
+from edgekit.core.temporary import temporary_folder
 from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
 from edgekit.networks.named import save
@@ -143,8 +143,8 @@ class Prune(DistillationSettings, Step):
         history: list[dict[str, Any]] = []
         if self.sparse_epochs:
             history += self._fit(network, None, self.sparse_epochs, "sparse", ctx, _sparsity_penalty(self.penalty))
-        with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
-            goal, disturbed = self._ratio_for_goal(parent, network, feed, ctx, Path(folder))
+        with temporary_folder() as folder:
+            goal, disturbed = self._ratio_for_goal(parent, network, feed, ctx, folder)
         pruned = network
         for number in range(1, self.rounds + 1):
             before, after = (1 - goal.ratio * n / self.rounds for n in (number - 1, number))

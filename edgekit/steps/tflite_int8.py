@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.ranges import Histogram
 from edgekit.formats.tflite import Model, packed, read, unpack
 from edgekit.steps.shared import tflite_embeddings
@@ -58,10 +58,10 @@ class TfliteInt8(StaticInt8Step):
         statistics = self.statistics(inputs, ctx)
         tensor_ranges = ranges(statistics, self.method)
         kept = (*kept, *(name for name in _coarse(source, tensor_ranges) if name not in kept))
-        with muted(ctx.log, native=True), tempfile.TemporaryDirectory() as folder:
+        with muted(ctx.log, native=True), temporary_folder() as folder:
             found = tflite_masks.masks(unpack(source.read_bytes(), str(source)))
             tensor_ranges = tflite_masks.widened(tensor_ranges, found, statistics)
-            finite = _with_finite_constants(source, statistics, Path(folder, "model.tflite"))
+            finite = _with_finite_constants(source, statistics, folder / "model.tflite")
             raw = quantize(finite, tensor_ranges, parent.name, kept, frozenset(self.weights_only) - {*self.keep_float})
         model = unpack(raw, str(path))
         slim(model, fold_padding=self.fold_padding)

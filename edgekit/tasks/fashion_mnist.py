@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.files import replacing
 from edgekit.tasks.shared.images import ImageClassification
 
 #: name → sha256 of the uncompressed contents (the .gz files differ between distributors)
@@ -85,23 +86,19 @@ def _download(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     base = os.environ.get("EDGEKIT_FASHION_MNIST_URL", URL)
     for name, sha256 in FILES.items():
-        part = folder / f"{name}.part"
-        try:
-            with urllib.request.urlopen(base + name, timeout=60) as response, part.open("wb") as file:  # noqa: S310
-                shutil.copyfileobj(response, file)
-        except (OSError, ValueError) as error:
-            part.unlink(missing_ok=True)
-            raise InputError(
-                f"cannot download {base + name}", str(error), "apt-get install dataset-fashion-mnist, or EDGEKIT_DATA"
-            ) from error
-        if hashlib.sha256(_unpack(part)).hexdigest() != sha256:
-            part.unlink()
-            raise InputError(
-                f"{base + name} is not the expected file",
-                "its sha256 differs",
-                "check EDGEKIT_FASHION_MNIST_URL, or use apt-get install dataset-fashion-mnist",
-            )
-        part.replace(folder / name)
+        with replacing(folder / name) as part:
+            try:
+                with urllib.request.urlopen(base + name, timeout=60) as response, part.open("wb") as file:  # noqa: S310
+                    shutil.copyfileobj(response, file)
+            except (OSError, ValueError) as error:
+                next = "apt-get install dataset-fashion-mnist, or EDGEKIT_DATA"
+                raise InputError(f"cannot download {base + name}", str(error), next) from error
+            if hashlib.sha256(_unpack(part)).hexdigest() != sha256:
+                raise InputError(
+                    f"{base + name} is not the expected file",
+                    "its sha256 differs",
+                    "check EDGEKIT_FASHION_MNIST_URL, or use apt-get install dataset-fashion-mnist",
+                )
     return folder
 
 

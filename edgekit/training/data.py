@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core import children
 from edgekit.core.errors import InputError
 from edgekit.sets.stream import Source, too_many_unreadable
 from edgekit.training import session
@@ -128,6 +129,7 @@ class Samples:
             collate_fn=_identity,
             pin_memory=self._device.type == "cuda",
             prefetch_factor=PREFETCH if workers else None,
+            worker_init_fn=children.end_with_parent,
             generator=torch.Generator(),  # the default would advance the generator that dropout uses
         )
         for indices, (arrays, kept, unreadable) in zip(batches, loader, strict=True):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edgekit.core import children
 from edgekit.core.errors import DeviceError, InputError, Missing
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def joined(accelerator: str) -> Iterator[DistributedProcess]:
     fabric = Fabric(accelerator=kind, strategy=strategy, devices=local_count, num_nodes=nodes)
     fabric.launch()
     _current = joined = DistributedProcess(fabric)
+    children.end_with_parent()
     previous_handler = signal.signal(signal.SIGTERM, _stop)  # torchrun sends it to the others when one has died
     try:
         yield joined

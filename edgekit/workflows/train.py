@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Context, Step
 from edgekit.core.target import Plan
+from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.networks import WEIGHTS
@@ -117,6 +117,6 @@ def _train_together(node: Node, inputs: Mapping[str, Artifact], context: RunCont
                 group.release()
         if group.wait():
             data = {role: context.set(text) for role, text in node.step.sets(context.task).items()}
-            with tempfile.TemporaryDirectory() as folder:
-                node.step.apply(inputs, Path(folder), Context(context.task, data, quiet, log))
+            with temporary_folder() as folder:
+                node.step.apply(inputs, folder, Context(context.task, data, quiet, log))
     return context.outcome

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from edgekit.core import metrics, registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
+from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.verify import FINDING, Finding, Verifier
@@ -73,8 +72,8 @@ def _other(store: Store, against: str, progress: Progress, say: Say) -> Iterator
     if not against or (store.path / against / ARTIFACT).is_file():
         yield store.get(against) if against else None
         return
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        ref = references.resolve(against, Path(folder, "run"))
+    with temporary_folder() as folder:
+        ref = references.resolve(against, folder / "run")
         yield dataclasses.replace(ensure_imported(ref, progress, say).artifact(), name=against)
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.core.errors import InputError, NoSpace
-from edgekit.core.files import sha256, sync, write_atomically
+from edgekit.core.files import replacing, sha256, sync, write_atomically
 
 TICKS = itertools.count()
 
@@ -67,3 +67,13 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     sync(tmp_path / "a")
     sync(tmp_path)
     assert synced == [tmp_path / "a", tmp_path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_a_write_that_ends_early_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+    with pytest.raises(error), replacing(path) as part:
+        part.write_text("half")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

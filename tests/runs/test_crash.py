@@ -68,6 +68,19 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, [rng.uniform(0.1, 10) for _ in range(20)])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_over_several_commands(tmp_path: Path) -> None:
+    """A small `make kills`."""
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    names = [word for name in ("train", "bench") for word in ("--command", name)]
+    words = ["--count", "6", *names, "--out", str(tmp_path / "kills.json")]
+    done = subprocess.run([sys.executable, script, *words], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kills = json.loads((tmp_path / "kills.json").read_text())["kills"]
+    assert sum(not kill["missed"] and not kill["finish"] for kill in kills) >= 6
+
+
 @pytest.fixture
 def working(bars_run: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A run folder in which an edgekit is at work on its last step, and that process."""
@@ -101,15 +114,22 @@ def test_two_on_one_folder(working: tuple[Path, subprocess.Popen[str]], cli: Cal
     assert (run / ".making-slow.torch").is_dir(), "the second cleared away what the first is making"
 
 
-def test_interrupted(working: tuple[Path, subprocess.Popen[str]], cli: Callable[..., Ended], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(
+    working: tuple[Path, subprocess.Popen[str]],
+    cli: Callable[..., Ended],
+    tmp_path: Path,
+    sign: signal.Signals,
+    code: int,
+) -> None:
     run, process = working
     before = finished(run)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sign)
     out, err = process.communicate(timeout=60)
     ended = Ended(process.returncode, out, err)
-    assert ended.code == 130
+    assert ended.code == code
     assert "interrupted" in ended.line
-    assert ended.json["error"]["code"] == 130
+    assert ended.json["error"]["code"] == code
     assert finished(run) == before
     assert not list(run.glob(".making*"))
     (tmp_path / "slow.toml").write_text(SLOW.replace('"slow_copy"', '{step = "slow_copy", seconds = 0.0}'))
@@ -124,10 +144,10 @@ def test_interrupted_while_training(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while "epoch 2" not in _text(tmp_path / "run" / "log.txt") and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
     out, err = process.communicate(timeout=60)
     assert Ended(process.returncode, out, err).line.startswith("edgekit: interrupted")
-    assert process.returncode == 130
+    assert process.returncode == 129
     assert Store(tmp_path / "run").names() == ()
 
 

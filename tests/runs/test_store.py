@@ -222,6 +222,9 @@ def test_left_overs_of_a_kill_never_count(store: Store) -> None:
     (store.path / "torch").rename(store.path / ".old-torch")  # killed between the two renames
     (store.path / ".old-onnx").mkdir()  # killed before the old one was deleted
     (store.path / ".results.json.part").touch()
+    (store.path / ".bundle.part").mkdir()
+    (store.path / ".scratch-0123" / "checkpoint-000002.part").mkdir(parents=True)  # killed in its first checkpoint
+    (store.path / ".scratch-4567").mkdir()  # killed before anything was kept
     assert store.names() == ("onnx", "onnx-int8")
     with store.lock():
         assert set(store.names()) == {"torch", "onnx", "onnx-int8"}
@@ -339,6 +342,26 @@ def test_what_is_written_goes_through_no_link(store: Store, tmp_path: Path) -> N
 def test_a_run_folder_may_be_reached_through_a_link(store: Store, tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to(store.path)
     assert Store(tmp_path / "latest").get("onnx").id == store.get("onnx").id
+
+
+def test_a_checkpoint_survives_and_what_is_half_made_beside_it_does_not(store: Store) -> None:
+    scratch = store.path / ".scratch-0123" / "fold-1"
+    for name in ("checkpoint-000001", "checkpoint-000002.part"):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "state.json").touch()
+    (scratch / ".best.safetensors.part").touch()
+    with store.lock():
+        assert [path.name for path in scratch.iterdir()] == ["checkpoint-000001"]
+
+
+def test_an_interrupted_copy_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.runs.store._sync", interrupted)
+    with store.lock(), pytest.raises(KeyboardInterrupt):
+        store.copy(store.get("torch"), "another")
+    assert not list(store.path.glob(".making*"))
 
 
 def test_one_at_a_time(store: Store) -> None:

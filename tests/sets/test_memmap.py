@@ -55,7 +55,7 @@ def test_a_large_one_is_a_file_that_goes_with_it(small: Path) -> None:
     data = reading.sample_set("x", {"a": written(values)}, np.arange(100))
     assert not data.inputs["a"].flags.writeable
     (folder,) = small.iterdir()
-    assert np.array_equal(np.load(folder / "samples.npy"), values)
+    assert np.array_equal(np.load(folder / "files" / "samples.npy"), values)
     few = sets.take(data, 7)
     assert isinstance(few.inputs["a"], np.memmap)
     assert few.sha256 == reading.sample_set("y", {"a": values[:7]}, np.arange(7)).sha256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from edgekit.compression.calibration import Feed, gather
 from edgekit.compression.calibration.infinities import finite, has_infinities
 from edgekit.core.step import Context
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.ranges import Statistics
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def ready(path: Path) -> ModelProto:
     model.ir_version = max(model.ir_version, IR_VERSION)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), MIN_OPSET)
     model = model if opset >= MIN_OPSET else version_converter.convert_version(model, MIN_OPSET)
-    with tempfile.TemporaryDirectory() as folder:
-        source, done = Path(folder, "source.onnx"), Path(folder, "done.onnx")
+    with temporary_folder() as folder:
+        source, done = folder / "source.onnx", folder / "done.onnx"
         onnx.save(model, str(source))
         quant_pre_process(str(source), str(done), skip_symbolic_shape=True)
         model = onnx.load(str(done))

@@ -16,14 +16,15 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from edgekit.core import children
 from edgekit.core.errors import DeviceError, EdgekitError, Missing, os_errors
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import facts
 from edgekit.devices.shared.facts import END, START, Facts
 
@@ -194,11 +195,11 @@ class Phone:
         if free is not None and 2 * size > free:  # the archive and its content
             why = f"{2 * size / 1e6:,.1f} MB are needed, and {free / 1e6:,.1f} MB are free"
             raise self._storage_full(why)
-        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            archive = Path(folder) / "sent.tar"
+        with temporary_folder() as folder:
+            archive = folder / "sent.tar"
             with os_errors("write", archive):
                 _write_archive(archive, {f"files/{sha}": path for sha, path in missing.items()}, extra)
-            self.checked(f"mkdir -p {ROOT}/files {ROOT}/jobs")
+            self.checked(f"mkdir -p {ROOT}/files {ROOT}/jobs && chmod 700 {ROOT}")
             words = ["-s", self.serial, "push", str(archive), f"{ROOT}/sent.tar"]
             code, output = adb(words, SHELL_SECONDS + archive.stat().st_size / SLOW_BYTES_PER_SECOND)
             if code != 0:
@@ -359,9 +360,9 @@ def _run(command: Sequence[str], timeout: float, held: bool = False) -> tuple[in
     """(exit code, output) of a child; `held`: its input stays open, so that the remote process ends with it."""
     with _serving:
         _server()
-    source = subprocess.PIPE if held else subprocess.DEVNULL
+    command = command if held else [*children.WATCHED, *command]
     child = subprocess.Popen(
-        command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     _children.add(child)
     expired: list[bool] = []

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from edgekit.core import children
 from edgekit.core.errors import DeviceError, InputError, os_errors
 from edgekit.core.target import Target
 from edgekit.devices.shared.initramfs import FILE, FOLDER, archive
@@ -32,9 +33,6 @@ MIN_MEMORY_MB = 128
 PHONE_TOOLS = (("adb", "adb"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"))
 #: ports that adb reserves for its own emulators
 ADB_SCANS = range(5554, 5586)
-#: runs qemu until it ends, or until standard input ends, which happens when the parent process ends for any reason
-WATCHDOG = """exec 3<&0; "$@" </dev/null & board=$!
-{ read line <&3; kill -9 $board; } 2>/dev/null & wait $board"""
 
 
 class Board:
@@ -57,7 +55,7 @@ class Board:
         (self.folder / "initrd").write_bytes(_initrd(system_image, self.folder))
         _config(self.folder)
         with (self.folder / "console.txt").open("wb") as console:
-            command = ["sh", "-c", WATCHDOG, "sh", *_command(target, system_image, self.folder, self.port)]
+            command = [*children.WATCHED, *_command(target, system_image, self.folder, self.port)]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -108,7 +106,7 @@ class Board:
         if not disk.is_file():
             part = disk.with_suffix(".part")
             command = ["cp", "--sparse=always", "--reflink=auto", str(system_image.disk), str(part)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = children.run(command, text=True)
             if done.returncode != 0:
                 part.unlink(missing_ok=True)
                 raise DeviceError(f"the disk of {self.name} cannot be created", done.stderr.strip()[:200])
@@ -165,7 +163,7 @@ def _keys(folder: Path) -> None:
         if not (folder / f"{name}.pub").is_file():
             (folder / name).unlink(missing_ok=True)
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgekit", "-f", str(folder / name)]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+            children.run(command, check=True)
     shutil.copyfile(folder / "client_key.pub", folder / "authorized_keys")
 
 

@@ -11,7 +11,6 @@ import logging
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,11 +19,12 @@ from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
-from edgekit.core import registry
+from edgekit.core import children, registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.ssh import Session
 from edgekit.devices.shared.wheels import verify
@@ -206,17 +206,17 @@ def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
 
 def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None:
     """Download wheels for the device's platform on this machine, push them, and unpack them on the device."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
+    with temporary_folder() as folder:
         output = ""
         for wanted_packages in choices(runtime, target, session.facts.bits):
-            output = download(wanted_packages, session.facts, Path(folder))
+            output = download(wanted_packages, session.facts, folder)
             if not output or UNREACHABLE.search(output):
                 break
         if output:
             raise no_wheels(target, runtime, session.facts, output)
-        wheels = {path.name: sha256(path) for path in sorted(Path(folder).glob("*.whl"))}
-        session.send({sha: Path(folder) / name for name, sha in wheels.items()})
-        size = sum(path.stat().st_size for path in Path(folder).glob("*.whl"))
+        wheels = {path.name: sha256(path) for path in sorted(folder.glob("*.whl"))}
+        session.send({sha: folder / name for name, sha in wheels.items()})
+        size = sum(path.stat().st_size for path in folder.glob("*.whl"))
         session.checked(session.call("unpack", key=key, wheels=wheels, timeout=120 + size / 1e5))
 
 
@@ -240,7 +240,7 @@ def download(wanted_packages: list[str], facts: Facts, folder: Path) -> str:
     command += ["--abi", f"cp{major}{minor}", "--dest", str(folder)]
     command += [word for platform in platforms(facts) for word in ("--platform", platform)]
     try:
-        done = subprocess.run([*command, *wanted_packages], capture_output=True, text=True, timeout=PIP_SECONDS)
+        done = children.run([*command, *wanted_packages], text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired:
         return f"pip took longer than {PIP_SECONDS:.0f} s"
     if done.returncode == 0:

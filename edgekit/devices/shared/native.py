@@ -7,14 +7,14 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
-import tempfile
 import zipfile
 from pathlib import Path
 
-from edgekit.core import registry
+from edgekit.core import children, registry
 from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
+from edgekit.core.files import replacing
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import environment
 from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.job import RUNNER
@@ -56,14 +56,15 @@ def runner(facts: Facts) -> Path:
         return path
     with os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"runner.{os.getpid()}.part")
-    command = [*compiler, *FLAGS, "-o", str(part), *(str(path) for path in sources if path.suffix == ".c")]
-    done = subprocess.run([*command, "-ldl", "-lm"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
-        next = f"does {compiler[0]} compile other programs? reinstall it"
-        raise DeviceError("the native runner cannot be built", lines[0][:300], next)
-    part.rename(path)
+    with temporary_folder(path.parent) as folder:
+        part = folder / "runner"
+        command = [*compiler, *FLAGS, "-o", str(part), *(str(path) for path in sources if path.suffix == ".c")]
+        done = children.run([*command, "-ldl", "-lm"], text=True)
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
+            next = f"does {compiler[0]} compile other programs? reinstall it"
+            raise DeviceError("the native runner cannot be built", lines[0][:300], next)
+        part.rename(path)
     return path
 
 
@@ -119,17 +120,16 @@ def _from_wheel(target: Target, facts: Facts, runtime: str) -> Path:
     place = cache() / hashlib.sha256(f"{requirement} {facts.arch} {facts.glibc}".encode()).hexdigest()[:16]
     if (place / "library.so").is_file():
         return place / "library.so"
-    with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
-        if output := environment.download([requirement, "--no-deps"], facts, Path(folder)):
+    with temporary_folder() as folder:
+        if output := environment.download([requirement, "--no-deps"], facts, folder):
             raise environment.no_wheels(target, runtime, facts, output)
-        (wheel,) = Path(folder).glob("*.whl")
+        (wheel,) = folder.glob("*.whl")
         with zipfile.ZipFile(wheel) as file, os_errors("write", place):
             member = next((name for name in file.namelist() if name.startswith(declared.library)), "")
             if not member:
                 raise DeviceError(f"{wheel.name} contains no {declared.library}", next="name one with --library")
             place.mkdir(parents=True, exist_ok=True)
             (place / "version").write_text(wheel.name.split("-")[1])
-            part = place / f"library.{os.getpid()}.part"
-            part.write_bytes(file.read(member))
-            part.rename(place / "library.so")
+            with replacing(place / "library.so") as part:
+                part.write_bytes(file.read(member))
     return place / "library.so"

@@ -13,7 +13,6 @@ import json
 import posixpath
 import re
 import shlex
-import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.files import sha256
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import native
 from edgekit.devices.shared.adb import HOME, ROOT, Phone
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
@@ -64,9 +64,9 @@ class NativeReleases:
     def place(self, bundle: Bundle) -> Mapping[str, Any]:
         runtime = str(bundle.manifest["runtime"])
         runner, library = native.runner(self.phone.facts), native.library(self.target, self.phone.facts, runtime)
-        with self.phone.reserved(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        with self.phone.reserved(), temporary_folder() as folder:
             files = {**bundle.files, "runner": runner, "library.so": library}
-            files |= self._extra_files(bundle, native.version(self.target, runtime, library), Path(folder))
+            files |= self._extra_files(bundle, native.version(self.target, runtime, library), folder)
             hashes = {name: sha256(path) for name, path in files.items()}
             if self._intact(bundle.id, hashes):
                 return {"placed": False}
@@ -82,8 +82,8 @@ class NativeReleases:
     def check(self, id: str) -> Mapping[str, Any]:
         """Run the release's own samples on the phone and compare the outputs with the host's."""
         place, out = self._path(id), f"{ROOT}/jobs/{uuid.uuid4().hex}"
-        with self.phone.reserved(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            local = Path(folder)
+        with self.phone.reserved(), temporary_folder() as folder:
+            local = folder
             inputs = f'for input in check/input*.npy; do set -- "$@" {place}/$input; done'
             script = f'cd {place} || exit 1\nset --\n{inputs}\nsh ./run {out} "$@"'
             code, output = self.phone.shell(script, CHECK_SECONDS)

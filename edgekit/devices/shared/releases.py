@@ -7,7 +7,6 @@ A device offers `releases(folder) -> Releases`. A device with Python uses `Pytho
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,7 +111,3 @@ def read_result(path: Path, name: str) -> dict[str, Any]:
         why = " ".join(str(error).split())[:200]
         raise DeviceError(f"{name} sent an invalid result", why, "run it again; is its storage failing?") from error
     return result
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="edgekit-")

@@ -11,13 +11,14 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.core import children
 from edgekit.core.errors import DeviceError, Missing, os_errors
 from edgekit.core.target import Target
+from edgekit.core.temporary import TemporaryFolder, temporary_folder
 from edgekit.devices.shared import environment as environments
 from edgekit.devices.shared.facts import Facts, parse_facts
 from edgekit.ondevice import agent
@@ -111,8 +112,10 @@ def _build(system: str, folder: Path) -> None:
     suite, packages = SYSTEMS[system]
     with os_errors("write", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{system}-", dir=folder.parent))
-        part.chmod(0o755)  # apt reads it as another user
+        temporary = TemporaryFolder(folder.parent)
+        part = temporary.path
+        for place in (part.parent, part):
+            place.chmod(0o755)  # apt reads it as another user
     try:
         _overlay(system, part / "overlay")
         prefix = ["fakeroot"] if os.geteuid() != 0 else []
@@ -120,14 +123,7 @@ def _build(system: str, folder: Path) -> None:
         command = [*prefix, "sh", str(SOURCE / "build.sh"), suite, packages, mirror, str(KEYRING), str(part)]
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C"}
         try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=BUILD_SECONDS,
-                stdin=subprocess.DEVNULL,
-            )
+            done = children.run(command, env=environment, text=True, timeout=BUILD_SECONDS)
         except subprocess.TimeoutExpired as error:
             what = "the system for emulated boards cannot be built"
             raise DeviceError(what, f"it took longer than {BUILD_SECONDS:.0f} s", "run it again") from error
@@ -140,7 +136,7 @@ def _build(system: str, folder: Path) -> None:
             if not folder.exists():
                 part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        temporary.remove()
 
 
 def _overlay(system: str, overlay: Path) -> None:
@@ -159,17 +155,17 @@ def _overlay(system: str, overlay: Path) -> None:
 def _unpacked(runtime: str, place: Path) -> None:
     """Unpack a runtime's wheels as an environment. Raises DeviceError if they are not available."""
     target = Target("emulated boards", "", "qemu", arch="aarch64", runtimes=RUNTIMES)
-    with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
+    with temporary_folder() as folder:
         output = ""
         for packages in environments.choices(runtime, target):
-            output = environments.download(packages, facts(), Path(folder))
+            output = environments.download(packages, facts(), folder)
             if not output:
                 break
         if output:
             raise environments.no_wheels(target, runtime, facts(), output)
         with os_errors("write", place):
             place.mkdir(parents=True)
-            for path in sorted(Path(folder).glob("*.whl")):
+            for path in sorted(folder.glob("*.whl")):
                 with zipfile.ZipFile(path) as wheel:
                     for member in wheel.infolist():
                         agent.unpack(wheel, member, str(place))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgekit.core.artifact import Kind, ModelFacts
 from edgekit.core.errors import InputError
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.torch import Torch
 from edgekit.networks import signatures
 from edgekit.steps.shared.signed import given_files, given_problems, known
@@ -63,9 +63,9 @@ class ImportTorchStep(Step):
 
     def describe(self) -> ModelFacts:
         """The facts of the artifact it would make. Raises InputError if the file is not such a model."""
-        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            self.apply({}, Path(folder), Context(None, {}, _quiet, logging.getLogger("edgekit")))
-            return Torch.describe(Path(folder) / Torch.file)
+        with temporary_folder() as folder:
+            self.apply({}, folder, Context(None, {}, _quiet, logging.getLogger("edgekit")))
+            return Torch.describe(folder / Torch.file)
 
 
 def _quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact, kinds
 from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, Step, StepResult
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.ranges import BINS, Histogram, Statistics
 from edgekit.steps.shared.calibrated import CalibratedStep, StaticInt8Step
 from edgekit.steps.shared.unstored import unstored
@@ -51,8 +51,8 @@ class TrainedInt8Step(CalibratedStep):
         parent = inputs["parent"]
         trained = qat.load_ranges(parent.path / RANGES)
         exporter, int8 = self.steps()
-        with tempfile.TemporaryDirectory() as folder:
-            model = unstored(exporter, inputs, Path(folder), ctx)
+        with temporary_folder() as folder:
+            model = unstored(exporter, inputs, folder, ctx)
             path = model.path / str(registry.load("formats", model.kind.format).file)
             origin = calibration.origin(model, path)
             feeds, batch = self.feeds(model, ctx), batch_size(fitting(ctx.sets["calibration"], model), model)

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.core import children
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.temporary import temporary_folder
 
 #: timeout of a download
 SECONDS = 300
@@ -68,17 +70,14 @@ def debian(package: str, path: Path) -> Path:
     advice = f"apt-get install {package}, or set EDGEKIT_DOWNLOAD=1 to unpack it into {cache()} (needs apt-get)"
     if os.environ.get("EDGEKIT_DOWNLOAD") != "1" or not shutil.which("apt-get"):
         raise InputError(f"{path} was not found", f"it is in Debian's package {package}", advice)
-    temporary = unpacked.with_name(f".making-{package}-{os.getpid()}")
-    try:
-        with os_errors("write", temporary):
-            temporary.mkdir(parents=True, exist_ok=True)
-        _run(["apt-get", "download", "-qq", package], package, advice, temporary)
-        archive = next(temporary.glob("*.deb"))
-        _run(["dpkg-deb", "-x", str(archive), str(temporary / "root")], package, advice)
+    with os_errors("write", unpacked):
+        unpacked.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(unpacked.parent) as folder:
+        _run(["apt-get", "download", "-qq", package], package, advice, folder)
+        archive = next(folder.glob("*.deb"))
+        _run(["dpkg-deb", "-x", str(archive), str(folder / "root")], package, advice)
         shutil.rmtree(unpacked, ignore_errors=True)
-        (temporary / "root").replace(unpacked)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / "root").replace(unpacked)
     if not (unpacked / relative).exists():
         raise InputError(f"{package} does not hold {path}", "it is another version of the package", advice)
     return unpacked
@@ -86,7 +85,7 @@ def debian(package: str, path: Path) -> Path:
 
 def _run(command: Sequence[str], what: str, advice: str, folder: Path | None = None) -> None:
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=folder)
+        process = children.run(command, text=True, timeout=SECONDS, cwd=folder)
         why = (
             (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
             if process.returncode

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgekit.core.device import Device
 from edgekit.core.errors import CheckFailed, DeviceError, InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.devices.shared.bundle import Bundle
 from edgekit.measure import targets
@@ -85,9 +85,9 @@ def deploy(
     facts: ModelFacts = registry.load("formats", artifact.kind.format).describe(model_file(artifact))
     if why := next(_incompatibilities(artifact, facts, runtime, target, device), ""):
         raise InputError(f"{target.name} cannot run {artifact.name}", why, "nothing was sent; choose another artifact")
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with temporary_folder() as folder:
         files = replay.choose(artifact, data)
-        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(folder), files)
+        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, folder, files)
         return _install(new, target, device, releases, say)
 
 
@@ -164,10 +164,10 @@ def write_bundle(
     artifact, samples = _select(word, None)
     target = targets.load(target_name)
     runtime = _runtime(artifact, target, runtime)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+    with temporary_folder() as scratch:
         files = replay.choose(artifact, data)
-        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, Path(scratch), files)
-        tried = Path(scratch) / "tried"
+        new = bundle.make(artifact, runtime, samples, targets.load("host"), target, scratch, files)
+        tried = scratch / "tried"
         bundle.write(new, tried)
         check = bundle.check(tried)
         if not check["ok"]:

@@ -14,7 +14,6 @@ import inspect
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import sets, tasks
-from edgekit.core import registry
+from edgekit.core import children, registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import sha256
@@ -186,7 +185,7 @@ def _umask() -> int:
 def check(folder: Path) -> Mapping[str, Any]:
     """What the program of the bundle in `folder` says about itself, run here with this Python."""
     command = [sys.executable, str(folder / "predict.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS)
+    done = children.run(command, text=True, timeout=CHECK_SECONDS)
     try:
         result: Mapping[str, Any] = json.loads(done.stdout)
         return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.signature import input_of, output_of
 from edgekit.core.signature_check import signed
 from edgekit.core.signature_text import described
+from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.formats import model_file
 from edgekit.measure import targets
@@ -95,12 +95,12 @@ def conversions(
     """Try each export in a temporary folder: one entry per format, and the failures."""
     entries, failures = [], []
     for format in formats:
-        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        with temporary_folder() as folder:
             try:
                 outcome = export.export(
-                    _copied(references.resolve(model), Path(folder)),
+                    _copied(references.resolve(model), folder),
                     to=[format],
-                    out=Path(folder, "run"),
+                    out=folder / "run",
                     shapes=shapes,
                 )
                 failed = next(iter(outcome.failures), None)

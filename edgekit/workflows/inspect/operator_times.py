@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.target import Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.runs import references
@@ -41,8 +40,8 @@ def operator_times(model: str | None, target: str = "host", shapes: Shapes | Non
     ref, loaded = references.resolve(model), targets.load(target)
     if not ref.foreign:
         return _times(ref.store, ref.artifact(), loaded, shapes)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        copied: ModelReference = import_.ensure_imported(references.resolve(model, Path(folder, "run")))
+    with temporary_folder() as folder:
+        copied: ModelReference = import_.ensure_imported(references.resolve(model, folder / "run"))
         return _times(copied.store, copied.artifact(), loaded, shapes)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, ModelFacts, Operator, TensorSpec
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.onnx import external_files
 from edgekit.runs import shapes as given_shapes
 from edgekit.runs.shapes import Shapes
@@ -50,11 +50,11 @@ def counted(facts: ModelFacts, format: str, path: Path, known: Known) -> tuple[M
         return _uncounted(facts), f"the size of {open_spec.name} is open (--shape {example_shape(open_spec)})"
     if format not in _RESIZED:
         return _uncounted(facts), f"edgekit cannot set the sizes of {format} files"
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with temporary_folder() as folder:
         name = registry.load("formats", format).file
         try:
-            _RESIZED[format](path, Path(folder, name), {name: sizes for name, sizes in known.items() if sizes})
-            resized = registry.load("formats", format).describe(Path(folder, name))
+            _RESIZED[format](path, folder / name, {name: sizes for name, sizes in known.items() if sizes})
+            resized = registry.load("formats", format).describe(folder / name)
         except Exception as error:  # onnx and openvino raise many types
             why = " ".join(str(error).split())[:200]
             return _uncounted(facts), f"the model cannot have inputs of that size: {why}"

@@ -16,6 +16,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgekit.core import signals
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, Interrupted
 from edgekit.core.progress import duration
@@ -95,7 +96,9 @@ class Search:
         if result.interrupted:
             what = f"interrupted after {_count(result.trials)} of {self.trials} trials"
             next = "run the same command again to resume"
-            return Interrupted(what, f"the front so far, {len(result.front)} trials, is in {RESULT}", next)
+            error = Interrupted(what, f"the front so far, {len(result.front)} trials, is in {RESULT}", next)
+            error.code = signals.exit_code()
+            return error
         if result.artifact is not None:
             return None
         best = result.nearest

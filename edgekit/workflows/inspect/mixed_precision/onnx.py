@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.core.temporary import temporary_folder
 from edgekit.formats.onnx import read, without_data
 from edgekit.formats.shared.onnx_wire import graphs
 from edgekit.steps.onnx_int8 import FLOAT_ANYWAY
@@ -70,8 +70,8 @@ def _optimized(path: Path) -> ModelProto:
     # weights apart: a file cannot hold more than 2 GB, and they are not read
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        file = Path(folder, "model.onnx")
+    with temporary_folder() as folder:
+        file = folder / "model.onnx"
         options.optimized_model_filepath = str(file)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(str(file), load_external_data=False)

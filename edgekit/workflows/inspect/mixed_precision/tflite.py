@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
 import edgekit
+from edgekit.core import children
 from edgekit.formats import tflite as format
 from edgekit.workflows.inspect.mixed_precision import Conversion, Execution, Operator, Precision, Tensor, conversions
 
@@ -87,7 +87,7 @@ def _partitions(path: Path) -> int | None:
     command = [sys.executable, "-c", _LOAD, str(path.resolve())]
     # where this edgekit is: what is in the user's folder is not imported
     home = Path(edgekit.__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, cwd=home)
+    done = children.run(command, text=True, timeout=SECONDS, cwd=home)
     if done.returncode:
         _, _, reason = done.stderr.rpartition("Error: ")
         raise RuntimeError(f"LiteRT cannot load it: {reason or f'its process ended with {done.returncode}'}")
