@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -240,9 +240,14 @@ class DeviceSession:
         with os_errors("write", tempfile.gettempdir()):
             self._folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            rows = self._chunk_rows()
-            self.chunks = [range(first, min(first + rows, len(self.data))) for first in range(0, len(self.data), rows)]
-            self._inputs = self._input_files(self.chunks[0])
+            try:
+                rows = self._chunk_rows()
+                starts = range(0, len(self.data), rows)
+                self.chunks = [range(first, min(first + rows, len(self.data))) for first in starts]
+                self._inputs = self._input_files(self.chunks[0])
+            except BaseException:
+                self._cleanup()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -382,7 +387,8 @@ def _write_npy(array: NDArray[Any], path: Path) -> Path:
 
 def _read(path: Path) -> NDArray[Any]:
     """Read an output; a large one is memory-mapped, and its file is freed with the last reference to it."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_BYTES else None)
+    mode: Literal["r"] | None = "r" if path.stat().st_size > LARGE_BYTES else None
+    array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
     return array
 
 
