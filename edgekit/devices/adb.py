@@ -6,6 +6,7 @@ It is tested against the real adbd on Linux for arm64, and was never run on a ph
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,9 +20,10 @@ from edgekit.core.target import Provenance, Target
 from edgekit.devices.shared import adb, native
 from edgekit.devices.shared.adb import ROOT, RUN, Phone
 from edgekit.devices.shared.facts import Facts
-from edgekit.devices.shared.job import job_json, result_of
+from edgekit.devices.shared.job import job_json
 from edgekit.devices.shared.phone_releases import NativeReleases
 from edgekit.devices.shared.releases import Releases
+from edgekit.devices.shared.results import answered_files, result_of
 
 #: seconds to wait for a job's end beyond its own time-out
 GRACE_SECONDS = 30.0
@@ -84,7 +86,7 @@ class Adb(Device):
             usage = phone.checked(f"du -sk {ROOT} 2>/dev/null; rm -rf {ROOT}")
             phone.present.clear()
         words = usage.split()
-        return {"bytes": int(words[0]) * 1024 if words and words[0].isdecimal() else 0, "root": ROOT}
+        return {"bytes": int(words[0]) * 1024 if words and re.fullmatch(r"\d{1,12}", words[0]) else 0, "root": ROOT}
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
         _check_compatible(job.artifact, job.runtime, self.target.name)
@@ -109,10 +111,10 @@ class Adb(Device):
                 what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
                 code, output = phone.shell(script, job.plan.timeout + GRACE_SECONDS, what)
                 phone.check_exit(code, output, what, job.plan.timeout)
-                phone.pull(f"{folder}/out/.", out)
+                phone.pull(f"{folder}/out", out, answered_files(job))
             finally:
                 _remove_folder(phone, folder)
-        return result_of(out, self.target.name)
+        return result_of(out, self.target.name, job)
 
 
 def _check_compatible(artifact: Artifact, runtime: str, name: str) -> None:

@@ -24,7 +24,7 @@ from edgekit.core.target import Provenance
 from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import releases
 from edgekit.devices.shared.facts import INSTRUCTION_SETS
-from edgekit.devices.shared.job import RUNNER, job_json
+from edgekit.devices.shared.job import RUNNER, job_json, signal_name
 from edgekit.devices.shared.releases import PythonReleases, Releases
 
 #: when a signal ends a job's process, how long to wait for the same signal to end this one
@@ -92,7 +92,7 @@ def _why(code: int, stderr: bytes) -> str:
     if code == -signal.SIGKILL:
         return "the process was killed, probably because memory ran out"
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    ended = f"the process was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+    ended = f"the process was killed by {signal_name(-code)}" if code < 0 else f"it ended with exit code {code}"
     return f"{ended}: {lines[-1]}" if lines else ended
 
 

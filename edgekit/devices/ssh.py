@@ -16,9 +16,11 @@ from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import environment as environments
 from edgekit.devices.shared import releases, ssh
 from edgekit.devices.shared.facts import Facts
-from edgekit.devices.shared.job import RUNNER, job_json, result_of
-from edgekit.devices.shared.releases import PythonReleases, Releases
-from edgekit.devices.shared.ssh import Session
+from edgekit.devices.shared.job import RUNNER, job_json, signal_name
+from edgekit.devices.shared.releases import RESULT_BYTES, PythonReleases, Releases
+from edgekit.devices.shared.results import PROFILE_BYTES, PROFILE_FILES, RESULT, answered_files, result_of
+from edgekit.devices.shared.ssh import Answered, Session
+from edgekit.devices.shared.untrusted import shown
 
 #: seconds to wait for a job's answer beyond its own time-out
 GRACE_SECONDS = 60.0
@@ -67,7 +69,7 @@ class Ssh(Device):
             session.lock()
             removed = session.checked(session.call("clean"))
             session.close()
-        return {"bytes": int(removed["bytes"]), "root": str(removed["root"])}
+        return {"bytes": removed["bytes"], "root": shown(removed["root"])}
 
     def incompatibilities(self, artifact: Artifact, runtime: str) -> Iterator[str]:
         """Why the runtime installed on the device cannot run the artifact; nothing is installed or sent."""
@@ -107,7 +109,7 @@ class Ssh(Device):
             session.send({links[name]: path for name, path in {"runner/runner.py": source, **files}.items()})
             answer = session.call(
                 "run",
-                out=folder,
+                answered=Answered(folder, {RESULT: RESULT_BYTES}),
                 links=links,
                 job={**request, "environment": environment},
                 environment=environment,
@@ -129,7 +131,7 @@ class Ssh(Device):
             session.send({links[name]: path for name, path in files.items()})
             answer = session.call(
                 "run",
-                out=out,
+                answered=_answered(job, out),
                 links=links,
                 job=request,
                 environment=environment,
@@ -139,10 +141,10 @@ class Ssh(Device):
             )
         what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
         self._check(session.checked(answer), what, job.plan.timeout, out)
-        result = result_of(out, self.target.name)
-        if answer.get("temperature_c") is not None and not result["error"]:
+        result = result_of(out, self.target.name, job)
+        if answer["temperature_c"] is not None and not result["error"]:
             result["facts"]["temperature_c"] = answer["temperature_c"]
-        if answer.get("throttled", 0) & THROTTLED and "watch" in result:
+        if answer["throttled"] & THROTTLED and "watch" in result:
             result["watch"]["throttled"] += 1
         if result["error"] and result["error"]["kind"] == "missing":
             what = f"{job.runtime} cannot be imported on {self.target.name}"
@@ -161,17 +163,23 @@ class Ssh(Device):
             raise DeviceError(f"{what} failed", self._why(answer), "see log.txt in the run folder")
 
     def _why(self, answer: Mapping[str, Any]) -> str:
-        code, lines = int(answer["code"]), str(answer["said"]).strip().splitlines()
+        code, lines = answer["code"], [shown(line, 300) for line in answer["said"].strip().splitlines()[-1:]]
         memory = f"it has {self.session.facts.memory_bytes >> 20} MB"
         if code == -signal.SIGKILL:
             return f"the process was killed, probably because memory ran out: {memory}"
         if code == -signal.SIGBUS and answer["free"] < 1 << 24:
             return f"its disk is full: {answer['free'] >> 10} kB are free"
         if code < 0:
-            return f"the process was killed by {signal.Signals(-code).name}" + (f": {lines[-1]}" if lines else "")
+            return f"the process was killed by {signal_name(-code)}" + (f": {lines[-1]}" if lines else "")
         if lines and "No space left on device" in lines[-1]:
             return f"its disk is full: {lines[-1]}"
         return f"it ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
+
+
+def _answered(job: Job, out: Path) -> Answered:
+    if job.profile:
+        return Answered(out, answered_files(job), PROFILE_FILES, PROFILE_BYTES)
+    return Answered(out, answered_files(job))
 
 
 def _remote_job(job: Job, out: Path) -> tuple[dict[str, Path], dict[str, Any]]:

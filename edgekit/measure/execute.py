@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -241,9 +241,14 @@ class DeviceSession:
         self._temporary = TemporaryFolder()
         self._folder = self._temporary.path
         with os_errors("write", self._folder):
-            rows = self._chunk_rows()
-            self.chunks = [range(first, min(first + rows, len(self.data))) for first in range(0, len(self.data), rows)]
-            self._inputs = self._input_files(self.chunks[0])
+            try:
+                rows = self._chunk_rows()
+                starts = range(0, len(self.data), rows)
+                self.chunks = [range(first, min(first + rows, len(self.data))) for first in starts]
+                self._inputs = self._input_files(self.chunks[0])
+            except BaseException:
+                self._temporary.remove()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -383,7 +388,8 @@ def _write_npy(array: NDArray[Any], path: Path) -> Path:
 
 def _read(path: Path) -> NDArray[Any]:
     """Read an output; a large one is memory-mapped, and its file is freed with the last reference to it."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_BYTES else None)
+    mode: Literal["r"] | None = "r" if path.stat().st_size > LARGE_BYTES else None
+    array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
     return array
 
 

@@ -354,9 +354,9 @@ def throttled():
 
 
 def os_error(error):
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EACCES: "denied", errno.EROFS: "denied"}.get(error.errno)
     what = os.strerror(error.errno) if error.errno else str(error)
-    return {"kind": "full" if full else "system", "what": what, "where": error.filename or ""}
+    return {"kind": kind or "system", "what": what, "where": str(error.filename or "")}
 
 
 def main():

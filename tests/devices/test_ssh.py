@@ -206,7 +206,7 @@ def test_a_changed_host_key(board: Board, tmp_path: Path, monkeypatch: pytest.Mo
     config(board, tmp_path, monkeypatch, f"{board.folder}/known_hosts", f"{tmp_path}/known")
     error = refused(board.target())
     assert error.code == 4 and "the host key of board has changed" in error.what
-    assert f"ssh-keygen -R '[127.0.0.1]:{board.port}'" in error.next
+    assert f"ssh-keygen -f {tmp_path}/known -R '[127.0.0.1]:{board.port}'" in error.next
 
 
 def test_a_wrong_user_and_a_wrong_key(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,14 +389,15 @@ def test_a_runner_that_dies(
     assert "something odd" in failed(onnx, board.target(), data).why
 
 
+HEAD = '{"schema": "edgekit-runner/1", "error": null, "load_ms": 1, "floor_rss_bytes": 1, "peak_rss_bytes": 1, '
 RESULTS = {
     "nothing": "",
     "half": '{"schema": "edgekit-runner/1", "err',
     "a list": "[]",
     "another schema": '{"schema": "edgekit-runner/9", "error": null}',
-    "no outputs": '{"schema": "edgekit-runner/1", "error": null, "facts": {}}',
-    "an absent output": '{"schema": "edgekit-runner/1", "error": null, "facts": {}, "outputs": {"o": "out/x"}}',
-    "a cut output": '{"schema": "edgekit-runner/1", "error": null, "facts": {}, "outputs": {"o": "out/half.npy"}}',
+    "no outputs": HEAD + '"facts": {}}',
+    "an absent output": HEAD + '"facts": {}, "outputs": {"output": "out/x"}}',
+    "a cut output": HEAD + '"facts": {}, "outputs": {"output": "out/output0.npy"}}',
 }
 
 
@@ -406,9 +407,11 @@ def test_results_that_are_none(
 ) -> None:
     np.save(tmp_path / "half.npy", np.zeros(1000))
     half = (tmp_path / "half.npy").read_bytes()[:500]
-    text = f"open('out/half.npy', 'wb').write({half!r}); open('out/result.json', 'w').write({RESULTS[case]!r})"
+    text = f"open('out/output0.npy', 'wb').write({half!r}); open('out/result.json', 'w').write({RESULTS[case]!r})"
     runner(monkeypatch, tmp_path, text)
-    assert "sent an invalid result" in failed(onnx, board.target(), data).what
+    with pytest.raises(DeviceError, match="sent an invalid result") as error:
+        execute(onnx, board.target(), data, QUICK, latency=False)
+    assert error.value.next
 
 
 def test_a_hung_runner_is_stopped_there(
@@ -483,11 +486,11 @@ def test_the_connection_is_cut_while_files_are_sent(
     large = replace(data, inputs={"input": noise}, labels=None)
     real, sent = Session._write, [0]
 
-    def cut(self: Session, block: bytes) -> None:
+    def cut(self: Session, block: bytes, stop: float) -> None:
         sent[0] += len(block)
         if sent[0] > 2_000_000 and board.process:
             board.stop()
-        real(self, block)
+        real(self, block, stop)
 
     monkeypatch.setattr(Session, "_write", cut)
     assert "was lost" in failed(onnx, board.target(), large).what

@@ -11,12 +11,16 @@ import fcntl
 import hashlib
 import io
 import logging
+import os
 import re
+import select
+import shlex
 import shutil
 import signal
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +31,8 @@ from edgekit.core.errors import DeviceError, EdgekitError, Missing, os_errors
 from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import facts
 from edgekit.devices.shared.facts import END, START, Facts
+from edgekit.devices.shared.job import signal_name
+from edgekit.devices.shared.untrusted import shown
 
 #: the one folder where every Android lets the shell's user write and execute, and edgekit's folder in it
 HOME = "/data/local/tmp"
@@ -35,7 +41,10 @@ ROOT = f"{HOME}/.edgekit"
 SHELL_SECONDS, CONNECT_SECONDS = 60.0, 15.0
 #: the lowest transfer rate of a slow cable, in bytes per second
 SLOW_BYTES_PER_SECOND = 1e6
-EXIT = re.compile(rb"\n?== exit (\d+)\r?\n?$")
+#: bytes of a command's output
+OUTPUT_BYTES = 1 << 22
+BLOCK = 1 << 16
+EXIT = re.compile(rb"\n?== exit (\d{1,5})\r?\n?$")
 
 #: prints one section per fact; a section that a system does not have is empty
 FACTS = rf"""
@@ -112,11 +121,15 @@ def is_up(port: int) -> bool:
         return False
 
 
+class TooMuchOutput(Exception):
+    """A command printed more than it may."""
+
+
 def adb(words: Sequence[str], timeout: float) -> tuple[int, str]:
     """(exit code, output) of one adb command. Raises Missing or DeviceError."""
     try:
         code, output = _run(["adb", *words], timeout)
-    except TimeoutError as error:
+    except (TimeoutError, TooMuchOutput) as error:
         return -9, str(error)
     return code, output.decode("utf-8", "replace")
 
@@ -162,22 +175,27 @@ class Phone:
             self.lock()
             yield
 
-    def shell(self, script: str, timeout: float = SHELL_SECONDS, what: str = "") -> tuple[int, str]:
+    def shell(self, script: str, timeout: float | None = None, what: str = "") -> tuple[int, str]:
         """A script's exit code and output; the script prints the code, since adbd on old devices does not return it."""
+        timeout = SHELL_SECONDS if timeout is None else timeout
         command = ["adb", "-s", self.serial, "shell", f'(\n{script}\n); code=$?; echo; echo "== exit $code"']
         try:
             code, output = _run(command, timeout, held=True)
         except TimeoutError as error:
             raise timed_out(what or f"a command on {self.name}", timeout) from error
+        except TooMuchOutput as error:
+            self.disconnected = True
+            next = f"edgekit targets check {self.name}"
+            raise DeviceError(f"{self.name} sent an invalid answer", str(error), next) from error
         status = EXIT.search(output)
         text = (output[: status.start()] if status else output).decode("utf-8", "replace")
         if not status:
             raise self._disconnected(text or f"adb ended with exit code {code}")
         for line in text.splitlines():
-            log.debug("%s: %s", self.name, line)
+            log.debug("%s: %s", self.name, shown(line, 4000))
         return int(status[1]), text
 
-    def checked(self, script: str, timeout: float = SHELL_SECONDS) -> str:
+    def checked(self, script: str, timeout: float | None = None) -> str:
         """The output of a script. Raises DeviceError if it fails."""
         code, text = self.shell(script, timeout)
         if code != 0:
@@ -222,7 +240,7 @@ class Phone:
             raise DeviceError(f"{what} failed", self._why(code, output), "see log.txt in the run folder")
 
     def _why(self, code: int, output: str) -> str:
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        lines = [shown(line, 300) for line in output.splitlines() if line.strip()]
         if code == 128 + signal.SIGKILL:
             memory = f"it has {self.facts.memory_bytes >> 20} MB"
             return f"the process was killed, probably because memory ran out: {memory}"
@@ -231,15 +249,41 @@ class Phone:
             return f"its storage is full: {full or 'a file could not be extended'}"
         if code == 128 + signal.SIGILL:
             return f"the runtime's library uses instructions that its processor ({self.facts.cpu}) does not have"
-        if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
-            return f"the process was killed by {signal.Signals(code - 128).name}" + (f": {lines[-1]}" if lines else "")
-        return f"it ended with exit code {code}" + (f": {lines[-1][:300]}" if lines else "")
+        if 128 < code < 128 + signal.NSIG:
+            return f"the process was killed by {signal_name(code - 128)}" + (f": {lines[-1]}" if lines else "")
+        return f"it ended with exit code {code}" + (f": {lines[-1]}" if lines else "")
 
-    def pull(self, there: str, here: Path) -> None:
-        """Copy a file to a local path, or every file of a folder (`FOLDER/.`) into an existing local folder."""
-        code, output = adb(["-s", self.serial, "pull", there, str(here)], 600.0)
-        if code != 0:
-            raise self._disconnected(output)
+    def pull(self, there: str, here: Path, named: Mapping[str, int]) -> None:
+        """Copy files of a folder on the device, those of `named` that it has, into the folder `here`.
+
+        `named`: name → largest size in bytes. Not `adb pull`: it writes as many files, of as many bytes and under such
+        names, as the device says.
+        """
+        listing = self.checked(
+            f"cd {there} && for name in {' '.join(map(shlex.quote, named))}; do"
+            ' if [ -f "$name" ]; then echo "$(wc -c <"$name") $name"; fi; done'
+        )
+        for line in listing.splitlines():
+            match = re.fullmatch(r"\s*(\d{1,15}) (\S+)\s*", line)
+            if not match:
+                continue
+            size, name = int(match[1]), match[2]
+            if name not in named or size > named[name]:
+                what = f"{self.name} sent an invalid answer"
+                why = f"a file called {shown(name)}, of {size / 1e6:,.0f} MB: too large, or not asked for"
+                raise DeviceError(what, why, f"edgekit targets check {self.name}")
+            self._pull(f"{there}/{name}", here / name, size)
+
+    def _pull(self, there: str, path: Path, size: int) -> None:
+        command = ["adb", "-s", self.serial, "exec-out", f"cat {there}"]
+        with os_errors("write", path), path.open("wb") as file:
+            try:
+                _run(command, SHELL_SECONDS + size / SLOW_BYTES_PER_SECOND, most=size, file=file)
+                seen = f"it sent {file.tell()} of {size} bytes of {path.name}" if file.tell() < size else ""
+            except (TimeoutError, TooMuchOutput) as error:
+                seen = f"{path.name}: {error}"
+        if seen:
+            raise self._disconnected(seen)
 
     def free(self) -> int | None:
         """Free bytes on the device."""
@@ -288,10 +332,13 @@ class Phone:
         return adb_error(output, self.name, self.serial, opened=True)
 
     def _command_failed(self, output: str) -> EdgekitError:
-        last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "no message")
+        last = shown(next((line for line in reversed(output.splitlines()) if line.strip()), "no message"), 300)
         if "No space left on device" in output:
             return self._storage_full(last)
-        return DeviceError(f"a command failed on {self.name}", last[:300], f"edgekit targets check {self.name}")
+        if re.search(r"Permission denied|Read-only file system", output):
+            next_ = f"may its shell user write {HOME}? remove what another user left: adb shell ls -l {HOME}"
+            return DeviceError(f"{self.name} may not write its storage", last, next_)
+        return DeviceError(f"a command failed on {self.name}", last, f"edgekit targets check {self.name}")
 
     def _storage_full(self, why: str) -> DeviceError:
         next = f"free some space: edgekit targets clean {self.name}"
@@ -341,8 +388,8 @@ _MEANINGS = (
 
 def adb_error(output: str, name: str, serial: str, *, opened: bool = False) -> EdgekitError:
     """The error for adb's output; `opened`: the device had answered before."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    last = lines[-1][:300] if lines else "it ended without a message"
+    lines = [line for line in output.splitlines() if line.strip()]
+    last = shown(lines[-1], 300) if lines else "it ended without a message"
     for pattern, what, next in _MEANINGS:
         if re.search(pattern, output):
             return DeviceError(what.format(name=name, serial=serial), last, next.format(name=name))
@@ -356,38 +403,54 @@ _children: set[subprocess.Popen[bytes]] = set()
 _serving = threading.Lock()
 
 
-def _run(command: Sequence[str], timeout: float, held: bool = False) -> tuple[int, bytes]:
-    """(exit code, output) of a child; `held`: its input stays open, so that the remote process ends with it."""
+def _run(
+    command: Sequence[str],
+    timeout: float,
+    held: bool = False,
+    most: int = OUTPUT_BYTES,
+    file: IO[bytes] | None = None,
+) -> tuple[int, bytes]:
+    """(exit code, output) of a child; `held`: its input stays open, so that the remote process ends with it.
+
+    The output, of at most `most` bytes, is written to `file`, if given. Raises TimeoutError, whatever arrives
+    meanwhile, or TooMuchOutput.
+    """
     with _serving:
         _server()
     command = command if held else [*children.WATCHED, *command]
+    stop = time.monotonic() + timeout
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     _children.add(child)
-    expired: list[bool] = []
-
-    def expire() -> None:
-        expired.append(True)
-        child.kill()
-
-    timer = threading.Timer(timeout, expire)
-    timer.start()
+    into, size = file or io.BytesIO(), 0
     try:
-        output = child.stdout.read()  # type: ignore[union-attr]
-        code = child.wait()
+        while block := _block(child.stdout, stop, timeout):  # type: ignore[arg-type]
+            size += len(block)
+            if size > most:
+                raise TooMuchOutput(f"it sent more than {most / 1e6:,.1f} MB: {shown(block, 40)}")
+            into.write(block)
+        try:
+            code = child.wait(max(0.0, stop - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"timed out after {timeout:.0f} s") from None
     finally:
-        timer.cancel()
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         _children.discard(child)
         for pipe in (child.stdin, child.stdout):
             if pipe:
                 with suppress(OSError):
                     pipe.close()
-    if expired:
+    return code, into.getvalue() if isinstance(into, io.BytesIO) else b""
+
+
+def _block(pipe: IO[bytes], stop: float, timeout: float) -> bytes:
+    left = stop - time.monotonic()
+    if left <= 0 or not select.select([pipe], [], [], left)[0]:
         raise TimeoutError(f"timed out after {timeout:.0f} s")
-    return code, output
+    return os.read(pipe.fileno(), BLOCK)
 
 
 def _server() -> None:

@@ -11,6 +11,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,12 +22,13 @@ from packaging.specifiers import SpecifierSet
 
 from edgekit.core import children, registry
 from edgekit.core.artifact import Artifact
-from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.errors import DeviceError, EdgekitError, InputError, NoSpace
 from edgekit.core.files import sha256
 from edgekit.core.target import Target
 from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.ssh import Session
+from edgekit.devices.shared.untrusted import shown
 from edgekit.devices.shared.wheels import verify
 
 #: the oldest Python that the runner supports
@@ -200,7 +202,7 @@ def _by_pip(session: Session, target: Target, runtime: str, key: str) -> bool:
         answer = session.call("pip", key=key, arguments=arguments, limit=PIP_SECONDS, timeout=PIP_SECONDS + 60)
         if session.checked(answer)["code"] == 0:
             return True
-        log.info("pip on %s: %s", target.name, answer["said"].strip())
+        log.info("pip on %s: %s", target.name, shown(answer["said"], 4000))
     return False
 
 
@@ -213,7 +215,12 @@ def _by_wheels(session: Session, target: Target, runtime: str, key: str) -> None
             if not output or UNREACHABLE.search(output):
                 break
         if output:
-            raise no_wheels(target, runtime, session.facts, output)
+            error = no_wheels(target, runtime, session.facts, output)
+            days = abs(session.facts.clock - time.time()) / 86_400
+            if session.facts.clock and days > 1 and isinstance(error, DeviceError):
+                error.why += f"; its clock is off by {days:,.0f} days, so that pip there cannot verify certificates"
+                error.next = "set its clock: sudo timedatectl set-ntp true"
+            raise error
         wheels = {path.name: sha256(path) for path in sorted(folder.glob("*.whl"))}
         session.send({sha: folder / name for name, sha in wheels.items()})
         size = sum(path.stat().st_size for path in folder.glob("*.whl"))
@@ -262,11 +269,14 @@ def platforms(facts: Facts) -> list[str]:
     return tags
 
 
-def no_wheels(target: Target, runtime: str, facts: Facts, output: str) -> DeviceError:
+def no_wheels(target: Target, runtime: str, facts: Facts, output: str) -> EdgekitError:
     python = ".".join(map(str, (facts.python or ())[:2]))
     libc = f"glibc {'.'.join(map(str, facts.glibc))}" if facts.glibc else "a C library other than glibc"
     what = f"no {runtime} is available for {target.name}"
     unreachable = UNREACHABLE.search(output)
+    if "No space left on device" in output:
+        next = "free some space, or name another disk with TMPDIR, then run the same command again"
+        return NoSpace("cannot download wheels", "no space left on this machine's disk", next)
     if not unreachable and re.search(r"No matching distribution|Could not find a version", output):
         why = f"there are no wheels for Python {python} on {facts.arch} with {libc}"
         return DeviceError(what, why, "install a newer system on it, or the runtime into its Python")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit.devices.shared.untrusted import shown
+
 START, END = "== edgekit 1", "== end"
 
 #: PYTHON is replaced, quoted. Nothing in the script reads standard input: the rest of it is for the agent.
@@ -60,6 +62,8 @@ ARM_CORES: Mapping[str, str] = {
 }
 
 ARM_LTD = "0x41"
+#: more processors than any machine has
+MOST_CORES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,14 @@ def parse_facts(sections: Mapping[str, str]) -> Facts:
     """All facts, from the sections by name."""
     system, release, arch = uname(sections.get("uname", ""))
     version, implementation, bits = python(sections.get("python", ""))
-    model = sections.get("model", "").strip()
+    model = shown(sections.get("model", ""), 100)
     return Facts(
         system=system,
         release=release,
         arch=arch,
-        cpu=cpu(sections.get("cpuinfo", "")) or model or arch,
+        cpu=shown(cpu(sections.get("cpuinfo", "")) or model or arch),
         isa=isa(sections.get("cpuinfo", "")),
-        cores=number(sections.get("cores", "")) or cores(sections.get("cpuinfo", "")),
+        cores=min(number(sections.get("cores", "")) or cores(sections.get("cpuinfo", "")), MOST_CORES),
         memory_bytes=memory_bytes(sections.get("meminfo", "")),
         model=model,
         glibc=glibc(sections.get("libc", "")),
@@ -124,7 +128,7 @@ def parse_facts(sections: Mapping[str, str]) -> Facts:
         free_bytes=free_bytes(sections.get("disk", "")),
         clock=number(sections.get("date", "")),
         temperature=temperature(sections.get("thermal", "")),
-        governor=sections.get("governor", "").strip(),
+        governor=shown(sections.get("governor", ""), 40),
         throttled=throttled(sections.get("throttled", "")),
         python=version,
         implementation=implementation,
@@ -142,7 +146,8 @@ def sections(text: str) -> dict[str, str]:
 def uname(text: str) -> tuple[str, str, str]:
     """`uname -s; uname -r; uname -m`: ("Linux", "6.1.0-25-arm64", "aarch64")."""
     lines = [*text.split("\n"), "", "", ""]
-    return lines[0].strip(), lines[1].strip(), lines[2].strip()
+    arch = lines[2].strip()
+    return shown(lines[0], 40), shown(lines[1], 100), arch if re.fullmatch(r"[A-Za-z0-9_]{1,20}", arch) else ""
 
 
 def cpu(text: str) -> str:
@@ -172,31 +177,31 @@ def cores(text: str) -> int:
 
 def memory_bytes(text: str) -> int:
     """MemTotal: the memory available to the kernel, less than the installed memory."""
-    match = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
+    match = re.search(r"^MemTotal:\s+(\d{1,15}) kB", text, re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
 
 
 def glibc(text: str) -> tuple[int, int] | None:
     """`getconf GNU_LIBC_VERSION`; None for another C library (musl cannot load glibc's wheels)."""
-    match = re.search(r"glibc (\d+)\.(\d+)", text)
+    match = re.search(r"glibc (\d{1,3})\.(\d{1,3})(?!\d)", text)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def os_name(text: str) -> str:
     match = re.search(r'^PRETTY_NAME="?([^"\n]*)"?$', text, re.MULTILINE)
-    return match[1] if match else ""
+    return shown(match[1], 100) if match else ""
 
 
 def free_bytes(text: str) -> int | None:
     """`df -Pk`: the last line's fourth column, the kilobytes available to this user."""
     columns = text.strip().splitlines()[-1].split() if text.strip() else []
-    numbers = [word for word in columns if word.isdecimal()]
+    numbers = [word for word in columns if re.fullmatch(r"\d{1,15}", word)]
     return int(numbers[2]) * 1024 if len(numbers) >= 3 else None
 
 
 def temperature(text: str) -> float | None:
     """Thermal zones in thousandths of a degree; a zone that is off can print an invalid value."""
-    degrees = [int(word) / 1000 for word in text.split() if re.fullmatch(r"-?\d+", word)]
+    degrees = [int(word) / 1000 for word in text.split() if re.fullmatch(r"-?\d{1,9}", word)]
     sane = [value for value in degrees if -40 < value < 150]
     return max(sane) if sane else None
 
@@ -209,7 +214,7 @@ def throttled(text: str) -> int:
 
 def python(text: str) -> tuple[tuple[int, int, int] | None, str, int]:
     """(version, implementation, bits of a pointer); (None, "", 0) if there is no Python."""
-    match = re.search(r"^(\d+)\.(\d+)\.(\d+) (\w+) (\d+)$", text, re.MULTILINE)
+    match = re.search(r"^(\d{1,3})\.(\d{1,3})\.(\d{1,3}) (\w{1,40}) (\d{1,3})$", text, re.MULTILINE)
     return ((int(match[1]), int(match[2]), int(match[3])), match[4], int(match[5])) if match else (None, "", 0)
 
 

@@ -1,19 +1,16 @@
-"""The JSON of a `Job` for the runner, and the runner's result."""
+"""The JSON of a `Job` for the runner."""
 
 from __future__ import annotations
 
 import inspect
-import json
+import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit.core import registry
 from edgekit.core.device import Job
-from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.errors import InputError
 from edgekit.core.json import read
-from edgekit.ondevice.runner import SCHEMA
 
 RUNNER = Path(__file__).parents[2] / "ondevice" / "runner.py"
 SENSORS = RUNNER.with_name("sensors.py")
@@ -64,23 +61,9 @@ def _driver(path: Path) -> dict[str, Any]:
     return {"file": str(RUNNER.with_name(f"{name}.py")), "class": DRIVERS[name], "settings": settings}
 
 
-def result_of(out: Path, name: str) -> dict[str, Any]:
-    """The result that the runner on `name` wrote to `out`, with the local paths of its outputs.
-
-    Raises DeviceError if it is invalid: truncated, not JSON, of another version, or with an output that is no array.
-    """
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; a number that this machine has no name for, as it is."""
     try:
-        result: dict[str, Any] = json.loads((out / "result.json").read_bytes())
-        if result["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {result['schema']!r}, not {SCHEMA}")
-        if result["error"] is None:
-            result["outputs"] = {key: str(out / Path(path).name) for key, path in result["outputs"].items()}
-            for path in result["outputs"].values():
-                np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(result["facts"], dict) or not isinstance(result.get("watch", {"throttled": 0}), dict):
-                raise TypeError("its facts are not an object")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        why = " ".join(str(error).split())[:200]
-        what = f"{name} sent an invalid result"
-        raise DeviceError(what, why, "run it again; is its storage failing?") from error
-    return result
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

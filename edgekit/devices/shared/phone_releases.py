@@ -28,9 +28,13 @@ from edgekit.devices.shared import native
 from edgekit.devices.shared.adb import HOME, ROOT, Phone
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.releases import CHECK_SECONDS
+from edgekit.devices.shared.results import HEADER_BYTES, RESULT, WIDEST
+from edgekit.devices.shared.untrusted import archive_arrays, array_bytes, json_object, shown
 from edgekit.ondevice.predict import compare_outputs
 
 ID = re.compile(r"[0-9a-f]{16}")
+#: bytes of the arrays of a check, and of its result
+ARRAYS_BYTES, RESULT_BYTES = 1 << 28, 1 << 20
 #: what a check says of the bundle's files
 NOT_REPLAYED = {
     "count": 0,
@@ -89,22 +93,30 @@ class NativeReleases:
             code, output = self.phone.shell(script, CHECK_SECONDS)
             try:
                 self.phone.check_exit(code, output, f"checking the release on {self.phone.name}", CHECK_SECONDS)
-                self.phone.pull(f"{out}/.", local)
-                for name in (MANIFEST, "check/outputs.npz"):
-                    self.phone.pull(f"{place}/{name}", local / posixpath.basename(name))
-                result = json.loads((local / "result.json").read_bytes())
-                if result["error"]:
-                    return {"ok": False, "why": str(result["error"]["what"])}
-                declared = json.loads((local / MANIFEST).read_bytes())["check"]
+                self.phone.pull(place, local, {MANIFEST: RESULT_BYTES})
+                self.phone.pull(f"{place}/check", local, {"outputs.npz": ARRAYS_BYTES})
+                declared = json_object((local / MANIFEST).read_bytes())["check"]
                 tolerance = float(declared["tolerance"])
-                with np.load(local / "outputs.npz", allow_pickle=False) as archive:
-                    expected = {name: archive[name] for name in archive.files}
-                names = result["outputs"].items()
-                outputs = {name: np.load(local / posixpath.basename(path)) for name, path in names}
+                expected = archive_arrays(local / "outputs.npz", ARRAYS_BYTES)
+                most = max((array.size * WIDEST + HEADER_BYTES for array in expected.values()), default=0)
+                names = [f"output{index}.npy" for index in range(len(expected))]
+                self.phone.pull(out, local, {RESULT: RESULT_BYTES, **dict.fromkeys(names, most)})
+                result = json_object((local / RESULT).read_bytes())
+                if result["error"]:
+                    return {"ok": False, "why": shown(result["error"]["what"], 300)}
+                outputs = {}
+                for name, path in result["outputs"].items():
+                    file = local / posixpath.basename(path)
+                    if file.name not in names or name not in expected:
+                        raise ValueError(f"the output {shown(name)} is not the model's")
+                    if array_bytes(file)[0] == expected[name].shape:
+                        outputs[name] = np.load(file, allow_pickle=False)
+                if not expected:
+                    raise ValueError("the release holds no outputs to compare with")
                 result = dict(compare_outputs(outputs, expected, tolerance))
                 return {**result, "files": NOT_REPLAYED} if declared.get("files") else result
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                return {"ok": False, "why": " ".join(str(error).split())[:300]}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                return {"ok": False, "why": shown(error, 300)}
             except DeviceError as error:
                 return {"ok": False, "why": f"{error.what}: {error.why}" if error.why else error.what}
             finally:

@@ -11,31 +11,41 @@ import atexit
 import json
 import logging
 import os
-import re
 import select
 import shlex
+import signal
 import subprocess
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import DeviceError, InputError, Missing, os_errors
 from edgekit.core.target import Address
-from edgekit.devices.shared import facts
+from edgekit.devices.shared import answers, facts, untrusted
 from edgekit.devices.shared.facts import END, SCRIPT, Facts
 from edgekit.devices.shared.ssh_errors import ssh_error
+from edgekit.devices.shared.untrusted import shown
 
 AGENT = Path(__file__).parents[2] / "ondevice" / "agent.py"
 #: time-out in seconds of the connection, authentication and the script; a small board is slow to start Python
 CONNECT_SECONDS = 60.0
 #: seconds without a byte transferred, or without an answer to a short request, before a device counts as hung
 STALL_SECONDS = 60.0
+#: time-out in seconds of ssh's own end, before it is killed
+CLOSE_SECONDS = 2.0
+#: the lowest rate of a slow connection: the time for a file is set by its size before it is transferred
+SLOW_BYTES_PER_SECOND = 5e4
 BLOCK = 1 << 16
+#: bytes of a line of an answer, of everything that is printed before the agent answers, and of a session's log
+LINE_BYTES, GREETING_BYTES, LOG_BYTES = 1 << 20, 1 << 22, 1 << 22
+#: bytes of a line of the log
+LOG_LINE_BYTES = 4096
 OPTIONS = {
     "BatchMode": "yes",
     "ConnectTimeout": "10",
@@ -61,6 +71,27 @@ exec(compile(source, "agent.py", "exec"))"""
 log = logging.getLogger("edgekit")
 
 
+@dataclass(frozen=True)
+class Answered:
+    """The files that an answer may hold, written to `folder`: by name and largest size in bytes, and up to `others` of
+    any plain name, of `other_bytes` each."""
+
+    folder: Path
+    named: Mapping[str, int]
+    others: int = 0
+    other_bytes: int = 0
+
+    def refusal(self, files: Sequence[tuple[str, int]]) -> str:
+        """Why these names and sizes cannot be the answer's, "" if they can."""
+        others = [(name, size) for name, size in files if name not in self.named]
+        if bad := next((name for name, _ in others if not self.others or not untrusted.plain(name)), None):
+            return f"it sent a file called {bad!r}"
+        if len(others) > self.others:
+            return f"it sent {len(files)} files"
+        large = next(((n, size) for n, size in files if size > self.named.get(n, self.other_bytes)), None)
+        return f"it sent a file of {large[1] / 1e6:,.0f} MB, {large[0]}, which is too large" if large else ""
+
+
 class Session:
     """A connected device. If it does not answer, a DeviceError says what to do, and the session is closed.
 
@@ -79,6 +110,8 @@ class Session:
         #: bytes of files sent in this session; files that the device already has are not sent
         self.sent_bytes = 0
         self._buffer = b""
+        #: bytes that were received since the request, without those of files
+        self._received = 0
         self._stderr: deque[str] = deque(maxlen=40)
         source = AGENT.read_bytes()
         script = _script(python, len(source)).encode()
@@ -89,7 +122,7 @@ class Session:
         self._listener.start()
         try:
             stop = time.monotonic() + CONNECT_SECONDS
-            self._write(script + source)
+            self._write(script + source, stop)
             self.facts = self._greeting(stop)
             self.free_bytes = self._hello(stop)
         except BaseException:
@@ -97,14 +130,19 @@ class Session:
             raise
 
     def call(
-        self, do: str, *, timeout: float = STALL_SECONDS, out: Path | None = None, **fields: Any
+        self, do: str, *, timeout: float | None = None, answered: Answered | None = None, **fields: Any
     ) -> dict[str, Any]:
-        """Send one request to the agent; files in the answer are written to `out`."""
+        """Send one request to the agent: its answer, checked against `answers.SCHEMAS`, within `timeout` seconds
+        (STALL_SECONDS if None).
+
+        The files that the answer may hold are `answered`; their time is set by their size.
+        """
         if self.free_bytes is None:
             raise self._no_python()
         try:
-            self._write(json.dumps({"do": do, **fields}).encode() + b"\n")
-            return self._answer(do, time.monotonic() + timeout, out)
+            stop = time.monotonic() + (STALL_SECONDS if timeout is None else timeout)
+            self._write(json.dumps({"do": do, **fields}).encode() + b"\n", stop)
+            return self._answer(do, stop, answered)
         except BaseException:
             self.close()  # the rest of an answer would be read as the next one
             raise
@@ -116,10 +154,13 @@ class Session:
             return
         sizes = {sha: path.stat().st_size for sha, path in new.items()}
         answer = self.checked(self.call("missing", files=sizes, timeout=STALL_SECONDS + sum(sizes.values()) / 1e6))
+        if set(answer["missing"]) - set(sizes):
+            self.close()
+            raise self._protocol_error("it asks for files that were not offered")
         needed = sum(sizes[sha] for sha in answer["missing"])
         if needed > answer["free"]:
             raise self._disk_full(f"{needed / 1e6:,.1f} MB are needed, and {answer['free'] / 1e6:,.1f} MB are free")
-        for sha in answer["missing"]:
+        for sha in dict.fromkeys(answer["missing"]):
             log.info("sending %s (%d bytes) to %s", new[sha].name, sizes[sha], self.name)
             self.checked(self._put(sha, new[sha], sizes[sha]))
             self.sent_bytes += sizes[sha]
@@ -127,11 +168,12 @@ class Session:
 
     def _put(self, sha: str, path: Path, size: int) -> dict[str, Any]:
         try:
-            self._write(json.dumps({"do": "put", "sha256": sha, "bytes": size}).encode() + b"\n")
+            stop = time.monotonic() + STALL_SECONDS + size / SLOW_BYTES_PER_SECOND
+            self._write(json.dumps({"do": "put", "sha256": sha, "bytes": size}).encode() + b"\n", stop)
             left = size
             with os_errors("read", path), path.open("rb") as file:
                 while block := file.read(min(BLOCK, left)):
-                    self._write(block)
+                    self._write(block, stop)
                     left -= len(block)
             if left:
                 raise InputError(f"cannot send {path}", "it became shorter while it was sent", "run this again")
@@ -151,17 +193,20 @@ class Session:
         error = answer.get("error")
         if not error:
             return answer
-        kind, what = error.get("kind"), str(error.get("what", ""))
+        kind, what, where = error["kind"], shown(error["what"]), shown(error.get("where", ""))
         if kind == "full":
-            raise self._disk_full(f"writing {error.get('where', '')}: {what}")
+            raise self._disk_full(f"writing {where}: {what}")
+        if kind == "denied":
+            next = f"give the user of {self.address} its ~/.cache/edgekit: sudo chown -R, or is its disk read-only?"
+            raise DeviceError(f"{self.name} may not write {where}", what, next)
         if kind == "busy":
             raise DeviceError(f"{self.name} is busy", what, "wait until it has finished, then run this again")
         if kind == "damaged":
             raise DeviceError(
                 f"a file was damaged on its way to {self.name}", what, "run it again; is its storage failing?"
             )
-        where = f" ({error['where']})" if error.get("where") else ""
-        raise DeviceError(f"a request failed on {self.name}", what + where, f"edgekit targets check {self.name}")
+        why = what + (f" ({where})" if where else "")
+        raise DeviceError(f"a request failed on {self.name}", why, f"edgekit targets check {self.name}")
 
     def close(self) -> None:
         """End the connection; the agent's input ends, so it kills the running job."""
@@ -169,9 +214,10 @@ class Session:
         with suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
         try:
-            self._process.wait(2)
+            self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with the proxy command of its configuration, if any
             self._process.wait()
         self._listener.join(1)
         with suppress(OSError):
@@ -189,7 +235,7 @@ class Session:
         while (line := self._line(stop)) is not None and line != END.encode():
             lines.append(line)
         if line is None:
-            raise self._disconnected(b" ".join(lines).decode("utf-8", "replace"))
+            raise self._disconnected(b"\n".join(lines[-20:]).decode("utf-8", "replace"))
         return facts.parse_facts(facts.sections(b"\n".join(lines).decode("utf-8", "replace")))
 
     def _hello(self, stop: float) -> int | None:
@@ -199,36 +245,38 @@ class Session:
             line = self._line(stop)
         if line is None:
             return None
-        return int(self.checked(self._parsed(line, "hello"))["free"])
+        hello, _ = self._parsed("hello", line)
+        return int(self.checked(hello)["free"])
 
-    def _answer(self, do: str, stop: float, out: Path | None) -> dict[str, Any]:
+    def _answer(self, do: str, stop: float, answered: Answered | None) -> dict[str, Any]:
+        self._received = 0
         line = self._line(stop)
         if line is None:
             raise self._disconnected()
-        answer = self._parsed(line, do)
-        for name, size in answer.get("files", []):
-            if out is None or not re.fullmatch(r"\w[\w.-]*", str(name)):
-                raise self._protocol_error(f"it sent a file called {name!r}")
-            path = out / name
+        answer, files = self._parsed(do, line)
+        if files and (refusal := answered.refusal(files) if answered else "it sent files with its answer"):
+            raise self._protocol_error(refusal)
+        # once, and by sizes that were just limited: data that arrives does not extend it
+        stop = time.monotonic() + STALL_SECONDS + sum(size for _, size in files) / SLOW_BYTES_PER_SECOND
+        for name, size in files:
+            path = answered.folder / name  # type: ignore[union-attr]
             with os_errors("write", path), path.open("wb") as file:
-                for block in self._blocks(int(size)):
+                for block in self._blocks(size, stop):
                     file.write(block)
         return answer
 
-    def _parsed(self, line: bytes, do: str) -> dict[str, Any]:
+    def _parsed(self, do: str, line: bytes) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
         try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise self._protocol_error(f"the answer to {do!r} is {line[:80]!r}")
-        return answer
+            return answers.read(do, line)
+        except ValueError as error:
+            raise self._protocol_error(f"the answer to {do!r}: {error}: {shown(line, 80)}") from error
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, stop: float) -> None:
         view = memoryview(data)
         while view:
-            if not select.select([], [self._in], [], STALL_SECONDS)[1]:
-                raise self._no_response(STALL_SECONDS)
+            seconds = min(STALL_SECONDS, stop - time.monotonic())
+            if seconds <= 0 or not select.select([], [self._in], [], seconds)[1]:
+                raise self._no_response(max(seconds, 0.0))
             try:
                 view = view[os.write(self._in, view[:BLOCK]) :]
             except BlockingIOError:
@@ -243,12 +291,16 @@ class Session:
             if not block:
                 return None
             self._buffer += block
+            if len(self._buffer) > LINE_BYTES and b"\n" not in self._buffer:
+                raise self._protocol_error(f"a line is longer than {LINE_BYTES >> 20} MB: {shown(self._buffer, 40)}")
+            if self._received > GREETING_BYTES:
+                raise self._protocol_error(f"it sent more than {GREETING_BYTES >> 20} MB: {shown(self._buffer, 40)}")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _blocks(self, size: int) -> Iterator[bytes]:
+    def _blocks(self, size: int, stop: float) -> Iterator[bytes]:
         while size:
-            block = self._buffer or self._more(time.monotonic() + STALL_SECONDS)
+            block = self._buffer or self._more(min(stop, time.monotonic() + STALL_SECONDS))
             if not block:
                 raise self._disconnected()
             block, self._buffer = block[:size], block[size:]
@@ -256,17 +308,32 @@ class Session:
             yield block
 
     def _more(self, stop: float) -> bytes:
-        started = time.monotonic()
+        """What arrives until `stop`: after it, also what already has arrived is too late."""
+        left = stop - time.monotonic()
         stdout = self._process.stdout.fileno()  # type: ignore[union-attr]
-        if not select.select([stdout], [], [], max(0.0, stop - started))[0]:
-            raise self._no_response(stop - started)
-        return os.read(stdout, BLOCK)
+        if left <= 0 or not select.select([stdout], [], [], left)[0]:
+            raise self._no_response(max(left, 0.0))
+        block = os.read(stdout, BLOCK)
+        self._received += len(block)
+        return block
 
     def _listen(self) -> None:
-        for raw in self._process.stderr or ():
-            line = raw.decode("utf-8", "replace").rstrip()
-            self._stderr.append(line)
-            log.debug("%s: %s", self.name, line)
+        """Keep the last lines of ssh's messages and of the job's output, and log the first of them."""
+        logged, rest, stderr = 0, b"", self._process.stderr.fileno()  # type: ignore[union-attr]
+        while True:
+            block = os.read(stderr, BLOCK)
+            *lines, rest = (rest + block).split(b"\n")
+            if rest and (not block or len(rest) > LOG_LINE_BYTES):
+                lines, rest = [*lines, rest], b""
+            for raw in lines:
+                self._stderr.append(raw[:LOG_LINE_BYTES].decode("utf-8", "replace").rstrip())
+                if logged <= LOG_BYTES:
+                    log.debug("%s: %s", self.name, shown(raw, LOG_LINE_BYTES))
+                    logged += len(raw) + 1
+                    if logged > LOG_BYTES:
+                        log.debug("%s: the rest of its output is not logged", self.name)
+            if not block:
+                return
 
     # --- errors ---
 
@@ -281,12 +348,15 @@ class Session:
         )
 
     def _no_response(self, seconds: float) -> DeviceError:
+        """`seconds`: how long nothing arrived; 0: the time of the exchange is over, although something did."""
         why = f"it is connected, but sent nothing for {seconds:.0f} s"
+        if seconds < 1:
+            why = "its answer did not end in time"
         return DeviceError(f"{self.name} does not answer", why, "is it hung, or out of memory? restart it")
 
     def _protocol_error(self, why: str) -> DeviceError:
         next = f"does its shell print something at login? edgekit targets check {self.name}"
-        return DeviceError(f"{self.name} sent an invalid answer", why, next)
+        return DeviceError(f"{self.name} sent an invalid answer", shown(why, 300), next)
 
     def _disk_full(self, why: str) -> DeviceError:
         next = f"free some space: edgekit targets clean {self.name}"

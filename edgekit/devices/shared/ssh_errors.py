@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from edgekit.core.errors import DeviceError, EdgekitError, InputError
 from edgekit.core.target import Address
+from edgekit.devices.shared.untrusted import shown
 
 
 def ssh_error(
@@ -18,19 +22,22 @@ def ssh_error(
     `front` is ssh's command line, so that the suggested command can be copied as it is.
     """
     text = "\n".join(output)
+    last = shown(last_line(output), 300)
+    if opened and not re.search(r"^Timeout, server .* not responding", text, re.MULTILINE):
+        # the device's own output, in which ssh's messages could be imitated
+        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
+        return DeviceError(f"the connection to {name} was lost", last or "it ended without a message", hint)
     by_hand = shlex.join([*front, *address.words()])
     port, user = ["-p", str(address.port)] if address.port else [], f"{address.user}@" if address.user else ""
     for pattern, what, next in _MEANINGS:
         match = re.search(pattern, text)
         if match:
-            where = {"name": name, "address": str(address), "by_hand": by_hand, "host": _known_hosts_name(address)}
+            where = {"name": name, "address": str(address), "by_hand": by_hand}
+            where["key"] = shlex.quote(shown(match["key"])) if "key" in match.groupdict() else ""
+            where["forget"] = _forget(front, address) if "{forget}" in next else ""
             where["copy"] = " ".join(["ssh-copy-id", *port, f"{user}{address.host}"])
             kind = InputError if "configuration" in what else DeviceError
             return kind(what.format(**where), _line(text, match.start()), next.format(**where))
-    last = last_line(output)
-    if opened:
-        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
-        return DeviceError(f"the connection to {name} was lost", last or "it ended without a message", hint)
     return DeviceError(f"cannot talk to {name} at {address}", last or "it ended without a message", f"try: {by_hand}")
 
 
@@ -39,7 +46,7 @@ _MEANINGS = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
         "the host key of {name} has changed",
-        "it was reinstalled, or this is another machine. If you know why: ssh-keygen -R '{host}', then: {by_hand} true",
+        "it was reinstalled, or this is another machine. If you know why: {forget}, then: {by_hand} true",
     ),
     (
         r"[Hh]ost key is known for|Host key verification failed",
@@ -51,6 +58,21 @@ _MEANINGS = (
         r"Can't open user config file",
         "your ssh configuration cannot be used for {name}",
         "fix that file",
+    ),
+    (
+        r"Permissions \d+ for '(?P<key>[^'\n]+)' are too open",
+        "ssh does not use the key of {name}: other users can read its file",
+        "chmod 600 {key}",
+    ),
+    (
+        r"Load key \"(?P<key>[^\"\n]+)\": Permission denied",
+        "ssh may not read the key of {name}",
+        "make it yours: sudo chown $USER {key}; chmod 600 {key}",
+    ),
+    (
+        r"[Cc]ertificate.*(?:not yet valid|expired)",
+        "a certificate of {name} is not valid now",
+        "compare the clock of this machine with the true time: date; if it is right, have the certificate renewed",
     ),
     (
         r"Too many authentication failures",
@@ -93,12 +115,28 @@ _MEANINGS = (
 def _line(text: str, at: int) -> str:
     """The line at a position, without ssh's decoration."""
     start = text.rfind("\n", 0, at) + 1
-    return text[start : text.find("\n", at) if "\n" in text[at:] else len(text)].strip("@ \r")
+    return shown(text[start : text.find("\n", at) if "\n" in text[at:] else len(text)].strip("@ \r"), 300)
 
 
-def _known_hosts_name(address: Address) -> str:
-    """Its name in known_hosts."""
-    return f"[{address.host}]:{address.port}" if address.port not in (0, 22) else address.host
+def _forget(front: Sequence[str], address: Address) -> str:
+    """The command that removes the device's key from the file that holds it, under the name that ssh stores it by.
+
+    ssh's own configuration (`ssh -G`) gives them: HostKeyAlias, else HostName, with the port unless it is 22.
+    """
+    command = [*front, "-G", *address.words()]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    host, port = settings.get("hostname", address.host).lower(), settings.get("port", str(address.port or 22))
+    stored = settings.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
+    files = shlex.split(f"{settings.get('userknownhostsfile', '')} {settings.get('globalknownhostsfile', '')}")
+    for place in (Path(file).expanduser() for file in files):
+        search = ["ssh-keygen", "-F", stored, "-f", str(place)]
+        found = place.is_file() and subprocess.run(search, capture_output=True, stdin=subprocess.DEVNULL)
+        if found and found.returncode == 0:
+            own = [] if place == Path("~/.ssh/known_hosts").expanduser() else ["-f", str(place)]
+            root = "" if os.access(place.parent, os.W_OK) else "sudo "
+            return root + shlex.join(["ssh-keygen", *own, "-R", stored])
+    return shlex.join(["ssh-keygen", "-R", stored])
 
 
 def last_line(output: Sequence[str]) -> str:
