@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,9 +154,12 @@ class Interrupted(EdgekitError):
 def os_errors(doing: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's errors into errors that say what to do.
 
-    Raises NoSpace, NoPermission or InputError in place of OSError.
+    Raises NoSpace, NoPermission or InputError in place of OSError. What is to be read is looked at first: to open a
+    named pipe can take for ever, and a device may never end.
     """
     try:
+        if doing == "read":
+            _check_regular(path)
         yield
     except OSError as error:
         where = error.filename or path
@@ -179,6 +184,19 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
                 f"cannot {doing} {where}", "a file is where a folder is needed", "choose another folder with --out"
             ) from error
         raise
+
+
+def _check_regular(path: Path | str) -> None:
+    """Raises InputError for a pipe, a socket or a device, OSError for what does not exist."""
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    if kind := kinds.get(stat.S_IFMT(mode)):
+        raise InputError(f"cannot read {path}", f"it is {kind}, not a file", "copy what it gives into a file")
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:

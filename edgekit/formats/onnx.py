@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 Shape = tuple[int | None, ...]
+
+#: nodes of a graph whose functions are inlined, and bytes of one tensor, beyond which a file is not a model to run
+MOST_NODES, MOST_BYTES = 1_000_000, 1 << 36
 
 
 class Onnx(Format):
@@ -56,7 +59,12 @@ class Onnx(Format):
         weight_bytes = sum(map(_bytes, weights))
         total = path.stat().st_size + sum(file.stat().st_size for file in external_files(path, model).values())
         metadata = _metadata(model)
-        uses = _Uses(graph, _values(model), {})
+        values = _values(model)
+        for name, value in values.items():
+            if (value.bytes or 0) > MOST_BYTES:
+                why = f"tensor {name!r} would take {value.bytes / 1e9:,.0f} GB" if value.bytes else ""
+                raise InputError(f"{path} cannot be run", why, "check the sizes it was exported with")
+        uses = _Uses(graph, values, {})
         nodes = [node for inner in graphs(graph) for node in inner.node]
         return ModelFacts(
             inputs=tuple(_spec(value) for value in uses.inputs),
@@ -90,6 +98,9 @@ def read(path: Path) -> ModelProto:
     model = parse(path)
     if not model.graph.node or not model.opset_import:
         raise InputError(f"{path} is not an ONNX model", "it holds no graph", "export it again")
+    if inlined(model) > MOST_NODES:
+        why = f"with its functions inlined it has more than {MOST_NODES:,} nodes"
+        raise InputError(f"{path} is too large", why, "export it without functions that call each other")
     try:
         for tensor in tensors(model):
             _check(tensor, path)
@@ -148,6 +159,30 @@ def _check(tensor: TensorProto, path: Path) -> None:
     if offset + length > size:
         why = f"{location} has {size:,} bytes where {tensor.name!r} needs {offset + length:,}"
         raise InputError(f"{path} is incomplete", why, "copy all its files again")
+
+
+def inlined(model: ModelProto) -> int:
+    """The number of nodes once all functions are inlined, MOST_NODES + 1 if that is more, or if they call themselves.
+
+    Functions that call others twice double it at each level, so it is counted before anything expands them.
+    """
+    functions = {(f.domain, f.name, getattr(f, "overload", "")): f.node for f in model.functions}
+    counted: dict[tuple[str, str, str], int] = dict.fromkeys(functions, MOST_NODES + 1)
+
+    def count(nodes: Iterable[NodeProto]) -> int:
+        inner = [node for outer in nodes for node in (outer, *(n for g in subgraphs(outer) for n in _all_nodes(g)))]
+        return min(MOST_NODES + 1, sum(counted.get((n.domain, n.op_type, n.overload), 1) for n in inner))
+
+    for _ in functions:  # one level of calls at a time
+        now = {key: count(nodes) for key, nodes in functions.items()}
+        if now == counted:
+            break
+        counted = now
+    return count(model.graph.node)
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    return (node for inner in graphs(graph) for node in inner.node)
 
 
 def without_data(model: ModelProto) -> ModelProto:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, os_errors, suggest
+from edgekit.core.files import check_unpacked
 from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
@@ -23,7 +24,7 @@ from edgekit.sets.reading import Item, refuse_nan
 LABEL = "label"
 
 #: errors that numpy and zipfile raise for a damaged archive, or for another file
-_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
@@ -96,6 +97,7 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
     arrays = {}
     try:
         with os_errors("read", path), np.load(path, allow_pickle=False) as archive:
+            check_unpacked(path, archive.zip, "save it with numpy.savez, which does not compress")
             for name in archive.files:
                 arrays[name] = archive[name]
     except _DAMAGED as error:
