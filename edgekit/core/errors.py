@@ -187,14 +187,13 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
 
 
 def _check_regular(path: Path | str) -> None:
-    """Raises InputError for a pipe, a socket or a device, OSError for what does not exist."""
-    mode = os.stat(path).st_mode  # noqa: PTH116
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
+    """Raises InputError for a pipe, a socket or a device."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):  # opening it says more
+        return
+    device = "a device"
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: device, stat.S_IFBLK: device}
     if kind := kinds.get(stat.S_IFMT(mode)):
         raise InputError(f"cannot read {path}", f"it is {kind}, not a file", "copy what it gives into a file")
 

@@ -10,7 +10,6 @@ use, so RLIMIT_AS would have to be far higher than the memory that an honest fil
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import ctypes
 import importlib
@@ -49,8 +48,13 @@ ENDING = 20.0
 #: bytes of one message from the child
 LONGEST = 1 << 26
 
-#: libraries that the parent imports before it forks, so that each child need not: importing them starts no threads
-WARM = ("onnx", "safetensors", "torch")
+#: distribution → module that the parent imports before it forks, so that each child need not; it starts no threads
+WARM = {
+    "onnx": "onnx",
+    "safetensors": "safetensors",
+    "torch": "torch",
+    "ai-edge-litert": "ai_edge_litert.schema_py_generated",
+}
 
 #: parts of messages of libraries that got no memory
 _NO_MEMORY = (
@@ -121,15 +125,16 @@ def call(
     """What `work` returns, as JSON values; it runs in a child process with these limits.
 
     `work` gets a `progress` that is shown by the parent's. `subject`: the file, for messages. `warm`: what it uses of
-    WARM. Raises what `work` raises (an EdgekitError or OSError as it is, others as an exception of the same name),
+    WARM. Raises what `work` raises (an EdgekitError or OSError as it is, others as a RuntimeError of the same name),
     and InputError if it exceeds a limit or crashes; with `parses` also for what edgekit did not expect, since it was
     the file that caused it. A call in a child runs there.
     """
     if not available():
         return json.loads(json.dumps(work(progress)))
-    for name in (name for name in WARM if name in warm):
-        with contextlib.suppress(Exception):  # the child reports it
-            importlib.import_module(name)
+    for name, module in WARM.items():
+        if name in warm:
+            with contextlib.suppress(Exception):  # the child reports it
+                importlib.import_module(module)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -263,19 +268,13 @@ def _error(message: dict[str, Any], subject: str, limits: Limits) -> BaseExcepti
     name, text = str(message["class"]), str(message["text"])
     if message["type"] == "edgekit":
         known = {cls.__name__: cls for cls in _subclasses(EdgekitError)}
-        cls = known.get(name, InputError)
-        cls = cls if cls.__init__ is EdgekitError.__init__ else _nearest(cls)
-        error = cls(text, str(message["why"]), str(message["next"]))
-        return error
+        return _nearest(known.get(name, InputError))(text, str(message["why"]), str(message["next"]))
     if message["type"] == "os":
         number, file = message["errno"], message["file"]
         return OSError(int(number), text, *([str(file)] if file is not None else []))
     if name == "MemoryError" or any(words in text for words in _NO_MEMORY):
         return _too_large(subject, limits)
-    kind: Any = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind.__init__ is not Exception.__init__:
-        kind = type(name, (RuntimeError,), {})
-    again: BaseException = kind(text)
+    again: BaseException = type(name, (RuntimeError,), {})(text)
     again.at_fault = str(message["at_fault"])  # type: ignore[attr-defined]
     again.add_note(str(message["trace"]))
     return again
@@ -288,8 +287,8 @@ def _subclasses(cls: type[EdgekitError]) -> Iterator[type[EdgekitError]]:
 
 
 def _nearest(cls: type[EdgekitError]) -> type[EdgekitError]:
-    """The first of its bases that is made of what, why and next."""
-    return next(base for base in cls.__mro__ if base.__init__ is EdgekitError.__init__)
+    """It, or the first of its bases that is made of what, why and next."""
+    return next(base for base in cls.__mro__ if issubclass(base, EdgekitError) and "__init__" not in vars(base))
 
 
 def _crash(code: int, subject: str, limits: Limits) -> EdgekitError:

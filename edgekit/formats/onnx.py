@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 Shape = tuple[int | None, ...]
 
-#: nodes of a graph whose functions are inlined, and bytes of one tensor, beyond which a file is not a model to run
-MOST_NODES, MOST_BYTES = 1_000_000, 1 << 36
+#: nodes of a graph whose functions are inlined, turns of a loop that nothing ends, and bytes of one tensor for one
+#: sample, beyond which a file is not a model to run
+MOST_NODES, MOST_TURNS, MOST_BYTES = 1_000_000, 1 << 31, 1 << 33
+#: the same for what is computed from constants alone: bytes, and times the size of the file
+MOST_CONSTANT, CONSTANT_TIMES = 1 << 30, 16
 
 
 class Onnx(Format):
@@ -60,11 +63,12 @@ class Onnx(Format):
         total = path.stat().st_size + sum(file.stat().st_size for file in external_files(path, model).values())
         metadata = _metadata(model)
         values = _values(model)
-        for name, value in values.items():
-            if (value.bytes or 0) > MOST_BYTES:
-                why = f"tensor {name!r} would take {value.bytes / 1e9:,.0f} GB" if value.bytes else ""
-                raise InputError(f"{path} cannot be run", why, "check the sizes it was exported with")
         uses = _Uses(graph, values, {})
+        most_constant = max(MOST_CONSTANT, CONSTANT_TIMES * total)
+        for name, value in values.items():
+            if (value.bytes or 0) > (most_constant if name in uses.fixed else MOST_BYTES):
+                why = f"tensor {name!r} would take {(value.bytes or 0) / 1e9:,.0f} GB"
+                raise InputError(f"{path} cannot be run", why, "check the sizes it was exported with")
         nodes = [node for inner in graphs(graph) for node in inner.node]
         return ModelFacts(
             inputs=tuple(_spec(value) for value in uses.inputs),
@@ -101,6 +105,10 @@ def read(path: Path) -> ModelProto:
     if inlined(model) > MOST_NODES:
         why = f"with its functions inlined it has more than {MOST_NODES:,} nodes"
         raise InputError(f"{path} is too large", why, "export it without functions that call each other")
+    for graph in graphs(model.graph):
+        if loop := next((node for node in graph.node if _is_endless(node, graph)), None):
+            why = f"loop {loop.name or loop.output[0]!r} does not end"
+            raise InputError(f"{path} cannot be run", why, "check its trip count and its condition")
     try:
         for tensor in tensors(model):
             _check(tensor, path)
@@ -179,6 +187,32 @@ def inlined(model: ModelProto) -> int:
             break
         counted = now
     return count(model.graph.node)
+
+
+def _is_endless(node: NodeProto, graph: GraphProto) -> bool:
+    """Has a Loop no trip count, or more than MOST_TURNS turns, and a condition that its body passes on, or never false?
+
+    A limit of 2^63 - 1 with a condition that is computed is how exporters write `while`.
+    """
+    if node.op_type != "Loop" or not (bodies := list(subgraphs(node))) or len(bodies[0].output) == 0:
+        return False
+    constants = dict(_constants(graph))
+    count = constants.get(node.input[0]) if node.input and node.input[0] else None
+    if node.input and node.input[0] and (count is None or _first(count) <= MOST_TURNS):
+        return False
+    made_by = {output: inner for inner in bodies[0].node for output in inner.output}
+    condition = bodies[0].output[0].name
+    while (maker := made_by.pop(condition, None)) is not None and maker.op_type == "Identity":
+        condition = maker.input[0]
+    given = bodies[0].input[1].name if len(bodies[0].input) > 1 else ""
+    return condition == given or condition in {**constants, **dict(_constants(bodies[0]))}
+
+
+def _first(tensor: TensorProto) -> int:
+    """The value of a scalar of int64."""
+    if tensor.raw_data:
+        return int.from_bytes(tensor.raw_data[:8], "little", signed=True)
+    return int(tensor.int64_data[0]) if tensor.int64_data else 0
 
 
 def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -315,6 +349,8 @@ def _values(model: ModelProto) -> dict[str, _Value]:
     reduced = without_data(model)
     try:
         reduced = onnx.shape_inference.infer_shapes(reduced, data_prop=True)
+    except MemoryError:  # it computes what sizes depend on
+        raise
     except Exception:  # inference fails for some valid models; their facts are then incomplete
         reduced = without_data(model)
     values = [v for graph in graphs(reduced.graph) for v in (*graph.value_info, *graph.input, *graph.output)]

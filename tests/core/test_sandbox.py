@@ -227,13 +227,13 @@ def functions_that_call_themselves(path: Path) -> None:
     save(path, [helper.make_node("f", ["x"], ["y"], domain="own")], {}, functions=[function])
 
 
-def huge(type: str) -> Callable[[Path], None]:
-    """A tensor of 2^40 elements that is computed from constants, so that a converter would fold it."""
+def huge(type: str, size: int = 1 << 40) -> Callable[[Path], None]:
+    """A tensor of so many elements that is computed from constants, so that a converter would fold it."""
 
     def make(path: Path) -> None:
         inputs = ["size"] if type == "ConstantOfShape" else ["one", "size"]
         nodes = [helper.make_node(type, inputs, ["c"]), helper.make_node("ReduceSum", ["c"], ["r"])]
-        constants = {"size": np.array([1 << 40]), "one": np.ones(1, np.float32)}
+        constants = {"size": np.array([size]), "one": np.ones(1, np.float32)}
         save(path, [*nodes, helper.make_node("Add", ["x", "r"], ["y"])], constants)
 
     return make
@@ -259,6 +259,18 @@ def external_pipe(path: Path) -> None:
     absurd_external_data(path)
     (path.parent / "w.bin").unlink()
     os.mkfifo(path.parent / "w.bin")
+
+
+def endless_loop(path: Path) -> None:
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Add", ["v", "v"], ["w"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v", 1, [4])],
+        [value("d", TensorProto.BOOL, []), value("w", 1, [4])],
+    )
+    nodes = [helper.make_node("Loop", ["count", "true", "x"], ["y"], body=body)]
+    save(path, nodes, {"count": np.array(1 << 62), "true": np.array(True)})
 
 
 def nested(path: Path) -> None:
@@ -325,6 +337,8 @@ BOMBS = {
     "expand.onnx": (huge("Expand"), "would take 4,398 GB"),
     "tile.onnx": (huge("Tile"), "would take 4,398 GB"),
     "input.onnx": (huge_input, "would take 4,398 GB"),
+    "gigabytes.onnx": (huge("Expand", 1 << 30), "would take 4 GB"),
+    "loop.onnx": (endless_loop, "loop 'y' does not end"),
     "external.onnx": (absurd_external_data, "w.bin has 16 bytes"),
     "external_pipe.onnx": (external_pipe, "w.bin is missing"),
     "nested.onnx": (nested, "cannot be parsed"),
