@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices fuzz kills lock audit clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox fuzz kills lock audit clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -79,6 +79,9 @@ bench-devices: $(READY)  ## the device x runtime x precision table in docs/devic
 
 kills: $(READY)  ## 500 kills at random moments over every command: nothing lost, nothing left; ARGS="--count 50"
 	$(BIN)/python tests/benchmarks/kills.py $(ARGS)
+
+bench-sandbox: $(READY)  ## what reading models in a child process with limits costs per command
+	$(BIN)/python tests/benchmarks/sandbox.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

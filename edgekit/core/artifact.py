@@ -175,6 +175,31 @@ class ModelFacts:
     quantized: str = ""
     slow: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelFacts:
+        """Raises ValueError, LookupError or TypeError for what `to_json` did not write."""
+        return cls(
+            tuple(map(TensorSpec.from_json, data["inputs"])),
+            tuple(TensorSpec.from_json(spec, output=True) for spec in data["outputs"]),
+            Sizes(**{name: int(size) for name, size in data["sizes"].items()}),
+            frozenset(map(str, data["traits"])),
+            int(data["parameters"]),
+            tuple(Operator(**operator) for operator in data["operators"]),
+            dict(data["details"]),
+            {name: {int(axis): str(text) for axis, text in axes.items()} for name, axes in data["axes"].items()},
+            None if data["peak_bytes"] is None else int(data["peak_bytes"]),
+            str(data["quantized"]),
+            tuple(map(str, data["slow"])),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(self),
+            "inputs": [spec.to_json(signed=True) for spec in self.inputs],
+            "outputs": [spec.to_json(signed=True) for spec in self.outputs],
+            "traits": sorted(self.traits),
+        }
+
 
 @dataclass(frozen=True)
 class Parent:

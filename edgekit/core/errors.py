@@ -26,6 +26,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,9 +155,12 @@ class Interrupted(EdgekitError):
 def os_errors(doing: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's errors into errors that say what to do.
 
-    Raises NoSpace, NoPermission or InputError in place of OSError.
+    Raises NoSpace, NoPermission or InputError in place of OSError. What is to be read is looked at first: to open a
+    named pipe can take for ever, and a device may never end.
     """
     try:
+        if doing == "read":
+            _check_regular(path)
         yield
     except OSError as error:
         where = error.filename or path
@@ -200,6 +204,18 @@ DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded",
 def is_disk_full(error: Exception) -> bool:
     """Does a library's own exception report a full disk?"""
     return any(words in str(error) for words in DISK_FULL)
+
+
+def _check_regular(path: Path | str) -> None:
+    """Raises InputError for a pipe, a socket or a device."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):  # opening it says more
+        return
+    device = "a device"
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: device, stat.S_IFBLK: device}
+    if kind := kinds.get(stat.S_IFMT(mode)):
+        raise InputError(f"cannot read {path}", f"it is {kind}, not a file", "copy what it gives into a file")
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:

@@ -9,8 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgekit.core.errors import os_errors
+from edgekit.core.errors import InputError, os_errors
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
+
+
+#: an archive that unpacks to more bytes than this, and to so many times its own size, was made to fill the memory
+LARGE, MOST_TIMES = 1 << 28, 100
+
+
+def check_unpacked(path: Path, archive: ZipFile, next: str) -> None:
+    """Raises InputError for an archive whose members are far larger than the file; `next` is the advice."""
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(LARGE, MOST_TIMES * size):
+        raise InputError(f"cannot read {path}", f"its {size:,} bytes unpack to {unpacked:,}", next)
 
 
 def sha256(path: Path) -> str:

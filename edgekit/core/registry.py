@@ -125,6 +125,8 @@ def broken() -> Iterator[tuple[str, str, EdgekitError]]:
 
 def at_fault(error: BaseException) -> str:
     """The distribution whose code raised what nobody expected: edgekit, or that of a member of another package."""
+    if known := getattr(error, "at_fault", ""):  # it was raised in a child
+        return str(known)
     owners = {}
     for group, name in [(every, name) for every in GROUPS for name in _entry_points(every)]:
         module = sys.modules.get(_entry_points(group)[name].module.partition(".")[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 Shape = tuple[int | None, ...]
+
+#: nodes of a graph whose functions are inlined, turns of a loop that nothing ends, and bytes of one tensor for one
+#: sample, beyond which a file is not a model to run
+MOST_NODES, MOST_TURNS, MOST_BYTES = 1_000_000, 1 << 31, 1 << 33
+#: the same for what is computed from constants alone: bytes, and times the size of the file
+MOST_CONSTANT, CONSTANT_TIMES = 1 << 30, 16
 
 
 class Onnx(Format):
@@ -58,7 +64,13 @@ class Onnx(Format):
         weight_bytes = sum(map(_bytes, weights))
         total = path.stat().st_size + sum(file.stat().st_size for file in external_files(path, model).values())
         metadata = _metadata(model)
-        uses = _Uses(graph, _values(model), {})
+        values = _values(model)
+        uses = _Uses(graph, values, {})
+        most_constant = max(MOST_CONSTANT, CONSTANT_TIMES * total)
+        for name, value in values.items():
+            if (value.bytes or 0) > (most_constant if name in uses.fixed else MOST_BYTES):
+                why = f"tensor {name!r} would take {(value.bytes or 0) / 1e9:,.0f} GB"
+                raise InputError(f"{path} cannot be run", why, "check the sizes it was exported with")
         nodes = [node for inner in graphs(graph) for node in inner.node]
         return ModelFacts(
             inputs=tuple(_spec(value) for value in uses.inputs),
@@ -92,6 +104,13 @@ def read(path: Path) -> ModelProto:
     model = parse(path)
     if not model.graph.node or not model.opset_import:
         raise InputError(f"{path} is not an ONNX model", "it holds no graph", "export it again")
+    if inlined(model) > MOST_NODES:
+        why = f"with its functions inlined it has more than {MOST_NODES:,} nodes"
+        raise InputError(f"{path} is too large", why, "export it without functions that call each other")
+    for graph in graphs(model.graph):
+        if loop := next((node for node in graph.node if _is_endless(node, graph)), None):
+            why = f"loop {loop.name or loop.output[0]!r} does not end"
+            raise InputError(f"{path} cannot be run", why, "check its trip count and its condition")
     try:
         for tensor in tensors(model):
             _check(tensor, path)
@@ -147,6 +166,56 @@ def _check(tensor: TensorProto, path: Path) -> None:
     if offset + length > size:
         why = f"{location} has {size:,} bytes where {tensor.name!r} needs {offset + length:,}"
         raise InputError(f"{path} is incomplete", why, "copy all its files again")
+
+
+def inlined(model: ModelProto) -> int:
+    """The number of nodes once all functions are inlined, MOST_NODES + 1 if that is more, or if they call themselves.
+
+    Functions that call others twice double it at each level, so it is counted before anything expands them.
+    """
+    functions = {(f.domain, f.name, getattr(f, "overload", "")): f.node for f in model.functions}
+    counted: dict[tuple[str, str, str], int] = dict.fromkeys(functions, MOST_NODES + 1)
+
+    def count(nodes: Iterable[NodeProto]) -> int:
+        inner = [node for outer in nodes for node in (outer, *(n for g in subgraphs(outer) for n in _all_nodes(g)))]
+        return min(MOST_NODES + 1, sum(counted.get((n.domain, n.op_type, n.overload), 1) for n in inner))
+
+    for _ in functions:  # one level of calls at a time
+        now = {key: count(nodes) for key, nodes in functions.items()}
+        if now == counted:
+            break
+        counted = now
+    return count(model.graph.node)
+
+
+def _is_endless(node: NodeProto, graph: GraphProto) -> bool:
+    """Has a Loop no trip count, or more than MOST_TURNS turns, and a condition that its body passes on, or never false?
+
+    A limit of 2^63 - 1 with a condition that is computed is how exporters write `while`.
+    """
+    if node.op_type != "Loop" or not (bodies := list(subgraphs(node))) or len(bodies[0].output) == 0:
+        return False
+    constants = dict(_constants(graph))
+    count = constants.get(node.input[0]) if node.input and node.input[0] else None
+    if node.input and node.input[0] and (count is None or _first(count) <= MOST_TURNS):
+        return False
+    made_by = {output: inner for inner in bodies[0].node for output in inner.output}
+    condition = bodies[0].output[0].name
+    while (maker := made_by.pop(condition, None)) is not None and maker.op_type == "Identity":
+        condition = maker.input[0]
+    given = bodies[0].input[1].name if len(bodies[0].input) > 1 else ""
+    return condition == given or condition in {**constants, **dict(_constants(bodies[0]))}
+
+
+def _first(tensor: TensorProto) -> int:
+    """The value of a scalar of int64."""
+    if tensor.raw_data:
+        return int.from_bytes(tensor.raw_data[:8], "little", signed=True)
+    return int(tensor.int64_data[0]) if tensor.int64_data else 0
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    return (node for inner in graphs(graph) for node in inner.node)
 
 
 def without_data(model: ModelProto) -> ModelProto:
@@ -279,6 +348,8 @@ def _values(model: ModelProto) -> dict[str, _Value]:
     reduced = without_data(model)
     try:
         reduced = onnx.shape_inference.infer_shapes(reduced, data_prop=True)
+    except MemoryError:  # it computes what sizes depend on
+        raise
     except Exception:  # inference fails for some valid models; their facts are then incomplete
         reduced = without_data(model)
     values = [v for graph in graphs(reduced.graph) for v in (*graph.value_info, *graph.input, *graph.output)]

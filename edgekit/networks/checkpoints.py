@@ -6,13 +6,16 @@ A checkpoint may hold more than the weights; which part is read is said in a not
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit.core import sandbox
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.files import check_unpacked
 from edgekit.core.json import read as read_json
+from edgekit.core.progress import Progress
 
 INDEX = ".index.json"
 #: entries with averaged weights (exponential moving average), which are the better ones
@@ -32,7 +35,27 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Raises InputError for a file without weights, or one that could run code; it is never executed."""
+    """Raises InputError for a file without weights, or one that could run code; it is never executed.
+
+    It is read in a child first, with limits (see `core/sandbox.py`): what fits there is then read here.
+    """
+    with os_errors("read", path):
+        limits = sandbox.Limits.reading(sandbox.size_of(_parts(path)))
+
+    def trial(progress: Progress) -> None:
+        _read(path)
+
+    sandbox.call(trial, str(path), limits, warm=("safetensors", "torch"))
+    return _read(path)
+
+
+def _parts(path: Path) -> Iterable[Path]:
+    """The file, or all files of the folder that it is or lies in, if it is an index."""
+    folder = path if path.is_dir() else path.parent
+    return folder.iterdir() if path.is_dir() or path.name.endswith(INDEX) else [path]
+
+
+def _read(path: Path) -> Checkpoint:
     if path.is_dir():
         path = _in_folder(path)
     if path.name.endswith(INDEX):
@@ -62,7 +85,7 @@ def _sharded(index: Path) -> Checkpoint:
         raise InputError(f"{index} is not an index of weights", why, "download the model again") from error
     tensors: dict[str, Any] = {}
     for name in names:
-        tensors |= read(index.with_name(name)).tensors
+        tensors |= _read(index.with_name(name)).tensors
     return Checkpoint(tensors)
 
 
@@ -102,6 +125,7 @@ def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, archive, "save it again")
         return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 

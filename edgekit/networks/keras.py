@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import EdgekitError, InputError, Missing, os_errors
+from edgekit.core.files import check_unpacked
 from edgekit.core.json import parse
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _check(path: Path) -> None:
     with os_errors("read", path), path.open("rb") as file:
         file.read(1)
     with _damaged(path), zipfile.ZipFile(path) as archive:
+        check_unpacked(path, archive, "save it again")
         if damaged_member := archive.testzip():
             raise ValueError(f"{damaged_member} in it is damaged")
         config = parse(archive.read("config.json"))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import EdgekitError, InputError, os_errors
+from edgekit.core.files import check_unpacked
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -88,6 +89,8 @@ def check(path: Path) -> None:
     with os_errors("read", path), path.open("rb") as file:
         file.read(1)
     with _damaged(path):
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, archive, "save it again")
         reader = torch._C.PyTorchFileReader(str(path))  # the reader that torch.export.load uses
         records: list[str] = reader.get_all_records()
         with zipfile.ZipFile(path) as archive:

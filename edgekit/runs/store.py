@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import networks, tasks
-from edgekit.core import errors, identity, registry, relative_paths
+from edgekit.core import errors, identity, registry, relative_paths, sandbox
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, TensorSpec, tensor_specs
 from edgekit.core.errors import EdgekitError, InputError, Locked, is_disk_full, no_space, os_errors
 from edgekit.core.files import sha256, sync
@@ -172,11 +172,10 @@ class Store:
                 written.temporary(self.path, scratch.name)
         try:
             with os_errors("write", making), _disk_full(making):
-                notes = step.apply(inputs, making, context)
-                if step.produces.is_model and context.task is not None and context.task.ship is not None:
-                    context.task.ship(making, inputs)
-                artifact = self._record(name, step, inputs, context, notes, making)
-                self._write_record(artifact, making)
+                if self._is_foreign(step, inputs):
+                    artifact = self._apart(name, step, inputs, context, making)
+                else:
+                    artifact = self._apply(name, step, inputs, context, making)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             with suppress(OSError):
@@ -186,6 +185,52 @@ class Store:
             self._swap(making, artifact.path)
         written.discard_temporary(self.path, scratch.name)
         return artifact
+
+    def _apply(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, folder: Path) -> Artifact:
+        """Fill the folder."""
+        notes = step.apply(inputs, folder, context)
+        if step.produces.is_model and context.task is not None and context.task.ship is not None:
+            context.task.ship(folder, inputs)
+        artifact = self._record(name, step, inputs, context, notes, folder)
+        self._write_record(artifact, folder)
+        return artifact
+
+    def _apart(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, folder: Path) -> Artifact:
+        """The same in a child process with limits, whose record is read and checked."""
+        samples = sum(array.nbytes for data in context.sets.values() for array in data.inputs.values())
+        files = [artifact.path / file for artifact in inputs.values() for file in artifact.files]
+        files += [Path(getattr(step, "path", "")), *step.files()]
+        size = sandbox.size_of(files)
+        limits = sandbox.Limits.converting(size, samples) if inputs else sandbox.Limits.reading(size)
+        subject = str(inputs["parent"].path if "parent" in inputs else getattr(step, "path", name))
+
+        def work(progress: Progress) -> None:
+            self._apply(name, step, inputs, replace(context, progress=progress), folder)
+
+        formats = {step.produces.format, *(artifact.kind.format for artifact in inputs.values())}
+        warm = [name for name in step.tools if name != "torch" or "torch" in formats]
+        sandbox.call(work, subject, limits, context.progress, warm, parses=not inputs)
+        artifact = replace(_read(folder), path=self.path / name)
+        expected = {"name": name, "step": step_name(step), "kind": step.produces, "id": self.id(step, inputs, context)}
+        if any(getattr(artifact, key) != value for key, value in expected.items()):
+            what = f"{subject} cannot be read"
+            raise InputError(what, "another artifact was recorded than asked for", "check where the file is from")
+        return artifact
+
+    def _is_foreign(self, step: Step, inputs: Mapping[str, Artifact]) -> bool:
+        """Does the step read a model file from elsewhere, or convert what was made of one?
+
+        Training is edgekit's own work on a network that was read before; a network defined in code is the user's.
+        """
+        if not inputs:
+            return bool(step.suffixes)
+        if step.produces.format == "torch" and step.preserves != "outputs":
+            return False
+        try:
+            roots = {self.root(artifact).step for artifact in inputs.values()}
+            return any(registry.load("steps", name).suffixes for name in roots)
+        except EdgekitError:  # it is replaced, or its package is gone
+            return True
 
     def copy(self, artifact: Artifact, name: str) -> Artifact:
         """Copy the artifact to another name, without its measurements and checks."""

@@ -27,6 +27,9 @@ from edgekit.sets.reading import UnreadableSample
 
 SUFFIXES = (".wav", ".flac")
 
+#: of one file: 45 minutes at 48 kHz
+MOST_VALUES = 1 << 27
+
 
 def read(path: Path, options: Options, model_inputs: Sequence[TensorSpec]) -> Folder:
     """A folder of sound files. Raises InputError, Missing."""
@@ -66,12 +69,16 @@ class AudioDecoder:
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as sound:
                 rate = sound.samplerate
+                if sound.frames * sound.channels > MOST_VALUES:
+                    raise UnreadableSample(f"it claims {sound.frames:,} samples of {sound.channels} channels")
                 values = sound.read(dtype="float32", always_2d=True).mean(axis=1)
         except (soundfile.SoundFileError, ValueError) as error:
             raise UnreadableSample(str(error).partition("\n")[0]) from error
         if not len(values):
             raise UnreadableSample("it holds no sound")
         self._check_rate(name, rate)
+        if len(values) * self._rate > MOST_VALUES * rate:
+            raise UnreadableSample(f"at {self._rate:,} Hz its {len(values):,} samples at {rate:,} Hz are too many")
         values = resample(values, rate, self._rate)
         if self._fixed_length and not self._length:
             self._length = max(1, round(self._signature.seconds * self._rate))

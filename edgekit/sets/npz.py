@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError, suggest
+from edgekit.core.files import check_unpacked
 from edgekit.core.signature import InputSignature
 from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
@@ -24,7 +25,7 @@ from edgekit.sets.reading import Item, refuse_nan
 LABEL = "label"
 
 #: errors that numpy and zipfile raise for a damaged archive, or for another file
-_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
@@ -96,6 +97,7 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
     """Input name → array, and the labels."""
     arrays = {}
     with array_errors(path, "save it with numpy.savez"), np.load(path, allow_pickle=False) as archive:
+        check_unpacked(path, archive.zip, "save it with numpy.savez, which does not compress")
         for name in archive.files:
             arrays[name] = archive[name]
     for name, array in arrays.items():

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.json import parse
 
 BATCH = 1024
+
+#: characters of a line; a row of numbers for a large image has 20 million
+LONGEST_LINE = 1 << 26
+
+#: of a message: columns that are listed, and characters of one's name
+MOST_LISTED, LONGEST_NAME = 20, 80
 
 #: spellings of a missing value
 ABSENT = ("", "NA", "N/A", "null", "NULL")
@@ -48,7 +56,7 @@ def rows(path: Path) -> Iterator[Row]:
 def _csv(path: Path, delimiter: str) -> Iterator[Row]:
     """RFC 4180 with a header; spaces around a cell are ignored."""
     with os_errors("read", path), path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(_lines(file, path), delimiter=delimiter, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
         except csv.Error as error:
@@ -72,17 +80,41 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
             yield Row(where, {name: _parse_cell(cell.strip()) for name, cell in zip(header, cells, strict=True)})
 
 
+def _lines(file: IO[str], path: Path) -> Iterator[str]:
+    """The lines of a text file. Raises InputError for one that is too long to be held in memory."""
+    number = 1
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            why = f"line {number} has more than {LONGEST_LINE:,} characters"
+            raise InputError(f"cannot read {path}", why, "give each sample a line of its own, or use an .npz")
+        yield line
+        number += 1
+
+
+def _check_duplicates(path: Path, names: Sequence[str]) -> None:
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1 and name)
+    if duplicates:
+        raise InputError(f"{path} has duplicate columns", listed(duplicates), "rename them")
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names, with commas, and how many more there are."""
+    shown = [name[:LONGEST_NAME] for name in itertools.islice(names, MOST_LISTED)]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
 def _check_header(path: Path, header: list[str], delimiter: str) -> None:
     if not any(header):
         raise InputError(f"{path} is empty", "it has no header", "its first line must name the columns")
-    duplicates = sorted({name for name in header if header.count(name) > 1 and name})
-    if duplicates:
-        raise InputError(f"{path} has duplicate columns", ", ".join(duplicates), "rename them")
+    _check_duplicates(path, header)
     if len(header) == 1 and ";" in header[0] and delimiter == ",":
-        raise InputError(f"{path} is separated by semicolons", header[0], "save it with commas, or as .tsv with tabs")
+        what = f"{path} is separated by semicolons"
+        raise InputError(what, listed(header), "save it with commas, or as .tsv with tabs")
     if all(isinstance(_parse_cell(name), int | float) for name in header):
         what = f"{path} has no header"
-        raise InputError(what, f"its first line is {', '.join(header[:5])}", "add a first line with the column names")
+        why = f"its first line is {', '.join(name[:LONGEST_NAME] for name in header[:5])}"
+        raise InputError(what, why, "add a first line with the column names")
 
 
 def _parse_cell(cell: str) -> Any:
@@ -105,7 +137,7 @@ def _parse_cell(cell: str) -> Any:
 def _json_lines(path: Path) -> Iterator[Row]:
     """One JSON object per line (https://jsonlines.org)."""
     with os_errors("read", path), path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file, path), 1):
             if not line.strip():
                 continue
             try:
@@ -128,9 +160,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with os_errors("read", path), pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            duplicates = sorted({name for name in names if names.count(name) > 1})
-            if duplicates:
-                raise InputError(f"{path} has duplicate columns", ", ".join(duplicates), "rename them")
+            _check_duplicates(path, names)
             number = 0
             for batch in file.iter_batches(BATCH, use_threads=False):
                 for value in batch.to_pylist():
@@ -155,7 +185,7 @@ def _plain(value: Any) -> Any:
 def _not_utf8(path: Path) -> tuple[int, int]:
     """The first line that is not UTF-8, and the invalid byte."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(4 * LONGEST_LINE), b""), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ from edgekit.sets.labels import Raw
 from edgekit.sets.options import Options
 from edgekit.sets.preprocessing import normalize
 from edgekit.sets.reading import SPLIT_NAMES, Item, UnreadableSample, log
-from edgekit.sets.rows import Row, rows
+from edgekit.sets.rows import Row, listed, rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 LABEL, SPLIT = "label", "split"
@@ -86,7 +86,7 @@ class Table:
         unused = [name for name in self._scan.kinds if name not in used]
         self._notes: tuple[str, ...] = ()
         if unused and not options.columns:
-            self._notes = (f"columns that are not used: {', '.join(unused)}",)
+            self._notes = (f"columns that are not used: {listed(unused)}",)
 
     def __iter__(self) -> Iterator[Item]:
         for index, row in enumerate(rows(self._path)):
@@ -106,7 +106,7 @@ class Table:
             if name not in self._scan.kinds:
                 known = tuple(filter(None, self._scan.kinds))
                 what = f"{self._path} has no column {name!r}"
-                raise InputError(what, f"its columns are {', '.join(known)}", suggest(name, known))
+                raise InputError(what, f"its columns are {listed(known)}", suggest(name, known))
         return label_columns or ((LABEL,) if LABEL in self._scan.kinds and LABEL not in self._options.columns else ())
 
     def _splits(self) -> frozenset[str]:
@@ -137,12 +137,12 @@ class Table:
         lists = [name for name in names if scan.kind(name) == "list"]
         groups = {**{name: (name,) for name in lists}, **({"input": numbers} if numbers else {})}
         if not groups:
-            raise InputError(f"{path} has no columns for inputs", f"it has only {', '.join(scan.kinds)}", "add columns")
+            raise InputError(f"{path} has no columns for inputs", f"it has only {listed(scan.kinds)}", "add columns")
         if not model_inputs:
             return tuple(self._input(name, columns, None) for name, columns in groups.items())
         if len(model_inputs) == len(groups) == 1:
             return (self._input(model_inputs[0].name, next(iter(groups.values())), model_inputs[0]),)
-        why = f"the model takes {', '.join(spec.name for spec in model_inputs)}; the columns are {', '.join(names)}"
+        why = f"the model takes {', '.join(spec.name for spec in model_inputs)}; the columns are {listed(names)}"
         raise InputError(f"{path} does not fit the model", why, "rename the columns, or choose some with ?columns=a,b")
 
     def _input(self, name: str, columns: tuple[str, ...], spec: TensorSpec | None) -> _Input:
@@ -165,7 +165,7 @@ class Table:
         fixed = tuple(size for size in spec.shape[1:] if size is not None)
         shape = fixed if len(fixed) == len(spec.shape) - 1 else None
         if not is_list and (math.prod(fixed) != len(columns) if shape is not None else len(spec.shape) != 2):
-            why = f"the model takes {spec}; the columns are {', '.join(columns)}"
+            why = f"the model takes {spec}; the columns are {listed(columns)}"
             what = f"{self._path} has {len(columns)} columns of numbers for {name!r}"
             raise InputError(what, why, "choose columns with ?columns=a,b, or name the label with ?label=c")
         return _Input(name, columns, dtype, shape)

@@ -6,10 +6,12 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.core.artifact import Artifact
+from edgekit.core.errors import os_errors
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.onnx import external_files, read
 from edgekit.formats.shared.onnx_wire import external_data, tensors
@@ -34,7 +36,10 @@ class ImportOnnx(ImportStep):
 
     def files(self) -> tuple[Path, ...]:
         path = Path(self.path)
-        return (*external_files(path, read(path)).values(), *super().files())
+        with os_errors("read", path):
+            status = path.stat()
+        names = _locations(self, (status.st_mtime_ns, status.st_size, status.st_ino))
+        return (*(path.parent / name for name in names), *super().files())
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         notes = super().apply(inputs, out, ctx)
@@ -46,6 +51,13 @@ class ImportOnnx(ImportStep):
                 shutil.copyfile(file, out / f"model.data{index}")
         ranges = {name: [0, rows - 1] for name, rows in table_rows(read(path).graph).items()}
         return dataclasses.replace(notes, details={**notes.details, "ranges": ranges})
+
+
+@lru_cache(maxsize=64)
+def _locations(step: ImportOnnx, state: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of the external data files of a model file in this state."""
+    path = Path(step.path)
+    return tuple(map(str, step.read(lambda: list(external_files(path, read(path))))))
 
 
 def table_rows(graph: GraphProto) -> dict[str, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,30 @@ def test_some_of_all_mismatches_are_named(tmp_path: Path) -> None:
     assert "it has no tensor '1.weight', '1.bias'" in str(error.value)
     assert "'0.weight' is [4, 2] in the file, [3, 2] in the network" in str(error.value)
     assert "the network has no tensor 'more'" in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.timeout(30)
+def test_a_pipe_is_not_opened(ending: str, tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / f"weights.{ending}")
+    with pytest.raises(InputError, match="it is a named pipe, not a file"):
+        checkpoints.read(path)
+
+
+def test_an_archive_of_zeros(tmp_path: Path) -> None:
+    """300 MB in 300 kB."""
+    path = tmp_path / "zeros.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    with pytest.raises(InputError, match="bytes unpack to 314,572,800"):
+        checkpoints.read(path)
+
+
+def test_too_much_is_read_in_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.zeros(32 << 20)}, path := tmp_path / "weights.pt")
+    assert checkpoints.read(path).tensors["w"].numel() == 32 << 20
+    monkeypatch.setattr("edgekit.core.sandbox.MEMORY", 1 << 20)
+    monkeypatch.setattr("edgekit.core.sandbox.MEMORY_PER_BYTE", 0)
+    with pytest.raises(InputError, match=r"weights.pt"):
+        checkpoints.read(path)

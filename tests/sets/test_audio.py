@@ -110,3 +110,17 @@ def test_images_and_sounds_in_one_folder(words: Path) -> None:
     (words / "high" / "cover.png").write_bytes(b"")
     with pytest.raises(InputError, match="images and sounds"):
         named_sets.load("words")
+
+
+def test_a_header_that_claims_a_tiny_rate(words: Path, tmp_path: Path) -> None:
+    """Resampled from 1 Hz, 10,000 samples would be 160 million."""
+    soundfile.write(tmp_path / "words" / "low" / "0.wav", np.zeros(10_000), 1, "PCM_16")
+    data = named_sets.load("words?rate=16000&seconds=0.1")
+    assert len(data) == 23
+    assert "at 16,000 Hz its 10,000 samples at 1 Hz are too many" in data.skipped[0]
+
+
+def test_a_sound_that_claims_too_much(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.sets.audio.MOST_VALUES", 1000)
+    tone(words / "low" / "0.wav", seconds=1, hertz=200)
+    assert "it claims 8,000 samples of 1 channels" in named_sets.load("words?seconds=0.1").skipped[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +310,46 @@ def test_parquet_with_lists_dates_and_truth_values() -> None:
 def test_a_missing_table() -> None:
     assert "no such file" in refused("absent.csv")
     assert "no such file" in refused("absent.parquet:val")
+
+
+def test_a_table_of_100_000_columns(here: Path) -> None:
+    names = [f"c{i}" for i in range(100_000)]
+    write("wide.csv", ",".join([*names, "label"]) + "\n" + ",".join(["1"] * 100_001) + "\n")
+    assert named_sets.load("wide.csv").inputs["input"].shape == (1, 100_000)
+    write("twice.csv", ",".join(names + names) + "\n")
+    with pytest.raises(InputError, match=r"duplicate columns: c0, c1, .* and 99,980 more") as caught:
+        named_sets.load("twice.csv")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["long.csv", "long.tsv", "long.jsonl"])
+def test_a_line_without_an_end(here: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.sets.rows.LONGEST_LINE", 1000)
+    write(name, "a,label\n" + "1" * 1001)
+    with pytest.raises(InputError, match=r"line \d has more than 1,000 characters"):
+        named_sets.load(name)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "npz", "tar"])
+@pytest.mark.timeout(30)
+def test_a_pipe_is_not_opened(here: Path, ending: str) -> None:
+    os.mkfifo(f"data.{ending}")
+    with pytest.raises(InputError, match="it is a named pipe, not a file"):
+        named_sets.load(f"data.{ending}")
+
+
+def test_arrays_of_zeros_without_an_end(here: Path) -> None:
+    """300 MB in 300 kB."""
+    with zipfile.ZipFile("zeros.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("input.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (75 << 20,)})
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    with pytest.raises(InputError, match=r"cannot read zeros.npz: its \d+,\d+ bytes unpack to 314,572,\d+"):
+        named_sets.load("zeros.npz")
+
+
+def test_an_array_that_claims_too_much(here: Path) -> None:
+    with zipfile.ZipFile("claims.npz", "w") as archive, archive.open("input.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (1 << 50,)})
+    with pytest.raises(InputError, match=r"cannot read claims.npz"):
+        named_sets.load("claims.npz")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from edgekit.core import registry
+from edgekit.core import registry, sandbox
 from edgekit.core.artifact import Artifact, Kind, ModelFacts
+from edgekit.core.errors import os_errors
 from edgekit.core.step import ArtifactRef, Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.steps.shared.signed import given_files, given_problems, known
@@ -43,8 +44,8 @@ class ImportStep(Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if not self.path:
             yield "path is missing"
-        elif Path(self.path).is_file() and self.describe().traits != self.produces.traits:
-            precision = ", ".join(sorted(self.describe().traits)) or "float"
+        elif Path(self.path).is_file() and (traits := self.describe().traits) != self.produces.traits:
+            precision = ", ".join(sorted(traits)) or "float"
             yield f"{self.path} is {precision}, not {self.precision or 'float'}: set precision"
         yield from given_problems(self.signature)
 
@@ -53,8 +54,16 @@ class ImportStep(Step):
         return (*beside, *given_files(self.signature))
 
     def describe(self) -> ModelFacts:
-        facts: ModelFacts = registry.load("formats", self.format).describe(Path(self.path))
-        return facts
+        format, path = registry.load("formats", self.format), Path(self.path)
+        beside = [path.with_suffix(suffix) for suffix in self.beside]
+        return ModelFacts.from_json(self.read(lambda: format.describe(path).to_json(), beside))
+
+    def read(self, work: Callable[[], Any], beside: Sequence[Path] = ()) -> Any:
+        """What `work` reads from the file, as JSON values; in a child (see `core/sandbox.py`)."""
+        with os_errors("read", self.path):
+            size = sandbox.size_of([Path(self.path), *beside])
+        limits = sandbox.Limits.reading(size)
+        return sandbox.call(lambda progress: work(), self.path, limits, warm=self.tools)
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         format = registry.load("formats", self.format)

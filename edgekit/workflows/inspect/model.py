@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core import registry
+from edgekit.core import registry, sandbox, user_code
 from edgekit.core.artifact import Artifact, ModelFacts, TensorSpec
-from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.errors import EdgekitError, InputError, os_errors
 from edgekit.core.signature import input_of, output_of
 from edgekit.core.signature_check import signed
 from edgekit.core.signature_text import described
@@ -47,6 +47,33 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
     Raises InputError if there is no such file, it is not a model, or a shape does not fit.
     """
     ref = references.resolve(model)
+    if user_code.is_reference(ref.foreign):
+        return _inspect(ref, shapes)
+    artifact = None if ref.foreign else ref.artifact()
+    files = [Path(ref.foreign), Path(ref.foreign).with_suffix(".bin")] if artifact is None else _files(artifact)
+    with os_errors("read", files[0]):
+        limits = sandbox.Limits.reading(sandbox.size_of(files))
+    subject = ref.foreign or str(files[0].parent)
+    report = sandbox.call(lambda progress: _inspect(ref, shapes), subject, limits)
+    if not isinstance(report, dict) or any(not isinstance(report.get(key), kind) for key, kind in _REPORT.items()):
+        raise InputError(f"{subject} cannot be read", "what was read is incomplete", "check where the file is from")
+    return report
+
+
+#: what the report holds at least
+_REPORT = {"format": str, "inputs": list, "outputs": list, "operators": dict, "sizes": dict, "layers": list} | {
+    "parameters": int,
+    "targets": list,
+    "slow": list,
+    "details": dict,
+}
+
+
+def _files(artifact: Artifact) -> list[Path]:
+    return [artifact.path / file for file in artifact.files]
+
+
+def _inspect(ref: ModelReference, shapes: Shapes | None) -> dict[str, Any]:
     artifact: Artifact | None = None
     store: Store | None = None
     if ref.foreign:
