@@ -20,6 +20,9 @@ from workflows.optimize.postgresql import PROGRAMS, Server
 from workflows.optimize.test_search import QUICK, STEADY
 
 pytest.importorskip("optuna")
+from edgekit.core.errors import InputError
+from edgekit.workflows.optimize import claims
+from edgekit.workflows.optimize.storage import Storage
 
 #: every point of the made-up space
 ALL = 32
@@ -129,24 +132,53 @@ def test_the_server_crashes_and_returns(server: Server, url: str, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_server_that_refuses(server: Server, url: str) -> None:
+    database = url.rpartition("/")[2]
+    Storage(url, claims.prepare)
+    server.execute(
+        "CREATE ROLE reader LOGIN PASSWORD 'hush'",
+        "CREATE ROLE stranger LOGIN PASSWORD 'hush'",
+        "GRANT pg_read_all_data TO reader",
+    )
+    why = {
+        server.url_of("boss", "hush2", database): "rejects this user or this password",
+        server.url_of("nobody", "hush", database): "rejects this user or this password",
+        server.url_of("boss", "hush%2Fhush", "hushed"): "no database of this name",
+        server.url_of("reader", "hush", database): "may not create tables in it or write to them",
+        server.url_of("stranger", "hush"): "may not create tables in it or write to them",
+        url.replace(f":{server.port}/", ":1/"): "no database server answers at its host and port",
+        url.replace("127.0.0.1", "no-such-host.invalid"): "its host is unknown",
+    }
+    for bad, expected in why.items():
+        with pytest.raises(InputError) as raised:
+            Storage(bad, claims.prepare)
+        assert expected in raised.value.why, bad
+        assert "hush" not in str(raised.value).replace("hushed", "")
+
+
+@pytest.mark.slow
 def test_two_commands_on_one_server(url: str, bars_run: Path, tmp_path: Path) -> None:
     """Each in its own run folder; together they make the trials that were asked for, and both know them all."""
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "steady.toml").write_text(STEADY)
-    words = ("--target", "steady", "--trials", 8, *QUICK, "--try", "runtime=onnxruntime", "--storage", url, "--json")
-    processes = []
+    space = ("runtime=onnxruntime", "precision=float,fp16", "threads=1,2")
+    words = ("--target", "steady", "--trials", 4, *QUICK, *(word for d in space for word in ("--try", d)))
+    processes, results = [], []
     for name in ("one", "two"):
         shutil.copytree(bars_run, tmp_path / name)
-        processes.append(start("optimize", tmp_path / name, *words, cwd=tmp_path))
-    results = []
-    for process in processes:
-        out, err = process.communicate(timeout=150)
-        assert process.returncode == 0, err
-        assert "hush" not in out + err
-        results.append(json.loads(out)["result"])
+        processes.append(start("optimize", tmp_path / name, *words, "--storage", url, "--json", cwd=tmp_path))
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=250)
+            assert process.returncode == 0, err
+            assert "hush" not in out + err
+            results.append(json.loads(out)["result"])
+    finally:
+        for process in processes:
+            process.kill()
     tried = [[(t["number"], t["point"], t["run"]) for t in result["trials"]] for result in results]
-    assert tried[0] == tried[1] and len(tried[0]) == 8
-    assert len({json.dumps(point) for _, point, _ in tried[0]}) == 8
+    assert tried[0] == tried[1] and len(tried[0]) == 4
+    assert len({json.dumps(point) for _, point, _ in tried[0]}) == 4
     assert {Path(run).name for _, _, run in tried[0]} == {"one", "two"}
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert b"hush" not in path.read_bytes(), path
