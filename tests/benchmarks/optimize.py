@@ -32,6 +32,7 @@ from edgekit.core.target import Plan
 from edgekit.runs.store import Store
 from edgekit.workflows import optimize
 from edgekit.workflows.optimize.space import Point, build, key
+from edgekit.workflows.optimize.storage import Storage
 from edgekit.workflows.optimize.study import Study, Trial
 from edgekit.workflows.optimize.trial import Budget
 
@@ -172,7 +173,7 @@ def searched(words: argparse.Namespace) -> None:
     with opened(words) as (_, space):
         shares, costs = [], []
         for seed in range(SEEDS):
-            study = Study("sqlite:///:memory:", f"seed {seed}", space, seed)
+            study = Study(Storage("sqlite:///:memory:"), f"seed {seed}", space, seed)
             trials: list[Trial] = []
             while len(trials) < len(table) // 3:
                 point = study.suggest(trials)

@@ -14,18 +14,23 @@ from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.context import RunContext
-from edgekit.runs import references
+from edgekit.runs import references, written
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import RUNS
 from edgekit.runs.store import Store
 from edgekit.workflows import make
 from edgekit.workflows.chains import open_context
+from edgekit.workflows.optimize import claims
 from edgekit.workflows.optimize.finish import OptimizeOutcome
-from edgekit.workflows.optimize.search import TRIALS, Search
+from edgekit.workflows.optimize.search import STORAGE, TRIALS, Search
 from edgekit.workflows.optimize.space import Space, build
+from edgekit.workflows.optimize.storage import Storage, local
 from edgekit.workflows.optimize.trial import Budget
 from edgekit.workflows.setup import Say, is_task, open_run, plan_with, run_context, silent
+
+#: seconds that the database in the run folder is waited for
+LOCKED_S = 30.0
 
 
 @typed_by_user
@@ -51,8 +56,10 @@ def optimize(
 
     `choices`: dimension → values that replace the default ones. The outcome's `search` holds all trials, the Pareto
     front and the recommended artifact; if no trial is within the budget, the trial nearest to it, and a failure. An
-    interrupted search returns its results so far. Raises InputError for what cannot be searched, Missing, DeviceError.
+    interrupted search returns its results so far. `storage`: the URL of a database that several workers share; it is
+    opened before anything else. Raises InputError for what cannot be searched, Missing, DeviceError.
     """
+    shared = Storage(storage, claims.prepare, say) if storage else None
     budget = budget or Budget()
     fields = {"calibration": calibration} if calibration else {}
     start, context = _start_and_context(what, target, budget, val, fields, out, progress, say)
@@ -64,6 +71,7 @@ def optimize(
     space = build(context.targets[0], context.task, start, choices or {}, fields, training, calibrated)
     targets.device(context.targets[0])
     with open_run(context.store):
+        database = shared or Storage(local(written.growing(context.store.path, STORAGE)), patience_s=LOCKED_S)
         if start is None:
             assert context.task is not None
             context.val = context.set(f"{context.task.name}:val")
@@ -71,7 +79,7 @@ def optimize(
         context.val, confirmation = sets.halves(context.val)
         test = context.set(f"{context.task.name}:test") if context.task else confirmation
         title = f"edgekit optimize {what or context.store.path.name}"
-        search = Search(context, space, budget, confirmation, test, seed, trials, storage, title)
+        search = Search(context, space, budget, confirmation, test, database, bool(storage), seed, trials, title)
         reference = context.store.root(start) if start else baseline_network(space, context)
         result = search.run(reference)
         outcome = OptimizeOutcome(**vars(context.outcome))

@@ -1,6 +1,8 @@
 """`edgekit optimize`: a search under a budget, with real measurements.
 
     space.py    the search space, and the steps that a point stands for
+    storage.py  the database
+    claims.py   which points other workers are trying
     study.py    the next point (Optuna), and the finished trials
     trial.py    one trial: the cheap checks first, then the measurement
     front.py    the Pareto front, and which trial to recommend
@@ -11,15 +13,20 @@ Trials are chosen on one half of the validation samples and confirmed on the oth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
+import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekit.core import signals
 from edgekit.core.artifact import Artifact
-from edgekit.core.errors import BudgetMissed, Interrupted
+from edgekit.core.errors import BudgetMissed, EdgekitError, Interrupted
+from edgekit.core.json import read, record
 from edgekit.core.progress import duration
+from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import RunContext, log
@@ -27,12 +34,15 @@ from edgekit.runs import written
 from edgekit.workflows.optimize import finish
 from edgekit.workflows.optimize.finish import PAGE, PICTURE, RESULT, Result
 from edgekit.workflows.optimize.front import OVER, front, nearest
-from edgekit.workflows.optimize.space import Space
-from edgekit.workflows.optimize.study import Study, Trial
+from edgekit.workflows.optimize.space import Space, key
+from edgekit.workflows.optimize.storage import Storage
+from edgekit.workflows.optimize.study import Study, Trial, count
 from edgekit.workflows.optimize.trial import Budget, TrialRunner, line
 
 #: the default storage, in the run folder
 STORAGE = "optimize.db"
+#: an identity of the run folder among the workers that share a storage; a finished trial that could not be stored yet
+WORKER, UNSTORED = "optimize.worker", "optimize.unstored.json"
 
 TRIALS = 30
 
@@ -41,7 +51,7 @@ TRIALS = 30
 class Search:
     """What one search needs. `context.val` is the selection half of validation, `confirmation` the other half.
 
-    `storage`: URL of the Optuna storage; "" for the one in the run folder.
+    `shared`: other workers use the storage, too.
     """
 
     context: RunContext
@@ -49,9 +59,10 @@ class Search:
     budget: Budget
     confirmation: SampleSet
     test: SampleSet
+    storage: Storage
+    shared: bool = False
     seed: int = 0
     trials: int = TRIALS
-    storage: str = ""
     title: str = "edgekit optimize"
 
     def run(self, reference: Artifact) -> Result:
@@ -59,28 +70,30 @@ class Search:
 
         `failure` gives the result's failure. Raises DeviceError, and the error that stops the first trials.
         """
-        say = self.context.say
         quick = replace(self.context.plan, **self._preset())
         runner = TrialRunner(replace(self.context, plan=quick, say=_log_only), self.space, self.budget, reference)
-        study = Study(
-            self.storage or self._run_storage(), self._study_name(reference), self.space, self.seed, self._worker()
-        )
+        name = self._study_name(reference)
+        with contextlib.closing(Study(self.storage, name, self.space, self.seed, *self._worker())) as study:
+            return self._run(study, runner, name)
+
+    def _run(self, study: Study, runner: TrialRunner, name: str) -> Result:
+        say = self.context.say
+        self._store_unstored(study, name)
         trials = study.trials()
         if trials:
             say(f"  resumed   with {len(trials)} finished trials")
         result = Result(trials, front(trials))
+        starts = {key(point) for point in self.space.starts()}
         try:
-            while _count(trials) < self.trials:
-                point = study.suggest(trials)
-                if point is None:
-                    say("  done      every point of the space was tried")
-                    break
+            while (point := study.next(self.trials, say)) is not None:
+                trials = study.trials()
                 runner.finished = trials
-                thorough = len(trials) < len(self.space.starts())
-                trial = study.add(runner.attempt(point, thorough))
+                trial = self._stored(study, name, runner.attempt(point, thorough=key(point) in starts))
                 trials = study.trials()
                 result.trials, result.front = trials, front(trials)
-                say(f"{line(trial, self.space)}  [{_count(trials)} of {self.trials}{_left(trials, self.trials)}]")
+                say(f"{line(trial, self.space)}  [{count(trials)} of {self.trials}{_left(trials, self.trials)}]")
+            result.trials = trials = study.trials()
+            result.front = front(trials)
             say("  confirming the front and measuring it in one session …")
             runner.context = replace(self.context, say=_log_only)
             finish.finish(result, runner, self.confirmation, self.test, say)
@@ -91,10 +104,31 @@ class Search:
         finish.write(result, runner, self.title)
         return result
 
+    def _stored(self, study: Study, name: str, trial: Trial) -> Trial:
+        """The trial, stored; if the storage is lost, it is kept in the run folder."""
+        try:
+            return study.add(trial)
+        except (EdgekitError, KeyboardInterrupt):
+            with contextlib.suppress(EdgekitError, OSError):
+                text = json.dumps({"study": name, "trial": asdict(trial)})
+                written.write(self.context.store.path, UNSTORED, text)
+            raise
+
+    def _store_unstored(self, study: Study, name: str) -> None:
+        """Store the finished trial that an earlier run of this search could not."""
+        path = inside(self.context.store.path, UNSTORED)
+        if not path.is_file():
+            return
+        kept, next = read(path, "delete it: its trial is then repeated"), "delete it: its trial is then repeated"
+        trial = record(Trial, kept.get("trial"), path, next, key="trial") if kept.get("study") == name else None
+        if trial is not None:
+            study.add(trial)
+            path.unlink()
+
     def failure(self, result: Result) -> Interrupted | BudgetMissed | None:
         """Why nothing is recommended; None if something is."""
         if result.interrupted:
-            what = f"interrupted after {_count(result.trials)} of {self.trials} trials"
+            what = f"interrupted after {count(result.trials)} of {self.trials} trials"
             next = "run the same command again to resume"
             error = Interrupted(what, f"the front so far, {len(result.front)} trials, is in {RESULT}", next)
             error.code = signals.exit_code()
@@ -117,13 +151,16 @@ class Search:
         quick = PRESETS["quick"]
         return {name: min(value, getattr(self.context.plan, name)) for name, value in quick.items()}
 
-    def _run_storage(self) -> str:
-        self.context.store.path.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{written.growing(self.context.store.path, STORAGE).resolve()}"
-
-    def _worker(self) -> str:
-        """ "" for a single worker; with a shared storage each worker is identified by its run folder."""
-        return str(self.context.store.path.resolve()) if self.storage else ""
+    def _worker(self) -> tuple[str, str]:
+        """Empty for a single worker; with a shared storage its run folder, and what no other worker has."""
+        if not self.shared:
+            return "", ""
+        path = self.context.store.path.resolve()
+        file = path / WORKER  # machines may have equal names, and folders may be copied
+        if not file.is_file():
+            written.write(path, WORKER, uuid.uuid4().hex + "\n")
+        identity = f"{socket.gethostname()}:{path}:{file.read_text(encoding='utf-8', errors='replace')}"
+        return str(path), hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
 
     def _study_name(self, reference: Artifact) -> str:
         """A name made from all that decides which points are tried and how they are evaluated."""
@@ -143,17 +180,12 @@ class Search:
         return "edgekit-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _count(trials: list[Trial]) -> int:
-    """Failed trials do not count."""
-    return sum(trial.state != "failed" for trial in trials)
-
-
 def _left(trials: list[Trial], planned: int) -> str:
     """ ", about 4 min left", if the trials to come take as long as those so far; "" after the last."""
-    left = planned - _count(trials)
-    if left <= 0 or not _count(trials):
+    left = planned - count(trials)
+    if left <= 0 or not count(trials):
         return ""
-    return f", about {duration(left * sum(trial.seconds for trial in trials) / _count(trials))} left"
+    return f", about {duration(left * sum(trial.seconds for trial in trials) / count(trials))} left"
 
 
 def _share(name: str, value: float) -> str:

@@ -8,20 +8,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("optuna")
-from workflows.optimize.made_up import SPACE
+from workflows.optimize.made_up import SPACE, tried
 
-from edgekit.core.errors import InputError
+from edgekit.workflows.optimize import claims
 from edgekit.workflows.optimize.space import Point, key
+from edgekit.workflows.optimize.storage import Storage
 from edgekit.workflows.optimize.study import Study, Trial
-
-
-def tried(point: Point) -> Trial:
-    """A trial whose figures follow from its point."""
-    size = {"float": 400, "fp16": 200, "int8": 110}[str(point["precision"])]
-    quality = {"float": 0.9, "fp16": 0.899, "int8": 0.89}[str(point["precision"])] + 0.005 * (point["method"] == "mse")
-    speed = {"onnxruntime": 2.0, "litert": 1.0, "openvino": 3.0}[str(point["runtime"])]
-    p50 = speed * size / int(point["threads"]) ** 0.5
-    return Trial(-1, point, "finished", quality=quality, size_bytes=size, p50_ms=p50)
 
 
 def search(study: Study, until: int) -> list[Point]:
@@ -33,7 +25,8 @@ def search(study: Study, until: int) -> list[Point]:
 
 
 def opened(path: Path, seed: int = 0, worker: str = "") -> Study:
-    return Study(f"sqlite:///{path}", "study", SPACE, seed, worker)
+    prepare = claims.prepare if worker else None
+    return Study(Storage(f"sqlite:///{path}", prepare), "study", SPACE, seed, worker, worker)
 
 
 def test_a_search_stopped_anywhere_resumes_as_if_uninterrupted(tmp_path: Path) -> None:
@@ -56,7 +49,7 @@ def test_every_point_is_tried_once_and_then_there_is_none(tmp_path: Path) -> Non
     small = dataclasses.replace(
         SPACE, dimensions=tuple(dataclasses.replace(d, choices=d.choices[:2]) for d in SPACE.dimensions)
     )
-    study = Study(f"sqlite:///{tmp_path / 't.db'}", "study", small, 0)
+    study = Study(Storage(f"sqlite:///{tmp_path / 't.db'}"), "study", small, 0)
     count = len(small.points())
     for _ in range(count):
         point = study.suggest(study.trials())
@@ -83,8 +76,3 @@ def test_workers_share_what_they_found(tmp_path: Path) -> None:
             assert point is not None
             worker.add(tried(point))
     assert len({key(trial.point) for trial in one.trials()}) == 16
-
-
-def test_a_storage_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot use the storage nonsense"):
-        Study("nonsense", "study", SPACE, 0)
