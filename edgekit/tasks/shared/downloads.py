@@ -75,8 +75,10 @@ def debian(package: str, path: Path) -> Path:
         _run(["apt-get", "download", "-qq", package], package, advice, temporary)
         archive = next(temporary.glob("*.deb"))
         _run(["dpkg-deb", "-x", str(archive), str(temporary / "root")], package, advice)
-        shutil.rmtree(unpacked, ignore_errors=True)
-        (temporary / "root").replace(unpacked)
+        with os_errors("write", unpacked):
+            if os.path.lexists(unpacked):
+                unpacked.rename(temporary / "old")
+            (temporary / "root").replace(unpacked)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if not (unpacked / relative).exists():
