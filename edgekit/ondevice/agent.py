@@ -221,8 +221,8 @@ class Agent:
         size = 0
         for folder in (os.path.join(self.root, name) for name in FOLDERS):
             size += sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(folder) for name in names)
-            if not os.path.islink(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if os.path.isdir(folder) and not os.path.islink(folder):
+                shutil.rmtree(folder)
         remove(os.path.join(self.root, "lock"))
         with contextlib.suppress(OSError):
             os.rmdir(self.root)

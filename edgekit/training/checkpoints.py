@@ -67,7 +67,8 @@ class CheckpointManager:
         assert self.folder is not None
         started = time.monotonic()
         earlier = self._complete()
-        folder = self.folder / f"checkpoint-{max(map(_number, earlier), default=0) + 1:06}"
+        taken = [_number(path) for path in self.folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
+        folder = self.folder / f"checkpoint-{max(taken, default=0) + 1:06}"
         part = folder.with_suffix(".part")
         with os_errors("write", part):
             _remove(part)

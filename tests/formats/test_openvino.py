@@ -207,6 +207,16 @@ def test_what_is_not_a_model_is_refused_with_a_reason(tmp_path: Path, raw: bytes
         Openvino.describe(path)
 
 
+def test_weights_are_not_read_through_a_link_to_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    path = network().write(tmp_path / "model")
+    weights = path.with_suffix(".bin")
+    weights.rename(tmp_path / "secret")
+    weights.symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="link to another folder"):
+        Openvino.describe(path)
+
+
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Openvino.describe(tmp_path / "none.xml")

@@ -115,7 +115,7 @@ def test_chains_that_are_no_chains(chains: Any) -> None:
     assert any("chain" in str(problem) for problem in problems)
 
 
-@pytest.mark.parametrize("name", ["a/b", "a.b", "../x", "x@y", "x~y", "-x", "a\\b", 3])
+@pytest.mark.parametrize("name", ["a/b", "a.b", "../x", "x@y", "x~y", "-x", "a\\b", "a\0", "a\n", "x" * 99, 3])
 def test_names_that_would_not_be_folders(name: Any) -> None:
     assert "must not contain" in said({"name": name, "steps": ["train"]})
 

@@ -85,7 +85,9 @@ def test_a_model_of_other_weights_is_another_model(tmp_path: Path) -> None:
     assert imported(path, tmp_path / "run").id != first.id
 
 
-@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "a/../../w.bin", "m.onnx", "link.bin", "..\\w.bin"])
+@pytest.mark.parametrize(
+    "location", ["../w.bin", "/etc/passwd", "a/../../w.bin", "m.onnx", "link.bin", "..\\w.bin", "w\0", "x" * 300]
+)
 def test_a_file_elsewhere_is_not_read(location: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

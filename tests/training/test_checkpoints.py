@@ -15,7 +15,7 @@ from helpers import environment, run_cli, start
 
 from edgekit.core.files import sha256
 from edgekit.training import session
-from edgekit.training.checkpoints import PLAIN, TENSORS, CheckpointManager
+from edgekit.training.checkpoints import BEST, PLAIN, TENSORS, CheckpointManager
 from edgekit.training.session import Session
 from edgekit.training.settings import Settings
 
@@ -91,6 +91,25 @@ def test_half_written_and_damaged_checkpoints(tmp_path: Path) -> None:
     tensors, plain = CheckpointManager(tmp_path, "m", 0.0).load() or ({}, {})
     assert torch.equal(tensors["a"], torch.ones(2)) and plain == {"n": 0.1}
     assert CheckpointManager(tmp_path, "other", 0.0).load() is None
+
+
+def test_only_its_own_files_are_deleted(tmp_path: Path) -> None:
+    for name in ("checkpoint-mine", "checkpoint-000001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("mine")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / PLAIN).write_text("mine")
+    (tmp_path / "checkpoint-000002").symlink_to(tmp_path / "outside")
+    (tmp_path / f".{BEST}.part").symlink_to(tmp_path / "outside" / PLAIN)
+    manager = CheckpointManager(tmp_path, "m", 0.0)
+    manager.save({"a": torch.ones(2)}, {"n": 0.1})
+    manager.keep_best({"a": torch.ones(2)})
+    manager.save({"a": torch.ones(2)}, {"n": 0.1})
+    manager.clear()
+    assert (tmp_path / "checkpoint-mine" / "mine.txt").exists() and (
+        tmp_path / "checkpoint-000001" / "mine.txt"
+    ).exists()
+    assert (tmp_path / "outside" / PLAIN).read_text() == "mine"
 
 
 def test_resume_without_an_interrupted_training(tmp_path: Path) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from edgekit.core.errors import InputError
-from edgekit.measure.context import log
+from edgekit.core.files import sha256
 from edgekit.runs import written
 from edgekit.runs.store import LOG, RECIPE, REPORT, RESULTS, Store
-from edgekit.workflows import clean, setup
+from edgekit.workflows import clean
 
 pytestmark = pytest.mark.usefixtures("members")
 
@@ -77,8 +74,6 @@ def test_links_are_not_followed(bars_run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../precious", "/{folder}/precious", "sub/../../precious"])
 def test_a_record_from_somebody_else_reaches_no_other_folder(tmp_path: Path, name: str) -> None:
-    from edgekit.core.files import sha256
-
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "run").mkdir()
     words = [sha256(tmp_path / "precious"), "made"]
@@ -103,63 +98,3 @@ def test_a_clean_that_is_killed_can_be_finished(bars_run: Path, monkeypatch: pyt
     monkeypatch.undo()
     assert clean.is_run(bars_run)
     assert clean.clean(bars_run) == []
-
-
-# --- what is written in place of the user's files ------------------------------------------------------------------
-
-
-def test_a_recipe_of_the_users_is_moved_aside(bars_run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`edgekit run recipe.toml --out .`, say: the resolved recipe has the same name."""
-    (bars_run / RECIPE).write_text("mine")
-    written.write(bars_run, RECIPE, "edgekit's")
-    written.write(bars_run, RECIPE, "edgekit's, again")
-    assert (bars_run / RECIPE).read_text() == "edgekit's, again"
-    assert (bars_run / f"{RECIPE}.kept").read_text() == "mine"
-    assert not (bars_run / f"{RECIPE}.kept-2").exists()
-    assert clean.clean(bars_run) == [f"{RECIPE}.kept"]
-
-
-def test_a_write_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store(tmp_path / "run").lock():
-        written.write(tmp_path / "run", RESULTS, "old")
-        monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt()))
-        with pytest.raises(KeyboardInterrupt):
-            written.write(tmp_path / "run", RESULTS, "new")
-        monkeypatch.undo()
-    assert (tmp_path / "run" / RESULTS).read_text() == "old"
-    assert clean.clean(tmp_path / "run") == [], "both were recorded, and what was half-written is no more"
-
-
-def test_the_log_of_a_user_is_continued_and_never_deleted(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_text("my diary\n")
-    with setup.open_run(Store(tmp_path)):
-        log.info("two\nlines")
-    assert (tmp_path / LOG).read_text().startswith("my diary\n")
-    assert clean.clean(tmp_path) == [LOG]
-
-
-def test_the_log_of_a_killed_run_is_deleted(tmp_path: Path) -> None:
-    with setup.open_run(Store(tmp_path / "run")):
-        log.info("two\nlines")
-        shutil.copytree(tmp_path / "run", tmp_path / "killed")
-    assert "two\n  lines\n" in (tmp_path / "killed" / LOG).read_text()
-    assert clean.clean(tmp_path / "killed") == []
-
-
-@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x"])
-def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
-    (tmp_path / "run").mkdir()
-    with pytest.raises(InputError):
-        written.write(tmp_path / "run", name, "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"] and not list((tmp_path / "run").iterdir())
-
-
-def test_results_from_somebody_else_name_no_other_files(bars_run: Path) -> None:
-    """Parts of file names: of charts, predictions and scores."""
-    document = json.loads((bars_run / RESULTS).read_text())
-    for field in ("artifact", "target", "runtime", "key"):
-        changed = json.loads(json.dumps(document))
-        changed["measurements"][0][field] = "../../x"
-        (bars_run / RESULTS).write_text(json.dumps(changed))
-        with pytest.raises(InputError, match=f"{field}: "):
-            Store(bars_run).measurements()

@@ -76,8 +76,10 @@ def debian(package: str, path: Path) -> Path:
         _run(["apt-get", "download", "-qq", package], package, advice, folder)
         archive = next(folder.glob("*.deb"))
         _run(["dpkg-deb", "-x", str(archive), str(folder / "root")], package, advice)
-        shutil.rmtree(unpacked, ignore_errors=True)
-        (folder / "root").replace(unpacked)
+        with os_errors("write", unpacked):
+            if os.path.lexists(unpacked):
+                unpacked.rename(folder / "old")
+            (folder / "root").replace(unpacked)
     if not (unpacked / relative).exists():
         raise InputError(f"{package} does not hold {path}", "it is another version of the package", advice)
     return unpacked

@@ -125,12 +125,16 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a bundle, its manifest last. Raises InputError if it is not one as edgekit wrote it."""
-    names = sorted(_files_there(folder), key=lambda name: (name == MANIFEST, name))
+    """Delete a bundle, its manifest last: a part of one can be deleted later. Raises InputError if it is none."""
+    names, listed = _files_there(folder), _manifest_of(folder).get("files", {})
     for name in names:
-        (folder / name).unlink()
-    for empty in sorted({parent for name in names for parent in Path(name).parents}, reverse=True):
-        (folder / empty).rmdir()
+        if name != MANIFEST:
+            (folder / name).unlink()
+    for parent in sorted({parent for name in listed for parent in Path(name).parents} - {Path()}, reverse=True):
+        if (folder / parent).is_dir():
+            (folder / parent).rmdir()
+    (folder / MANIFEST).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _files_there(folder: Path) -> list[str]:
