@@ -135,7 +135,11 @@ class _Coco:
             for entry in data["annotations"]:
                 if not entry.get("iscrowd"):
                     self._add(entry, class_indices)
-        except (ValueError, KeyError, TypeError) as error:
+            if not all(
+                str(i["file_name"]) and float(i["width"]) > 0 < float(i["height"]) for i in self.images.values()
+            ):
+                raise ValueError("an image has no file_name, or a width or height that is not positive")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{path} is not in COCO's format", repr(error), "see cocodataset.org/#format-data"
             ) from error

@@ -167,6 +167,13 @@ def test_any_word_is_parsed_or_refused(text: str, hint: Any) -> None:
         (b"a = 1\na = 2\n", "not TOML"),
         (b"a == 1", "line 1"),
         (b"\x00", "TOML"),
+        (b"a = nan", "a is nan, not a number"),
+        (b"[a]\nb = [0, inf]", "a.b[1] is inf, not finite"),
+        (b"a = 99999999999999999999", "a has more than 64 bits"),
+        (b"a = " + b"9" * 5000, "4300 digits"),
+        (b"a = " + b"[" * 3000, "nested too deeply"),
+        (b"a = " + b"[" * 200 + b"]" * 200, "nested too deeply"),
+        (b'a = "\\u0000"', "a holds a NUL character"),
     ],
 )
 def test_what_is_not_toml(tmp_path: Path, raw: bytes, said: str) -> None:
@@ -192,3 +199,14 @@ def test_any_bytes_are_a_table_or_refused(tmp_path_factory: pytest.TempPathFacto
         assert isinstance(read_toml(path), dict)
     except InputError as error:
         assert error.code == 2
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfa = 1")
+    assert read_toml(tmp_path / "x.toml") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["nan", "-inf", "9" * 30, "9" * 5000, "[" * 3000, "[[nan]]"])
+def test_a_word_that_no_setting_can_be(text: str) -> None:
+    with pytest.raises(TypeError):
+        parse(text, float)

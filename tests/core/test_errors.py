@@ -58,6 +58,9 @@ def test_what_to_install() -> None:
         (errno.ENOENT, "InputError", "no such file"),
         (errno.EISDIR, "InputError", "folder"),
         (errno.ENOTDIR, "InputError", "folder"),
+        (errno.ENAMETOOLONG, "InputError", "name too long"),
+        (errno.ELOOP, "InputError", "symbolic links"),
+        (errno.EIO, "InputError", "input/output error"),
     ],
 )
 def test_refusals_of_the_system(number: int, kind: str, words: str) -> None:

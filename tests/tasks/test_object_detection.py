@@ -131,6 +131,23 @@ def test_an_unknown_category_is_named(tmp_path: Path) -> None:
         tasks.load(coco(tmp_path, [8, 4, 10, 10], category=3)).load("train")
 
 
+@pytest.mark.parametrize(
+    ("side", "value"),
+    [("images", {"width": 0}), ("images", {"file_name": ""}), ("images", {"height": "x"}), ("images", {"id": 1e400})],
+)
+def test_annotations_of_wrong_types(tmp_path: Path, side: str, value: dict[str, Any]) -> None:
+    name = coco(tmp_path, [8, 4, 10, 10])
+    data = json.loads((tmp_path / "annotations.json").read_text())
+    data[side][0] |= value
+    (tmp_path / "annotations.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="not in COCO's format"):
+        tasks.load(name).load("train")
+    data["annotations"] = [3]
+    (tmp_path / "annotations.json").write_text(json.dumps({**data, "images": []}))
+    with pytest.raises(InputError, match="not in COCO's format"):
+        tasks.load(name).load("train")
+
+
 def test_no_json(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text("[")
     with pytest.raises(InputError, match="not in COCO's format"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgekit.core.artifact import TensorSpec
+from edgekit.core.config import short
 from edgekit.core.errors import InputError
 from edgekit.core.json import read
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature, distinct
@@ -78,8 +80,19 @@ def of_files(path: Path) -> Signature:
         name = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
         if not name:
             raise InputError(f"{file} names no image processor", "image_processor_type is missing", FILE)
-        inputs = (_input(values, str(name), on_tensors=False),)
-    return Signature(inputs, _outputs(config.get("id2label"), config.get("architectures") or ()))
+        with _damaged(file):
+            inputs = (_input(values, str(name), on_tensors=False),)
+    with _damaged(folder / CONFIG):
+        return Signature(inputs, _outputs(config.get("id2label"), config.get("architectures") or ()))
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """Turn what values of the wrong type raise into InputError."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{path} cannot be used", short(error), AGAIN) from error
 
 
 def of_network(network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:

@@ -49,6 +49,24 @@ def test_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        ({"rescale_factor": "x"}, {}),
+        ({"image_mean": ["a"]}, {}),
+        ({"size": {"shortest_edge": []}}, {}),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 9}, "crop_pct": "x"}, {}),
+        ({}, {"id2label": {"a": "cat"}}),
+        ({}, {"architectures": 3}),
+    ],
+)
+def test_files_of_wrong_types(change: dict[str, Any], config: dict[str, Any], tmp_path: Path) -> None:
+    known = {"architectures": ["ViTForImageClassification"], "id2label": {"0": "cat"}}
+    written(tmp_path, {**VIT, **change}, {**known, **config})
+    with pytest.raises(InputError, match=str(tmp_path)):
+        signatures.read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("change", "record"),
     [
         ({"size": 224}, {"resize": Resize("stretch", 224)}),
