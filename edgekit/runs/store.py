@@ -22,6 +22,7 @@ from edgekit.core import errors, identity, registry
 from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Sizes, TensorSpec
 from edgekit.core.errors import EdgekitError, InputError, Locked, is_disk_full, no_space, os_errors
 from edgekit.core.files import sha256, sync, write_atomically
+from edgekit.core.local_paths import names_only, portable, resolved
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
@@ -209,7 +210,7 @@ class Store:
         """Store a measurement, replacing one with the same key."""
         measurements = {**self.measurements(), measurement.key: measurement}
         document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements.values()]}
-        write_atomically(self.path / RESULTS, json.dumps(document, indent=1) + "\n")
+        write_atomically(self.path / RESULTS, json.dumps(names_only(document), indent=1) + "\n")
 
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
@@ -236,12 +237,12 @@ class Store:
             sizes=facts.sizes,
             files={str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
             path=self.path / name,
-            scheme=notes.scheme,
+            scheme=names_only(notes.scheme),
             tools=tools(step),
             sets={role: data.sha256 for role, data in context.sets.items()},
             tensors=notes.tensors,
             licences=licences,
-            details={**notes.details, **inherited_signature.details(step.produces, context.sets)},
+            details=names_only({**notes.details, **inherited_signature.details(step.produces, context.sets)}),
         )
 
     def _swap(self, new: Path, path: Path) -> None:
@@ -339,7 +340,14 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
         "outputs": [s.to_json(signed=True) for s in artifact.outputs],
         "sizes": dataclasses.asdict(artifact.sizes),
     }
-    return {"schema": SCHEMA, "kind": str(artifact.kind), **data, **nested}
+    paths = {"fields": artifact.fields, "task": artifact.task}
+    return {
+        "schema": SCHEMA,
+        "kind": str(artifact.kind),
+        **data,
+        **nested,
+        **portable(paths, artifact.path.parent),
+    }
 
 
 def _read(path: Path) -> Artifact:
@@ -351,6 +359,7 @@ def _read(path: Path) -> Artifact:
         if data.pop("schema", SCHEMA) != SCHEMA:
             what = f"{path} was written by another version of edgekit"
             raise InputError(what, next="make it again in a new run folder")
+        data |= resolved({key: data[key] for key in ("fields", "task")}, path.parent)
         data["kind"] = Kind.parse(data["kind"])
         data["parents"] = tuple(Parent(**entry) for entry in data["parents"])
         data["inputs"] = tuple(map(TensorSpec.from_json, data["inputs"]))
@@ -381,6 +390,6 @@ def _disk_full(folder: Path) -> Iterator[None]:
     except (EdgekitError, OSError):
         raise
     except Exception as error:
-        if is_disk_full(error):
-            raise no_space(f"cannot write {folder}") from error
+        if is_disk_full(str(error)):
+            raise no_space(f"cannot write {folder}", str(error)) from error
         raise

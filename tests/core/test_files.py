@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.core.errors import InputError, NoSpace
-from edgekit.core.files import sha256, sync, write_atomically
+from edgekit.core.files import replacing, sha256, sync, write_atomically
 
 TICKS = itertools.count()
 
@@ -67,3 +67,19 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     sync(tmp_path / "a")
     sync(tmp_path)
     assert synced == [tmp_path / "a", tmp_path]
+
+
+def test_a_link_and_the_mode_stay(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "a.txt").chmod(0o640)
+    (tmp_path / "link").symlink_to("a.txt")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.npy") as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

@@ -36,6 +36,7 @@ from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
 from edgekit.core.files import write_atomically
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
@@ -521,7 +522,7 @@ class MethodSearch:
         path = self.store.path / METHODS_FILE
         records = read_attempts(self.store)
         records[self.record.name] = self.record.to_json()
-        write_atomically(path, json.dumps(records, indent=1) + "\n")
+        write_atomically(path, json.dumps(names_only(records), indent=1) + "\n")
 
 
 def calibration_warnings(calibration: SampleSet, used: int, validation: SampleSet) -> Iterator[str]:
