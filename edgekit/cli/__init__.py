@@ -138,8 +138,8 @@ def main(arguments: Sequence[str]) -> int:
             raise
         from edgekit.core import registry
 
-        if is_disk_full(error):
-            full = no_space("cannot write a file")
+        if is_disk_full(str(error)):
+            full = no_space("cannot write a file", str(error))
             return _fail(as_json, command, full.code, full.what, full.why, full.next)
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"

@@ -167,8 +167,7 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_space(f"cannot {doing} {where}") from error
         if error.errno == errno.EFBIG:
-            why, next = "the file would be larger than the system allows", "raise the limit: ulimit -f unlimited"
-            raise NoSpace(f"cannot {doing} {where}", why, next) from error
+            raise no_space(f"cannot {doing} {where}", TOO_LARGE) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise NoPermission(
                 f"cannot {doing} {where}",
@@ -191,19 +190,24 @@ def os_errors(doing: str, path: Path | str) -> Iterator[None]:
         raise
 
 
-def no_space(what: str) -> NoSpace:
-    """The error of a full disk."""
+#: what the system says of a file that would exceed `ulimit -f` or the file system's largest size
+TOO_LARGE = "File too large"
+#: a full disk, in the system's words within a library's own text, and in those of SQLite and of C++'s streams
+DISK_FULL = ("No space left on device", TOO_LARGE, "Disk quota exceeded", "disk is full", "iostream error")
+
+
+def is_disk_full(text: str) -> bool:
+    """Does the text of a library's exception, or of another program, report a full disk?"""
+    return any(words in text for words in DISK_FULL)
+
+
+def no_space(what: str, text: str = "") -> NoSpace:
+    """The error of a full disk, or of a file that would be too large, if `text` says so."""
+    if TOO_LARGE in text:
+        why, next = "the file would be larger than the system allows", "raise the limit: ulimit -f unlimited"
+        return NoSpace(what, why, next)
     next = "free some space, then run the same command again: finished steps are kept"
     return NoSpace(what, "no space left on the disk", next)
-
-
-#: a full disk, in the system's words within a library's own exception, and in those of SQLite and of C++'s streams
-DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "disk is full", "iostream error")
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Does a library's own exception report a full disk?"""
-    return any(words in str(error) for words in DISK_FULL)
 
 
 def _check_regular(path: Path | str) -> None:

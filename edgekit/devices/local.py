@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from edgekit.core import children
 from edgekit.core.device import Device, Job
-from edgekit.core.errors import DeviceError, os_errors
+from edgekit.core.errors import DeviceError, is_disk_full, no_space, os_errors
 from edgekit.core.paths import PACKAGE
 from edgekit.core.signals import SIGNALS
 from edgekit.core.target import Provenance
@@ -82,6 +82,8 @@ class Local(Device):
             time.sleep(SIGNAL_SECONDS)
         if done.returncode == -signal.SIGINT:
             raise KeyboardInterrupt
+        if not result_file.is_file() and is_disk_full(why := _why(done.returncode, done.stderr)):
+            raise no_space(f"{what} failed: cannot write {out}", why)
         if not result_file.is_file():
             raise DeviceError(f"{what} failed", _why(done.returncode, done.stderr), "see log.txt in the run folder")
         result: Mapping[str, Any] = json.loads(result_file.read_text())

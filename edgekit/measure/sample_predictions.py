@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.artifact import Artifact
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Run
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Task
@@ -45,7 +46,7 @@ def store(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, run_
             {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
             for i in chosen
         ]
-        document = {"set": data.name, "set_sha256": data.sha256, "samples": stored}
+        document = {"set": names_only(data.name), "set_sha256": data.sha256, "samples": stored}
         written.write(run_folder, samples, json.dumps(document) + "\n")
     document = {"set_sha256": data.sha256, "answers": predictions}
     written.write_beside(artifact, f"answers-{key}.json", json.dumps(document) + "\n")

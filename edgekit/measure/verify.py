@@ -23,6 +23,7 @@ from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, DeviceError, EdgekitError, InputError, ParityFailed
 from edgekit.core.json import read as read_json
 from edgekit.core.json import record
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Metric, Parity, Run, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
@@ -107,7 +108,7 @@ class Verifier:
             return stored
         verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
         finding = verifier._check(artifact, parent, preserves, key)
-        written.write_beside(artifact, FINDING, json.dumps(dataclasses.asdict(finding), indent=1) + "\n")
+        written.write_beside(artifact, FINDING, json.dumps(names_only(dataclasses.asdict(finding)), indent=1) + "\n")
         return finding
 
     def _float_model(self, artifact: Artifact) -> Artifact | None:
@@ -317,7 +318,7 @@ def samples_of(data: SampleSet) -> str:
     """ "64 random inputs", "500 samples of val"."""
     if data.random:
         return f"{len(data)} random inputs"
-    short = re.sub(r"\?.*?(?=:(?:train|val|test)\b|, half|$)", "", data.name)  # without a SET's options
+    short = re.sub(r"\?.*?(?=:(?:train|val|test)\b|, half|$)", "", names_only(data.name))  # without a SET's options
     return f"{len(data)} samples of {short}"
 
 

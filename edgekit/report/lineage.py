@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Measurement
 from edgekit.report import curve
 from edgekit.report.rows import kilobytes
@@ -103,7 +104,7 @@ def _link(link: Link) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = str(names_only(str(value)))
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -24,6 +24,7 @@ from edgekit.core.artifact import SCHEMA, Artifact, Kind, ModelFacts, Parent, Te
 from edgekit.core.errors import EdgekitError, InputError, Locked, is_disk_full, no_space, os_errors
 from edgekit.core.files import sha256, sync
 from edgekit.core.json import read, record
+from edgekit.core.local_paths import names_only, portable, resolved
 from edgekit.core.measurement import Measurement
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
@@ -274,7 +275,7 @@ class Store:
         """Store a measurement, replacing one with the same key."""
         measurements = {**self.measurements(), measurement.key: measurement}
         document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements.values()]}
-        written.write(self.path, RESULTS, json.dumps(document, indent=1) + "\n")
+        written.write(self.path, RESULTS, json.dumps(names_only(document), indent=1) + "\n")
 
     def _record(
         self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, notes: StepResult, folder: Path
@@ -301,12 +302,12 @@ class Store:
             sizes=facts.sizes,
             files={str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
             path=self.path / name,
-            scheme=notes.scheme,
+            scheme=names_only(notes.scheme),
             tools=tools(step),
             sets={role: data.sha256 for role, data in context.sets.items()},
             tensors=notes.tensors,
             licences=licences,
-            details={**notes.details, **inherited_signature.details(step.produces, context.sets)},
+            details=names_only({**notes.details, **inherited_signature.details(step.produces, context.sets)}),
         )
 
     def _write_record(self, artifact: Artifact, folder: Path) -> None:
@@ -428,7 +429,14 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
         "outputs": [s.to_json(signed=True) for s in artifact.outputs],
         "sizes": dataclasses.asdict(artifact.sizes),
     }
-    return {"schema": SCHEMA, "kind": str(artifact.kind), **data, **nested}
+    paths = {"fields": artifact.fields, "task": artifact.task}
+    return {
+        "schema": SCHEMA,
+        "kind": str(artifact.kind),
+        **data,
+        **nested,
+        **portable(paths, artifact.path.parent),
+    }
 
 
 def _read(path: Path) -> Artifact:
@@ -437,6 +445,7 @@ def _read(path: Path) -> Artifact:
     if data.pop("schema", SCHEMA) != SCHEMA:
         what = f"{path} was written by another version of edgekit"
         raise InputError(what, next="make it again in a new run folder")
+    data |= resolved({key: data[key] for key in ("fields", "task") if key in data}, path.parent)
     specs = {side: tensor_specs(data, side, path / ARTIFACT) for side in ("inputs", "outputs")}
     kind = Kind.parse(data["kind"]) if isinstance(data.get("kind"), str) else data.get("kind")
     artifact = record(Artifact, {**data, **specs, "kind": kind, "path": path}, path / ARTIFACT)
@@ -461,6 +470,6 @@ def _disk_full(folder: Path) -> Iterator[None]:
     except (EdgekitError, OSError):
         raise
     except Exception as error:
-        if is_disk_full(error):
-            raise no_space(f"cannot write {folder}") from error
+        if is_disk_full(str(error)):
+            raise no_space(f"cannot write {folder}", str(error)) from error
         raise

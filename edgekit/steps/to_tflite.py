@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import resource
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.errors import TOO_LARGE, CannotConvert, InputError, no_space
 from edgekit.core.mute import muted
 from edgekit.core.step import Context, StepResult
 from edgekit.formats.tflite import packed, read, unpack
@@ -64,14 +66,25 @@ class ToTflite(TracedStep):
 def convert(network: Any, tracing_example: Example, path: Path, name: str) -> dict[str, dict[str, int]]:
     """Convert `network` with litert-torch, and return the fixed axes other than the batch, with their sizes.
 
-    Raises CannotConvert if that fails.
+    Raises CannotConvert if that fails, NoSpace.
     """
     import litert_torch
 
     inputs, fixed = tracing_example.single_sample()
+    _check_room(network, path)
     with converting(name, "tflite", network, inputs):
         litert_torch.convert(network, inputs).export(str(path))
     return fixed
+
+
+def _check_room(network: Any, path: Path) -> None:
+    """Raises NoSpace if the weights do not fit: LLVM, which writes the file, ends the process then."""
+    needed = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if shutil.disk_usage(path.parent).free < needed:
+        raise no_space(f"cannot write {path}: {needed / 1e6:,.1f} MB are needed")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise no_space(f"cannot write {path}: {needed / 1e6:,.1f} MB are needed", TOO_LARGE)
 
 
 def _check_loads(path: Path, name: str) -> None:

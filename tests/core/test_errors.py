@@ -95,3 +95,27 @@ def test_near_names() -> None:
 def test_any_name_gets_an_answer(name: str, known: list[str]) -> None:
     hint = suggest(name, tuple(known))
     assert bool(hint) == bool(known)
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EBUSY])
+def test_any_refusal_that_names_a_file_is_no_bug(number: int) -> None:
+    with pytest.raises(InputError, match="cannot write c/d"), os_errors("write", "a"):
+        raise OSError(number, "as the system puts it", "c/d")
+
+
+def test_a_file_that_grows_too_large() -> None:
+    with pytest.raises(errors.NoSpace, match="larger than the system allows"), os_errors("write", "a"):
+        raise OSError(errno.EFBIG, "File too large")
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("Error while serializing: I/O error: No space left on device (os error 28)", True),
+        ("basic_ios::clear: iostream error", True),
+        ("(sqlite3.OperationalError) database or disk is full", True),
+        ("bad file", False),
+    ],
+)
+def test_a_full_disk_in_a_librarys_words(text: str, full: bool) -> None:
+    assert errors.is_disk_full(text) is full

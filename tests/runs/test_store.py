@@ -14,7 +14,7 @@ import pytest
 
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.core.errors import EdgekitError, InputError, Locked
+from edgekit.core.errors import EdgekitError, InputError, Locked, NoSpace
 from edgekit.core.files import sha256, write_atomically
 from edgekit.core.measurement import Measurement
 from edgekit.core.step import Context, Step
@@ -435,3 +435,35 @@ def test_a_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert error.value.code == 2
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_no_absolute_path_is_stored_and_all_are_read(store: Store, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    step = copying(note=f"{tmp_path}/lists/a.txt?sep=/:x")
+    artifact = make("copy.torch", step)
+    text = (artifact.path / "artifact.json").read_text()
+    assert str(tmp_path) not in text and '"{run}/../lists/a.txt?sep=/:x"' in text
+    assert store.get("copy.torch") == artifact and artifact.fields["note"] == step.note  # type: ignore[attr-defined]
+    assert store.reusable("copy.torch", store.id(step, {"parent": store.get("torch")}, CONTEXT)) == artifact
+    copied = store.copy(artifact, "other")
+    assert str(tmp_path) not in (copied.path / "artifact.json").read_text()
+
+
+def test_an_older_record_with_an_absolute_path_is_read(store: Store, make: Make, tmp_path: Path) -> None:
+    artifact = make("copy.torch", copying(note="x"))
+    record = artifact.path / "artifact.json"
+    record.write_text(record.read_text().replace('"x"', f'"{tmp_path}/a.txt"'))
+    assert store.get("copy.torch").fields["note"] == f"{tmp_path}/a.txt"
+
+
+@pytest.mark.parametrize("text", ["basic_ios::clear: iostream error", "I/O error: File too large (os error 27)"])
+def test_a_full_disk_in_a_librarys_words(make: Make, store: Store, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError(text)
+
+    step = copying()
+    monkeypatch.setattr(type(step), "apply", full)
+    monkeypatch.setattr(Store, "id", lambda *_: "0")
+    with pytest.raises(NoSpace, match="cannot write"):
+        make("copy.torch", step)
+    assert not list(store.path.glob(".making*")) and "copy.torch" not in store.names()

@@ -13,6 +13,7 @@ from typing import Any
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Measurement, Metric, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.measure import measurements
@@ -177,7 +178,7 @@ def write(result: Result, runner: TrialRunner, title: str) -> None:
         replace(m, artifact=f"{t.number}: {describe(t.point, runner.space)}")
         for m, t in _measured_trials(result, stored)
     ]
-    written.write(store.path, RESULT, json.dumps(result.to_json(), indent=1) + "\n")
+    written.write(store.path, RESULT, json.dumps(names_only(result.to_json()), indent=1) + "\n")
     written.write(store.path, PICTURE, picture(labelled or measured, title))
     written.write(store.path, PAGE, html(result.measured or labelled, title))
 

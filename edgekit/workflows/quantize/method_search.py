@@ -35,6 +35,7 @@ from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
+from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
@@ -518,7 +519,7 @@ class MethodSearch:
         """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""
         records = read_attempts(self.store)
         records[self.record.name] = self.record.to_json()
-        written.write(self.store.path, METHODS_FILE, json.dumps(records, indent=1) + "\n")
+        written.write(self.store.path, METHODS_FILE, json.dumps(names_only(records), indent=1) + "\n")
 
 
 def calibration_warnings(calibration: SampleSet, used: int, validation: SampleSet) -> Iterator[str]:

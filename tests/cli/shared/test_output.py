@@ -16,6 +16,7 @@ from helpers import Ended, command, environment
 from report.made_up import HOSTILE, STEERING, many, measurement
 from report.test_files import write_results
 
+import edgekit.cli
 from edgekit.cli.shared.output import echo_json
 
 Redirected = Callable[..., Ended]
@@ -162,3 +163,32 @@ def test_json_is_json(capsys: pytest.CaptureFixture[str], value: Any, text: str)
     echo_json({"a": [value, 1.5]})
     assert capsys.readouterr().out == f'{{"a": [{text}, 1.5]}}\n'
     assert json.loads(text) in (None, value)
+
+
+NETWORK = """
+import torch
+def make():
+    layers = torch.nn.Linear(512, 512), torch.nn.ReLU(), torch.nn.Linear(512, 2)
+    return torch.nn.Sequential(*layers).eval(), torch.zeros(1, 512)
+"""
+
+
+@pytest.mark.slow
+def test_no_half_model_is_left(cli: Callable[..., Ended], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "net.py").write_text(NETWORK)
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))}
+    assert cli("import", "net.py:make", "--out", "run", **limit).code == 2
+    assert cli("import", "net.py:make", "--out", "run").code == 0
+    for format in ("openvino", "tflite"):
+        ended = cli("export", "run", "--to", format, **limit)
+        assert ended.code == 2 and "cannot write" in ended.line
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "log.txt", "torch"}
+
+
+def test_only_this_module_prints() -> None:
+    commands = Path(edgekit.cli.__file__).parent
+    printing = [
+        path.name for path in commands.rglob("*.py") if "click.echo(" in path.read_text() and path.name != "output.py"
+    ]
+    assert printing == ["__init__.py"], "the version and the help"

@@ -18,9 +18,10 @@ from PIL import Image
 from workflows.deploy.test_deploy import header
 
 from edgekit.core.artifact import Artifact
+from edgekit.core.printable import printable
 from edgekit.core.signature import InputSignature, OutputSignature, Resize
 from edgekit.measure import targets
-from edgekit.ondevice import preprocess
+from edgekit.ondevice import predict, preprocess
 from edgekit.runs.store import Store
 from edgekit.tasks.shared.cutouts import PACKAGE, STAMPS
 from edgekit.workflows import export, import_, setup
@@ -204,7 +205,7 @@ def test_the_readme_says_what_the_programs_read(network: Artifact, tmp_path: Pat
 
 
 def test_the_header_holds_no_text_as_code(tmp_path: Path) -> None:
-    names = (*CLASSES, '");}', "*/ #error", "\\0", "x" * 300, "\x01", "日本")
+    names = (*CLASSES, '");}', "*/ #error", "\\0", "x" * 300, "\x1b[31m", "日本")
     record = {"kind": "image", "colour": "RGB", "channels": 3, "input": '*/ "', "scale": 1e-30, "mean": [1.0]}
     (tmp_path / "preprocessing.h").write_text(preprocessing_header(record, names))
     assert (tmp_path / "preprocessing.h").read_text().isascii()
@@ -217,7 +218,25 @@ def test_the_header_holds_no_text_as_code(tmp_path: Path) -> None:
     command = [compiler, "-trigraphs", f"-I{NATIVE}", "main.c", "-o", "main", "-lm"]
     subprocess.run(command, cwd=tmp_path, check=True)
     ended = subprocess.run([tmp_path / "main"], capture_output=True, check=True)
-    assert tuple(ended.stdout.decode().split("\0")[:-1]) == names
+    assert tuple(ended.stdout.decode().split("\0")[:-1]) == tuple(map(printable, names)), "a terminal is not steered"
+
+
+def test_names_are_inert_in_the_readme() -> None:
+    edge = [{"name": "x`\n# [y](javascript:z)\x1b[31m", "dtype": "float32", "shape": (None, 3)}]
+    manifest = {
+        "artifact": "<img src=x>[a](javascript:b)",
+        **dict.fromkeys(("format", "precision", "runtime", "package"), "w"),
+        "inputs": edge,
+        "outputs": edge,
+        "preprocessing": {"kind": "tensor"},
+    }
+    text = bundle._readme(manifest, c=False)
+    assert text.startswith("# &lt;img src=x>\\[a\\](javascript:b)\n")
+    assert "`x'\ufffd# [y](javascript:z)\ufffd[31m` (float32, ? x 3)" in text
+
+
+def test_the_bundles_program_prints_no_escape_codes() -> None:
+    assert predict.printable("Größe \x1b[31m\u202e\n") == "Größe ?[31m??"
 
 
 def test_constants() -> None:

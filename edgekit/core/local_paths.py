@@ -1,0 +1,84 @@
+"""Absolute paths of this machine, which name its user and its projects, stay out of what others may read.
+
+A record keeps a path that it needs again relative to its run folder (`{run}/../data/pets`), so that both can be moved
+or copied together. Of a path in a sentence only the name stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: begins a path relative to the run folder
+RUN = "{run}/"
+
+_ABSOLUTE = re.compile(r"(?<![\w.~:/-])/[^\s'\",;:()<>|?]+")
+
+
+def portable(value: Any, run: Path) -> Any:
+    """A JSON value whose strings that are absolute paths (also with options, `?…`, or a name, `:…`) are relative to
+    the run folder.
+    """
+    return _mapped(value, lambda text: _relative(text, _real(run)) if _is_path(text) else text)
+
+
+def resolved(value: Any, run: Path) -> Any:
+    """The value that `portable` was given; the run folder may be elsewhere now."""
+    return _mapped(value, lambda text: _joined(text, _real(run)) if text.startswith(RUN) else text)
+
+
+def names_only(value: Any) -> Any:
+    """A JSON value in whose strings a path below the working or home directory is relative to it, and of any other
+    absolute path only the name stays.
+    """
+    folders = [f"{folder}/" for folder in (os.getcwd(), os.path.expanduser("~")) if len(folder) > 1]
+    return _mapped(value, lambda text: _sentence(text, folders) if "/" in text else text)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(item, change) for item in value)
+    return value
+
+
+def _real(run: Path) -> str:
+    return os.path.realpath(run)
+
+
+def _is_path(text: str) -> bool:
+    """Is it, or is it in, a folder of this machine? A node of a graph may be called /conv/Conv."""
+    if not text.startswith("/"):
+        return False
+    path = text.partition("?")[0]
+    return any(os.path.exists(part) for part in (path, path.rpartition(":")[0]) if part) or _in_folder(path)
+
+
+def _in_folder(path: str) -> bool:
+    folder = os.path.dirname(path)
+    return folder != "/" and os.path.isdir(folder)
+
+
+def _relative(text: str, run: str) -> str:
+    path, question, options = text.partition("?")
+    slash = "/" * (path.endswith("/") and path != "/")
+    short = f"{RUN}{os.path.relpath(path, run)}{slash}{question}{options}"
+    return short if _joined(short, run) == text else text  # one that is not written in the shortest way
+
+
+def _joined(text: str, run: str) -> str:
+    path, question, options = text.removeprefix(RUN).partition("?")
+    slash = "/" * path.endswith("/")
+    return f"{os.path.normpath(os.path.join(run, path))}{slash}{question}{options}"
+
+
+def _sentence(text: str, folders: list[str]) -> str:
+    for folder in folders:
+        text = text.replace(folder, "")
+    return _ABSOLUTE.sub(lambda match: os.path.basename(match[0].rstrip("/")) if _is_path(match[0]) else match[0], text)
