@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-cuts clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -72,6 +72,9 @@ bench-train: $(READY)  ## samples per second of training compared with a hand-wr
 
 bench-devices: $(READY)  ## the device x runtime x precision table in docs/devices.md; ARGS="--target my-pi" adds a board
 	$(BIN)/python tests/benchmarks/devices.py $(ARGS)
+
+bench-cuts: $(READY)  ## connections cut at random moments of bench and deploy, of a real sshd and adbd (as root)
+	$(BIN)/python tests/benchmarks/cuts.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
