@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox fuzz kills lock audit clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -82,6 +82,9 @@ kills: $(READY)  ## 500 kills at random moments over every command: nothing lost
 
 bench-sandbox: $(READY)  ## what reading models in a child process with limits costs per command
 	$(BIN)/python tests/benchmarks/sandbox.py
+
+bench-cuts: $(READY)  ## connections cut at random moments of bench and deploy, of a real sshd and adbd (as root)
+	$(BIN)/python tests/benchmarks/cuts.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

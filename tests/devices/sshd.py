@@ -72,6 +72,7 @@ class Board:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [str(SERVER), "-D", "-e", "-f", str(self.folder / "sshd_config")],
+            stdout=subprocess.DEVNULL,
             stderr=(self.folder / "sshd.log").open("ab"),
             start_new_session=True,
         )

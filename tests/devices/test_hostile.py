@@ -146,7 +146,7 @@ def test_the_honest_one_is_measured(hostile: HostileSsh, onnx: Artifact, data: S
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("what", ATTACKS)
-@pytest.mark.parametrize("at", ["hello", "run"])
+@pytest.mark.parametrize("at", [pytest.param("hello", marks=pytest.mark.slow), "run"])
 def test_every_attack_on_two_answers(
     at: str, what: str, hostile: HostileSsh, onnx: Artifact, data: SampleSet, temporary: Path, tmp_path: Path
 ) -> None:

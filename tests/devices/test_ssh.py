@@ -631,3 +631,52 @@ def test_every_shipped_target_loads_and_those_that_cannot_run_say_so() -> None:
                 targets.device(target)
     assert kinds["x86-mini-pc"].isa_class == "x86" and kinds["x86-mini-pc-vnni"].isa_class == "x86-vnni"
     assert json.dumps(kinds["cloud-x86"].runtimes)
+
+
+# --- the true cause, and the right command ---------------------------------------------------------------------------
+
+
+def test_a_changed_host_key_behind_an_alias(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is stored under the name and in the file that ssh's configuration gives it."""
+    other = " ".join((board.folder / "client_key.pub").read_text().split()[:2])
+    for more, stored in (("", f"[127.0.0.1]:{board.port}"), ("\n    HostKeyAlias my-board", "my-board")):
+        (tmp_path / "known").write_text(f"{stored} {other}\n")
+        path = tmp_path / "ssh_config"
+        text = board.config.read_text().replace(f"{board.folder}/known_hosts", f"{tmp_path}/known")
+        path.write_text(text.replace("Host alias", f"Host alias{more}"))
+        monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(path))
+        error = refused(board.target(address="alias"))
+        assert "the host key of board has changed" in error.what
+        command = error.next.partition("If you know why: ")[2].partition(", then: ")[0]
+        assert subprocess.run(command, shell=True, capture_output=True).returncode == 0, command
+        assert not (tmp_path / "known").read_text()
+
+
+def test_a_key_file_that_others_can_read(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "my key"
+    key.write_bytes((board.folder / "client_key").read_bytes())
+    key.chmod(0o644)
+    config(board, tmp_path, monkeypatch, f"IdentityFile {board.folder}/client_key", f'IdentityFile "{key}"')
+    error = refused(board.target())
+    assert "other users can read its file" in error.what and error.next == f"chmod 600 '{key}'"
+
+
+def test_a_folder_of_another_user_on_the_device(onnx: Artifact, board: Board, data: SampleSet, tmp_path: Path) -> None:
+    Ssh(board.target()).clean()
+    ssh.close_all()
+    script = tmp_path / "denied.py"
+    board.shim(
+        "python3", f'case "$*" in *agent.py*) exec "{sys.executable}" "{script}" "$@";; esac; echo 3.11.2 cpython 64'
+    )
+    head = "import os, sys\ndef denied(*_, **__):\n    raise PermissionError(13, 'Permission denied', '/x')\n"
+    script.write_text(f"{head}os.makedirs = denied\nexec(sys.argv[sys.argv.index('-c') + 1])\n")
+    error = failed(onnx, board.target(), data)
+    assert error.what == "board may not write /x" and "chown" in error.next
+
+
+def test_the_device_s_own_output_is_no_message_of_ssh(fake_ssh: Callable[[str], Path]) -> None:
+    from edgekit.devices.shared.ssh_errors import ssh_error
+
+    said = ["Permissions 0644 for '/etc/passwd' are too open", "Host key for x has changed \x1b[31m" + "y" * 5000]
+    error = ssh_error(said, "pi", Address.parse("me@pi"), ["ssh"], opened=True)
+    assert error.what == "the connection to pi was lost" and str(error).isprintable() and len(str(error)) < 400

@@ -26,10 +26,11 @@ from edgekit.core.target import Target
 from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared import native
 from edgekit.devices.shared.adb import HOME, ROOT, Phone
+from edgekit.devices.shared.arrays import archive_arrays, array_bytes
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.releases import CHECK_SECONDS
 from edgekit.devices.shared.results import HEADER_BYTES, RESULT, WIDEST
-from edgekit.devices.shared.untrusted import archive_arrays, array_bytes, json_object, shown
+from edgekit.devices.shared.untrusted import json_object, shown
 from edgekit.ondevice.predict import compare_outputs
 
 ID = re.compile(r"[0-9a-f]{16}")

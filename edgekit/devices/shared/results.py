@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.device import Job
+from edgekit.devices.shared.arrays import array_bytes
 from edgekit.devices.shared.job import DRIVER
-from edgekit.devices.shared.untrusted import array_bytes, invalid, json_object, record, shown
+from edgekit.devices.shared.untrusted import invalid, json_object, record, shown
 from edgekit.ondevice.runner import SCHEMA
 
 RESULT = "result.json"

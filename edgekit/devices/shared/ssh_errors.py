@@ -22,25 +22,27 @@ def ssh_error(
     `front` is ssh's command line, so that the suggested command can be copied as it is.
     """
     text = "\n".join(output)
-    last = shown(last_line(output), 300)
-    if opened and not re.search(r"^Timeout, server .* not responding", text, re.MULTILINE):
-        # the device's own output, in which ssh's messages could be imitated
-        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
-        return DeviceError(f"the connection to {name} was lost", last or "it ended without a message", hint)
+    last = shown(last_line(output), 300).rstrip(".")
     by_hand = shlex.join([*front, *address.words()])
     port, user = ["-p", str(address.port)] if address.port else [], f"{address.user}@" if address.user else ""
     for pattern, what, next in _MEANINGS:
         match = re.search(pattern, text)
-        if match:
+        # once it was opened, the device's own output is in the text, and could imitate ssh's messages
+        if match and (not opened or pattern == STOPPED):
             where = {"name": name, "address": str(address), "by_hand": by_hand}
             where["key"] = shlex.quote(shown(match["key"])) if "key" in match.groupdict() else ""
             where["forget"] = _forget(front, address) if "{forget}" in next else ""
             where["copy"] = " ".join(["ssh-copy-id", *port, f"{user}{address.host}"])
             kind = InputError if "configuration" in what else DeviceError
             return kind(what.format(**where), _line(text, match.start()), next.format(**where))
+    if opened:
+        hint = "is it on, and was it restarted? run the same command again: finished work is kept"
+        return DeviceError(f"the connection to {name} was lost", last or "it ended without a message", hint)
     return DeviceError(f"cannot talk to {name} at {address}", last or "it ended without a message", f"try: {by_hand}")
 
 
+#: ssh's message after ServerAliveCountMax unanswered probes
+STOPPED = r"Timeout, server .* not responding"
 #: (pattern of ssh's output, what happened, what to do), the most specific first
 _MEANINGS = (
     (
@@ -100,7 +102,7 @@ _MEANINGS = (
         "is it on, and in the same network? try: ping the host",
     ),
     (
-        r"Timeout, server .* not responding",
+        STOPPED,
         "{name} stopped answering",
         "is it on, and in reach? run the same command again: finished work is kept",
     ),

@@ -13,6 +13,7 @@ from packaging.specifiers import SpecifierSet
 from edgekit.core import registry
 from edgekit.core.errors import EdgekitError, Missing
 from edgekit.core.target import Target
+from edgekit.devices.shared import native
 from edgekit.devices.shared.environment import OLDEST_PYTHON, resolve_runtime
 from edgekit.devices.shared.facts import Facts
 from edgekit.measure import targets
@@ -108,8 +109,6 @@ def _environments(target: Target, session: Session) -> Iterator[Check]:
 
 def _native_runner(target: Target, facts: Facts) -> Iterator[Check]:
     """The native runner and the runtime libraries for a device without Python."""
-    from edgekit.devices.shared import native
-
     try:
         native.runner(facts)
         yield Check("runner", "ok", f"built for {facts.arch}")

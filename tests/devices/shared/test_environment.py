@@ -122,3 +122,9 @@ def test_the_boards_wheels_are_to_be_had(board: str, runtime: str, tmp_path: Pat
     names = [path.name for path in tmp_path.glob("*.whl")]
     assert any(name.startswith("numpy-") for name in names)
     assert all(name.endswith(("aarch64.whl", "none-any.whl")) for name in names)
+
+
+def test_a_full_disk_here_is_said_to_be_here() -> None:
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    error = environment.no_wheels(Target("pi", "", "ssh"), "onnxruntime", parse_facts({}), said)
+    assert error.code == 2 and "this machine's disk" in error.why and "TMPDIR" in error.next

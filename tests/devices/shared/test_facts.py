@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.devices.shared.environment import platforms
-from edgekit.devices.shared.facts import SCRIPT, Facts, cores, isa, parse_facts, sections
+from edgekit.devices.shared.facts import MOST_CORES, SCRIPT, Facts, cores, isa, parse_facts, sections
 from edgekit.measure import targets
 from edgekit.workflows.targets.check import check_facts
 
@@ -135,3 +135,24 @@ def test_no_output_breaks_a_parser(text: str) -> None:
     found = parse_facts(dict.fromkeys(names, text))
     json.dumps(found.identity())
     list(check_facts(targets.load("raspberry-pi-4"), found, 0.0))
+
+
+def test_facts_that_lie_are_bounded() -> None:
+    """Figures of thousands of digits, names of a megabyte, escape codes."""
+    digits = "9" * 10_000
+    lies = {
+        "uname": f"Li\x1b[31mnux\n{'x' * 1_000_000}\naarch64; rm -rf /",
+        "cpuinfo": f"model name : {'y' * 1_000_000}\n",
+        "cores": "9" * 18,
+        "meminfo": f"MemTotal: {digits} kB",
+        "libc": f"glibc 2.{digits}",
+        "disk": f"x {digits} {digits} {digits} 5% /",
+        "thermal": digits,
+        "python": f"{digits}.1.1 cpython 64",
+        "release": 'PRETTY_NAME="\x1b]0;pwned\x07"',
+    }
+    found = parse_facts(lies)
+    assert found.arch == "" and found.glibc is None and found.python is None and found.free_bytes is None
+    assert found.memory_bytes == 0 and found.cores <= MOST_CORES and found.temperature is None
+    texts = (found.system, found.release, found.cpu, found.os)
+    assert all(len(text) <= 200 and text.isprintable() for text in texts)
