@@ -8,13 +8,19 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import Ended, run_cli, start, trust
 
 pytest.importorskip("optuna")
+from workflows.optimize.made_up import SPACE, shared, tried
+
+from edgekit.core.errors import InputError
+from edgekit.workflows.optimize.search import WORKER, Search
 
 STEADY = """
 name = "steady"
@@ -189,6 +195,39 @@ def test_killed_at_random_it_ends_as_if_it_had_not_been(steady: Path) -> None:
     whole, broken = outcome(steady / "whole"), outcome(steady / "broken")
     assert figures(broken) == figures(whole)
     assert broken["front"] == whole["front"] and broken["recommended"]["id"] == whole["recommended"]["id"]
+
+
+def test_a_trial_that_could_not_be_stored_is_stored_by_the_next_run(tmp_path: Path) -> None:
+    """The storage is lost when a trial is finished."""
+    folder: Any = SimpleNamespace(context=SimpleNamespace(store=SimpleNamespace(path=tmp_path)))
+    study = shared(tmp_path / "t.db", "one", patience_s=0.2)
+    trial = tried(SPACE.point())
+    with sqlite3.connect(tmp_path / "t.db") as connection:
+        connection.execute("ALTER TABLE trials RENAME TO away")
+    with pytest.raises(InputError, match="lost the storage"):
+        Search._stored(folder, study, "study", trial)
+    with sqlite3.connect(tmp_path / "t.db") as connection:
+        connection.execute("ALTER TABLE away RENAME TO trials")
+    Search._store_unstored(folder, study, "another search")
+    assert not study.trials(), "it belongs to one search only"
+    for _ in range(2):
+        Search._store_unstored(folder, study, "study")
+        assert study.trials() == [replace(trial, number=0)]
+
+
+def test_the_identity_of_a_run_folder_is_its_own(tmp_path: Path) -> None:
+    """Not that of a copy, nor of the same path on another machine."""
+    folders: list[Any] = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        store = SimpleNamespace(path=tmp_path / name)
+        folders.append(SimpleNamespace(shared=True, context=SimpleNamespace(store=store)))
+    one = Search._worker(folders[0])
+    assert Search._worker(folders[0]) == one
+    (tmp_path / "b" / WORKER).write_bytes((tmp_path / "a" / WORKER).read_bytes())
+    assert Search._worker(folders[1])[1] != one[1]
+    (tmp_path / "a" / WORKER).unlink()
+    assert Search._worker(folders[0])[1] != one[1]
 
 
 def stored(database: Path) -> list[tuple[Any, ...]]:
