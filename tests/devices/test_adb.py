@@ -307,7 +307,7 @@ def _damaged_results(phone: Target, store: Store) -> None:
     onnx, data = store.get("onnx"), sets.take(named_sets.load("bars:test"), 8)
     for damage in ("head -c 60", "tr { x"):
         pulled = f'case "$*" in *exec-out*result.json) "$real" "$@" | {damage}; exit;; esac; exec "$real" "$@"'
-        with _in_front(pulled), pytest.raises(DeviceError, match="sent an invalid result|it sent 60 of"):
+        with _in_front(pulled), pytest.raises(DeviceError, match=r"sent an invalid result|it sent 60 of"):
             execute(onnx, phone, data, PLAN, latency=False)
     assert execute(onnx, phone, data, PLAN, latency=False).outputs["output"].shape[0] == 8
 
