@@ -125,14 +125,14 @@ class Cut:
 
 
 def cuts(device: Device, run: Path, count: int, chance: random.Random) -> Iterator[Cut]:
-    """Cut `count` commands; the moments are spread evenly over what a command takes without a cut."""
+    """Cut `count` commands; the moments are spread evenly over what the command takes without a cut."""
     lengths: dict[str, float] = {}
-    for index in range(count + 2):
+    for index in range(count + 4):
         command, artifact = ("bench", "deploy")[index % 2], ARTIFACTS[index // 2 % 2]
         words = [command, run / artifact, "--target", device.name]
         words += ["--processes", "2"] if command == "bench" else []
         shutil.rmtree(device.root, ignore_errors=True)  # everything is sent again
-        if index < 2:  # without a cut
+        if index < 4:  # without a cut; the first of each also builds and downloads what it needs
             began = time.monotonic()
             ended = run_cli(*words, cwd=run.parent, env=environment())
             assert ended.code == 0, ended.err
