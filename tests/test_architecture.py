@@ -17,7 +17,7 @@ ROOT = Path(edgekit.__file__).parents[1]
 NUMERIC = ("metrics", "statistics")
 #: and those that look at files: `config` reads TOML, `paths` finds folders, `user_code` the user's own file,
 #: `identity` and `parsed_code` source code
-FILES = ("config", "files", "identity", "parsed_code", "paths", "user_code")
+FILES = ("config", "files", "identity", "json", "parsed_code", "paths", "user_code")
 
 Rule = Callable[[Code], Iterator[str]]
 
