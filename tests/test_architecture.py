@@ -16,9 +16,10 @@ ROOT = Path(edgekit.__file__).parents[1]
 #: modules of core/ that compute with numpy
 NUMERIC = ("metrics", "statistics")
 #: and those that look at files: `config` reads TOML, `paths` finds folders, `trust` its record, `user_code` own files,
-#: `identity` and `parsed_code` source code, `local_paths` its folders, `sandbox` /proc; `errors` asks what is to be read
+#: `identity` and `parsed_code` source code, `sandbox` /proc, and `errors` asks what is to be read
 FILES = (
-    "config errors files identity local_paths parsed_code paths relative_paths sandbox temporary trust user_code"
+    "arrays config errors files identity json local_paths parsed_code paths relative_paths sandbox temporary trust "
+    "user_code"
 ).split()
 
 Rule = Callable[[Code], Iterator[str]]

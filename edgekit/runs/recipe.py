@@ -131,8 +131,6 @@ class _Head:
     def problems(self) -> Iterator[str]:
         if not self.targets:
             yield "targets must name at least one target"
-        if self.seed < 0:
-            yield "seed must not be negative"
 
 
 def _apply_sets(table: dict[str, Any], sets: Sequence[str]) -> list[Problem]:
@@ -228,9 +226,7 @@ def _step(
     if "seed" in {f.name for f in dataclasses.fields(cls)}:
         values.setdefault("seed", seed)
     step, step_problems = build(cls, values, f"{where} ({entry['step']})")
-    if step is not None and getattr(step, "seed", 0) < 0:
-        step_problems = [Problem(f"{where} ({entry['step']}).seed", "must not be negative")]
-    elif step is not None:
+    if step is not None:
         step_problems = [Problem(f"{where} ({entry['step']})", text) for text in step.check(task)]
     problems += step_problems
     return step

@@ -53,8 +53,8 @@ class Options:
         numbers = (self.scale, self.seconds, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or self.scale == 0 or 0 in self.std:
             yield "scale, mean, std and seconds must be finite, scale and std not 0"
-        if min(self.rate, self.seconds, self.count, self.seed) < 0:
-            yield "rate, seconds, count and seed must not be negative"
+        if min(self.rate, self.seconds, self.count) < 0:
+            yield "rate, seconds and count must not be negative"
 
     @property
     def _sides(self) -> list[str]:

@@ -123,7 +123,7 @@ class Qat(Step):
         from edgekit.compression.qat import TrainingPlan
 
         def batches(epoch: int) -> Iterator[Any]:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(samples))
+            order = np.random.default_rng([self.seed % 2**64, epoch]).permutation(len(samples))
             return samples.batches(order, self.batch, whole=True)
 
         size = samples.size(self.batch)

@@ -26,7 +26,7 @@ def split(data: SampleSet, folds: int, seed: int) -> Iterator[tuple[SampleSet, S
         raise InputError(what, f"it has {len(data)} samples", "use fewer folds")
     if any(hasattr(array, "source") for array in data.inputs.values()):
         raise InputError("a streamed set cannot be split into folds", next="leave out stream, or folds")
-    order = np.random.default_rng([seed, folds]).permutation(len(data))
+    order = np.random.default_rng([seed % 2**64, folds]).permutation(len(data))
     if data.labels.ndim == 1 and data.labels.dtype.kind in "iub":
         order = order[np.argsort(data.labels[order], kind="stable")]
     for fold in range(folds):

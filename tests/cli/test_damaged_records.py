@@ -77,7 +77,6 @@ def test_an_artifact_of_wrong_types(answered: Answered, bars_run: Path, keys: An
     change(path, *keys, value=value)
     code, line = answered("inspect", bars_run / "onnx")
     assert code == 2 and str(path) in line and said in line, line
-    assert answered("compare", bars_run)[0] in (0, 2)
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"\xff\xfe{}", b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000, b"nul"])
@@ -86,7 +85,7 @@ def test_an_artifact_of_wrong_types(answered: Answered, bars_run: Path, keys: An
     [
         ("onnx/artifact.json", ("inspect", "{run}/onnx")),
         ("results.json", ("compare", "{run}")),
-        ("torch/model.json", ("predict", "{run}/torch", "bars:test:0")),
+        ("torch/model.json", ("inspect", "{run}/torch")),
     ],
 )
 def test_a_file_that_is_no_record(
@@ -199,7 +198,6 @@ def test_settings_of_a_flag_and_a_byte_order_mark(answered: Answered, bars_run: 
         ("run", "bars.toml", "--dry-run", "--set", "train.epochs=" + "9" * 5000),
         ("run", "bars.toml", "--dry-run", "--set", "plan.timeout=inf"),
         ("run", "bars.toml", "--dry-run", "--set", "train.x=" + "[" * 3000),
-        ("run", "bars.toml", "--dry-run", "--set", "seed=-1"),
     ],
 )
 def test_words_of_the_command_line(answered: Answered, bars_run: Path, words: tuple[str, ...]) -> None:

@@ -82,7 +82,7 @@ def test_shards_of_an_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ['{"weight_map": {"a": "../w.safetensors"}}', "[]", '{"weight_map": {}}', "{"])
 def test_an_index_of_something_else(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(InputError, match="is not an index of weights"):
+    with pytest.raises(InputError, match=r"is damaged|is not an index of weights"):
         checkpoints.read(tmp_path / "model.safetensors.index.json")
 
 

@@ -133,7 +133,12 @@ def test_an_unknown_category_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("side", "value"),
-    [("images", {"width": 0}), ("images", {"file_name": ""}), ("images", {"height": "x"}), ("images", {"id": 1e400})],
+    [
+        ("images", {"file_name": ""}),
+        ("images", {"height": "x"}),
+        ("images", {"id": 1e400}),
+        ("annotations", {"bbox": 3}),
+    ],
 )
 def test_annotations_of_wrong_types(tmp_path: Path, side: str, value: dict[str, Any]) -> None:
     name = coco(tmp_path, [8, 4, 10, 10])

@@ -46,6 +46,10 @@ def test_the_seed_decides() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+def test_a_negative_seed_is_a_seed() -> None:
+    assert list(folds.split(data(np.arange(40) % 4), 4, -1))
+
+
 @pytest.mark.parametrize("labels", [None, np.arange(5)])
 def test_what_cannot_be_split(labels: np.ndarray | None) -> None:
     few = SampleSet("few", {"x": np.zeros((5, 1))}, labels, "0")
