@@ -157,6 +157,7 @@ def test_a_server_that_refuses(server: Server, url: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # on a busy machine
 def test_two_commands_on_one_server(url: str, bars_run: Path, tmp_path: Path) -> None:
     """Each in its own run folder; together they make the trials that were asked for, and both know them all."""
     (tmp_path / "targets").mkdir()
