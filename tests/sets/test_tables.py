@@ -181,7 +181,7 @@ def test_files_with_problems(text: bytes, said: str) -> None:
         ("[1, 2]\n", "not a JSON object"),
         ('{"a": 1}\n{"a": \n', "line 2"),
         ('{"a": {"b": 1}}\n', "holds text"),
-        ("[" * 100000, "not JSON"),
+        ("[" * 100000, "nested too deeply"),
     ],
 )
 def test_json_lines_with_problems(text: str, said: str) -> None:
