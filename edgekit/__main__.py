@@ -7,7 +7,11 @@ import sys
 
 # `python -m` lets the modules of the working directory replace installed ones: numpy.py of a cloned folder would run
 # (pathlib would, too, so os it is)
-if sys.path[:1] == [os.getcwd()] != [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]:  # noqa: PTH100, PTH109, PTH120
+try:
+    folder = os.getcwd()  # noqa: PTH109
+except OSError:  # it was deleted
+    folder = ""
+if sys.path[:1] == [folder] != [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]:  # noqa: PTH100, PTH120
     del sys.path[0]
 
 from edgekit.core import signals

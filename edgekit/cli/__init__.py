@@ -110,8 +110,7 @@ def main(arguments: Sequence[str]) -> int:
             code = group.main(list(arguments), prog_name="edgekit", standalone_mode=False, obj=asks_help)
         return code if isinstance(code, int) else 0
     except NO_ARGUMENTS as no_command:
-        click.echo(no_command.format_message())
-        return 0
+        return _help(no_command.format_message())
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except click.UsageError as error:
@@ -144,6 +143,16 @@ def main(arguments: Sequence[str]) -> int:
         what = f"a bug in {registry.at_fault(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         next = "set EDGEKIT_TRACEBACK=1 to see the traceback, and report it"
         return _fail(as_json, command, EXIT_BUG, what, "", next)
+
+
+def _help(text: str) -> int:
+    """Print what the command takes. The exit code is 2 if stdout cannot be written."""
+    try:
+        with printing():
+            click.echo(text)
+    except EdgekitError as error:
+        return _fail(False, "", error.code, error.what, error.why, error.next)
+    return 0
 
 
 def _is_unicode(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
+from edgekit.cli.shared.output import echo
 from edgekit.cli.shared.trust import ask, can_ask
 from edgekit.core.errors import InputError
 
@@ -22,13 +23,13 @@ def command(what: str, as_list: bool, remove: bool, yes: bool, reporter: Reporte
     if as_list:
         entries = trust.listed()
         lines = [f"{entry['state']:<8}  {entry['what']}" for entry in entries]
-        return CommandResult(lambda: click.echo("\n".join(lines) or "nothing is trusted yet"), result=entries)
+        return CommandResult(lambda: _echo_all(lines or ["nothing is trusted yet"]), result=entries)
     if remove:
         removed = trust.remove(what)
-        return CommandResult(lambda: click.echo(f"{removed} is no longer trusted"), result={"removed": removed})
+        return CommandResult(lambda: echo(f"{removed} is no longer trusted"), result={"removed": removed})
     if trust.is_code(what):
         place = trust.trust_code(what)
-        return CommandResult(lambda: click.echo(f"{place} may run"), result={"what": place, "trusted": True})
+        return CommandResult(lambda: echo(f"{place} may run"), result={"what": place, "trusted": True})
     folder = trust.folder_of(what)
     files = [str(path.relative_to(folder)) for path in trust.look(folder).files]
     if files and not yes and not can_ask():
@@ -36,4 +37,9 @@ def command(what: str, as_list: bool, remove: bool, yes: bool, reporter: Reporte
     trusted = bool(files) and ask(folder, yes)
     said = f"{folder} is {'trusted until these files change' if trusted else 'not trusted'}"
     text = said if files else f"{folder} holds nothing that needs trust"
-    return CommandResult(lambda: click.echo(text), result={"what": str(folder), "trusted": trusted, "files": files})
+    return CommandResult(lambda: echo(text), result={"what": str(folder), "trusted": trusted, "files": files})
+
+
+def _echo_all(lines: list[str]) -> None:
+    for line in lines:
+        echo(line)

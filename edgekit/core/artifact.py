@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.core.config import Misfit, convert
+from edgekit.core.config import Misfit, convert, known_items
 from edgekit.core.errors import InputError
 from edgekit.core.json import AGAIN
 from edgekit.core.signature import InputSignature, OutputSignature, Signature, plain
@@ -230,6 +230,11 @@ class Artifact:
     tensors: Mapping[str, str] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """What is read of `details` has the types that it is used with."""
+        tables = ("example", "ranges", "statistics", "equalized", "opset", "pruned")
+        yield from known_items(self.details, dict.fromkeys(tables, Mapping[str, Any]))
 
     def parent(self, role: str = "parent") -> Parent | None:
         return next((p for p in self.parents if p.role == role), None)

@@ -94,7 +94,7 @@ def check_values(value: Any, finite: bool = False) -> None:
 
 
 def _problem(item: Any, finite: bool) -> str:
-    if isinstance(item, int) and not -(2**63) <= item < 2**63:
+    if isinstance(item, int) and not -(2**63) <= item < 2**64:
         return "has more than 64 bits"
     if isinstance(item, str) and (bad := _UNUSABLE.search(item)):
         return "holds a NUL character" if bad[0] == "\0" else "holds half a surrogate pair"

@@ -15,6 +15,10 @@ from typing import Any
 #: begins a path relative to the run folder
 RUN = "{run}/"
 
+#: an option of a SET or a task whose value is a path: `?data=/home/ann/pets`
+_OPTION = re.compile(r"([?&][\w-]+=)(/[^&?:]+)")
+_RELATIVE_OPTION = re.compile(r"([?&][\w-]+=)(\{run\}/[^&?:]+)")
+
 _ABSOLUTE = re.compile(r"(?<![\w.~:/-])/[^\s'\",;:()<>|?]+")
 
 
@@ -22,12 +26,24 @@ def portable(value: Any, run: Path) -> Any:
     """A JSON value whose strings that are absolute paths (also with options, `?…`, or a name, `:…`) are relative to
     the run folder.
     """
-    return _mapped(value, lambda text: _relative(text, _real(run)) if _is_path(text) else text)
+    real = _real(run)
+
+    def relative(text: str) -> str:
+        text = _relative(text, real) if _is_path(text) else text
+        return _OPTION.sub(lambda m: m[1] + (_relative(m[2], real) if _exists(m[2]) else m[2]), text)
+
+    return _mapped(value, relative)
 
 
 def resolved(value: Any, run: Path) -> Any:
     """The value that `portable` was given; the run folder may be elsewhere now."""
-    return _mapped(value, lambda text: _joined(text, _real(run)) if text.startswith(RUN) else text)
+    real = _real(run)
+
+    def joined(text: str) -> str:
+        text = _joined(text, real) if text.startswith(RUN) else text
+        return _RELATIVE_OPTION.sub(lambda m: m[1] + _joined(m[2], real), text)
+
+    return _mapped(value, joined)
 
 
 def names_only(value: Any) -> Any:
@@ -56,8 +72,12 @@ def _is_path(text: str) -> bool:
     """Is it, or is it in, a folder of this machine? A node of a graph may be called /conv/Conv."""
     if not text.startswith("/"):
         return False
+    return _exists(text) or _in_folder(text.partition("?")[0])
+
+
+def _exists(text: str) -> bool:
     path = text.partition("?")[0]
-    return any(os.path.exists(part) for part in (path, path.rpartition(":")[0]) if part) or _in_folder(path)
+    return any(os.path.exists(part) for part in (path, path.rpartition(":")[0]) if part)
 
 
 def _in_folder(path: str) -> bool:
@@ -81,4 +101,4 @@ def _joined(text: str, run: str) -> str:
 def _sentence(text: str, folders: list[str]) -> str:
     for folder in folders:
         text = text.replace(folder, "")
-    return _ABSOLUTE.sub(lambda match: os.path.basename(match[0].rstrip("/")) if _is_path(match[0]) else match[0], text)
+    return _ABSOLUTE.sub(lambda match: os.path.basename(match[0].rstrip("/")) if _exists(match[0]) else match[0], text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgekit.core.config import known_items
 from edgekit.core.target import Provenance
 
 if TYPE_CHECKING:
@@ -171,6 +172,11 @@ class Measurement:
     session: str
     key: str = ""
     invalid: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[str]:
+        """What is read of `facts` has the types that it is used with."""
+        hints = {"agreement": Mapping[str, Any], "instructions": float, "energy_mj": float, "cpu": str}
+        yield from known_items(self.facts, hints)
 
     @property
     def mismatch_reason(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgekit.core import trust
 from edgekit.core.errors import InputError
+from edgekit.core.printable import printable
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -89,6 +90,12 @@ def _local(kind: str) -> Path | None:
     return folder if folder.is_dir() and not any(map(folder.samefile, _installed(kind))) else None
 
 
+def is_of_folder(path: Path) -> bool:
+    """Is it a file of the working directory's targets/, calibration/ or recipes/, found by its name?"""
+    local = _local(path.parent.name)
+    return local is not None and path.parent == local
+
+
 def _unusable(path: Path) -> str:
     """Why a file of the working directory is not used; "" if it is."""
     if not _inside(path):
@@ -104,4 +111,4 @@ def _tell(line: str) -> None:
     """On stderr even while a run folder's log takes what is logged: it must not be missed."""
     if line not in _told:
         _told.add(line)
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

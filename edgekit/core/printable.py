@@ -20,7 +20,7 @@ def one_line(message: str) -> str:
 
 
 class LogFormatter(logging.Formatter):
-    """Further lines of a record (a traceback's) are indented, so that none of them looks like a record."""
+    """Further lines of a record (a traceback's) are indented: none looks like a record (`runs.written.LOG_LINE`)."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).expandtabs(4).splitlines()

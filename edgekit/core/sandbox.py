@@ -33,6 +33,7 @@ from edgekit.core import registry
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.json import T
 from edgekit.core.progress import Progress, quiet
+from edgekit.core.temporary import temporary_folder
 
 #: "off": files are read in this process, without limits
 SWITCH = "EDGEKIT_SANDBOX"
@@ -138,13 +139,13 @@ def call(
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with temporary_folder() as folder:
         reader, writer = os.pipe()
         parent = os.getpid()
         child = os.fork()
         if not child:
             os.close(reader)
-            _run(work, writer, limits, parent, folder)
+            _run(work, writer, limits, parent, str(folder))
         os.close(writer)
         with contextlib.suppress(OSError):  # the child does it, too: neither knows which comes first
             os.setpgid(child, child)
@@ -383,8 +384,8 @@ def _confine(limits: Limits, parent: int) -> None:
         # at the soft limit of CPU time comes SIGXCPU, which says the reason; at the hard one SIGKILL
         more = 1 if limit == resource.RLIMIT_CPU and hard != value else 0
         resource.setrlimit(limit, (value, value + more))
-    if "torch" in sys.modules and len(list(Path(f"/proc/{parent}/task").iterdir())) > (os.cpu_count() or 1):
-        # the parent's OpenMP threads are not in the child, which would wait for them
+    if "torch" in sys.modules and len(list(Path(f"/proc/{parent}/task").iterdir())) > 1:
+        # the parent's OpenMP threads, of any number, are not in the child, which would wait for them
         sys.modules["torch"].set_num_threads(1)
 
 

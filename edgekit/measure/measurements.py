@@ -147,6 +147,8 @@ def _root_scores(
             path = inside(context.store.path, metric.correct_file)
             with array_errors(path, f"measure {root.name} again: edgekit bench {context.store.path}/{root.name}"):
                 scores = np.load(path, allow_pickle=False)
+                if scores.shape != (len(data),):
+                    raise ValueError(f"it has the shape {scores.shape}, and the set has {len(data)} samples")
                 return root.name, scores.astype(np.float32, casting="same_kind")
     return None
 

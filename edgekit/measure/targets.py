@@ -20,11 +20,18 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Target:
-    """The target called `name`. Raises InputError (unknown) or RecipeError (its file has problems)."""
+    """The target called `name`. Raises InputError or RecipeError (its file has problems).
+
+    A target of the working directory may have the name of a shipped one only if it is of this machine.
+    """
     path = paths.find("targets", name)
     if path is None:
         raise InputError(f"there is no target {name!r}", next=errors.suggest(name, names()))
-    return read(path)
+    target = read(path)
+    if paths.is_of_folder(path) and name in paths.shipped_names("targets") and (target.address or not is_here(target)):
+        what = f"{path} cannot stand in place of the shipped target {name}"
+        raise InputError(what, "it names a device, and models and samples would go there", "give it a name of its own")
+    return target
 
 
 def read(path: Path) -> Target:

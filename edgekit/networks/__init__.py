@@ -58,6 +58,8 @@ def load(folder: Path) -> nn.Module:
 def check_code(folder: Path) -> None:
     """Raises InputError if the network is code that the user has not named."""
     model = reference(folder).get("model", "")
+    if not isinstance(model, str):
+        raise InputError(f"{folder / NETWORK} is damaged", "model is not a name", AGAIN)
     if registry.is_own("models", model):
         user_code.check_typed(model)
 

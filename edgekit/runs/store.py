@@ -344,12 +344,12 @@ class Store:
             else:
                 old.rename(path)
         for name in names:
-            if name.startswith(".making-"):
+            if written.is_temporary(self.path, name, names, ".making-"):
                 written.discard_temporary(self.path, name)
             part = (self.path / name).with_name(f".{Path(name).name}.part")
             if part.is_file() and not relative_paths.leads_out(self.path, part):
                 part.unlink()
-            if name.startswith(".scratch-") and written.MADE in names[name] and not (self.path / name).is_symlink():
+            if written.is_temporary(self.path, name, names, ".scratch-"):
                 for part in (self.path / name).glob("**/*.part"):
                     _remove(part)
                 with suppress(OSError):

@@ -105,9 +105,16 @@ def temporary(run: Path, name: str) -> Path:
     return path
 
 
+def is_temporary(run: Path, name: str, record: Mapping[str, Collection[str]], prefix: str = ".") -> bool:
+    """Is it a folder for temporary files that edgekit made: right in the run folder, and no link?"""
+    return (
+        name.startswith(prefix) and "/" not in name and MADE in record.get(name, ()) and not (run / name).is_symlink()
+    )
+
+
 def discard_temporary(run: Path, name: str) -> None:
     """Delete a folder for temporary files, if edgekit made it."""
-    if MADE in read(run).get(name, ()) and not (run / name).is_symlink():
+    if is_temporary(run, name, read(run)):
         shutil.rmtree(run / name, ignore_errors=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +21,6 @@ from edgekit.sets.per_sample import per_sample
 from edgekit.sets.reading import Item, refuse_nan
 
 LABEL = "label"
-
-#: errors that numpy and zipfile raise for a damaged archive, or for another file
-_DAMAGED = (ValueError, LookupError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:

@@ -137,13 +137,6 @@ def threads_of(plan: Plan, overrides: dict[str, Any] | None) -> tuple[int, ...]:
     return tuple(threads) if isinstance(threads, tuple | list) else (threads,)
 
 
-class _LogFormatter(logging.Formatter):
-    """Indents all lines of a message but the first: every line is then recognizable (`runs.written.LOG_LINE`)."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\n  ")
-
-
 @contextmanager
 def open_run(store: Store) -> Iterator[None]:
     """Lock the run folder and log to its `log.txt`."""

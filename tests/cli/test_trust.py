@@ -130,8 +130,21 @@ def test_a_target_of_the_folder_is_not_the_host(cloned: Path, cli: Callable[...,
     assert cli("trust", "--yes").err.splitlines() == [
         "targets/host.toml: device 'ssh', address 'evil', in place of the shipped one"
     ]
-    replaced = cli("targets", "show", "host", "--json")
-    assert replaced.json["result"]["address"] == "evil" and "in place of the shipped one" in replaced.err
+    refused = cli("targets", "show", "host")
+    assert refused.code == 2 and "cannot stand in place of the shipped target host" in refused.err
+
+
+def test_a_recipe_of_a_trusted_folder_runs_no_code(cloned: Path, cli: Callable[..., Ended]) -> None:
+    (cloned / "recipes").mkdir()
+    (cloned / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\nNet = None\n")
+    (cloned / "recipes" / "mnist.toml").write_text(
+        'task = "mnist"\n[train]\nmodel = "evil.py:Net"\n[[chain]]\nsteps = ["train"]\n'
+    )
+    assert cli("trust", "--yes").code == 0
+    ended = cli("run", "--dry-run")
+    assert ended.code == 2 and "evil.py:Net" in ended.err and not (cloned / "ran").exists()
+    by_path = cli("run", "recipes/mnist.toml", "--dry-run")
+    assert "is not run" not in by_path.err, "a recipe that the user named may name code"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def project(tmp_path: Path) -> Path:
         ("{}/data/shards-{{000..010}}.tar", "{run}/../../data/shards-{{000..010}}.tar"),
         ("{}/net.py:Net", "{run}/../../net.py:Net"),
         ("{}/runs/a/x.toml", "{run}/x.toml"),
+        ("pets?data={}/data/pets&size=3:train", "pets?data={run}/../../data/pets&size=3:train"),
     ],
 )
 def test_a_path_is_kept_relative_to_the_run(project: Path, text: str, stored: str) -> None:

@@ -84,6 +84,21 @@ def test_a_record_from_somebody_else_reaches_no_other_folder(tmp_path: Path, nam
     assert (tmp_path / "precious").read_text() == "kept"
 
 
+@pytest.mark.parametrize("prefix", [".making-", ".scratch-"])
+def test_a_recorded_folder_behind_a_link_is_not_deleted(tmp_path: Path, prefix: str) -> None:
+    documents = tmp_path / "home" / "Documents"
+    documents.mkdir(parents=True)
+    (documents / "letter").touch()
+    (documents / ".a.part").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / written.FILE).write_text(f"made  {prefix}x\nmade  {prefix}x/Documents\n")
+    (tmp_path / "run" / f"{prefix}x").symlink_to(tmp_path / "home")
+    with Store(tmp_path / "run").lock():  # recovers what a killed process left
+        pass
+    clean.clean(tmp_path / "run")
+    assert (documents / "letter").exists() and (documents / ".a.part").exists()
+
+
 def test_a_clean_that_is_killed_can_be_finished(bars_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, count = Path.unlink, iter(range(10**6))
 

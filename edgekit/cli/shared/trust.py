@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from edgekit.cli.shared.output import echo_error
+from edgekit.core.printable import printable
+
 
 def can_ask() -> bool:
     """Is somebody at a terminal?"""
@@ -20,8 +23,10 @@ def ask(folder: Path, yes: bool = False) -> bool:
 
     shown = trust.look(folder)
     for line in shown.lines:
-        click.echo(line, err=True)
-    if not yes and not click.confirm(f"Use these files of {shown.folder}, until they change?", err=True):
+        echo_error(line)
+    if not yes and not click.confirm(
+        f"Use these files of {printable(str(shown.folder))}, until they change?", err=True
+    ):
         return False
     trust.trust(shown)
     return True

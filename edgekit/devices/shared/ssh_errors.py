@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.core import children
 from edgekit.core.errors import DeviceError, EdgekitError, InputError
 from edgekit.core.target import Address
 from edgekit.devices.shared.untrusted import shown
@@ -30,7 +31,7 @@ def ssh_error(
         # once it was opened, the device's own output is in the text, and could imitate ssh's messages
         if match and (not opened or pattern == STOPPED):
             where = {"name": name, "address": str(address), "by_hand": by_hand}
-            where["key"] = shlex.quote(shown(match["key"])) if "key" in match.groupdict() else ""
+            where["key"] = _key(match["key"], front, address) if "key" in match.groupdict() else ""
             where["forget"] = _forget(front, address) if "{forget}" in next else ""
             where["copy"] = " ".join(["ssh-copy-id", *port, f"{user}{address.host}"])
             kind = InputError if "configuration" in what else DeviceError
@@ -41,6 +42,8 @@ def ssh_error(
     return DeviceError(f"cannot talk to {name} at {address}", last or "it ended without a message", f"try: {by_hand}")
 
 
+#: time-out of `ssh -G` in seconds
+SECONDS = 10
 #: ssh's message after ServerAliveCountMax unanswered probes
 STOPPED = r"Timeout, server .* not responding"
 #: (pattern of ssh's output, what happened, what to do), the most specific first
@@ -120,20 +123,36 @@ def _line(text: str, at: int) -> str:
     return shown(text[start : text.find("\n", at) if "\n" in text[at:] else len(text)].strip("@ \r"), 300)
 
 
+def _settings(front: Sequence[str], address: Address) -> list[tuple[str, str]]:
+    """(key, value) of ssh's own configuration for this address; nothing if ssh cannot say it."""
+    command = [*front, "-G", *address.words()]
+    try:
+        done = children.run(command, text=True, errors="replace", timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [(key, value) for key, _, value in (line.partition(" ") for line in done.stdout.splitlines())]
+
+
+def _key(named: str, front: Sequence[str], address: Address) -> str:
+    """The key file that a message names, for a command to type; a device could have sent the message, so only one of
+    those that ssh would use.
+    """
+    files = {Path(value).expanduser() for key, value in _settings(front, address) if key == "identityfile"}
+    return shlex.quote(named) if Path(named).expanduser() in files else "KEYFILE"
+
+
 def _forget(front: Sequence[str], address: Address) -> str:
     """The command that removes the device's key from the file that holds it, under the name that ssh stores it by.
 
     ssh's own configuration (`ssh -G`) gives them: HostKeyAlias, else HostName, with the port unless it is 22.
     """
-    command = [*front, "-G", *address.words()]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
-    settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    settings = dict(_settings(front, address))
     host, port = settings.get("hostname", address.host).lower(), settings.get("port", str(address.port or 22))
     stored = settings.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
-    files = shlex.split(f"{settings.get('userknownhostsfile', '')} {settings.get('globalknownhostsfile', '')}")
+    files = f"{settings.get('userknownhostsfile', '')} {settings.get('globalknownhostsfile', '')}".split()
     for place in (Path(file).expanduser() for file in files):
         search = ["ssh-keygen", "-F", stored, "-f", str(place)]
-        found = place.is_file() and subprocess.run(search, capture_output=True, stdin=subprocess.DEVNULL)
+        found = place.is_file() and children.run(search, timeout=SECONDS)
         if found and found.returncode == 0:
             own = [] if place == Path("~/.ssh/known_hosts").expanduser() else ["-f", str(place)]
             root = "" if os.access(place.parent, os.W_OK) else "sudo "

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from edgekit.core.config import build
+from edgekit.core.config import build, check_values
 from edgekit.core.errors import DeviceError
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def invalid(name: str, why: object) -> DeviceError:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object: UTF-8, not nested deeply, every number finite."""
+    """A JSON object: UTF-8, not nested deeply, every number finite and of at most 64 bits."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_constant, parse_float=_finite)
     except UnicodeDecodeError:
@@ -44,6 +44,7 @@ def json_object(data: bytes) -> dict[str, Any]:
         raise ValueError(f"it is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
+    check_values(value, finite=True)
     return value
 
 

@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -100,6 +101,8 @@ def write(bundle: Bundle, folder: Path) -> None:
     Raises InputError if the folder holds anything but a bundle as edgekit wrote it, or is a link.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a link is not followed
+    if not folder.name:
+        raise InputError(f"{folder} is no folder for a bundle", next="name a folder in it")
     old = folder.with_name(f".{folder.name}.old-bundle")
     with os_errors("write", folder):
         if os.path.lexists(old) and os.path.lexists(folder):
@@ -189,9 +192,14 @@ def _umask() -> int:
 def check(folder: Path) -> Mapping[str, Any]:
     """What the program of the bundle in `folder` says about itself, run here with this Python."""
     command = [sys.executable, str(folder / "predict.py"), "--check"]
-    done = children.run(command, text=True, timeout=CHECK_SECONDS)
     try:
-        result: Mapping[str, Any] = json.loads(done.stdout)
+        done = children.run(command, text=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "why": f"it took longer than {CHECK_SECONDS} s"}
+    try:
+        result = json.loads(done.stdout)
+        if not isinstance(result, dict):
+            raise ValueError("it is no object")
         return result
     except ValueError:
         lines = done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"]
