@@ -141,10 +141,10 @@ def test_a_recipe_of_a_trusted_folder_runs_no_code(cloned: Path, cli: Callable[.
         'task = "mnist"\n[train]\nmodel = "evil.py:Net"\n[[chain]]\nsteps = ["train"]\n'
     )
     assert cli("trust", "--yes").code == 0
-    ended = cli("run", "--dry-run")
+    ended = cli("run")
     assert ended.code == 2 and "evil.py:Net" in ended.err and not (cloned / "ran").exists()
-    by_path = cli("run", "recipes/mnist.toml", "--dry-run")
-    assert "is not run" not in by_path.err, "a recipe that the user named may name code"
+    cli("run", "recipes/mnist.toml")
+    assert (cloned / "ran").exists(), "a recipe that the user named may name code"
 
 
 @pytest.mark.parametrize(
