@@ -75,6 +75,11 @@ def _is_path(text: str) -> bool:
     return _exists(text) or _in_folder(text.partition("?")[0])
 
 
+def _is_of_here(text: str) -> bool:
+    """Is it on this machine, or in a folder of it below the top ones? A node of a graph may be /root/Conv."""
+    return _exists(text) or (text.count("/") > 2 and _in_folder(text.partition("?")[0]))
+
+
 def _exists(text: str) -> bool:
     path = text.partition("?")[0]
     return any(os.path.exists(part) for part in (path, path.rpartition(":")[0]) if part)
@@ -101,4 +106,6 @@ def _joined(text: str, run: str) -> str:
 def _sentence(text: str, folders: list[str]) -> str:
     for folder in folders:
         text = text.replace(folder, "")
-    return _ABSOLUTE.sub(lambda match: os.path.basename(match[0].rstrip("/")) if _exists(match[0]) else match[0], text)
+    return _ABSOLUTE.sub(
+        lambda match: os.path.basename(match[0].rstrip("/")) if _is_of_here(match[0]) else match[0], text
+    )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import logging
 import math
@@ -48,14 +47,6 @@ BUSY = 10
 ENDING = 20.0
 #: bytes of one message from the child
 LONGEST = 1 << 26
-
-#: distribution → module that the parent imports before it forks, so that each child need not; it starts no threads
-WARM = {
-    "onnx": "onnx",
-    "safetensors": "safetensors",
-    "torch": "torch",
-    "ai-edge-litert": "ai_edge_litert.schema_py_generated",
-}
 
 #: parts of messages of libraries that got no memory
 _NO_MEMORY = (
@@ -125,17 +116,14 @@ def call(
 ) -> Any:
     """What `work` returns, as JSON values; it runs in a child process with these limits.
 
-    `work` gets a `progress` that is shown by the parent's. `subject`: the file, for messages. `warm`: what it uses of
-    WARM. Raises what `work` raises (an EdgekitError or OSError as it is, others as a RuntimeError of the same name),
-    and InputError if it exceeds a limit or crashes; with `parses` also for what edgekit did not expect, since it was
-    the file that caused it. A call in a child runs there.
+    `work` gets a `progress` that is shown by the parent's. `subject`: the file, for messages. `warm`: distributions
+    that it uses. Raises what `work` raises (an EdgekitError or OSError as it is, others as a RuntimeError of the same
+    name), and InputError if it exceeds a limit or crashes; with `parses` also for what edgekit did not expect, since
+    it was the file that caused it. A call in a child runs there.
     """
     if not available():
         return json.loads(json.dumps(work(progress)))
-    for name, module in WARM.items():
-        if name in warm:
-            with contextlib.suppress(Exception):  # the child reports it
-                importlib.import_module(module)
+    _import(warm)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -387,6 +375,19 @@ def _confine(limits: Limits, parent: int) -> None:
     if "torch" in sys.modules and len(list(Path(f"/proc/{parent}/task").iterdir())) > 1:
         # the parent's OpenMP threads, of any number, are not in the child, which would wait for them
         sys.modules["torch"].set_num_threads(1)
+
+
+def _import(distributions: Sequence[str]) -> None:
+    """Import what is costly to import, so that each child need not; none of it starts threads."""
+    with contextlib.suppress(Exception):  # the child reports it
+        if "onnx" in distributions:
+            import onnx  # noqa: F401
+        if "safetensors" in distributions:
+            import safetensors  # noqa: F401
+        if "torch" in distributions:
+            import torch  # noqa: F401
+        if "ai-edge-litert" in distributions:
+            import ai_edge_litert.schema_py_generated  # noqa: F401
 
 
 def _without_network(library: ctypes.CDLL) -> None:

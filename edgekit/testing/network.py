@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.core import registry
+from edgekit.core import registry, user_code
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.progress import quiet
 from edgekit.core.samples import SampleSet
@@ -72,6 +72,7 @@ class Make(Step):
         ends = zip(("inputs", "outputs"), ("input", "output"), shapes, strict=True)
         specs = {side: [{"name": name, "dtype": "float32", "shape": [None, *shape]}] for side, name, shape in ends}
         network = {"Small": Small, "Unknown": Unknown}[self.network]().eval()
+        user_code.typed(f"{__name__}:{self.network}")
         named.save(network, f"{__name__}:{self.network}", {}, specs, out)
         return StepResult()
 

@@ -144,6 +144,14 @@ def test_a_parent_that_is_missing_or_another(answered: Answered, bars_run: Path)
         assert code == 2 and said in line
 
 
+@pytest.fixture
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own edgekit.toml, which needs no trust."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "edgekit").mkdir(parents=True)
+    return tmp_path / "config" / "edgekit" / "edgekit.toml"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -162,16 +170,14 @@ def test_a_parent_that_is_missing_or_another(answered: Answered, bars_run: Path)
         ('quiet = "\\u0000"', "quiet holds a NUL character"),
     ],
 )
-def test_settings_of_wrong_types(answered: Answered, tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "edgekit.toml").write_text(text)
+def test_settings_of_wrong_types(answered: Answered, own_settings: Path, text: str, said: str) -> None:
+    own_settings.write_text(text)
     code, line = answered("doctor")
     assert code == 2 and "edgekit.toml" in line and said in line, line
 
 
-def test_settings_of_a_flag_and_a_byte_order_mark(answered: Answered, bars_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "edgekit.toml").write_bytes(
-        b"\xef\xbb\xbf[bench]\nquick = true\nthreads = 2\n[compare]\nquick = false\n"
-    )
+def test_settings_of_a_flag_and_a_byte_order_mark(answered: Answered, bars_run: Path, own_settings: Path) -> None:
+    own_settings.write_bytes(b"\xef\xbb\xbf[bench]\nquick = true\nthreads = 2\n[compare]\nquick = false\n")
     assert answered("compare", bars_run)[0] == 0
     code, line = answered("bench", bars_run / "nothing")
     assert code == 2 and "nothing" in line

@@ -41,7 +41,7 @@ def test_settings_are_used_once_they_are_trusted(cloned: Path, cli: Callable[...
     assert asked.code == 2 and asked.line.endswith("Next: edgekit trust --yes")
     done = cli("trust", "--yes")
     assert (done.code, "top = 0" in done.err, "trusted until these files change" in done.out) == (0, True, True)
-    assert "'--top'" in cli("predict", "x", "y").line
+    assert "top = '0' cannot be used" in cli("predict", "x", "y").line
     settings.write_text("[predict]\ntop = 3\n")
     ended = cli("predict", "x", "y")
     assert ended.code == 2 and "has changed since" in ended.line

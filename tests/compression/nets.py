@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.compression import program
 from edgekit.compression.program import Program
+from edgekit.core import user_code
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.progress import quiet
 from edgekit.core.samples import SampleSet
@@ -207,7 +208,9 @@ class Fold(Step):
 
 def reference(model: str) -> str:
     """How a recipe names a network of this file."""
-    return f"{Path(__file__).resolve()}:{model}"
+    name = f"{Path(__file__).resolve()}:{model}"
+    user_code.typed(name)
+    return name
 
 
 def samples(model: str, count: int, seed: int = 0) -> Tensor:

@@ -18,6 +18,8 @@ from edgekit.compression import equalization, program, simulation  # noqa: E402
 from edgekit.compression.equalization import CRITERIA  # noqa: E402
 from edgekit.core.progress import quiet  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 
 class Between(nn.Module):
     """A convolution, whatever is asked for, and a convolution that reads it: (N, 3, 9, 9) → (N, 2, …)."""

@@ -27,6 +27,8 @@ from edgekit.measure import targets  # noqa: E402
 from edgekit.measure.execute import execute  # noqa: E402
 from edgekit.runs.store import Store  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 FOLDED = {"Mixed": 6, "Sequence1d": 1, "Branched": 0, "Mobile": 17}
 LAYERS = {"Mixed": 7, "Sequence1d": 4, "Branched": 1, "Mobile": 28}
 

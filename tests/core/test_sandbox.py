@@ -158,10 +158,11 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         started = subprocess.Popen(["sleep", "60"])
         return {"process": started.pid, "folder": tempfile.mkdtemp()}
 
+    before = psutil.Process().children()
     left = call(work)
     assert not Path(left["folder"]).exists()
     assert not psutil.pid_exists(left["process"]) or psutil.Process(left["process"]).status() == psutil.STATUS_ZOMBIE
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 PARENT = """

@@ -113,7 +113,7 @@ def statistics() -> Statistics:
     rng = np.random.default_rng(2)
     for _ in range(5):
         made.add({"a": rng.normal(size=(8, 9)).astype(np.float32), "none": np.empty(0, np.float32)})
-        made.add({'b;"\n\0': rng.random((1, 70_000), np.float32) * 1e38}, samples=0)
+        made.add({'b;"\n': rng.random((1, 70_000), np.float32) * 1e38}, samples=0)
     made.alias({"c": "a"})
     return made
 
@@ -122,7 +122,7 @@ def test_a_file_brings_back_the_same(statistics: Statistics, tmp_path: Path) -> 
     path = tmp_path / "ranges.npz"
     statistics.save(path)
     found = Statistics.load(path)
-    assert list(found) == list(statistics) == ["a", "none", 'b;"\n\0', "c"]
+    assert list(found) == list(statistics) == ["a", "none", 'b;"\n', "c"]
     assert dict(found) == dict(statistics)
     assert (found.samples, found.origin) == (5, statistics.origin)
     assert found["c"] == found["a"]

@@ -17,6 +17,8 @@ from edgekit.core.errors import InputError
 from edgekit.networks import checkpoints
 from edgekit.networks.weights import load_weights
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 torch = pytest.importorskip("torch")
 
 

@@ -222,9 +222,9 @@ def test_left_overs_of_a_kill_never_count(store: Store) -> None:
     (store.path / "torch").rename(store.path / ".old-torch")  # killed between the two renames
     (store.path / ".old-onnx").mkdir()  # killed before the old one was deleted
     (store.path / ".results.json.part").touch()
-    (store.path / ".bundle.part").mkdir()
-    (store.path / ".scratch-0123" / "checkpoint-000002.part").mkdir(parents=True)  # killed in its first checkpoint
-    (store.path / ".scratch-4567").mkdir()  # killed before anything was kept
+    for scratch in (".scratch-0123", ".scratch-4567"):
+        written.temporary(store.path, scratch)  # one killed before anything was kept
+    (store.path / ".scratch-0123" / "checkpoint-000002.part").mkdir()  # and one in its first checkpoint
     assert store.names() == ("onnx", "onnx-int8")
     with store.lock():
         assert set(store.names()) == {"torch", "onnx", "onnx-int8"}
@@ -345,7 +345,7 @@ def test_a_run_folder_may_be_reached_through_a_link(store: Store, tmp_path: Path
 
 
 def test_a_checkpoint_survives_and_what_is_half_made_beside_it_does_not(store: Store) -> None:
-    scratch = store.path / ".scratch-0123" / "fold-1"
+    scratch = written.temporary(store.path, ".scratch-0123") / "fold-1"
     for name in ("checkpoint-000001", "checkpoint-000002.part"):
         (scratch / name).mkdir(parents=True)
         (scratch / name / "state.json").touch()

@@ -52,7 +52,7 @@ def test_the_log_of_a_killed_run_is_deleted(tmp_path: Path) -> None:
     with setup.open_run(Store(tmp_path / "run")):
         log.info("two\nlines")
         shutil.copytree(tmp_path / "run", tmp_path / "killed")
-    assert "two\n  lines\n" in (tmp_path / "killed" / LOG).read_text()
+    assert "two\n    lines\n" in (tmp_path / "killed" / LOG).read_text()
     assert clean.clean(tmp_path / "killed") == []
 
 

@@ -120,10 +120,7 @@ def test_what_is_no_label(label: str) -> None:
     samples["07"]["json"] = f'{{"label": {label}}}'.encode()
     data = named_sets.load(str(shard("a.tar", samples)))
     (said,) = data.skipped
-    assert (
-        said.startswith(("07 in a.tar: its label is", "07 in a.tar: its .json cannot be read: label"))
-        and len(data) == 29
-    )
+    assert said.startswith(("07 in a.tar: its label is", "07 in a.tar: its .json cannot be read: ")) and len(data) == 29
 
 
 class Bomb:

@@ -218,7 +218,7 @@ def test_a_few_broken_ones_are_skipped_and_impossible_ones_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "Expecting value"),
+        ("", "it is empty"),
         ("{}", "there is no 'data'"),
         ("[]", "SQuAD's layout"),
         ('{"data": [{"paragraphs": [{"context": "a", "qas": ["b"]}]}]}', "a question is not a JSON object"),

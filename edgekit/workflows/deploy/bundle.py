@@ -16,7 +16,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +34,7 @@ from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
 from edgekit.core.target import Plan, Target
+from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
@@ -111,8 +111,7 @@ def write(bundle: Bundle, folder: Path) -> None:
             old.rename(folder)  # killed between the two renames below
         replaces = bool(_files_there(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+        with temporary_folder(folder.parent) as part:
             for name, path in bundle.files.items():
                 copy = inside(part, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +120,6 @@ def write(bundle: Bundle, folder: Path) -> None:
             if replaces:
                 folder.rename(old)
             part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)  # this process made it
         if replaces:
             _remove(old)
 

@@ -14,6 +14,8 @@ from edgekit.core.signature import InputSignature, OutputSignature, Resize
 from edgekit.networks import signatures
 from edgekit.networks.signatures import hugging_face
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 VIT: dict[str, Any] = {
     "image_processor_type": "ViTImageProcessor",
     "do_resize": True,

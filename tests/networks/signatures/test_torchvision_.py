@@ -12,6 +12,8 @@ from edgekit.core.signature import InputSignature, Resize
 from edgekit.networks import signatures
 from edgekit.networks.signatures import torchvision_
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNIT = 1 / 255
 

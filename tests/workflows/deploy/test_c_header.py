@@ -109,7 +109,7 @@ def predicted(folder: Path, photos: Sequence[Path]) -> tuple[list[Any], list[str
     command = [sys.executable, "predict.py"]
     as_json = subprocess.run([*command, "--json", *photos], cwd=folder, check=True, capture_output=True, text=True)
     entries = [json.loads(line) for line in as_json.stdout.splitlines()]
-    return [next(iter(entry["outputs"].values())) for entry in entries], [entry["text"] for entry in entries]
+    return [next(iter(entry["outputs"].values())) for entry in entries], [printable(entry["text"]) for entry in entries]
 
 
 @pytest.fixture(scope="module")
