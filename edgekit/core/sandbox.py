@@ -58,6 +58,9 @@ _PR_SET_PDEATHSIG, _CLONE_NEWUSER, _CLONE_NEWNET = 1, 0x10000000, 0x40000000
 
 log = logging.getLogger("edgekit")
 
+#: after so many seconds without any CPU time used a child is taken to wait for ever
+STILL_SECONDS = 60.0
+
 _inside = False
 
 
@@ -119,9 +122,11 @@ def call(
     `work` gets a `progress` that is shown by the parent's. `subject`: the file, for messages. `warm`: distributions
     that it uses. Raises what `work` raises (an EdgekitError or OSError as it is, others as a RuntimeError of the same
     name), and InputError if it exceeds a limit or crashes; with `parses` also for what edgekit did not expect, since
-    it was the file that caused it. A call in a child runs there.
+    it was the file that caused it. A call in a child runs there; a conversion in a process that has converted to TFLite
+    itself, runs in this process.
     """
-    if not available():
+    # jax's compiler waits for its pool of threads, which a forked child does not have; nothing that reads uses it
+    if not available() or (not parses and "jaxlib" in sys.modules):
         return json.loads(json.dumps(work(progress)))
     _import(warm)
     for stream in (sys.stdout, sys.stderr):
@@ -156,7 +161,7 @@ def call(
 def _result(reader: int, child: int, subject: str, limits: Limits, progress: Progress) -> Any:
     bars = _Bars(progress)
     try:
-        for message in _messages(reader, subject, limits):
+        for message in _messages(reader, child, subject, limits):
             kind = message.get("kind")
             if kind == "answer":
                 return message.get("value")
@@ -198,13 +203,26 @@ def _end(child: int) -> None:
         os.waitpid(child, 0)
 
 
-def _messages(reader: int, subject: str, limits: Limits) -> Iterator[dict[str, Any]]:
-    """The child's messages, to its end. Raises InputError after the time limit, ValueError for what is no message."""
+def _messages(reader: int, child: int, subject: str, limits: Limits) -> Iterator[dict[str, Any]]:
+    """The child's messages, to its end.
+
+    Raises InputError after the time limit, or if it stands still; ValueError for what is no message.
+    """
     deadline, buffer = time.monotonic() + BUSY * limits.seconds, b""
+    used, moved = -1, time.monotonic()
     while True:
-        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        wait = min(deadline - time.monotonic(), STILL_SECONDS / 4)
+        ready, _, _ = select.select([reader], [], [], max(0.0, wait))
         if not ready:
-            raise _too_long(subject, BUSY * limits.seconds)
+            if (now := _ticks(child)) != used:
+                used, moved = now, time.monotonic()
+            if time.monotonic() >= deadline:
+                raise _too_long(subject, BUSY * limits.seconds)
+            if time.monotonic() - moved > STILL_SECONDS:
+                why = f"the process that reads it has stood still for {STILL_SECONDS:.0f} s"
+                raise InputError(f"{subject} cannot be read", why, _trust())
+            continue
+        moved = time.monotonic()
         data = os.read(reader, 1 << 20)
         if not data:
             return
@@ -216,6 +234,16 @@ def _messages(reader: int, subject: str, limits: Limits) -> Iterator[dict[str, A
             if not isinstance(message, dict):
                 raise ValueError("not an object")
             yield message
+
+
+def _ticks(child: int) -> int:
+    """The CPU time of the child and of what it has waited for; a moving number while it has children of its own."""
+    try:
+        if Path(f"/proc/{child}/task/{child}/children").read_text():
+            return time.monotonic_ns()
+        return sum(map(int, Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    except OSError:  # it has ended
+        return 0
 
 
 class _Bars:

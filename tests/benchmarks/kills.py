@@ -38,7 +38,8 @@ from helpers import BARS, QUICK_PLAN, command, environment, is_running, wait_unt
 
 from edgekit.core.errors import EdgekitError  # noqa: E402
 from edgekit.core.files import sha256  # noqa: E402
-from edgekit.runs.store import RESULTS, Store, read_results  # noqa: E402
+from edgekit.runs.results import read as read_results  # noqa: E402
+from edgekit.runs.store import RESULTS, Store  # noqa: E402
 
 SIGNS = (signal.SIGKILL, signal.SIGTERM)
 MARK = "EDGEKIT_KILLS_TEST"

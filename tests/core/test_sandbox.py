@@ -366,3 +366,14 @@ def test_a_bomb_is_refused(name: str, tmp_path: Path) -> None:
         assert why in str(caught.value)
         assert time.monotonic() - started < 20
     assert not list((tmp_path / "run").glob("[!.]*/artifact.json"))
+
+
+def test_a_child_that_stands_still_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "STILL_SECONDS", 0.5)
+    with pytest.raises(InputError, match="has stood still"):
+        call(lambda: time.sleep(60))
+
+
+def test_one_that_waits_for_its_own_children_does_not_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "STILL_SECONDS", 0.4)
+    assert call(lambda: subprocess.run(["sleep", "1"]).returncode) == 0
