@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import EdgekitError, InputError, os_errors
 from edgekit.core.files import check_unpacked
+from edgekit.core.mute import muted
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edgekit.networks.interface import Positional
+
+log = logging.getLogger("edgekit")
 
 FILE = "model.pt2"
 #: allowed records; others (custom objects, compiled code, a second program) are rejected
@@ -78,7 +82,7 @@ def program(path: Path) -> ExportedProgram:
     import torch
 
     check(path)
-    with _damaged(path):
+    with _damaged(path), muted(log, loggers=("torch.export",)):  # it warns of the traceback of what it raises
         return torch.export.load(path)
 
 

@@ -95,6 +95,8 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
         check_unpacked(path, archive.zip, "save it with numpy.savez, which does not compress")
         for name in archive.files:
             arrays[name] = archive[name]
+            if not isinstance(arrays[name], np.ndarray):  # a member that is no .npy comes as its bytes
+                raise ValueError(f"{name!r} in it is not an array")
     for name, array in arrays.items():
         if array.dtype.kind not in "biufSU":
             raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, booleans or text")

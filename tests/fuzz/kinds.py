@@ -132,7 +132,7 @@ KINDS = (
         "labelled samples",
         "data/set.npz",
         mutations.archive,
-        ("bench run/onnx --data {file} --quick --samples 4 --out out",),
+        ("bench models/plain.onnx --data {file} --quick --samples 4 --out out",),
     ),
     Kind(
         "table",

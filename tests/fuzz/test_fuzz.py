@@ -30,6 +30,7 @@ def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
     assert found["ways"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_many_damaged_files_end_in_one_line(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ from edgekit.steps.to_onnx import ToOnnx  # noqa: E402
 from edgekit.steps.train import Train  # noqa: E402
 from edgekit.workflows import run as runs  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 FORMATS = ("onnx", "tflite", "openvino")
 STEPS = ("equalize", "gptq", "qat", "qat_onnx", "qat_tflite", "qat_openvino")
 

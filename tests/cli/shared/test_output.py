@@ -140,12 +140,15 @@ def test_a_device_is_written_as_it_is(cli: Callable[..., Ended], tmp_path: Path)
 
 def test_names_cannot_steer_the_terminal(cli: Callable[..., Ended], tmp_path: Path) -> None:
     results = write_results(tmp_path, [measurement(HOSTILE, target=HOSTILE, runtime=HOSTILE)])
-    ended = cli("compare", results)
+    refused = cli("compare", results)
+    assert refused.code == 2 and not STEERING.search(refused.line), "names that are parts of file names are plain"
+    cpu = HOSTILE.replace("\0", "")
+    ended = cli("compare", write_results(tmp_path, [measurement("onnx", facts={"cpu": cpu})]))
     assert ended.code == 0 and not STEERING.search(ended.out + ended.err)
     missing = cli("inspect", "a\x1b[31m\n\u202eb.onnx")
     assert missing.code == 2 and not STEERING.search(missing.line)
     as_json = cli("compare", results, "--json")
-    assert as_json.json["measurements"][0]["artifact"] == HOSTILE
+    assert as_json.json["measurements"][0]["facts"]["cpu"] == cpu
     assert as_json.out.rstrip("\n").isascii() and as_json.out.rstrip("\n").isprintable()
 
 

@@ -576,7 +576,12 @@ def test_what_the_placement_gained(make: Make) -> None:
 
     def gained(artifact: Artifact, **placement: Any) -> str:
         entry = {"of": model.id, "in_float": 1, "chosen": {}, "tried": [], **placement}
-        record = {"target": "host", "attempts": [{"id": placed.id}], "made": [], "placement": entry}
+        record = {
+            "target": "host",
+            "attempts": [{"method": "mse", "id": placed.id, "seconds": 1.0}],
+            "made": [],
+            "placement": entry,
+        }
         path.write_text(json.dumps({"onnx-int8": record}))
         return said(models.inspect(str(artifact.path))["mixed_precision"])
 
