@@ -186,7 +186,7 @@ def test_no_half_model_is_left(cli: Callable[..., Ended], tmp_path: Path) -> Non
     for format in ("openvino", "tflite"):
         ended = cli("export", "run", "--to", format, **limit)
         assert ended.code == 2 and "cannot write" in ended.line
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "log.txt", "torch"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".edgekit.sha256", ".lock", "log.txt", "torch"}
 
 
 def test_only_this_module_prints() -> None:

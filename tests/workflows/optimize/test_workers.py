@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ONE_THREAD, TESTS, start
+from helpers import ONE_THREAD, TESTS, start, trust
 from workflows.optimize.postgresql import PROGRAMS, Server
 from workflows.optimize.test_search import QUICK, STEADY
 
@@ -162,6 +162,7 @@ def test_two_commands_on_one_server(url: str, bars_run: Path, tmp_path: Path) ->
     """Each in its own run folder; together they make the trials that were asked for, and both know them all."""
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "steady.toml").write_text(STEADY)
+    trust(tmp_path)
     space = ("runtime=onnxruntime", "precision=float,fp16", "threads=1,2")
     words = ("--target", "steady", "--trials", 4, *QUICK, *(word for d in space for word in ("--try", d)))
     processes, results = [], []
