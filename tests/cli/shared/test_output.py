@@ -143,7 +143,9 @@ def test_names_cannot_steer_the_terminal(cli: Callable[..., Ended], tmp_path: Pa
     refused = cli("compare", results)
     assert refused.code == 2 and not STEERING.search(refused.line), "names that are parts of file names are plain"
     cpu = HOSTILE.replace("\0", "")
-    ended = cli("compare", write_results(tmp_path, [measurement("onnx", facts={"cpu": cpu})]))
+    (tmp_path / "other").mkdir()
+    results = write_results(tmp_path / "other", [measurement("onnx", facts={"cpu": cpu})])
+    ended = cli("compare", results)
     assert ended.code == 0 and not STEERING.search(ended.out + ended.err)
     missing = cli("inspect", "a\x1b[31m\n\u202eb.onnx")
     assert missing.code == 2 and not STEERING.search(missing.line)
