@@ -145,9 +145,10 @@ def open_run(store: Store) -> Iterator[None]:
         handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
-        log.propagate = False
+        propagated, log.propagate = log.propagate, False
         try:
             yield
         finally:
+            log.propagate = propagated
             log.removeHandler(handler)
             handler.close()

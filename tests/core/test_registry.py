@@ -185,7 +185,6 @@ def test_what_a_member_lacks_is_named(
     """It is refused where it is loaded, and skipped once with a warning where all members are looked through."""
     monkeypatch.setattr(registry, "_added", {(group, "mine"): member})
     monkeypatch.setattr(registry, "_skipped", set())
-    monkeypatch.setattr(registry.log, "propagate", True)  # a command that ran before turns it off
     with pytest.raises(BrokenPlugin) as error:
         registry.load(group, "mine")
     assert error.value.code == 2 and error.value.why == said
