@@ -34,20 +34,35 @@ class ModelReference:
 
 
 def resolve(text: str | None, out: Path | None = None) -> ModelReference:
-    """Resolve a reference. Raises InputError if it names neither a run, an artifact nor a model."""
+    """Resolve a reference. Raises InputError if it names neither a run, an artifact nor a model.
+
+    `out` is the run folder of a foreign model, and the run that is meant if there is no text. What is made from an
+    artifact is stored beside it: raises InputError if `out` is another folder than the artifact's.
+    """
     if not text:
-        return ModelReference(Store(newest_run()))
-    path = Path(text)
+        return _run(out or newest_run())
     if importer := _importer(text):
-        stem = Path(text.rpartition(":")[0]).stem if importer == NETWORK else path.stem
+        stem = Path(text.rpartition(":")[0] if importer == NETWORK else text).stem
         return ModelReference(Store(out or RUNS / stem), foreign=text, importer=importer)
+    ref = _stored(text)
+    if out and out.resolve() != ref.store.path.resolve():
+        why = f"what is made from it is stored beside it, not in {out}"
+        raise InputError(f"{text} is in the run {ref.store.path}", why, "leave out --out, or name a copy of the run")
+    return ref
+
+
+def _run(path: Path) -> ModelReference:
+    if not Store(path).names():
+        raise InputError(f"there are no artifacts in {path}", next="name a run folder, or make one with edgekit run")
+    return ModelReference(Store(path))
+
+
+def _stored(text: str) -> ModelReference:
+    path = Path(text)
     if (path / ARTIFACT).is_file():
         return ModelReference(Store(path.parent), path.name)
     if path.is_dir():
-        store = Store(path)
-        if store.names():
-            return ModelReference(store)
-        raise InputError(f"there are no artifacts in {path}", next="name a run folder, or make one with edgekit run")
+        return _run(path)
     if Store(path.parent).names():
         hint = errors.suggest(path.name, Store(path.parent).names())
         raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)

@@ -67,11 +67,9 @@ KINDS = (
         "artifact of torch",
         "run/torch/artifact.json",
         mutations.json_tree,
-        ("inspect run/torch", "export run --to onnx --out out"),
+        ("inspect run/torch", "export copy --to onnx"),
     ),
-    Kind(
-        "network", "run/torch/model.json", mutations.json_tree, ("inspect run/torch", "export run --to onnx --out out")
-    ),
+    Kind("network", "run/torch/model.json", mutations.json_tree, ("inspect run/torch", "export copy --to onnx")),
     Kind(
         "results",
         "run/results.json",

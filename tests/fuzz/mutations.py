@@ -12,6 +12,7 @@ import random
 import re
 import struct
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -154,6 +155,7 @@ def archive(data: bytes, random: random.Random) -> bytes:
     else:
         members[at] = (name, bytes(100_000_000))
     out = io.BytesIO()
+    warnings.filterwarnings("ignore", "Duplicate name", UserWarning)  # they are meant to be
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as written:
         for name, content in members:
             written.writestr(name, content)

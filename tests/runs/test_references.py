@@ -23,6 +23,19 @@ def test_a_run_and_an_artifact(bars_made: Path) -> None:
     assert references.load(f"{bars_made}/onnx").name == "onnx"
 
 
+def test_a_run_folder_to_work_in(bars_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made from an artifact is stored beside it; that no other folder is used is said, not passed over."""
+    monkeypatch.chdir(bars_made.parent)
+    for text in ("run", "run/onnx"):
+        assert references.resolve(text, bars_made).store.path == Path("run")
+        with pytest.raises(InputError, match="is in the run run") as caught:
+            references.resolve(text, tmp_path)
+        assert "--out" in caught.value.next and str(tmp_path) in caught.value.why
+    assert references.resolve(None, bars_made).store.path == bars_made
+    with pytest.raises(InputError, match="there are no artifacts in"):
+        references.resolve(None, tmp_path)
+
+
 def test_a_misspelt_artifact(bars_made: Path) -> None:
     with pytest.raises(InputError, match="no artifact 'onx'") as caught:
         references.resolve(f"{bars_made}/onx")

@@ -133,7 +133,11 @@ def _print(name: str, result: CommandResult, as_json: bool) -> None:
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--out", type=click.Path(path_type=Path), envvar="EDGEKIT_OUT", metavar="RUN", help="The run folder to work in."
+        "--out",
+        type=click.Path(path_type=Path),
+        envvar="EDGEKIT_OUT",
+        metavar="RUN",
+        help="The run folder (an artifact stays in its own).",
     )(function)
 
 

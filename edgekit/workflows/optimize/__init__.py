@@ -108,8 +108,6 @@ def _start_and_context(
         task = tasks.load(what)
         return None, run_context(Store(out or RUNS / tasks.stem(what)), task, [target], Plan(), gates, progress, say)
     ref = references.resolve(what, out)
-    if out and not ref.foreign:
-        raise InputError("--out is for a task or a foreign model", f"{what} is in {ref.store.path}", "omit --out")
     start, context = open_context(ref, gates, target, val, fields, progress, say)
     if context.val is None:
         raise InputError(f"{start.name} cannot be evaluated", context.unverified, "pass --val SET")
