@@ -51,7 +51,7 @@ LONGEST = 1 << 26
 #: parts of messages of libraries that got no memory
 _NO_MEMORY = (
     *("bad_alloc", "bad alloc", "allocate memory", "Failed to allocate", "Unable to allocate", "out of memory"),
-    "Arena alloc failed",
+    *("Arena alloc failed", "realloc of size"),
 )
 
 _PR_SET_PDEATHSIG, _CLONE_NEWUSER, _CLONE_NEWNET = 1, 0x10000000, 0x40000000

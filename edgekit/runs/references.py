@@ -47,7 +47,9 @@ def resolve(text: str | None, out: Path | None = None) -> ModelReference:
     ref = _stored(text)
     if out and out.resolve() != ref.store.path.resolve():
         why = f"what is made from it is stored beside it, not in {out}"
-        raise InputError(f"{text} is in the run {ref.store.path}", why, "leave out --out, or name a copy of the run")
+        raise InputError(
+            f"{text} is in the run {ref.store.path}", why, "leave out --out (EDGEKIT_OUT), or name a copy of the run"
+        )
     return ref
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
+from edgekit.core import sandbox
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.json import parse
+from edgekit.core.progress import Progress
 
-BATCH = 1024
+#: rows of Parquet that are held at once
+BATCH = 64
+
+#: rows of a Parquet file, and CPU seconds that one may take beyond those for its size
+MOST_ROWS, SECONDS_PER_ROW = 100_000_000, 4e-6
 
 #: characters of a line; a row of numbers for a large image has 20 million
 LONGEST_LINE = 1 << 26
@@ -152,6 +160,20 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
+    with os_errors("read", path):
+        status = path.stat()
+    _try_parquet(path, status.st_mtime_ns, status.st_size)
+    with _parquet_file(path) as file:
+        _check_duplicates(path, file.schema_arrow.names)
+        number = 0
+        for batch in file.iter_batches(BATCH, use_threads=False):
+            for value in batch.to_pylist():
+                number += 1
+                yield Row(f"row {number}", {k: _plain(v) for k, v in value.items()})
+
+
+@contextlib.contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -159,16 +181,32 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise Missing.install("reading Parquet", "pyarrow", "data") from error
     try:
         with os_errors("read", path), pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _check_duplicates(path, names)
-            number = 0
-            for batch in file.iter_batches(BATCH, use_threads=False):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(f"row {number}", {k: _plain(v) for k, v in value.items()})
+            yield file
+    except MemoryError:
+        raise
     except (pyarrow.ArrowException, OSError) as error:
         why = str(error).partition("\n")[0]
         raise InputError(f"cannot read {path}", why, "check that it is a complete Parquet file") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _try_parquet(path: Path, modified: int, size: int) -> None:
+    """Read the whole file in a child with limits: a few bytes of Parquet can stand for any number of values.
+
+    Raises InputError where a batch of rows takes too much memory.
+    """
+    with _parquet_file(path) as file:
+        rows = file.metadata.num_rows
+    if rows > MOST_ROWS:
+        raise InputError(f"{path} is too large", f"it has {rows:,} rows, of at most {MOST_ROWS:,}", "split it")
+
+    def read(progress: Progress) -> None:
+        with _parquet_file(path) as file:
+            for batch in file.iter_batches(BATCH, use_threads=False):
+                batch.to_pylist()
+
+    limits = sandbox.Limits.reading(size)
+    sandbox.call(read, str(path), replace(limits, seconds=limits.seconds + SECONDS_PER_ROW * rows), warm=("pyarrow",))
 
 
 def _plain(value: Any) -> Any:

@@ -307,6 +307,22 @@ def test_parquet_with_lists_dates_and_truth_values() -> None:
     assert "'when' holds text" in refused("a.parquet?columns=when")
 
 
+def test_a_few_bytes_of_parquet_that_stand_for_terabytes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text of 50 MB, which every row has: a dictionary of one entry and a run length."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    texts = pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 50_000_000])
+    table = pa.table({"text": texts, "label": np.zeros(100_000, np.int64)})
+    parquet.write_table(table, "bomb.parquet", compression="zstd", dictionary_pagesize_limit=1 << 30)
+    assert Path("bomb.parquet").stat().st_size < 10_000
+    assert "bomb.parquet needs too much memory" in refused("bomb.parquet")
+    monkeypatch.setattr("edgekit.sets.rows.MOST_ROWS", 99_999)
+    write_again = pa.table({"a": np.zeros(100_000), "label": np.zeros(100_000, np.int64)})
+    parquet.write_table(write_again, "long.parquet")
+    assert "it has 100,000 rows, of at most 99,999" in refused("long.parquet")
+
+
 def test_a_missing_table() -> None:
     assert "no such file" in refused("absent.csv")
     assert "no such file" in refused("absent.parquet:val")
