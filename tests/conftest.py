@@ -90,7 +90,7 @@ def cli(tmp_path: Path) -> Callable[..., Ended]:
 def brief_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search in this process times each attempt once and briefly, for tests that do not look at the times."""
     brief = {"quick": {"processes": 1, "seconds": 0.02}}
-    monkeypatch.setattr("edgekit.workflows.quantize.method_search.PRESETS", brief)
+    monkeypatch.setattr("edgekit.workflows.quantize.attempt_times.PRESETS", brief)
 
 
 def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

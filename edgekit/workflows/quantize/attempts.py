@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.config import convert
 from edgekit.core.measurement import Latency, Ratio
-from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Finding
-from edgekit.workflows.quantize.placement import Placement
+
+if TYPE_CHECKING:
+    from edgekit.workflows.quantize.placement import Placement
 
 METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 
@@ -98,11 +97,13 @@ class QuantizeOutcome(Outcome):
 class SearchRecord:
     """One format. `chosen`: the best attempt, under its plain name; `confirmed`: its check on the second half.
 
-    `made`: the names of the artifacts that were made for the search only. `seconds`: what took how long (`remaining`).
+    `machine`: what the times belong to (`attempt_times.machine`). `made`: the names of the artifacts that were made for
+    the search only. `seconds`: what took how long (`remaining`).
     """
 
     name: str
     target: str
+    machine: str
     runtime: str
     reference: Artifact
     attempts: list[Attempt] = field(default_factory=list)
@@ -139,6 +140,7 @@ class SearchRecord:
         return {
             "name": self.name,
             "target": self.target,
+            "machine": self.machine,
             "runtime": self.runtime,
             "against": self.reference.name,
             "against_bytes": self.reference.sizes.total,
@@ -150,16 +152,6 @@ class SearchRecord:
             "made": sorted(self.made),
             "placement": self.placement and self.placement.to_json(),
         }
-
-
-def stored_latencies(record: Mapping[str, Any], models: list[Artifact], plan: Plan) -> list[Latency] | None:
-    """The latencies of these artifacts, if the stored record shows that all were measured in one session."""
-    entries = {entry["id"]: entry.get("latency_ms") for entry in record.get("attempts", []) if entry.get("id")}
-    values = [record.get("against_latency_ms"), *(entries.get(model.id) for model in models[1:])]
-    latencies = [value and convert(value, Latency, newer=True) for value in values]
-    if any(latency is None or latency.threads != plan.threads for latency in latencies):
-        return None
-    return [latency for latency in latencies if latency]
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:

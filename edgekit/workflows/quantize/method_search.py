@@ -34,24 +34,20 @@ import numpy as np
 from edgekit import networks
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
-from edgekit.core.errors import BudgetMissed, CannotConvert, DeviceError, EdgekitError, InputError, Unusable
+from edgekit.core.errors import BudgetMissed, CannotConvert, EdgekitError, InputError
 from edgekit.core.local_paths import names_only
-from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
-from edgekit.core.target import PRESETS
 from edgekit.measure.context import Outcome, RunContext
-from edgekit.measure.execute import execute_all, runtimes_for
-from edgekit.measure.time_limit import disturbance_note
 from edgekit.measure.verify import Verifier
 from edgekit.runs import written
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
-from edgekit.sets import halves, take
+from edgekit.sets import halves
 from edgekit.workflows import make
 from edgekit.workflows.kernels import WORTH
-from edgekit.workflows.quantize import placement, remaining
+from edgekit.workflows.quantize import attempt_times, placement, remaining
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
     GAIN_DB,
@@ -61,7 +57,6 @@ from edgekit.workflows.quantize.attempts import (
     WITHOUT_SAMPLES,
     Attempt,
     SearchRecord,
-    stored_latencies,
 )
 
 #: recurrent operators, as the formats name them
@@ -115,10 +110,11 @@ class MethodSearch:
         self.verifier: Verifier = verifier
         self.here = verifier.target
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
-        self.record = SearchRecord(self.plain("int8"), self.target.name, runtime, reference)
+        machine = attempt_times.machine(self.target, runtime)
+        self.record = SearchRecord(self.plain("int8"), self.target.name, machine, runtime, reference)
         stored = read_attempts(self.store).get(self.record.name, {})
-        #: what an earlier search recorded; times of another target are not this one's
-        self.stored: Mapping[str, Any] = stored if stored.get("target") == self.target.name else {}
+        #: what an earlier search recorded on this machine: times of another are not this one's
+        self.stored: Mapping[str, Any] = stored if machine and stored.get("machine") == machine else {}
         entries = [entry for entry in stored.get("attempts", []) if entry["id"]]
         self.known_seconds = {entry["id"]: float(entry["seconds"]) for entry in entries}
         current = {artifact.id for artifact in self.store.current()}
@@ -160,14 +156,14 @@ class MethodSearch:
                 self._try(method, [])
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
-        self._measure()
+        attempt_times.measure(self)
         others = list(filter(self._may_try, WITHOUT_SAMPLES))
         if others and (not self.best.within_budget or self._not_faster()):
             why = "int8 is not faster than float here" if self.best.within_budget else "no static int8 is near enough"
             self.context.say(f"            {why}: {' and '.join(others)}, too")
             for method in others:
                 self._try(method, [])
-            self._measure()
+            attempt_times.measure(self)
         self.record.best = self._choose()
         self._confirm()
         self.save()
@@ -208,14 +204,14 @@ class MethodSearch:
         self.tried += 1
         place = remaining.place_in_search(self.tried, [method, *to_follow], self.seen)
         self.context.say(f"  method    {method}, for {self.record.name}: {place}")
-        with self._timed(method):
+        with self.timing(method):
             for attempt in self.attempts_of(method):
                 self.record.attempts.append(attempt)
                 self.context.say(f"            {_outcome(attempt)}")
                 self.save()
 
     @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def timing(self, part: str) -> Iterator[None]:
         """Keep the most time that a part of the search took: it may be reused later."""
         started = time.monotonic()
         yield
@@ -325,7 +321,7 @@ class MethodSearch:
         if "~" in name:
             self.record.made.add(name)
         calibrates = registry.step_name(step) == "calibrate"
-        with self._timed(remaining.CALIBRATE) if calibrates else nullcontext():
+        with self.timing(remaining.CALIBRATE) if calibrates else nullcontext():
             return make.make_one(Node(name, step, {}), inputs, self.context)
 
     def step(self, name: str, **fields: Any) -> Step:
@@ -462,58 +458,6 @@ class MethodSearch:
             why = f"{after:,} bytes, and {self.reference.name} has {before:,}: its graph is larger than its weights"
             return BudgetMissed(f"{chosen.name} is larger than the float model", why, "use the float model")
         return confirmed.error()
-
-    def _measure(self) -> None:
-        """Measure the latency of every attempt and of the float model, interleaved, by the quick plan."""
-        record = self.record
-        usable = self._finalists()
-        if not self.timed or not usable:
-            return
-        models = [self.reference, *(a.artifact for a in usable if a.artifact)]
-        plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
-        latencies = stored_latencies(self.stored, models, plan) or self.latencies(models)
-        if latencies is None:
-            return
-        record.reference_latency = latencies[0]
-        timed = {
-            id(attempt): dataclasses.replace(
-                attempt, latency=latency, ratio=statistics.latency_ratio(latency, latencies[0], paired=True)
-            )
-            for attempt, latency in zip(usable, latencies[1:], strict=True)
-        }
-        record.attempts = [timed.get(id(attempt), attempt) for attempt in record.attempts]
-
-    def _finalists(self) -> list[Attempt]:
-        """The best static attempt and each of the others: all static attempts compute with the same kernels."""
-        best: dict[str, Attempt] = {}
-        for attempt in (a for a in self.record.attempts if a.usable):
-            kind = attempt.method if attempt.method in WITHOUT_SAMPLES else "static"
-            if kind not in best or attempt.rank_key > best[kind].rank_key:
-                best[kind] = attempt
-        return list(best.values())
-
-    def latencies(self, models: Sequence[Artifact], processes: int = 0) -> list[Latency] | None:
-        """The latencies of artifacts on the target, interleaved, by the quick plan or with so many processes; None if
-        it reports none."""
-        assert self.context.val is not None
-        plan = dataclasses.replace(self.context.plan, **PRESETS["quick"])
-        plan = dataclasses.replace(plan, processes=processes or plan.processes)
-        float_runtime = next(iter(runtimes_for(self.reference, self.target)), self.record.runtime)
-        pairs = [(model, float_runtime if model is self.reference else self.record.runtime) for model in models]
-        data = take(self.context.val, FEW_SAMPLES)
-        try:
-            with self._timed(remaining.MEASURE):
-                runs = execute_all(pairs, self.target, data, plan, outputs=False, progress=self.context.progress)
-        except Unusable as error:  # one of the attempts, whose check says so
-            self.context.say(f"            no latency from {self.target.name}: {error}")
-            return None
-        except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
-            self.context.say(f"            no latency from {self.target.name}: {error}")
-            self.timed = False
-            return None
-        if why := disturbance_note(self.target.name, runs[0]):
-            self.context.note(why)
-        return [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
 
     def save(self) -> None:
         """Write the record so far: a later run reads what each attempt cost, and which artifacts are attempts."""

@@ -20,6 +20,7 @@ from edgekit.core.config import convert
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurement import Latency, Ratio
 from edgekit.workflows.kernels import WORTH, slow_in_int8
+from edgekit.workflows.quantize import attempt_times
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import MethodSearch
@@ -169,7 +170,8 @@ def _made(
 
 def _timed(search: MethodSearch, candidates: Sequence[Candidate], processes: int = 0) -> list[Candidate]:
     """The candidates with their latencies, measured interleaved with the float model's; empty if that fails."""
-    latencies = search.latencies([search.reference, *(c.artifact for c in candidates if c.artifact)], processes)
+    models = [search.reference, *(c.artifact for c in candidates if c.artifact)]
+    latencies = attempt_times.latencies(search, models, processes)
     if latencies is None:
         return []
     return [

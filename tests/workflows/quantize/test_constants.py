@@ -24,7 +24,7 @@ SIDES = [1, 1, 1, 1]
 
 @pytest.fixture(autouse=True)
 def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.workflows.quantize.method_search.MethodSearch.latencies", lambda *_: None)
+    monkeypatch.setattr("edgekit.workflows.quantize.attempt_times.latencies", lambda *_: None)
 
 
 def weights(*shape: int, inputs: int) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ node = onnx.helper.make_node
 
 @pytest.fixture(autouse=True)
 def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.workflows.quantize.method_search.MethodSearch.latencies", lambda *_: None)
+    monkeypatch.setattr("edgekit.workflows.quantize.attempt_times.latencies", lambda *_: None)
 
 
 def weights(*shape: int) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from edgekit.core.errors import BudgetMissed, InputError
 from edgekit.core.measurement import Latency, Metric, Parity, Process, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
+from edgekit.measure import targets
 from edgekit.measure.verify import Finding
 from edgekit.runs.attempts import METHODS_FILE
 from edgekit.runs.store import Store
@@ -27,7 +28,7 @@ from edgekit.sets import halves
 from edgekit.sets.reading import sample_set
 from edgekit.steps.shared import onnx_weight_only
 from edgekit.workflows import bench, export, quantize
-from edgekit.workflows.quantize import methods
+from edgekit.workflows.quantize import attempt_times, methods
 from edgekit.workflows.quantize.attempts import Attempt
 from edgekit.workflows.quantize.method_search import MethodSearch, calibration_warnings
 
@@ -128,6 +129,28 @@ def test_with_a_budget_the_first_method_that_keeps_it_ends_the_search(bars_run: 
     assert not outcome.failures
 
 
+def test_times_of_another_machine_are_measured_again(
+    brief_search: None, bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run folder that was copied to another machine, or a target that is another device now."""
+    measured = []
+    latencies = attempt_times.latencies
+
+    def counted(*words: Any, **settings: Any) -> list[Latency] | None:
+        measured.append(words)
+        return latencies(*words, **settings)
+
+    monkeypatch.setattr(attempt_times, "latencies", counted)
+    host = targets.device(targets.load("host"))
+    for facts, again in ({}, True), ({}, False), ({"cpu": "another"}, True), ({"cpu": "another"}, False):
+        machine = {**host.facts(), **facts}
+        with monkeypatch.context() as patched:
+            patched.setattr(type(host), "facts", lambda device, machine=machine: machine)
+            quantize.quantize(str(bars_run), to=["onnx"], methods=("mse",))
+        assert bool(measured) == again, facts
+        measured.clear()
+
+
 @pytest.mark.parametrize(("static", "chosen"), [(2.0, "onnx-dynamic"), (1.0, "onnx-dynamic"), (0.5, "onnx-int8")])
 def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
     static: float, chosen: str, bars_run: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,7 +166,7 @@ def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
         ]
         return [statistics.latency(found, 1, 1) for found in processes]
 
-    monkeypatch.setattr(MethodSearch, "latencies", latencies)
+    monkeypatch.setattr(attempt_times, "latencies", latencies)
     monkeypatch.setattr(onnx_weight_only, "SMALL", 64)  # this network has few weights
     outcome = quantize.quantize(str(bars_run), to=["onnx"], methods=("weight-only", "mse"))
     (search,) = outcome.searches
