@@ -214,6 +214,7 @@ def test_a_network_says_what_it_is(cli: Callable[..., Ended], colours: Path) -> 
     assert "note: no signature: nothing says what its inputs are made from; give --signature FILE" in ended.err
 
 
+@pytest.mark.slow
 def test_a_recipe_names_a_signature(cli: Callable[..., Ended], colours: Path, bars_made: Path) -> None:
     (colours / "mine.onnx").write_bytes((bars_made / "onnx" / "model.onnx").read_bytes())
     text = """task = "bars"

@@ -88,6 +88,7 @@ def test_it_is_measured_and_compared(made: Run) -> None:
     assert compared.code == 0 and "plainnet-int8" in compared.out, compared.err
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(site: Path, tmp_path: Path) -> None:
     """The shipped contract suites, in a file of a few lines."""
     shutil.copytree(SOURCE / "tests", tmp_path / "tests")

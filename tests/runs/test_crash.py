@@ -55,6 +55,7 @@ def killed_and_resumed(folder: Path, moments: list[float]) -> None:
         shutil.rmtree(run)
 
 
+@pytest.mark.slow
 def test_killed_once_and_run_again(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, [4.5])
 
