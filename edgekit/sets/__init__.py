@@ -47,6 +47,11 @@ def has_images(spec: SetSpec) -> bool:
     return Path(spec.path).is_dir() and bool(file_suffixes(Path(spec.path)) & set(images.SUFFIXES))
 
 
+def is_table(spec: SetSpec) -> bool:
+    """Whether the samples are rows of a table."""
+    return spec.path.lower().endswith(tables.SUFFIXES)
+
+
 def folder_suffixes(folder: Path) -> frozenset[str]:
     """The suffixes of all files below the folder."""
     return file_suffixes(folder)

@@ -173,7 +173,8 @@ class Place:
             if code not in (143, -signal.SIGTERM, 0):
                 kill.failures.append(f"exit code {code}: {self.stderr()[-300:]}")
             if left := sorted(set(self.left()) - set(old)):
-                kill.failures.append(f"left: {left}")
+                inside = [str(path) for folder in left for path in Path(folder).rglob("*")][:20]
+                kill.failures.append(f"left: {left} with {inside}; exit code {code}: {self.stderr()[-300:]}")
         return kill
 
     def finish(self) -> Kill:

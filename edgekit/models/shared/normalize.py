@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std, written as x * scale + shift. One value per channel of (N, C, H, W), or one for all."""
+    """(x - mean) / std, written as x * scale + shift: one value for each of axis 1 of (N, C, …), or one for all.
+
+    `axes`: how many axes follow that one.
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], axes: int = 2) -> None:
         super().__init__()
-        shape = () if len(mean) == 1 else (len(mean), 1, 1)
+        shape = () if len(mean) == 1 else (len(mean), *[1] * axes)
         centre, spread = torch.tensor(mean).reshape(shape), torch.tensor(std).reshape(shape)
         self.register_buffer("scale", 1 / spread)
         self.register_buffer("shift", -centre / spread)

@@ -19,9 +19,9 @@ from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
 from edgekit.tasks.shared.images import random_shift
 
-#: the built-in networks, which take images
+#: the built-in networks that take images, and those that take rows of values
 NETWORKS = ("cnn", "ds-cnn", "resnet8", "mobilenet-v1", "vit")
-
+ROW_NETWORKS = ("mlp",)
 
 #: the number of images that mean and standard deviation of a streamed set are computed from
 STATISTICS_SAMPLES = 1000
@@ -42,7 +42,9 @@ class DataTask(Task):
 
     @cached_property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return NETWORKS if sets.has_images(self._spec) else ()
+        if sets.has_images(self._spec):
+            return NETWORKS
+        return ROW_NETWORKS if sets.is_table(self._spec) else ()
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -66,11 +68,14 @@ class DataTask(Task):
         return sets.read(f"{self.name}:{split}", options.parse_set_spec(f"{self.name}:{split}"))
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        """For the built-in networks shape, classes, mean and std over the training split; nothing for others.
+        """For the built-in networks shape, classes or outputs, mean and std over the training split; nothing for
+        others.
 
         Raises InputError if the network does not take such data.
         """
         classes = self.classes
+        if model in ROW_NETWORKS:
+            return self._row_arguments(model)
         if model not in NETWORKS:
             return {}
         (images,) = self.load("train").inputs.values()
@@ -81,6 +86,22 @@ class DataTask(Task):
             raise InputError(what, why, "name a network of your own: --model net.py:Net")
         mean, std = _mean_and_std(images.spread(STATISTICS_SAMPLES) if hasattr(images, "spread") else images)
         return {"shape": list(images.shape[1:]), "classes": len(classes), "mean": mean, "std": std}
+
+    def _row_arguments(self, model: str) -> Mapping[str, Any]:
+        data = self.load("train")
+        if len(data.inputs) > 1:
+            why = f"the columns of {self.name} make {len(data.inputs)}: {', '.join(data.inputs)}"
+            raise InputError(f"the network {model!r} takes one input", why, "choose some with ?columns=a,b")
+        ((name, rows),) = data.inputs.items()
+        if rows.dtype.kind not in "fiu":
+            raise InputError(f"the network {model!r} takes numbers", f"{name} of {self.name} is {rows.dtype}")
+        mean, std = _moments(rows.reshape(len(rows), -1))
+        arguments = {"shape": list(rows.shape[1:]), "mean": mean, "std": std}
+        if self.classes:
+            return {**arguments, "outputs": len(self.classes)}
+        assert data.labels is not None
+        label_mean, label_std = _moments(np.asarray(data.labels).reshape(len(rows), -1))
+        return {**arguments, "outputs": len(label_mean), "label_mean": label_mean, "label_std": label_std}
 
     augments = False
 
@@ -99,13 +120,21 @@ class DataTask(Task):
 
 def _mean_and_std(images: NDArray[Any]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of (N, C, H, W), to four digits; a constant channel gets 1."""
-    total = np.zeros(images.shape[1])
-    squares = np.zeros(images.shape[1])
-    for chunk in memmap.chunks(images):
-        values = chunk.astype(np.float64)
-        total += values.sum(axis=(0, 2, 3))
-        squares += (values**2).sum(axis=(0, 2, 3))
-    count = images.size / images.shape[1]
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    mean, std = _sums(images, (0, 2, 3))
     return [float(f"{m:.4g}") for m in mean], [float(f"{s:.4g}") or 1.0 for s in std]
+
+
+def _moments(rows: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per column of (N, columns); a constant column gets 1."""
+    mean, std = _sums(rows, (0,))
+    return [float(m) for m in mean], [float(s) if s > 1e-6 * abs(m) else 1.0 for m, s in zip(mean, std, strict=True)]
+
+
+def _sums(values: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation over these axes, in two passes: a large mean does not drown a small spread."""
+    count = values.size / values.shape[1]
+    shape = [1 if axis in axes else size for axis, size in enumerate(values.shape)]
+    mean = sum(chunk.astype(np.float64).sum(axis=axes) for chunk in memmap.chunks(values)) / count
+    centre = np.reshape(mean, shape)
+    squares = sum(((chunk.astype(np.float64) - centre) ** 2).sum(axis=axes) for chunk in memmap.chunks(values))
+    return np.asarray(mean), np.sqrt(squares / count)

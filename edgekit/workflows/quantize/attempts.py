@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifact import Artifact
 from edgekit.core.measurement import Latency, Ratio
+from edgekit.core.statistics import below_floor
 from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Finding
 
@@ -77,13 +78,19 @@ class Attempt:
 
     @property
     def within_budget(self) -> bool:
-        """Is it within the budget, or undecided with a measured drop within it?"""
+        """Is it within the budget, or undecided with a measured drop within it?
+
+        Labels that decide nothing do not excuse what would be refused without labels, unless it was trained.
+        """
         if self.finding and self.finding.failed == "floor":
             return False
         metric, verdict = (self.finding.metric, self.finding.verdict) if self.finding else (None, None)
         if verdict is None or metric is None or metric.drop_pp is None:
             return True
-        return verdict.state == "met" or (verdict.state == "undecided" and metric.drop_pp <= verdict.budget_pp)
+        if verdict.state != "undecided":
+            return verdict.state == "met"
+        parity = self.finding.parity if self.finding and self.method != "qat" else None
+        return metric.drop_pp <= verdict.budget_pp and not (parity and below_floor(parity, labelled=False))
 
 
 @dataclass

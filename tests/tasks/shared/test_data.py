@@ -37,7 +37,7 @@ def photos(folder: str = "photos", size: tuple[int, int] = (12, 10)) -> None:
 def test_classes_of_a_table() -> None:
     table("a.csv", "'xy'[i % 2]")
     task = tasks.load("a.csv")
-    assert task.name == "a.csv" and task.classes == ("x", "y") and task.models == ()
+    assert task.name == "a.csv" and task.classes == ("x", "y") and task.models == ("mlp",)
     assert task.arguments("net.py:Net") == {}
     parts = [task.load(split) for split in ("train", "val", "test")]
     assert sum(map(len, parts)) == 100 and len(parts[0]) > 60
@@ -56,6 +56,39 @@ def test_values_of_a_table() -> None:
     table("b.csv", "i")
     assert tasks.load("b.csv?labels=values").classes == ()
     assert tasks.load("b.csv?labels=values").load("val").labels.dtype == np.float32  # type: ignore[union-attr]
+
+
+def test_the_network_for_tables_takes_raw_values() -> None:
+    """Columns of any scale, and labels in their own unit: the network holds what standardizes them."""
+    torch = pytest.importorskip("torch")
+    from edgekit.networks import named
+
+    rows = [f"{i / 7},{1e6 + i % 5},3,{5000.5 + 100 * i}" for i in range(200)]
+    Path("a.csv").write_text("\n".join(["a,b,constant,label", *rows]) + "\n")
+    task = tasks.load("a.csv")
+    arguments = task.arguments("mlp")
+    inputs, labels = task.load("train").inputs["input"], np.asarray(task.load("train").labels)
+    assert arguments["shape"] == [3] and arguments["outputs"] == 1
+    assert arguments["mean"] == pytest.approx(inputs.mean(axis=0, dtype=np.float64))
+    assert arguments["std"] == pytest.approx([inputs[:, 0].std(), inputs[:, 1].std(dtype=np.float64), 1.0])
+    network = named.build("mlp", arguments).eval()
+    hidden = network.normalize(torch.from_numpy(inputs)).detach().numpy()
+    assert np.abs(hidden.mean(axis=0)).max() < 0.1 and hidden[:, :2].std(axis=0) == pytest.approx([1, 1], abs=0.1)
+    outputs = network(torch.from_numpy(inputs)).detach().numpy()
+    assert outputs.shape == (len(labels), 1) and abs(outputs.mean() - labels.mean()) < labels.std()
+
+    table("b.csv", "'xyz'[i % 3]")
+    assert tasks.load("b.csv").arguments("mlp")["outputs"] == 3
+    assert "label_mean" not in tasks.load("b.csv").arguments("mlp")
+
+
+def test_the_network_for_tables_takes_one_input() -> None:
+    lines = [f'{{"wave": [{i}.5, 2], "a": {i}, "label": "{"xy"[i % 2]}"}}' for i in range(50)]
+    Path("a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="takes one input") as caught:
+        tasks.load("a.jsonl").arguments("mlp")
+    assert "wave" in caught.value.why and "columns" in caught.value.next
+    assert tasks.load("a.jsonl?columns=wave").arguments("mlp")["shape"] == [2]
 
 
 def test_a_class_means_the_same_in_every_split() -> None:

@@ -57,6 +57,15 @@ def test_the_budget_comes_before_nearness() -> None:
     assert best(attempt("a", 20, "missed", 2), attempt("b", 25, "missed", 3)) == "a", "then the smaller loss"
 
 
+def test_labels_that_decide_nothing_do_not_excuse_what_is_far_off() -> None:
+    """Eight samples, all right by chance, of outputs that are mostly noise."""
+    far, near = attempt("mse", 5, "undecided"), attempt("weight-only", 60, "undecided", 0.4)
+    assert not far.within_budget and near.within_budget
+    assert best(far, near) == "weight-only"
+    assert attempt("mse", 5, "met").within_budget, "enough labels decide"
+    assert attempt("qat", 5, "undecided").within_budget, "its weights have been trained: its outputs may differ"
+
+
 def test_halves_share_no_sample_and_keep_labels_with_inputs() -> None:
     data = sample_set("d", {"input": np.arange(7)[:, None]}, np.arange(7))
     first, second = halves(data)
