@@ -18,12 +18,12 @@ from edgekit.core import signals
 
 
 def main() -> None:
-    signals.install()
     try:
+        signals.install()
         from edgekit.cli import main as run
 
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while a module was imported, or the message was printed
+    except KeyboardInterrupt:  # while this began, a module was imported, or the message was printed
         code = signals.exit_code()
     signals.finish()
     sys.exit(code)

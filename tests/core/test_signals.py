@@ -185,6 +185,25 @@ def test_interrupted_while_it_starts(tmp_path: Path) -> None:
         assert done.code in (-signal.SIGTERM, 143, 0) and "Traceback" not in done.err
 
 
+def test_interrupted_while_its_handlers_are_installed(tmp_path: Path) -> None:
+    """The first moment that has a handler: it waits for the thread that watches."""
+    (tmp_path / "early.py").write_text(
+        "import os, signal, sys, threading\n"
+        "begin = threading.Thread.start\n"
+        "def start(thread):\n"
+        "    threading.Thread.start = begin\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    begin(thread)\n"
+        "threading.Thread.start = start\n"
+        "from edgekit.__main__ import main\n"
+        "sys.argv = ['edgekit', '--version']\n"
+        "main()\n"
+    )
+    words = [sys.executable, "-m", "early"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 143 and not done.stderr
+
+
 def test_this_process_is_left_alone() -> None:
     """Importing edgekit installs nothing: it is also a library."""
     code = "import edgekit.cli, signal; print(signal.getsignal(15) == signal.SIG_DFL)"
