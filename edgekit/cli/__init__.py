@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import io
 import keyword
+import logging
 import os
 import pkgutil
 import sys
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     signals.install()
+    logging.getLogger("edgekit").propagate = False  # a library may have given the root logger a handler
     try:
         open_streams()
         with os_errors("read or write", "a file or stdout"):  # a full disk can show up anywhere

@@ -144,11 +144,13 @@ def open_run(store: Store) -> Iterator[None]:
         handler = logging.FileHandler(written.growing(store.path, LOG), encoding="utf-8")
         handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
+        level, propagates = log.level, log.propagate
         log.setLevel(logging.DEBUG)
-        propagated, log.propagate = log.propagate, False
+        log.propagate = False
         try:
             yield
         finally:
-            log.propagate = propagated
+            log.setLevel(level)
+            log.propagate = propagates
             log.removeHandler(handler)
             handler.close()
