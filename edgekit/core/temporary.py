@@ -20,6 +20,7 @@ from edgekit.core.errors import os_errors
 PREFIX = "edgekit-"
 #: only a folder with this file is edgekit's
 LOCK = ".edgekit-lock"
+FILES = "files"
 
 _live: set[Path] = set()
 _swept: set[Path] = set()
@@ -38,7 +39,7 @@ class TemporaryFolder:
                 _swept.add(place)
                 sweep(place)
             root, descriptor = _locked(place)
-            self.path = root / "files"
+            self.path = root / FILES
             self._cleanup = weakref.finalize(self, _remove, root, descriptor, os.getpid())
             self.path.mkdir(mode=0o700)
 
@@ -68,7 +69,7 @@ def sweep(place: Path) -> None:
 def remove_all() -> None:
     """Remove every folder of this process, which is about to end."""
     for root in tuple(_live):
-        shutil.rmtree(root, ignore_errors=True)
+        _delete(root)
 
 
 def _locked(place: Path) -> tuple[Path, int]:
@@ -88,9 +89,17 @@ def _locked(place: Path) -> tuple[Path, int]:
 
 def _remove(root: Path, descriptor: int, owner: int) -> None:
     if os.getpid() == owner:  # a forked child shares the folder with its parent
-        shutil.rmtree(root, ignore_errors=True)
-        _live.discard(root)
+        _delete(root)
     os.close(descriptor)
+
+
+def _delete(root: Path) -> None:
+    """The lock file goes last: what a child process is still writing to is left to a later command."""
+    shutil.rmtree(root / FILES, ignore_errors=True)
+    if not os.path.lexists(root / FILES):
+        shutil.rmtree(root, ignore_errors=True)
+    if not os.path.lexists(root):
+        _live.discard(root)
 
 
 def _remove_if_stale(root: Path) -> None:
@@ -100,6 +109,6 @@ def _remove_if_stale(root: Path) -> None:
     descriptor = os.open(root / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(root)
+        _delete(root)
     finally:
         os.close(descriptor)

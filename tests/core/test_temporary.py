@@ -72,6 +72,25 @@ def test_a_later_process_removes_that_of_a_dead_one(place: Path, sign: signal.Si
         assert [folder.parent] == list(place.iterdir())
 
 
+def test_what_is_still_written_to_is_left_to_a_later_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child process adds a file while the folder is deleted: without its lock file it would stay for ever."""
+    delete = temporary.shutil.rmtree
+
+    def deleted_meanwhile_written_to(path: Path, ignore_errors: bool = False) -> None:
+        delete(path, ignore_errors=ignore_errors)
+        if path.name == "files":
+            path.mkdir()
+            (path / "late.npy").touch()
+
+    with temporary_folder() as folder:
+        root = folder.parent
+        with monkeypatch.context() as patch:
+            patch.setattr(temporary.shutil, "rmtree", deleted_meanwhile_written_to)
+            temporary.remove_all()
+        assert (root / temporary.LOCK).exists() and root in temporary._live
+    assert not root.exists() and root not in temporary._live
+
+
 def test_nothing_else_is_removed(place: Path) -> None:
     """Neither a folder that only has such a name, nor what a link leads to, nor another user's."""
     outside = place / "outside"
