@@ -95,8 +95,9 @@ def _remove(root: Path, descriptor: int, owner: int) -> None:
 
 def _delete(root: Path) -> None:
     """The lock file goes last: what a child process is still writing to is left to a later command."""
-    shutil.rmtree(root / FILES, ignore_errors=True)
-    if not os.path.lexists(root / FILES):
+    files = root / FILES
+    shutil.rmtree(files, ignore_errors=True)
+    if files.is_symlink() or not files.exists():
         shutil.rmtree(root, ignore_errors=True)
     if not os.path.lexists(root):
         _live.discard(root)
