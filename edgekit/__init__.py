@@ -1,7 +1,8 @@
 """edgekit compresses neural networks and deploys them to edge devices, within an accuracy budget and by measurement.
 
-The public API, imported on first use: load, run, train, quantize, export, bench, optimize, compare, gate, and for the
-rows of a comparison: advise, page, plot.
+The public API, imported on first use. What the commands do, as functions: train, import_model, load, prune, quantize,
+export, verify, bench, compare, predict, inspect, deploy, optimize, doctor, run. What they return: Model, Results,
+Optimized. Against a baseline: gate. Errors: EdgekitError and its kinds, in `edgekit.core.errors`.
 """
 
 from __future__ import annotations
@@ -14,53 +15,84 @@ TYPE_CHECKING = False  # typing is not loaded: `python -m edgekit` would take th
 if TYPE_CHECKING:
     from typing import Any
 
-    from edgekit.runs.references import load
-    from edgekit.workflows.bench import bench
-    from edgekit.workflows.compare import compare
+    from edgekit.api.commands import (
+        Optimized,
+        bench,
+        compare,
+        deploy,
+        doctor,
+        export,
+        import_model,
+        inspect,
+        load,
+        optimize,
+        predict,
+        prune,
+        quantize,
+        train,
+        verify,
+    )
+    from edgekit.api.models import Model
+    from edgekit.api.results import Results
+    from edgekit.core.errors import (
+        BudgetMissed,
+        CannotConvert,
+        DeviceError,
+        EdgekitError,
+        InputError,
+        Missing,
+        ParityFailed,
+    )
     from edgekit.workflows.compare.gate import gate
-    from edgekit.workflows.compare.notebook import advise, page, plot
-    from edgekit.workflows.export import export
-    from edgekit.workflows.optimize import optimize
-    from edgekit.workflows.quantize import quantize
     from edgekit.workflows.run import run
-    from edgekit.workflows.train import train
 
 # without it, onnxruntime (1.32) creates a machine id in ~/.cache/Microsoft on import and records its use
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-#: public name → its module
-_MODULES = {
-    "advise": "workflows.compare.notebook",
-    "bench": "workflows.bench",
-    "compare": "workflows.compare",
-    "export": "workflows.export",
-    "gate": "workflows.compare.gate",
-    "load": "runs.references",
-    "optimize": "workflows.optimize",
-    "page": "workflows.compare.notebook",
-    "plot": "workflows.compare.notebook",
-    "quantize": "workflows.quantize",
-    "run": "workflows.run",
-    "train": "workflows.train",
-}
+
 __all__ = [
+    "BudgetMissed",
+    "CannotConvert",
+    "DeviceError",
+    "EdgekitError",
+    "InputError",
+    "Missing",
+    "Model",
+    "Optimized",
+    "ParityFailed",
+    "Results",
     "__version__",
-    "advise",
     "bench",
     "compare",
+    "deploy",
+    "doctor",
     "export",
     "gate",
+    "import_model",
+    "inspect",
     "load",
     "optimize",
-    "page",
-    "plot",
+    "predict",
+    "prune",
     "quantize",
+    "run",
+    "train",
+    "verify",
 ]
-__all__ += ["run", "train"]
+
+#: public name → its module; the others are in `api.commands`
+_MODULES = {
+    **dict.fromkeys(["BudgetMissed", "CannotConvert", "DeviceError", "EdgekitError"], "core.errors"),
+    **dict.fromkeys(["InputError", "Missing", "ParityFailed"], "core.errors"),
+    "Model": "api.models",
+    "Results": "api.results",
+    "gate": "workflows.compare.gate",
+    "run": "workflows.run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"edgekit.{_MODULES[name]}"), name)
+    if name in __all__:
+        return getattr(importlib.import_module(f"edgekit.{_MODULES.get(name, 'api.commands')}"), name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

@@ -39,7 +39,7 @@ def test_every_cell_runs(tmp_path: Path) -> None:
         [sys.executable, "cells.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert "torch torch" in done.stdout and "onnx-int8" in done.stdout and "On host" in done.stdout
+    assert "notebook/torch" in done.stdout and "onnx-int8" in done.stdout and "On host" in done.stdout
     ElementTree.parse(tmp_path / "notebook.svg")
     page = (tmp_path / "notebook.html").read_text(encoding="utf-8")
     assert "train → " in page and " → onnx_int8" in page, "whatever lies between: the method search chooses"

@@ -77,26 +77,28 @@ class CheckFailed(EdgekitError):
 
 
 class ParityFailed(CheckFailed):
-    pass
+    """A step changed the outputs by more than its tolerance."""
 
 
 class BudgetMissed(CheckFailed):
-    pass
+    """A step lost more accuracy than the budget allows."""
 
 
 class GateFailed(CheckFailed):
-    pass
+    """A value is worse than the baseline by more than a limit allows."""
 
 
 class CannotConvert(CheckFailed):
-    pass
+    """An exporter does not support an operator of the network."""
 
 
 class Diverged(CheckFailed):
-    pass
+    """The training loss became NaN or infinite."""
 
 
 class InputError(EdgekitError):
+    """Bad usage, or bad input."""
+
     code = 2
 
 
@@ -122,7 +124,7 @@ class BrokenPlugin(InputError):
 
 
 class Locked(InputError):
-    pass
+    """Another edgekit process is using this run folder."""
 
 
 class NoSpace(InputError):
@@ -134,6 +136,8 @@ class NoPermission(InputError):
 
 
 class Missing(EdgekitError):
+    """A package or program is not installed."""
+
     code = 3
 
     @classmethod
@@ -144,6 +148,8 @@ class Missing(EdgekitError):
 
 
 class DeviceError(EdgekitError):
+    """A device cannot be reached, or failed."""
+
     code = 4
 
 

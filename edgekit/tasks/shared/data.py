@@ -44,6 +44,9 @@ class DataTask(Task):
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
         if sets.has_images(self._spec):
             return NETWORKS
+        if self._spec.path.lower().endswith(".npz"):
+            arrays = list(self.load("train").inputs.values())
+            return () if len(arrays) > 1 else NETWORKS if arrays[0].ndim == 4 else ROW_NETWORKS
         return ROW_NETWORKS if sets.is_table(self._spec) else ()
 
     @cached_property

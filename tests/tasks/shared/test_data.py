@@ -82,6 +82,17 @@ def test_the_network_for_tables_takes_raw_values() -> None:
     assert "label_mean" not in tasks.load("b.csv").arguments("mlp")
 
 
+def test_networks_for_arrays() -> None:
+    """By their shape: rows, or images."""
+    labels = np.arange(40) % 2
+    np.savez("rows.npz", input=np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), label=labels)
+    np.savez("images.npz", input=np.zeros((40, 3, 16, 16), np.uint8), label=labels)
+    np.savez("two.npz", a=np.zeros((40, 5)), b=np.zeros((40, 5)), label=labels)
+    assert tasks.load("rows.npz").models == ("mlp",)
+    assert tasks.load("rows.npz").arguments("mlp")["outputs"] == 2
+    assert tasks.load("images.npz").models[0] == "cnn" and tasks.load("two.npz").models == ()
+
+
 def test_the_network_for_tables_takes_one_input() -> None:
     lines = [f'{{"wave": [{i}.5, 2], "a": {i}, "label": "{"xy"[i % 2]}"}}' for i in range(50)]
     Path("a.jsonl").write_text("\n".join(lines))

@@ -9,20 +9,11 @@ from pathlib import Path
 import pytest
 from helpers import environment
 
-NAMES = {
-    "load",
-    "run",
-    "train",
-    "quantize",
-    "export",
-    "bench",
-    "compare",
-    "gate",
-    "advise",
-    "plot",
-    "page",
-    "__version__",
+COMMANDS = {
+    *("train", "prune", "quantize", "export", "verify", "bench", "predict", "compare", "inspect", "deploy", "optimize"),
+    *("import_model", "doctor", "load", "run", "gate"),
 }
+OBJECTS = {"Model", "Results", "Optimized", "EdgekitError", "InputError", "BudgetMissed", "Missing", "__version__"}
 
 SCRIPT = """
 import edgekit
@@ -31,22 +22,23 @@ outcome = edgekit.run("bars.toml", out=__import__("pathlib").Path("run"), settin
 assert [a.name for a in outcome.artifacts] == ["torch", "onnx", "onnx-int8"]
 assert not outcome.failures
 
-root = edgekit.load("run")
-assert (root.name, str(root.kind), root.task) == ("torch", "torch", "bars")
+network = edgekit.load("run")
+assert (network.name, network.format, network.precision, network.task) == ("torch", "torch", "float", "bars")
 
-half = edgekit.quantize("run/onnx", precision="fp16")
-assert [a.name for a in half.artifacts] == ["onnx-fp16"]
+half = edgekit.quantize(edgekit.load("run/onnx"), "fp16")
+assert (half.name, half.precision) == ("onnx-fp16", "fp16") and half.file.is_file()
 
-measured = edgekit.bench(["run/onnx-fp16"], plan={"processes": 1, "seconds": 0.01, "warmup_seconds": 0.0})
-assert measured.measurements[0].metric.value > 0.8
+results = half.bench(processes=1, quick=True)
+assert results[0].metric.value > 0.8
 
-found = edgekit.compare(["run"])
+found = edgekit.compare("run")
 assert {m.artifact for m in found} >= {"torch", "onnx", "onnx-int8", "onnx-fp16"}
+assert [m.artifact for m in edgekit.compare(half)] == ["onnx-fp16"]
 assert all(m.latency_ms.p50 > 0 for m in found)
 
 try:
     edgekit.load("nothing")
-except edgekit.core.errors.InputError as error:
+except edgekit.InputError as error:
     print("refused:", error)
 """
 
@@ -54,7 +46,7 @@ except edgekit.core.errors.InputError as error:
 def test_the_public_names() -> None:
     import edgekit
 
-    assert set(edgekit.__all__) >= NAMES
+    assert set(edgekit.__all__) >= COMMANDS | OBJECTS
     for name in edgekit.__all__:
         assert getattr(edgekit, name) is not None
         if callable(getattr(edgekit, name)):

@@ -1,0 +1,130 @@
+"""The measurements of several artifacts on several devices."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from edgekit.core.errors import Missing
+from edgekit.core.measurement import Measurement
+from edgekit.report.advice import advice
+from edgekit.report.pareto import fronts
+from edgekit.report.rows import scopes
+from edgekit.workflows.compare import notebook
+from edgekit.workflows.compare.notebook import Picture
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+
+class Results(Sequence[Measurement]):
+    """Measurements in order; a notebook shows them as a table.
+
+    >>> results = edgekit.bench("runs/mnist")  # doctest: +SKIP
+    >>> results.to_pandas()[["artifact", "p50_ms", "size_bytes"]]  # doctest: +SKIP
+    """
+
+    def __init__(self, measurements: Iterable[Measurement], runs: Iterable[Path] = ()) -> None:
+        self._rows = tuple(measurements)
+        self._runs = tuple(runs)
+
+    @overload
+    def __getitem__(self, index: int) -> Measurement: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+
+    def __getitem__(self, index: int | slice) -> Measurement | Results:
+        return Results(self._rows[index], self._runs) if isinstance(index, slice) else self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __add__(self, other: Results) -> Results:
+        return Results([*self._rows, *other._rows], dict.fromkeys([*self._runs, *other._runs]))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per measurement, flat columns: times in milliseconds, sizes in bytes, `drop_pp` in percentage points,
+        positive where accuracy was lost. Raises Missing without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise Missing.install("a DataFrame", "pandas", "data") from error
+        return pandas.DataFrame([dict(_flat(m)) for m in self._rows])
+
+    @property
+    def best(self) -> Measurement | None:
+        """What to ship, of the first device; None if nothing can be recommended. `advice` says why."""
+        found = next(iter(advice(self._rows)), None)
+        if found is None or found.artifact is None:
+            return None
+        rows = [m for m in self._rows if (m.artifact, m.target) == (found.artifact, found.target)]
+        return next((m for m in rows if m.runtime == found.runtime), rows[0] if rows else None)
+
+    @property
+    def pareto(self) -> Results:
+        """Those that no other beats in both accuracy and p50, for each device and plan, cheapest first."""
+        found = [m for scoped in scopes(self._rows).values() for front in fronts(scoped).values() for m in front]
+        return Results(found, self._runs)
+
+    @property
+    def advice(self) -> list[str]:
+        """What to ship on each device, what it costs, and what is not proven: sentences."""
+        return notebook.advise(self._rows)
+
+    def plot(self, title: str = "") -> Picture:
+        """Accuracy, latency and size, a panel per device and plan, as an SVG."""
+        return notebook.plot(self._rows, title)
+
+    def page(self, path: str | Path, *, title: str = "edgekit") -> Path:
+        """Write the interactive HTML page."""
+        return notebook.page(self._rows, path, title=title, runs=self._runs)
+
+    def __repr__(self) -> str:
+        return f"<Results: {len(self)} measurements of {', '.join(dict.fromkeys(m.artifact for m in self._rows))}>"
+
+    def _repr_html_(self) -> str:
+        head = ("artifact", "target", "runtime", "accuracy", "drop, pp", "p50, ms", "size, kB")
+        cells = [head, *map(_cells, self._rows)]
+        rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row, tag in _tagged(cells)]
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _tagged(rows: Sequence[Sequence[str]]) -> Iterator[tuple[Sequence[str], str]]:
+    for index, row in enumerate(rows):
+        yield row, "td" if index else "th"
+
+
+def _cells(m: Measurement) -> tuple[str, ...]:
+    metric, latency = m.metric, m.latency_ms
+    percent = metric is not None and metric.unit == "fraction"
+    value = "" if metric is None else f"{metric.value:.2%}" if percent else f"{metric.value:.4g} {metric.name}"
+    drop = "" if metric is None or metric.drop_pp is None else f"{metric.drop_pp:+.2f}"
+    time = "" if latency is None else f"{latency.p50:.3f}"
+    return m.artifact, m.target, m.runtime, value, drop, time, f"{m.size_bytes / 1000:,.1f}"
+
+
+def _flat(m: Measurement) -> Iterator[tuple[str, Any]]:
+    for name in ("artifact", "format", "precision", "scheme", "target", "runtime", "provenance"):
+        yield name, getattr(m, name)
+    yield "size_bytes", m.size_bytes
+    metric, latency = m.metric, m.latency_ms
+    yield "metric", metric and metric.name
+    yield "value", metric and metric.value
+    yield "value_low", metric and metric.ci95[0]
+    yield "value_high", metric and metric.ci95[1]
+    yield "drop_pp", metric and metric.drop_pp
+    yield "samples", metric and metric.samples
+    for name in ("p50", "p90", "p99"):
+        yield f"{name}_ms", latency and getattr(latency, name)
+    yield "p50_low_ms", latency and latency.ci95[0]
+    yield "p50_high_ms", latency and latency.ci95[1]
+    yield "clock", latency and latency.clock
+    yield "threads", latency and latency.threads
+    yield "batch", latency and latency.batch
+    yield "load_ms", m.load_ms
+    yield "peak_memory_bytes", m.peak_rss_bytes
+    yield "budget", m.verdict and m.verdict.state
+    yield "invalid", "; ".join(m.invalid)

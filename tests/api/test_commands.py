@@ -1,0 +1,105 @@
+"""The functions on what people hold in Python: modules, arrays, DataFrames; what they return, and what they raise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.api.models import Model
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("members", "brief_search")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(8, 128), torch.nn.ReLU(), torch.nn.Linear(128, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)
+    return torch.nn.Sequential(*layers).train()
+
+
+def samples(count: int = 96) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
+
+
+def test_a_module_becomes_a_small_file(network: Any) -> None:
+    """With labels that are its own answers, which int8 has to keep."""
+    x = samples()
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(x)).numpy()
+    network.train()
+    model = edgekit.import_model(network, example=torch.zeros(1, 8), out="runs/net")
+    assert network.training, "as it was"
+    assert (model.name, model.format, model.path) == ("torch", "torch", Path("runs/net/torch"))
+    onnx = model.export("onnx")
+    np.testing.assert_allclose(onnx.predict(x), expected, rtol=1e-3, atol=1e-4)
+    small = onnx.quantize(calibration=x[:64], val=(x, expected.argmax(axis=1)), max_drop=10, effort="fast")
+    assert small.size < onnx.size and small.precision in ("int8", "dynamic") and small == edgekit.load(small.path)
+    assert small.predict({"input": torch.from_numpy(x)}).shape == (96, 3)
+    assert (small.predict(x).argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.85
+    assert Path("runs/net/data").is_dir(), "later commands find the samples again"
+    assert edgekit.inspect(small)["outputs"] and edgekit.verify(onnx)[0].artifact == "onnx"
+
+
+def test_a_loader_calibrates_a_module_in_one_call(network: Any) -> None:
+    data = torch.utils.data.TensorDataset(torch.from_numpy(samples()))
+    loader = torch.utils.data.DataLoader(data, batch_size=32)
+    made = edgekit.quantize(
+        network, to=["onnx"], example=samples(1), calibration=loader, out=Path("a"), methods=["mse", "weight-only"]
+    )
+    assert isinstance(made, list) and made[0].path.parent == Path("a")
+
+
+def test_a_data_frame_trains(here: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    rng = np.random.default_rng(0)
+    table = pandas.DataFrame({"area": rng.uniform(30, 200, 200), "rooms": rng.integers(1, 7, 200), "city": "A"})
+    table["price"] = table.area * 3000.5 + table.rooms * 10_000
+    model = edgekit.train(table, label="price", epochs=30, out="runs/houses", batch=16)
+    values = edgekit.predict(model, table[["area", "rooms"]])
+    error = np.abs(values.ravel() - table.price).mean()
+    assert error < 0.3 * table.price.std()
+    again = edgekit.train(table, label="price", epochs=30, out="runs/houses", batch=16)
+    assert again == model and len(list(Path("runs/houses/data").iterdir())) == 1
+    assert edgekit.bench(model, quick=True, processes=1)[0].metric.name == "R²"  # type: ignore[union-attr]
+
+
+def test_a_missed_budget_has_the_best_attempt(bars_run: Path) -> None:
+    with pytest.raises(edgekit.BudgetMissed) as caught:
+        edgekit.quantize(bars_run / "onnx", methods=["min-max"], max_drop=-100)
+    (model,) = [m for m in caught.value.models if m.precision == "int8"]  # type: ignore[attr-defined]
+    assert isinstance(model, Model) and model.path.is_dir()
+    assert "evidence" in caught.value.next
+
+
+def test_classes_and_files(bars_run: Path) -> None:
+    model = edgekit.load(bars_run / "onnx")
+    assert model.classes == ("top", "bottom", "left", "right")
+    np.save("one.npy", np.zeros((1, 20, 20), np.float32))
+    (told,) = edgekit.predict(model, [Path("one.npy")])
+    assert set(told["outputs"]) == {"output"} and edgekit.predict(model, "one.npy") == told
+    assert repr(model).startswith("<Model ") and str(model.path) in repr(model)
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "next"),
+    [
+        (lambda: edgekit.export(torch.nn.Linear(2, 2)), "the network Linear has no example", "example="),
+        (lambda: edgekit.import_model("net.py"), "neither a run nor", "edgekit"),
+        (lambda: edgekit.train({"input": np.zeros((40, 2))}, out="a"), "has no labels", ""),
+    ],
+)
+def test_what_cannot_be_used(call: Any, said: str, next: str) -> None:
+    with pytest.raises(edgekit.InputError, match=said) as caught:
+        call()
+    assert next in caught.value.next

@@ -1,0 +1,89 @@
+"""Samples from memory become files that a SET names, once for each content."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.api.data import as_set, slug
+from edgekit.core.errors import InputError
+from edgekit.runs import named_sets
+
+
+def loaded(text: str) -> Any:
+    return named_sets.load(text)
+
+
+def test_words_stay_words(tmp_path: Path) -> None:
+    assert as_set(None, tmp_path) == "" and as_set("mnist:test", tmp_path) == "mnist:test"
+    assert as_set(Path("a.csv"), tmp_path, label="the price") == "a.csv?label=the%20price"
+    assert as_set("a.csv?columns=a", tmp_path, label="b") == "a.csv?columns=a&label=b"
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(10, 3)), np.arange(10) % 2
+    text = as_set((x, y), tmp_path)
+    found = loaded(text)
+    np.testing.assert_allclose(found.inputs["input"], x.astype(np.float32))
+    assert found.labels.tolist() == y.tolist() and Path(text).parent == tmp_path / "data"
+    assert as_set((x, y), tmp_path) == text != as_set((x, 1 - y), tmp_path), "named by the content"
+    assert set(loaded(as_set({"a": x, "b": x}, tmp_path)).inputs) == {"a", "b"}
+    assert set(loaded(as_set(x, tmp_path, inputs=("pixels",))).inputs) == {"pixels"}
+    assert loaded(as_set(x.tolist(), tmp_path)).inputs["input"].shape == (10, 3)
+
+
+def test_batches(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    x, y = torch.randn(10, 3), torch.arange(10) % 2
+    pairs = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
+    found = loaded(as_set(pairs, tmp_path))
+    np.testing.assert_array_equal(found.inputs["input"], x.numpy())
+    assert found.labels.tolist() == y.tolist()
+    single = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=4)
+    assert loaded(as_set(single, tmp_path)).labels is None
+    named = [OrderedDict(a=x[:5], b=y[:5]), OrderedDict(a=x[5:], b=y[5:])]
+    assert len(loaded(as_set(iter(named), tmp_path)).inputs["a"]) == 10
+
+
+def test_data_frames(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = pandas.DataFrame({"a": [0.5, 1.5, 2.5], "what it costs": [1.25, 2.5, 3.75]})
+    text = as_set(table, tmp_path, label="what it costs")
+    found = loaded(text)
+    assert found.inputs["input"].tolist() == [[0.5], [1.5], [2.5]] and found.labels.tolist() == [1.25, 2.5, 3.75]
+    assert "?" not in as_set(table.rename(columns={"what it costs": "label"}), tmp_path)
+    with pytest.raises(InputError, match="name is not text"):
+        as_set(pandas.DataFrame(np.zeros((2, 2))), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ((np.zeros(3), np.zeros(2)), "the arrays differ"),
+        ((1, 2, 3), "a tuple of 3"),
+        (object(), "samples cannot be object"),
+        ([[1, 2], [3]], "no array of samples"),
+        ({}, "there are no samples"),
+        ([], "there are no samples"),
+        (np.array(["a", None]), "no array of samples"),
+    ],
+)
+def test_what_is_no_samples(data: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        as_set(data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_changed_is_written_again(tmp_path: Path) -> None:
+    text = as_set(np.zeros((3, 2)), tmp_path)
+    Path(text).write_bytes(b"changed")
+    assert loaded(as_set(np.zeros((3, 2)), tmp_path)).inputs["input"].shape == (3, 2)
+
+
+def test_names_for_run_folders() -> None:
+    assert (slug("My Net(2)"), slug("../x"), slug("")) == ("my-net-2", "x", "model")

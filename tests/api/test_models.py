@@ -1,0 +1,72 @@
+"""A model as an object; torch modules as programs; arrays for its inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.api.models import Model, run_of, stacked, traced, word
+from edgekit.core.errors import CannotConvert, InputError
+from edgekit.runs.store import Store
+
+
+def test_what_it_says_of_itself(bars_made: Path) -> None:
+    model = Model(Store(bars_made).get("onnx-int8"))
+    assert (model.name, model.format, model.precision, model.task) == ("onnx-int8", "onnx", "int8", "bars")
+    assert model.file.is_file() and model.size >= model.file.stat().st_size
+    assert model.inputs[0].shape[1:] == (1, 20, 20) and model.classes == ("top", "bottom", "left", "right")
+    assert model == Model(model.artifact) and hash(model) == hash(Model(model.artifact)) and model != "onnx-int8"
+    assert str(bars_made) in repr(model) and Path(model) == model.path
+
+
+def test_how_models_are_named(bars_made: Path) -> None:
+    model = Model(Store(bars_made).get("onnx"))
+    assert {word(model), word(model.path), word(model.artifact), word(str(model.path))} == {str(model.path)}
+    assert word(None) is None and run_of(model, None) == bars_made and run_of(model, "other") == Path("other")
+    for wrong in (3, [model], {}):
+        with pytest.raises(InputError, match="is no model"):
+            word(wrong)
+
+
+def test_a_traced_module_takes_any_batch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5)).train()
+    program = torch.export.load(traced(network, np.zeros((1, 4)), tmp_path / "run")).module()
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(program(x), network.eval()(x))
+    with pytest.raises(InputError, match="the network Linear has no example"):
+        word(torch.nn.Linear(2, 2))
+
+
+def test_several_inputs_are_a_tuple(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Sum(torch.nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a + b
+
+    path = traced(Sum(), (torch.zeros(1, 4), torch.zeros(1, 4)), tmp_path)
+    assert torch.export.load(path).module()(torch.ones(3, 4), torch.ones(3, 4)).sum() == 24
+
+
+def test_a_module_that_cannot_be_traced(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Branches(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(CannotConvert, match="cannot trace Branches"):
+        traced(Branches(), torch.ones(1, 2), tmp_path)
+
+
+def test_inputs_that_do_not_fit(bars_made: Path) -> None:
+    specs = Store(bars_made).get("onnx").inputs
+    image = np.zeros((2, 1, 20, 20))
+    assert stacked(image, specs)["input"].dtype == np.float32 and len(stacked({"input": image}, specs)) == 1
+    with pytest.raises(InputError, match="do not fit the model") as caught:
+        stacked({"wrong": image}, specs)
+    assert "input: float32" in caught.value.why
