@@ -81,7 +81,10 @@ def _arrays(data: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 def _array(value: Any) -> NDArray[Any]:
     if hasattr(value, "detach"):  # a tensor, wherever it is
         value = value.detach().cpu().numpy()
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
     if array.dtype == object or array.ndim == 0:
         raise InputError(
             f"{type(value).__name__} is no array of samples", "its rows differ in shape, or it is a scalar"
