@@ -138,7 +138,8 @@ def word(model: Any, example: Any = None, out: Path | None = None) -> str | None
     if hasattr(model, "state_dict") and callable(model):
         if example is None:
             what = f"the network {type(model).__name__} has no example"
-            raise InputError(what, "its inputs' shapes are not known", "pass example=x: a sample, or a tuple of them")
+            next = "edgekit.import_model(network, example=x): a sample with its batch axis, or a tuple of them"
+            raise InputError(what, "its inputs' shapes are not known", next)
         return str(traced(model, example, out or RUNS / type(model).__name__.lower()))
     raise InputError(
         f"{type(model).__name__} is no model", "", "pass a path, a Model, or a torch module with example=x"
