@@ -178,7 +178,8 @@ def _fail(
         problems_json = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
         with suppress(EdgekitError), printing():  # the line on stderr says why
             echo_json(document(command, problems=problems_json, error=error_json))
-    line = f"edgekit: {what}" + (f": {why}" if why else "") + (f". Next: {next}" if next else "")
+    line = (f"edgekit: {what}" + (f": {why}" if why else "")).removesuffix(".")
+    line += f". Next: {next}" if next else ""
     for text in (line, *(f"  {problem}" for problem in problems)):
         echo_error(text)
     return code

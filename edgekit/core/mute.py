@@ -26,6 +26,7 @@ def muted(log: logging.Logger, *, native: bool = False, loggers: Iterable[str] =
         if native:
             stack.enter_context(_descriptors(log))
         stack.enter_context(_errors_only((*LOUD, *loggers)))
+        stack.enter_context(forwarded(log, "torch"))  # it logs the traceback of what it raises
         stack.enter_context(_python(log))
         yield
 
@@ -39,6 +40,29 @@ def _python(log: logging.Logger) -> Iterator[None]:
         yield
     for line in [*printed.getvalue().splitlines(), *(str(w.message) for w in caught)]:
         log.debug("exporter: %s", line)
+
+
+class _Forward(logging.Handler):
+    def __init__(self, log: logging.Logger, library: str) -> None:
+        super().__init__()
+        self._log, self._library = log, library
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.debug("%s: %s", self._library, record.getMessage())
+
+
+@contextlib.contextmanager
+def forwarded(log: logging.Logger, library: str) -> Iterator[None]:
+    """What the loggers of a library say goes to `log`, at its debug level, and nowhere else."""
+    loggers = [each for each in tuple(logging.root.manager.loggerDict.values()) if isinstance(each, logging.Logger)]
+    own = [(each, each.handlers) for each in loggers if f"{each.name}.".startswith(f"{library}.") and each.handlers]
+    for logger, _ in own:
+        logger.handlers = [_Forward(log, library)]
+    try:
+        yield
+    finally:
+        for logger, handlers in own:
+            logger.handlers = handlers
 
 
 @contextlib.contextmanager

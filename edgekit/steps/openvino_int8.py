@@ -18,7 +18,7 @@ from edgekit.compression.openvino_ranges import quantizers, set_ranges, weighs_c
 from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact, Kind, kinds
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
-from edgekit.core.mute import muted
+from edgekit.core.mute import forwarded, muted
 from edgekit.core.progress import quiet as no_progress
 from edgekit.core.step import Context, StepResult
 from edgekit.core.target import Target
@@ -196,23 +196,10 @@ class _Samples:
         return self._feeds()
 
 
-class _Forward(logging.Handler):
-    def __init__(self, log: logging.Logger) -> None:
-        super().__init__()
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._log.debug("nncf: %s", record.getMessage())
-
-
 @contextlib.contextmanager
 def _nncf_to(log: logging.Logger) -> Iterator[None]:
     """Redirect NNCF's logger, which prints to the stdout of its import time, to `log`."""
     import nncf  # noqa: F401  (its import sets up the logger)
 
-    own = logging.getLogger("nncf")
-    handlers, own.handlers = own.handlers, [_Forward(log)]
-    try:
+    with forwarded(log, "nncf"):
         yield
-    finally:
-        own.handlers = handlers

@@ -35,6 +35,21 @@ def test_native_code_too(caplog: pytest.LogCaptureFixture, capfd: pytest.Capture
     assert "to stdout" in caplog.text and "to stderr" in caplog.text
 
 
+def test_what_a_library_logs(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    """Below it, too: torch gives each of its loggers a handler, and logs the traceback of what it raises."""
+    own = [logging.getLogger(name) for name in ("torch.made_up", "torch.made_up.below", "torchvision.made_up")]
+    for logger in own:
+        logger.handlers, logger.propagate = [logging.StreamHandler(sys.stderr)], False
+    with caplog.at_level(logging.DEBUG, "edgekit.test"), muted(LOG):
+        for logger in own:
+            logger.error("from %s", logger.name, exc_info=ValueError("what it raises"))
+    assert "from torch.made_up.below" in caplog.text and "what it raises" not in caplog.text
+    assert capfd.readouterr().err.count("from ") == 1, "another library's"
+    assert all(type(logger.handlers[0]) is logging.StreamHandler for logger in own)
+    for logger in own:
+        logger.handlers = []
+
+
 @pytest.mark.parametrize("native", [False, True])
 def test_an_exception_passes_and_restores(native: bool) -> None:
     before, stdout, levels = sys.stdout, os.fstat(1).st_ino, [logging.getLogger(name).level for name in LOUD]

@@ -2,7 +2,7 @@
 
 No input may end a command by a traceback, exit code 70 or a signal, hold it for more than 20 s, make it take more than
 2 GB, execute code, write outside of its own folder, lose a file, or print control characters. What fails is kept under
---failed, one file for each way to fail, and becomes a test in tests/fuzz/corpus once it is fixed.
+--failed, one file for each way to fail, and goes to tests/fuzz/corpus once it is fixed: every run begins with that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +65,11 @@ def attacked(place: attack.Place, chosen: list[kinds.Kind], options: argparse.Na
     end = time.monotonic() + 60 * options.minutes
     ends: list[attack.Ended] = []
     ways: dict[tuple[str, str], attack.Ended] = {}
+    for path, kind, command in corpus(chosen):
+        ends.append(place.run(kind, path.read_bytes(), command))
+        if ends[-1].wrong:
+            ways[kind.name, path.stem] = ends[-1]
+            print(f"{path.stem}: {', '.join(ends[-1].wrong)}: {_last(ends[-1])}", file=sys.stderr, flush=True)
     for number in itertools.count(options.first):
         for kind in chosen:
             if time.monotonic() > end or (options.count and len(ends) >= options.count):
@@ -78,6 +84,14 @@ def attacked(place: attack.Place, chosen: list[kinds.Kind], options: argparse.Na
                 stem.with_suffix(".txt").write_text(f"{ended.command}\n{ended.wrong}\n{ended.said}\n")
                 print(f"{kind.name} {number}: {', '.join(ended.wrong)}: {_last(ended)}", file=sys.stderr, flush=True)
     return 0
+
+
+def corpus(chosen: list[kinds.Kind]) -> Iterator[tuple[Path, kinds.Kind, str]]:
+    """What once failed: `KIND, WHAT.input`, and beside it the command."""
+    for path in sorted((HERE / "corpus").glob("*.input")):
+        (kind,) = [kind for kind in kinds.KINDS if kind.name == path.stem.partition(", ")[0]]
+        if kind in chosen:
+            yield path, kind, path.with_suffix(".command").read_text().strip()
 
 
 def _last(ended: attack.Ended) -> str:

@@ -110,7 +110,9 @@ def edgekit_command(
             with printing():
                 _print(full or name, result, as_json)
             for failure in result.failures:
-                echo_error(f"edgekit: {failure}" + (f". Next: {failure.next}" if failure.next else ""))
+                echo_error(
+                    f"edgekit: {failure}".removesuffix(".") + (f". Next: {failure.next}" if failure.next else "")
+                )
             return result.code
 
         command: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]
