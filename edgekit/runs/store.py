@@ -452,8 +452,8 @@ def _read(path: Path) -> Artifact:
     for name in (*artifact.files, artifact.name, *(parent.name for parent in artifact.parents)):
         if why := relative_paths.problem(name):
             raise InputError(f"{path / ARTIFACT} is damaged", why, "run the command again that made it")
-    if not artifact.files:
-        raise InputError(f"{path / ARTIFACT} is damaged", "it names no files", "run the command again that made it")
+    if lacks := "files" if not artifact.files else "outputs" if artifact.kind.is_model and not artifact.outputs else "":
+        raise InputError(f"{path / ARTIFACT} is damaged", f"it names no {lacks}", "run the command again that made it")
     return artifact
 
 
