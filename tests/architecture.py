@@ -19,7 +19,7 @@ GALLERIES = ("devices", "formats", "models", "runtimes", "steps", "tasks")
 #: third-party packages that every process of edgekit loads anyway
 LIGHT = {"click"}
 #: of the standard library, but slow: imported late, it keeps `edgekit --help` fast
-SLOW_STANDARD = {"importlib.metadata"}
+SLOW_STANDARD = {"hashlib", "importlib.metadata"}
 #: these run on a device, where imports are late so that a missing package can be named
 ON_DEVICE = ("edgekit.ondevice", "edgekit.runtimes")
 #: the package of the command line

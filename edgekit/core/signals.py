@@ -22,8 +22,6 @@ import time
 from types import FrameType
 from typing import Any
 
-from edgekit.core import temporary
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_SECONDS = 1.0
 GRACE_SECONDS = 5.0
@@ -76,7 +74,7 @@ def finish() -> None:
     A signal that came while a temporary folder was made or removed may have left it.
     """
     _State.finished = True
-    temporary.remove_all()
+    _remove_temporary_folders()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -120,8 +118,13 @@ def _watch(reader: int) -> None:
 
 def _end() -> None:
     """Child processes end with this one: see `children`."""
-    temporary.remove_all()
+    _remove_temporary_folders()
     os._exit(exit_code())
+
+
+def _remove_temporary_folders() -> None:
+    loaded = sys.modules.get("edgekit.core.temporary")  # a command that made none need not load it
+    getattr(loaded, "remove_all", lambda: None)()
 
 
 def _block() -> None:

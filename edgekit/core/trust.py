@@ -7,7 +7,6 @@ names (`net.py:Net`) is run if the user has named it, too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +83,8 @@ def is_inside(path: Path, folder: Path) -> bool:
 def digest(folder: Path) -> str:
     """sha256 of the names and contents of `files(folder)`."""
     lines = (f"{path.relative_to(folder).as_posix()!r} {sha256(path)}\n" for path in files(folder))
+    import hashlib
+
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import itertools
 import logging
@@ -199,6 +198,8 @@ def _imported(where: str) -> ModuleType:
     if package := package_of(path):
         return _of_package(where, path, package)
     # a unique name: test.py must not replace the standard library's module
+    import hashlib
+
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]

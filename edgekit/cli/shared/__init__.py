@@ -16,7 +16,6 @@ import click
 from edgekit.cli.shared.output import echo_error, echo_json, printing
 from edgekit.core.errors import DeviceError, EdgekitError
 from edgekit.core.printable import LogFormatter, printable
-from edgekit.core.user_code import typed
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -101,6 +100,8 @@ def edgekit_command(
                 logging.lastResort.setFormatter(LogFormatter("%(message)s"))
             if verbose:
                 _log_to_stderr()
+            from edgekit.core.user_code import typed
+
             typed(options)
             try:
                 result = function(reporter=Reporter(quiet), **options)
