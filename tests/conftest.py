@@ -7,6 +7,7 @@ entry points, in this process and in every one that `edgekit` starts.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -56,6 +57,12 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         patch.setenv("COLUMNS", "80")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> None:
+    """edgekit's warnings are heard, whatever level a library has given the root logger before."""
+    logging.getLogger("edgekit").setLevel(logging.WARNING)
 
 
 @pytest.fixture

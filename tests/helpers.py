@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,11 @@ def environment(**extra: str) -> dict[str, str]:
 
 def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "edgekit", *map(str, words)]
+
+
+def hear_hangups() -> None:
+    """In a new process (`preexec_fn`): SIGHUP ends it, as in a terminal, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(*words: object, cwd: Path, **settings: Any) -> subprocess.Popen[str]:

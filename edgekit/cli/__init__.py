@@ -104,7 +104,9 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     signals.install()
-    logging.getLogger("edgekit").propagate = False  # a library may have given the root logger a handler
+    log = logging.getLogger("edgekit")
+    log.propagate = False  # libraries give the root logger handlers and levels
+    log.setLevel(log.level or logging.WARNING)
     try:
         open_streams()
         with os_errors("read or write", "a file or stdout"):  # a full disk can show up anywhere

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Task:
     """Data splits, networks by name, a loss and a metric.
 
-    `models`: the networks (files of `edgekit/models/`, or `net.py:Net`) that it offers, the default first. `classes`:
-    names by index; empty for regression.
+    `models`: the networks (files of `edgekit/models/`, or `net.py:Net`) that it offers, the default first; `fallback`:
+    one that serves where it offers none. `classes`: names by index; empty for regression.
 
     What follows is optional; None, or a task without options, if it is not supported. `Options`: a dataclass of what
     may stand after a question mark (`translation?data=pairs.tsv`); the task is then made with one. `augment(inputs,
@@ -31,6 +31,7 @@ class Task:
 
     name: str = ""
     models: tuple[str, ...] = ()
+    fallback: str = ""
     licences: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     augments: bool = True
@@ -39,6 +40,11 @@ class Task:
     ship: Callable[..., None] | None = None
     tell: Callable[..., Mapping[str, Any]] | None = None
     read: Callable[..., Any] | None = None
+
+    @property
+    def default_model(self) -> str:
+        """The network that is trained if none is named; "" if there is none."""
+        return next(iter(self.models), self.fallback)
 
     def load(self, split: str) -> SampleSet:
         raise NotImplementedError

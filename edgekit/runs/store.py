@@ -395,7 +395,7 @@ def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict
     closure = identity.closure(type(step), unset, _loaders(step, inputs))
     hashes, used = {"step": closure.digest}, frozenset(closure.of_task)
     for role in references(step, "network"):
-        name = getattr(step, role) or (task.models[0] if task and task.models else "")
+        name = getattr(step, role) or (task.default_model if task else "")
         hashes[role] = identity.of_member("models", name) if name else ""
     for role in references(step, "task"):
         task_name = getattr(step, role)

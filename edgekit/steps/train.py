@@ -61,8 +61,10 @@ class Train(Settings, DistillationSettings, Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if task is None:
             yield "there is no task to train on"
-        elif self.model and self.model not in task.models and not user_code.is_reference(self.model):
+        elif self.model and self.model not in (*task.models, task.fallback) and not user_code.is_reference(self.model):
             yield f"{task.name} has no network {self.model!r} ({errors.suggest(self.model, task.models)})"
+        elif not self.model and not task.default_model:
+            yield f"{task.name} has no network of its own: name one in model"
         yield from self.problems()
         if not 0 <= self.width < math.inf:
             yield "width must be a positive number, or 0 for the network's own"
@@ -84,7 +86,7 @@ class Train(Settings, DistillationSettings, Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises Diverged if the loss is not finite, InputError if `init` or the network does not fit."""
         assert ctx.task is not None
-        model = self.model or ctx.task.models[0]
+        model = self.model or ctx.task.default_model
         fit = partial(self._fit, model, ctx, inputs)
         if any(map(user_code.is_reference, (model, ctx.task.name))):
             trained = run_user_code(model, f"{model} cannot be trained", fit)

@@ -49,7 +49,7 @@ def train(
     that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
     task_object = tasks.load(task)
-    first = next(iter(task_object.models), model)
+    first = next(iter(task_object.models), model or task_object.fallback)
     if not first:
         raise InputError(f"{task} has no network of its own", next="name one: --model net.py:Net")
     model = model or first

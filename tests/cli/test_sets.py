@@ -64,6 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "net.py").write_text(NET)
     (folder / "house.py").write_text(HOUSE)
     houses(folder / "houses.csv", lambda area, rooms, age: round(area + rooms / 4 - age / 50, 3))
+    np.savez(folder / "two.npz", a=np.zeros((40, 3)), b=np.zeros((40, 2)), label=np.arange(40) % 2)
     options = ("--model", "net.py:Net", "--epochs", 20, "--lr", 0.02)
     for words in (("houses.csv", *options), ("house.py:Houses", *options[2:])):
         ended = run_cli("train", *words, "--json", cwd=folder)
@@ -136,7 +137,7 @@ def test_images_through_the_whole_flow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train", "houses.csv"), "has no network"),
+        (("train", "two.npz"), "has no network"),
         (("train", "mnist", "--data", "houses.csv"), "give either a task or --data"),
         (("train", "absent.csv", "--model", "net.py:Net"), "no such file"),
         (("train", "houses.csv?lable=area", "--model", "net.py:Net"), "did you mean label"),

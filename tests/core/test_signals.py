@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ended, environment, wait_until
+from helpers import Ended, environment, hear_hangups, wait_until
 
 #: the command line with a command that does what the test says, in a temporary folder
 COMMAND = """
@@ -41,6 +41,7 @@ def started(
         cwd=folder,
         env=environment(TMPDIR=str(folder / "tmp")),
         text=True,
+        preexec_fn=hear_hangups,
         **pipes,  # type: ignore[call-overload]
     )
     assert wait_until((folder / "ready").exists), process.kill()

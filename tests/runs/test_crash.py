@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import BARS, QUICK_PLAN, Ended, run_cli, start
+from helpers import BARS, QUICK_PLAN, Ended, hear_hangups, run_cli, start
 
 from edgekit.runs.results import read as read_results
 from edgekit.runs.store import RESULTS, Store
@@ -141,7 +141,8 @@ def test_interrupted(
 
 def test_interrupted_while_training(tmp_path: Path) -> None:
     (tmp_path / "long.toml").write_text(BARS.replace("epochs = 8", "epochs = 100000\npatience = 100000"))
-    process = start("run", "long.toml", "--out", "run", cwd=tmp_path, start_new_session=True)
+    settings = {"start_new_session": True, "preexec_fn": hear_hangups}
+    process = start("run", "long.toml", "--out", "run", cwd=tmp_path, **settings)
     deadline = time.monotonic() + 60
     while "epoch 2" not in _text(tmp_path / "run" / "log.txt") and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -42,12 +42,19 @@ class DataTask(Task):
 
     @cached_property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        if sets.has_images(self._spec):
-            return NETWORKS
-        if self._spec.path.lower().endswith(".npz"):
-            arrays = list(self.load("train").inputs.values())
-            return () if len(arrays) > 1 else NETWORKS if arrays[0].ndim == 4 else ROW_NETWORKS
-        return ROW_NETWORKS if sets.is_table(self._spec) else ()
+        return NETWORKS if sets.has_images(self._spec) or self._rank() == 4 else ()
+
+    @cached_property
+    def fallback(self) -> str:  # type: ignore[override]
+        """A perceptron for tables and for arrays of rows."""
+        return ROW_NETWORKS[0] if sets.is_table(self._spec) or self._rank() in (2, 3) else ""
+
+    def _rank(self) -> int:
+        """The number of axes of the only array in a `.npz`, 0 for other data."""
+        if not self._spec.path.lower().endswith(".npz"):
+            return 0
+        arrays = list(self.load("train").inputs.values())
+        return arrays[0].ndim if len(arrays) == 1 else 0
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -37,7 +37,7 @@ def photos(folder: str = "photos", size: tuple[int, int] = (12, 10)) -> None:
 def test_classes_of_a_table() -> None:
     table("a.csv", "'xy'[i % 2]")
     task = tasks.load("a.csv")
-    assert task.name == "a.csv" and task.classes == ("x", "y") and task.models == ("mlp",)
+    assert task.name == "a.csv" and task.classes == ("x", "y") and (task.models, task.fallback) == ((), "mlp")
     assert task.arguments("net.py:Net") == {}
     parts = [task.load(split) for split in ("train", "val", "test")]
     assert sum(map(len, parts)) == 100 and len(parts[0]) > 60
@@ -88,9 +88,9 @@ def test_networks_for_arrays() -> None:
     np.savez("rows.npz", input=np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), label=labels)
     np.savez("images.npz", input=np.zeros((40, 3, 16, 16), np.uint8), label=labels)
     np.savez("two.npz", a=np.zeros((40, 5)), b=np.zeros((40, 5)), label=labels)
-    assert tasks.load("rows.npz").models == ("mlp",)
+    assert (tasks.load("rows.npz").models, tasks.load("rows.npz").fallback) == ((), "mlp")
     assert tasks.load("rows.npz").arguments("mlp")["outputs"] == 2
-    assert tasks.load("images.npz").models[0] == "cnn" and tasks.load("two.npz").models == ()
+    assert tasks.load("images.npz").models[0] == "cnn" and tasks.load("two.npz").fallback == ""
 
 
 def test_the_network_for_tables_takes_one_input() -> None:
