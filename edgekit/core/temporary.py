@@ -1,7 +1,7 @@
 """Private temporary folders: removed after use, or by a later command if the process was killed.
 
-Each is `edgekit-XXXXXXXX/` in the system's temporary folder (see TMPDIR), mode 0700. It holds `files/` and a lock file
-that its process keeps locked; the kernel releases the lock when the process ends for any reason.
+Each is `edgekit-PROCESS-XXXXXXXX/` in the system's temporary folder (see TMPDIR), mode 0700. It holds `files/` and a
+lock file that its process keeps locked; the kernel releases the lock when the process ends for any reason.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ PREFIX = "edgekit-"
 #: only a folder with this file is edgekit's
 LOCK = ".edgekit-lock"
 FILES = "files"
+#: in the names of this process's folders: an interrupt may come between making one and noting it
+_OWN = f"{PREFIX}{os.urandom(4).hex()}-"
 
 _live: set[Path] = set()
 _swept: set[Path] = set()
@@ -68,14 +70,18 @@ def sweep(place: Path) -> None:
 
 def remove_all() -> None:
     """Remove every folder of this process, which is about to end."""
-    for root in tuple(_live):
+    found = set(_live)
+    for place in tuple(_swept):
+        with suppress(OSError), os.scandir(place) as entries:
+            found |= {Path(entry.path) for entry in entries if entry.name.startswith(_OWN)}
+    for root in found:
         _delete(root)
 
 
 def _locked(place: Path) -> tuple[Path, int]:
     """A new folder in `place` and the descriptor of its lock."""
     while True:
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        root = Path(tempfile.mkdtemp(prefix=_OWN, dir=place))
         _live.add(root)
         with suppress(FileNotFoundError):
             descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

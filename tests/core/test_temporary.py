@@ -91,6 +91,18 @@ def test_what_is_still_written_to_is_left_to_a_later_command(place: Path, monkey
     assert not root.exists() and root not in temporary._live
 
 
+def test_one_that_was_not_noted_yet(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt came between making the folder, or its lock file, and noting it."""
+    with temporary_folder():
+        pass
+    for name in ("bare", "locked"):
+        (place / f"{temporary._OWN}{name}").mkdir()
+    (place / f"{temporary._OWN}locked" / temporary.LOCK).touch()
+    (place / "edgekit-01234567-another").mkdir()
+    temporary.remove_all()
+    assert [path.name for path in place.iterdir()] == ["edgekit-01234567-another"]
+
+
 def test_nothing_else_is_removed(place: Path) -> None:
     """Neither a folder that only has such a name, nor what a link leads to, nor another user's."""
     outside = place / "outside"
@@ -161,6 +173,6 @@ def test_no_other_module_makes_temporary_files() -> None:
     ]
     assert found == [
         ("core/mute.py", "tempfile.TemporaryFile()"),
-        ("core/temporary.py", "tempfile.mkdtemp(prefix=PREFIX, dir=place)"),
+        ("core/temporary.py", "tempfile.mkdtemp(prefix=_OWN, dir=place)"),
         ("measure/execute.py", "tempfile.mkdtemp(dir=self._folder)"),
     ]
