@@ -51,7 +51,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Precision = Literal["int8", "fp16", "dynamic"]
-Format = Literal["onnx", "tflite", "openvino"]
 #: input name → its sizes, batch included; or the sizes of the only input
 Shape = Mapping[str, Sequence[int]] | Sequence[int]
 

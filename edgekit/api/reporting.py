@@ -40,7 +40,7 @@ class Shown:
         from rich.markup import escape
         from rich.progress import track
 
-        console = Console(file=sys.stderr, force_jupyter=None)
+        console = Console(stderr=True)
         yield from track(items, f"  {escape(printable(what))}", total=total, console=console, transient=True)
 
 
