@@ -21,11 +21,11 @@ PREFIX = "edgekit-"
 #: only a folder with this file is edgekit's
 LOCK = ".edgekit-lock"
 FILES = "files"
-#: in the names of this process's folders: an interrupt may come between making one and noting it
+#: this process's folders are known by their name: an interrupt may come between making one and noting it
 _OWN = f"{PREFIX}{os.urandom(4).hex()}-"
 
-_live: set[Path] = set()
-_swept: set[Path] = set()
+#: where this process makes such folders
+_places: set[Path] = set()
 
 
 class TemporaryFolder:
@@ -37,8 +37,8 @@ class TemporaryFolder:
     def __init__(self, place: Path | None = None) -> None:
         place = place or Path(tempfile.gettempdir())
         with os_errors("write", place):
-            if place not in _swept:
-                _swept.add(place)
+            if place not in _places:
+                _places.add(place)
                 sweep(place)
             root, descriptor = _locked(place)
             self.path = root / FILES
@@ -70,19 +70,17 @@ def sweep(place: Path) -> None:
 
 def remove_all() -> None:
     """Remove every folder of this process, which is about to end."""
-    found = set(_live)
-    for place in tuple(_swept):
+    for place in tuple(_places):
         with suppress(OSError), os.scandir(place) as entries:
-            found |= {Path(entry.path) for entry in entries if entry.name.startswith(_OWN)}
-    for root in found:
-        _delete(root)
+            for entry in entries:
+                if entry.name.startswith(_OWN):
+                    _delete(Path(entry.path))
 
 
 def _locked(place: Path) -> tuple[Path, int]:
     """A new folder in `place` and the descriptor of its lock."""
     while True:
         root = Path(tempfile.mkdtemp(prefix=_OWN, dir=place))
-        _live.add(root)
         with suppress(FileNotFoundError):
             descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             with suppress(OSError):  # a file system without locks has no stale folders either
@@ -90,7 +88,6 @@ def _locked(place: Path) -> tuple[Path, int]:
             if (root / LOCK).exists():
                 return root, descriptor
             os.close(descriptor)  # another process took it for a stale one before it was locked
-        _live.discard(root)
 
 
 def _remove(root: Path, descriptor: int, owner: int) -> None:
@@ -105,8 +102,6 @@ def _delete(root: Path) -> None:
     shutil.rmtree(files, ignore_errors=True)
     if files.is_symlink() or not files.exists():
         shutil.rmtree(root, ignore_errors=True)
-    if not os.path.lexists(root):
-        _live.discard(root)
 
 
 def _remove_if_stale(root: Path) -> None:
