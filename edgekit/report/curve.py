@@ -42,7 +42,8 @@ def summary(history: History) -> str:
     if not history:
         return "no epoch was finished"
     best_epoch = best(history)
-    values_by_name = {name.removeprefix("val_"): value for name, value in best_epoch.items() if name.startswith("val_")}
+    names = sorted((name for name in best_epoch if name.startswith("val_")), key=lambda name: name != "val_loss")
+    values_by_name = {name.removeprefix("val_"): best_epoch[name] for name in names}
     values_text = ", ".join(f"{name} {value:.4g}" for name, value in values_by_name.items() if math.isfinite(value))
     return f"{len(history)} epochs, epoch {best_epoch['epoch']} kept: validation {values_text}"
 

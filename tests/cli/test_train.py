@@ -31,6 +31,27 @@ def test_from_an_artifact_with_folds_and_a_log(cli: Cli, bars_run: Path, tmp_pat
     assert {path.name for path in (tmp_path / "log").iterdir() if path.is_dir()} == {"fold-1", "fold-2"}
 
 
+def test_it_says_what_it_does_and_draws_it(cli: Cli, tmp_path: Path) -> None:
+    words = ("train", "bars", "--epochs", 3, "--out", "r", "--curves")
+    ended = cli(*words, "c.svg")
+    assert ended.code == 0 and ended.out == "r/torch\n", ended.err
+    lines = [line.split() for line in ended.err.splitlines()]
+    said = {line[0]: line for line in lines}
+    assert said["data"][2:4] == ["training", "and"] and said["data"][-2:] == ["4", "classes"]
+    assert said["model"][3] == "parameters," and said["settings"][4] == "epochs,"
+    assert [line[0] for line in lines if line[0].endswith("/3")] == ["1/3", "2/3", "3/3"]
+    assert said["best"][2] == "epoch" and said["next"][1:3] == ["edgekit", "quantize"]
+    assert max(map(len, ended.err.splitlines())) <= 80
+    picture = (tmp_path / "c.svg").read_text()
+    assert "validation loss" in picture and "prefers-color-scheme" in picture
+    again = cli(*words, "d.svg")  # the same training is reused
+    assert "reused" in again.err and (tmp_path / "d.svg").read_text() == picture, "no training again for a picture"
+    assert cli(*words, "d.svg", "--quiet").err == ""
+    for file, reason in (("c.png", "the picture is an SVG"), ("none/c.svg", "there is no folder none")):
+        refused = cli(*words, file, "--no-resume")
+        assert refused.code == 2 and reason in refused.line
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
