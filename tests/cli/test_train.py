@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +72,41 @@ def test_what_it_starts_from_is_not_replaced(cli: Cli, bars_run: Path) -> None:
     assert ended.code == 2 and "would replace torch" in ended.line and "--out" in ended.line
     onnx = cli("train", "bars", "--init", bars_run / "onnx", "--out", "r")
     assert onnx.code == 2 and "training starts from a torch artifact" in onnx.line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_table_of_any_kind_to_the_device(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Categories, booleans and missing cells mean the same in training, in int8, on the host and in a bundle."""
+    pytest.importorskip("onnxruntime")
+    towns = {"Aix": 10, "Nice": 5, "": 1}
+    lines = ["area,rooms,town,garden,sold,price"]
+    for i in range(300):
+        town, area = list(towns)[i % 3], 30 + i * 37 % 170
+        rooms = "" if i % 11 == 0 else i % 5
+        garden = ["True", "False"][i % 2]
+        lines.append(f"{area},{rooms},{town},{garden},2024-01-{1 + i % 28:02},{area * towns[town] + 0.5}")
+    monkeypatch.chdir(tmp_path)
+    Path("homes.csv").write_text("\n".join(lines))
+    refused = cli("train", "homes.csv?label=price")
+    assert refused.code == 2 and "'sold' holds dates" in refused.line and "?drop=sold" in refused.line
+    words = ("--epochs", 40, "--batch", 16, "--lr", 0.01, "--out", "r")
+    trained = cli("train", "homes.csv?label=price&drop=sold", *words)
+    assert trained.code == 0, trained.err
+    for said in ("one-hot encoded: town (3)", "missing cells filled with training medians: rooms (28: 2)"):
+        assert trained.err.count(f"homes.csv: {said}") == 1, "it is said once"
+    assert cli("quantize", "r", "--int8", "--methods", "min-max", "--max-drop", 20).code == 0
+    # another order of columns, others than the model's, another spelling of booleans, missing cells
+    Path("rows.csv").write_text("town,garden,note,rooms,area\nAix,true,x,3,100\nNice,0,,,100\n,1,x,2,100\n")
+    predictions = cli("predict", "r/onnx-int8", "rows.csv", "--json").json["result"]
+    values = [prediction["outputs"]["output"][0] for prediction in predictions]
+    assert values == pytest.approx([1000, 500, 100], abs=150), "the towns are told apart"
+    assert cli("deploy", "r/onnx-int8", "--target", "host", "--path", tmp_path / "device").code == 0
+    program = [sys.executable, str(tmp_path / "device" / "current" / "predict.py"), "--json"]
+    done = subprocess.run([*program, "rows.csv"], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["outputs"]["output"][0] for line in done.stdout.splitlines()] == values
+    Path("rows.csv").write_text("town,garden,rooms,area\nRome,true,3,100\n")
+    here = cli("predict", "r/onnx-int8", "rows.csv")
+    there = subprocess.run([*program, "rows.csv"], capture_output=True, text=True)
+    assert (here.code, there.returncode) == (2, 2)
+    assert all("'town' is 'Rome', and the model knows '', 'Aix', 'Nice'" in said for said in (here.line, there.stderr))
