@@ -15,8 +15,12 @@ import edgekit
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.history import is_history
+from edgekit.ondevice import table
 from edgekit.runs import references, written
 from edgekit.runs.references import RUNS
+from edgekit.sets import tables
+from edgekit.workflows.compare.notebook import Picture, plot_training
 
 if TYPE_CHECKING:
     from edgekit.api.results import Results
@@ -113,6 +117,23 @@ class Model:
         """As `edgekit.deploy`."""
         return edgekit.deploy(self, target, **options)
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per epoch of its training: epoch, loss, val_loss, val_METRIC, lr, and `kept` if it was the best so
+        far; empty if it was not trained here. `pandas.DataFrame(model.history)` is a table of it."""
+        stored: Any = self.artifact.details.get("history")
+        return list(stored) if is_history(stored) else []
+
+    def plot_training(self, title: str = "") -> Picture:
+        """Loss and metric by epoch, as an SVG that a notebook displays; `.save("training.svg")` writes it.
+
+        Raises InputError if it was not trained here.
+        """
+        if not self.history:
+            what = f"{self.path} has no training history"
+            raise InputError(what, "it was not made by training", "plot the model that edgekit.train returned")
+        return plot_training(self.history, title or str(self.path))
+
     def __fspath__(self) -> str:
         return str(self.path)
 
@@ -203,8 +224,15 @@ def run_of(model: Any, out: str | Path | None) -> Path:
 
 
 def stacked(x: Any, inputs: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
-    """Arrays by input name, each (N, …). Raises InputError where names do not fit."""
-    if hasattr(x, "to_numpy") and hasattr(x, "columns"):
+    """Arrays by input name, each (N, …); a DataFrame by the names of its columns, if the model knows them.
+
+    Raises InputError where names do not fit.
+    """
+    if hasattr(x, "to_csv") and hasattr(x, "columns"):
+        if len(inputs) == 1 and tables.columns_of(inputs[0]):
+            rows = table.read_csv(io.StringIO(x.to_csv(index=False)))  # as in training
+            named = ((f"row {number}", row) for number, row in enumerate(rows))
+            return {inputs[0].name: tables.encode(named, inputs[0])}
         x = x.to_numpy(np.float32)
     values = x if isinstance(x, Mapping) else dict(zip([s.name for s in inputs], [x], strict=False))
     if set(values) != {spec.name for spec in inputs}:

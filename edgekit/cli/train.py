@@ -93,6 +93,12 @@ def field_options(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="DIR",
     help="Write TensorBoard logs to DIR.",
 )
+@click.option(
+    "--curves",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="Write a picture of loss and metric by epoch.",
+)
 @click.option("--workers", type=click.IntRange(0), help="Data-loading processes of a streamed set (default: by cores).")
 @out_option
 def command(
@@ -102,6 +108,7 @@ def command(
     out: Path | None,
     resume: bool | None,
     tensorboard: Path | None,
+    curves: Path | None,
     workers: int | None,
     reporter: Reporter,
     **fields: Any,
@@ -116,6 +123,10 @@ def command(
     if task and data:
         raise InputError(f"{task} has its own data", f"--data names {data}", "give either a task or --data")
 
+    if curves is not None and curves.suffix.lower() != ".svg":
+        raise InputError(f"cannot write {curves}", "the picture is an SVG", f"--curves {curves.with_suffix('.svg')}")
+    if curves is not None and not curves.parent.is_dir():
+        raise InputError(f"cannot write {curves}", f"there is no folder {curves.parent}", "make it, or name another")
     if processes.world_size() > 1:  # torch looks once: its own warning says that no parameter is left out
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if processes.rank():  # one of several: only the first speaks
@@ -133,6 +144,16 @@ def command(
         **{name: value for name, value in fields.items() if value not in (None, ())},
     )
     cross_validations = [a.details["cross_validation"] for a in outcome.artifacts if "cross_validation" in a.details]
+
+    for artifact in outcome.artifacts:
+        if curves is not None:
+            from edgekit.workflows.compare import notebook
+
+            title = f"{artifact.path}: {artifact.details['model']}"
+            notebook.plot_training(artifact.details["history"], title).save(curves)
+            reporter.say(f"  wrote     {curves}")
+        run = artifact.path.parent if artifact.name == "torch" else artifact.path
+        reporter.say(f"  next      edgekit quantize {run} --int8 (or export --to onnx)")
 
     def show() -> None:
         for scores in cross_validations:

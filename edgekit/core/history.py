@@ -1,4 +1,7 @@
-"""Training history, one entry per epoch: its number, losses, `val_METRIC`, and `kept` if it was the best so far."""
+"""Training history, one entry per epoch.
+
+`epoch`, `loss`, `val_loss`, `val_METRIC`, `lr` (the learning rate at its end), and `kept` if it was the best so far.
+"""
 
 from __future__ import annotations
 

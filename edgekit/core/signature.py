@@ -63,6 +63,29 @@ class Resize:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of a table: a number, which is one value, or one of `categories`, which is one value for each of them: 1
+    for the cell's, 0 for the others. `missing`: the number that a missing cell becomes, None: it is an error; among the
+    categories, "" is a missing cell.
+    """
+
+    name: str
+    categories: tuple[str, ...] = ()
+    missing: float | None = None
+
+    def problems(self) -> Iterator[str]:
+        if len(set(self.categories)) < len(self.categories):
+            yield f"two categories of {self.name!r} have one name"
+        if self.missing is not None and (self.categories or not math.isfinite(self.missing)):
+            yield f"missing of {self.name!r} must be a finite number, and is for a column of numbers"
+
+    @property
+    def width(self) -> int:
+        """How many values of the model's input it is."""
+        return len(self.categories) or 1
+
+
+@dataclass(frozen=True)
 class InputSignature:
     """What one input is made from. The model sees (x * scale - mean) / std, where x is the decoded value.
 
@@ -71,7 +94,8 @@ class InputSignature:
     the filter widens when the image shrinks), then the centred `crop` (one number: a square; `crop_offset`: how half a
     pixel is rounded, `even` as torchvision, `down` as Hugging Face). `colour` is the order of the channels.
     audio: x is from -1 to 1; `rate` in Hz; cut or zero-padded to `seconds`, if given.
-    text: `tokenizer` is a file of the artifact; `max_length` tokens. table: `columns`. tensor: an array, as it is.
+    text: `tokenizer` is a file of the artifact; `max_length` tokens. table: `columns`, in this order.
+    tensor: an array, as it is.
     `range`: the least and greatest value that the model's input takes; token ids, for text.
     `mean` and `std`: one value, or one for each channel, in the model's order (blue first if `colour` is BGR).
     """
@@ -93,7 +117,7 @@ class InputSignature:
     seconds: float = 0.0
     tokenizer: str = ""
     max_length: int = 0
-    columns: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
     range: tuple[float, float] | None = None
 
     def problems(self) -> Iterator[str]:
@@ -121,6 +145,9 @@ class InputSignature:
             yield from (f"{name} is for images, and kind is {self.kind!r}" for name, value in image.items() if value)
         if self.kind != "audio" and (self.rate or self.seconds):
             yield f"rate and seconds are for audio, and kind is {self.kind!r}"
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names) or (names and self.kind != "table"):
+            yield "columns are for a table, each once"
         channels = {"gray": 1, "RGB": 3, "BGR": 3}.get(self.colour, 0)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if channels and len(values) not in (0, 1, channels):
@@ -224,7 +251,11 @@ def plain(record: TensorSignature) -> dict[str, Any]:
     defaults = dataclasses.asdict(type(record)())
     if isinstance(record, InputSignature) and record.resize is not None and record.resize.mode != "letterbox":
         values["resize"].pop("fill")
-    changed = {key: value for key, value in values.items() if key == "kind" or value != defaults[key]}
+    if isinstance(record, InputSignature):
+        values["columns"] = tuple(
+            {key: v for key, v in column.items() if v not in (None, ())} for column in values["columns"]
+        )
+    changed = {key: v for key, v in values.items() if key == "kind" or v != defaults[key]}
     result: dict[str, Any] = json.loads(json.dumps(changed))
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 from edgekit.core.artifact import TensorSpec
@@ -72,6 +73,10 @@ def layout_of(spec: TensorSpec) -> str:
 
 def input_problems(record: InputSignature, spec: TensorSpec) -> Iterator[str]:
     """What contradicts the tensor, a sentence each."""
+    if record.columns and None not in spec.shape[1:]:
+        width, taken = sum(column.width for column in record.columns), math.prod(n or 1 for n in spec.shape[1:])
+        if width != taken:
+            yield f"the columns are {width} values, and {spec} takes {taken}"
     if record.kind == "image":
         if len(spec.shape) not in (3, 4) or not record.layout or len(AXES[record.layout]) != 3:
             yield f"{spec} is no image, which has 3 or 4 axes"

@@ -40,6 +40,8 @@ def _input(record: InputSignature) -> Iterator[str]:
         yield f"at most {record.max_length} tokens"
     if record.columns:
         yield f"{len(record.columns)} columns"
+        if categories := [column.name for column in record.columns if column.categories]:
+            yield f"{len(categories)} of them categories ({', '.join(categories[:3])}{', …' * (len(categories) > 3)})"
     if record.scale != 1:
         yield f"times {_scale(record.scale)}"
     if record.mean:

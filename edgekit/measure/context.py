@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,8 +75,9 @@ class RunContext:
         if new and data.skipped:
             more = f" and {len(data.skipped) - 1} more" if len(data.skipped) > 1 else ""
             self.note(f"{len(data.skipped)} skipped of {data.name}: {data.skipped[0]}{more}", "skipped")
+        whole = re.sub(r"(\?[^:]*)?(:(train|val|test))?$", "", data.name)  # what is true of each split is said once
         for note in data.notes if new else ():
-            self.note(f"{data.name}: {note}")
+            self.note(f"{whole}: {note}")
         return data
 
     def set_for(self, text: str, artifact: Artifact) -> SampleSet:

@@ -2,8 +2,8 @@
 
 It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
 and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
-installed, and .wav sounds. `--check` runs the bundle's own samples and compares the outputs with those of the machine
-that created the bundle.
+installed, .wav sounds, and for a model of a table the rows of .csv, .tsv and .jsonl files. `--check` runs the bundle's
+own samples and compares the outputs with those of the machine that created the bundle.
 """
 
 import argparse
@@ -27,7 +27,9 @@ class InvalidInput(Exception):
 def main(words):
     sys.dont_write_bytecode = True
     parser = argparse.ArgumentParser(description="Run one deployed model.")
-    parser.add_argument("inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, or any image if Pillow is installed")
+    parser.add_argument(
+        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, or any image if Pillow is installed"
+    )
     parser.add_argument(
         "--check", action="store_true", help="compare with the outputs of the machine that created the bundle"
     )
@@ -255,6 +257,10 @@ def read(path, manifest):
             return [{front["input"]: load_sibling("preprocess").image(path, front)[None]}]
         if front["kind"] == "audio" and suffix == ".wav":
             return [{front["input"]: load_sibling("preprocess").sound(path, front)[None]}]
+        if front["kind"] == "table" and suffix in (".csv", ".tsv", ".jsonl"):
+            table = load_sibling("table")
+            rows = np.array(table.samples(path, front["columns"]), np.float32)
+            return [{front["input"]: row.reshape([1] + front["shape"])} for row in rows]
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
     raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))

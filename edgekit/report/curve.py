@@ -9,7 +9,7 @@ from edgekit.core.history import History, best
 from edgekit.report.labels import Box
 from edgekit.report.legend import text
 from edgekit.report.panels import grid, joined, sheet
-from edgekit.report.scales import Scale
+from edgekit.report.scales import Scale, spans_decade
 
 WIDTH, LEFT, RIGHT = 720, 76, 20
 PANEL, GAP = 120, 34
@@ -30,10 +30,10 @@ def picture(history: History, title: str = "") -> str:
         parts.append(_panel(lines, epochs, x, area))
         parts.append(f'<path class="ek-front ek-other" d="M{x(best_epoch):.1f} {area.top:.0f}V{area.bottom:.0f}"/>')
         top += PANEL + GAP
-    for value, label in x.ticks(10):
+    for value, _ in x.ticks(10):
         if value == round(value):
-            parts.append(text(x(value), top - GAP + 18, label, 12, "ek-soft", "middle"))
-    parts.append(text(LEFT, top + 4, f"Epoch; dashed: epoch {best_epoch}, whose weights are kept.", 12, "ek-soft"))
+            parts.append(text(x(value), top - GAP + 18, f"{value:.0f}", 12, "ek-soft", "middle"))
+    parts.append(text(LEFT, top + 4, f"Epoch; dotted: epoch {best_epoch}, whose weights are kept.", 12, "ek-soft"))
     return _page(parts, top + 18, title, history)
 
 
@@ -42,7 +42,8 @@ def summary(history: History) -> str:
     if not history:
         return "no epoch was finished"
     best_epoch = best(history)
-    values_by_name = {name.removeprefix("val_"): value for name, value in best_epoch.items() if name.startswith("val_")}
+    names = sorted((name for name in best_epoch if name.startswith("val_")), key=lambda name: name != "val_loss")
+    values_by_name = {name.removeprefix("val_"): best_epoch[name] for name in names}
     values_text = ", ".join(f"{name} {value:.4g}" for name, value in values_by_name.items() if math.isfinite(value))
     return f"{len(history)} epochs, epoch {best_epoch['epoch']} kept: validation {values_text}"
 
@@ -63,9 +64,13 @@ def _panels(history: History) -> list[list[Line]]:
 
 
 def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) -> str:
-    """Three lines of a grid, and each line's values; an epoch without a finite one leaves a gap."""
+    """Three lines of a grid, and each line's values; an epoch without a finite one leaves a gap.
+
+    Values over more than a decade, as of a loss that falls far, have a logarithmic scale.
+    """
     known = [value for _, values, _ in lines for value in values if math.isfinite(value)]
-    y = Scale.over(known or [0.0], area.bottom, area.top, 8, False)
+    log = bool(known) and spans_decade(known)
+    y = Scale.over(known or [0.0], area.bottom, area.top, 8, log)
     parts = [*grid(y, area, 4)]
     place = area.left
     for words, values, colour in lines:
@@ -77,6 +82,8 @@ def _panel(lines: Sequence[Line], epochs: Sequence[float], x: Scale, area: Box) 
         parts.append(f'<path class="ek-bar {colour}" d="M{place:.0f} {area.top - 7:.0f}h14"/>')
         parts.append(text(place + 19, area.top - 3, words, 12, "ek-soft"))
         place += 40 + 7 * len(words)
+    if log:
+        parts.append(text(area.right, area.top - 3, "log scale", 12, "ek-soft", "end"))
     return "".join(parts)
 
 

@@ -100,11 +100,12 @@ def _arrays(path: Path, options: Options) -> tuple[dict[str, NDArray[Any]], NDAr
     for name, array in arrays.items():
         if array.dtype.kind not in "biufSU":
             raise InputError(f"{path}: {name!r} is of type {array.dtype}", next="save numbers, booleans or text")
-    for name in (*options.columns, *([options.label] if options.label else [])):
+    for name in (*options.columns, *options.drop, *([options.label] if options.label else [])):
         if name not in arrays:
             raise InputError(f"{path} holds no array {name!r}", next=suggest(name, tuple(arrays)))
     label = options.label or LABEL
     labels = arrays.pop(label, None)
+    arrays = {name: array for name, array in arrays.items() if name not in options.drop}
     if options.columns:
         arrays = {name: arrays[name] for name in options.columns}
     if labels is not None and labels.ndim == 0:

@@ -27,9 +27,9 @@ class Options:
     `size` is an image's height x width in pixels ("96x96", or "96" for both), `channels` 1 (gray) or 3 (RGB). With
     `scale`, `mean` or `std` an input x becomes (x / scale - mean) / std, float32; `mean` and `std` are one number or
     one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
-    says whether integers are classes or values. `columns` selects inputs. `rate` is in Hz. `count` samples are drawn
-    with `seed`; 0: all of them. `stream`: worker processes decode the training split of a folder or of shards in each
-    epoch, so that it is never in memory as a whole.
+    says whether integers are classes or values. `columns` selects inputs, `drop` leaves some out. `rate` is in Hz.
+    `count` samples are drawn with `seed`; 0: all of them. `stream`: worker processes decode the training split of a
+    folder or of shards in each epoch, so that it is never in memory as a whole.
     """
 
     size: str = ""
@@ -41,6 +41,7 @@ class Options:
     label: str = ""
     labels: Literal["", "classes", "values"] = ""
     columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     rate: int = 0
     seconds: float = 0.0
     count: int = 0
@@ -53,6 +54,8 @@ class Options:
         numbers = (self.scale, self.seconds, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or self.scale == 0 or 0 in self.std:
             yield "scale, mean, std and seconds must be finite, scale and std not 0"
+        if self.columns and self.drop:
+            yield "columns names what is used, drop what is not: give one of them"
         if min(self.rate, self.seconds, self.count) < 0:
             yield "rate, seconds and count must not be negative"
 

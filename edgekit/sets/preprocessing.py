@@ -57,9 +57,11 @@ def image_record(signature: InputSignature, spec: TensorSpec | None, channels: i
 
 
 def array_record(spec: TensorSpec, options: Options) -> Record:
-    """What the bundle's program takes to read files for this input: of an image, a sound, or an array only."""
+    """What the bundle's program takes to read files for this input: of an image, a sound, a table, or an array only."""
     signature = spec.signature if isinstance(spec.signature, InputSignature) else None
     kind = signature.kind if signature else "tensor"
+    if signature and signature.columns:
+        return {**plain(signature), "input": spec.name, "shape": [size or -1 for size in spec.shape[1:]]}
     one_axis = sum(size != 1 for size in spec.shape[1:]) == 1
     if kind == "image" or (kind == "tensor" and len(spec.shape) in (3, 4) and not one_axis):
         try:

@@ -17,6 +17,7 @@ from edgekit.core import sandbox
 from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.json import parse
 from edgekit.core.progress import Progress
+from edgekit.ondevice.table import parse_cell
 
 #: rows of Parquet that are held at once
 BATCH = 64
@@ -29,9 +30,6 @@ LONGEST_LINE = 1 << 26
 
 #: of a message: columns that are listed, and characters of one's name
 MOST_LISTED, LONGEST_NAME = 20, 80
-
-#: spellings of a missing value
-ABSENT = ("", "NA", "N/A", "null", "NULL")
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
             if len(cells) != len(header):
                 yield Row(where, problem=f"it has {len(cells)} cells, the header {len(header)}", lines=lines)
                 continue
-            yield Row(where, {name: _parse_cell(cell.strip()) for name, cell in zip(header, cells, strict=True)})
+            yield Row(where, {name: parse_cell(cell.strip()) for name, cell in zip(header, cells, strict=True)})
 
 
 def _lines(file: IO[str], path: Path) -> Iterator[str]:
@@ -119,27 +117,10 @@ def _check_header(path: Path, header: list[str], delimiter: str) -> None:
     if len(header) == 1 and ";" in header[0] and delimiter == ",":
         what = f"{path} is separated by semicolons"
         raise InputError(what, listed(header), "save it with commas, or as .tsv with tabs")
-    if all(isinstance(_parse_cell(name), int | float) for name in header):
+    if all(isinstance(parse_cell(name), int | float) for name in header):
         what = f"{path} has no header"
         why = f"its first line is {', '.join(name[:LONGEST_NAME] for name in header[:5])}"
         raise InputError(what, why, "add a first line with the column names")
-
-
-def _parse_cell(cell: str) -> Any:
-    """An int that fits 64 bits, else a float, else the text; None for an empty cell."""
-    if cell in ABSENT:
-        return None
-    if not cell.isascii() or "_" in cell:
-        return cell
-    try:
-        integer = int(cell)
-        return integer if abs(integer) < 2**63 else float(integer)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
 
 
 def _json_lines(path: Path) -> Iterator[Row]:

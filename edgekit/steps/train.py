@@ -22,7 +22,7 @@ from edgekit.core.user_code import run_user_code
 from edgekit.networks import named, weights
 from edgekit.runs.named_sets import check_class_folders
 from edgekit.sets import take
-from edgekit.training import engine, session
+from edgekit.training import engine, epoch_lines, processes, session
 from edgekit.training import folds as foldss
 from edgekit.training.calls import select_device, specs
 from edgekit.training.distillation_settings import DistillationSettings, teacher_of
@@ -117,6 +117,10 @@ class Train(Settings, DistillationSettings, Step):
         folds = self._cross_validated(partial(self._network, model, ctx, inputs), ctx, device) if self.folds else {}
         if folds:  # cross-validation must not affect the training below
             network, _ = self._network(model, ctx, inputs)
+        say = session.current().say
+        if say is not None and processes.current().rank == 0:
+            for line in epoch_lines.start(network, model, self, ctx.task, train, val, device):
+                say(line)
         if self.teacher:
             from edgekit.training import distillation
 
@@ -155,7 +159,7 @@ class Train(Settings, DistillationSettings, Step):
                 history = engine.fit(
                     untrained, self, ctx.task, train, val, device=device, progress=titled, scratch=scratch
                 )
-            results.append({key: value for key, value in best(history).items() if key != "kept"})
+            results.append({key: value for key, value in best(history).items() if key not in ("kept", "lr")})
             ctx.log.info("fold %d of %d: %s", index + 1, self.folds, results[-1])
         return foldss.summary(results)
 

@@ -70,6 +70,9 @@ def resume(training: Training, manager: CheckpointManager) -> None:
         _restore(training, *state)
         position = training.position
         log.info("resumed after epoch %d, batch %d", position.epoch, position.batch)
+        if (say := session.current().say) is not None and training.group.rank == 0:
+            within = f", {position.batch} batches into the next" if position.batch else ""
+            say(f"  resumes   after epoch {position.epoch} of {training.settings.epochs}{within}")
 
 
 def save(training: Training, manager: CheckpointManager) -> None:

@@ -18,6 +18,7 @@ from edgekit.training import checkpoint_state, losses, processes, rates, session
 from edgekit.training.calls import call, to_float32
 from edgekit.training.checkpoint_state import TrainingPosition
 from edgekit.training.data import Samples
+from edgekit.training.epoch_lines import EpochLines
 from edgekit.training.evaluation import evaluate
 from edgekit.training.settings import Settings
 
@@ -106,14 +107,19 @@ class _TrainingLoop:
         self.checkpoint_manager = checkpoint_state.open_manager(self, scratch, sets)
         checkpoint_state.resume(self, self.checkpoint_manager)
         position, settings = self.position, self.settings
+        say = session.current().say if self.group.rank == 0 else None
+        lines = EpochLines(say, settings, position.epoch)
         with tensorboard.epoch_writer(session.current().tensorboard, position.epoch, self.group.rank) as write_epoch:
             while position.epoch < settings.epochs and position.epochs_without_improvement < settings.patience:
-                self._train_epoch(progress)
-                write_epoch(position.history[-1], self.optimizer.param_groups[0]["lr"])
+                self._train_epoch(progress, lines.left())
+                lines.epoch(position.history[-1])
+                write_epoch(position.history[-1])
                 if self.group.broadcast_flag(self.checkpoint_manager.due()):
                     checkpoint_state.save(self, self.checkpoint_manager)
             if position.epochs_without_improvement >= settings.patience:
                 log.info("stopped early: no better epoch for %d", position.epochs_without_improvement)
+                if say is not None:
+                    say(f"            stopped early: no better epoch in {settings.patience} (patience)")
         self._finish()
         return position.history
 
@@ -124,7 +130,7 @@ class _TrainingLoop:
         self._set_frozen(False)
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    def _train_epoch(self, progress: Progress) -> None:
+    def _train_epoch(self, progress: Progress, left: str) -> None:
         import torch
 
         position, number = self.position, self.position.epoch + 1
@@ -136,7 +142,7 @@ class _TrainingLoop:
             shuffled = torch.randperm(len(self.samples), generator=checkpoint_state.generator_from(self.epoch_rng))
         batches = [shuffled[a:b] for a, b in zip(self.batch_bounds, self.batch_bounds[1:], strict=False)]
         shares = [indices[self.group.rank :: self.group.count] for indices in batches[position.batch :]]
-        title = f"epoch {number} of {self.settings.epochs}"
+        title = f"epoch {number} of {self.settings.epochs}" + (f", {left} left" if left else "")
         has_gradients = False
         for inputs, labels in progress(self.samples.batches(shares), title, len(shares)):
             index, last = position.batch, self._ends_step(position.batch)
@@ -217,7 +223,8 @@ class _TrainingLoop:
             evaluation = evaluate(evaluated, self.validation, self.task, self.validation_loss, self.settings.monitor)
         total = self.group.sum(position.loss_sum)
         metrics, objective = self.group.broadcast(evaluation)
-        entry = {"epoch": number, "loss": total / len(self.samples), **metrics}
+        rate = self.optimizer.param_groups[0]["lr"]
+        entry = {"epoch": number, "loss": total / len(self.samples), **metrics, "lr": rate}
         better = objective < position.best_objective or not position.best_epoch
         if better:
             entry["kept"] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -16,12 +16,14 @@ from edgekit.core.errors import InputError
 class Session:
     """`tensorboard`: the folder for its logs, None for none. `resume`: continue from a checkpoint, if any.
     `workers`: processes that decode, -1 for an automatic number. `checkpoint_seconds`: the time between checkpoints.
+    `say`: takes each line that the training says, None: it says nothing.
     """
 
     tensorboard: Path | None = None
     resume: bool = True
     workers: int = -1
     checkpoint_seconds: float = 30.0
+    say: Callable[[str], None] | None = None
 
 
 _current: ContextVar[Session | None] = ContextVar("session", default=None)
@@ -50,9 +52,10 @@ def using(session: Session) -> Iterator[None]:
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """One of several trainings: its log goes to a subfolder."""
+    """One of several trainings: its log goes to a subfolder, and it says nothing of its epochs."""
     session = current()
-    with using(replace(session, tensorboard=session.tensorboard / name) if session.tensorboard else session):
+    folder = session.tensorboard / name if session.tensorboard else None
+    with using(replace(session, tensorboard=folder, say=None)):
         yield
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from edgekit.core.errors import Missing, os_errors
 
-WriteEpoch = Callable[[Mapping[str, Any], float], None]
+WriteEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
 def epoch_writer(folder: Path | None, done_epochs: int, rank: int) -> Iterator[WriteEpoch]:
-    """Gives a function that logs an epoch's entry and learning rate; entries after `done_epochs` are overwritten.
+    """Gives a function that logs an epoch's entry; entries after `done_epochs` are overwritten.
 
     Raises Missing, NoPermission.
     """
     if folder is None or rank:
-        yield lambda entry, rate: None
+        yield lambda entry: None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -28,8 +28,8 @@ def epoch_writer(folder: Path | None, done_epochs: int, rank: int) -> Iterator[W
     with os_errors("write", folder):
         writer: Any = SummaryWriter(str(folder), purge_step=done_epochs + 1)
 
-    def write_epoch(entry: Mapping[str, Any], rate: float) -> None:
-        for name, value in {**entry, "lr": rate}.items():
+    def write_epoch(entry: Mapping[str, Any]) -> None:
+        for name, value in entry.items():
             if name != "epoch":
                 writer.add_scalar(name, value, entry["epoch"])
         writer.flush()

@@ -21,7 +21,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute
 from edgekit.ondevice.predict import shares
 from edgekit.runs import named_sets, references
-from edgekit.sets import audio, images, options, reading
+from edgekit.sets import audio, images, options, reading, tables
 from edgekit.sets.options import Options
 from edgekit.sets.reading import UnreadableSample
 from edgekit.workflows import import_
@@ -111,6 +111,10 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
     file = options.parse_set_spec(text).path
     suffix = Path(file).suffix.lower()
+    if suffix in tables.SUFFIXES:
+        if len(artifact.inputs) == 1 and tables.columns_of(artifact.inputs[0]):
+            return {artifact.inputs[0].name: tables.read_rows(Path(file), artifact.inputs[0])}
+        return named_sets.load(text, artifact.inputs).inputs
     if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
         with os_errors("read", file), Path(file).open("rb"):
             kind = images.ImageDecoder if suffix in images.SUFFIXES else audio.AudioDecoder
@@ -119,7 +123,7 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
             return {decode.input: decode(Path(file), file)[None]}
         except UnreadableSample as error:
             raise InputError(f"cannot read {file}", str(error), "name another file") from error
-    known = ", ".join((".npy", ".npz", *images.SUFFIXES, *audio.SUFFIXES))
+    known = ", ".join((".npy", ".npz", *tables.SUFFIXES, *images.SUFFIXES, *audio.SUFFIXES))
     next = f"name a file ({known}) or SET:number, such as mnist:test:3"
     raise InputError(f"{text!r} is not an input", "it is neither a file nor a sample of a set", next)
 

@@ -11,6 +11,7 @@ from edgekit import tasks
 from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.history import is_history
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Context, Step
 from edgekit.core.target import Plan
@@ -22,7 +23,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import STARTER, Gates
 from edgekit.runs.references import RUNS, load
 from edgekit.runs.store import Store
-from edgekit.training import processes, session
+from edgekit.training import epoch_lines, processes, session
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.prune import stored_teacher
 from edgekit.workflows.setup import Say, run_context, silent
@@ -75,10 +76,13 @@ def train(
         _require_resumable(node, inputs, context)
     now = session.from_environment()
     log_dir, worker_count = tensorboard or now.tensorboard, now.workers if workers is None else workers
-    with session.using(replace(now, tensorboard=log_dir, resume=resume is not False, workers=worker_count)):
-        return (
-            _train_together(node, inputs, context) if processes.world_size() > 1 else _train_here(node, inputs, context)
-        )
+    train_ = _train_together if processes.world_size() > 1 else _train_here
+    with session.using(replace(now, tensorboard=log_dir, resume=resume is not False, workers=worker_count, say=say)):
+        outcome = train_(node, inputs, context)
+    for artifact in outcome.artifacts:
+        if is_history(artifact.details.get("history")):
+            say(epoch_lines.result(artifact.details["history"]))
+    return outcome
 
 
 def _start(init: str) -> Artifact | None:

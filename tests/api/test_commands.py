@@ -64,9 +64,14 @@ def test_a_data_frame_trains(here: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     rng = np.random.default_rng(0)
     table = pandas.DataFrame({"area": rng.uniform(30, 200, 200), "rooms": rng.integers(1, 7, 200), "city": "A"})
+    table["garden"], table["kind"] = table.rooms > 3, np.where(table.area > 90, "house", "flat")
     table["price"] = table.area * 3000.5 + table.rooms * 10_000
+    table.loc[5, "rooms"] = np.nan
     model = edgekit.train(table, label="price", epochs=30, out="runs/houses", batch=16)
-    values = edgekit.predict(model, table[["area", "rooms"]])
+    assert [column.name for column in model.inputs[0].signature.columns] == ["area", "rooms", "garden", "kind"]  # type: ignore[union-attr]
+    values = edgekit.predict(model, table[["kind", "garden", "rooms", "area"]])
+    with pytest.raises(edgekit.InputError, match="row 0 does not fit the model: 'garden' is missing"):
+        edgekit.predict(model, table[["kind", "rooms", "area"]])
     error = np.abs(values.ravel() - table.price).mean()
     assert error < 0.3 * table.price.std()
     again = edgekit.train(table, label="price", epochs=30, out="runs/houses", batch=16)

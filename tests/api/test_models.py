@@ -70,3 +70,13 @@ def test_inputs_that_do_not_fit(bars_made: Path) -> None:
     with pytest.raises(InputError, match="do not fit the model") as caught:
         stacked({"wrong": image}, specs)
     assert "input: float32" in caught.value.why
+
+
+def test_its_training(bars_run: Path, bars_made: Path) -> None:
+    model = Model(Store(bars_run).get("torch"))
+    assert [entry["epoch"] for entry in model.history] == list(range(1, len(model.history) + 1))
+    assert "validation loss" in model.plot_training().svg
+    other = Model(Store(bars_made).get("onnx"))
+    with pytest.raises(InputError, match="has no training history"):
+        other.plot_training()
+    assert other.history == []

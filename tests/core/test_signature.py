@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgekit.core.signature import (
+    Column,
     InputSignature,
     OutputSignature,
     Resize,
@@ -40,7 +41,8 @@ WHOLE = Signature(
         ),
         InputSignature("audio", rate=16000, seconds=1.5),
         InputSignature("text", tokenizer="t.json", max_length=4),
-        InputSignature("table", columns=("a", "b")),
+        InputSignature("table", columns=(Column("a", missing=0.5), Column("b", ("", "x")))),
+        InputSignature("table", columns=(Column("a"),)),
         InputSignature(),
     ),
     (OutputSignature("boxes", classes=("a", "b"), boxes="yxyx", relative=True), OutputSignature("logits")),

@@ -6,6 +6,8 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from edgekit.report import curve
 
 HISTORY = [
@@ -44,3 +46,17 @@ def test_one_epoch_none_and_a_value_that_is_none() -> None:
     gap = [{**entry, "val_accuracy": float("nan") if entry["epoch"] == 2 else 0.5} for entry in HISTORY]
     svg, root = drawn(gap)
     assert len(lines(root)[2]) == 2 and "nan" not in svg.lower()
+
+
+def test_a_loss_that_falls_far_is_logarithmic() -> None:
+    far = [{**entry, "loss": 10.0 ** -entry["epoch"] * 1e5, "val_loss": entry["val_loss"]} for entry in HISTORY]
+    svg, root = drawn(far)
+    assert svg.count("log scale") == 1 and "log scale" not in drawn(HISTORY)[0], "the metric keeps its scale"
+    (_, first), (_, second), (_, third) = lines(root)[0]
+    assert second - first == pytest.approx(third - second, abs=0.2)
+
+
+def test_epochs_are_integers() -> None:
+    _, root = drawn([{**HISTORY[0], "epoch": epoch} for epoch in range(1, 26)])
+    words = [element.text or "" for element in root.iter() if element.tag.endswith("text")]
+    assert {"5", "10", "25"} <= set(words) and "5.0" not in words

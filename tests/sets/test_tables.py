@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
+from edgekit.core.signature import Column
 from edgekit.runs import named_sets
 from edgekit.sets.options import SPLITS
+from edgekit.sets.tables import read_rows
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -51,6 +54,7 @@ def refused(word: str, like: tuple[TensorSpec, ...] = ()) -> str:
 def test_a_csv() -> None:
     data = named_sets.load(write("a.csv", HEAD + BODY))
     assert set(data.inputs) == {"input"} and data.inputs["input"].dtype == np.float32
+    assert data.notes == ("columns left out, the same in every row: town",)
     assert data.inputs["input"].tolist() == [[i + 0.5, i % 4] for i in range(40)]
     assert data.labels is not None and data.labels.dtype == np.int64
     assert data.labels.tolist() == [i % 2 for i in range(40)]
@@ -58,7 +62,7 @@ def test_a_csv() -> None:
 
 def test_columns_that_are_not_used_are_said() -> None:
     path = write("a.csv", HEAD + BODY)
-    assert named_sets.load(path).notes == ("columns that are not used: town",)
+    assert named_sets.load(path, (spec("x", 2),)).notes == ("columns that are not used: town",)
     assert named_sets.load(path, (spec("area", 1),)).notes == ("columns that are not used: rooms, town",)
     assert named_sets.load(f"{path}?columns=area").notes == (), "the others were left out on purpose"
 
@@ -95,10 +99,96 @@ def test_the_columns_by_the_model() -> None:
     assert "area, rooms" in said and "x: float32[?, 3]" in said
     assert "area, rooms" in refused("a.csv", (spec("x", 1), spec("y", 1)))
     assert "holds fractions" in refused("a.csv", (spec("x", 2, dtype="int64"),))
-    assert "holds text" in refused("a.csv?columns=town")
+    assert "'town' is the same in every row" in refused("a.csv?columns=town")
+    assert "holds text" in refused("a.csv?columns=town", (spec("x", 1),))
+    assert named_sets.load("a.csv?drop=rooms").inputs["input"].shape == (40, 1)
+    assert "did you mean rooms" in refused("a.csv?drop=room")
+    assert "give one of them" in refused("a.csv?drop=rooms&columns=area")
     assert "holds text" in refused("a.csv", (spec("town", 1),))
     assert "did you mean rooms" in refused("a.csv?columns=room")
     assert "no column 'price'" in refused("a.csv?label=price")
+
+
+def homes(count: int = 60) -> str:
+    """Numbers with missing cells, categories with missing cells, booleans, an index."""
+    rows = [
+        f"{i},{i}.5,{'' if i % 6 == 0 else i % 4},{['Nice', 'Aix', ''][i % 3]},{['True', 'false'][i % 2]},{i % 2}\n"
+        for i in range(count)
+    ]
+    return "id,area,rooms,town,garden,label\n" + "".join(rows)
+
+
+def test_categories_booleans_and_missing_cells(here: Path) -> None:
+    write("a.csv", homes() + "1,2,3\n")  # a broken row is no missing cell
+    data = named_sets.load("a.csv")
+    train = named_sets.load("a.csv:train").inputs["input"]
+    median = float(np.median(train[train[:, 0] % 6 != 0][:, 2]))
+    columns = data.decoded["input"].columns
+    assert columns == (
+        Column("id"),
+        Column("area"),
+        Column("rooms", missing=median),
+        Column("town", ("", "Aix", "Nice")),
+        Column("garden"),
+    )
+    assert data.inputs["input"][:3].tolist() == [
+        [0, 0.5, median, 0, 0, 1, 1],
+        [1, 1.5, 1, 0, 1, 0, 0],
+        [2, 2.5, 2, 1, 0, 0, 1],
+    ]
+    assert data.notes[0] == "one-hot encoded: town (3)"
+    assert data.notes[1] == f"missing cells filled with training medians: rooms (10: {median:g})"
+    assert data.notes[2] == "id only counts the rows; leave it out: ?drop=id"
+
+
+def test_the_encoding_is_that_of_the_training(here: Path) -> None:
+    """Whatever other rows hold: other categories, other medians, another order of columns, and more of them."""
+    write("a.csv", homes())
+    data = named_sets.load("a.csv?drop=id")
+    signed = (dataclasses.replace(spec("x", 6), signature=data.decoded["input"]),)
+    rows = "town,label,garden,more,rooms,area\n" + "Aix,1,1,z,,7.5\n" * 3 + ",0,true,z,9,1\n"
+    again = named_sets.load(write("b.csv", rows), signed)
+    missing = data.decoded["input"].columns[1].missing
+    assert again.inputs["x"].tolist() == [[7.5, missing, 0, 1, 0, 1]] * 3 + [[1, 9, 1, 0, 0, 1]]
+    lines = [{"area": 7.5, "town": "Aix", "garden": True, "rooms": None}, {"area": 1, "town": "Rome", "garden": False}]
+    write("c.jsonl", "\n".join(map(json.dumps, lines[:1])))
+    assert read_rows(Path("c.jsonl"), signed[0]).tolist() == [[7.5, missing, 0, 1, 0, 1]]
+    write("c.jsonl", "\n".join(map(json.dumps, lines)))
+    with pytest.raises(
+        InputError, match=r"line 2 of c.jsonl does not fit the model: 'town' is 'Rome', and the model knows '', 'Aix'"
+    ):
+        read_rows(Path("c.jsonl"), signed[0])
+    assert "'town' is 'Rome'" in refused("c.jsonl", signed)
+    assert "has no column 'garden'" in refused(write("d.csv", "town,rooms,area\nAix,1,2\n"), signed)
+    with pytest.raises(InputError, match="'area' is missing"):
+        read_rows(Path(write("e.csv", "town,rooms,area,garden\nAix,1,,0\n")), signed[0])
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([f"2024-0{1 + i % 9}-01" for i in range(60)], "holds dates, such as '2024-01-01'"),
+        ([f"{1 + i % 9}/12/2024 10:30" for i in range(60)], "holds dates"),
+        ([f"user{i}" for i in range(60)], "holds text with more than 50 different values"),
+        ([f"user{i % 40}" for i in range(60)], "holds text that hardly comes twice (40 values in 60 rows)"),
+        (["a" * 101] * 60, "holds text of more than 100 characters"),
+        (["01", "02", "x7", "x8"] * 15, ""),
+        (["yes", "no"] * 30, ""),
+    ],
+)
+def test_text_that_is_no_category_is_refused_by_name(here: Path, cells: list[str], said: str) -> None:
+    write("a.csv", "a,the text,label\n" + "".join(f"{i}.5,{cell},{i % 2}\n" for i, cell in enumerate(cells)))
+    if not said:
+        assert named_sets.load("a.csv").inputs["input"].shape == (60, 1 + len(set(cells)))
+        return
+    text = refused("a.csv")
+    assert f"'the text' {said}" in text and "?drop=the%20text" in text
+    assert named_sets.load("a.csv?drop=the%20text").inputs["input"].shape == (60, 1)
+
+
+def test_columns_without_a_training_value(here: Path) -> None:
+    write("a.csv", "a,b,split,label\n" + "1.5,,train,0\n2.5,,train,1\n" * 9 + "1,7.5,test,0\n")
+    assert "'b' is missing in every training row" in refused("a.csv") and "?drop=b" in refused("a.csv")
 
 
 def test_columns_are_normalized() -> None:
@@ -126,9 +216,7 @@ def test_lists() -> None:
         ("1.5,2,x", "it has 3 cells, the header 4"),
         ("1.5,2,x,1,9", "it has 5 cells, the header 4"),
         ("1.5,two,x,1", "'rooms' is 'two'"),
-        ("1.5,,x,1", "'rooms' is missing"),
         ("1.5,2,x,", "'label' is missing"),
-        ("nan,2,x,1", "'area' is nan"),
         ("inf,2,x,1", "'area' is inf"),
         ("1e400,2,x,1", "'area' is inf"),
         ("1e300,2,x,1", "holds NaN or infinity"),
@@ -164,7 +252,7 @@ def test_a_quote_that_swallows_lines_is_no_single_row() -> None:
         (b"1,2\n3,4\n", "has no header"),
         (b"a;b\n1;2\n", "semicolons"),
         (b",a\n0,1\n1,2\n", "without a name"),
-        (b"town\nx\ny\n", "holds text"),
+        (b"town\nx\ny\n", "text that hardly comes twice"),
         (b"a,b\n1,2\n3,caf\xe9\n", "line 3 holds the byte 0xe9"),
         ("a,b\n1,2\n".encode("utf-16"), "line 1 holds the byte 0xff"),
         (b"a,split\n1,train\n2,trian\n", "line 3: 'trian'"),
@@ -180,7 +268,7 @@ def test_files_with_problems(text: bytes, said: str) -> None:
         ("", "no rows"),
         ("[1, 2]\n", "not a JSON object"),
         ('{"a": 1}\n{"a": \n', "line 2"),
-        ('{"a": {"b": 1}}\n', "holds text"),
+        ('{"a": {"b": 1}}\n{"a": {"b": 2}}\n', "hardly comes twice"),
         ("[" * 100000, "nested too deeply"),
     ],
 )
@@ -304,7 +392,11 @@ def test_parquet_with_lists_dates_and_truth_values() -> None:
     assert data.inputs["input"][:3, 0].tolist() == [1, 0, 1]
     assert data.inputs["wave"].shape == (29, 2) and data.inputs["wave"].dtype == np.float32
     assert data.skipped == ("row 30 of a.parquet: its label is nan",)
-    assert "'when' holds text" in refused("a.parquet?columns=when")
+    assert "'when' is the same in every row" in refused("a.parquet?columns=when")
+    columns["when"][0] = datetime.date(2020, 1, 2)
+    parquet.write_table(pa.table(columns), "a.parquet", row_group_size=7)
+    assert "'when' holds dates, such as '2020-01-01'" in refused("a.parquet")
+    assert "?drop=when" in refused("a.parquet") and len(named_sets.load("a.parquet?drop=when")) == 29
 
 
 def test_a_few_bytes_of_parquet_that_stand_for_terabytes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

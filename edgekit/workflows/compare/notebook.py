@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.core.files import write_atomically
+from edgekit.core.history import History
 from edgekit.core.measurement import Measurement
-from edgekit.report import html, picture
+from edgekit.report import curve, html, picture
 from edgekit.report.advice import advice, lines
 from edgekit.workflows.compare import lineage
 
@@ -34,6 +35,11 @@ def advise(rows: Sequence[Measurement]) -> list[str]:
 def plot(rows: Sequence[Measurement], title: str = "") -> Picture:
     """Metric, latency and size of the rows, a panel per device and plan, with the Pareto front."""
     return Picture(picture(rows, title))
+
+
+def plot_training(history: History, title: str = "") -> Picture:
+    """Losses and metric by epoch, and the epoch whose weights were kept."""
+    return Picture(curve.picture(history, title))
 
 
 def page(

@@ -2,7 +2,8 @@
 
 manifest.json     the artifact, its input preprocessing, the labels, and the sha256 of every other file
 model/            the artifact's files
-predict.py        predictions on the command line, with preprocess.py, runner.py and the runtime's file in runtime/
+predict.py        predictions on the command line, with preprocess.py, table.py, runner.py, and the runtime's file in
+                  runtime/
 example.py, .c    a minimal program in each language; in C with preprocess.h, image.h, and the generated preprocessing.h
 check/            samples and files, and the outputs of the machine that made the bundle
 """
@@ -260,7 +261,7 @@ def _preprocessing(artifact: Artifact) -> dict[str, Any]:
 def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     source = Path(inspect.getfile(registry.load("runtimes", runtime)))
     files = {f"model/{name}": artifact.path / name for name in artifact.files}
-    files |= {name: ONDEVICE / name for name in ("predict.py", "preprocess.py")}
+    files |= {name: ONDEVICE / name for name in ("predict.py", "preprocess.py", "table.py")}
     files |= {"runner.py": RUNNER, f"runtime/{source.name}": source}
     for suffix in (".py", ".c"):
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"
@@ -310,7 +311,7 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         f"Inputs: {inputs}. Outputs: {outputs}.",
         f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
         "right Python; otherwise use `python3 predict.py`.",
-        "    ./run INPUT            the prediction (.npy, .npz, and image or sound files if the model accepts them)\n"
+        "    ./run INPUT            the prediction (.npy, .npz, and images, sounds or tables if the model takes them)\n"
         "    ./run --json INPUT     the same as JSON, with every output\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
         "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; "

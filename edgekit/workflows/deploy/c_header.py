@@ -80,6 +80,8 @@ def image_problem(record: Mapping[str, Any]) -> str:
     """Why preprocess.h cannot make this input from an image; "" if it can."""
     if record["kind"] == "audio":
         return "this model takes sounds, which only predict.py reads"
+    if record["kind"] == "table":
+        return "this model takes rows of a table, which only predict.py reads"
     if record["kind"] != "image":
         return "how this model's input is made from an image is not known"
     if any(len(record.get(name, ())) > 3 for name in ("mean", "std")):
