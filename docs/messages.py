@@ -34,12 +34,21 @@ def messages() -> list[tuple[str, str, str, str]]:
 
 
 def _listed() -> str:
+    """A heading for each message, which the site's search finds, and under it what can follow."""
     lines = []
-    for name, rows in groupby(messages(), key=lambda message: message[0]):
-        lines += ["", f"## {name}", "", "| message | why | what to do |", "|---|---|---|"]
-        for _, *cells in rows:
-            lines.append("| " + " | ".join(" ".join(cell.split()).translate(_ESCAPES) for cell in cells) + " |")
+    for (name, what), rows in groupby(messages(), key=lambda row: row[:2]):
+        heading = f"## {name}"
+        lines += [] if heading in lines else [heading, ""]
+        lines += [f"### {_escaped(what)}", ""]
+        for _, _, why, next in rows:
+            texts = (_escaped(why), f"Next: {_escaped(next)}" if next else "")
+            lines += [f"- {'. '.join(filter(None, texts))}"] if any(texts) else []
+        lines.append("")
     return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).translate(_ESCAPES)
 
 
 #: what Markdown would take for markup
