@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit docs docs-serve clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -86,8 +86,14 @@ bench-sandbox: $(READY)  ## what reading models in a child process with limits c
 bench-cuts: $(READY)  ## connections cut at random moments of bench and deploy, of a real sshd and adbd (as root)
 	$(BIN)/python tests/benchmarks/cuts.py $(ARGS)
 
+docs: $(READY)  ## the site: build/site/index.html; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(READY)  ## the site at http://127.0.0.1:8000, built again whenever a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch is not in the lock: it is a CPU build where pip finds one, else the index's own with its CUDA packages
 $(READY): pyproject.toml constraints.txt requirements.lock

@@ -1,6 +1,6 @@
 """A package of somebody else's adds a format, two steps and a runtime: installed for real, and driven by the commands.
 
-`edgekit-plainnet` was written from `.github/CONTRIBUTING.md` alone. A second copy of it has a runtime with a syntax
+`edgekit-plainnet` was written from `docs/CONTRIBUTING.md` alone. A second copy of it has a runtime with a syntax
 error, and a third lacks a package: they fail the commands that need them, and no others.
 """
 
