@@ -1,5 +1,6 @@
 """Reports of measurements: tables, pictures, pages. Pure: nothing here measures or decides what is stored."""
 
+from edgekit.report.gates import junit
 from edgekit.report.html import html
 from edgekit.report.markdown import markdown
 from edgekit.report.picture import picture
@@ -7,4 +8,4 @@ from edgekit.report.spreadsheet import csv
 from edgekit.report.tensorboard import tensorboard
 from edgekit.report.terminal import terminal
 
-__all__ = ["csv", "html", "markdown", "picture", "tensorboard", "terminal"]
+__all__ = ["csv", "html", "junit", "markdown", "picture", "tensorboard", "terminal"]
