@@ -33,6 +33,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="DIR",
     help="Also write each row as a TensorBoard run, with its hyperparameters.",
 )
+@click.option("--mlflow", metavar="EXPERIMENT", help="Also log each row as a run of an MLflow experiment.")
+@click.option("--wandb", metavar="PROJECT", help="Also log each row as a run of a Weights & Biases project.")
 @click.option("--set", "test_set", default="", metavar="SHA", help="Only rows over this test set (first digits).")
 @click.option("--against", metavar="BASELINE", help="The baseline: a run folder or results file.")
 @click.option(
@@ -52,6 +54,8 @@ def command(
     picture: Path | None,
     csv: Path | None,
     tensorboard: Path | None,
+    mlflow: str | None,
+    wandb: str | None,
     test_set: str,
     against: str | None,
     fail_if: tuple[str, ...],
@@ -114,6 +118,10 @@ def command(
         with os_errors("write", tensorboard):
             report.tensorboard(rows, tensorboard)
         reporter.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
+    for tracker, place, log in (("MLflow", mlflow, report.mlflow), ("Weights & Biases", wandb, report.wandb)):
+        if place is not None:
+            reporter.say(f"  logging {len(rows)} rows to {place} in {tracker} …")
+            log(rows, place)
 
     def show() -> None:
         report.terminal(rows, advise=True)

@@ -51,8 +51,9 @@ def test_a_case_has_limit_value_and_interval() -> None:
     assert "now: 88.00% (95 % CI 87.00% to 89.00%)" in cases(junit([WORSE]))["onnx: accuracy<-0.5pp"][-1].text  # type: ignore[operator]
     ms = evaluate(Limit.parse("p50>+0.05ms"), (OLD, NEW), Ratio(1.10, (1.02, 1.18)))
     assert ms and ms.interval == pytest.approx((0.02, 0.18))
-    few = evaluate(Limit.parse("p50>+50%"), (OLD, NEW), Ratio(1.10, (float("nan"), float("nan"))))
-    assert few and few.interval is None and "nan" not in junit([few])
+    for unknown in (float("nan"), 0.0):
+        few = evaluate(Limit.parse("p50>+50%"), (OLD, NEW), Ratio(1.10, (unknown, 1e6)))
+        assert few and few.interval is None and "99 % CI" not in junit([few])
 
 
 @pytest.mark.parametrize(("strict", "failed", "skipped"), [(False, 2, 1), (True, 3, 0)])
@@ -74,7 +75,7 @@ def test_rows_of_several_plans_are_told_apart() -> None:
 
 
 @given(names, names)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_name_is_text(artifact: str, why: str) -> None:
     m = measurement(artifact, target=HOSTILE, runtime=why)
     made = evaluate(Limit.parse("p50>+5%"), (m, m), why)

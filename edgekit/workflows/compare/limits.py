@@ -195,7 +195,8 @@ def _evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | Non
             return _gate(limit, new, texts, None, "undecided", why)
         factor = 100 if limit.unit == "%" else new.latency_ms.p50 / ratio.value
         change = (ratio.value - 1) * factor
-        interval = ((ratio.ci99[0] - 1) * factor, (ratio.ci99[1] - 1) * factor)
+        low, high = ratio.ci99
+        interval = ((low - 1) * factor, (high - 1) * factor) if low > 0 else None  # 0: too few processes for one
         if not limit.beyond(change):
             state, why = "passed", ""
         elif ratio.differs:
