@@ -52,6 +52,7 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("EDGEKIT_") and name != "EDGEKIT_DATA"]:
             patch.delenv(name)
+        patch.delenv("GITHUB_ACTIONS", raising=False)  # annotations would be among the lines of stderr
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))

@@ -62,9 +62,11 @@ THROUGH = {
     "report/legend": "report/test_picture.py",
     "report/lineage": "report/test_path.py",
     "report/matrix": "report/test_html.py",
+    "report/mlflow": "report/test_logged.py",
     "report/points": "report/test_picture.py",
     "report/sustained": "measure/test_sustained.py",
     "report/table": "report/test_html.py",
+    "report/wandb": "report/test_logged.py",
     # sets, by what can be written for them
     "sets/__init__": "runs/test_named_sets.py",
     "sets/npz": "runs/test_named_sets.py",

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from edgekit import __version__
-from edgekit.cli.shared import document
+from edgekit.cli.shared import document, github
 from edgekit.cli.shared.output import discard, echo_error, echo_json, open_streams, printing
 from edgekit.cli.shared.trust import ask, can_ask
 from edgekit.core import signals
@@ -184,6 +184,7 @@ def _fail(
     line += f". Next: {next}" if next else ""
     for text in (line, *(f"  {problem}" for problem in problems)):
         echo_error(text)
+    github.annotate("error", "edgekit", line.removeprefix("edgekit: "))
     return code
 
 

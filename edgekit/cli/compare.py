@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, plan_of, plan_options
+from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, github, plan_of, plan_options
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.files import write_atomically
 
@@ -32,6 +33,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="DIR",
     help="Also write each row as a TensorBoard run, with its hyperparameters.",
 )
+@click.option("--mlflow", metavar="EXPERIMENT", help="Also log each row as a run of an MLflow experiment.")
+@click.option("--wandb", metavar="PROJECT", help="Also log each row as a run of a Weights & Biases project.")
 @click.option("--set", "test_set", default="", metavar="SHA", help="Only rows over this test set (first digits).")
 @click.option("--against", metavar="BASELINE", help="The baseline: a run folder or results file.")
 @click.option(
@@ -40,6 +43,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="LIMIT",
     help="Exit 1 on a change beyond p50>+5%, accuracy<-0.5pp, size>+2%, memory>+10%; repeat.",
 )
+@click.option("--junit", type=FILE, help="Also write the verdicts as JUnit XML, for CI.")
 @click.option("--stored", is_flag=True, help="Do not measure again: latency stays undecided.")
 @click.option("--strict", is_flag=True, help="An undecided gate fails, too.")
 @plan_options
@@ -50,9 +54,12 @@ def command(
     picture: Path | None,
     csv: Path | None,
     tensorboard: Path | None,
+    mlflow: str | None,
+    wandb: str | None,
     test_set: str,
     against: str | None,
     fail_if: tuple[str, ...],
+    junit: Path | None,
     stored: bool,
     strict: bool,
     reporter: Reporter,
@@ -75,6 +82,8 @@ def command(
         raise InputError(
             f"{option} requires {other}", next="edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'"
         )
+    if junit and not against:
+        raise InputError("--junit has no effect without --against", next="add --against BASELINE --fail-if 'p50>+5%'")
     context = click.get_current_context()
     typed = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if fixed := [f"--{name}" for name in ("threads", "batch") if name in typed]:
@@ -98,6 +107,7 @@ def command(
         html: lambda: report.html(rows, title, gather(run_folders(sources), measurements)),
         picture: lambda: report.picture(rows, title),
         csv: lambda: report.csv(rows),
+        junit: lambda: report.junit(gates, strict),
     }
     for path, write in writers.items():
         if path:
@@ -108,12 +118,34 @@ def command(
         with os_errors("write", tensorboard):
             report.tensorboard(rows, tensorboard)
         reporter.say(f"wrote {tensorboard}: tensorboard --logdir {tensorboard}")
+    for tracker, place, log in (("MLflow", mlflow, report.mlflow), ("Weights & Biases", wandb, report.wandb)):
+        if place is not None:
+            reporter.say(f"  logging {len(rows)} rows to {place} in {tracker} …")
+            log(rows, place)
 
     def show() -> None:
         report.terminal(rows, advise=True)
         if gates:
             verdicts(gates)
 
+    if gates:
+        _tell_github(gates, strict, lambda: report.markdown(rows, gates), markdown)
     failures = [error for gate in gates if (error := gate.error(strict))]
     result = {"gates": [asdict(gate) for gate in gates]} if against else None
     return CommandResult(show, measurements=measurements, result=result, failures=failures)
+
+
+def _tell_github(gates: Sequence[Gate], strict: bool, table: Callable[[], str], written: Path | None) -> None:
+    """In a job of GitHub Actions: the count and undecided gates as annotations, and the table as the job's summary,
+    unless it was written there. Failed ones are annotated as every failure is.
+    """
+    from edgekit.report.gates import summary
+
+    if not github.is_job():
+        return
+    github.annotate("notice", "edgekit", summary(gates))
+    for gate in gates:
+        if gate.state == "undecided" and not strict:
+            github.annotate("warning", f"{gate.limit} is undecided", gate.sentence())
+    if str(written) != os.environ.get("GITHUB_STEP_SUMMARY") and (why := github.add_to_summary(table())):
+        github.annotate("notice", "edgekit", f"the job's summary was not written: {why}")

@@ -10,6 +10,7 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.printable import printable
 from edgekit.report.advice import advice
 from edgekit.report.best import best
+from edgekit.report.gates import summary
 from edgekit.report.rows import EMPTY_CELL, facts, metric_name, ratios, rows
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ SIGNS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "➖ undec
 
 
 def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) -> str:
-    """The verdicts of gates, if any, the table, the gains, and how it was measured."""
+    """How many gates passed and their verdicts, if any, the table, the gains, and how it was measured."""
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
     lines = [f"| {' | '.join(map(inert, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
     notes = []
@@ -74,7 +75,8 @@ def _advice(measurements: Sequence[Measurement]) -> list[str]:
 def _verdicts(gates: Sequence[Gate]) -> list[str]:
     if not gates:
         return []
-    lines = ["| gate | artifact | target | before | now | change | verdict |", "|---|---|---|---|---|---|---|"]
+    lines = [f"**{summary(gates)}**", ""]
+    lines += ["| gate | artifact | target | before | now | change | verdict |", "|---|---|---|---|---|---|---|"]
     for gate in sorted(gates, key=lambda gate: gate.state != "failed"):
         change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         verdict = SIGNS[gate.state] + (f": {gate.why}" if gate.why else "")

@@ -31,6 +31,8 @@ PURPOSE = {
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",
     "tensorboard": "logs for TensorBoard",
+    "mlflow": "edgekit compare --mlflow",
+    "wandb": "edgekit compare --wandb",
 }
 
 

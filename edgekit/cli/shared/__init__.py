@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgekit.cli.shared import github
 from edgekit.cli.shared.output import echo_error, echo_json, printing
 from edgekit.core.errors import DeviceError, EdgekitError
 from edgekit.core.printable import LogFormatter, printable
@@ -114,6 +115,7 @@ def edgekit_command(
                 echo_error(
                     f"edgekit: {failure}".removesuffix(".") + (f". Next: {failure.next}" if failure.next else "")
                 )
+                github.annotate("error", failure.what, failure.why or failure.what)
             return result.code
 
         command: click.Command = click.command(name, **settings)(call)  # type: ignore[no-untyped-call]

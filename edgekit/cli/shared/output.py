@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import click
 
+from edgekit.cli.shared import github
 from edgekit.core.errors import InputError
 from edgekit.core.printable import one_line, printable
 
@@ -41,7 +42,7 @@ def echo_json(document: Any) -> None:
         text = json.dumps(document, allow_nan=False)
     except ValueError:
         text = json.dumps(_finite(document), allow_nan=False)
-    click.echo(text.replace("\x7f", "\\u007f"))
+    click.echo(text.replace("\x7f", "\\u007f").replace("##[", "##\\u005b"))  # see cli.shared.github
 
 
 def _finite(value: Any) -> Any:
@@ -93,6 +94,8 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+            if github.is_job():
+                github.inert(stream)
     warnings.formatwarning = _warning
     if "stdout" in closed:
         raise InputError("stdout is closed", "the result could not be printed", "redirect it, for example > /dev/null")

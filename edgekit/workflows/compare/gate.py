@@ -20,7 +20,17 @@ from edgekit.measure.execute import execute_all
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.workflows.compare.limits import Gate, Limit, check_metrics, evaluate, missing_rows, pair_rows, row_key
+from edgekit.workflows.compare.limits import (
+    Gate,
+    Limit,
+    check_applied,
+    check_metrics,
+    evaluate,
+    missing_rows,
+    not_measured,
+    pair_rows,
+    row_key,
+)
 from edgekit.workflows.compare.rows import rows_of
 from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
@@ -43,14 +53,13 @@ def gate(
 
     Latencies of different sessions cannot be compared: with `again`, the baseline's artifact and the one that replaced
     it are measured again, interleaved. If either is not available, latency is undecided; the other limits are checked.
+    A row of the baseline that was not measured now is undecided. Raises InputError.
     """
     limits = [Limit.parse(text) for text in fail_if]
     words = list(sources) or [str(references.newest_run())]
     old, new = rows_of(against), [(word, m) for word in words for m in rows_of(word)]
     row_pairs = pair_rows(old, [m for _, m in new])
     check_metrics(limits, row_pairs)
-    for line in missing_rows(old, [m for _, m in new]):
-        say(f"  missing   {line}")
     source_of = {row_key(m): word for word, m in new}
     ratios: dict[tuple[str, ...], Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
@@ -58,8 +67,11 @@ def gate(
             if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason):
                 source = source_of[row_key(b)]
                 ratios[row_key(b)] = _latency_ratio(a, b, against, source, plan, again, progress, say)
-    verdicts = (evaluate(limit, pair, ratios.get(row_key(pair[1]))) for pair in row_pairs for limit in limits)
-    return [verdict for verdict in verdicts if verdict]
+    verdicts = [evaluate(limit, pair, ratios.get(row_key(pair[1]))) for pair in row_pairs for limit in limits]
+    verdicts += [not_measured(limit, m) for m in missing_rows(old, [m for _, m in new]) for limit in limits]
+    gates = [verdict for verdict in verdicts if verdict]
+    check_applied(limits, gates)
+    return gates
 
 
 def _latency_ratio(

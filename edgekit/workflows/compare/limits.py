@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from edgekit.core.errors import GateFailed, InputError
 from edgekit.core.measurement import Measurement, Ratio
-from edgekit.report.rows import memory, metric_text, number
+from edgekit.report.rows import EMPTY_CELL, memory, metric_text, number
 
 #: quantity → units of its change; any other word is the name of a metric
 UNITS: Mapping[str, tuple[str, ...]] = {
@@ -75,7 +76,11 @@ class Limit:
 
 @dataclass(frozen=True)
 class Gate:
-    """The verdict of one limit on one row. `change` is in the limit's unit, None if unknown; `why` is the reason."""
+    """The verdict of one limit on one row. `change` is in the limit's unit, None if unknown; `why` is the reason.
+
+    `interval`: the 99 % interval of `change`, of p50 alone: sizes are exact, and a metric is over the same samples.
+    `after_ci`: the 95 % interval of the metric or p50 now, "" if it has none.
+    """
 
     limit: str
     artifact: str
@@ -88,6 +93,8 @@ class Gate:
     unit: str
     state: Literal["passed", "failed", "undecided"]
     why: str = ""
+    interval: tuple[float, float] | None = None
+    after_ci: str = ""
 
     def sentence(self) -> str:
         change = f" ({self.change:+.2f} {self.unit})" if self.change is not None else ""
@@ -102,6 +109,8 @@ class Gate:
             next = "compare with the baseline's run folder on an idle machine, with --thorough"
             if self.why.startswith(MISMATCH_BEFORE):
                 next = "use another runtime or precision for it"
+            elif self.why == NOT_MEASURED:
+                next = "measure that artifact, or leave it out of the baseline"
             return GateFailed(f"{self.limit} is undecided", self.sentence(), next)
         return None
 
@@ -109,6 +118,8 @@ class Gate:
 Pair = tuple[Measurement, Measurement]
 #: start of the reason if the device's outputs did not match the host's in the baseline either
 MISMATCH_BEFORE = "as in the baseline"
+#: the reason for a row that is missing
+NOT_MEASURED = "it is in the baseline and was not measured now"
 
 
 def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
@@ -141,12 +152,18 @@ def plan(m: Measurement) -> str:
     return f"{latency.threads} threads, batch {latency.batch}" if latency else ""
 
 
-def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> Iterator[str]:
-    """A sentence for each row of the baseline that was not measured now."""
+def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Measurement]:
+    """The rows of the baseline that were not measured now."""
     now = {row_key(m) for m in after}
-    for m in before:
-        if row_key(m) not in now:
-            yield f"{m.artifact} on {m.target} in {m.runtime} is in the baseline and was not measured now"
+    return [m for m in before if row_key(m) not in now]
+
+
+def not_measured(limit: Limit, old: Measurement) -> Gate | None:
+    """The undecided verdict on a row that is in the baseline only; None if the limit does not apply to it."""
+    gate = _evaluate(limit, (old, old), None)
+    if gate is None:
+        return None
+    return dataclasses.replace(gate, after=EMPTY_CELL, change=None, state="undecided", why=NOT_MEASURED, after_ci="")
 
 
 def evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | None:
@@ -176,15 +193,17 @@ def _evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | Non
         if not isinstance(ratio, Ratio) or old.latency_ms is None or new.latency_ms is None:
             why = ratio if isinstance(ratio, str) else "it was measured in only one of them"
             return _gate(limit, new, texts, None, "undecided", why)
-        change = ratio.value - 1
-        change *= 100 if limit.unit == "%" else new.latency_ms.p50 / ratio.value
+        factor = 100 if limit.unit == "%" else new.latency_ms.p50 / ratio.value
+        change = (ratio.value - 1) * factor
+        low, high = ratio.ci99
+        interval = ((low - 1) * factor, (high - 1) * factor) if low > 0 else None  # 0: too few processes for one
         if not limit.beyond(change):
             state, why = "passed", ""
         elif ratio.differs:
             state, why = "failed", "the 99 % CI of the ratio is {:.3f} to {:.3f}".format(*ratio.ci99)
         else:
             state, why = "undecided", "the 99 % CI of the ratio, {:.3f} to {:.3f}, includes 1".format(*ratio.ci99)
-        return _gate(limit, new, texts, change, state, why)
+        return _gate(limit, new, texts, change, state, why, interval)
     values = _values(limit, pair)
     if values is None:
         return None
@@ -233,9 +252,22 @@ def _gate(
     change: float | None,
     state: Literal["passed", "failed", "undecided"],
     why: str = "",
+    interval: tuple[float, float] | None = None,
 ) -> Gate:
     before, after = texts
-    return Gate(limit.text, m.artifact, m.target, m.runtime, plan(m), before, after, change, limit.unit, state, why)
+    known = interval if interval and all(map(math.isfinite, interval)) else None
+    row = limit.text, m.artifact, m.target, m.runtime, plan(m)
+    return Gate(*row, before, after, change, limit.unit, state, why, known, _value_ci(limit, m))
+
+
+def _value_ci(limit: Limit, m: Measurement) -> str:
+    """The 95 % interval of the value that the limit is on."""
+    if limit.quantity == "p50" and m.latency_ms:
+        return "{} to {} ms".format(*map(number, m.latency_ms.ci95))
+    if limit.is_metric and m.metric:
+        metric = m.metric
+        return " to ".join(metric_text(metric, edge) for edge in metric.ci95)
+    return ""
 
 
 def check_metrics(limits: Sequence[Limit], row_pairs: Sequence[Pair]) -> None:
@@ -245,3 +277,11 @@ def check_metrics(limits: Sequence[Limit], row_pairs: Sequence[Pair]) -> None:
         if limit.is_metric and limit.quantity != ANY_METRIC and limit.quantity not in metrics:
             known = ", ".join(sorted({*metrics, ANY_METRIC, *UNITS}))
             raise InputError(f"--fail-if {limit.text!r}: no row has {limit.quantity!r}", next=f"use one of {known}")
+
+
+def check_applied(limits: Sequence[Limit], gates: Sequence[Gate]) -> None:
+    """Raises InputError for a limit that no row was checked against: it must not pass."""
+    for limit in limits:
+        if not any(gate.limit == limit.text for gate in gates):
+            what = f"--fail-if {limit.text!r} was checked on nothing"
+            raise InputError(what, f"no row has {limit.quantity!r}", "edgekit bench RUN, or leave this limit out")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.printable import printable
 from edgekit.report import tables
+from edgekit.report.gates import summary
 from edgekit.report.rows import EMPTY_CELL
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ STYLES = {"failed": "bold red", "undecided": "yellow", "passed": "green"}
 
 
 def verdicts(gates: Sequence[Gate]) -> None:
-    """Print each gate's verdict on stdout, and below the table the reasons of failed and undecided ones."""
+    """Print how many passed, each gate's verdict, and below the table the reasons of failed and undecided ones."""
     from rich.text import Text
 
     console = tables.console()
     console.print()
+    console.print(Text(summary(gates), style="bold"))
     heads = ("before", "now", "change", "verdict")
     table = tables.table(*map(tables.words, ("gate", "artifact")), *map(tables.numbers, heads))
     several = len({gate.target for gate in gates}) > 1

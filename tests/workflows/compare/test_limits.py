@@ -18,7 +18,15 @@ from report.made_up import latency, measurement, metric
 from edgekit.core import statistics
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Ratio
-from edgekit.workflows.compare.limits import METRIC_UNITS, Limit, check_metrics, evaluate, missing_rows, pair_rows
+from edgekit.workflows.compare.limits import (
+    METRIC_UNITS,
+    Limit,
+    check_applied,
+    check_metrics,
+    evaluate,
+    missing_rows,
+    pair_rows,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +140,7 @@ def test_rows_are_paired_by_what_they_are() -> None:
     old = [measurement("a"), measurement("a", latency_ms=latency(threads=2)), measurement("b"), measurement("gone")]
     new = [measurement("b"), measurement("a"), measurement("new")]
     assert [a.artifact for a, _ in pair_rows(old, new)] == ["a", "b"]
-    assert [line.split(" is in")[0] for line in missing_rows(old, new)] == [
-        "a on host in onnxruntime",
-        "gone on host in onnxruntime",
-    ]
+    assert [m.artifact for m in missing_rows(old, new)] == ["a", "gone"]
     with pytest.raises(InputError, match="no row of the baseline was measured again"):
         pair_rows([measurement("a")], [measurement("a", target="pi")])
     other = measurement("a", metric=metric(samples=7, set_sha256="f" * 64))
@@ -148,6 +153,15 @@ def test_a_misspelt_metric_does_not_pass() -> None:
     with pytest.raises(InputError, match="no row has 'acuracy'") as error:
         check_metrics([Limit.parse("acuracy<-1pp")], found)
     assert "accuracy" in error.value.next
+
+
+def test_a_limit_that_nothing_was_checked_against_does_not_pass() -> None:
+    untimed = measurement(latency_ms=None)
+    limits = [Limit.parse("size>+2%"), Limit.parse("p50>+5%")]
+    gates = [gate for limit in limits if (gate := evaluate(limit, (untimed, untimed), None))]
+    with pytest.raises(InputError, match=r"'p50>\+5%' was checked on nothing: no row has 'p50'"):
+        check_applied(limits, gates)
+    check_applied(limits[:1], gates)
 
 
 def test_a_ratio_of_two_that_are_the_same_is_one() -> None:
