@@ -185,6 +185,7 @@ class Table:
     def _inputs(self) -> tuple[_Input, ...]:
         """The columns of each input."""
         scan, path, model_inputs = self._scan, self._path, self._model_inputs
+        self._check_options([column.name for spec in model_inputs for column in columns_of(spec)])
         if model_inputs and all(columns_of(spec) or spec.name in scan.kinds for spec in model_inputs):
             return tuple(
                 self._input(spec.name, columns_of(spec) or (Column(spec.name),), spec) for spec in model_inputs
@@ -205,6 +206,15 @@ class Table:
             return (self._input(model_inputs[0].name, next(iter(groups.values())), model_inputs[0]),)
         why = f"the model takes {', '.join(spec.name for spec in model_inputs)}; the columns are {listed(names)}"
         raise InputError(f"{path} does not fit the model", why, "rename the columns, or choose some with ?columns=a,b")
+
+    def _check_options(self, taken: Sequence[str]) -> None:
+        """Raises InputError if `columns` or `drop` leave out what the model takes by its signature."""
+        chosen, dropped = self._options.columns, self._options.drop
+        absent = [name for name in taken if name in dropped or (chosen and name not in chosen)]
+        if absent:
+            option = "drop" if dropped else "columns"
+            what = f"{self._path}: the option {option} leaves out {listed(absent)}"
+            raise InputError(what, f"the model takes {listed(taken)}", f"leave out ?{option}=, or train again with it")
 
     def _numbers(self, names: Sequence[str]) -> tuple[Column, ...]:
         """The numbers, for a model that does not say how it takes text. Raises InputError if there are none."""
@@ -349,6 +359,11 @@ class Table:
 def columns_of(spec: TensorSpec) -> tuple[Column, ...]:
     """The columns that an input is made of, by its signature."""
     return spec.signature.columns if isinstance(spec.signature, InputSignature) else ()
+
+
+def encoded_like(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The inputs, if they say how rows of a table are encoded: the file may have other rows since the training."""
+    return tuple(inputs) if any(map(columns_of, inputs)) else ()
 
 
 def encode(cells: Iterable[tuple[str, Mapping[str, Any]]], spec: TensorSpec) -> NDArray[Any]:

@@ -71,7 +71,7 @@ def resume(training: Training, manager: CheckpointManager) -> None:
         position = training.position
         log.info("resumed after epoch %d, batch %d", position.epoch, position.batch)
         if (say := session.current().say) is not None and training.group.rank == 0:
-            within = f", {position.batch} batches into the next" if position.batch else ""
+            within = f", in batch {position.batch + 1} of the next" if position.batch else ""
             say(f"  resumes   after epoch {position.epoch} of {training.settings.epochs}{within}")
 
 

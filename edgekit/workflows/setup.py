@@ -28,6 +28,7 @@ from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import LOG, Store
 from edgekit.sets import options
 from edgekit.sets.random_inputs import OpenSize
+from edgekit.sets.tables import encoded_like
 
 Say = Callable[[str], None]
 
@@ -83,7 +84,7 @@ def validation_set(
     if val:
         return context.set_for(val, artifact)
     if context.task:
-        return context.set(f"{context.task.name}:val")
+        return context.set(f"{context.task.name}:val", encoded_like(artifact.inputs))
     if calibration:
         return replace(context.set(calibration, artifact.inputs), labels=None)
     try:
@@ -99,7 +100,7 @@ def validation_set(
 def test_set(context: RunContext, artifacts: Sequence[Artifact], shapes: Shapes | None = None) -> SampleSet:
     """The task's test split; without a task, random inputs (latency only). Raises OpenSize."""
     if context.task:
-        return context.set(f"{context.task.name}:test")
+        return context.set(f"{context.task.name}:test", encoded_like(artifacts[0].inputs))
     return random_inputs(context.store, artifacts[0], shapes)
 
 

@@ -95,7 +95,7 @@ def test_a_table_of_any_kind_to_the_device(cli: Cli, tmp_path: Path, monkeypatch
     assert trained.code == 0, trained.err
     for said in ("one-hot encoded: town (3)", "missing cells filled with training medians: rooms (28: 2)"):
         assert trained.err.count(f"homes.csv: {said}") == 1, "it is said once"
-    assert cli("quantize", "r", "--int8", "--methods", "min-max", "--max-drop", 20).code == 0
+    assert cli("quantize", "r", "--int8", "--to", "onnx", "--methods", "min-max", "--max-drop", 20).code == 0
     # another order of columns, others than the model's, another spelling of booleans, missing cells
     Path("rows.csv").write_text("town,garden,note,rooms,area\nAix,true,x,3,100\nNice,0,,,100\n,1,x,2,100\n")
     predictions = cli("predict", "r/onnx-int8", "rows.csv", "--json").json["result"]

@@ -148,6 +148,8 @@ def test_the_encoding_is_that_of_the_training(here: Path) -> None:
     signed = (dataclasses.replace(spec("x", 6), signature=data.decoded["input"]),)
     rows = "town,label,garden,more,rooms,area\n" + "Aix,1,1,z,,7.5\n" * 3 + ",0,true,z,9,1\n"
     again = named_sets.load(write("b.csv", rows), signed)
+    for option in ("drop=town", "columns=area,rooms,garden"):
+        assert "leaves out town; the model takes area, rooms, town, garden" in refused(f"b.csv?{option}", signed)
     missing = data.decoded["input"].columns[1].missing
     assert again.inputs["x"].tolist() == [[7.5, missing, 0, 1, 0, 1]] * 3 + [[1, 9, 1, 0, 0, 1]]
     lines = [{"area": 7.5, "town": "Aix", "garden": True, "rooms": None}, {"area": 1, "town": "Rome", "garden": False}]

@@ -29,6 +29,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import runtimes_for
 from edgekit.measure.verify import saturates
 from edgekit.runs import references
+from edgekit.sets.tables import encoded_like
 from edgekit.steps.shared.calibrated import model_file
 from edgekit.workflows import import_, setup
 from edgekit.workflows.deploy import bundle, replay
@@ -189,7 +190,7 @@ def _select(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
         raise InputError(f"{artifact.name} is not a model", next="name a model: edgekit compare lists them")
     if not artifact.task:
         return artifact, setup.random_inputs(ref.store, artifact)
-    return artifact, ref.store.set(f"{tasks.load(artifact.task).name}:test")
+    return artifact, ref.store.set(f"{tasks.load(artifact.task).name}:test", encoded_like(artifact.inputs))
 
 
 def _connect(target: Target, folder: str) -> tuple[Device, Releases]:
