@@ -31,7 +31,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(r"^( *)```([\w-]*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-QUICKSTARTS = [page for page in PAGES if page.name.startswith("quickstart-")]
+#: the one of the table and the sounds trains and measures twice: it is for the nightly tier
+QUICKSTARTS = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.nightly] if page.stem == "quickstart-data" else [])
+    for page in PAGES
+    if page.name.startswith("quickstart-")
+]
 #: the program of a line of shell, behind variables and another program's options
 PROGRAM = re.compile(r"^(?:\w+=\S+ +|torchrun .*? -m +|python (?:-P )?-m +)*edgekit (?=[a-z-])")
 #: tasks that people come with → the page that solves it, and what it must hold
@@ -277,7 +282,7 @@ def test_pages_in_a_browser(site: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", QUICKSTARTS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", QUICKSTARTS)
 def test_every_block_of_a_quickstart_runs(page: Path, tmp_path: Path) -> None:
     """In an empty folder and in order, with this machine in the place of the device, and one process per artifact."""
     settings = tmp_path / "config" / "edgekit"
