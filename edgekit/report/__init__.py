@@ -4,7 +4,8 @@ from edgekit.report.html import html
 from edgekit.report.markdown import markdown
 from edgekit.report.picture import picture
 from edgekit.report.spreadsheet import csv
+from edgekit.report.summary import summary
 from edgekit.report.tensorboard import tensorboard
 from edgekit.report.terminal import terminal
 
-__all__ = ["csv", "html", "markdown", "picture", "tensorboard", "terminal"]
+__all__ = ["csv", "html", "markdown", "picture", "summary", "tensorboard", "terminal"]

@@ -31,6 +31,7 @@ PURPOSE = {
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",
     "tensorboard": "logs for TensorBoard",
+    "pictures": "pictures and summaries as PNG and PDF",
 }
 
 
