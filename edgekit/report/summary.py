@@ -143,7 +143,7 @@ def _lines(parts: list[str], words: str, y: float, size: float, line: float, cla
 
 def _wrapped(words: str, width: float, size: float, is_bold: bool) -> Iterator[str]:
     line = ""
-    for word in words.split():
+    for word in filter(None, words.replace(" %", "\u00a0%").split(" ")):
         longer = f"{line} {word}".strip()
         if line and text_width(longer, size, is_bold) > width:
             yield line
