@@ -19,7 +19,7 @@ from edgekit.report.advice import Advice, recommended
 from edgekit.report.devices import devices, measured_on
 from edgekit.report.explore import data, explore
 from edgekit.report.headline import Headline, headlines
-from edgekit.report.lineage import RunDetails, lineages, predictions, trainings
+from edgekit.report.lineage import RunDetails, confusions, lineages, predictions, trainings
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
@@ -47,6 +47,7 @@ def html(measurements: Sequence[Measurement], title: str, details: RunDetails | 
         "gains": _gains(measurements),
         "path": path.section(measurements, run_details),
         "sustained": _sustained(measurements),
+        "confusion": confusions(run_details),
         "samples": predictions(run_details),
         "training": trainings(run_details),
         "lineage": lineages(run_details, measurements),
@@ -101,6 +102,7 @@ CONTENTS = {
     "gains": "Compression gains",
     "path": "Compression path",
     "sustained": "Sustained load",
+    "confusion": "Confusion matrix",
     "samples": "Sample predictions",
     "training": "Training curves",
     "lineage": "Lineage of each artifact",
