@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from edgekit.core.measurement import Measurement
@@ -89,7 +90,7 @@ def _tiles(parts: list[str], figures: Sequence[Figure], top: float) -> float:
     for i, figure in enumerate(figures):
         x = MARGIN + i * width
         tone = f"ek-{figure.tone}" if figure.tone else "ek-soft"
-        parts.append(text(x, top + 46, figure.value, 46, f"ek-bold {tone}"))
+        parts.append(text(x, top + 44, figure.value, 40, f"ek-bold {tone}"))
         y = top + 72
         for words, size, line, classes in ((figure.label, 16, 21, "ek-bold"), (figure.detail, 12, 16, "ek-soft")):
             for piece in _wrapped(words, width - 24, size, "bold" in classes):
@@ -143,7 +144,7 @@ def _lines(parts: list[str], words: str, y: float, size: float, line: float, cla
 
 def _wrapped(words: str, width: float, size: float, is_bold: bool) -> Iterator[str]:
     line = ""
-    for word in filter(None, words.replace(" %", "\u00a0%").split(" ")):
+    for word in re.findall(r"\S+(?: %\S*)?", words):  # "99 %" stays on one line
         longer = f"{line} {word}".strip()
         if line and text_width(longer, size, is_bold) > width:
             yield line

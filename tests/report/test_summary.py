@@ -31,6 +31,12 @@ def test_headline_numbers_table_and_device() -> None:
     assert any("Cortex-A76" in line and "5 processes, 1 thread, batch 1" in line for line in shown)
 
 
+def test_an_interval_and_its_level_stay_on_one_line() -> None:
+    shown = texts(summary([FLOAT, int8()]))
+    assert not [line for line in shown if "\ufffd" in line or line.startswith("%")]
+    assert any("99 %" in line for line in shown)
+
+
 def test_the_table_is_short_and_starts_with_the_recommended() -> None:
     shown = texts(summary(many(40)))
     start = shown.index("artifact")
