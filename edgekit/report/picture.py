@@ -97,7 +97,12 @@ def panel(
     x, y = _scales(points, area, pad)
     anchors = [
         Anchor(
-            x(p.latency.p50), y(p.percent), r * reach(p.shape), text_width(p.label, TEXT, p.front), LINE - 4, p.front
+            x(p.latency.p50),
+            y(p.percent),
+            r * reach(p.shape),
+            text_width(p.label, TEXT, p.front or p.recommended),
+            LINE - 4,
+            2 * p.recommended + p.front,
         )
         for r, p in zip(sizes, points, strict=True)
     ]
