@@ -122,7 +122,9 @@ def _has_room(label: Label, index: int, anchors: Sequence[Anchor], placed_labels
             return False
         if label.leader and _crosses(label.leader, other.box):
             return False
-    return not label.leader or not any(_crosses_anchor(label.leader, a) for i, a in enumerate(anchors) if i != index)
+    own = anchors[index]
+    apart = [a for a in anchors if math.hypot(a.x - own.x, a.y - own.y) > max(a.radius, own.radius)]
+    return not label.leader or not any(_crosses_anchor(label.leader, a) for a in apart)
 
 
 def _cost(rank: int, label: Label, lines: Sequence[Box]) -> float:
