@@ -78,6 +78,20 @@ class Results(Sequence[Measurement]):
         """Accuracy, latency and size, a panel per device and plan, as an SVG."""
         return notebook.plot(self._rows, title)
 
+    def summary(self, path: str | Path | None = None, *, title: str = "") -> Picture:
+        """One page for a manager: a headline, three numbers, the picture, a short table, and how it was measured.
+
+        A notebook shows it. `path` (.svg, .png or .pdf) writes it, too: PNG and PDF on white, SVG on transparent ground
+        in the reader's light or dark scheme. Raises InputError for another suffix, Missing without `cairosvg`
+        (`pip install 'edgekit-toolkit[pictures]'`) for PNG and PDF.
+
+        >>> edgekit.compare("runs/mnist").summary("summary.pdf")  # doctest: +SKIP
+        """
+        page = notebook.summary(self._rows, title)
+        if path is not None:
+            page.save(path)
+        return page
+
     def page(self, path: str | Path, *, title: str = "edgekit") -> Path:
         """Write the interactive HTML page."""
         return notebook.page(self._rows, path, title=title, runs=self._runs)

@@ -25,7 +25,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("sources", nargs=-1)
 @click.option("--markdown", type=FILE, help="Also write the table as Markdown, for a pull request.")
 @click.option("--html", type=FILE, help="Also write an HTML page: chart, table, how it was measured.")
-@click.option("--picture", type=FILE, help="Also write a chart of accuracy, latency and size as SVG.")
+@click.option("--picture", type=FILE, help="Also write a chart of accuracy, latency and size: .svg, .png, .pdf.")
+@click.option("--summary", type=FILE, help="Also write a summary of one page: .svg, .png, .pdf.")
 @click.option("--csv", type=FILE, help="Also write every value as CSV.")
 @click.option(
     "--tensorboard",
@@ -52,6 +53,7 @@ def command(
     markdown: Path | None,
     html: Path | None,
     picture: Path | None,
+    summary: Path | None,
     csv: Path | None,
     tensorboard: Path | None,
     mlflow: str | None,
@@ -72,6 +74,7 @@ def command(
     folder as the baseline. The options of `bench` set how they are measured.
     """
     from edgekit import report
+    from edgekit.report import file
     from edgekit.workflows.compare.gate import gate
     from edgekit.workflows.compare.lineage import gather
     from edgekit.workflows.compare.rows import collect, disambiguated, run_folders, run_title
@@ -92,6 +95,8 @@ def command(
     if typed and not against:
         what = f"--{typed[0]} has no effect without --against"
         raise InputError(what, "compare measures nothing then", "add --against BASELINE, or use edgekit bench RUN")
+    for drawing in filter(None, (picture, summary)):
+        file.check(drawing)
     sourced_rows = collect(sources, test_set)
     measurements = [m for _, m in sourced_rows]
     rows = disambiguated(sourced_rows)
@@ -105,13 +110,16 @@ def command(
     writers: dict[Path | None, Callable[[], str]] = {
         markdown: lambda: report.markdown(rows, gates),
         html: lambda: report.html(rows, title, gather(run_folders(sources), measurements)),
-        picture: lambda: report.picture(rows, title),
         csv: lambda: report.csv(rows),
         junit: lambda: report.junit(gates, strict),
     }
     for path, write in writers.items():
         if path:
             write_atomically(path, write())
+            reporter.say(f"wrote {path}")
+    for path, draw in ((picture, report.picture), (summary, report.summary)):
+        if path:
+            file.write(path, draw(rows, title))
             reporter.say(f"wrote {path}")
 
     if tensorboard:

@@ -8,6 +8,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -195,7 +196,11 @@ def _measurement(
         load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,
-        facts={**run.facts, **({"samples_skipped": len(data.skipped)} if data.skipped else {})},
+        facts={
+            **run.facts,
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"samples_skipped": len(data.skipped)} if data.skipped else {}),
+        },
         session=session,
         key=key,
         invalid=run.invalid,

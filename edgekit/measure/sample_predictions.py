@@ -1,7 +1,8 @@
 """Predictions of each model for a few of the samples it was measured on, stored for the report.
 
 The samples are stored once in the run folder (`samples-SET.json`, images as small PNGs), the predictions in the
-artifact's folder (`answers-KEY.json`). Predictions that are no short text (masks, boxes) are not stored here.
+artifact's folder (`answers-KEY.json`), with the confusion matrix of all samples. Predictions that are no short text
+(masks, boxes) are not stored here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from edgekit.runs.store import SAMPLES
 COUNT = 24
 #: pixels of a stored image's longer side at most, and of its shorter side at least
 PIXELS, SMALLEST = 96, 8
+#: a confusion matrix is stored for no more classes
+MOST_CLASSES = 30
 #: characters of a prediction's text at most
 LONGEST = 120
 
@@ -46,10 +49,31 @@ def store(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, run_
             {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
             for i in chosen
         ]
-        document = {"set": names_only(data.name), "set_sha256": data.sha256, "samples": stored}
-        written.write(run_folder, samples, json.dumps(document) + "\n")
-    document = {"set_sha256": data.sha256, "answers": predictions}
+        described = {"set": names_only(data.name), "set_sha256": data.sha256, "samples": stored}
+        written.write(run_folder, samples, json.dumps(described) + "\n")
+    document: dict[str, Any] = {"set_sha256": data.sha256, "answers": predictions}
+    if matrix := _confusion(run.outputs, data.labels, classes):
+        document["confusion"] = matrix
     written.write_beside(artifact, f"answers-{key}.json", json.dumps(document) + "\n")
+
+
+def _confusion(
+    outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any] | None, classes: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """Counts of all samples, a row per true class and a column per predicted one; None unless the only output is
+    (samples, classes), with at most MOST_CLASSES, and the labels are classes.
+    """
+    scores = next(iter(outputs.values()))
+    if len(outputs) != 1 or scores.ndim != 2 or not 2 <= scores.shape[1] <= MOST_CLASSES:
+        return None
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(scores):
+        return None
+    count = scores.shape[1]
+    if labels.min() < 0 or labels.max() >= count:
+        return None
+    counts = np.zeros((count, count), np.int64)
+    np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
+    return {"classes": [_class(i, classes) for i in range(count)], "counts": counts.tolist()}
 
 
 def _prediction(

@@ -6,8 +6,20 @@ from edgekit.report.markdown import markdown
 from edgekit.report.mlflow import mlflow
 from edgekit.report.picture import picture
 from edgekit.report.spreadsheet import csv
+from edgekit.report.summary import summary
 from edgekit.report.tensorboard import tensorboard
 from edgekit.report.terminal import terminal
 from edgekit.report.wandb import wandb
 
-__all__ = ["csv", "html", "junit", "markdown", "mlflow", "picture", "tensorboard", "terminal", "wandb"]
+__all__ = [
+    "csv",
+    "html",
+    "junit",
+    "markdown",
+    "mlflow",
+    "picture",
+    "summary",
+    "tensorboard",
+    "terminal",
+    "wandb",
+]

@@ -28,7 +28,7 @@ FEW_PROCESSES = 5
 class Advice:
     """For one device and plan: `ship` is the recommendation, `costs` its drawbacks, `unproven` what was not shown.
 
-    `artifact` is None if nothing can be recommended; `ship` then says why.
+    `artifact` and `measurement` are None if nothing can be recommended; `ship` then says why.
     """
 
     target: str
@@ -38,6 +38,12 @@ class Advice:
     ship: tuple[str, ...]
     costs: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
+    measurement: Measurement | None = None
+
+
+def recommended(measurements: Sequence[Measurement]) -> frozenset[int]:
+    """`id()` of each recommended measurement: at most one for each device and plan."""
+    return frozenset(id(item.measurement) for item in advice(measurements) if item.measurement)
 
 
 def advice(measurements: Sequence[Measurement]) -> list[Advice]:
@@ -65,27 +71,40 @@ def _measured(
     scope: Scope, scoped: Sequence[Measurement], artifacts: Sequence[str], measurements: Sequence[Measurement]
 ) -> Advice:
     where, plan = scope.target, _plan(scope, measurements)
-    valid = [m for m in scoped if not m.invalid]
-    candidates = [m for m in valid if m.verdict is None or m.verdict.state != "missed"]
+    candidates = _candidates(scoped)
     if not candidates:
+        valid = [m for m in scoped if not m.invalid]
         why = "every measurement is invalid" if not valid else "every artifact missed its accuracy budget"
         reason = next((f" ({m.artifact}: {m.invalid[0]})" for m in scoped if m.invalid), "") if not valid else ""
         next_ = "fix this, then measure again" if not valid else "raise the budget, or try other methods"
         text = f"On {where}{plan} nothing can be recommended: {why}{reason}; {next_}."
         return Advice(where, plan, None, "", (text,))
     top = max(candidates, key=goodness)
-    within_budget = [m for m in candidates if _points(top, m) <= _budget(candidates)]
-    fastest = min(within_budget, key=_p50)
-    equally_fast = [m for m in within_budget if m is fastest or not slower(m, fastest)]
+    accurate = within_budget(scoped)
+    fastest = min(accurate, key=_p50)
+    equally_fast = [m for m in accurate if m is fastest or not slower(m, fastest)]
     choice = min(equally_fast, key=lambda m: (m.size_bytes, memory(m) or 0, _p50(m)))
-    ship = (_ship(choice, where, plan), *_why(choice, within_budget, equally_fast, top, candidates))
+    ship = (_ship(choice, where, plan), *_why(choice, accurate, equally_fast, top, candidates))
     costs = (
         *_metric_change(choice),
         *_gain(choice, measurements),
-        *_alternatives(choice, within_budget, candidates, top),
+        *_alternatives(choice, accurate, candidates, top),
     )
     unproven = (*_uncertainties(choice), *_excluded(scoped, candidates), *_absent(scoped, artifacts, measurements))
-    return Advice(where, plan, choice.artifact, choice.runtime, ship, costs, unproven)
+    return Advice(where, plan, choice.artifact, choice.runtime, ship, costs, unproven, choice)
+
+
+def within_budget(scoped: Sequence[Measurement]) -> list[Measurement]:
+    """The candidates whose metric is within the budget of the best; `scoped` is one value of `scopes`."""
+    candidates = _candidates(scoped)
+    top = max(candidates, key=goodness, default=None)
+    return [m for m in candidates if top and _points(top, m) <= _budget(candidates)]
+
+
+def _candidates(scoped: Sequence[Measurement]) -> list[Measurement]:
+    """The valid measurements made on the device that did not miss their budget."""
+    valid = [m for m in scoped if not m.invalid and m.provenance == "measured"]
+    return [m for m in valid if m.verdict is None or m.verdict.state != "missed"]
 
 
 def _ship(m: Measurement, where: str, plan: str) -> str:
@@ -97,7 +116,7 @@ def _ship(m: Measurement, where: str, plan: str) -> str:
 
 def _why(
     choice: Measurement,
-    within_budget: Sequence[Measurement],
+    accurate: Sequence[Measurement],
     equally_fast: Sequence[Measurement],
     top: Measurement,
     candidates: Sequence[Measurement],
@@ -106,8 +125,8 @@ def _why(
         yield "There is no alternative."
         return
     group = "of all"
-    if len(within_budget) < len(candidates):
-        group = f"of the {len(within_budget)} within {_allowed(candidates)} of the best, {top.artifact}"
+    if len(accurate) < len(candidates):
+        group = f"of the {len(accurate)} within {_allowed(candidates)} of the best, {top.artifact}"
     if len(equally_fast) == 1:
         yield f"It is the fastest {group}."
         return
@@ -146,10 +165,10 @@ def _gain(m: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:
 
 
 def _alternatives(
-    choice: Measurement, within_budget: Sequence[Measurement], candidates: Sequence[Measurement], top: Measurement
+    choice: Measurement, accurate: Sequence[Measurement], candidates: Sequence[Measurement], top: Measurement
 ) -> Iterator[str]:
     """Alternatives: faster and less accurate, more accurate and slower, smaller and slower."""
-    faster = [m for m in _front(candidates) if m not in within_budget and slower(choice, m)]
+    faster = [m for m in _front(candidates) if m not in accurate and slower(choice, m)]
     if faster:
         m = max(faster, key=goodness)
         yield f"Faster by {_times(choice, m)}: {m.artifact}, p50 {_ms(m)}, at a cost of {_gap(choice, m)}."
@@ -157,7 +176,7 @@ def _alternatives(
         speed = f"{_times(top, choice)} the latency" if slower(top, choice) else "no significantly higher latency"
         caveat = "; not proven, the intervals overlap" if _overlap(top, choice) else ""
         yield f"Best {_name(top)}: {top.artifact}, {_metric(top)} ({_gap(top, choice)} better{caveat}), at {speed}."
-    small = min(within_budget, key=lambda m: m.size_bytes)
+    small = min(accurate, key=lambda m: m.size_bytes)
     if small.size_bytes < choice.size_bytes:
         speed = f"{_times(small, choice)} the latency" if slower(small, choice) else "no significantly higher latency"
         yield f"Smallest: {small.artifact}, {kilobytes(small.size_bytes)} kB, at {speed}."

@@ -24,6 +24,12 @@ FACTS: Mapping[str, str] = {
 MAX_VALUES = 12
 
 
+def measured_on(measurements: Sequence[Measurement]) -> str:
+    """The day of the measurements, or the first and the last; "" if none says when it was made."""
+    days = sorted(str(m.facts["measured_at"])[:10] for m in measurements if m.facts.get("measured_at"))
+    return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+
+
 def devices(measurements: Sequence[Measurement]) -> str:
     """The devices' facts, how each was measured, and the units."""
     items = "".join(f"<li>{safe(line)}.</li>" for line in facts(measurements))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.measurement import Measurement
+from edgekit.report.advice import recommended
 from edgekit.report.pareto import COSTS, fronts, unbeaten
 from edgekit.report.points import Point, points_of
 from edgekit.report.rows import Scope, drawable, kilobytes, memory, metric_text, number, scopes
@@ -40,29 +41,33 @@ def explore(measurements: Sequence[Measurement]) -> str:
     against = "".join(f'<option value="{key}">{name}</option>' for key, _, name in AXES)
     return (
         '<figure class="plot" hidden><div class="filters">'
-        f'<label>device and plan<select id="scope">{where}</select></label>'
-        f'<label>against<select id="axis">{against}</select></label></div>'
+        f'<label{" hidden" * (len(scoped) == 1)}>device and plan<select id="scope">{where}</select></label>'
+        f'<label>against<select id="axis">{against}</select></label>'
+        '<label class="check"><input type="checkbox" id="intervals">95 % intervals</label></div>'
         '<div class="canvas"><canvas id="chart" tabindex="0" role="application" aria-roledescription="scatter plot" '
         'aria-label="Metric by cost; each point is a row of the table below" '
         'aria-describedby="how"></canvas></div>'
         '<p id="details" role="status" aria-live="polite"></p>'
         '<p id="how" class="soft">Point at a mark, or use the cursor keys, for its figures; Enter opens its row. The '
-        "line is the Pareto front; area is proportional to file size, whiskers are 95 % intervals. The filters below "
-        "apply here too.</p></figure>"
+        "line is the Pareto front, the ring the recommended artifact; area is proportional to file size. The filters "
+        "below apply here too.</p></figure>"
     )
 
 
 def data(measurements: Sequence[Measurement]) -> str:
     """The script's data, as JSON that cannot close its element."""
     position = {id(m): i for i, m in enumerate(measurements)}
-    panels = [_scope(scope, scoped, position) for scope, scoped in scopes(measurements).items()]
+    chosen = recommended(measurements)
+    panels = [_scope(scope, scoped, position, chosen) for scope, scoped in scopes(measurements).items()]
     axes = {key: title for key, title, _ in AXES}
     text = json.dumps({"axes": axes, "scopes": panels}, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _scope(scope: Scope, scoped: Sequence[Measurement], position: dict[int, int]) -> dict[str, Any]:
-    points = points_of(scoped)
+def _scope(
+    scope: Scope, scoped: Sequence[Measurement], position: dict[int, int], chosen: frozenset[int]
+) -> dict[str, Any]:
+    points = points_of(scoped, chosen)
     index_of = {id(p.m): i for i, p in enumerate(points)}
     unbeaten_ids = {id(m) for front in unbeaten(scoped).values() for m in front}
     percent = scope.unit == "fraction"
@@ -115,6 +120,7 @@ def _point(p: Point, row: int, on_front: bool) -> dict[str, Any]:
         "invalid": bool(m.invalid),
         "provenance": clean(m.provenance),
         "front": on_front,
+        "recommended": p.recommended,
         "row": row,
         "figures": [clean(text) for text in figures],
     }

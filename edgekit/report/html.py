@@ -15,14 +15,15 @@ from typing import Any
 
 from edgekit.core.measurement import Measurement
 from edgekit.report import path, sustained
-from edgekit.report.advice import Advice, advice
-from edgekit.report.devices import devices
+from edgekit.report.advice import Advice, recommended
+from edgekit.report.devices import devices, measured_on
 from edgekit.report.explore import data, explore
-from edgekit.report.lineage import RunDetails, lineages, predictions, trainings
+from edgekit.report.headline import Headline, headlines
+from edgekit.report.lineage import RunDetails, confusions, lineages, predictions, trainings
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
-from edgekit.report.rows import Gain, Scope, gains, scopes
+from edgekit.report.rows import Gain, Scope, common_notes, facts, gains, rows, scopes
 from edgekit.report.style import PAGE, PICTURE, safe, variables
 from edgekit.report.table import table
 
@@ -35,19 +36,24 @@ def html(measurements: Sequence[Measurement], title: str, details: RunDetails | 
     run_details = details or RunDetails()
     style = variables() + PICTURE + PAGE
     scripts = [_asset(LIBRARY), _asset(SCRIPT)] if scopes(measurements) else [_asset(SCRIPT)]
+    all_headlines = headlines(measurements)
     sections = [
-        _advice(measurements),
+        _ship(all_headlines, measurements),
         _pictures(measurements),
         table(measurements) if measurements else "",
-        matrix(measurements),
-        _gains(measurements),
-        path.section(measurements, run_details),
-        _sustained(measurements),
-        predictions(run_details),
-        trainings(run_details),
-        lineages(run_details, measurements),
-        devices(measurements),
     ]
+    folds = {
+        "matrix": matrix(measurements),
+        "gains": _gains(measurements),
+        "path": path.section(measurements, run_details),
+        "sustained": _sustained(measurements),
+        "confusion": confusions(run_details),
+        "samples": predictions(run_details),
+        "training": trainings(run_details),
+        "lineage": lineages(run_details, measurements),
+        "devices": devices(measurements),
+    }
+    sections += [_fold(id, section) for id, section in folds.items() if section]
     points = f'<script type="application/json" id="points">{data(measurements)}</script>' if len(scripts) > 1 else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -56,10 +62,16 @@ def html(measurements: Sequence[Measurement], title: str, details: RunDetails | 
         '<meta name="color-scheme" content="light dark">\n'
         f'<title>{safe(title)}</title>\n<link rel="icon" href="data:,">\n<style>{style}</style>\n</head>\n'
         f'<body>\n<a class="skip" href="#main">To the content</a>\n'
-        f"<header><h1>{safe(title)}</h1><p>{safe(_summary(measurements))}</p>{_contents(sections)}</header>\n"
-        f'<main id="main">{"".join(sections)}</main>\n{points}'
+        f'<header><p class="soft">{safe(_about(measurements, title))}</p>'
+        f"<h1>{safe(all_headlines[0].sentence if all_headlines else 'No measurements.')}</h1></header>\n"
+        f'<main id="main">{"".join(sections)}</main>\n{_contents(sections)}{points}'
         f"{''.join(f'<script>{script}</script>' for script in scripts)}\n</body>\n</html>\n"
     )
+
+
+def _fold(id: str, section: str) -> str:
+    """A section behind a fold; a link to it opens it. The fold's title replaces the section's heading."""
+    return f'<details class="fold"><summary>{CONTENTS[id]}</summary>{section}</details>'
 
 
 @cache
@@ -84,16 +96,17 @@ def _hash(text: str) -> str:
 #: section → its name in the page's contents
 CONTENTS = {
     "ship": "What to ship",
-    "plot": "Plot",
+    "plot": "Metric, latency and size",
     "all": "Every measurement",
     "matrix": "Device × runtime × model",
-    "gains": "Gains",
+    "gains": "Compression gains",
     "path": "Compression path",
     "sustained": "Sustained load",
+    "confusion": "Confusion matrix",
     "samples": "Sample predictions",
-    "training": "Training",
-    "lineage": "Lineage",
-    "devices": "Devices",
+    "training": "Training curves",
+    "lineage": "Lineage of each artifact",
+    "devices": "How it was measured",
 }
 
 
@@ -105,34 +118,59 @@ def _contents(sections: Sequence[str]) -> str:
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if links else ""
 
 
-def _summary(measurements: Sequence[Measurement]) -> str:
-    if not measurements:
-        return "No measurements."
+def _about(measurements: Sequence[Measurement], title: str) -> str:
+    """The title, the devices, and when they were measured."""
     targets = list(dict.fromkeys(m.target for m in measurements))
     invalid = sum(bool(m.invalid) for m in measurements)
-    text = f"{_count(len(measurements), 'measurement')} on {_count(len(targets), 'target')}: {', '.join(targets)}"
-    return text + (f"; {invalid} invalid, shown grey and not ranked" if invalid else "")
+    parts = [
+        title,
+        f"{_count(len(measurements), 'measurement')} on {', '.join(targets)}" if measurements else "",
+        f"{invalid} invalid, not ranked" if invalid else "",
+        measured_on(measurements),
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
-def _advice(measurements: Sequence[Measurement]) -> str:
-    advices = advice(measurements)
-    if not advices:
+def _ship(all_headlines: Sequence[Headline], measurements: Sequence[Measurement]) -> str:
+    """The recommendation of the first device in full, and a card for each other one."""
+    if not all_headlines:
         return ""
-    return f'<section id="ship"><h2>What to ship</h2><div class="cards">{"".join(map(_card, advices))}</div></section>'
+    first, *others = all_headlines
+    lines = [line for line in facts(measurements) if line.startswith(f"{first.advice.target}:")]
+    how = "".join(f"<p>{safe(line)}.</p>" for line in (*lines, *common_notes(rows(measurements))))
+    cards = "".join(
+        f"<article><h3>{safe(other.advice.target)}{safe(other.advice.plan)}</h3><p>{safe(other.sentence)}</p>"
+        f"{_numbers(other)}{_reasons(other.advice)}</article>"
+        for other in others
+    )
+    more = f'<h2>Other devices and plans</h2><div class="cards">{cards}</div>' if cards else ""
+    return (
+        f'<section id="ship"><h2 class="away">What to ship</h2>{_numbers(first)}'
+        f'<div class="soft">{how}</div>{_reasons(first.advice)}{more}</section>'
+    )
 
 
-def _card(item: Advice) -> str:
-    paragraphs = "".join(f"<p>{safe(text)}</p>" for text in item.ship[1:])
+def _numbers(headline: Headline) -> str:
+    tiles = "".join(
+        f'<li class="{figure.tone}"><b>{safe(figure.value)}</b><span>{safe(figure.label)}</span>'
+        f"{f'<small>{safe(figure.detail)}</small>' if figure.detail else ''}</li>"
+        for figure in headline.figures
+    )
+    return f'<ul class="numbers">{tiles}</ul>' if tiles else ""
+
+
+def _reasons(item: Advice) -> str:
+    """Why, what it costs, and what is not proven; the first sentence of a device without a headline is above."""
+    why = "".join(f"<p>{safe(text)}</p>" for text in (item.ship if item.measurement else item.ship[1:]))
     costs = "".join(f"<li>{safe(text)}</li>" for text in item.costs)
     unproven = "".join(f"<li>{safe(text[:1].upper() + text[1:])}</li>" for text in item.unproven)
-    return (
-        f"<article><h3>{safe(item.target)}{safe(item.plan)}</h3><p><strong>{safe(item.ship[0])}</strong></p>{paragraphs}"
-        f"{f'<h4>What it costs</h4><ul>{costs}</ul>' if costs else ''}"
-        f"{f'<h4>What is not proven</h4><ul>{unproven}</ul>' if unproven else ''}</article>"
+    fold = why + (f"<h4>What it costs</h4><ul>{costs}</ul>" if costs else "")
+    return (f"<h4>What is not proven</h4><ul>{unproven}</ul>" if unproven else "") + (
+        f"<details><summary>Why, and what it costs</summary>{fold}</details>" if fold else ""
     )
 
 
@@ -140,13 +178,14 @@ def _pictures(measurements: Sequence[Measurement]) -> str:
     scoped = scopes(measurements)
     if not scoped:
         return ""
-    figures = "".join(_figure(scope, rows, i) for i, (scope, rows) in enumerate(scoped.items()))
+    chosen = recommended(measurements)
+    figures = "".join(_figure(scope, ms, i, chosen) for i, (scope, ms) in enumerate(scoped.items()))
     return f'<section id="plot"><h2>Metric, latency and size</h2>{explore(measurements)}{figures}</section>'
 
 
-def _figure(scope: Scope, measurements: Sequence[Measurement], number: int) -> str:
+def _figure(scope: Scope, measurements: Sequence[Measurement], number: int, chosen: frozenset[int]) -> str:
     """The static picture in two widths, for readers without scripts; the style shows the one that fits."""
-    wide, narrow = inline(scope, measurements, WIDE, f"p{number}w"), inline(scope, measurements, NARROW, f"p{number}n")
+    wide, narrow = (inline(scope, measurements, width, f"p{number}-{width}", chosen=chosen) for width in (WIDE, NARROW))
     unbeaten_lines = [
         f"Pareto-optimal in {scope.metric}, p50, file and memory ({provenance}), fastest first: "
         f"{', '.join(m.artifact for m in front)}."
@@ -179,9 +218,9 @@ def _gain(gain: Gain, several: bool) -> str:
 
 
 def _sustained(measurements: Sequence[Measurement]) -> str:
-    rows = [m for m in measurements if isinstance(m.facts.get("sustained"), Mapping)]
-    figures = "".join(_long(m, m.facts["sustained"]) for m in rows)
-    return f'<section id="sustained"><h2>Sustained load</h2>{figures}</section>' if rows else ""
+    loaded = [m for m in measurements if isinstance(m.facts.get("sustained"), Mapping)]
+    figures = "".join(_long(m, m.facts["sustained"]) for m in loaded)
+    return f'<section id="sustained"><h2>Sustained load</h2>{figures}</section>' if loaded else ""
 
 
 def _long(m: Measurement, load: Mapping[str, Any]) -> str:

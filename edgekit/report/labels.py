@@ -44,14 +44,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A bubble and the size of its label; `first` ones are labelled before the others."""
+    """A bubble and the size of its label; those of higher `priority` are labelled before the others."""
 
     x: float
     y: float
     radius: float
     width: float
     height: float
-    first: bool = False
+    priority: int = 0
 
     def touches(self, box: Box, gap: float = 0.0) -> bool:
         x, y = box.nearest(self.x, self.y)
@@ -73,7 +73,7 @@ def place(anchors: Sequence[Anchor], area: Box, lines: Sequence[Box]) -> list[La
     """
     labels: list[Label | None] = [None] * len(anchors)
     placed_labels: list[Label] = []
-    for index in sorted(range(len(anchors)), key=lambda i: (not anchors[i].first, -_neighbours(i, anchors), i)):
+    for index in sorted(range(len(anchors)), key=lambda i: (-anchors[i].priority, -_neighbours(i, anchors), i)):
         choices = [
             (_cost(rank, label, lines), rank, label)
             for rank, label in enumerate(_candidates(anchors[index]))
@@ -122,7 +122,9 @@ def _has_room(label: Label, index: int, anchors: Sequence[Anchor], placed_labels
             return False
         if label.leader and _crosses(label.leader, other.box):
             return False
-    return not label.leader or not any(_crosses_anchor(label.leader, a) for i, a in enumerate(anchors) if i != index)
+    own = anchors[index]
+    apart = [a for a in anchors if math.hypot(a.x - own.x, a.y - own.y) > max(a.radius, own.radius)]
+    return not label.leader or not any(_crosses_anchor(label.leader, a) for a in apart)
 
 
 def _cost(rank: int, label: Label, lines: Sequence[Box]) -> float:

@@ -25,7 +25,6 @@ def legend(points: Sequence[Point], width: int) -> tuple[str, float]:
     if size:
         count, radius = size
         items.append((mark("circle", 12, 0, radius, "ek-plain"), 24.0, f"{count / 1000:g} kB file (area)"))
-    items.append(('<path class="ek-lead" d="M0 0H16M0 -3v6M16 -3v6M8 -6V6M5 -6h6M5 6h6"/>', 18.0, "95 % intervals"))
     for provenance in dict.fromkeys(p.m.provenance for p in points if p.front):
         extra, suffix = ("", "") if provenance == "measured" else (" ek-other", f", {provenance}")
         items.append((f'<path class="ek-front{extra}" d="M0 5V-4H20"/>', 22.0, f"Pareto front{suffix}"))

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Measurement
-from edgekit.report import curve
+from edgekit.report import confusion, curve
+from edgekit.report.confusion import Confusion
 from edgekit.report.rows import kilobytes
 from edgekit.report.style import safe
 
@@ -61,6 +62,7 @@ class SamplePredictions:
     runtime: str
     target: str
     predictions: tuple[tuple[str, bool | None], ...]
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,17 @@ def predictions(details: RunDetails) -> str:
     """Samples with each model's prediction; those with disagreement or errors are preferred."""
     parts = [_predictions(samples, models, sha) for sha, (samples, models) in details.predictions.items()]
     return f'<section id="samples"><h2>Sample predictions</h2>{"".join(parts)}</section>' if parts else ""
+
+
+def confusions(details: RunDetails) -> str:
+    """The confusion matrix of each model that predicts one class per sample."""
+    models = [
+        (f"{model.artifact} on {model.target}, {model.runtime}", model.confusion)
+        for _, models in details.predictions.values()
+        for model in models
+        if model.confusion
+    ]
+    return confusion.section(models)
 
 
 def _predictions(samples: Sequence[Sample], models: Sequence[SamplePredictions], sha: str) -> str:

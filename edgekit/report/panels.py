@@ -16,7 +16,7 @@ def sheet(parts: Sequence[str], width: int, height: float, title: str, descripti
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" viewBox="0 0 {width} {height:.0f}" '
         f'width="{width}" height="{height:.0f}"><title>{safe(title)}</title><desc>{safe(description)}</desc>'
         f"{f'<style>{variables()}{PICTURE}</style>' if styled else ''}"
-        f'<rect class="ek-paper" width="{width}" height="{height:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
+        f"{''.join(parts)}</svg>\n"
     )
 
 

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from edgekit.core.measurement import Measurement
+from edgekit.report.advice import recommended
 from edgekit.report.labels import Anchor, Box, Label, place, text_width
 from edgekit.report.legend import EDGE, legend, text
 from edgekit.report.pareto import fronts
@@ -22,12 +23,15 @@ WIDE, NARROW = 960, 360
 MARGIN = 16
 #: Text size and line height of labels, in pixels.
 TEXT, LINE = 13.0, 18.0
+#: Pixels between the recommended bubble and its ring.
+RING = 4.0
 NOTHING_DRAWN = "no artifact has both a metric and a latency."
 
 
 def picture(measurements: Sequence[Measurement], title: str = "") -> str:
-    """A stand-alone file: panels below each other, in the reader's light or dark scheme."""
-    panels = [panel(scope, scoped, WIDE - 2 * MARGIN) for scope, scoped in scopes(measurements).items()]
+    """A stand-alone file: panels below each other, on transparent ground, in the reader's light or dark scheme."""
+    chosen = recommended(measurements)
+    panels = [panel(scope, scoped, WIDE - 2 * MARGIN, chosen=chosen) for scope, scoped in scopes(measurements).items()]
     parts, y = [], 24.0
     if title:
         parts.append(text(MARGIN + EDGE, y + 14, title, 18, "ek-bold"))
@@ -46,7 +50,7 @@ def picture(measurements: Sequence[Measurement], title: str = "") -> str:
         f'viewBox="0 0 {WIDE} {y:.0f}" width="{WIDE}" height="{y:.0f}">'
         f'<title id="ek-title">{safe(name)}</title><desc id="ek-desc">{safe(describe(measurements))}</desc>'
         f"<style>{variables()}{PICTURE}</style>"
-        f'<rect class="ek-paper" width="{WIDE}" height="{y:.0f}" rx="8"/>{"".join(parts)}</svg>\n'
+        f"{''.join(parts)}</svg>\n"
     )
 
 
@@ -62,9 +66,10 @@ def inline(
     width: int,
     name: str,
     paths: Sequence[Sequence[Measurement]] = (),
+    chosen: frozenset[int] = frozenset(),
 ) -> str:
     """One panel as an `<svg>` for a page that has the style; `paths` connect some of its points."""
-    svg, height = panel(scope, measurements, width, paths)
+    svg, height = panel(scope, measurements, width, paths, chosen)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ek" role="img" aria-labelledby="{name}-title {name}-desc" '
         f'viewBox="0 0 {width} {height:.0f}"><title id="{name}-title">'
@@ -74,10 +79,14 @@ def inline(
 
 
 def panel(
-    scope: Scope, measurements: Sequence[Measurement], width: int, paths: Sequence[Sequence[Measurement]] = ()
+    scope: Scope,
+    measurements: Sequence[Measurement],
+    width: int,
+    paths: Sequence[Sequence[Measurement]] = (),
+    chosen: frozenset[int] = frozenset(),
 ) -> tuple[str, float]:
-    """The elements of one panel, and its height."""
-    points = points_of(measurements)
+    """The elements of one panel, and its height; `chosen` is what `advice.recommended` gives."""
+    points = points_of(measurements, chosen)
     is_wide = width >= 600
     legend_svg, top = legend(points, width)
     top += 30
@@ -88,19 +97,21 @@ def panel(
     x, y = _scales(points, area, pad)
     anchors = [
         Anchor(
-            x(p.latency.p50), y(p.percent), r * reach(p.shape), text_width(p.label, TEXT, p.front), LINE - 4, p.front
+            x(p.latency.p50),
+            y(p.percent),
+            r * reach(p.shape),
+            text_width(p.label, TEXT, p.front or p.recommended),
+            LINE - 4,
+            2 * p.recommended + p.front,
         )
         for r, p in zip(sizes, points, strict=True)
     ]
-    interval_bars = [_bars(p, x, y) for p in points]
     steps = [
         (provenance, _front_corners(front, x, y, area))
         for provenance, front in fronts([p.m for p in points]).items()
         if front
     ]
-    lines = [box for pair in interval_bars for box in pair] + [
-        box for _, corners in steps for box in _segments(corners)
-    ]
+    lines = [box for _, corners in steps for box in _segments(corners)]
     labels = place(anchors, area, lines)
     parts = [legend_svg, *_axes(scope, x, y, area, is_wide)]
     parts += [_front(provenance, corners) for provenance, corners in steps]
@@ -108,7 +119,7 @@ def panel(
     parts += [_path([positions[id(m)] for m in path if id(m) in positions]) for path in paths]
     order = sorted(range(len(points)), key=lambda i: (not points[i].m.invalid, -sizes[i]))
     for i in order:
-        parts.append(_bubble(points[i], anchors[i], sizes[i], interval_bars[i]))
+        parts.append(_bubble(points[i], anchors[i], sizes[i]))
     parts += [_label(p, label) for p, label in zip(points, labels, strict=True) if label]
     bottom = area.bottom + 50
     unlabelled = [p.label for p, label in zip(points, labels, strict=True) if not label]
@@ -119,6 +130,7 @@ def panel(
 
 
 def _scales(points: Sequence[Point], area: Box, pad: float) -> tuple[Scale, Scale]:
+    """They hold the 95 % intervals, which are not drawn: differences within the noise look as small as they are."""
     p50s = [p.latency.p50 for p in points]
     log = spans_decade(p50s)
     edges = [edge for p in points for edge in p.latency.ci95 if drawable(edge) and (edge > 0 or not log)]
@@ -130,26 +142,12 @@ def _scales(points: Sequence[Point], area: Box, pad: float) -> tuple[Scale, Scal
     return x, Scale.over([*values, *ends], area.bottom, area.top, pad, False)
 
 
-def _bars(p: Point, x: Scale, y: Scale) -> tuple[Box, Box]:
-    """The 95 % intervals of p50 and metric as boxes without width. An unknown end is the value itself."""
-    left, right = (x(edge if drawable(edge) else p.latency.p50) for edge in p.latency.ci95)
-    low, high = (y(p.y(edge) if drawable(edge) else p.percent) for edge in p.metric.ci95)
-    at_x, at_y = x(p.latency.p50), y(p.percent)
-    return Box(min(left, right), at_y, max(left, right), at_y), Box(at_x, min(low, high), at_x, max(low, high))
-
-
-def _bubble(p: Point, anchor: Anchor, radius: float, interval_bars: tuple[Box, Box]) -> str:
+def _bubble(p: Point, anchor: Anchor, radius: float) -> str:
     colour = "ek-invalid" if p.m.invalid else p.colour
     estimate = " ek-estimate" if p.estimate else ""
     shape = mark(p.shape, anchor.x, anchor.y, radius, f"ek-mark {colour}{estimate}")
-    flat, upright = interval_bars
-    path = (
-        f"M{flat.left:.1f} {flat.top:.1f}H{flat.right:.1f}"
-        f"M{flat.left:.1f} {flat.top - 3:.1f}v6M{flat.right:.1f} {flat.top - 3:.1f}v6"
-        f"M{upright.left:.1f} {upright.top:.1f}V{upright.bottom:.1f}"
-        f"M{upright.left - 3:.1f} {upright.top:.1f}h6M{upright.left - 3:.1f} {upright.bottom:.1f}h6"
-    )
-    return f'<g><title>{safe(p.sentence)}</title>{shape}<path class="ek-bar {colour}" d="{path}"/></g>'
+    ring = mark("circle", anchor.x, anchor.y, anchor.radius + RING, "ek-ring") if p.recommended else ""
+    return f"<g><title>{safe(p.sentence)}</title>{ring}{shape}</g>"
 
 
 def _label(p: Point, label: Label) -> str:
@@ -159,7 +157,7 @@ def _label(p: Point, label: Label) -> str:
         x0, y0, x1, y1 = label.leader
         line = f'<path class="ek-lead" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>'
     middle = (box.left + box.right) / 2
-    classes = "ek-halo ek-soft" if p.m.invalid else "ek-halo ek-bold" if p.front else "ek-halo"
+    classes = "ek-good ek-bold" if p.recommended else "ek-soft" if p.m.invalid else "ek-bold" if p.front else ""
     return line + text(middle, box.bottom - 3, p.label, TEXT, classes, "middle")
 
 

@@ -26,6 +26,7 @@ class Point:
     name: str
     front: bool
     colour: str
+    recommended: bool = False
 
     @property
     def shape(self) -> str:
@@ -51,12 +52,15 @@ class Point:
             parts.append(f"invalid ({'; '.join(self.m.invalid)})")
         if self.front:
             parts.append("on the Pareto front")
+        if self.recommended:
+            parts.append("recommended")
         return ", ".join(part for part in parts if part)
 
     @property
     def label(self) -> str:
-        """The name next to the bubble, with "invalid" or the provenance if not measured."""
-        notes = [*(["invalid"] if self.m.invalid else []), *([self.m.provenance] if self.estimate else [])]
+        """The name next to the bubble, with "recommended", "invalid", or the provenance if not measured."""
+        notes = ["recommended"] * self.recommended + ["invalid"] * bool(self.m.invalid)
+        notes += [self.m.provenance] * self.estimate
         return short(self.name) + (f" ({', '.join(notes)})" if notes else "")
 
     @property
@@ -68,14 +72,17 @@ def short(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def points_of(measurements: Sequence[Measurement]) -> list[Point]:
+def points_of(measurements: Sequence[Measurement], chosen: frozenset[int] = frozenset()) -> list[Point]:
+    """The points of one scope; `chosen` is what `advice.recommended` gives."""
     on_front = {id(m) for front in fronts(measurements).values() for m in front}
     names = Counter(m.artifact for m in measurements)
     points = []
     for m in measurements:
         assert m.metric and m.latency_ms  # scopes() gives only such measurements
         name = f"{m.artifact} ({m.runtime})" if names[m.artifact] > 1 else m.artifact
-        points.append(Point(m, m.metric, m.latency_ms, name, id(m) in on_front, format_class(m.format)))
+        points.append(
+            Point(m, m.metric, m.latency_ms, name, id(m) in on_front, format_class(m.format), id(m) in chosen)
+        )
     return points
 
 

@@ -144,6 +144,13 @@ def _notes(m: Measurement) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def common_notes(all_rows: Sequence[Row]) -> list[str]:
+    """The notes that every row has, if there are several rows: the page gives them once."""
+    if len(all_rows) < 2:
+        return []
+    return [note for note in all_rows[0].notes if all(note in row.notes for row in all_rows)]
+
+
 @dataclass(frozen=True)
 class Scope:
     """What measurements must have in common to be comparable."""
@@ -237,7 +244,7 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
     all_gains = []
     several_plans = len({_plan(m) for m in measurements if m.latency_ms}) > 1
     for position, m in enumerate(measurements):
-        parent = _parent(position, measurements)
+        parent = parent_of(position, measurements)
         if parent is None or m.precision == parent.precision or parent.format != m.format:
             continue
         comparable = not (m.invalid or parent.invalid) and m.provenance == parent.provenance
@@ -281,7 +288,7 @@ def _ratio(before: float, after: float) -> float | None:
     return before / after if 0 < before < math.inf and 0 < after < math.inf else None
 
 
-def _parent(position: int, measurements: Sequence[Measurement]) -> Measurement | None:
+def parent_of(position: int, measurements: Sequence[Measurement]) -> Measurement | None:
     """The parent's measurement on the same target. Runs shown together may use one name for several models: a match in
     test set is preferred, then in threads and batch, then in session, then the nearest in the list.
     """

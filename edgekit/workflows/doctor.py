@@ -33,6 +33,7 @@ PURPOSE = {
     "tensorboard": "logs for TensorBoard",
     "mlflow": "edgekit compare --mlflow",
     "wandb": "edgekit compare --wandb",
+    "pictures": "pictures and summaries as PNG and PDF",
 }
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from report.made_up import measurement, measurements
 
 from edgekit.api.results import Results
+from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
 
 
@@ -44,6 +45,9 @@ def test_the_best_and_the_front() -> None:
 
 def test_pictures_and_pages(tmp_path: Path) -> None:
     assert three().plot("All")._repr_svg_().startswith("<svg")
+    assert three().summary(tmp_path / "s.svg", title="All").svg == (tmp_path / "s.svg").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="jpg"):
+        three().summary(tmp_path / "s.jpg")
     assert "onnx" in Results(list(three())).page(tmp_path / "page.html").read_text()
 
 

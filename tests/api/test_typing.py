@@ -33,6 +33,7 @@ results: Results = edgekit.bench([model, small], (x, y), quick=True, threads=[1,
 p50: list[float] = [m.latency_ms.p50 for m in results.pareto if m.latency_ms]
 advice: list[str] = results.advice
 results.plot("A title").save("a.svg")
+results.summary("summary.pdf", title="A title")
 shares = small.predict(x) + edgekit.predict(small.path, x)
 facts: dict[str, object] = edgekit.inspect(small, shape={"input": (1, 3)})
 release: str = small.deploy("host", path="deployed").id + edgekit.deploy(small, "host").id

@@ -76,7 +76,7 @@ KINDS = (
         mutations.json_tree,
         (
             "compare run --stored",
-            "compare run --stored --html p.html --markdown p.md --csv p.csv --picture p.svg",
+            "compare run --stored --html p.html --markdown p.md --csv p.csv --picture p.svg --summary s.svg",
             "compare run --stored --json",
         ),
     ),

@@ -61,6 +61,28 @@ def test_a_run_keeps_answers_and_its_page_shows_them(cli: Callable[..., Ended], 
     assert "train → to_onnx → onnx_int8" in again and "Sample predictions" in again
 
 
+def test_the_confusion_matrix_agrees_with_the_metric(bars_run: Path) -> None:
+    measurements = compare.compare([str(bars_run)])
+    details = gather([bars_run], measurements)
+    ((_, models),) = details.predictions.values()
+    for one in models:
+        metric = next(m.metric for m in measurements if m.artifact == one.artifact)
+        assert one.confusion and metric and set(one.confusion.classes) == {"left", "right", "top", "bottom"}
+        counts = np.array(one.confusion.counts)
+        assert counts.sum() == metric.samples and np.trace(counts) / counts.sum() == pytest.approx(metric.value)
+    assert "Confusion matrix" in html(measurements, "t", details)
+
+
+def test_only_one_class_per_sample_has_a_confusion_matrix() -> None:
+    scores, labels = np.eye(3)[[0, 1, 1]], np.array([0, 1, 2])
+    found = sample_predictions._confusion({"y": scores}, labels, ("a", "b"))
+    assert found == {"classes": ["a", "b", "2"], "counts": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}
+    for other in (None, labels - 1, labels + 1, labels.astype(float), labels[:2], np.stack([labels, labels])):
+        assert sample_predictions._confusion({"y": scores}, other, ()) is None
+    for outputs in ({"y": scores, "z": scores}, {"y": scores[:, :1]}, {"y": np.zeros((3, 31))}, {"y": labels}):
+        assert sample_predictions._confusion(outputs, labels, ()) is None
+
+
 def test_answers_agree_with_the_metric(bars_run: Path) -> None:
     measurements = compare.compare([str(bars_run)])
     (found,) = gather([bars_run], measurements).predictions.values()

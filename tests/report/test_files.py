@@ -31,12 +31,20 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_compare_writes_what_it_was_asked_for(cli: Callable[..., Any], results: Path, tmp_path: Path) -> None:
-    ended = cli("compare", results, "--html", "a.html", "--picture", "a.svg", "--markdown", "a.md")
+    ended = cli(
+        "compare", results, "--html", "a.html", "--picture", "a.svg", "--summary", "b.svg", "--markdown", "a.md"
+    )
     assert ended.code == 0, ended.err
     assert max(map(len, ended.out.splitlines())) <= 80
     assert "<title>a-run</title>" in (tmp_path / "a.html").read_text(encoding="utf-8")
-    ElementTree.parse(tmp_path / "a.svg")
+    ElementTree.parse(tmp_path / "a.svg"), ElementTree.parse(tmp_path / "b.svg")
     assert (tmp_path / "a.md").read_text(encoding="utf-8").startswith("| artifact")
+
+
+def test_another_kind_of_picture_is_refused_before_any_work(cli: Callable[..., Any], results: Path) -> None:
+    ended = cli("compare", results, "--html", "a.html", "--summary", "a.jpg")
+    assert ended.code == 2 and ".svg, .png and .pdf" in ended.line
+    assert {path.name for path in results.parents[1].iterdir()} == {"a-run"}
 
 
 def test_a_place_that_cannot_be_written_is_told_in_a_line(cli: Callable[..., Any], results: Path) -> None:

@@ -89,6 +89,20 @@ def test_any_measurements_give_a_picture(shown: list[Measurement], title: str) -
             assert "nan" not in value.split() and "inf" not in value.split()
 
 
+def test_the_recommended_is_labelled_first_and_ringed_once() -> None:
+    crowd = [measurement(f"a-long-name-of-onnx{i}", 0.9, 1.0 + i / 1e4, size_bytes=1000 + i) for i in range(12)]
+    text = picture(crowd)
+    assert text.count('class="ek-ring"') == 1
+    left_out = re.search(r"No room to label: ([^<]*)", text)
+    assert left_out and "(recommended)" not in left_out[1] and ">a-long-name-of-onnx0 (recommended)<" in text
+
+
+def test_a_bubble_under_another_one_is_labelled() -> None:
+    crowd = [measurement("twin", 0.9, p50) for p50 in (1.0, 1.001)] + [measurement("far", p50=2.0)]
+    labels = re.findall(r"twin \(onnxruntime\)(?: \(recommended\))?</text>", picture(crowd))
+    assert len(labels) == 2 and any("recommended" in label for label in labels)
+
+
 def test_forty_are_nearly_all_labelled() -> None:
     left_out = re.search(r"No room to label: ([^<]*)", picture(many(40)))
     assert not left_out or len(left_out[1].split(",")) <= 8

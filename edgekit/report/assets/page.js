@@ -26,6 +26,14 @@ for (const table of document.querySelectorAll("table.rows")) {
   });
 }
 
+/* Paper shows what is behind the folds. */
+const folds = () => document.querySelectorAll("details:not([open])");
+addEventListener("beforeprint", () => folds().forEach((fold) => { fold.open = true; fold.dataset.printed = ""; }));
+addEventListener("afterprint", () => document.querySelectorAll("[data-printed]").forEach((fold) => {
+  fold.open = false;
+  delete fold.dataset.printed;
+}));
+
 /* Filtering: the same rules for rows and for points. */
 const form = document.querySelector("#all form.filters");
 const chosen = () => Object.fromEntries(form ? new FormData(form) : []);
@@ -49,8 +57,10 @@ function filter() {
 const canvas = document.getElementById("chart");
 const data = canvas && JSON.parse(document.getElementById("points").textContent);
 const scope = document.getElementById("scope"), axis = document.getElementById("axis");
+const intervals = document.getElementById("intervals");
 const details = document.getElementById("details");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const width = () => canvas.parentElement.clientWidth; // the canvas itself has no size before it is drawn
 let chart = null, current = null, order = [], fronted = new Set();
 
 function showDetails(point) {
@@ -72,10 +82,11 @@ function visit(point) {
   row.focus({preventScroll: true});
 }
 
-/* 95 % intervals, under the marks. */
+/* 95 % intervals, under the marks, if switched on. */
 const whiskers = {
   id: "whiskers",
   beforeDatasetsDraw({ctx, chartArea: area, scales: {x, y}, data: {datasets}}) {
+    if (!intervals.checked) return;
     ctx.save();
     ctx.beginPath();
     ctx.rect(area.left, area.top, area.width, area.height);
@@ -108,7 +119,8 @@ const names = {
     const {ctx, chartArea: area} = drawn, taken = [], marks = [];
     drawn.data.datasets.forEach((set, d) => set.data.forEach(({p}, i) => {
       const element = drawn.getDatasetMeta(d).data[i];
-      if (p) marks.push({p, x: element.x, y: element.y, r: element.options.radius, first: fronted.has(p)});
+      if (p) marks.push({p, x: element.x, y: element.y, r: element.options.radius + (p.recommended ? 3 : 0),
+        first: 2 * p.recommended + fronted.has(p)});
     }));
     for (const m of marks) taken.push([m.x - m.r, m.y - m.r, m.x + m.r, m.y + m.r]);
     marks.sort((a, b) => b.first - a.first);
@@ -116,10 +128,19 @@ const names = {
     ctx.textBaseline = "middle";
     ctx.lineJoin = "round";
     for (const m of marks) {
+      if (m.p.recommended) {
+        ctx.strokeStyle = colour("good");
+        ctx.lineWidth = 2.5;
+        ctx.beginPath();
+        ctx.arc(m.x, m.y, m.r + 2, 0, 2 * Math.PI);
+        ctx.stroke();
+      }
       ctx.font = `${m.first ? "600 " : ""}12px system-ui, sans-serif`;
-      const text = m.p.name.length > 28 ? `${m.p.name.slice(0, 27)}…` : m.p.name, wide = ctx.measureText(text).width;
+      const name = m.p.name.length > 28 ? `${m.p.name.slice(0, 27)}…` : m.p.name;
+      const text = m.p.recommended ? `${name} (recommended)` : name, wide = ctx.measureText(text).width;
+      const inner = Math.min(Math.max(m.x - wide / 2, area.left + 2), area.right - wide - 2);
       const places = [[m.x + m.r + 4, m.y], [m.x - m.r - 4 - wide, m.y],
-        [m.x - wide / 2, m.y - m.r - 9], [m.x - wide / 2, m.y + m.r + 9]];
+        [inner, m.y - m.r - 9], [inner, m.y + m.r + 9], [inner, m.y - m.r - 25], [inner, m.y + m.r + 25]];
       for (const [left, middle] of places) {
         const box = [left, middle - 7, left + wide, middle + 7];
         const inside = box[0] >= area.left && box[2] <= area.right && box[1] >= area.top && box[3] <= area.bottom;
@@ -128,7 +149,7 @@ const names = {
         ctx.strokeStyle = colour("paper");
         ctx.lineWidth = 3;
         ctx.strokeText(text, left, middle);
-        ctx.fillStyle = colour(m.p.invalid ? "soft" : "ink");
+        ctx.fillStyle = colour(m.p.recommended ? "good" : m.p.invalid ? "soft" : "ink");
         ctx.fillText(text, left, middle);
         break;
       }
@@ -139,7 +160,7 @@ const names = {
 
 function sets(shown, picked) {
   const groups = new Map(), largest = Math.max(1, ...picked.points.map((p) => p.bytes));
-  const most = Math.min(canvas.clientWidth < 500 ? 10 : 16, Math.max(7, 70 / Math.sqrt(picked.points.length)));
+  const most = Math.min(width() < 500 ? 10 : 16, Math.max(7, 70 / Math.sqrt(picked.points.length)));
   for (const p of shown) {
     const label = p.invalid ? "invalid, not ranked" : `${p.format} ${p.precision || "fp32"}${p.provenance === "measured" ? "" : `, ${p.provenance}`}`;
     if (!groups.has(label)) groups.set(label, []);
@@ -169,11 +190,24 @@ function lines(picked) {
   });
 }
 
+/* Ticks of a logarithmic axis: 1-2-5 if they fit, else powers of ten. */
+function rounded(low, high, limit) {
+  for (const mantissas of [[1, 2, 5], [1, 3], [1]]) {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+      ticks.push(...mantissas.map((m) => +`${m}e${power}`).filter((value) => value >= low && value <= high));
+    }
+    if (ticks.length <= limit || mantissas.length === 1) return ticks.map((value) => ({value}));
+  }
+}
+
 function draw() {
   const picked = data.scopes[scope.value], rules = {...chosen(), target: ""};
   const shown = picked.points.filter((p) => p.x[axis.value] !== null && passes(rules, p));
   const values = shown.map((p) => p.x[axis.value]), low = Math.min(...values), high = Math.max(...values);
-  const log = low > 0 && high / low > 10, text = colour("soft"), grid = {color: colour("line")};
+  const log = low > 0 && high / low > 10, text = colour("soft"), grid = {color: colour("line"), drawTicks: false};
+  const ends = shown.flatMap((p) => p.ys), spread = Math.max(...ends) - Math.min(...ends);
+  const narrow = width() < 500;
   const title = (words) => ({display: true, text: words, color: colour("ink"), font: {weight: 600}});
   order = [...shown].sort((a, b) => a.x[axis.value] - b.x[axis.value]);
   fronted = new Set(Object.values(picked.fronts[axis.value]).flat().map((i) => picked.points[i]));
@@ -196,13 +230,19 @@ function draw() {
           type: log ? "logarithmic" : "linear", title: title(`${data.axes[axis.value]}${log ? ", log scale" : ""}`), grid,
           ...(values.length ? (log ? {min: low / 1.4, max: high * 1.4}
             : {min: Math.max(0, low - (high - low) * 0.12 - low * 0.02), max: high + (high - low) * 0.12 + high * 0.02}) : {}),
-          ticks: {color: text, maxRotation: 0, autoSkipPadding: 14, callback: (value) => +value.toPrecision(3)},
+          ...(log ? {afterBuildTicks: (scale) => { scale.ticks = rounded(scale.min, scale.max, narrow ? 4 : 8); }} : {}),
+          ticks: {color: text, maxRotation: 0, autoSkipPadding: 14, padding: 6, maxTicksLimit: narrow ? 4 : 8,
+            includeBounds: false, callback: (value) => +value.toPrecision(3)},
         },
-        y: {title: title(picked.y), grid, ticks: {color: text, callback: (value) => +value.toPrecision(5)}, grace: "8%",
+        y: {
+          title: title(picked.y), grid,
+          /* The axis holds the intervals even where they are not drawn: noise looks as small as it is. */
+          ...(ends.length ? {min: Math.min(...ends) - spread * 0.05 - 1e-6, max: Math.max(...ends) + spread * 0.05 + 1e-6} : {}),
+          ticks: {color: text, padding: 6, maxTicksLimit: 8, includeBounds: false, callback: (value) => +value.toPrecision(4)},
         },
       },
       plugins: {
-        legend: {position: "top", align: "start", labels: {color: text, usePointStyle: true, boxHeight: 8, padding: canvas.clientWidth < 500 ? 7 : 12, font: {size: canvas.clientWidth < 500 ? 11 : 12}}},
+        legend: {position: "top", align: "start", labels: {color: text, usePointStyle: true, boxHeight: 8, padding: narrow ? 7 : 12, font: {size: narrow ? 11 : 12}}},
         tooltip: {
           filter: (item) => Boolean(item.raw.p), usePointStyle: true, displayColors: false, caretPadding: 8,
           callbacks: {title: (items) => items.map((item) => item.raw.p.name).join(", "), label: (item) => item.raw.p.figures},
@@ -233,14 +273,14 @@ if (form) {
   form.addEventListener("input", refresh);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(refresh));
-  form.elements.target.addEventListener("input", () => {
+  form.elements.target?.addEventListener("input", () => {
     const index = canvas ? data.scopes.findIndex((s) => s.target === form.elements.target.value) : -1;
     if (index >= 0) scope.value = index;
   });
 }
 if (canvas) {
   canvas.closest("figure").hidden = false;
-  for (const select of [scope, axis]) select.addEventListener("input", draw);
+  for (const control of [scope, axis, intervals]) control.addEventListener("input", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   canvas.addEventListener("keydown", (event) => {
     const step = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key], at = order.indexOf(current);

@@ -14,6 +14,7 @@ from edgekit.core.history import is_history
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.core.relative_paths import inside
+from edgekit.report.confusion import Confusion
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
 
@@ -56,6 +57,7 @@ class _Answers:
 
     set_sha256: str
     answers: tuple[_Answer, ...]
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str,
         path = inside(artifact.path, f"answers-{m.key}.json")
         stored = record(_Answers, read(path), path, newer=True)
         pairs = tuple((answer.text, answer.right) for answer in stored.answers)
-        return stored.set_sha256, SamplePredictions(m.artifact, m.runtime, m.target, pairs)
+        return stored.set_sha256, SamplePredictions(m.artifact, m.runtime, m.target, pairs, stored.confusion)
     return None
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit import report
 from edgekit.core.files import write_atomically
 from edgekit.core.history import History
 from edgekit.core.measurement import Measurement
-from edgekit.report import curve, html, picture
+from edgekit.report import curve, file, html, picture
 from edgekit.report.advice import advice, lines
 from edgekit.workflows.compare import lineage
 
@@ -24,7 +25,9 @@ class Picture:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        return _write(path, self.svg)
+        """Write it as .svg, .png or .pdf. Raises InputError for another format, Missing without `cairosvg`."""
+        file.write(Path(path), self.svg)
+        return Path(path)
 
 
 def advise(rows: Sequence[Measurement]) -> list[str]:
@@ -42,15 +45,15 @@ def plot_training(history: History, title: str = "") -> Picture:
     return Picture(curve.picture(history, title))
 
 
+def summary(rows: Sequence[Measurement], title: str = "") -> Picture:
+    """One page for a manager: headline, three numbers, picture, short table."""
+    return Picture(report.summary(rows, title))
+
+
 def page(
     rows: Sequence[Measurement], path: str | Path, *, title: str = "edgekit", runs: Iterable[str | Path] = ()
 ) -> Path:
     """Write the interactive page; `runs` are the folders that lineages and sample answers are read from."""
     details = lineage.gather(map(Path, runs), rows)
-    return _write(path, html(rows, title, details))
-
-
-def _write(path: str | Path, text: str) -> Path:
-    file = Path(path)
-    write_atomically(file, text)
-    return file
+    write_atomically(Path(path), html(rows, title, details))
+    return Path(path)

@@ -92,7 +92,7 @@ def test_help_into_a_closed_pipe(tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
 
 
-OUTPUTS = {"--html": "a.html", "--markdown": "a.md", "--picture": "a.svg", "--csv": "a.csv"}
+OUTPUTS = {"--html": "a.html", "--markdown": "a.md", "--picture": "a.svg", "--summary": "b.svg", "--csv": "a.csv"}
 
 
 @pytest.mark.parametrize(
