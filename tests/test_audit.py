@@ -31,11 +31,16 @@ def test_every_locked_package_has_hashes() -> None:
     assert not [entry.split()[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry]
 
 
+#: extras that `make` does not install: CI puts them into a folder of their own
+NOT_INSTALLED = ("mlflow", "wandb")
+
+
 def test_the_lock_has_every_requirement() -> None:
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [extras["dependencies"], *extras["optional-dependencies"].values()]
+    optional = {name: lines for name, lines in extras["optional-dependencies"].items() if name not in NOT_INSTALLED}
+    lists = [extras["dependencies"], *optional.values()]
     wanted = [Requirement(text) for requirements in lists for text in requirements]
     locked = pins(ROOT / "requirements.lock")
     for requirement in wanted:
