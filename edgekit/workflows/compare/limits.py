@@ -75,7 +75,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Gate:
-    """The verdict of one limit on one row. `change` is in the limit's unit, None if unknown; `why` is the reason."""
+    """The verdict of one limit on one row. `change` is in the limit's unit, None if unknown; `why` is the reason.
+
+    Examples:
+        >>> verdict = edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0]
+        >>> verdict.limit, verdict.state
+        ('size>+2%', 'passed')
+    """
 
     limit: str
     artifact: str
@@ -90,12 +96,23 @@ class Gate:
     why: str = ""
 
     def sentence(self) -> str:
+        """The artifact, the value before and now, and the reason.
+
+        Examples:
+            >>> edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0].sentence()
+            'onnx on host in onnxruntime: ... before, ... now...'
+        """
         change = f" ({self.change:+.2f} {self.unit})" if self.change is not None else ""
         text = f"{self.artifact} on {self.target} in {self.runtime}: {self.before} before, {self.after} now{change}"
         return f"{text}; {self.why}" if self.why else text
 
     def error(self, strict: bool = False) -> GateFailed | None:
-        """The error of a failed gate; with `strict`, of an undecided one, too."""
+        """The error of a failed gate; with `strict`, of an undecided one, too; else None.
+
+        Examples:
+            >>> edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0].error() is None
+            True
+        """
         if self.state == "failed":
             return GateFailed(f"{self.limit} failed", self.sentence(), "fix it, or accept it as the new baseline")
         if self.state == "undecided" and strict:

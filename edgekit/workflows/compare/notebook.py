@@ -15,7 +15,12 @@ from edgekit.workflows.compare import lineage
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG; a notebook displays it if it is the last value of a cell."""
+    """An SVG; a notebook displays it if it is the last value of a cell.
+
+    Examples:
+        >>> edgekit.compare("runs/mnist").plot().svg[:4]
+        '<svg'
+    """
 
     svg: str
 
@@ -23,6 +28,12 @@ class Picture:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
+        """Write the file. Raises InputError if that is impossible.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").plot().save("digits.svg").name
+            'digits.svg'
+        """
         return _write(path, self.svg)
 
 
