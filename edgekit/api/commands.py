@@ -32,7 +32,7 @@ from edgekit.api.options import (
     Shape,
     TrainOptions,
 )
-from edgekit.api.reporting import in_python, reports, translate
+from edgekit.api.reporting import in_pythons_words, reports, translate
 from edgekit.api.results import Results
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
@@ -82,8 +82,8 @@ _turns = threading.RLock()
 
 #: what an interrupted call leaves
 _KEPT = {
-    **dict.fromkeys(["train", "prune"], "the same call resumes at the last complete epoch"),
-    **dict.fromkeys(["import_model", "export", "quantize", "run"], "finished steps are kept: the same call resumes"),
+    "train": "the same call resumes after the last complete epoch",
+    **dict.fromkeys(["export", "quantize", "prune", "run"], "finished steps are kept: the same call resumes"),
     "bench": "finished measurements are kept: pass resume=True",
     "optimize": "finished trials are kept: the same call resumes",
 }
@@ -95,17 +95,17 @@ def _public(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with in_python():
+        try:
             named: dict[str, Any] = keywords.checked(function, args, kwargs)
             typed([value for value in (*args, *named.values()) if isinstance(value, str)])
             with _turns if "progress" in function.__annotations__ else nullcontext():
-                try:
-                    return function(*args, **named)
-                except KeyboardInterrupt as error:
-                    error.add_note(
-                        f"edgekit.{function.__name__}: {_KEPT.get(function.__name__, 'nothing was changed')}"
-                    )
-                    raise
+                return function(*args, **named)
+        except EdgekitError as error:
+            raise translate(error) from None
+        except KeyboardInterrupt as error:
+            if kept := _KEPT.get(function.__name__):
+                error.add_note(f"edgekit.{function.__name__}: {kept}")
+            raise
 
     return call
 
@@ -1038,7 +1038,7 @@ def _raise(outcome: Outcome) -> None:
         return
     first, *others = outcome.failures
     for other in others:
-        first.add_note(str(translate(other)))
+        first.add_note(in_pythons_words(f"{other}. Next: {other.next}" if other.next else str(other)))
     first.models = _models(outcome.artifacts)  # type: ignore[attr-defined]
     raise first
 

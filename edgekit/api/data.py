@@ -44,7 +44,7 @@ def as_set(data: Samples | None, run: Path, *, label: str = "", inputs: tuple[st
         return f"{text}{'&' if '?' in text else '?'}label={quote(label)}" if label else text
     if _is_table(data):
         return _table(data, run, label)
-    if isinstance(data, tuple) and len(data) == 2 and _is_table(data[0]):
+    if isinstance(data, tuple) and len(data) == 2 and _is_table(data[0]) and _holds_text(data[0]):
         return _table(_joined(*data), run, "")
     values = arrays(data, inputs)
     if not values or not all(map(len, values.values())):
@@ -73,6 +73,10 @@ def _is_table(data: Any) -> bool:
     return hasattr(data, "to_csv") and hasattr(data, "columns")
 
 
+def _holds_text(table: Any) -> bool:
+    return any(getattr(dtype, "kind", "O") not in "biuf" for dtype in table.dtypes)
+
+
 def _table(data: Any, run: Path, label: str) -> str:
     columns = list(data.columns)
     if any(not isinstance(name, str) for name in columns):
@@ -88,7 +92,7 @@ def _table(data: Any, run: Path, label: str) -> str:
 
 def _joined(table: Any, labels: Any) -> Any:
     """The table with its labels as a column."""
-    column = _array(labels).squeeze()
+    column = _labels(labels)
     if LABEL in table.columns:
         raise InputError(f"the DataFrame has a column {LABEL!r}, too", "", "leave it out, or the labels beside it")
     if column.shape != (len(table),):
@@ -111,11 +115,12 @@ def arrays(data: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             return arrays(data[0], inputs)
         if len(data) != 2:
             raise InputError(f"a tuple of {len(data)} is no samples", "", "pass (inputs, labels), or a mapping by name")
-        return {**arrays(data[0], inputs), LABEL: _array(data[1])}
+        return {**arrays(data[0], inputs), LABEL: _labels(data[1])}
     if hasattr(data, "shape") or isinstance(data, list):
         return {inputs[0] if len(inputs) == 1 else "input": _array(data)}
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, Iterable):
-        data = (_one(data[index]) for index in range(len(data)))  # a dataset of torch
+        dataset = data
+        data = (_one(dataset[index]) for index in range(len(dataset)))
     if isinstance(data, Iterable) and not isinstance(data, bytes):
         batches = [arrays(tuple(batch) if isinstance(batch, list) else batch, inputs) for batch in data]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
@@ -153,6 +158,12 @@ def _array(value: Any) -> NDArray[Any]:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
+def _labels(value: Any) -> NDArray[Any]:
+    """A column (N, 1), as a DataFrame of one, is (N,)."""
+    array = _array(value)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
 def _refuse_nan(name: str, array: NDArray[Any]) -> None:
     if array.dtype.kind == "f" and not (finite := np.isfinite(array.reshape(len(array), -1)).all(axis=1)).all():
         what = f"sample {int(np.argmin(finite))} of {name!r} holds NaN or infinity"
@@ -166,12 +177,16 @@ def _bytes(arrays: Mapping[str, NDArray[Any]]) -> Iterable[bytes]:
 
 
 def _kept(run: Path, content: bytes, suffix: str, identity: bytes) -> Path:
-    """The file in the run folder, written unless it is there; the name is from the content."""
+    """The file in the run folder, written unless it is there; the name is from the content.
+
+    Its path is absolute, so that a later call finds it from another working directory, if a SET can name that.
+    """
     name = f"{FOLDER}/{hashlib.sha256(identity).hexdigest()[:12]}{suffix}"
     if not written.is_own(run, name):
         (run / FOLDER).mkdir(parents=True, exist_ok=True)
         written.write(run, name, content)
-    return run / name
+    path = (run / name).absolute()
+    return run / name if re.search(r"[?:&=%]", str(path)) else path
 
 
 def slug(text: str) -> str:

@@ -435,7 +435,7 @@ def _fitting(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     wrong = any(size is not None and axis != spec.batch_axis and size != given for axis, (given, size) in pairs)
     if wrong or array.ndim != len(spec.shape):
         shape = ", ".join(map(str, array.shape))
-        one = array.ndim == len(spec.shape) - 1 and spec.batch_axis == 0
+        one = spec.batch_axis == 0 and array.shape == spec.shape[1:]
         next = "pass x[None]: one sample needs its batch axis" if one else "reshape it; axis 0 is the sample"
         raise InputError(f"the input has shape ({shape})", f"the model takes {spec}", next)
     if array.dtype.kind not in "biuf":

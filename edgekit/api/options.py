@@ -232,9 +232,10 @@ def _checked(function: Callable[..., Any], name: str, value: Any, hint: Any) -> 
     try:
         return _fitted(value, hint)
     except TypeError:
-        choices = [choice for part in _parts(hint) for choice in _choices(part)]
-        near = suggest(value, tuple(choices)) if isinstance(value, str) and choices else ""
-        shown = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+        choices = tuple(dict.fromkeys(choice for part in _parts(hint) for choice in _choices(part)))
+        wrong = [item for item in (value if isinstance(value, list | tuple) else [value]) if item not in choices]
+        near = suggest(wrong[0], choices) if choices and wrong and isinstance(wrong[0], str) else ""
+        shown = repr(value) if isinstance(value, str | int | float | list | tuple) else f"a {type(value).__name__}"
         said = " or ".join(dict.fromkeys(map(_in_words, _parts(hint))))
         raise InputError(f"{name} must be {said}, not {shown:.200}", "", near) from None
 
@@ -287,7 +288,7 @@ def _in_words(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin is Sequence:
-        return f"a list ({_in_words(arguments[0])} each)"
+        return "a list of them" if _choices(hint) else f"a list ({_in_words(arguments[0])} each)"
     if origin is Mapping:
         return "a mapping by name"
     if origin is os.PathLike:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypedDict, TypeVar
 
 from edgekit.core.errors import EdgekitError
@@ -149,20 +149,20 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-@contextmanager
-def in_python() -> Iterator[None]:
-    """Errors name parameters (`max_drop=`), not options (`--max-drop`)."""
-    try:
-        yield
-    except EdgekitError as error:
-        translate(error)
-        raise
-
-
 def translate(error: EdgekitError) -> EdgekitError:
-    """The same error; its texts name parameters and functions."""
+    """The same error; its texts name parameters and functions, and a traceback ends with what to do next.
+
+    The traceback is the caller's alone; with EDGEKIT_TRACEBACK all of it.
+    """
     error.what, error.why, error.next = map(in_pythons_words, (error.what, error.why, error.next))
     error.args = (str(error),)
+    for problem in error.problems:
+        error.add_note(in_pythons_words(str(problem)))
+    if error.next:
+        error.add_note(f"Next: {error.next}")
+    if not os.environ.get("EDGEKIT_TRACEBACK"):
+        error.__cause__, error.__suppress_context__ = None, True
+        error.__traceback__ = None
     return error
 
 

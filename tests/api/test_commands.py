@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,64 @@ def test_a_data_frame_trains(here: Path) -> None:
     again = edgekit.train(table, label="price", epochs=30, out="runs/houses", batch=16)
     assert again == model and len(list(Path("runs/houses/data").iterdir())) == 1
     assert edgekit.bench(model, quick=True, processes=1)[0].metric.name == "R²"  # type: ignore[union-attr]
+
+
+def test_another_working_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models, and samples from memory, are found again."""
+    x = samples()
+    model = edgekit.train((x, x[:, 0] > 0), epochs=1, out="runs/here")
+    (here / "else").mkdir()
+    monkeypatch.chdir(here / "else")
+    assert model.predict(x).shape == (96, 2) and str(here) in repr(model)
+    assert model.bench(quick=True, processes=1)[0].artifact == "torch"
+
+
+def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What works is one at a time, whatever thread calls it."""
+    inside: list[int] = []
+    together: list[int] = []
+
+    def work(*words: Any, **settings: Any) -> Any:
+        inside.append(1)
+        together.append(len(inside))
+        edgekit.doctor()
+        time.sleep(0.02)
+        inside.pop()
+        raise edgekit.InputError("done")
+
+    monkeypatch.setattr("edgekit.api.commands.train_workflow.train", work)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(edgekit.train, "mnist") for _ in range(8)]
+    assert all("done" in str(call.exception()) for call in calls) and together == [1] * 8
+
+
+def test_what_a_user_sees_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(edgekit.InputError) as caught:
+        edgekit.load("nowhere")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "references.py" not in shown
+    assert shown.rstrip().splitlines()[-1].startswith("Next: make a run with edgekit.run()")
+    monkeypatch.setenv("EDGEKIT_TRACEBACK", "1")
+    with pytest.raises(edgekit.InputError) as caught:
+        edgekit.load("nowhere")
+    assert "references.py" in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_interrupted_call_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*words: Any, **settings: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.api.commands.train_workflow.train", work)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        edgekit.train("mnist")
+    assert caught.value.__notes__ == ["edgekit.train: the same call resumes after the last complete epoch"]
+    assert edgekit.doctor()["edgekit"], "the next call is not kept waiting"
+
+
+def test_a_budget_needs_labels(bars_run: Path) -> None:
+    x = np.zeros((8, 1, 20, 20), np.float32)
+    with pytest.raises(edgekit.InputError, match="max_drop= needs labels"):
+        edgekit.quantize(bars_run / "onnx", val=x, max_drop=1)
 
 
 def test_a_missed_budget_has_the_best_attempt(bars_run: Path) -> None:

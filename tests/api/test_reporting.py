@@ -14,8 +14,8 @@ import pytest
 
 import edgekit
 from edgekit.api import options
-from edgekit.api.reporting import bar, in_python, in_pythons_words, reports
-from edgekit.core.errors import InputError
+from edgekit.api.reporting import bar, in_pythons_words, reports, translate
+from edgekit.core.errors import InputError, Problem, RecipeError
 
 FUNCTIONS = [name for name in edgekit.__all__ if inspect.isfunction(getattr(edgekit, name))]
 PACKAGE = Path(edgekit.__file__).parent
@@ -90,10 +90,12 @@ def test_every_message_names_parameters_that_exist() -> None:
     assert len(texts) > 40
 
 
-def test_an_error_is_translated_where_it_leaves() -> None:
-    with pytest.raises(InputError, match="val= needs") as caught, in_python():
-        raise InputError("--val needs labels", "why", "pass --val SET")
-    assert caught.value.next == "pass val=SET" and str(caught.value) == "val= needs labels: why"
+def test_an_error_in_pythons_words() -> None:
+    error = translate(InputError("--val needs labels", "why", "pass --val SET"))
+    assert error.next == "pass val=SET" and str(error) == "val= needs labels: why"
+    assert error.__notes__ == ["Next: pass val=SET"], "a traceback shows it"
+    recipe = translate(RecipeError("a.toml", [Problem("train", "unknown key 'lrr'", "did you mean lr?")]))
+    assert recipe.__notes__[0] == "train: unknown key 'lrr' (did you mean lr?)"
 
 
 def test_nothing_is_shown_but_in_a_terminal_or_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
