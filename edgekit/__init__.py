@@ -1,8 +1,8 @@
 """edgekit compresses neural networks and deploys them to edge devices, within an accuracy budget and by measurement.
 
 The public API, imported on first use. What the commands do, as functions: train, import_model, load, prune, quantize,
-export, verify, bench, compare, predict, inspect, deploy, optimize, doctor, run. What they return: Model, Results,
-Optimized. Against a baseline: gate. Errors: EdgekitError and its kinds, in `edgekit.core.errors`.
+export, verify, bench, compare, gate, predict, inspect, deploy, optimize, run, doctor. What they return: Model, Results
+of Measurement, Picture, Finding, Gate, Deployment, Optimized of Trial, RunResult. Errors: EdgekitError and its kinds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from edgekit.api.commands import (
         Optimized,
+        RunResult,
         bench,
         compare,
         deploy,
         doctor,
         export,
+        gate,
         import_model,
         inspect,
         load,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         predict,
         prune,
         quantize,
+        run,
         train,
         verify,
     )
@@ -37,14 +40,21 @@ if TYPE_CHECKING:
     from edgekit.core.errors import (
         BudgetMissed,
         CannotConvert,
+        CheckFailed,
         DeviceError,
+        Diverged,
         EdgekitError,
         InputError,
+        Interrupted,
         Missing,
         ParityFailed,
     )
-    from edgekit.workflows.compare.gate import gate
-    from edgekit.workflows.run import run
+    from edgekit.core.measurement import Measurement
+    from edgekit.measure.verify import Finding
+    from edgekit.workflows.compare.limits import Gate
+    from edgekit.workflows.compare.notebook import Picture
+    from edgekit.workflows.deploy import Deployment
+    from edgekit.workflows.optimize.study import Trial
 
 # without it, onnxruntime (1.32) creates a machine id in ~/.cache/Microsoft on import and records its use
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -54,14 +64,24 @@ __version__ = "0.1.0"
 __all__ = [
     "BudgetMissed",
     "CannotConvert",
+    "CheckFailed",
+    "Deployment",
     "DeviceError",
+    "Diverged",
     "EdgekitError",
+    "Finding",
+    "Gate",
     "InputError",
+    "Interrupted",
+    "Measurement",
     "Missing",
     "Model",
     "Optimized",
     "ParityFailed",
+    "Picture",
     "Results",
+    "RunResult",
+    "Trial",
     "__version__",
     "bench",
     "compare",
@@ -83,12 +103,16 @@ __all__ = [
 
 #: public name → its module; the others are in `api.commands`
 _MODULES = {
-    **dict.fromkeys(["BudgetMissed", "CannotConvert", "DeviceError", "EdgekitError"], "core.errors"),
-    **dict.fromkeys(["InputError", "Missing", "ParityFailed"], "core.errors"),
+    **dict.fromkeys(["BudgetMissed", "CannotConvert", "CheckFailed", "DeviceError", "Diverged"], "core.errors"),
+    **dict.fromkeys(["EdgekitError", "InputError", "Interrupted", "Missing", "ParityFailed"], "core.errors"),
+    "Deployment": "workflows.deploy",
+    "Finding": "measure.verify",
+    "Gate": "workflows.compare.limits",
+    "Measurement": "core.measurement",
     "Model": "api.models",
+    "Picture": "workflows.compare.notebook",
     "Results": "api.results",
-    "gate": "workflows.compare.gate",
-    "run": "workflows.run",
+    "Trial": "workflows.optimize.study",
 }
 
 

@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[Measurement]):
-    """Measurements in order; a notebook shows them as a table.
+    """Measurements in order: a sequence, which a notebook shows as a table. Two are added with `+`.
 
-    >>> results = edgekit.bench("runs/mnist")  # doctest: +SKIP
-    >>> results.to_pandas()[["artifact", "p50_ms", "size_bytes"]]  # doctest: +SKIP
+    Args:
+        measurements: The measurements.
+        runs: The folders that they come from, for `page`.
+
+    Examples:
+        >>> results = edgekit.compare("runs/mnist")
+        >>> results[0].size_bytes > 0, len(results + results[:1]) == len(results) + 1
+        (True, True)
     """
 
     def __init__(self, measurements: Iterable[Measurement], runs: Iterable[Path] = ()) -> None:
         self._rows = tuple(measurements)
-        self._runs = tuple(runs)
+        self._runs = tuple(run.absolute() for run in runs)
 
     @overload
     def __getitem__(self, index: int) -> Measurement: ...
@@ -46,8 +52,20 @@ class Results(Sequence[Measurement]):
         return Results([*self._rows, *other._rows], dict.fromkeys([*self._runs, *other._runs]))
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row per measurement, flat columns: times in milliseconds, sizes in bytes, `drop_pp` in percentage points,
-        positive where accuracy was lost. Raises Missing without pandas."""
+        """One row per measurement, with flat columns.
+
+        Returns:
+            A pandas.DataFrame: times in milliseconds, sizes in bytes, `drop_pp` in percentage points, positive where
+            accuracy was lost.
+
+        Raises:
+            Missing: pandas is not installed.
+
+        Examples:
+            >>> table = edgekit.compare("runs/mnist").to_pandas()
+            >>> list(table.columns[:3])
+            ['artifact', 'format', 'precision']
+        """
         try:
             import pandas
         except ImportError as error:
@@ -56,7 +74,13 @@ class Results(Sequence[Measurement]):
 
     @property
     def best(self) -> Measurement | None:
-        """What to ship, of the first device; None if nothing can be recommended. `advice` says why."""
+        """What to ship, of the first device; None if nothing can be recommended. `advice` says why.
+
+        Examples:
+            >>> best = edgekit.compare("runs/mnist").best
+            >>> best is None or best.target == "host"
+            True
+        """
         found = next(iter(advice(self._rows)), None)
         if found is None or found.artifact is None:
             return None
@@ -65,27 +89,59 @@ class Results(Sequence[Measurement]):
 
     @property
     def pareto(self) -> Results:
-        """Those that no other beats in both accuracy and p50, for each device and plan, cheapest first."""
+        """Those that no other beats in both accuracy and p50, for each device and plan, cheapest first.
+
+        Examples:
+            >>> results = edgekit.compare("runs/mnist")
+            >>> 1 <= len(results.pareto) <= len(results)
+            True
+        """
         found = [m for scoped in scopes(self._rows).values() for front in fronts(scoped).values() for m in front]
         return Results(found, self._runs)
 
     @property
     def advice(self) -> list[str]:
-        """What to ship on each device, what it costs, and what is not proven: sentences."""
+        """What to ship on each device, what it costs, and what is not proven: sentences.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").advice
+            ['On host...']
+        """
         return notebook.advise(self._rows)
 
     def plot(self, title: str = "") -> Picture:
-        """Accuracy, latency and size, a panel per device and plan, as an SVG."""
+        """Accuracy, latency and size, a panel per device and plan.
+
+        Args:
+            title: Above the picture.
+
+        Returns:
+            An SVG, which a notebook shows in its own light or dark colours.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").plot("Digits").save("digits.svg").name
+            'digits.svg'
+        """
         return notebook.plot(self._rows, title)
 
     def summary(self, path: str | Path | None = None, *, title: str = "") -> Picture:
         """One page for a manager: a headline, three numbers, the picture, a short table, and how it was measured.
 
-        A notebook shows it. `path` (.svg, .png or .pdf) writes it, too: PNG and PDF on white, SVG on transparent ground
-        in the reader's light or dark scheme. Raises InputError for another suffix, Missing without `cairosvg`
-        (`pip install 'edgekit-toolkit[pictures]'`) for PNG and PDF.
+        Args:
+            path: Where it is written, too: PNG and PDF on white, SVG on transparent ground, in the reader's light or
+                dark scheme. None: it is returned only.
+            title: Of the page.
 
-        >>> edgekit.compare("runs/mnist").summary("summary.pdf")  # doctest: +SKIP
+        Returns:
+            The page, which a notebook shows.
+
+        Raises:
+            InputError: Another suffix than .svg, .png or .pdf.
+            Missing: PNG and PDF need CairoSVG: `pip install 'edgekit-toolkit[pictures]'`.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").summary("summary.svg").svg[:4]
+            '<svg'
         """
         page = notebook.summary(self._rows, title)
         if path is not None:
@@ -93,8 +149,28 @@ class Results(Sequence[Measurement]):
         return page
 
     def page(self, path: str | Path, *, title: str = "edgekit") -> Path:
-        """Write the interactive HTML page."""
+        """Write the interactive HTML page.
+
+        Args:
+            path: The file.
+            title: Of the page.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: It cannot be written.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").page("digits.html", title="Digits").name
+            'digits.html'
+        """
         return notebook.page(self._rows, path, title=title, runs=self._runs)
+
+    def __eq__(self, other: object) -> bool:
+        return self._rows == other._rows if isinstance(other, Results) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<Results: {len(self)} measurements of {', '.join(dict.fromkeys(m.artifact for m in self._rows))}>"

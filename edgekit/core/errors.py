@@ -56,7 +56,21 @@ class Problem:
 
 
 class EdgekitError(Exception):
-    """What happened, why, and the next command; `code` is the exit code."""
+    """The base of all errors: what happened, why, and what to do next.
+
+    Attributes:
+        what: What happened.
+        why: The reason; "" where `what` says it.
+        next: What to do next; "" where nothing is known to help.
+        code: The exit code of the command line.
+
+    Examples:
+        >>> try:
+        ...     edgekit.load("runs/none")
+        ... except edgekit.EdgekitError as error:
+        ...     print(error.what)
+        'runs/none' is neither a run nor an artifact
+    """
 
     code = EXIT_BUG
 
@@ -73,15 +87,40 @@ class EdgekitError(Exception):
 
 
 class CheckFailed(EdgekitError):
+    """edgekit worked, and a check did not pass; the base of such errors.
+
+    Examples:
+        >>> issubclass(edgekit.BudgetMissed, edgekit.CheckFailed)
+        True
+    """
+
     code = 1
 
 
 class ParityFailed(CheckFailed):
-    """A step changed the outputs by more than its tolerance."""
+    """A step changed the outputs by more than its tolerance.
+
+    Examples:
+        >>> try:
+        ...     onnx = edgekit.export("runs/mnist", "onnx")
+        ... except edgekit.ParityFailed as error:
+        ...     print(error.why)  # by how much, and over which samples
+    """
 
 
 class BudgetMissed(CheckFailed):
-    """A step lost more accuracy than the budget allows."""
+    """A step lost more accuracy than the budget allows.
+
+    Attributes:
+        models: From Python: what was made nevertheless; the best attempt is kept.
+
+    Examples:
+        >>> try:
+        ...     edgekit.quantize("runs/mnist/onnx", methods=["min-max"], max_drop=-100)
+        ... except edgekit.BudgetMissed as error:
+        ...     print(error.models[-1].name)
+        onnx-int8
+    """
 
 
 class GateFailed(CheckFailed):
@@ -89,15 +128,43 @@ class GateFailed(CheckFailed):
 
 
 class CannotConvert(CheckFailed):
-    """An exporter does not support an operator of the network."""
+    """An exporter does not support an operator of the network, or it cannot be traced or pruned as wanted.
+
+    Examples:
+        >>> import torch
+        >>> class Branches(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return x if x.sum() > 0 else -x
+        >>> try:
+        ...     edgekit.import_model(Branches(), example=torch.ones(1, 2))
+        ... except edgekit.CannotConvert as error:
+        ...     print(error.what)
+        torch.export cannot trace Branches
+    """
 
 
 class Diverged(CheckFailed):
-    """The training loss became NaN or infinite."""
+    """The training loss became NaN or infinite.
+
+    Examples:
+        >>> try:
+        ...     edgekit.train("mnist", epochs=1, samples=256, optimizer="sgd", lr=1e30, out="runs/diverged")
+        ... except edgekit.Diverged as error:
+        ...     print(error.next)  # what to change
+        lower the learning rate: lr=1e+29
+    """
 
 
 class InputError(EdgekitError):
-    """Bad usage, or bad input."""
+    """Bad usage, or bad input.
+
+    Examples:
+        >>> try:
+        ...     edgekit.predict("runs/mnist/onnx", np.zeros((2, 5)))
+        ... except edgekit.InputError as error:
+        ...     print(error.what)
+        the input has shape (2, 5)
+    """
 
     code = 2
 
@@ -136,7 +203,14 @@ class NoPermission(InputError):
 
 
 class Missing(EdgekitError):
-    """A package or program is not installed."""
+    """A package or program is not installed; `next` is the command that installs it.
+
+    Examples:
+        >>> try:
+        ...     table = edgekit.compare("runs/mnist").to_pandas()
+        ... except edgekit.Missing as error:
+        ...     print(error.next)
+    """
 
     code = 3
 
@@ -148,12 +222,28 @@ class Missing(EdgekitError):
 
 
 class DeviceError(EdgekitError):
-    """A device cannot be reached, or failed."""
+    """A device cannot be reached, or failed.
+
+    Examples:
+        >>> try:
+        ...     results = edgekit.bench("runs/mnist/onnx", target="host", quick=True, processes=1)
+        ... except edgekit.DeviceError as error:
+        ...     print(error.why)
+    """
 
     code = 4
 
 
 class Interrupted(EdgekitError):
+    """A search was interrupted; its results so far are kept.
+
+    Examples:
+        >>> try:
+        ...     best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
+        ... except edgekit.Interrupted as error:
+        ...     print(error.next)
+    """
+
     code = EXIT_INTERRUPTED
 
 

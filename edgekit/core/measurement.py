@@ -146,7 +146,15 @@ class Parity:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One artifact on one target in one runtime: one row of a report (`measurements` in the JSON schema)."""
+    """One artifact on one target in one runtime: one row of a report (`measurements` in the JSON schema).
+
+    Sizes are bytes, times milliseconds. `metric`, `latency_ms`, `parity` and `verdict` are None if unknown.
+
+    Examples:
+        >>> measurement = edgekit.compare("runs/mnist")[0]
+        >>> measurement.latency_ms.p50 > 0, 0 <= measurement.metric.value <= 1
+        (True, True)
+    """
 
     artifact: str
     id: str
@@ -180,5 +188,10 @@ class Measurement:
 
     @property
     def mismatch_reason(self) -> str:
-        """Why the device's outputs do not match the host's, or "" (see `edgekit.measure.host_parity`)."""
+        """Why the device's outputs do not match the host's, or "" (see `edgekit.measure.host_parity`).
+
+        Examples:
+            >>> edgekit.compare("runs/mnist")[0].mismatch_reason
+            ''
+        """
         return str(self.facts.get("agreement", {}).get("wrong", ""))

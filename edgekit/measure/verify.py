@@ -47,6 +47,11 @@ class Finding:
 
     `unverified` gives the reason if it could not be checked. `on`: the samples of the check, in words; `random`: they
     are random numbers. `matched`: which inputs and outputs were taken for which, if their names or layouts differ.
+
+    Examples:
+        >>> (finding,) = edgekit.verify("runs/mnist/onnx")
+        >>> finding.failed, finding.parity.against
+        ('', 'torch')
     """
 
     artifact: str
@@ -65,7 +70,13 @@ class Finding:
     verdict: Verdict | None = None
 
     def error(self) -> EdgekitError | None:
-        """The failure as an error that names the artifact and its step, or None."""
+        """The failure as an error that names the artifact and its step, or None.
+
+        Examples:
+            >>> (finding,) = edgekit.verify("runs/mnist/onnx")
+            >>> finding.error() is None
+            True
+        """
         if not self.failed:
             return None
         kind = BudgetMissed if self.failed in ("budget", "floor") else ParityFailed

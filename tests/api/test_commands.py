@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def test_a_module_becomes_a_small_file(network: Any) -> None:
     network.train()
     model = edgekit.import_model(network, example=torch.zeros(1, 8), out="runs/net")
     assert network.training, "as it was"
-    assert (model.name, model.format, model.path) == ("torch", "torch", Path("runs/net/torch"))
+    assert (model.name, model.format, model.path) == ("torch", "torch", Path.cwd() / "runs/net/torch")
     onnx = model.export("onnx")
     np.testing.assert_allclose(onnx.predict(x), expected, rtol=1e-3, atol=1e-4)
     small = onnx.quantize(calibration=x[:64], val=(x, expected.argmax(axis=1)), max_drop=10, effort="fast")
@@ -57,7 +60,7 @@ def test_a_loader_calibrates_a_module_in_one_call(network: Any) -> None:
     made = edgekit.quantize(
         network, to=["onnx"], example=samples(1), calibration=loader, out=Path("a"), methods=["mse", "weight-only"]
     )
-    assert isinstance(made, list) and made[0].path.parent == Path("a")
+    assert isinstance(made, list) and made[0].path.parent == Path("a").absolute()
 
 
 def test_a_data_frame_trains(here: Path) -> None:
@@ -79,6 +82,64 @@ def test_a_data_frame_trains(here: Path) -> None:
     assert edgekit.bench(model, quick=True, processes=1)[0].metric.name == "R²"  # type: ignore[union-attr]
 
 
+def test_another_working_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models, and samples from memory, are found again."""
+    x = samples()
+    model = edgekit.train((x, x[:, 0] > 0), epochs=1, out="runs/here")
+    (here / "else").mkdir()
+    monkeypatch.chdir(here / "else")
+    assert model.predict(x).shape == (96, 2) and str(here) in repr(model)
+    assert model.bench(quick=True, processes=1)[0].artifact == "torch"
+
+
+def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What works is one at a time, whatever thread calls it."""
+    inside: list[int] = []
+    together: list[int] = []
+
+    def work(*words: Any, **settings: Any) -> Any:
+        inside.append(1)
+        together.append(len(inside))
+        edgekit.doctor()
+        time.sleep(0.02)
+        inside.pop()
+        raise edgekit.InputError("done")
+
+    monkeypatch.setattr("edgekit.api.commands.train_workflow.train", work)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(edgekit.train, "mnist") for _ in range(8)]
+    assert all("done" in str(call.exception()) for call in calls) and together == [1] * 8
+
+
+def test_what_a_user_sees_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(edgekit.InputError) as caught:
+        edgekit.load("nowhere")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "references.py" not in shown
+    assert shown.rstrip().splitlines()[-1].startswith("Next: make a run with edgekit.run()")
+    monkeypatch.setenv("EDGEKIT_TRACEBACK", "1")
+    with pytest.raises(edgekit.InputError) as caught:
+        edgekit.load("nowhere")
+    assert "references.py" in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_interrupted_call_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*words: Any, **settings: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.api.commands.train_workflow.train", work)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        edgekit.train("mnist")
+    assert caught.value.__notes__ == ["edgekit.train: the same call resumes after the last complete epoch"]
+    assert edgekit.doctor()["edgekit"], "the next call is not kept waiting"
+
+
+def test_a_budget_needs_labels(bars_run: Path) -> None:
+    x = np.zeros((8, 1, 20, 20), np.float32)
+    with pytest.raises(edgekit.InputError, match="max_drop= needs labels"):
+        edgekit.quantize(bars_run / "onnx", val=x, max_drop=1)
+
+
 def test_a_missed_budget_has_the_best_attempt(bars_run: Path) -> None:
     with pytest.raises(edgekit.BudgetMissed) as caught:
         edgekit.quantize(bars_run / "onnx", methods=["min-max"], max_drop=-100)
@@ -93,7 +154,7 @@ def test_classes_and_files(bars_run: Path) -> None:
     np.save("one.npy", np.zeros((1, 20, 20), np.float32))
     (told,) = edgekit.predict(model, [Path("one.npy")])
     assert set(told["outputs"]) == {"output"} and edgekit.predict(model, "one.npy") == told
-    assert repr(model).startswith("<Model ") and str(model.path) in repr(model)
+    assert repr(model) == f"<Model run/onnx: onnx, {model.size:,} bytes>"
 
 
 @pytest.mark.parametrize(

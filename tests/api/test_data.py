@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.api.data import as_set, slug
+from edgekit.api.data import as_set, check_labelled, slug
 from edgekit.core.errors import InputError
 from edgekit.runs import named_sets
 
@@ -46,6 +46,9 @@ def test_batches(tmp_path: Path) -> None:
     assert found.labels.tolist() == y.tolist()
     single = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=4)
     assert loaded(as_set(single, tmp_path)).labels is None
+    dataset = loaded(as_set(torch.utils.data.TensorDataset(x, y), tmp_path))
+    np.testing.assert_array_equal(dataset.inputs["input"], x.numpy())
+    assert dataset.labels.tolist() == y.tolist() and loaded(as_set([x, y], tmp_path)).labels is not None
     named = [OrderedDict(a=x[:5], b=y[:5]), OrderedDict(a=x[5:], b=y[5:])]
     assert len(loaded(as_set(iter(named), tmp_path)).inputs["a"]) == 10
 
@@ -57,6 +60,22 @@ def test_data_frames(tmp_path: Path) -> None:
     found = loaded(text)
     assert found.inputs["input"].tolist() == [[0.5], [1.5], [2.5]] and found.labels.tolist() == [1.25, 2.5, 3.75]
     assert "?" not in as_set(table.rename(columns={"what it costs": "label"}), tmp_path)
+    inputs, labels = pandas.DataFrame({"a": [0.5, 1.5], "city": ["A", "B"]}), pandas.Series(["yes", "no"], name="sold")
+    pairs = [loaded(as_set((frame, labels), tmp_path)) for frame in (inputs, inputs[["a"]])]
+    assert pairs[0].labels.tolist() == pairs[1].labels.tolist()
+    one = as_set((pandas.DataFrame(np.ones((2, 3))), labels.to_frame()), tmp_path)
+    assert loaded(one).inputs["input"].shape == (2, 3) and loaded(one).labels.shape == (2,)
+    for data, label, said in (
+        (table, "nope", "no column 'nope'"),
+        (table[:0], "", "there are no samples"),
+        ((inputs, [1, 2, 3]), "", "differ in their number"),
+        ((inputs.assign(label=1), labels), "", "has a column 'label', too"),
+    ):
+        with pytest.raises(InputError, match=said):
+            as_set(data, tmp_path, label=label)
+    for data, said in ((table, "has no labels"), (table.to_numpy(), "the ndarray has no labels")):
+        with pytest.raises(InputError, match=said):
+            check_labelled(data, "")
     with pytest.raises(InputError, match="name is not text"):
         as_set(pandas.DataFrame(np.zeros((2, 2))), tmp_path)
 
@@ -71,6 +90,8 @@ def test_data_frames(tmp_path: Path) -> None:
         ({}, "there are no samples"),
         ([], "there are no samples"),
         (np.array(["a", None]), "no array of samples"),
+        (b"abc", "samples cannot be bytes"),
+        (np.array([[0.0], [np.nan]]), "sample 1 of 'input' holds NaN"),
     ],
 )
 def test_what_is_no_samples(data: Any, said: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ def test_what_it_says_of_itself(bars_made: Path) -> None:
     assert model.inputs[0].shape[1:] == (1, 20, 20) and model.classes == ("top", "bottom", "left", "right")
     assert model == Model(model.artifact) and hash(model) == hash(Model(model.artifact)) and model != "onnx-int8"
     assert str(bars_made) in repr(model) and Path(model) == model.path
+    assert copy.deepcopy(model) == pickle.loads(pickle.dumps(model)) == model
+    assert "<td>onnx[int8]</td>" in model._repr_html_() and "1, 20, 20" in model._repr_html_()
 
 
 def test_how_models_are_named(bars_made: Path) -> None:
@@ -39,6 +43,11 @@ def test_a_traced_module_takes_any_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(program(x), network.eval()(x))
     with pytest.raises(InputError, match="the network Linear has no example"):
         word(torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match="Sequential cannot compute the example") as caught:
+        traced(network, np.zeros((1, 5)), tmp_path / "run")
+    assert "shapes" in caught.value.why and "[2, 5]" in caught.value.why
+    again = torch.export.load(Path(str(word(network, out=tmp_path / "zeros", shape=(1, 4))))).module()
+    assert again(x).shape == (5, 3)
 
 
 def test_several_inputs_are_a_tuple(tmp_path: Path) -> None:

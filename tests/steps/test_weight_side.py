@@ -71,15 +71,14 @@ steps = ["train", {{step = "qat", samples = 256}}, "qat_onnx"]
 @pytest.mark.usefixtures("members")
 def test_in_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "bars.toml").write_text(RECIPE)
-    outcome = edgekit.run(str(tmp_path / "bars.toml"), out=tmp_path / "run")
+    done = edgekit.run(tmp_path / "bars.toml", out=tmp_path / "run")
     names = ["torch~train", "torch~equalize", "torch", "onnx", "onnx-int8", "qat.torch", "qat.onnx-int8"]
-    assert not outcome.failures
-    assert [artifact.name for artifact in outcome.artifacts] == names
-    made = dict(zip(names, outcome.artifacts, strict=True))
+    assert list(done.models) == names
+    made = {name: model.artifact for name, model in done.models.items()}
     assert "4 groups" in made["torch~equalize"].scheme
     assert "of 5 layers over 32 samples" in made["torch"].scheme
     assert [entry["layer"] for entry in made["torch"].details["layers"]]
-    measured = {m.artifact: m for m in outcome.measurements}
+    measured = {m.artifact: m for m in done.results}
     for name in ("onnx-int8", "qat.onnx-int8"):
         metric = measured[name].metric
         assert metric is not None and metric.value > 0.8

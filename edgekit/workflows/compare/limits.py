@@ -80,6 +80,11 @@ class Gate:
 
     `interval`: the 99 % interval of `change`, of p50 alone: sizes are exact, and a metric is over the same samples.
     `after_ci`: the 95 % interval of the metric or p50 now, "" if it has none.
+
+    Examples:
+        >>> verdict = edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0]
+        >>> verdict.limit, verdict.state
+        ('size>+2%', 'passed')
     """
 
     limit: str
@@ -97,12 +102,23 @@ class Gate:
     after_ci: str = ""
 
     def sentence(self) -> str:
+        """The artifact, the value before and now, and the reason.
+
+        Examples:
+            >>> edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0].sentence()
+            'onnx on host in onnxruntime: ... before, ... now...'
+        """
         change = f" ({self.change:+.2f} {self.unit})" if self.change is not None else ""
         text = f"{self.artifact} on {self.target} in {self.runtime}: {self.before} before, {self.after} now{change}"
         return f"{text}; {self.why}" if self.why else text
 
     def error(self, strict: bool = False) -> GateFailed | None:
-        """The error of a failed gate; with `strict`, of an undecided one, too."""
+        """The error of a failed gate; with `strict`, of an undecided one, too; else None.
+
+        Examples:
+            >>> edgekit.gate("runs/mnist", "runs/mnist", "size>+2%")[0].error() is None
+            True
+        """
         if self.state == "failed":
             return GateFailed(f"{self.limit} failed", self.sentence(), "fix it, or accept it as the new baseline")
         if self.state == "undecided" and strict:

@@ -17,7 +17,12 @@ from edgekit.workflows.compare import lineage
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG; a notebook displays it if it is the last value of a cell."""
+    """An SVG; a notebook displays it if it is the last value of a cell.
+
+    Examples:
+        >>> edgekit.compare("runs/mnist").plot().svg[:4]
+        '<svg'
+    """
 
     svg: str
 
@@ -25,7 +30,12 @@ class Picture:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write it as .svg, .png or .pdf. Raises InputError for another format, Missing without `cairosvg`."""
+        """Write it as .svg, .png or .pdf. Raises InputError for another format, Missing without `cairosvg`.
+
+        Examples:
+            >>> edgekit.compare("runs/mnist").plot().save("digits.svg").name
+            'digits.svg'
+        """
         file.write(Path(path), self.svg)
         return Path(path)
 

@@ -49,6 +49,11 @@ class Deployment:
     folder here).
 
     `sent_bytes` counts the files sent; `check` is the result of the check on the device.
+
+    Examples:
+        >>> deployment = edgekit.deploy("runs/mnist/onnx", "host", path="releases/float")
+        >>> deployment.target, deployment.size_bytes > 0
+        ('host', True)
     """
 
     target: str

@@ -46,6 +46,11 @@ class Trial:
 
     `quality` is the metric, signed so that more is better (without labels: SQNR in dB), `p50_ms` that of one batch.
     `drop_*` are percentage points against the reference. `violations`: budget → the share by which it is exceeded.
+
+    Examples:
+        >>> best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
+        >>> best.trials[0].number
+        0
     """
 
     number: int
@@ -68,15 +73,34 @@ class Trial:
 
     @property
     def valid(self) -> bool:
+        """It was measured, undisturbed.
+
+        Examples:
+            >>> best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
+            >>> any(trial.valid for trial in best.trials)
+            True
+        """
         return self.state == "finished" and not self.invalid
 
     @property
     def feasible(self) -> bool:
+        """It is valid, and within the budgets.
+
+        Examples:
+            >>> best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
+            >>> all(trial.feasible for trial in best.front)
+            True
+        """
         return self.valid and not self.violations
 
     @property
     def objectives(self) -> tuple[float, float, float]:
-        """Quality, milliseconds per sample, bytes; of a finished trial."""
+        """Quality, milliseconds per sample, bytes; of a finished trial.
+
+        Examples:
+            >>> best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
+            >>> quality, milliseconds, size = best.front[0].objectives
+        """
         assert self.quality is not None and self.p50_ms is not None and self.size_bytes is not None
         return self.quality, self.p50_ms / int(self.point["batch"]), float(self.size_bytes)
 

@@ -77,7 +77,8 @@ def quantize(
     check_options(options or {}, {name: [*steps, f"{name}_{precision}"] for name, steps in routes.items()})
     fields = {**(options or {}), **({"calibration": calibration} if calibration else {})}
     gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
-    if max_drop_pp is not None and ref.foreign and (not val or not named_sets.has_labels(val)):
+    labelled = named_sets.has_labels(val) if val else not ref.foreign and bool(ref.artifact().task)
+    if max_drop_pp is not None and not labelled:
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
