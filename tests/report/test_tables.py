@@ -136,9 +136,7 @@ def test_every_table_fits_and_cuts_no_word(
     assert all(cell_len(line) <= width for line in printed.splitlines()), max(printed.splitlines(), key=len)
     if "not shown: " not in printed:
         cut = {word.strip(",:()") for word in roomy} - {word.strip(",:()") for word in printed.split()}
-        assert cut <= {"-", "artifact", "method", "gate"}, (
-            "more than empty cells and the heading of stacked rows"
-        )
+        assert cut <= {"-", "artifact", "method", "gate"}, "more than empty cells and the heading of stacked rows"
 
 
 def test_spare_columns_go_first_and_are_named() -> None:
