@@ -9,14 +9,12 @@ import click
 
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared.completion import METHODS
 from edgekit.cli.shared.output import echo
 from edgekit.cli.shared.quantities import POINTS
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import Effort
-
-#: `workflows.quantize.attempts.METHODS`, which takes a second to import
-METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 
 
 @edgekit_command("quantize", short_help="Make int8 or fp16 artifacts that keep the accuracy.")

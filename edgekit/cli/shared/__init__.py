@@ -143,8 +143,7 @@ def echo_failures(failures: Sequence[EdgekitError]) -> None:
     """One line for each reason, with all that failed for it."""
     groups: dict[tuple[str, str], list[str]] = {}
     for failure in failures:
-        reason = (failure.why, failure.next) if failure.why else (failure.what, failure.next)
-        groups.setdefault(reason, []).append(failure.what)
+        groups.setdefault((failure.why or failure.what, failure.next), []).append(failure.what)
     for (reason, next), whats in groups.items():
         subjects = [what for what in dict.fromkeys(whats) if what != reason]
         echo_failure(": ".join(filter(None, ["; ".join(subjects), reason])), next)

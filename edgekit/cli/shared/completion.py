@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 MODEL_FILES = (".onnx", ".tflite", ".xml", ".pt2", ".keras")
+#: `workflows.quantize.attempts.METHODS`, which takes a second to import
+METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
 SPLITS = ("train", "val", "test")
 #: at most so many runs and artifacts are looked at
 MOST_FOLDERS = 500
@@ -27,7 +29,7 @@ def attach(command: click.Command, full: str) -> None:
     """Give the command's parameters what completes them, by name."""
     for parameter in command.params:
         if found := BY_NAME.get(f"{full} {parameter.name}") or BY_NAME.get(str(parameter.name)):
-            parameter.shell_complete = _completes(*found)  # type: ignore[method-assign]
+            parameter.shell_complete = _completes(*found)  # type: ignore[assignment, method-assign]
 
 
 def _completes(*sources: Names) -> Callable[[click.Context, str], list[CompletionItem]]:
@@ -133,12 +135,6 @@ def _sets(incomplete: str) -> Iterator[str]:
         yield from (f"{task}:{split}" for split in SPLITS)
 
 
-def _methods(incomplete: str) -> Iterator[str]:
-    from edgekit.cli.quantize import METHODS
-
-    yield from METHODS
-
-
 _formats = _several(_fixed("onnx", "tflite", "openvino"))
 _targets, _tasks, _models = _files("targets"), _members("tasks"), _members("models")
 
@@ -163,7 +159,7 @@ BY_NAME: dict[str, tuple[Names, ...]] = {
     "val": (_sets, _code),
     "to": (_formats,),
     "formats": (_formats,),
-    "methods": (_several(_methods),),
+    "methods": (_several(_fixed(*METHODS)),),
     "distil": (_several(_fixed("logits", "features", "attention")),),
     "runtime": (_members("runtimes"),),
     "runtimes": (_several(_members("runtimes")),),

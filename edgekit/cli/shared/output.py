@@ -61,8 +61,8 @@ def _wrapped(line: str) -> str:
 
     indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
     width = max(shutil.get_terminal_size().columns, 20)
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.wrap(line, width, subsequent_indent=indent, **options)) or line
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(line) or line
 
 
 def echo_json(document: Any) -> None:

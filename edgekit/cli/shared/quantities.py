@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 
-class Quantity(click.ParamType):
+class Quantity(click.ParamType):  # type: ignore[type-arg]
     """A number from `low` to `high`, in the unit that has the factor 1. The unit "" is a number without a unit."""
 
     name = "quantity"

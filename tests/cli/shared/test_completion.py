@@ -13,8 +13,8 @@ import click
 import pytest
 
 from edgekit.cli import group
-from edgekit.cli.quantize import METHODS
 from edgekit.cli.shared import shells
+from edgekit.cli.shared.completion import METHODS
 
 Complete = Callable[..., list[str]]
 
