@@ -28,6 +28,8 @@ COMMANDS = "edgekit.cli"
 FUNCTIONS = {"import_": "import_model"}
 #: commands with commands of their own: `targets add`
 COMMAND_GROUPS = {"targets"}
+#: commands about the command line itself
+SHELL = {"completion"}
 #: packages that core/ never loads
 FRAMEWORKS = {"litert_torch", "onnx", "onnxruntime", "openvino", "torch"}
 #: methods and functions that read or write files
@@ -169,7 +171,7 @@ def verbs(code: Code) -> Iterator[str]:
     A group of commands has a folder there, with a file and function for each that does more than print.
     """
     for module in code.modules.values():
-        if module.package != COMMANDS or module.is_package:
+        if module.package != COMMANDS or module.is_package or module.stem in SHELL:
             continue
         home = code.modules.get(f"edgekit.workflows.{module.stem}")
         if home is None:

@@ -34,7 +34,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import CannotConvert, InputError
 from edgekit.core.history import is_history
-from edgekit.ondevice import table
+from edgekit.ondevice import table as encoding
 from edgekit.runs import references, written
 from edgekit.runs.references import RUNS
 from edgekit.sets import tables
@@ -455,7 +455,7 @@ def stacked(x: Any, inputs: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
     Raises InputError where names, shapes or types do not fit.
     """
     if hasattr(x, "to_csv") and hasattr(x, "columns") and len(inputs) == 1 and tables.columns_of(inputs[0]):
-        rows = table.read_csv(io.StringIO(x.to_csv(index=False)))  # as in training
+        rows = encoding.read_csv(io.StringIO(x.to_csv(index=False)))  # as in training
         named = ((f"row {number}", row) for number, row in enumerate(rows))
         return {inputs[0].name: tables.encode(named, inputs[0])}
     names = tuple(spec.name for spec in inputs)

@@ -20,7 +20,8 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.shared import document, github
-from edgekit.cli.shared.output import discard, echo_error, echo_json, open_streams, printing
+from edgekit.cli.shared.output import discard, echo_error, echo_failure, echo_json, open_streams, printing
+from edgekit.cli.shared.quantities import Quantity
 from edgekit.cli.shared.trust import ask, can_ask
 from edgekit.core import signals
 from edgekit.core.errors import (
@@ -42,8 +43,8 @@ NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
 
 #: options with text that the `edgekit.toml` of a working directory may set, if it names no code
 TEXTS = frozenset(
-    "against calibration classes data distil dynamic fail-if freeze fresh lr-factor max-latency max-size methods model "
-    "runtime runtimes shape speedup sustained task threads to try val".split()
+    "against calibration classes data distil dynamic fail-if freeze fresh lr-factor methods model "
+    "runtime runtimes shape task threads to try val".split()
 )
 
 #: switches that it may not set: they stand for a confirmation, or change what a device runs
@@ -76,7 +77,7 @@ class Commands(click.Group):
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
+    if value and not ctx.resilient_parsing:
         click.echo(f"edgekit {__version__}")
         ctx.exit()
 
@@ -104,6 +105,10 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if not word.startswith("-")]
     command = " ".join(words[: 2 if words[:1] == ["targets"] else 1])
     signals.install()
+    if instruction := os.environ.get("_EDGEKIT_COMPLETE"):
+        from edgekit.cli.shared import shells
+
+        return shells.answer(group, instruction)
     log = logging.getLogger("edgekit")
     log.propagate = False  # libraries give the root logger handlers and levels
     log.setLevel(log.level or logging.WARNING)
@@ -180,11 +185,11 @@ def _fail(
         problems_json = [{"where": p.where, "what": p.what, "next": p.next} for p in problems]
         with suppress(EdgekitError), printing():  # the line on stderr says why
             echo_json(document(command, problems=problems_json, error=error_json))
-    line = (f"edgekit: {what}" + (f": {why}" if why else "")).removesuffix(".")
-    line += f". Next: {next}" if next else ""
-    for text in (line, *(f"  {problem}" for problem in problems)):
-        echo_error(text)
-    github.annotate("error", "edgekit", line.removeprefix("edgekit: "))
+    reason = what + (f": {why}" if why else "")
+    echo_failure(reason, next)
+    for text in dict.fromkeys(map(str, problems)):
+        echo_error(f"  {text}")
+    github.annotate("error", "edgekit", reason.removesuffix(".") + (f". Next: {next}" if next else ""))
     return code
 
 
@@ -265,7 +270,7 @@ def _harmless(option: str, parameter: click.Option, setting: Any) -> bool:
     if option in ACTIONS:
         return False
     if parameter.is_flag or isinstance(
-        parameter.type, click.Choice | click.types.IntParamType | click.types.FloatParamType
+        parameter.type, click.Choice | click.types.IntParamType | click.types.FloatParamType | Quantity
     ):
         return True
     from edgekit.core.user_code import is_reference, references_in

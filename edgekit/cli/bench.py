@@ -21,7 +21,7 @@ from edgekit.cli.shared import (
 
 
 @edgekit_command("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
-@click.argument("artifacts", nargs=-1)
+@click.argument("artifacts", nargs=-1, metavar="[ARTIFACT]...")
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
 @click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
 @shape_option

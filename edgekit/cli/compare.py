@@ -22,7 +22,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @edgekit_command("compare", short_help="Compare measured artifacts, and gate them against a baseline.")
-@click.argument("sources", nargs=-1)
+@click.argument("sources", nargs=-1, metavar="[RUN|FILE]...")
 @click.option("--markdown", type=FILE, help="Also write the table as Markdown, for a pull request.")
 @click.option("--html", type=FILE, help="Also write an HTML page: chart, table, how it was measured.")
 @click.option("--picture", type=FILE, help="Also write a chart of accuracy, latency and size: .svg, .png, .pdf.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,8 @@ import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option, plan_of, plan_options
 from edgekit.cli.shared.output import echo
+from edgekit.cli.shared.quantities import LATENCY, POINTS, SIZE
 from edgekit.core.errors import InputError
-
-_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-_BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
-
-
-def _quantity(units: dict[str, Any], example: str) -> Any:
-    """A callback that parses a positive number with a unit."""
-
-    def parse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-        if value is None:
-            return None
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*", str(value))
-        if not match or match[2].lower() not in units or not float(match[1]):
-            raise click.BadParameter(f"{value!r} is not a number with a unit, for example {example}", ctx, parameter)
-        return float(match[1]) * float(units[match[2].lower()])
-
-    return parse
 
 
 def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -46,10 +29,10 @@ def _choices(ctx: click.Context, parameter: click.Parameter, value: tuple[str, .
 @click.argument("what", metavar="[TASK|ARTIFACT]", required=False)
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to measure on.")
 @click.option(
-    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+    "--max-drop", "max_drop_pp", type=POINTS, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
 )
-@click.option("--max-latency", callback=_quantity(_MS, "5ms"), metavar="TIME", help="Highest p50, such as 5ms.")
-@click.option("--max-size", callback=_quantity(_BYTES, "200KB"), metavar="SIZE", help="Largest file, such as 200KB.")
+@click.option("--max-latency", type=LATENCY, metavar="TIME", help="Highest p50, such as 5ms.")
+@click.option("--max-size", type=SIZE, metavar="SIZE", help="Largest file, such as 200kB.")
 @click.option("--trials", type=click.IntRange(1), default=30, help="Number of trials (default 30).")
 @click.option(
     "--try",

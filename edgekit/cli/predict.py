@@ -10,7 +10,7 @@ from edgekit.cli.shared.output import echo
 
 @edgekit_command("predict", short_help="Run an artifact on single inputs.")
 @click.argument("artifact")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run on.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
 def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, reporter: Reporter) -> CommandResult:

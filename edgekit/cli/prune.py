@@ -10,24 +10,15 @@ import click
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, out_option
 from edgekit.cli.shared.output import echo
-
-
-def _factor(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """ "1.5" or "1.5x" → 1.5."""
-    if value is None:
-        return None
-    try:
-        return float(str(value).lower().removesuffix("x"))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a factor, for example 1.5", ctx, parameter) from None
+from edgekit.cli.shared.quantities import FACTOR, POINTS, SHARE
 
 
 @edgekit_command("prune", short_help="Remove channels and attention heads, then fine-tune.")
 @click.argument("artifact", required=False)
-@click.option("--ratio", type=float, metavar="R", help="Share of the channels to remove, such as 0.5.")
-@click.option("--macs", type=float, metavar="R", help="Share of the MACs to keep at most.")
-@click.option("--parameters", type=float, metavar="R", help="Share of the parameters to keep at most.")
-@click.option("--speedup", callback=_factor, metavar="X", help="Speedup to reach, measured on the target, such as 1.5.")
+@click.option("--ratio", type=SHARE, metavar="R", help="Share of the channels to remove, such as 0.5 or 50%.")
+@click.option("--macs", type=SHARE, metavar="R", help="Share of the MACs to keep at most.")
+@click.option("--parameters", type=SHARE, metavar="R", help="Share of the parameters to keep at most.")
+@click.option("--speedup", type=FACTOR, metavar="X", help="Speedup to reach, measured on the target, such as 1.5.")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target of --speedup.")
 @click.option("--runtimes", callback=split, default="", metavar="R,…", help="Runtimes to speed up in (default: all).")
 @click.option("--importance", type=click.Choice(["magnitude", "taylor", "bn-scale"]), help="Importance of a channel.")
@@ -36,7 +27,7 @@ def _factor(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--round-to", type=click.IntRange(1), help="Keep channels a multiple of this (default 8).")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of pruning and training (default 1).")
 @click.option("--epochs", type=click.IntRange(0), help="Training epochs after each round (default 4; 0: none).")
-@click.option("--sparse-epochs", type=click.IntRange(0), help="Epochs of sparsity training first, for bn-scale.")
+@click.option("--sparse-epochs", type=click.IntRange(0), help="bn-scale: epochs of sparsity training first.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--batch", type=click.IntRange(1), help="Batch size.")
 @click.option("--samples", type=click.IntRange(0), help="Train on the first N samples only (0: all).")
@@ -45,7 +36,7 @@ def _factor(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--distil", metavar="METHOD,…", help="logits, features, attention; the unpruned network is the teacher.")
 @click.option("--accelerator", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Device to train on.")
 @click.option(
-    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+    "--max-drop", "max_drop_pp", type=POINTS, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
 )
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")

@@ -9,7 +9,9 @@ import click
 
 from edgekit.cli.export import split
 from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared.completion import METHODS
 from edgekit.cli.shared.output import echo
+from edgekit.cli.shared.quantities import POINTS
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import Effort
@@ -26,15 +28,14 @@ if TYPE_CHECKING:
 @click.option("--calibration", default="", metavar="SET", help="Calibration samples (default: training data).")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
 @click.option(
-    "--max-drop", "max_drop_pp", type=float, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
+    "--max-drop", "max_drop_pp", type=POINTS, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
 )
 @click.option(
     "--methods",
     callback=split,
     default="",
     metavar="M,…",
-    help="Try only these int8 methods: dynamic, weight-only, min-max, percentile, mse, equalize, gptq, bias, "
-    "keep-float, qat.",
+    help=f"Try only these int8 methods: {', '.join(METHODS)}.",
 )
 @click.option("--fast", "effort", flag_value="fast", help="Int8 by one good method: seconds.")
 @click.option("--thorough", "effort", flag_value="thorough", help="Int8 by every method that applies.")

@@ -14,7 +14,7 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.statistics import latency_ratio
 from edgekit.report.best import slower
 from edgekit.report.pareto import fronts, goodness
-from edgekit.report.rows import Scope, gains, kilobytes, memory, metric_text, number, scopes
+from edgekit.report.rows import Scope, change, change_interval, gains, kilobytes, memory, metric_text, number, scopes
 
 #: points below the best metric that are accepted for speed, if no budget is set
 WITHIN_PP = 0.5
@@ -144,13 +144,14 @@ def _metric_change(m: Measurement) -> Iterator[str]:
         return
     unit = "points" if metric.unit == "fraction" else "%"
     low, high = metric.drop_ci95 or (metric.drop_pp, metric.drop_pp)
-    between = f"95 % interval {low:+.2f} to {high:+.2f}"
+    between = change_interval(metric.drop_pp, (low, high))
     if low <= 0 <= high:
-        what = f"{metric.samples:,} samples show no significant drop of {metric.name}"
-        yield f"Compared with {metric.against}, {what} ({metric.drop_pp:+.2f} {unit}, {between})."
+        what = f"{metric.samples:,} samples show no significant change of {metric.name}"
+        yield f"Compared with {metric.against}, {what} ({change(metric.drop_pp, unit)}, 95 % interval {between})."
     else:
-        change = f"{'loses' if metric.drop_pp > 0 else 'gains'} {abs(metric.drop_pp):.2f} {unit}"
-        yield f"Compared with {metric.against}, it {change} of {metric.name} ({between})."
+        verb = "loses" if metric.drop_pp > 0 else "gains"
+        amount = f"{abs(metric.drop_pp):.2f} {unit} of {metric.name}"
+        yield f"Compared with {metric.against}, it {verb} {amount} (95 % interval {between})."
 
 
 def _gain(m: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:

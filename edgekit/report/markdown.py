@@ -11,6 +11,7 @@ from edgekit.core.printable import printable
 from edgekit.report.advice import advice
 from edgekit.report.best import best
 from edgekit.report.gates import summary
+from edgekit.report.notes import grouped
 from edgekit.report.rows import EMPTY_CELL, facts, metric_name, ratios, rows
 
 if TYPE_CHECKING:
@@ -45,16 +46,18 @@ def markdown(measurements: Sequence[Measurement], gates: Sequence[Gate] = ()) ->
     """How many gates passed and their verdicts, if any, the table, the gains, and how it was measured."""
     titles = {**COLUMNS, "accuracy": metric_name(measurements)}
     lines = [f"| {' | '.join(map(inert, titles.values()))} |", f"|{'|'.join('---' for _ in COLUMNS)}|"]
+    all_rows = rows(measurements)
     notes = []
     marks = best(measurements)
-    for i, row in enumerate(rows(measurements)):
+    for i, row in enumerate(all_rows):
         bold = {"p50": i in marks.fastest, "accuracy": i in marks.most_accurate}
         cells = (
             f"**{inert(getattr(row, name))}**" if bold.get(name) else inert(getattr(row, name)) for name in COLUMNS
         )
         lines.append(f"| {' | '.join(cells)} |")
-        notes += [f"{row.artifact}: {note}" for note in row.notes]
+        notes += [f"{row.artifact}: {row.plan}"] if row.plan in row.notes else []
     lines.append("")
+    notes += grouped(all_rows)
     if marks.fastest:
         notes.insert(0, "Bold: the best on its device; fastest, or no significant difference from it (99 % CI)")
     lines += _advice(measurements)

@@ -1,15 +1,15 @@
-"""A method search → a table that fits 80 columns: what each method reached, and what it cost."""
+"""A method search → a table for a terminal: what each method reached, and what it cost."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.report import tables
+from edgekit.report.rows import change, change_interval
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from edgekit.report.tables import Table
 
 #: an interval of a ratio that includes 1 shows that two are as fast only if it is within this
 NEAR = (0.9, 1.1)
@@ -18,16 +18,23 @@ NEAR = (0.9, 1.1)
 def search_table(search: Mapping[str, Any]) -> Iterator[str | Table]:
     """What `tables.show` prints. `search`: a search as JSON; its scores are of the half of the samples it chose on."""
     yield f"{search['name']} from {search['against']}, on {search['target']} in {search['runtime'] or 'no runtime'}"
-    heads = ("score", f"drop {_points(search)}, 95 %", "dB", "p50 ms", "kB", "made s")
-    table = tables.table(tables.words("method"), *map(tables.numbers, heads))
+    table = tables.table(
+        tables.words("method"),
+        tables.numbers("score"),
+        tables.numbers(f"drop {_points(search)}, 95 %"),
+        tables.numbers("dB", spare=True),
+        tables.numbers("p50 ms"),
+        tables.numbers("kB"),
+        tables.numbers("made s", spare=True),
+    )
     reference = search["against_latency_ms"]
     tables.add(table, "  float", "", "", "", _p50(reference), f"{search['against_bytes'] / 1000:.1f}", "")
-    reasons = []
+    methods_by_reason: dict[str, list[str]] = {}
     for attempt in search["attempts"]:
         mark = "* " if attempt["artifact"] and attempt["method"] == search["chosen"] else "  "
         if attempt["metric"] is None and attempt["parity"] is None:
             tables.add(table, f"  {attempt['method']}", "-", "", "", "", "", f"{attempt['seconds']:.1f}")
-            reasons.append(f"{attempt['method']}: {attempt['failed'] or 'not verified here'}")
+            methods_by_reason.setdefault(attempt["failed"] or "not verified here", []).append(attempt["method"])
             continue
         metric, parity = attempt["metric"], attempt["parity"]
         cells = [
@@ -41,8 +48,8 @@ def search_table(search: Mapping[str, Any]) -> Iterator[str | Table]:
         ]
         tables.add(table, *cells)
     yield table
-    for reason in reasons:
-        yield from textwrap.wrap(reason, tables.WIDTH, initial_indent="  ", subsequent_indent="    ")
+    for reason, methods in methods_by_reason.items():
+        yield f"  {', '.join(methods)}: {reason}"
     yield from _ending(search)
 
 
@@ -50,8 +57,10 @@ def _ending(search: Mapping[str, Any]) -> Iterator[str]:
     confirmed = search["confirmed"]
     chosen = next((a for a in search["attempts"] if a["method"] == search["chosen"]), None)
     if confirmed and confirmed["metric"] and confirmed["verdict"]:
-        drop, state = _drop(confirmed["metric"]), confirmed["verdict"]["state"]
-        yield f"  {search['chosen']} on the other half: drop {drop} {_points(search)}, budget {state}"
+        metric, state = confirmed["metric"], confirmed["verdict"]["state"]
+        drop, interval = metric["drop_pp"], metric["drop_ci95"]
+        text = f"{change(drop, _points(search))} ({change_interval(drop, interval)})" if interval else "no reference"
+        yield f"  {search['chosen']} on the other half: {text}, budget {state}"
     if chosen and chosen["ratio"]:
         ratio = chosen["ratio"]
         low, high = ratio["ci99"]

@@ -11,6 +11,8 @@ from edgekit.core.statistics import latency_ratio
 
 #: A cell without a measured value.
 EMPTY_CELL = "-"
+#: A change of the metric is significant at a smaller p.
+SIGNIFICANT = 0.01
 #: Larger values are shown in the table but not drawn.
 MAX_DRAWABLE = 1e15
 
@@ -107,6 +109,17 @@ def metric_text(metric: Metric, value: float) -> str:
     if metric.unit == "fraction":
         return f"{value:.2%}"
     return f"{value:.4g} {metric.unit}".strip()
+
+
+def change(drop: float, unit: str) -> str:
+    """ "drop 0.30 pp"; a negative drop is a gain: "gain 0.10 pp"."""
+    return f"{'gain' if round(drop, 2) < 0 else 'drop'} {abs(drop):.2f} {unit}"
+
+
+def change_interval(drop: float, interval: Sequence[float]) -> str:
+    """The interval of what `change` says: of the gain, if it is one."""
+    low, high = (-interval[1], -interval[0]) if round(drop, 2) < 0 else interval
+    return f"{low:+.2f} to {high:+.2f}"
 
 
 def metric_name(measurements: Sequence[Measurement]) -> str:
@@ -215,7 +228,7 @@ class Gain:
     file: float | None
     p50: float | None
     p50_ci: tuple[float, float] = (0.0, math.inf)
-    accuracy: str = ""
+    metric: Metric | None = None
     plan: str = ""
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
@@ -234,7 +247,9 @@ class Gain:
                 yield name, f"{1 / value if is_worse else value:.2f} times {worse if is_worse else better}", is_worse
 
     def sentence(self, several_targets: bool) -> str:
-        changes = ", ".join([*(f"{name} {text}" for name, text, _ in self.parts()), *filter(None, [self.accuracy])])
+        changes = ", ".join(
+            [*(f"{name} {text}" for name, text, _ in self.parts()), *filter(None, [_accuracy(self.metric)])]
+        )
         where = f" on {self.target}" if several_targets else ""
         return f"{self.artifact} against {self.against}{where}{f' ({self.plan})' if self.plan else ''}: {changes}"
 
@@ -268,7 +283,7 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
                     file,
                     p50,
                     p50_ci,
-                    _accuracy(m.metric),
+                    m.metric,
                     _plan(m) if several_plans else "",
                 )
             )
@@ -276,12 +291,20 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
 
 
 def _accuracy(metric: Metric | None) -> str:
-    """The paired test against the chain's float root; a change is reported only at p < 0.01."""
+    """The paired test against the chain's float root; a change is reported only if it is significant."""
     if metric is None or metric.drop_p is None or metric.drop_pp is None:
         return ""
-    if metric.drop_p >= 0.01:
+    if metric.drop_p >= SIGNIFICANT:
         return f"{metric.name} not significantly different from {metric.against} (p {metric.drop_p:.2g})"
-    return f"{metric.name} {abs(metric.drop_pp):.2f} points {'LOWER' if metric.drop_pp > 0 else 'higher'}"
+    return f"{metric.name} {metric_change(metric)}"
+
+
+def metric_change(metric: Metric) -> str:
+    """ "0.40 points LOWER": against the chain's float root; for a metric that is not a fraction, in per cent of it."""
+    assert metric.drop_pp is not None
+    if metric.unit == "fraction":
+        return f"{abs(metric.drop_pp):.2f} points {'LOWER' if metric.drop_pp > 0 else 'higher'}"
+    return f"{abs(metric.drop_pp):.2f} % {'WORSE' if metric.drop_pp > 0 else 'better'}"
 
 
 def _ratio(before: float, after: float) -> float | None:

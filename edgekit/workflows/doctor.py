@@ -14,7 +14,7 @@ from edgekit.core.errors import DISTRIBUTION
 from edgekit.measure import targets
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from edgekit.report.tables import Table
 
 PURPOSE = {
     "torch": "train and run networks in torch",
@@ -79,12 +79,18 @@ def shown(result: Mapping[str, Any]) -> Iterator[str | Table]:
     yield f"edgekit {result['edgekit']}, Python {result['python']}"
     yield f"{machine['arch']} ({machine['isa_class']}), {machine['cores']} cores, {machine['memory_mb']:,} MB"
     table = tables.table(tables.words(), tables.words("extra"), tables.words("purpose"))
+    named: set[str] = set()  # an installed package is named once
     for name, extra in result["extras"].items():
-        packages = ", ".join(f"{package} {number or 'MISSING'}" for package, number in extra["packages"].items())
+        packages = ", ".join(
+            f"{package} {number or 'MISSING'}"
+            for package, number in extra["packages"].items()
+            if not (number and package in named)
+        )
+        named |= extra["packages"].keys()
         missing = [f"{package} has no wheel here: it needs {why}" for package, why in extra["unavailable"].items()]
         next = [f"next: {extra['next']}"] if extra["next"] else []
         mark = "ok" if extra["installed"] else "--"
-        tables.add(table, mark, name, "\n".join([extra["purpose"], packages, *missing, *next]))
+        tables.add(table, mark, name, "\n".join(filter(None, [extra["purpose"], packages, *missing, *next])))
     for plugin in result["broken"]:
         tables.add(table, "--", plugin["name"], "\n".join([plugin["what"], plugin["why"], f"next: {plugin['next']}"]))
     yield table

@@ -16,6 +16,7 @@ from edgekit.core.registry import step_name
 from edgekit.core.step import Context, Step
 from edgekit.measure.context import Outcome, RunContext, log
 from edgekit.measure.verify import Finding
+from edgekit.report.rows import change
 from edgekit.runs.graph import Node
 from edgekit.runs.store import LOG, tools
 from edgekit.workflows.setup import open_run
@@ -119,9 +120,8 @@ def describe(finding: Finding) -> str:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
         points = "pp" if finding.metric.unit == "fraction" else "%"
-        change = "gain" if finding.metric.drop_pp < 0 else "drop"
         why = f" ({finding.verdict.reason})" if finding.verdict.reason else ""
-        parts.append(f"{change} {abs(finding.metric.drop_pp):.2f} {points}, budget {finding.verdict.state}{why}")
+        parts.append(f"{change(finding.metric.drop_pp, points)}, budget {finding.verdict.state}{why}")
     return f"{_word(finding)}: {', '.join(parts)}{on}"
 
 

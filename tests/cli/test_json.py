@@ -315,6 +315,10 @@ def test_trust(answer: Json, tmp_path: Path) -> None:
     assert answer("trust", "--remove")["result"] == {"removed": str(tmp_path)}
 
 
+def test_completion(answer: Json) -> None:
+    assert answer("completion", "zsh")["result"]["script"].startswith("#compdef edgekit")
+
+
 def test_every_command_is_tried_here() -> None:
     import click
 

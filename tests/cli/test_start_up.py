@@ -119,6 +119,33 @@ def test_bad_usage_is_one_line(words: tuple[str, ...]) -> None:
     assert "--help" in ended.line
 
 
+def test_a_wrong_budget_is_refused_within_a_second() -> None:
+    """Before anything heavy is imported, or a file is read; tried again where the machine is too busy to tell."""
+    for _ in range(4):
+        started = time.perf_counter()
+        ended = light("quantize", "runs/no-such-run", "--max-drop", "0.5%")
+        took = time.perf_counter() - started
+        assert (ended.code, ended.out) == (2, "")
+        assert "'0.5%' is not percentage points from 0 to 100, such as 0.5 or 0.5pp" in ended.line
+        if took < 1:
+            return
+    pytest.fail(f"it took {took:.1f} s")
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_fits_80_columns_and_cuts_no_word(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found: click.Command = group
+    context = click.Context(group, info_name="edgekit")
+    for word in words:
+        assert isinstance(found, click.Group)
+        found = found.get_command(context, word)  # type: ignore[assignment]
+        context = click.Context(found, info_name=word, parent=context)
+    lines = found.get_help(context).splitlines()
+    assert all(len(line) <= 80 and not line.endswith("-") for line in lines)
+    assert not any("INTEGER" in line or "FLOAT" in line for line in lines), "N and X are said, as in the texts"
+
+
 def _seconds(*words: str) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, *words], check=True, capture_output=True, env={**os.environ, "PYTHONPATH": ""})

@@ -53,7 +53,7 @@ def test_a_name_is_shown_as_it_is(name: str, written: str) -> None:
 
 
 def test_a_name_begins_no_block_of_its_own() -> None:
-    text = markdown([measurement("# a", invalid=("x",)), measurement("1. b", invalid=("x",)), measurement()])
+    text = markdown([measurement("# a", invalid=("x",)), measurement("1. b", invalid=("y",)), measurement()])
     assert "- \\# a: invalid" in text and "- 1\\. b: invalid" in text
 
 

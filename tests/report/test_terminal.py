@@ -57,4 +57,4 @@ def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) ->
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_measurements_fit(shown: list[Measurement], capsys: pytest.CaptureFixture[str]) -> None:
     out = _printed(capsys, shown)
-    assert all(cell_len(line) <= 80 for line in out.split("\n"))
+    assert all(cell_len(line) <= 80 or len(line.split()) == 1 for line in out.split("\n"))

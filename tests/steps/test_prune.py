@@ -215,10 +215,10 @@ def test_a_missed_budget_keeps_what_was_made(cli: Callable[..., Ended], bars_run
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--ratio", 1), "nothing would be left"),
+        (("--ratio", 1), "is not a share between 0 and 1"),
         ((), "name one of"),
         (("--ratio", 0.5, "--unstructured"), "no runtime here faster"),
-        (("--speedup", "fast"), "not a factor"),
+        (("--speedup", "fast"), "is not a factor above 1"),
         (("--ratio", 0.02), "multiples of 8"),
     ],
 )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgekit.cli.shared import github
-from edgekit.cli.shared.output import echo_error, echo_json, printing
+from edgekit.cli.shared import completion, github
+from edgekit.cli.shared.output import echo_error, echo_failure, echo_json, printing
+from edgekit.cli.shared.quantities import DURATION
 from edgekit.core.errors import DeviceError, EdgekitError
 from edgekit.core.printable import LogFormatter, printable
 
@@ -111,10 +112,8 @@ def edgekit_command(
                 raise DeviceError(what, why, "run the same command again; -v says more") from error
             with printing():
                 _print(full or name, result, as_json)
+            echo_failures(result.failures)
             for failure in result.failures:
-                echo_error(
-                    f"edgekit: {failure}".removesuffix(".") + (f". Next: {failure.next}" if failure.next else "")
-                )
                 github.annotate("error", failure.what, failure.why or failure.what)
             return result.code
 
@@ -124,6 +123,12 @@ def edgekit_command(
             click.Option(["-v", "--verbose"], is_flag=True, help="Log details on stderr."),
             click.Option(["-q", "--quiet"], is_flag=True, help="Print nothing while working."),
         ]
+        for parameter in command.params:
+            if parameter.metavar is None and isinstance(parameter.type, click.types.IntParamType):
+                parameter.metavar = "N"  # Click's word is INTEGER RANGE
+            elif parameter.metavar is None and isinstance(parameter.type, click.types.FloatParamType):
+                parameter.metavar = "X"
+        completion.attach(command, full or name)
         return command
 
     return wrap
@@ -134,6 +139,16 @@ def _print(name: str, result: CommandResult, as_json: bool) -> None:
         echo_json(_document(name, result))
     else:
         result.show()
+
+
+def echo_failures(failures: Sequence[EdgekitError]) -> None:
+    """One line for each reason, with all that failed for it."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        groups.setdefault((failure.why or failure.what, failure.next), []).append(failure.what)
+    for (reason, next), whats in groups.items():
+        subjects = [what for what in dict.fromkeys(whats) if what != reason]
+        echo_failure(": ".join(filter(None, ["; ".join(subjects), reason])), next)
 
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,7 +199,7 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
         click.option(
             "--sustained",
-            callback=_seconds,
+            type=DURATION,
             metavar="TIME",
             help="Also a sustained load (10m, 30s): temperature, clock, latency.",
         ),
@@ -223,17 +238,6 @@ def _shapes(ctx: click.Context, parameter: click.Parameter, words: Sequence[str]
             raise click.BadParameter(f"{word!r} is not a shape, such as x=1x3x320x320", ctx, parameter)
         shapes[name] = tuple(map(int, sizes.split("x")))
     return shapes
-
-
-def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """ "10m", "30s", "1h" or a number of seconds → seconds."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if not 1 <= seconds <= 86_400:
-        raise click.BadParameter(f"{value!r} is not a time from 1s to 24h, such as 30s or 10m", ctx, parameter)
-    return seconds
 
 
 def document(

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -28,12 +29,41 @@ def echo(line: str) -> None:
     click.echo(printable(line))
 
 
+def echo_script(text: str) -> None:
+    """Print text for a shell, as it is: its names have been checked (`completion.py`)."""
+    click.echo(text)
+
+
 def echo_error(message: str) -> None:
-    """Print one line on stderr. If that is impossible, the work goes on: the exit code says how it ended."""
+    """Print one line on stderr, in a terminal wrapped at spaces. If that is impossible, the work goes on: the exit code
+    says how it ended.
+    """
+    line = one_line(message)
     try:
-        click.echo(one_line(message), err=True)
+        click.echo(_wrapped(line) if sys.stderr.isatty() else line, err=True)
     except OSError:
         discard(sys.stderr)
+
+
+def echo_failure(what: str, next: str) -> None:
+    """Print what failed and what to type next: one line, but two in a terminal, where the second is copied."""
+    line = f"edgekit: {what}".removesuffix(".")
+    if not next:
+        echo_error(line)
+    elif sys.stderr.isatty():
+        echo_error(f"{line}.")
+        echo_error(f"  Next: {next}")
+    else:
+        echo_error(f"{line}. Next: {next}")
+
+
+def _wrapped(line: str) -> str:
+    import textwrap
+
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    width = max(shutil.get_terminal_size().columns, 20)
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(line) or line
 
 
 def echo_json(document: Any) -> None:

@@ -1,4 +1,4 @@
-"""Gates → a table of 80 columns, failed ones first."""
+"""Gates → a table for a terminal, failed ones first."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def verdicts(gates: Sequence[Gate]) -> None:
     """Print how many passed, each gate's verdict, and below the table the reasons of failed and undecided ones."""
     from rich.text import Text
 
-    console = tables.console()
-    console.print()
-    console.print(Text(summary(gates), style="bold"))
-    heads = ("before", "now", "change", "verdict")
-    table = tables.table(*map(tables.words, ("gate", "artifact")), *map(tables.numbers, heads))
+    columns = [
+        *map(tables.words, ("gate", "artifact")),
+        *(tables.numbers(head, spare=True) for head in ("before", "now")),
+    ]
+    table = tables.table(*columns, *map(tables.numbers, ("change", "verdict")))
     several = len({gate.target for gate in gates}) > 1
     for gate in sorted(gates, key=lambda gate: list(STYLES).index(gate.state)):
         change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         name = f"{gate.artifact} on {gate.target}" if several else gate.artifact
-        cells = [Text(printable(cell)) for cell in (gate.limit, name, gate.before, gate.after, change)]
-        table.add_row(*cells, Text(gate.state, style=STYLES[gate.state]))
-    console.print(table)
-    for reason in dict.fromkeys(f"{gate.artifact}, {gate.limit}: {gate.why}" for gate in gates if gate.why):
-        console.print(Text(printable(reason), style="dim"))
+        cells = (gate.limit, name, gate.before, gate.after, change)
+        tables.add(table, *cells, Text(gate.state, style=STYLES[gate.state]))
+    reasons = dict.fromkeys(f"{gate.artifact}, {gate.limit}: {gate.why}" for gate in gates if gate.why)
+    tables.show(
+        ["", Text(summary(gates), style="bold"), table, *(Text(printable(reason), style="dim") for reason in reasons)]
+    )

@@ -30,7 +30,7 @@ from edgekit.workflows.inspect import compatibility, mixed_precision_table, oper
 from edgekit.workflows.inspect.mixed_precision import mixed_precision
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from edgekit.report.tables import Table
 
 #: operators that only convert between float and int8, as ONNX, TFLite and OpenVINO call them
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FakeQuantize")

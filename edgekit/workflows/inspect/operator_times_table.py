@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.report import tables
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from edgekit.report.tables import Table
 
 
 def facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -38,9 +38,9 @@ def table(result: Mapping[str, Any]) -> Iterator[Table]:
     tables.add(types, "all", *_times(result["total_us"], result["against_us"], both), "")
     yield types
     if result["costliest"]:
-        costliest = tables.table(tables.words("costliest"), tables.numbers(unit), tables.words("precision"))
+        costliest = tables.table(tables.numbers(unit), tables.words("precision"), tables.words("costliest"))
         for kernel in result["costliest"]:
-            tables.add(costliest, f"{kernel['type']} {kernel['name']}", f"{kernel['us']:.1f}", kernel["precision"])
+            tables.add(costliest, f"{kernel['us']:.1f}", kernel["precision"], f"{kernel['type']} {kernel['name']}")
         yield costliest
 
 

@@ -20,6 +20,7 @@ from edgekit.measure import measurements
 from edgekit.measure.context import Outcome
 from edgekit.measure.verify import Verifier
 from edgekit.report import html, picture
+from edgekit.report.rows import change
 from edgekit.runs import recipe as recipes
 from edgekit.runs import written
 from edgekit.runs.recipe import Chain, Gates, Recipe
@@ -132,7 +133,7 @@ def _confirm(result: Result, runner: TrialRunner, trial: Trial, artifact: Artifa
     verdict = statistics.verdict(reference, scores, runner.budget.max_drop_pp, "val", confirmation.labels)
     result.confirmed[artifact.name] = metric, verdict
     if verdict.state == "missed":
-        context.say(f"  rejected  {artifact.name}: drop {metric.drop_pp:+.2f} pp on the confirmation half")
+        context.say(f"  rejected  {artifact.name}: {change(metric.drop_pp or 0.0, 'pp')} on the confirmation half")
     return verdict.state != "missed"
 
 

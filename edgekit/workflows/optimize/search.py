@@ -30,6 +30,7 @@ from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import PRESETS
 from edgekit.measure.context import RunContext, log
+from edgekit.report.rows import change
 from edgekit.runs import written
 from edgekit.workflows.optimize import finish
 from edgekit.workflows.optimize.finish import PAGE, PICTURE, RESULT, Result
@@ -141,7 +142,7 @@ class Search:
             next = "measure on an idle machine, or allow more with --max-drop, --max-latency, --max-size"
             return BudgetMissed("no trial has a valid measurement", reasons[0] if reasons else "", next)
         over = ", ".join(f"{OVER[name]} ({_share(name, value)})" for name, value in best.violations.items())
-        drop = f"drop {best.drop_pp:+.2f} pp, " if best.drop_pp is not None else ""
+        drop = f"{change(best.drop_pp, 'pp')}, " if best.drop_pp is not None else ""
         figures = f"{best.artifact}: {drop}p50 {best.p50_ms:.3g} ms, {best.size_bytes:,} bytes; {over}"
         next = "allow more with --max-drop, --max-latency or --max-size, or try more with --trials"
         return BudgetMissed("no trial is within the budget", f"the nearest is {figures}", next)

@@ -31,6 +31,7 @@ from edgekit.measure import measurements
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.measure.execute import execute_all
 from edgekit.networks import named
+from edgekit.report.rows import change
 from edgekit.runs.graph import Node
 from edgekit.runs.store import step_of
 from edgekit.sets import take
@@ -303,7 +304,7 @@ def line(trial: Trial, space: Space) -> str:
     if trial.state != "finished":
         state = "stopped early" if trial.state == "pruned" else "failed"
         return f"  trial {trial.number:<4} {what}: {state}, {trial.reason}"
-    parts = [f"drop {trial.drop_pp:+.2f} pp" if trial.drop_pp is not None else f"{trial.quality:.1f} dB"]
+    parts = [change(trial.drop_pp, "pp") if trial.drop_pp is not None else f"{trial.quality:.1f} dB"]
     parts += [f"p50 {trial.p50_ms:.3g} ms", f"{(trial.size_bytes or 0) / 1000:.1f} kB"]
     parts += [f"invalid: {'; '.join(trial.invalid)}"] if trial.invalid else []
     over = {"max_drop_pp": "drop too large", "max_latency_ms": "too slow", "max_size_bytes": "too large"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -17,7 +18,9 @@ from report.made_up import HOSTILE, STEERING, many, measurement
 from report.test_files import write_results
 
 import edgekit.cli
-from edgekit.cli.shared.output import echo_json
+from edgekit.cli.shared import echo_failures
+from edgekit.cli.shared.output import echo_failure, echo_json
+from edgekit.core.errors import CannotConvert
 
 Redirected = Callable[..., Ended]
 
@@ -197,3 +200,31 @@ def test_only_this_module_prints() -> None:
         path.name for path in commands.rglob("*.py") if "click.echo(" in path.read_text() and path.name != "output.py"
     ]
     assert printing == ["__init__.py"], "the version and the help"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_failure_is_one_line_and_in_a_terminal_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echo_failure("runs/x has no artifact onnx.", "edgekit export runs/x")
+    assert capsys.readouterr().err == "edgekit: runs/x has no artifact onnx. Next: edgekit export runs/x\n"
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    echo_failure("runs/x has no artifact onnx: " + "and some more of it " * 5 + "y" * 90, "edgekit export runs/x")
+    lines = terminal.getvalue().splitlines()
+    assert lines[-2:] == ["  " + "y" * 90 + ".", "  Next: edgekit export runs/x"]
+    assert all(len(line) <= 80 for line in lines[:-2]) and lines[1].startswith("  ")
+
+
+def test_one_reason_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    whats = ("to_onnx cannot make onnx", "to_tflite cannot make tflite", "to_onnx cannot make onnx")
+    failures = [CannotConvert(what, "no space", "free some") for what in whats]
+    echo_failures([*failures, CannotConvert("another"), CannotConvert("another")])
+    assert capsys.readouterr().err.splitlines() == [
+        "edgekit: to_onnx cannot make onnx; to_tflite cannot make tflite: no space. Next: free some",
+        "edgekit: another",
+    ]

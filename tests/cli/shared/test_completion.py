@@ -1,0 +1,146 @@
+"""Completion: what each word can become, without running or trusting anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from edgekit.cli import group
+from edgekit.cli.shared import shells
+from edgekit.cli.shared.completion import METHODS
+
+Complete = Callable[..., list[str]]
+
+
+@pytest.fixture
+def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
+    """Completions in a folder with a run, a model file, and code that must not run."""
+    for name in ("torch", "onnx", "onnx-int8"):
+        (tmp_path / "runs" / "digits" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "digits" / name / "artifact.json").write_text("{}")
+    (tmp_path / "runs" / "empty").mkdir()
+    (tmp_path / "model.onnx").touch()
+    (tmp_path / "net.py").write_text("raise SystemExit('run')\nclass Net: ...\ndef make(): ...\nclass _Own: ...\n")
+    (tmp_path / "edgekit.toml").write_text("nonsense = ")
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "untrusted-board.toml").write_text("nonsense = ")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", "\n".join(["edgekit", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        assert shells.answer(group, "bash_complete") == 0
+        said = capsys.readouterr()
+        assert not said.err
+        return said.out.split()
+
+    return call
+
+
+RUN = ["plain,runs/digits", *(f"plain,runs/digits/{name}" for name in ("onnx", "onnx-int8", "torch"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("qua",), ["plain,quantize"]),
+        (("bench", ""), [*RUN, "plain,model.onnx"]),
+        (("bench", "runs/"), RUN),
+        (("verify", "runs/digits/onnx-"), ["plain,runs/digits/onnx-int8"]),
+        (("compare", "ru"), RUN[:1]),
+        (("compare", "--against", ""), RUN[:1]),
+        (("clean", ""), RUN[:1]),
+        (("inspect", "unknown"), ["file,unknown"]),
+        (("inspect", "net.py", ":", "m"), ["plain,make"]),
+        (("import", "net.py", ":"), ["plain,Net", "plain,make"]),
+        (("train", "fash"), ["plain,fashion-mnist"]),
+        (("train", "--model", "ds"), ["plain,ds-cnn", "plain,ds-cnn-kws"]),
+        (("run", "comp"), ["plain,compress"]),
+        (("bench", "--data", "mnist", ":", "t"), ["plain,train", "plain,test"]),
+        (("bench", "--target", "=", "host"), ["plain,host"]),
+        (("targets", "show", "emulated-p"), ["plain,emulated-phone"]),
+        (("bench", "--target", "untrusted"), ["file,untrusted"]),
+        (("export", "--to", "onnx,t"), ["plain,onnx,tflite"]),
+        (("quantize", "--methods", "dynamic,m"), ["plain,dynamic,min-max", "plain,dynamic,mse"]),
+        (("prune", "--distil", "f"), ["plain,features"]),
+        (("deploy", "--runtime", "li"), ["plain,litert"]),
+        (("train", "--optimizer", "ada"), ["plain,adam", "plain,adamw"]),
+        (("completion", "z"), ["plain,zsh"]),
+        (("--version", ""), None),
+        (("no-such-command", ""), []),
+        (("bench", "no-such-folder/"), ["file,no-such-folder/"]),
+        (("bench", "\udcff"), None),
+    ],
+)
+def test_each_word(complete: Complete, words: tuple[str, ...], expected: list[str] | None) -> None:
+    completed = complete(*words)
+    assert expected is None or completed == expected
+
+
+def test_what_can_be_named_is_completed() -> None:
+    """Every parameter that stands for one of these things has names of its own, in every command."""
+    context = click.Context(group)
+    things = {"T", "ARTIFACT", "SET", "M", "RECIPE", "F,…", "M,…", "R,…", "FORMATS", "BASELINE", "MODEL"}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        for parameter in command.params:
+            named = parameter.metavar in things or parameter.name in ("artifact", "artifacts", "recipe", "task")
+            assert not named or "shell_complete" in vars(parameter), f"{name} {parameter.name}"
+
+
+def test_the_methods_are_those_of_quantize() -> None:
+    from edgekit.workflows.quantize import attempts
+
+    assert attempts.METHODS == METHODS
+
+
+def test_a_process_answers_the_shell(tmp_path: Path) -> None:
+    environment = {**os.environ, "COMP_WORDS": "edgekit train fash", "COMP_CWORD": "2"}
+    for instruction, expected in (("bash_complete", "plain,fashion-mnist\n"), ("nonsense", "\n"), ("bash_", "\n")):
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit"],
+            env={**environment, "_EDGEKIT_COMPLETE": instruction},
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell(shell: str, tmp_path: Path) -> None:
+    text = shells.script(group, shell)
+    assert f"_EDGEKIT_COMPLETE={shell}_complete" in text
+    if program := shutil.which(shell):
+        (tmp_path / "script").write_text(text)
+        assert subprocess.run([program, "-n", tmp_path / "script"], check=True, capture_output=True).stderr == b""
+
+
+TYPED = """
+edgekit() { PYTHON -m edgekit "$@"; }
+export -f edgekit
+export PATH="FOLDER:$PATH"
+eval "$(edgekit completion bash)"
+COMP_WORDS=(edgekit bench --data mnist : te) COMP_CWORD=5
+_edgekit_completion edgekit te :
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no Bash")
+def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
+    program = tmp_path / "edgekit"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m edgekit "$@"\n')
+    program.chmod(0o755)
+    typed = TYPED.replace("PYTHON", sys.executable).replace("FOLDER", str(tmp_path))
+    done = subprocess.run(["bash", "--norc", "-c", typed], text=True, capture_output=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("test\n", "")
