@@ -82,6 +82,7 @@ def test_the_example_runs(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(660)
 @pytest.mark.usefixtures("here", "brief_search")
 def test_the_slow_examples_run() -> None:
