@@ -121,7 +121,7 @@ def _fitted(table: Table, out: Console) -> Iterator[Text]:
         return
     yield from _grid(table, shown, out.width)
     if dropped:
-        yield from _lines(f"not shown: {', '.join(dropped)} ({full} columns, or --json, show all)", out)
+        yield from _lines(f"not shown: {', '.join(dropped)} ({full} columns show all, as JSON does)", out)
 
 
 def _least(table: Table, position: int) -> int:

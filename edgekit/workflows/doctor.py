@@ -31,8 +31,8 @@ PURPOSE = {
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",
     "tensorboard": "logs for TensorBoard",
-    "mlflow": "edgekit compare --mlflow",
-    "wandb": "edgekit compare --wandb",
+    "mlflow": "runs of an MLflow experiment",
+    "wandb": "runs of a Weights & Biases project",
     "pictures": "pictures and summaries as PNG and PDF",
 }
 

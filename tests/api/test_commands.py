@@ -35,6 +35,7 @@ def samples(count: int = 96) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_module_becomes_a_small_file(network: Any) -> None:
     """With labels that are its own answers, which int8 has to keep."""
     x = samples()

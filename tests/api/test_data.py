@@ -60,11 +60,14 @@ def test_data_frames(tmp_path: Path) -> None:
     found = loaded(text)
     assert found.inputs["input"].tolist() == [[0.5], [1.5], [2.5]] and found.labels.tolist() == [1.25, 2.5, 3.75]
     assert "?" not in as_set(table.rename(columns={"what it costs": "label"}), tmp_path)
-    inputs, labels = pandas.DataFrame({"a": [0.5, 1.5], "city": ["A", "B"]}), pandas.Series(["yes", "no"], name="sold")
+    inputs, labels = (
+        pandas.DataFrame({"a": [0.5, 1.5] * 2, "city": ["A", "B"] * 2}),
+        pandas.Series(["yes", "no"] * 2, name="sold"),
+    )
     pairs = [loaded(as_set((frame, labels), tmp_path)) for frame in (inputs, inputs[["a"]])]
     assert pairs[0].labels.tolist() == pairs[1].labels.tolist()
-    one = as_set((pandas.DataFrame(np.ones((2, 3))), labels.to_frame()), tmp_path)
-    assert loaded(one).inputs["input"].shape == (2, 3) and loaded(one).labels.shape == (2,)
+    one = as_set((pandas.DataFrame(np.ones((4, 3))), labels.to_frame()), tmp_path)
+    assert loaded(one).inputs["input"].shape == (4, 3) and loaded(one).labels.shape == (4,)
     for data, label, said in (
         (table, "nope", "no column 'nope'"),
         (table[:0], "", "there are no samples"),

@@ -178,6 +178,7 @@ def colours(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_signature_goes_with_the_model(cli: Callable[..., Ended], colours: Path) -> None:
     """Into the run, into what is made from it, and from such a file into another run."""
     ended = cli("import", "net.py:make", "--signature", "sig.toml", "--out", "run")

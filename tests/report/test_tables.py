@@ -147,7 +147,7 @@ def test_spare_columns_go_first_and_are_named() -> None:
     assert tables.lines([made]) == [
         "name" + " " * 64 + "mem MB",
         "x" * 67 + "   12.3",
-        "not shown: p90 ms (81 columns, or --json, show all)",
+        "not shown: p90 ms (81 columns show all, as JSON does)",
     ]
 
 

@@ -229,6 +229,7 @@ def test_unknown_methods_and_int8_models_are_refused(bars_run: Path) -> None:
         quantize.quantize(str(bars_run / "onnx-int8"))
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_search(
     bars_run: Path, cli: Callable[..., Ended], check_document: Callable[[dict[str, Any]], None]
 ) -> None:
