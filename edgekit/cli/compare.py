@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command, github, plan_of, plan_options
-from edgekit.core.errors import InputError, os_errors
+from edgekit.core.errors import EdgekitError, InputError, os_errors
 from edgekit.core.files import write_atomically
 
 if TYPE_CHECKING:
@@ -104,7 +104,14 @@ def command(
     if against:
         plan = {name: value for name, value in plan_of(options).items() if name not in ("threads", "batch")}
         gates = gate(
-            sources, against, fail_if, plan=plan, again=not stored, progress=reporter.progress, say=reporter.say
+            sources,
+            against,
+            fail_if,
+            set=test_set,
+            plan=plan,
+            again=not stored,
+            progress=reporter.progress,
+            say=reporter.say,
         )
     title = ", ".join(dict.fromkeys(map(run_title, sources))) or "edgekit compare"
     writers: dict[Path | None, Callable[[], str]] = {
@@ -155,5 +162,10 @@ def _tell_github(gates: Sequence[Gate], strict: bool, table: Callable[[], str], 
     for gate in gates:
         if gate.state == "undecided" and not strict:
             github.annotate("warning", f"{gate.limit} is undecided", gate.sentence())
-    if str(written) != os.environ.get("GITHUB_STEP_SUMMARY") and (why := github.add_to_summary(table())):
-        github.annotate("notice", "edgekit", f"the job's summary was not written: {why}")
+    if str(written) != os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            why = github.add_to_summary(table())
+        except EdgekitError as error:  # the verdicts matter more
+            why = str(error)
+        if why:
+            github.annotate("notice", "edgekit", f"the job's summary was not written: {why}")

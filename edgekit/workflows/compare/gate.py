@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,13 @@ from edgekit.workflows.compare.limits import (
     check_applied,
     check_metrics,
     evaluate,
+    latest,
     missing_rows,
     not_measured,
     pair_rows,
     row_key,
 )
-from edgekit.workflows.compare.rows import rows_of
+from edgekit.workflows.compare.rows import is_over, rows_of, run_title
 from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
 #: samples that latency is measured over
@@ -44,6 +46,7 @@ def gate(
     against: str,
     fail_if: Sequence[str],
     *,
+    set: str = "",
     plan: dict[str, Any] | None = None,
     again: bool = True,
     progress: Progress = quiet,
@@ -51,23 +54,30 @@ def gate(
 ) -> list[Gate]:
     """Check the limits in `fail_if` on every row that the baseline `against` (a run folder or results file) has, too.
 
+    `set`: only rows over this test set, the start of its sha256. Rows of one name from several sources are all checked.
+
     Latencies of different sessions cannot be compared: with `again`, the baseline's artifact and the one that replaced
     it are measured again, interleaved. If either is not available, latency is undecided; the other limits are checked.
     A row of the baseline that was not measured now is undecided. Raises InputError.
     """
     limits = [Limit.parse(text) for text in fail_if]
-    words = list(sources) or [str(references.newest_run())]
-    old, new = rows_of(against), [(word, m) for word in words for m in rows_of(word)]
+    words = list(dict.fromkeys(sources)) or [str(references.newest_run())]
+    old = [m for m in rows_of(against) if is_over(m, set)]
+    new = [(word, m) for word in words for m in latest([m for m in rows_of(word) if is_over(m, set)]).values()]
+    source_of = {id(m): word for word, m in new}
     row_pairs = pair_rows(old, [m for _, m in new])
     check_metrics(limits, row_pairs)
-    source_of = {row_key(m): word for word, m in new}
-    ratios: dict[tuple[str, ...], Ratio | str] = {}
+    ratios: dict[int, Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
         for a, b in row_pairs:
             if a.latency_ms and b.latency_ms and (a.mismatch_reason or not b.mismatch_reason):
-                source = source_of[row_key(b)]
-                ratios[row_key(b)] = _latency_ratio(a, b, against, source, plan, again, progress, say)
-    verdicts = [evaluate(limit, pair, ratios.get(row_key(pair[1]))) for pair in row_pairs for limit in limits]
+                ratios[id(b)] = _latency_ratio(a, b, against, source_of[id(b)], plan, again, progress, say)
+    count = Counter(row_key(b) for _, b in row_pairs)
+    verdicts: list[Gate | None] = []
+    for a, b in row_pairs:
+        name = f"{run_title(source_of[id(b)])}/{b.artifact}" if count[row_key(b)] > 1 else b.artifact
+        found = (evaluate(limit, (a, b), ratios.get(id(b))) for limit in limits)
+        verdicts += [replace(verdict, artifact=name) for verdict in found if verdict]
     verdicts += [not_measured(limit, m) for m in missing_rows(old, [m for _, m in new]) for limit in limits]
     gates = [verdict for verdict in verdicts if verdict]
     check_applied(limits, gates)

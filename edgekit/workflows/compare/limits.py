@@ -139,12 +139,12 @@ NOT_MEASURED = "it is in the baseline and was not measured now"
 
 
 def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
-    """Pair the baseline's rows with the new ones of the same artifact name, target, runtime, threads and batch.
+    """Pair each new row with the baseline's of the same artifact name, target, runtime, threads and batch.
 
     Raises InputError if there is no pair, or if a pair's metrics are over different test sets.
     """
-    now = {row_key(m): m for m in after}
-    matched = [(m, now[row_key(m)]) for m in {row_key(m): m for m in before}.values() if row_key(m) in now]
+    was = latest(before)
+    matched = [(was[row_key(m)], m) for m in after if row_key(m) in was]
     if not matched:
         names = (", ".join(dict.fromkeys(f"{m.artifact} on {m.target}" for m in side)) for side in (before, after))
         what = "no row of the baseline was measured again"
@@ -156,6 +156,11 @@ def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> li
             why = "{} in the baseline, {} now".format(*sets)
             raise InputError(f"{new.artifact} was measured on another test set", why, "measure both on the same set")
     return matched
+
+
+def latest(rows: Sequence[Measurement]) -> dict[tuple[str, str, str, str], Measurement]:
+    """The last row of each key."""
+    return {row_key(m): m for m in rows}
 
 
 def row_key(m: Measurement) -> tuple[str, str, str, str]:
@@ -228,6 +233,10 @@ def _evaluate(limit: Limit, pair: Pair, ratio: Ratio | str | None) -> Gate | Non
         return _gate(limit, new, texts, None, "failed", _new_mismatch(pair))
     if before is None or after is None:
         return _gate(limit, new, texts, None, "undecided", "it was measured in only one of them")
+    if not math.isfinite(after):
+        return _gate(limit, new, texts, None, "failed", f"it is {after} now")
+    if not math.isfinite(before):
+        return _gate(limit, new, texts, None, "undecided", f"it is {before} in the baseline")
     if limit.unit == "%" and not before:
         return _gate(limit, new, texts, None, "undecided", "a change in per cent of 0 is not defined")
     change = {"%": 100 / abs(before) if before else 0.0, "pp": 100.0}.get(limit.unit, 1.0) * (after - before)
@@ -252,6 +261,12 @@ def _values(limit: Limit, pair: Pair) -> tuple[tuple[str, ...], tuple[float | No
         return tuple(f"{u / 1e6:.1f} MB" if u is not None else "-" for u in used), (used[0], used[1])
     metrics = [m.metric if m.metric and limit.quantity in (ANY_METRIC, m.metric.name) else None for m in pair]
     for metric in metrics:
+        if metric and limit.quantity == ANY_METRIC and limit.direction != (-1 if metric.higher_is_better else 1):
+            unit = limit.unit if metric.unit == "fraction" else "%"
+            better, sign = ("higher", "<-") if metric.higher_is_better else ("lower", ">+")
+            why = f"{metric.name} is better when {better}, so it would pass what is worse"
+            next = f"write {metric.name}{sign}{limit.amount:g}{unit}"
+            raise InputError(f"--fail-if {limit.text!r} does not apply", why, next)
         if metric and limit.unit == "pp" and metric.unit != "fraction":
             why = f"{metric.name} is not a fraction"
             raise InputError(f"--fail-if {limit.text!r} does not apply", why, "write the limit in %")

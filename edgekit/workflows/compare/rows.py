@@ -22,7 +22,7 @@ def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measure
     """
     words = list(sources) or [str(references.newest_run())]
     rows = [(word, m) for word in words for m in rows_of(word)]
-    selected = [(word, m) for word, m in rows if _is_over(m, chosen)] if chosen else rows
+    selected = [(word, m) for word, m in rows if is_over(m, chosen)] if chosen else rows
     over = _test_sets(selected)
     if chosen and not over:
         known = ", ".join(sha[:12] for sha in _test_sets(rows)) or "none, as no row has a metric"
@@ -43,7 +43,8 @@ def rows_of(word: str) -> list[Measurement]:
     return rows
 
 
-def _is_over(m: Measurement, chosen: str) -> bool:
+def is_over(m: Measurement, chosen: str) -> bool:
+    """Is the row over a test set whose sha256 begins so? Rows without a metric are over any."""
     return m.metric is None or m.metric.set_sha256.startswith(chosen)
 
 

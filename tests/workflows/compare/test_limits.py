@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from report.made_up import latency, measurement, metric
 
 from edgekit.core import statistics
+from edgekit.core.artifact import SCHEMA
 from edgekit.core.errors import InputError
-from edgekit.core.measurement import Ratio
+from edgekit.core.measurement import Measurement, Ratio
+from edgekit.workflows.compare.gate import gate
 from edgekit.workflows.compare.limits import (
     METRIC_UNITS,
     Limit,
@@ -94,9 +96,9 @@ def test_what_a_device_computes_otherwise_passes_no_gate() -> None:
         assert state(text, wrong, wrong, same) == "undecided"
         assert state(text, wrong, right, same) == "passed"
     worse = replace(wrong, metric=metric(0.45))
-    gate = evaluate(Limit.parse("p50>+5%"), (wrong, wrong), same)
-    assert gate and gate.error() is None
-    refusal = gate.error(strict=True)
+    verdict = evaluate(Limit.parse("p50>+5%"), (wrong, wrong), same)
+    assert verdict and verdict.error() is None
+    refusal = verdict.error(strict=True)
     assert refusal and "another runtime" in refusal.next
     assert state("metric<-1pp", wrong, worse) == "failed", "it was wrong before, and is worse now"
     assert state("p50>+5%", wrong, wrong, Ratio(3.0, (2.9, 3.1))) == "failed"
@@ -139,7 +141,7 @@ def test_a_latency_fails_beyond_the_limit_and_beyond_noise() -> None:
 def test_rows_are_paired_by_what_they_are() -> None:
     old = [measurement("a"), measurement("a", latency_ms=latency(threads=2)), measurement("b"), measurement("gone")]
     new = [measurement("b"), measurement("a"), measurement("new")]
-    assert [a.artifact for a, _ in pair_rows(old, new)] == ["a", "b"]
+    assert [a.artifact for a, _ in pair_rows(old, new)] == ["b", "a"]
     assert [m.artifact for m in missing_rows(old, new)] == ["a", "gone"]
     with pytest.raises(InputError, match="no row of the baseline was measured again"):
         pair_rows([measurement("a")], [measurement("a", target="pi")])
@@ -158,7 +160,7 @@ def test_a_misspelt_metric_does_not_pass() -> None:
 def test_a_limit_that_nothing_was_checked_against_does_not_pass() -> None:
     untimed = measurement(latency_ms=None)
     limits = [Limit.parse("size>+2%"), Limit.parse("p50>+5%")]
-    gates = [gate for limit in limits if (gate := evaluate(limit, (untimed, untimed), None))]
+    gates = [found for limit in limits if (found := evaluate(limit, (untimed, untimed), None))]
     with pytest.raises(InputError, match=r"'p50>\+5%' was checked on nothing: no row has 'p50'"):
         check_applied(limits, gates)
     check_applied(limits[:1], gates)
@@ -166,6 +168,52 @@ def test_a_limit_that_nothing_was_checked_against_does_not_pass() -> None:
 
 def test_a_ratio_of_two_that_are_the_same_is_one() -> None:
     assert statistics.latency_ratio(latency(), latency(), paired=True).value == 1
+
+
+def test_a_value_that_is_no_number_does_not_pass() -> None:
+    good, broken = measurement(), measurement(value=float("nan"))
+    assert state("accuracy<-1pp", good, broken) == "failed" and state("accuracy<-1pp", broken, good) == "undecided"
+
+
+def test_a_limit_on_any_metric_has_the_direction_of_worse() -> None:
+    error = replace(measurement(), metric=metric(1.0, name="RMSE", unit="", higher_is_better=False))
+    for text, row, next in (
+        ("metric<-5%", error, "write RMSE>+5%"),
+        ("metric<-0.5pp", error, "write RMSE>+0.5%"),
+        ("metric>+1pp", measurement(), "write accuracy<-1pp"),
+    ):
+        with pytest.raises(InputError, match="would pass what is worse") as refused:
+            state(text, row, row)
+        assert refused.value.next == next
+    assert state("metric>+5%", error, replace(error, metric=replace(error.metric, value=2.0))) == "failed"
+
+
+def results_file(path: Path, *rows: Measurement) -> str:
+    path.write_text(json.dumps({"schema": SCHEMA, "measurements": [asdict(row) for row in rows]}))
+    return str(path)
+
+
+def test_a_good_source_does_not_hide_a_bad_one(tmp_path: Path) -> None:
+    base, good, bad = (
+        results_file(tmp_path / f"{name}.json", measurement(value=value))
+        for name, value in (("base", 0.9), ("good", 0.9), ("bad", 0.5))
+    )
+    for sources in ((bad, good), (good, bad)):
+        verdicts = {gate.artifact: gate.state for gate in gate(sources, base, ["accuracy<-1pp"])}
+        assert verdicts == {"bad/onnx": "failed", "good/onnx": "passed"}
+
+
+def test_only_rows_over_the_chosen_set(tmp_path: Path) -> None:
+    first, other = metric(0.9), metric(0.1, set_sha256="f" * 64)
+    base = results_file(tmp_path / "base.json", measurement(), measurement(metric=first, runtime="litert"))
+    new = results_file(tmp_path / "new.json", measurement(), measurement(metric=other, runtime="litert"))
+    with pytest.raises(InputError, match="another test set"):
+        gate([new], base, ["accuracy<-1pp"])
+    verdicts = gate([new], base, ["accuracy<-1pp"], set=first.set_sha256[:8])
+    assert [(verdict.runtime, verdict.state) for verdict in verdicts] == [
+        ("onnxruntime", "passed"),
+        ("litert", "undecided"),
+    ]
 
 
 # --- on a real run ---------------------------------------------------------------------------------------------------
