@@ -12,6 +12,10 @@ from helpers import Ended, environment
 from report.made_up import measurement, metric
 from report.test_files import write_results
 
+from edgekit.cli import compare
+from edgekit.cli.shared import github
+from edgekit.core.errors import NoPermission
+
 #: what the runner takes for a command: the line's beginning after white space, or `##[` anywhere
 OBEYED = re.compile(r"^\s*::.*|^.*##\[.*", re.MULTILINE)
 REASON = "::stop-commands::x%0A##[error]y, z\r\n::error::a " + "::" * 60
@@ -69,6 +73,18 @@ def test_a_summary_is_written_once_and_not_too_large(job: Job, tmp_path: Path) -
     place.write_bytes(b"x" * (1 << 20))
     assert "the job's summary was not written: it would be larger" in job(*GATED, *LIMITS).err
     assert place.stat().st_size == 1 << 20
+
+
+def test_a_summary_that_cannot_be_written_hides_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(text: str) -> str:
+        raise NoPermission("cannot write summary.md")
+
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(github, "add_to_summary", refused)
+    compare._tell_github([], False, lambda: "", None)
+    assert "the job's summary was not written: cannot write summary.md" in capfd.readouterr().err
 
 
 def test_elsewhere_nothing_is_annotated(cli: Callable[..., Ended], tmp_path: Path, job: Job) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from helpers import Ended
 from hypothesis import given
 from hypothesis import strategies as st
 from report.made_up import latency, measurement, metric
+from report.test_files import write_results
 
 from edgekit.core import statistics
-from edgekit.core.artifact import SCHEMA
 from edgekit.core.errors import InputError
-from edgekit.core.measurement import Measurement, Ratio
+from edgekit.core.measurement import Ratio
 from edgekit.workflows.compare.gate import gate
 from edgekit.workflows.compare.limits import (
     METRIC_UNITS,
@@ -188,14 +188,9 @@ def test_a_limit_on_any_metric_has_the_direction_of_worse() -> None:
     assert state("metric>+5%", error, replace(error, metric=replace(error.metric, value=2.0))) == "failed"
 
 
-def results_file(path: Path, *rows: Measurement) -> str:
-    path.write_text(json.dumps({"schema": SCHEMA, "measurements": [asdict(row) for row in rows]}))
-    return str(path)
-
-
 def test_a_good_source_does_not_hide_a_bad_one(tmp_path: Path) -> None:
     base, good, bad = (
-        results_file(tmp_path / f"{name}.json", measurement(value=value))
+        str(tmp_path / write_results(tmp_path, [measurement(value=value)], name))
         for name, value in (("base", 0.9), ("good", 0.9), ("bad", 0.5))
     )
     for sources in ((bad, good), (good, bad)):
@@ -205,8 +200,8 @@ def test_a_good_source_does_not_hide_a_bad_one(tmp_path: Path) -> None:
 
 def test_only_rows_over_the_chosen_set(tmp_path: Path) -> None:
     first, other = metric(0.9), metric(0.1, set_sha256="f" * 64)
-    base = results_file(tmp_path / "base.json", measurement(), measurement(metric=first, runtime="litert"))
-    new = results_file(tmp_path / "new.json", measurement(), measurement(metric=other, runtime="litert"))
+    base = str(tmp_path / write_results(tmp_path, [measurement(), measurement(metric=first, runtime="litert")], "base"))
+    new = str(tmp_path / write_results(tmp_path, [measurement(), measurement(metric=other, runtime="litert")], "new"))
     with pytest.raises(InputError, match="another test set"):
         gate([new], base, ["accuracy<-1pp"])
     verdicts = gate([new], base, ["accuracy<-1pp"], set=first.set_sha256[:8])
