@@ -615,6 +615,6 @@ def test_in_80_columns(make: Make, format: str) -> None:
     model = make(f"to_{format}", format)
     result = models.inspect(str(make(f"{format}_int8", f"{format}-int8", model).path))
     text = lines(models.shown(result, 5))
-    assert max(map(len, text)) <= 80
+    assert not [line for line in text if len(line) > 80 and len(line.split()) > 1]  # a name is not cut
     assert any(line.startswith("conversions  ") for line in text) and "Q/DQ nodes" not in "\n".join(text)
     assert models.inspect(str(model.path))["mixed_precision"] is None
