@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgekit.core.measurement import Measurement
+from edgekit.core.measurement import Latency, Measurement
 from edgekit.core.statistics import latency_ratio
 from edgekit.report.best import slower
 from edgekit.report.pareto import fronts, goodness
-from edgekit.report.rows import Scope, change, change_interval, gains, kilobytes, memory, metric_text, number, scopes
+from edgekit.report.rows import (
+    Scope,
+    change,
+    change_interval,
+    drop_unit,
+    gains,
+    kilobytes,
+    memory,
+    metric_text,
+    number,
+    scopes,
+)
 
 #: points below the best metric that are accepted for speed, if no budget is set
 WITHIN_PP = 0.5
@@ -57,7 +68,7 @@ def advice(measurements: Sequence[Measurement]) -> list[Advice]:
         )
     known = {item.target for item in advices}
     for target in dict.fromkeys(m.target for m in measurements if m.target not in known):
-        advices.append(_without_metric(target, [m for m in measurements if m.target == target]))
+        advices += _without_metric(target, [m for m in measurements if m.target == target], measurements)
     return advices
 
 
@@ -142,12 +153,17 @@ def _metric_change(m: Measurement) -> Iterator[str]:
     metric = m.metric
     if metric is None or metric.drop_pp is None or metric.against is None:
         return
-    unit = "points" if metric.unit == "fraction" else "%"
+    unit = drop_unit(metric)
     low, high = metric.drop_ci95 or (metric.drop_pp, metric.drop_pp)
     between = change_interval(metric.drop_pp, (low, high))
+    # "loses RMSE" would be a gain
+    worse = f"{abs(metric.drop_pp):.2f} {unit} {'better' if round(metric.drop_pp, 2) < 0 else 'worse'}"
     if low <= 0 <= high:
         what = f"{metric.samples:,} samples show no significant change of {metric.name}"
-        yield f"Compared with {metric.against}, {what} ({change(metric.drop_pp, unit)}, 95 % interval {between})."
+        changed = change(metric.drop_pp, unit) if metric.higher_is_better else worse
+        yield f"Compared with {metric.against}, {what} ({changed}, 95 % interval {between})."
+    elif not metric.higher_is_better:
+        yield f"Compared with {metric.against}, it is {worse} in {metric.name} (95 % interval {between})."
     else:
         verb = "loses" if metric.drop_pp > 0 else "gains"
         amount = f"{abs(metric.drop_pp):.2f} {unit} of {metric.name}"
@@ -156,7 +172,9 @@ def _metric_change(m: Measurement) -> Iterator[str]:
 
 def _gain(m: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:
     for gain in gains(measurements):
-        if (gain.artifact, gain.target) != (m.artifact, m.target) or (gain.plan and gain.plan != _plan_text(m)):
+        if (gain.artifact, gain.target, gain.runtime) != (m.artifact, m.target, m.runtime):
+            continue
+        if gain.plan and gain.plan != _plan_text(m):
             continue
         parts = [part for part in gain.parts() if part[0] != "weights"]
         changes = [f"{name} {text.lower() if is_worse else text}" for name, text, is_worse in parts]
@@ -187,7 +205,7 @@ def _uncertainties(m: Measurement) -> Iterator[str]:
     verdict, latency = m.verdict, m.latency_ms
     if verdict and verdict.state == "undecided":
         more = f"; about {verdict.samples_to_decide:,} samples would decide" if verdict.samples_to_decide else ""
-        yield f"that {m.artifact} stays within {verdict.budget_pp:g} points on {verdict.set}{more}."
+        yield f"that {m.artifact} stays within {verdict.budget_pp:g} {drop_unit(m.metric)} on {verdict.set}{more}."
     if latency and latency.processes < FEW_PROCESSES:
         count = f"{latency.processes} process" + ("es" if latency.processes != 1 else "")
         yield f"its latency: it was measured in {count} only; edgekit bench uses 15."
@@ -225,15 +243,21 @@ def _not_measured(scope: Scope, scoped: Sequence[Measurement]) -> Advice:
     return Advice(scope.target, "", None, "", (text,), (), ("its latency: measure it on the device.",))
 
 
-def _without_metric(target: str, measurements: Sequence[Measurement]) -> Advice:
-    timed = [m for m in measurements if m.latency_ms and not m.invalid and m.provenance == "measured"]
+def _without_metric(
+    target: str, on_target: Sequence[Measurement], measurements: Sequence[Measurement]
+) -> Iterator[Advice]:
+    """One for each plan."""
+    timed = [m for m in on_target if m.latency_ms and not m.invalid and m.provenance == "measured"]
     if not timed:
-        return Advice(target, "", None, "", (f"On {target} nothing can be recommended: it has no valid measurement.",))
-    fastest = min(timed, key=_p50)
-    text = f"On {target} the fastest is {fastest.artifact} in {fastest.runtime}: p50 {_ms(fastest)}, "
-    text += f"{kilobytes(fastest.size_bytes)} kB."
+        text = f"On {target} nothing can be recommended: it has no valid measurement."
+        yield Advice(target, "", None, "", (text,))
     caveat = "its accuracy: no labelled samples were given (edgekit bench --data SET)."
-    return Advice(target, "", None, "", (text,), (), (caveat,))
+    for plan_text in dict.fromkeys(map(_plan_text, timed)):
+        fastest = min((m for m in timed if _plan_text(m) == plan_text), key=_p50)
+        assert fastest.latency_ms
+        plan = _plan(fastest.latency_ms, measurements)
+        text = f"On {target}{plan} the fastest is {fastest.artifact} in {fastest.runtime}: p50 {_ms(fastest)}, "
+        yield Advice(target, plan, None, "", (f"{text}{kilobytes(fastest.size_bytes)} kB.",), (), (caveat,))
 
 
 def _front(candidates: Sequence[Measurement]) -> list[Measurement]:
@@ -252,14 +276,12 @@ def _budget(candidates: Sequence[Measurement]) -> float:
 
 
 def _allowed(candidates: Sequence[Measurement]) -> str:
-    fraction = candidates[0].metric is not None and candidates[0].metric.unit == "fraction"
-    return f"{_budget(candidates):g} {'points' if fraction else '%'}"
+    return f"{_budget(candidates):g} {drop_unit(candidates[0].metric)}"
 
 
 def _gap(a: Measurement, b: Measurement) -> str:
     best, other = (a, b) if goodness(a) >= goodness(b) else (b, a)
-    fraction = best.metric is not None and best.metric.unit == "fraction"
-    return f"{_points(best, other):.2f} {'points' if fraction else '%'} of {_name(a)}"
+    return f"{_points(best, other):.2f} {drop_unit(best.metric)} of {_name(a)}"
 
 
 def _overlap(a: Measurement, b: Measurement) -> bool:
@@ -275,7 +297,7 @@ def _times(slow: Measurement, fast: Measurement) -> str:
     return f"{ratio.value:.2f} times"
 
 
-def _plan(scope: Scope, measurements: Sequence[Measurement]) -> str:
+def _plan(scope: Scope | Latency, measurements: Sequence[Measurement]) -> str:
     plans = {(m.latency_ms.threads, m.latency_ms.batch) for m in measurements if m.latency_ms}
     text = f"{scope.threads} thread" + ("s" if scope.threads != 1 else "")
     return f" ({text}, batch {scope.batch})" if len(plans) > 1 else ""

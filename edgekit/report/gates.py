@@ -24,6 +24,14 @@ def summary(gates: Sequence[Gate]) -> str:
     return ", ".join([f"{counts['passed']} of {len(gates)} gates passed", *rest])
 
 
+def row_name(gate: Gate, gates: Sequence[Gate]) -> str:
+    """The artifact, with the runtime and the plan where it was measured with several on this device."""
+    same = [other for other in gates if (other.artifact, other.target) == (gate.artifact, gate.target)]
+    runtime = gate.runtime if len({other.runtime for other in same}) > 1 else ""
+    plan = gate.plan if len({other.plan for other in same}) > 1 else ""
+    return f"{gate.artifact} ({', '.join(filter(None, [runtime, plan]))})" if runtime or plan else gate.artifact
+
+
 def junit(gates: Sequence[Gate], strict: bool = False) -> str:
     """A test case for each gate. An undecided one is skipped, or with `strict` a failure: never green."""
     several_plans = len({gate.plan for gate in gates}) > 1

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from edgekit.core.measurement import Measurement
 from edgekit.core.statistics import latency_ratio
 from edgekit.report.advice import Advice, advice, within_budget
 from edgekit.report.best import slower
-from edgekit.report.rows import kilobytes, metric_text, number, parent_of, scopes
+from edgekit.report.rows import drop_unit, kilobytes, metric_text, number, parent_of, scopes
 
 #: ratios between this and its inverse are called equal sizes
 SAME_SIZE = 1.005
@@ -42,8 +43,8 @@ class Headline:
 
 
 def headlines(measurements: Sequence[Measurement]) -> list[Headline]:
-    """One for each device and plan, in order of appearance."""
-    return [_headline(item, measurements) for item in advice(measurements)]
+    """One for each device and plan: those with figures first, else in order of appearance."""
+    return sorted((_headline(item, measurements) for item in advice(measurements)), key=lambda one: not one.figures)
 
 
 def _headline(item: Advice, measurements: Sequence[Measurement]) -> Headline:
@@ -89,12 +90,20 @@ def _size(choice: Measurement, base: Measurement | None) -> Figure:
 def _speed(choice: Measurement, base: Measurement | None) -> Figure:
     assert choice.latency_ms  # advice recommends only what has a latency
     p50 = number(choice.latency_ms.p50)
+    what = "p50 CPU time" if choice.latency_ms.clock == "cpu" else "p50"
     if base is None or base.latency_ms is None or min(base.latency_ms.p50, choice.latency_ms.p50) <= 0:
         low, high = choice.latency_ms.ci95
-        return Figure(f"{p50} ms", "p50 latency", f"95 % interval {number(low)} to {number(high)}")
+        label = what if choice.latency_ms.clock == "cpu" else "p50 latency"
+        return Figure(f"{p50} ms", label, f"95 % interval {number(low)} to {number(high)}")
     ratio = latency_ratio(base.latency_ms, choice.latency_ms, paired=base.session == choice.session)
     low, high = ratio.ci99
-    detail = f"p50 {number(base.latency_ms.p50)} → {p50} ms"
+    before, now = base.latency_ms, choice.latency_ms
+    detail = f"{what} {number(before.p50)} → {p50} ms"
+    if before.clock != now.clock:  # CPU time and wall time cannot be compared
+        if not (before.per_process_cpu and now.per_process_cpu):
+            texts = (f"{'CPU' if one.clock == 'cpu' else 'wall'} time {number(one.p50)}" for one in (before, now))
+            return Figure(f"{p50} ms", f"{what}, not comparable", f"{' → '.join(texts)} ms")
+        detail = f"CPU time {' → '.join(number(median(one.per_process_cpu)) for one in (before, now))} ms"
     if min(choice.latency_ms.processes, base.latency_ms.processes) < 2:
         return Figure(f"{_times(ratio.value)}×", "in speed, not significant: one process only", detail)
     if not ratio.differs:
@@ -115,16 +124,19 @@ def _accuracy(choice: Measurement) -> Figure:
     if metric.drop_pp is None:
         ends = " to ".join(metric_text(metric, end) for end in metric.ci95)
         return Figure(value, metric.name, f"95 % interval {ends}")
-    text = f"{abs(metric.drop_pp):.2f} {'points' if metric.unit == 'fraction' else '%'}"
+    text = f"{abs(metric.drop_pp):.2f} {drop_unit(metric)}"
     change = f"{metric.name} {'gained' if metric.drop_pp < 0 else 'lost'}"
+    if not metric.higher_is_better:  # "RMSE lost" would be a gain
+        change = f"{'better' if metric.drop_pp < 0 else 'worse'} in {metric.name}"
     detail = f"now {value} over {metric.samples:,} samples"
     if metric.drop_ci95 is None:
         return Figure(text, f"{change}, without an interval", detail)
     low, high = metric.drop_ci95
-    detail += f"; drop {low:+.2f} to {high:+.2f} (95 %)"
+    detail += f"; {'drop' if metric.higher_is_better else 'worse by'} {low:+.2f} to {high:+.2f} (95 %)"
     if not (low > 0 or high < 0):
         return Figure(text, f"{change}, not significant", detail)
-    return Figure(text, f"of {change}", detail, "bad" if metric.drop_pp > 0 else "good")
+    label = f"of {change}" if metric.higher_is_better else change
+    return Figure(text, label, detail, "bad" if metric.drop_pp > 0 else "good")
 
 
 def _sentence(
@@ -138,7 +150,7 @@ def _sentence(
         faster = f"{speed.value[:-1]} times {speed.label}"
     else:
         faster = "not significantly faster" if speed.value.endswith("×") else ""
-    joint = " and " if size.tone == speed.tone else " but "
+    joint = " and " if (size.tone == "good") == (speed.tone == "good") else " but "
     change = joint.join(filter(None, [smaller, faster]))
     if not change:
         return item.ship[0]
@@ -148,13 +160,15 @@ def _sentence(
 def _loss(choice: Measurement, quality: Figure) -> str:
     assert choice.metric
     name, drop = choice.metric.name, choice.metric.drop_pp
+    loss = "loss" if choice.metric.higher_is_better else "change"
     if drop is None:
-        return f"; its loss of {name} was not measured"
+        return f"; its {loss} of {name} was not measured"
     if quality.tone:
-        return f", with {quality.value} of {name} {'lost' if drop > 0 else 'gained'}"
+        return f", {'with ' if choice.metric.higher_is_better else ''}{quality.value} {quality.label}"
     if choice.metric.drop_ci95 is None:
-        return f"; whether it loses {name} is not proven"
-    return f", with no significant loss of {name}"
+        question = f"it loses {name}" if choice.metric.higher_is_better else f"its {name} is worse"
+        return f"; whether {question} is not proven"
+    return f", with no significant {loss} of {name}"
 
 
 def _no_int8(choice: Measurement, measurements: Sequence[Measurement]) -> Iterator[str]:
@@ -173,11 +187,17 @@ def _reason(m: Measurement, choice: Measurement, scoped: Sequence[Measurement]) 
     if m.invalid:
         return 0, f"the measurement of {m.artifact} is invalid ({m.invalid[0]})"
     if m.verdict and m.verdict.state == "missed":
-        return 1, f"{m.artifact} missed its accuracy budget of {m.verdict.budget_pp:g} points"
-    if not any(m is other for other in within_budget(scoped)):
-        return 2, f"{m.artifact} loses too much {m.metric.name if m.metric else 'accuracy'}"
+        return 1, f"{m.artifact} missed its accuracy budget of {m.verdict.budget_pp:g} {drop_unit(m.metric)}"
+    accurate = within_budget(scoped)
+    if not any(m is other for other in accurate):
+        is_lower = m.metric is not None and not m.metric.higher_is_better
+        loss = "is too much worse in" if is_lower else "loses too much"
+        return 2, f"{m.artifact} {loss} {m.metric.name if m.metric else 'accuracy'}"
     if slower(m, choice):
         return 3, f"{m.artifact} is slower"
+    if m.size_bytes < choice.size_bytes:  # then it is not among the fastest, as the choice is
+        fastest = min(accurate, key=lambda other: other.latency_ms.p50 if other.latency_ms else 0.0)
+        return 3, f"{m.artifact} is smaller, but slower than {fastest.artifact} in {fastest.runtime}"
     return 4, f"{m.artifact} is not significantly faster, and not smaller"
 
 

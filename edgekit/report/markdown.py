@@ -10,7 +10,7 @@ from edgekit.core.measurement import Measurement
 from edgekit.core.printable import printable
 from edgekit.report.advice import advice
 from edgekit.report.best import best
-from edgekit.report.gates import summary
+from edgekit.report.gates import row_name, summary
 from edgekit.report.notes import grouped
 from edgekit.report.rows import EMPTY_CELL, facts, metric_name, ratios, rows
 
@@ -83,7 +83,7 @@ def _verdicts(gates: Sequence[Gate]) -> list[str]:
     for gate in sorted(gates, key=lambda gate: gate.state != "failed"):
         change = f"{gate.change:+.2f} {gate.unit}" if gate.change is not None else EMPTY_CELL
         verdict = SIGNS[gate.state] + (f": {gate.why}" if gate.why else "")
-        cells = (gate.artifact, gate.target, gate.before, gate.after, change, verdict)
+        cells = (row_name(gate, gates), gate.target, gate.before, gate.after, change, verdict)
         lines.append(f"| `{gate.limit}` | {' | '.join(map(inert, cells))} |")
     return [*lines, ""]
 

@@ -111,6 +111,11 @@ def metric_text(metric: Metric, value: float) -> str:
     return f"{value:.4g} {metric.unit}".strip()
 
 
+def drop_unit(metric: Metric | None) -> str:
+    """The unit of a drop and of its budget: points for a fraction, else per cent of the reference's value."""
+    return "points" if metric is None or metric.unit == "fraction" else "%"
+
+
 def change(drop: float, unit: str) -> str:
     """ "drop 0.30 pp"; a negative drop is a gain: "gain 0.10 pp"."""
     return f"{'gain' if round(drop, 2) < 0 else 'drop'} {abs(drop):.2f} {unit}"
@@ -230,6 +235,7 @@ class Gain:
     p50_ci: tuple[float, float] = (0.0, math.inf)
     metric: Metric | None = None
     plan: str = ""
+    runtime: str = ""
 
     def parts(self) -> Iterator[tuple[str, str, bool]]:
         """What changed, by how much in words, and whether it became worse."""
@@ -285,6 +291,7 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
                     p50_ci,
                     m.metric,
                     _plan(m) if several_plans else "",
+                    m.runtime,
                 )
             )
     return all_gains
@@ -300,11 +307,15 @@ def _accuracy(metric: Metric | None) -> str:
 
 
 def metric_change(metric: Metric) -> str:
-    """ "0.40 points LOWER": against the chain's float root; for a metric that is not a fraction, in per cent of it."""
+    """ "0.40 points LOWER": against the chain's float root; for a metric that is not a fraction, in per cent of it.
+
+    "WORSE" if it is not a fraction, or is better when lower.
+    """
     assert metric.drop_pp is not None
-    if metric.unit == "fraction":
-        return f"{abs(metric.drop_pp):.2f} points {'LOWER' if metric.drop_pp > 0 else 'higher'}"
-    return f"{abs(metric.drop_pp):.2f} % {'WORSE' if metric.drop_pp > 0 else 'better'}"
+    worse, better = (
+        ("LOWER", "higher") if metric.unit == "fraction" and metric.higher_is_better else ("WORSE", "better")
+    )
+    return f"{abs(metric.drop_pp):.2f} {drop_unit(metric)} {worse if metric.drop_pp > 0 else better}"
 
 
 def _ratio(before: float, after: float) -> float | None:

@@ -11,10 +11,11 @@ from edgekit.report.devices import measured_on
 from edgekit.report.headline import Figure, Headline, headlines
 from edgekit.report.labels import text_width
 from edgekit.report.legend import text
+from edgekit.report.notes import grouped
 from edgekit.report.pareto import fronts
 from edgekit.report.picture import panel
 from edgekit.report.points import short
-from edgekit.report.rows import Row, common_notes, facts, metric_name, rows, scopes
+from edgekit.report.rows import Row, facts, metric_name, rows, scopes
 from edgekit.report.style import PICTURE, safe, variables
 
 #: Width of the page and its margin, in pixels.
@@ -30,12 +31,14 @@ COLUMNS = (
     ("p50, ms", "p50", 0.86),
     ("file, kB", "size", 1.0),
 )
+#: of a name, so that it ends before the next column
+ARTIFACT_WIDTH = COLUMNS[1][2] * (WIDTH - 2 * MARGIN) - 8
 
 
 def summary(measurements: Sequence[Measurement], title: str = "") -> str:
     """A stand-alone SVG on transparent ground, in the reader's light or dark scheme.
 
-    It shows the first device; the recommendations for others are sentences below the table.
+    It shows the first device with a recommendation; the recommendations for others are sentences below the table.
     """
     all_headlines = headlines(measurements)
     first = all_headlines[0] if all_headlines else None
@@ -54,7 +57,7 @@ def summary(measurements: Sequence[Measurement], title: str = "") -> str:
     for other in all_headlines[1:]:
         y = _lines(parts, f"{other.advice.target}: {other.sentence}", y + 6, 14, 20, "")
     y += 14
-    for line in _how(first, measurements):
+    for line in _how(first, scoped, measurements):
         y = _lines(parts, line, y, 12, 17, "ek-soft")
     height = y + MARGIN - 12
     return (
@@ -112,8 +115,14 @@ def _table(parts: list[str], scoped: Sequence[Measurement], first: Headline | No
             words = short(getattr(row, field))
             classes = "ek-bold ek-good" if is_recommended else "ek-soft" if _is_invalid(row) else ""
             if field == "artifact":
-                words += " (recommended)" if is_recommended else " (invalid)" if _is_invalid(row) else ""
+                note = " (recommended)" if is_recommended else " (invalid)" if _is_invalid(row) else ""
+                while len(words) > 1 and text_width(words + note, 14, is_recommended) > ARTIFACT_WIDTH:
+                    words = f"{words[:-2]}…"
+                words += note
             parts.append(text(MARGIN + edge * (WIDTH - 2 * MARGIN), y, words, 14, classes, _anchor(edge, field)))
+    if len(scoped) > MOST_ROWS:
+        y += 24
+        parts.append(text(MARGIN, y, f"and {len(scoped) - MOST_ROWS} more", 12, "ek-soft"))
     return y + 18
 
 
@@ -125,11 +134,12 @@ def _is_invalid(row: Row) -> bool:
     return any(note.startswith("invalid") for note in row.notes)
 
 
-def _how(first: Headline | None, measurements: Sequence[Measurement]) -> Iterator[str]:
+def _how(first: Headline | None, scoped: Sequence[Measurement], measurements: Sequence[Measurement]) -> Iterator[str]:
     target = first.advice.target if first else ""
     lines = [line for line in facts(measurements) if line.startswith(f"{target}:")]
     if lines:
-        yield ". ".join([*lines, *common_notes(rows(measurements))]) + "."
+        yield ". ".join(lines) + "."
+    yield from grouped(rows(scoped or [m for m in measurements if m.target == target]))
     for text_ in first.advice.unproven if first else ():
         yield f"Not proven: {text_}"
 

@@ -38,7 +38,8 @@ def tensorboard(measurements: Sequence[Measurement], folder: Path) -> None:
                 records.write(event.SerializeToString())
 
     hyperparameters = [hyper.HParam(name) for name in ATTRIBUTES]
-    part = folder.with_name(f".{folder.name}.part")
+    place = folder.resolve()  # "." has no name
+    part = place.with_name(f".{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         write(part, [hyper.hparams_config_pb(hyperparameters, [hyper.Metric(tag) for tag in _tags(measurements)])])
@@ -46,9 +47,9 @@ def tensorboard(measurements: Sequence[Measurement], folder: Path) -> None:
             scalars = [scalar_pb(tag, value) for tag, value in figures(m).items()]
             write(part / name, [hyper.hparams_pb(attributes(m), trial_id=name), *scalars])
         for file in [path for path in part.rglob("*") if path.is_file()]:
-            place = folder / file.relative_to(part)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
+            target = place / file.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -106,6 +106,26 @@ def test_an_error_is_better_when_lower() -> None:
     assert best([good, bad]).most_accurate == {0}
 
 
+def test_a_gain_is_that_in_the_recommended_runtime() -> None:
+    slow = int8(p50=3.0, runtime="onnxruntime")
+    text = said(measurement("onnx"), slow, int8(p50=0.5, runtime="openvino"))
+    assert "ship onnx-int8 in openvino" in text
+    assert "Compared with its parent onnx: file 3.33 times smaller, p50 2.00 times faster." in text
+
+
+def test_a_budget_has_the_unit_of_its_metric() -> None:
+    rmse = metric(2.0, name="RMSE", unit="m", higher_is_better=False)
+    undecided = measurement("int8", metric=rmse, verdict=Verdict("undecided", 0.5, "val"))
+    assert "that int8 stays within 0.5 % on val" in said(undecided)
+
+
+def test_without_labels_each_plan_has_its_fastest() -> None:
+    rows = [measurement(p50=p50, metric=None, latency_ms=latency(p50, threads=n)) for n, p50 in ((1, 2.0), (4, 1.0))]
+    one, four = advice(rows)
+    assert one.ship[0].startswith("On host (1 thread, batch 1) the fastest is onnx in onnxruntime: p50 2.00 ms")
+    assert four.ship[0].startswith("On host (4 threads, batch 1) the fastest is onnx in onnxruntime: p50 1.00 ms")
+
+
 def test_a_front_for_every_cost() -> None:
     fast, small = measurement("fast", 0.9, 1.0, size_bytes=50), measurement("small", 0.9, 2.0, size_bytes=10)
     good, beaten = measurement("good", 0.95, 3.0, size_bytes=60), measurement("beaten", 0.9, 3.0, size_bytes=70)

@@ -13,6 +13,7 @@ from edgekit.core.measurement import Ratio
 from edgekit.report import junit, markdown
 from edgekit.report.gates import summary
 from edgekit.workflows.compare.limits import Gate, Limit, evaluate, not_measured
+from edgekit.workflows.compare.verdicts import verdicts
 
 OLD, NEW = measurement(), measurement(p50=1.1, value=0.88)
 
@@ -72,6 +73,19 @@ def test_rows_of_several_plans_are_told_apart() -> None:
     two = measurement(latency_ms=latency(threads=2))
     made = evaluate(Limit.parse("size>+2%"), (two, two), None)
     assert made and len(cases(junit([SAME_SIZE, made]))) == 2
+
+
+def test_rows_of_several_runtimes_and_plans_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the table of the terminal, in its reasons, and in Markdown."""
+    rows = [OLD, measurement(runtime="openvino"), measurement(latency_ms=latency(threads=2))]
+    gates = [made for m in rows if (made := evaluate(Limit.parse("p50>+5%"), (m, m), "it was busy"))]
+    verdicts(gates)
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert len({(gate.runtime, gate.plan) for gate in gates}) == 3
+    for gate in gates:
+        name = f"onnx ({gate.runtime}, {gate.plan})"
+        assert f"{name}, p50>+5%: it was busy" in said and f"| {name} |" in markdown([NEW], gates)
+    assert "| onnx |" in markdown([NEW], gates[:1])
 
 
 @given(names, names)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.made_up import latency, measurement, measurements, metric
 
-from edgekit.core.measurement import Measurement, Verdict
-from edgekit.report.headline import headlines
+from edgekit.core.measurement import Latency, Measurement, Verdict
+from edgekit.report.headline import Figure, headlines
 
 FLOAT = measurement("onnx", p50=1.2, size_bytes=360_000)
 
@@ -54,6 +54,58 @@ def test_a_gain_is_called_a_gain() -> None:
     assert sentence(FLOAT, int8(metric=gain)).endswith("with 0.50 points of accuracy gained.")
 
 
+def test_a_metric_that_is_better_when_lower_is_worse_or_better() -> None:
+    """ "0.30 % of RMSE lost" would be a gain."""
+    rmse: dict[str, Any] = {"name": "RMSE", "unit": "m", "higher_is_better": False, "against": "torch"}
+    root = dataclasses.replace(FLOAT, metric=metric(1.0, **rmse))
+    worse = metric(1.003, drop_pp=0.3, drop_ci95=(0.1, 0.5), **rmse)
+    (one,) = headlines([root, int8(metric=worse)])
+    assert one.sentence.endswith("than onnx on host, 0.30 % worse in RMSE.")
+    assert (one.figures[2].value, one.figures[2].label) == ("0.30 %", "worse in RMSE")
+    assert "; worse by +0.10 to +0.50" in one.figures[2].detail
+    assert "it is 0.30 % worse in RMSE (95 % interval +0.10 to +0.50)" in " ".join(one.advice.costs)
+    for changes, end in (
+        ({"drop_ci95": (-0.1, 0.5)}, "with no significant change of RMSE."),
+        ({"drop_ci95": None}, "whether its RMSE is worse is not proven."),
+        ({"drop_pp": None}, "its change of RMSE was not measured."),
+    ):
+        (one,) = headlines([root, int8(metric=dataclasses.replace(worse, **changes))])  # type: ignore[arg-type]
+        assert one.sentence.endswith(end)
+
+
+def test_cpu_time_is_called_so_and_compared_with_cpu_time() -> None:
+    cpu = latency(1.9, clock="cpu", per_process_cpu=(1.9,) * 5)
+    wall = latency(5.0, per_process_cpu=(2.0,) * 5)
+    assert _speed_of(cpu, cpu).detail.startswith("p50 CPU time 1.90 → 1.90 ms")
+    both = _speed_of(wall, cpu)
+    assert (both.value, both.label) == ("1.05×", "faster") and both.detail.startswith("CPU time 2.00 → 1.90 ms")
+    unknown = _speed_of(dataclasses.replace(wall, per_process_cpu=()), cpu)
+    assert (unknown.value, unknown.label, unknown.tone) == ("1.90 ms", "p50 CPU time, not comparable", "")
+    assert unknown.detail == "wall time 5.00 → CPU time 1.90 ms"
+    (alone,) = headlines([int8(latency_ms=cpu)])
+    assert alone.figures[1].label == "p50 CPU time"
+
+
+def _speed_of(before: Latency, now: Latency) -> Figure:
+    """`now` is recommended, as the only one within its budget."""
+    rows = [dataclasses.replace(FLOAT, latency_ms=before, metric=metric(0.5)), int8(latency_ms=now)]
+    return headlines(rows)[0].figures[1]
+
+
+def test_a_device_with_figures_comes_first() -> None:
+    emulated = measurement(target="emu", provenance="emulated")
+    assert [one.advice.target for one in headlines([emulated, FLOAT, int8()])] == ["host", "emu"]
+
+
+def test_larger_and_not_faster() -> None:
+    """ "but" joins an advantage and what is none."""
+    noisy = latency(1.1, per_process_p50=(0.6, 1.6, 1.1, 0.9, 1.4))
+    better = metric(0.95, drop_pp=-4.0, drop_ci95=(-5.0, -3.0), against="torch")
+    assert "3.6 times larger and not significantly faster" in sentence(
+        FLOAT, int8(latency_ms=noisy, size_bytes=1_296_000, metric=better)
+    )
+
+
 def test_a_speed_within_the_noise_is_no_speed() -> None:
     noisy = latency(1.1, per_process_p50=(0.6, 1.6, 1.1, 0.9, 1.4))
     (one,) = headlines([FLOAT, int8(latency_ms=noisy)])
@@ -77,8 +129,23 @@ def test_why_no_int8_is_recommended() -> None:
     assert "the measurement of onnx-int8 is invalid (throttled)" in sentence(FLOAT, broken)
     poor = int8(metric=metric(0.7))
     assert "onnx-int8 loses too much accuracy" in sentence(FLOAT, poor)
+    rmse = metric(1.0, name="RMSE", unit="m", higher_is_better=False)
+    error = int8(metric=rmse, verdict=Verdict("missed", 0.5, "val", None))
+    assert "missed its accuracy budget of 0.5 %." in sentence(dataclasses.replace(FLOAT, metric=rmse), error)
     large = int8(p50=1.2, size_bytes=400_000)
     assert "onnx-int8 is not significantly faster, and not smaller" in sentence(FLOAT, large)
+
+
+def test_a_smaller_int8_artifact_is_not_said_to_be_larger() -> None:
+    """It ties with the choice, which ties with the fastest, which it is slower than."""
+    fastest = measurement("fastest", latency_ms=latency(1.0), size_bytes=500_000)
+    choice = measurement(
+        "noisy", latency_ms=latency(1.1, per_process_p50=(0.6, 1.6, 1.1, 0.9, 1.4)), size_bytes=400_000
+    )
+    small = int8(p50=1.2)
+    assert sentence(fastest, choice, small).endswith(
+        "No int8 artifact is recommended: onnx-int8 is smaller, but slower than fastest in onnxruntime."
+    )
 
 
 def test_nothing_recommended_has_no_numbers() -> None:

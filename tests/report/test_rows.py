@@ -84,6 +84,11 @@ def test_a_difference_is_called_only_where_the_interval_excludes_one() -> None:
     assert ratios(_pair(1.0, latency_ms=noisy))[0].endswith("p50 not significantly different (99 % CI)")  # type: ignore[arg-type]
 
 
+def test_a_higher_error_rate_is_worse() -> None:
+    error = metric(0.104, name="error rate", higher_is_better=False, drop_pp=0.4, drop_p=0.001, against="torch")
+    assert ratios(_pair(0.5, metric=error))[0].endswith("error rate 0.40 points WORSE")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "change", [{"invalid": ("throttled",)}, {"provenance": "emulated"}, {"latency_ms": latency(0.5, batch=8)}]
 )

@@ -6,12 +6,13 @@ from xml.etree import ElementTree
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report.made_up import HOSTILE, STEERING, many, measurement, measurements
+from report.made_up import HOSTILE, STEERING, latency, many, measurement, measurements
 from report.test_headline import FLOAT, int8
 
 from edgekit.core.measurement import Measurement
 from edgekit.report import summary
-from edgekit.report.summary import MARGIN, MOST_ROWS, WIDTH
+from edgekit.report.labels import text_width
+from edgekit.report.summary import ARTIFACT_WIDTH, MARGIN, MOST_ROWS, WIDTH
 
 TEXT = "{http://www.w3.org/2000/svg}text"
 
@@ -42,7 +43,23 @@ def test_the_table_is_short_and_starts_with_the_recommended() -> None:
     start = shown.index("artifact")
     cells = shown[start + 6 : start + 6 + 6 * MOST_ROWS]
     assert cells[0].endswith("(recommended)")
-    assert shown[start + 6 + 6 * MOST_ROWS :][0].startswith(("host:", "Not proven"))
+    assert shown[start + 6 + 6 * MOST_ROWS] == "and 34 more"
+
+
+def test_a_long_name_ends_before_the_next_column() -> None:
+    shown = texts(summary([measurement("prune50.mobilenet_v3_large-" * 2)]))
+    (cell,) = (line for line in shown[shown.index("artifact") :] if line.endswith("… (recommended)"))
+    assert text_width(cell, 14, bold=True) <= ARTIFACT_WIDTH
+
+
+def test_caveats_of_rows_are_given() -> None:
+    cpu = int8(latency_ms=latency(0.5, clock="cpu"))
+    assert "onnx-int8: CPU time: other programs used the core" in texts(summary([FLOAT, cpu]))
+
+
+def test_a_device_with_a_recommendation_comes_first() -> None:
+    shown = texts(summary([measurement(target="emu", provenance="emulated"), FLOAT, int8()]))
+    assert "3.6×" in shown and any(line.startswith("emu: On emu nothing can be recommended") for line in shown)
 
 
 def test_other_devices_are_named() -> None:

@@ -51,6 +51,14 @@ def test_every_row_is_a_run_with_its_figures(tmp_path: Path) -> None:
     assert {"accuracy", "p50_ms", "size_bytes", "memory_bytes"} <= set(told)
 
 
+def test_the_working_directory_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "logs").mkdir()
+    monkeypatch.chdir(tmp_path / "logs")
+    tensorboard([measurement()], Path())
+    assert list(Path().rglob("events.*")) and [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
 def test_without_it_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard.plugins.hparams", None)
     with pytest.raises(Missing, match="tensorboard") as error:

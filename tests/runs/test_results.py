@@ -154,3 +154,28 @@ def test_one_name_in_two_runs_is_told_apart() -> None:
     assert [m.artifact for m in told] == ["a/onnx", "onnx-int8", "b/onnx", "a/onnx"]
     assert told[1].parents == ("a/onnx",)
     assert disambiguated(rows[:2]) == [m for _, m in rows[:2]]
+
+
+def test_a_parent_of_another_run_is_no_parent() -> None:
+    int8 = {"precision": "int8", "parents": ("onnx",), "metric": metric(against="onnx")}
+    rows = [
+        ("runs/a", measurement("onnx", id="1" * 16)),
+        ("runs/a", measurement("onnx-int8", id="2" * 16, **int8)),
+        ("runs/b", measurement("onnx-int8", id="3" * 16, **int8)),
+        ("pi.json", measurement("onnx-int8", id="2" * 16, target="pi", **int8)),
+    ]
+    told = disambiguated(rows)
+    assert [m.artifact for m in told] == ["onnx", "a/onnx-int8", "b/onnx-int8", "a/onnx-int8"]
+    assert [m.parents for m in told[1:]] == [("onnx",), ("b/onnx",), ("onnx",)]
+    assert [m.metric and m.metric.against for m in told[1:]] == ["onnx", "b/onnx", "onnx"]
+
+
+def test_a_parent_has_the_name_of_its_row() -> None:
+    """ "pi/onnx" would be none of the rows."""
+    rows = [
+        ("runs/a", measurement("onnx", id="1" * 16)),
+        ("runs/b", measurement("onnx", id="3" * 16)),
+        ("pi.json", measurement("onnx", id="1" * 16, target="pi")),
+        ("pi.json", measurement("onnx-int8", id="2" * 16, target="pi", parents=("onnx",))),
+    ]
+    assert disambiguated(rows)[3].parents == ("a/onnx",)

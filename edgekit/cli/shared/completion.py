@@ -6,6 +6,7 @@ Nothing is imported before a shell asks (`shells.py`), and no code is run: a `.p
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize",
 SPLITS = ("train", "val", "test")
 #: at most so many runs and artifacts are looked at
 MOST_FOLDERS = 500
+#: characters without a meaning in a shell
+_PLAIN = re.compile(r"[\w./:@,=+~%-]*")
 
 Names = Callable[[str], Iterator[str]]
 
@@ -45,8 +48,11 @@ def _completes(*sources: Names) -> Callable[[click.Context, str], list[Completio
 
 
 def _fits(name: str, incomplete: str) -> bool:
-    """Does it continue what was typed? A name that could steer the terminal is left out."""
-    return name.startswith(incomplete) and name.isprintable()
+    """Does it continue what was typed? Click's Bash script inserts a name unquoted: shell syntax is left out.
+
+    So is what could steer the terminal.
+    """
+    return name.startswith(incomplete) and _PLAIN.fullmatch(name) is not None
 
 
 def _several(source: Names) -> Names:

@@ -74,31 +74,47 @@ def _different_sets(over: Mapping[str, Mapping[str, int]], words: Sequence[str])
 
 
 def disambiguated(sourced_rows: SourcedRows) -> list[Measurement]:
-    """The rows; artifacts of one name with different ids get the name of their run as a prefix: `cars/onnx-int8`."""
+    """The rows; artifacts of one name with different ids get the name of their run as a prefix: `cars/onnx-int8`.
+
+    So does a parent without a row in its source, if another source has one of its name: it may be another artifact.
+    """
     ids: dict[str, dict[str, str]] = defaultdict(dict)
     for word, m in sourced_rows:
         ids[m.artifact].setdefault(m.id, run_title(word))
-    rows = []
+    #: source and artifact → its names; artifact and id → the sources with it
+    names: dict[tuple[str, str], set[str]] = defaultdict(set)
+    words: dict[tuple[str, str], list[str]] = defaultdict(list)
     for word, m in sourced_rows:
-        this_run = run_title(word)
+        names[word, m.artifact].add(_name(m, ids[m.artifact]))
+        words[m.artifact, m.id].append(word)
 
-        def name(old: str, run: str = this_run) -> str:
-            return f"{run}/{old}" if len(ids.get(old, ())) > 1 else old
+    def parent(old: str, word: str, m: Measurement) -> str:
+        """The name of the parent `old` of `m`: of the row in its source, or in another one that has `m`, too."""
+        found = next((names[w, old] for w in (word, *words[m.artifact, m.id]) if (w, old) in names), None)
+        if found and len(found) == 1:
+            return next(iter(found))
+        return f"{run_title(word)}/{old}" if old in ids else old
 
-        same_name = ids[m.artifact]
-        own = name(m.artifact, same_name[m.id])
-        if len(same_name) > 1 and list(same_name.values()).count(same_name[m.id]) > 1:
-            own = f"{own} ({m.id[:6]})"
-        rows.append(
-            replace(
-                m,
-                artifact=own,
-                parents=tuple(name(parent) for parent in m.parents),
-                metric=replace(m.metric, against=m.metric.against and name(m.metric.against)) if m.metric else None,
-                parity=replace(m.parity, against=name(m.parity.against)) if m.parity else None,
-            )
+    return [
+        replace(
+            m,
+            artifact=_name(m, ids[m.artifact]),
+            parents=tuple(parent(old, word, m) for old in m.parents),
+            metric=replace(m.metric, against=m.metric.against and parent(m.metric.against, word, m))
+            if m.metric
+            else None,
+            parity=replace(m.parity, against=parent(m.parity.against, word, m)) if m.parity else None,
         )
-    return rows
+        for word, m in sourced_rows
+    ]
+
+
+def _name(m: Measurement, runs: Mapping[str, str]) -> str:
+    """Its name; `runs`: id → run, of all artifacts with this name."""
+    if len(runs) == 1:
+        return m.artifact
+    name = f"{runs[m.id]}/{m.artifact}"
+    return f"{name} ({m.id[:6]})" if list(runs.values()).count(runs[m.id]) > 1 else name
 
 
 def run_title(source: str) -> str:

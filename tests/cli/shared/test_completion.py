@@ -84,6 +84,14 @@ def test_each_word(complete: Complete, words: tuple[str, ...], expected: list[st
     assert expected is None or completed == expected
 
 
+@pytest.mark.parametrize("name", ["$(id)", "x;id", "a b", "a`id`", "a&b", "a'b", "é\x1b"])
+def test_shell_syntax_in_a_name_is_left_out(complete: Complete, name: str) -> None:
+    """Click's Bash script inserts names unquoted."""
+    (Path("runs") / name / "torch").mkdir(parents=True)
+    (Path("runs") / name / "torch" / "artifact.json").write_text("{}")
+    assert complete("compare", "runs/") == RUN[:1]
+
+
 def test_what_can_be_named_is_completed() -> None:
     """Every parameter that stands for one of these things has names of its own, in every command."""
     context = click.Context(group)
