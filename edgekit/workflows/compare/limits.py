@@ -170,7 +170,7 @@ def row_key(m: Measurement) -> tuple[str, str, str, str]:
 
 def plan(m: Measurement) -> str:
     latency = m.latency_ms
-    return f"{latency.threads} threads, batch {latency.batch}" if latency else ""
+    return f"{latency.threads} thread{'s' * (latency.threads > 1)}, batch {latency.batch}" if latency else ""
 
 
 def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Measurement]:
