@@ -30,7 +30,7 @@ def test_a_row() -> None:
         ({}, "'area' is missing"),
         ({"area": float("nan")}, "'area' is nan"),
         ({"area": float("inf")}, "'area' is inf"),
-        ({"area": "two"}, "'area' is 'two', the other rows hold a number"),
+        ({"area": "two"}, "'area' is 'two', not a number"),
         ({"area": [1]}, "'area' is [1]"),
         ({"area": 1, "town": "Rome"}, "'town' is 'Rome', and the model knows '', 'Aix', '7'"),
     ],
