@@ -118,7 +118,9 @@ class Table:
             raise InputError(f"no row of {path} can be read", self._scan.problem, "fix it")
         self._labels = self._label_columns()
         self.labelled = bool(self._labels)
-        self._split = SPLIT if self._scan.splits and SPLIT not in (*self._labels, *options.columns, *options.drop) else ""
+        self._split = (
+            SPLIT if self._scan.splits and SPLIT not in (*self._labels, *options.columns, *options.drop) else ""
+        )
         self.splits = self._splits()
         self._model_inputs = tuple(model_inputs)
 
