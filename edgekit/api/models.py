@@ -455,9 +455,12 @@ def stacked(x: Any, inputs: Sequence[TensorSpec]) -> Mapping[str, NDArray[Any]]:
     Raises InputError where names, shapes or types do not fit.
     """
     if hasattr(x, "to_csv") and hasattr(x, "columns") and len(inputs) == 1 and tables.columns_of(inputs[0]):
-        rows = encoding.read_csv(io.StringIO(x.to_csv(index=False)))  # as in training
-        named = ((f"row {number}", row) for number, row in enumerate(rows))
-        return {inputs[0].name: tables.encode(named, inputs[0])}
+        try:
+            rows = encoding.read_csv(io.StringIO(x.to_csv(index=False)))  # as in training
+        except ValueError as error:
+            raise InputError("the DataFrame cannot be read", str(error), "rename its columns") from error
+        named = [(f"row {number}", row) for number, row in enumerate(rows)]
+        return {inputs[0].name: tables.encode("the DataFrame", named, inputs[0])}
     names = tuple(spec.name for spec in inputs)
     values = {name: value for name, value in arrays(x, names).items() if name != LABEL or name in names}
     if set(values) != set(names):

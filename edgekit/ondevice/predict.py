@@ -50,10 +50,10 @@ def main(words):
             path.endswith((".npy", ".npz")) for path in options.inputs
         ):
             print("predict: %s" % ASSUMED, file=sys.stderr)
-        pairs = [(path, sample) for path in options.inputs for sample in read(path, manifest)]
-        for name, sample in pairs:
-            entry = summarize(predict(manifest, sample, options.threads), manifest, options.top)
-            print(json.dumps(dict(entry, input=name)) if options.json else printable("%s: %s" % (name, entry["text"])))
+        for path, samples in [(path, read(path, manifest)) for path in options.inputs]:
+            for name, outputs in answers(path, samples, manifest, options.threads):
+                entry = dict(summarize(outputs, manifest, options.top), input=name)
+                print(json.dumps(entry) if options.json else printable("%s: %s" % (name, entry["text"])))
     except (InvalidInput, OSError) as error:
         print(printable("predict: %s" % error), file=sys.stderr)
         return 2
@@ -85,6 +85,17 @@ def predict(manifest, arrays, threads):
             return {name: np.array(np.load(path, allow_pickle=False)) for name, path in paths.items()}
     except (runner.JobError, RuntimeError, ValueError) as error:
         raise InvalidInput(runner.one_line(error)) from error
+
+
+def answers(path, samples, manifest, threads):
+    """The outputs for each sample of a file, which are run in one call, with its name: "rows.csv[2]" if it has more."""
+    import numpy as np
+
+    arrays = {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]} if samples else {}
+    outputs = predict(manifest, arrays, threads) if samples else {}
+    for i in range(len(samples)):
+        name = "%s[%d]" % (path, i) if len(samples) > 1 else path
+        yield name, {key: value[i : i + 1] for key, value in outputs.items()}
 
 
 def is_plain(name):
@@ -259,7 +270,11 @@ def read(path, manifest):
             return [{front["input"]: load_sibling("preprocess").sound(path, front)[None]}]
         if front["kind"] == "table" and suffix in (".csv", ".tsv", ".jsonl"):
             table = load_sibling("table")
-            rows = np.array(table.samples(path, front["columns"]), np.float32)
+            with np.errstate(over="ignore"):
+                rows = np.array(table.samples(path, front["columns"]), np.float32)
+            if not np.isfinite(rows).all():
+                number = int(np.argwhere(~np.isfinite(rows))[0][0]) + 1
+                raise ValueError("row %d: a number is too large for float32" % number)
             return [{front["input"]: row.reshape([1] + front["shape"])} for row in rows]
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error

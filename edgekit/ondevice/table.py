@@ -5,6 +5,7 @@ of the model (edgekit/core/signature.py documents the keys): a number is one val
 is known: 1 for its own, 0 for the others.
 """
 
+import collections
 import csv
 import json
 import math
@@ -16,13 +17,24 @@ BOOLEANS = {"true": 1, "false": 0}
 
 def samples(path, columns):
     """The model's values of each row of a file. Raises ValueError, naming row and column, OSError."""
+    rows = read(path)
+    if not rows:
+        raise ValueError("it has no rows")
+    missing = absent(rows, columns)
+    if missing:
+        raise ValueError("it has no column %r, which the model takes" % missing[0])
     values = []
-    for number, row in enumerate(read(path), 1):
+    for number, row in enumerate(rows, 1):
         try:
             values.append(encode(row, columns))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError("row %d: %s" % (number, error)) from error
     return values
+
+
+def absent(rows, columns):
+    """The model's columns that no row has. A row of JSON may leave one out; a cell may be missing, a column may not."""
+    return [column["name"] for column in columns if not any(column["name"] in row for row in rows)]
 
 
 def read(path):
@@ -43,6 +55,9 @@ def read_csv(file, delimiter=","):
     except csv.Error as error:
         raise ValueError(str(error)) from error
     header = [name.strip() for name in lines[0]] if lines else []
+    twice = [name for name, count in collections.Counter(header).items() if count > 1 and name]
+    if twice:
+        raise ValueError("the column %r comes twice" % twice[0])
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise ValueError("row %d has %d cells, the header %d" % (number, len(line), len(header)))
@@ -101,7 +116,7 @@ def number(name, value, missing):
     if isinstance(value, str):
         value = BOOLEANS.get(value.lower(), value)
     if not isinstance(value, (int, float)):
-        raise ValueError("%r is %r, the other rows hold a number" % (name, value))
+        raise ValueError("%r is %r, not a number" % (name, value))
     if not math.isfinite(value):
         raise ValueError("%r is %s" % (name, value))
     return value

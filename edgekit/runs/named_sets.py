@@ -81,7 +81,9 @@ def load_sample(text: str, index: int, like: Sequence[TensorSpec]) -> Mapping[st
     """Input name → (1, …) array of one sample of a SET. Raises InputError if there is no such sample."""
     spec = None if tasks.has_options(text) else parse_set_spec(text)
     if spec and is_data(spec.path):
-        values = reading.read_sample(reader_of(spec, like), spec.split, index)
+        reader = reader_of(spec, like)
+        reader.labelled = False  # a label is not needed
+        values = reading.read_sample(reader, spec.split, index)
         if values is None:
             raise InputError(f"{text} has no sample {index}", next="the first sample is number 0")
         return {name: value[None] for name, value in values.items()}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -66,10 +66,14 @@ class _Scan:
     #: the first unreadable row, and why
     problem: str = ""
 
-    def kind(self, column: str) -> str:
-        """The type of most of its cells: "number", "text" or "list"; "" if all are empty. Booleans are numbers."""
+    def written(self, column: str) -> str:
+        """The type of most of its cells: "number", "text" or "list"; "" if all are empty."""
         cells = self.kinds[column]
-        kind = max(cells, key=lambda kind: (cells[kind], kind == "text"), default="")
+        return max(cells, key=lambda kind: (cells[kind], kind == "text"), default="")
+
+    def kind(self, column: str) -> str:
+        """As `written`, but text that is true or false everywhere is numbers."""
+        kind = self.written(column)
         return "number" if kind == "text" and self.texts[column].are_booleans else kind
 
     def missing(self, column: str) -> int:
@@ -114,7 +118,9 @@ class Table:
             raise InputError(f"no row of {path} can be read", self._scan.problem, "fix it")
         self._labels = self._label_columns()
         self.labelled = bool(self._labels)
-        self._split = SPLIT if self._scan.splits and SPLIT not in (*self._labels, *options.columns) else ""
+        self._split = (
+            SPLIT if self._scan.splits and SPLIT not in (*self._labels, *options.columns, *options.drop) else ""
+        )
         self.splits = self._splits()
         self._model_inputs = tuple(model_inputs)
 
@@ -134,8 +140,12 @@ class Table:
         return {
             each.name: InputSignature("table", columns=each.columns)
             for each in self._inputs
-            if not each.is_list and (len(each.columns) <= MOST_RECORDED or columns.is_encoded(each.columns))
+            if not each.is_list and (len(each.columns) <= MOST_RECORDED or self._is_encoded(each.columns))
         }
+
+    def _is_encoded(self, group: Sequence[Column]) -> bool:
+        """Are there cells that are no numbers in the file?"""
+        return columns.is_encoded(group) or any(self._scan.written(column.name) == "text" for column in group)
 
     def notes(self) -> tuple[str, ...]:
         used = {*self._labels, self._split, *self._options.drop}
@@ -170,7 +180,8 @@ class Table:
                 known = tuple(filter(None, self._scan.kinds))
                 what = f"{self._path} has no column {name!r}"
                 raise InputError(what, f"its columns are {listed(known)}", suggest(name, known))
-        return label_columns or ((LABEL,) if LABEL in self._scan.kinds and LABEL not in self._options.columns else ())
+        left = (*self._options.columns, *self._options.drop)
+        return label_columns or ((LABEL,) if LABEL in self._scan.kinds and LABEL not in left else ())
 
     def _splits(self) -> frozenset[str]:
         if not self._split:
@@ -217,13 +228,17 @@ class Table:
             raise InputError(what, f"the model takes {listed(taken)}", f"leave out ?{option}=, or train again with it")
 
     def _numbers(self, names: Sequence[str]) -> tuple[Column, ...]:
-        """The numbers, for a model that does not say how it takes text. Raises InputError if there are none."""
-        text = [name for name in names if self._scan.kind(name) in ("text", "")]
+        """The numbers, for a model that does not say how it takes text. Raises InputError if there are none.
+
+        Booleans that are text are used only if they are chosen, as before signatures named columns.
+        """
+        kind_of = self._scan.kind if self._options.columns else self._scan.written
+        text = [name for name in names if kind_of(name) in ("text", "")]
         if text and (self._options.columns or len(text) == len(names)):
             raise InputError(f"{self._path}: {text[0]!r} holds text", "inputs must be numbers", "choose other columns")
         if text:
             log.debug("%s: text columns are not used: %s", self._path, ", ".join(text))
-        return tuple(Column(name) for name in names if self._scan.kind(name) == "number")
+        return tuple(Column(name) for name in names if kind_of(name) == "number")
 
     def _encoded(self, names: Sequence[str]) -> tuple[Column, ...]:
         """Numbers and categories, for a network that is trained on them.
@@ -246,10 +261,9 @@ class Table:
             why = f"a network takes numbers, and text of at most {columns.MOST_CATEGORIES} categories"
             next = f"write them as numbers, or leave them out: ?drop={dropped} (DataFrame.drop)"
             raise InputError(f"{path}: {shown}{more}", why, next)
-        if text and self._options.normalizes:
-            what = f"{path}: scale, mean and std are for numbers only"
-            raise InputError(what, f"{text[0]!r} holds text", "leave them out: mlp standardizes its inputs itself")
         numbers = [name for name in names if kinds[name] == "number"]
+        if self._options.normalizes:
+            self._check_normalized([*text, *numbers])
         medians = self._medians([name for name in numbers if scan.missing(name)])
         return tuple(
             Column(name, missing=medians.get(name))
@@ -258,6 +272,15 @@ class Table:
             for name in names
             if kinds[name] in ("number", "text") and name not in left_out
         )
+
+    def _check_normalized(self, names: Sequence[str]) -> None:
+        """Raises InputError for what the signature would have to keep: it keeps no columns that are normalized."""
+        for name in names:
+            is_text = self._scan.written(name) == "text"
+            if is_text or self._scan.missing(name):
+                what = f"{self._path}: scale, mean and std are for numbers only"
+                why = f"{name!r} {'holds text' if is_text else 'has missing cells'}"
+                raise InputError(what, why, "leave them out: mlp standardizes its inputs itself")
 
     def _medians(self, names: Sequence[str]) -> dict[str, float]:
         """Column → median of its numbers in the training rows. Raises InputError if there are none."""
@@ -302,13 +325,14 @@ class Table:
         if not is_list and (math.prod(fixed) != width if shape is not None else len(spec.shape) != 2):
             why = f"the model takes {spec}; the columns are {listed(names)}"
             what = f"{self._path} has {width} columns of numbers for {name!r}"
-            raise InputError(what, why, "choose columns with ?columns=a,b, or name the label with ?label=c")
+            advice = "choose columns with ?columns=a,b, name the label with ?label=c, or train again"
+            raise InputError(what, why, advice)
         return _Input(name, group, dtype, shape, is_list)
 
     def _label(self, row: Row) -> Raw | None:
         """None if it is missing, or of another type than its column."""
         cells = [row.cells.get(name) for name in self._labels]
-        kinds = [self._scan.kind(name) for name in self._labels]
+        kinds = [self._scan.written(name) for name in self._labels]
         if not cells or any(value is None for value in cells):
             return None
         if len(cells) == 1 and kinds == ["list"] and isinstance(cells[0], list):
@@ -328,7 +352,7 @@ class Table:
     def _values(self, row: Row) -> Mapping[str, NDArray[Any]]:
         if row.problem:
             raise UnreadableSample(row.problem, row.lines)
-        if self._labels and self._label(row) is None:
+        if self.labelled and self._label(row) is None:
             missing = next((name for name in self._labels if row.cells.get(name) is None), "")
             raise UnreadableSample(
                 f"{missing!r} is missing" if missing else f"its label is {row.cells[self._labels[0]]!r}"
@@ -361,14 +385,25 @@ def columns_of(spec: TensorSpec) -> tuple[Column, ...]:
     return spec.signature.columns if isinstance(spec.signature, InputSignature) else ()
 
 
-def encoded_like(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """The inputs, if they say how rows of a table are encoded: the file may have other rows since the training."""
-    return tuple(inputs) if any(map(columns_of, inputs)) else ()
+def encoded_like(inputs: Sequence[TensorSpec], task: str) -> tuple[TensorSpec, ...]:
+    """The inputs, if they say how rows of a table are encoded: the file may have other rows since the training.
+
+    Also the only input of a model of a table that names no columns: it takes the numbers.
+    """
+    of_numbers = len(inputs) == 1 and (inputs[0].dtype == "float32" or inputs[0].quantization is not None)
+    is_table = task.partition("?")[0].lower().endswith(SUFFIXES)
+    return tuple(inputs) if any(map(columns_of, inputs)) or (is_table and of_numbers) else ()
 
 
-def encode(cells: Iterable[tuple[str, Mapping[str, Any]]], spec: TensorSpec) -> NDArray[Any]:
-    """Rows, and where they are, as the input `spec` takes them: (N, …). Raises InputError, naming row and column."""
+def encode(name: str, cells: Sequence[tuple[str, Mapping[str, Any]]], spec: TensorSpec) -> NDArray[Any]:
+    """Rows, and where they are, as the input `spec` takes them: (N, …). Raises InputError, naming row and column.
+
+    `name` is that of the whole table.
+    """
     records = plain(InputSignature("table", columns=columns_of(spec)))["columns"]
+    if cells and (absent := table.absent([row for _, row in cells], records)):
+        why = f"the model takes it; the columns are {listed(cells[0][1])}"
+        raise InputError(f"{name} has no column {absent[0]!r}", why, suggest(absent[0], tuple(cells[0][1])))
     values = []
     for where, row in cells:
         try:
@@ -377,7 +412,12 @@ def encode(cells: Iterable[tuple[str, Mapping[str, Any]]], spec: TensorSpec) -> 
             what = f"{where} does not fit the model"
             raise InputError(what, str(error), "give each column as in the training data") from error
     shape = [size or -1 for size in spec.shape[1:]]
-    return np.asarray(values, np.float32).reshape(len(values), *shape)
+    with np.errstate(over="ignore"):
+        array = np.asarray(values, np.float32).reshape(len(values), *shape)
+    for (where, _), sample in zip(cells, array, strict=True):
+        if not np.isfinite(sample).all():
+            raise InputError(f"{where} does not fit the model", "a number is too large for float32", "fix it")
+    return array
 
 
 def read_rows(path: Path, spec: TensorSpec) -> NDArray[Any]:
@@ -387,7 +427,7 @@ def read_rows(path: Path, spec: TensorSpec) -> NDArray[Any]:
         raise InputError(f"cannot read {path}", f"{broken.where}: {broken.problem}", "fix it")
     if not found:
         raise InputError(f"{path} holds no rows", next="add one below the header")
-    return encode(((f"{row.where} of {path}", row.cells) for row in found), spec)
+    return encode(str(path), [(f"{row.where} of {path}", row.cells) for row in found], spec)
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from edgekit import sets, tasks
 from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
+from edgekit.core.progress import quiet
 from edgekit.core.target import Plan
 from edgekit.core.task import Task
 from edgekit.core.user_code import typed_by_user
@@ -22,7 +23,7 @@ from edgekit.measure.execute import execute
 from edgekit.ondevice.predict import shares
 from edgekit.runs import named_sets, references
 from edgekit.sets import audio, images, options, reading, tables
-from edgekit.sets.options import Options
+from edgekit.sets.options import Options, SetSpec
 from edgekit.sets.reading import UnreadableSample
 from edgekit.workflows import import_
 
@@ -109,12 +110,13 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
             if not isinstance(array, np.ndarray):
                 raise ValueError("it is an archive of arrays")
         return {only.name: array if array.ndim == len(only.shape) else array[None]}
-    file = options.parse_set_spec(text).path
+    spec = options.parse_set_spec(text)
+    file = spec.path
     suffix = Path(file).suffix.lower()
     if suffix in tables.SUFFIXES:
-        if len(artifact.inputs) == 1 and tables.columns_of(artifact.inputs[0]):
+        if text == file and len(artifact.inputs) == 1 and tables.columns_of(artifact.inputs[0]):
             return {artifact.inputs[0].name: tables.read_rows(Path(file), artifact.inputs[0])}
-        return named_sets.load(text, artifact.inputs).inputs
+        return _rows(text, spec, artifact)
     if suffix in (*images.SUFFIXES, *audio.SUFFIXES):
         with os_errors("read", file), Path(file).open("rb"):
             kind = images.ImageDecoder if suffix in images.SUFFIXES else audio.AudioDecoder
@@ -126,6 +128,16 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     known = ", ".join((".npy", ".npz", *tables.SUFFIXES, *images.SUFFIXES, *audio.SUFFIXES))
     next = f"name a file ({known}) or SET:number, such as mnist:test:3"
     raise InputError(f"{text!r} is not an input", "it is neither a file nor a sample of a set", next)
+
+
+def _rows(text: str, spec: SetSpec, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
+    """The rows of a table, all of them, so that the numbers of the answers are theirs; labels are not needed."""
+    reader = sets.reader_of(spec, artifact.inputs)
+    reader.labelled = False
+    data = reading.collect(text, reader, spec.options, spec.split, quiet)
+    if data.skipped:
+        raise InputError(f"cannot read all rows of {text}", data.skipped[0], "fix or remove it")
+    return data.inputs
 
 
 def _options(text: str, artifact: Artifact) -> Options:

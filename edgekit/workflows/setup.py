@@ -84,7 +84,7 @@ def validation_set(
     if val:
         return context.set_for(val, artifact)
     if context.task:
-        return context.set(f"{context.task.name}:val", encoded_like(artifact.inputs))
+        return context.set(f"{context.task.name}:val", encoded_like(artifact.inputs, context.task.name))
     if calibration:
         return replace(context.set(calibration, artifact.inputs), labels=None)
     try:
@@ -100,7 +100,7 @@ def validation_set(
 def test_set(context: RunContext, artifacts: Sequence[Artifact], shapes: Shapes | None = None) -> SampleSet:
     """The task's test split; without a task, random inputs (latency only). Raises OpenSize."""
     if context.task:
-        return context.set(f"{context.task.name}:test", encoded_like(artifacts[0].inputs))
+        return context.set(f"{context.task.name}:test", encoded_like(artifacts[0].inputs, context.task.name))
     return random_inputs(context.store, artifacts[0], shapes)
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from edgekit.api.models import Model, run_of, stacked, traced, word
+from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import CannotConvert, InputError
+from edgekit.core.signature import Column, InputSignature
 from edgekit.runs.store import Store
 
 
@@ -79,6 +81,18 @@ def test_inputs_that_do_not_fit(bars_made: Path) -> None:
     with pytest.raises(InputError, match="do not fit the model") as caught:
         stacked({"wrong": image}, specs)
     assert "input: float32" in caught.value.why
+
+
+def test_the_columns_of_a_data_frame() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    columns = (Column("area"), Column("rooms", missing=2.5))
+    specs = (TensorSpec("x", "float32", (None, 2), signature=InputSignature("table", columns=columns)),)
+    table = pandas.DataFrame({"rooms": [None, 3.0], "area": [1, 2]})
+    assert stacked(table, specs)["x"].tolist() == [[1, 2.5], [2, 3]]
+    with pytest.raises(InputError, match="the DataFrame has no column 'rooms'"):
+        stacked(table.rename(columns={"rooms": "Rooms"}), specs)
+    with pytest.raises(InputError, match="the column 'area' comes twice"):
+        stacked(pandas.concat([table, table[["area"]]], axis=1), specs)
 
 
 def test_its_training(bars_run: Path, bars_made: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_row() -> None:
         ({}, "'area' is missing"),
         ({"area": float("nan")}, "'area' is nan"),
         ({"area": float("inf")}, "'area' is inf"),
-        ({"area": "two"}, "'area' is 'two', the other rows hold a number"),
+        ({"area": "two"}, "'area' is 'two', not a number"),
         ({"area": [1]}, "'area' is [1]"),
         ({"area": 1, "town": "Rome"}, "'town' is 'Rome', and the model knows '', 'Aix', '7'"),
     ],
@@ -67,10 +67,10 @@ def test_json_lines(tmp_path: Path) -> None:
         table.read(str(path))
 
 
-@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n"x"y,1\n'])
+@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n"x"y,1\n', "a,a\n1,2\n"])
 def test_broken_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"row 1 has 1 cells, the header 2|expected after"):
+    with pytest.raises(ValueError, match=r"row 1 has 1 cells, the header 2|expected after|column 'a' comes twice"):
         table.read(str(tmp_path / "t.csv"))
 
 
@@ -79,6 +79,23 @@ def test_the_row_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row 2: 'area' is missing"):
         table.samples(str(tmp_path / "t.csv"), COLUMNS[:2])
     assert table.samples(str(tmp_path / "t.csv"), COLUMNS[1:2]) == [[2], [3]]
+
+
+def test_a_column_that_no_row_has_is_not_filled(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("area,room\n1,2\n")
+    with pytest.raises(ValueError, match="it has no column 'rooms', which the model takes"):
+        table.samples(str(tmp_path / "t.csv"), COLUMNS[:2])
+    (tmp_path / "t.jsonl").write_text('{"area": 1}\n{"area": 1, "rooms": 4}\n')
+    assert table.samples(str(tmp_path / "t.jsonl"), COLUMNS[:2]) == [[1, 2.5], [1, 4]]
+
+
+def test_files_that_no_model_takes(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"area": 1%s}\n' % ("0" * 400))
+    with pytest.raises(ValueError, match="row 1: int too large"):
+        table.samples(str(tmp_path / "t.jsonl"), COLUMNS[:1])
+    (tmp_path / "t.csv").write_text("area,rooms\n")
+    with pytest.raises(ValueError, match="it has no rows"):
+        table.samples(str(tmp_path / "t.csv"), COLUMNS[:1])
 
 
 def test_it_needs_the_standard_library_only() -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
-from edgekit.core.signature import Column
+from edgekit.core.signature import Column, InputSignature
 from edgekit.runs import named_sets
 from edgekit.sets.options import SPLITS
-from edgekit.sets.tables import read_rows
+from edgekit.sets.tables import encoded_like, read_rows
+from edgekit.workflows import predict
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 
@@ -83,6 +85,15 @@ def test_the_label_by_its_kind() -> None:
     assert len(named_sets.load("c.csv?labels=values")) == 30
     assert "labels=values" in refused(write("d.csv", "a,label\n1,0\n2,-1\n"))
     assert "needs numbers" in refused("b.csv?labels=values")
+
+
+def test_labels_that_are_booleans() -> None:
+    """As text they are classes; with numbers they are what the model predicts."""
+    write("a.csv", "a,label,sold\n" + "".join(f"{i}.5,{['true', 'false'][i % 2]},{i % 3 == 0}\n" for i in range(60)))
+    for word, names in (("a.csv", ("false", "true")), ("a.csv?label=sold", ("False", "True"))):
+        data = named_sets.load(word)
+        assert (len(data), data.classes) == (60, names) and data.labels is not None
+        assert set(data.labels.tolist()) == {0, 1}
 
 
 def test_the_columns_by_the_model() -> None:
@@ -164,6 +175,40 @@ def test_the_encoding_is_that_of_the_training(here: Path) -> None:
     assert "has no column 'garden'" in refused(write("d.csv", "town,rooms,area\nAix,1,2\n"), signed)
     with pytest.raises(InputError, match="'area' is missing"):
         read_rows(Path(write("e.csv", "town,rooms,area,garden\nAix,1,,0\n")), signed[0])
+    with pytest.raises(InputError, match=r"f.csv has no column 'rooms': .* the columns are town, room, area, garden"):
+        read_rows(Path(write("f.csv", "town,room,area,garden\nAix,1,2,0\n")), signed[0])
+    with pytest.raises(InputError, match=r"line 3 of g.csv does not fit the model: a number is too large for float32"):
+        read_rows(Path(write("g.csv", "town,rooms,area,garden\nAix,1,2,0\nAix,1,1e300,0\n")), signed[0])
+
+
+def test_a_model_that_names_no_columns_takes_the_numbers(here: Path) -> None:
+    """It may be older than signatures with columns: text, also true and false, was left out then."""
+    write("a.csv", homes().replace(",,", ",3,") + "60,1.5,1,Nice,True,1\n")
+    inputs = (spec("x", 3),)
+    assert encoded_like(inputs, "a.csv?label=label") == inputs and encoded_like(inputs, "mnist") == ()
+    assert named_sets.load("a.csv", inputs).inputs["x"][1].tolist() == [1, 1.5, 1]
+    assert named_sets.load("a.csv?columns=area,garden", (spec("x", 2),)).inputs["x"][1].tolist() == [1.5, 0]
+    assert "train again" in refused("a.csv", (spec("x", 5),))
+    names = [f"c{i}" for i in range(300)]
+    write("wide.csv", ",".join([*names, "ok", "label"]) + "\n" + f"{'1,' * 300}true,1\n{'2,' * 300}false,0\n" * 2)
+    assert len(named_sets.load("wide.csv").decoded["input"].columns) == 301, "the booleans are in the signature"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_rows_that_are_predicted(here: Path, named: bool) -> None:
+    """Those of the split, all of them, or an error: an answer is named by its row's number. Labels are not needed."""
+    signature = InputSignature("table", columns=(Column("a"), Column("b"))) if named else None
+    artifact: Any = SimpleNamespace(inputs=(dataclasses.replace(spec("x", 2), signature=signature),))
+    rows = "".join(f"{i},1,{'' if i % 2 else 0}\n" for i in range(60))
+    write("a.csv", "a,b,label\n" + rows)
+    assert predict._array("a.csv", artifact)["x"][:, 0].tolist() == list(range(60))
+    train = named_sets.load("a.csv?drop=label:train", artifact.inputs).inputs["x"]
+    assert predict._array("a.csv:train", artifact)["x"].tolist() == train.tolist() and len(train) < 60
+    assert predict._array("a.csv:7", artifact)["x"].tolist() == [[7, 1]]
+    write("a.csv", "a,b,label\n" + rows.replace("\n3,1,", "\n3,x,"))
+    for word in ("a.csv", "a.csv:train"):
+        with pytest.raises(InputError, match=r"line 5 of a.csv.*'b' is 'x', not a number"):
+            predict._array(word, artifact)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +241,16 @@ def test_columns_without_a_training_value(here: Path) -> None:
 def test_columns_are_normalized() -> None:
     write("a.csv", "x,y\n1,10\n3,30\n")
     assert named_sets.load("a.csv?mean=2,20&std=1,10").inputs["input"].tolist() == [[-1, -1], [1, 1]]
+    write("a.csv", "x,y,ok\n1,10,true\n,30,false\n")
+    assert "'x' has missing cells" in refused("a.csv?scale=2&drop=ok")
+    assert "'ok' holds text" in refused("a.csv?scale=2&drop=x")
+
+
+def test_label_and_split_can_be_left_out() -> None:
+    write("a.csv", "a,label,split\n" + "".join(f"{i},{i % 2},{'train' if i < 50 else 'test'}\n" for i in range(60)))
+    assert named_sets.load("a.csv?drop=label").labels is None
+    assert len(named_sets.load("a.csv?drop=split:test")) not in (0, 10)
+    assert len(named_sets.load("a.csv:test")) == 10
 
 
 def test_lists() -> None:

@@ -195,7 +195,8 @@ def _select(word: str | None, out: Path | None) -> tuple[Artifact, SampleSet]:
         raise InputError(f"{artifact.name} is not a model", next="name a model: edgekit compare lists them")
     if not artifact.task:
         return artifact, setup.random_inputs(ref.store, artifact)
-    return artifact, ref.store.set(f"{tasks.load(artifact.task).name}:test", encoded_like(artifact.inputs))
+    name = tasks.load(artifact.task).name
+    return artifact, ref.store.set(f"{name}:test", encoded_like(artifact.inputs, name))
 
 
 def _connect(target: Target, folder: str) -> tuple[Device, Releases]:
