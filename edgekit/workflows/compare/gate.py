@@ -19,7 +19,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute_all
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
-from edgekit.runs.store import Store
+from edgekit.runs.store import ARTIFACT, Store
 from edgekit.workflows.compare.limits import (
     Gate,
     Limit,
@@ -117,7 +117,7 @@ def _latency_ratio(
 def _stored_artifact(m: Measurement, source: str) -> Artifact | None:
     """The artifact that was measured, if it is in the folder of the results and has not changed; else None."""
     path = Path(source)
-    store = Store(path if path.is_dir() else path.parent)
+    store = Store(path if path.is_dir() and not (path / ARTIFACT).is_file() else path.parent)
     try:
         artifact = store.get(m.artifact)
     except InputError:
