@@ -814,7 +814,7 @@ class Optimized:
         model: What to ship.
         results: The measurements of the Pareto front.
         trials: Every point that was tried.
-        front: The trials that no other beats in both accuracy and latency.
+        front: The trials within the budget that no other equals or beats in accuracy, latency and size.
         recipe: The recipe that makes `model` again; None where there is none.
 
     Examples:
