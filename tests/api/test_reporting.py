@@ -102,6 +102,14 @@ def test_every_message_names_parameters_that_exist() -> None:
     assert len(texts) > 40
 
 
+def test_fields_of_a_recipe_are_set_by_run_alone() -> None:
+    """The command at hand may be another, which has no --set; compare's chooses a test set."""
+    texts = [text for text in messages() if "--set " in text]
+    assert texts and [text for text in texts if "edgekit run RECIPE --set " not in text] == [
+        "x/1choose one set: --set x/1"
+    ]
+
+
 def test_an_error_in_pythons_words() -> None:
     error = translate(InputError("--val needs labels", "why", "pass --val SET"))
     assert error.next == "pass val=SET" and str(error) == "val= needs labels: why"
