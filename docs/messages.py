@@ -76,7 +76,7 @@ def _raised_in(function: ast.FunctionDef) -> Iterator[tuple[str, str, str, str]]
                 "Missing",
                 f"{what} needs {package}",
                 f"{package} is not installed",
-                f"pip install 'edgekit-toolkit[{extra}]'",
+                f"pip install 'edgekit-toolkit[{extra}]'" if extra else f"pip install '{package}'",
             )
         elif isinstance(node.func, ast.Name) and node.func.id in CLASSES:
             words = dict(zip(("what", "why", "next"), (_text(argument, texts) for argument in node.args), strict=False))

@@ -204,6 +204,12 @@ def test_all_messages_are_read_from_the_source(source: ModuleType) -> None:
         "onnx is not installed",
         "pip install 'edgekit-toolkit[onnx]'",
     ) in found
+    assert not [message for message in found if "[]" in message[3]]
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    names = re.findall(r"^::: edgekit\.(\w+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(names) == sorted(set(edgekit.__all__) - {"__version__"})
 
 
 class _Page(HTMLParser):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgekit import tasks
 from edgekit.api import options as keywords
 from edgekit.api.data import as_set, check_labelled, slug
-from edgekit.api.models import Model, is_module, run_of, stacked, word
+from edgekit.api.models import Model, check_shape, is_module, run_of, stacked, word
 from edgekit.api.options import (
     AnyModel,
     AnyPath,
@@ -36,7 +36,6 @@ from edgekit.api.reporting import in_pythons_words, reports, translate
 from edgekit.api.results import Results
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
-from edgekit.core.measurement import Measurement
 from edgekit.core.target import PRESETS, Plan
 from edgekit.core.user_code import typed
 from edgekit.measure import targets
@@ -49,7 +48,6 @@ from edgekit.runs.references import RUNS
 from edgekit.runs.store import ARTIFACT
 from edgekit.sets import reading
 from edgekit.workflows import bench as bench_workflow
-from edgekit.workflows import compare as compare_workflow
 from edgekit.workflows import deploy as deploy_workflow
 from edgekit.workflows import doctor as doctor_workflow
 from edgekit.workflows import export as export_workflow
@@ -62,6 +60,7 @@ from edgekit.workflows import run as run_workflow
 from edgekit.workflows import train as train_workflow
 from edgekit.workflows import verify as verify_workflow
 from edgekit.workflows.compare import gate as gate_workflow
+from edgekit.workflows.compare import rows
 from edgekit.workflows.compare.limits import Gate
 from edgekit.workflows.deploy import Deployment
 from edgekit.workflows.inspect import model as inspect_workflow
@@ -101,7 +100,7 @@ def _public(function: Callable[P, R]) -> Callable[P, R]:
             with _turns if "progress" in function.__annotations__ else nullcontext():
                 return function(*args, **named)
         except EdgekitError as error:
-            raise translate(error) from None
+            raise translate(error)  # noqa: B904 - it has its own cause, or with none to show says so
         except KeyboardInterrupt as error:
             if kept := _KEPT.get(function.__name__):
                 error.add_note(f"edgekit.{function.__name__}: {kept}")
@@ -525,7 +524,7 @@ def prune(
 
 @_public
 def verify(
-    model: AnyModel | None = None,
+    model: ModelPath | None = None,
     *,
     against: ModelPath = "",
     val: Samples | None = None,
@@ -573,7 +572,7 @@ def verify(
 
 @_public
 def bench(
-    models: AnyModel | Iterable[ModelPath] | None = None,
+    models: ModelPath | Iterable[ModelPath] | None = None,
     data: Samples | None = None,
     *,
     target: str | Sequence[str] = "host",
@@ -642,8 +641,11 @@ def bench(
 def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") -> Results:
     """The stored measurements of runs, models and results files, in order.
 
+    Different models of one name have their run's name before it: `cars/onnx-int8`.
+
     Args:
-        sources: A Model, a run folder, a results file (`results.json`), or a list of them. None: the newest run.
+        sources: A Model or its path, a run folder, a results file (`results.json`), or a list of them. None: the
+            newest run.
         data: The start of a test set's sha256, to choose one of several.
 
     Returns:
@@ -657,15 +659,8 @@ def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") ->
         >>> sorted({m.artifact for m in results})
         ['onnx', 'onnx-int8']
     """
-    chosen = _several(sources, none=True)
-    found: list[Measurement] = []
-    for source in chosen:
-        name = _source(source)
-        rows = compare_workflow.compare([name] if name else [], set=data)
-        found += [m for m in rows if not isinstance(source, Model) or m.artifact == source.name]
-    if len(chosen) > 1:  # over different test sets?
-        compare_workflow.compare([str(_source(source)) for source in chosen], set=data)
-    return Results(found, [Path(str(_source(source) or references.newest_run())) for source in chosen])
+    words = [word(source) or str(references.newest_run()) for source in _several(sources, none=True)]
+    return Results(rows.disambiguated(rows.collect(words, data)), rows.run_folders(words))
 
 
 @_public
@@ -685,8 +680,8 @@ def gate(
     again, interleaved. If either is not available, latency is undecided; the other limits are checked.
 
     Args:
-        models: A Model, a run folder, a results file, or a list of them.
-        against: The baseline: a run folder or results file.
+        models: A Model, which has to be in the baseline, a run folder, a results file, or a list of them.
+        against: The baseline: a Model, a run folder or a results file.
         fail_if: A limit, or a list of them: `"p50>+5%"`, `"accuracy<-0.5pp"`, `"size>+2%"`.
         again: Measure latency again.
         quick: Fewer, shorter processes.
@@ -704,18 +699,15 @@ def gate(
         >>> {verdict.state for verdict in verdicts}
         {'passed'}
     """
-    chosen = _several(models, none=True)
-    sources = list(dict.fromkeys(name for name in map(_source, chosen) if name))
-    only = {model.name for model in chosen if isinstance(model, Model)}
-    verdicts = gate_workflow.gate(
-        sources,
-        str(_source(against)),
+    verdicts: list[Gate] = gate_workflow.gate(
+        [name for name in map(word, _several(models, none=True)) if name],
+        str(word(against)),
         [fail_if] if isinstance(fail_if, str) else list(fail_if),
         plan=_preset(quick, thorough),
         again=again,
         **reports(progress),
     )
-    return [v for v in verdicts if v.artifact in only] if only and len(only) == len(chosen) else verdicts
+    return verdicts
 
 
 @_public
@@ -753,7 +745,7 @@ def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int =
 
 
 @_public
-def inspect(model: AnyModel | None = None, *, shape: Shape | None = None) -> dict[str, Any]:
+def inspect(model: ModelPath | None = None, *, shape: Shape | None = None) -> dict[str, Any]:
     """What is in a model, without running it.
 
     Args:
@@ -819,7 +811,7 @@ class Optimized:
         model: What to ship.
         results: The measurements of the Pareto front.
         trials: Every point that was tried.
-        front: The trials that no other beats in both accuracy and latency.
+        front: The trials within the budget that no other equals or beats in accuracy, latency and size.
         recipe: The recipe that makes `model` again; None where there is none.
 
     Examples:
@@ -883,7 +875,7 @@ def optimize(
         InputError: It cannot be searched.
         Missing: A package is not installed.
         DeviceError: The device cannot be reached, or failed.
-        Interrupted: Ctrl-C; finished trials are kept, and the same call goes on.
+        Interrupted: Ctrl-C; finished trials are kept, and the same call resumes.
 
     Examples:
         >>> best = edgekit.optimize("runs/mnist/onnx", trials=2, max_drop=5)
@@ -1019,17 +1011,12 @@ def _preset(quick: bool, thorough: bool) -> dict[str, Any] | None:
     return dict(PRESETS["quick" if quick else "thorough"]) if quick or thorough else None
 
 
-def _source(model: Any) -> str | None:
-    """How measurements are named: a Model's are in its run folder."""
-    return str(run_of(model, None)) if isinstance(model, Model) else word(model)
-
-
 def _shapes(shape: Shape | None) -> dict[str, tuple[int, ...]] | None:
     if shape is None:
         return None
     if isinstance(shape, Mapping):
-        return {name: tuple(sizes) for name, sizes in shape.items()}
-    return {"": tuple(shape)}
+        return {name: check_shape(sizes) for name, sizes in shape.items()}
+    return {"": check_shape(shape)}
 
 
 def _raise(outcome: Outcome) -> None:

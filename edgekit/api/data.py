@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -123,8 +123,22 @@ def arrays(data: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         data = (_one(dataset[index]) for index in range(len(dataset)))
     if isinstance(data, Iterable) and not isinstance(data, bytes):
         batches = [arrays(tuple(batch) if isinstance(batch, list) else batch, inputs) for batch in data]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
+        return {name: _joined_batches(name, batches) for name in (batches[0] if batches else ())}
     raise InputError(f"samples cannot be {type(data).__name__}", "", NEXT)
+
+
+def _joined_batches(name: str, batches: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:
+    """One array of all samples. Raises InputError if a batch does not have it, or its samples differ in shape."""
+    if names := next((list(batch) for batch in batches if set(batch) != set(batches[0])), None):
+        why = f"one has {', '.join(names)}, the first {', '.join(batches[0])}"
+        raise InputError("the samples differ in their names", why, "give each sample the same ones")
+    first = batches[0][name].shape[1:]
+    if other := [shape for batch in batches if (shape := batch[name].shape[1:]) != first]:
+        why = f"one has shape {list(other[0])}, the first {list(first)}"
+        raise InputError(
+            f"the samples of {name!r} differ in shape", why, "bring them to one shape: resize, crop or pad"
+        )
+    return np.concatenate([batch[name] for batch in batches])
 
 
 def _is_pair(data: Any) -> bool:

@@ -361,7 +361,10 @@ def word(model: Any, example: Any = None, out: Path | None = None, shape: Shape 
         return str(os.fspath(model))
     if is_module(model):
         if example is None and isinstance(shape, Sequence):
-            example = np.zeros(shape, np.float32)
+            try:
+                example = np.zeros(check_shape(shape), np.float32)
+            except (ValueError, MemoryError) as error:
+                raise InputError(f"shape {tuple(shape)} is too large", str(error), "pass example=x") from error
         if example is None:
             what = f"the network {type(model).__name__} has no example"
             next = "edgekit.import_model(network, example=x): a sample with its batch axis, or a tuple of them"
@@ -369,6 +372,13 @@ def word(model: Any, example: Any = None, out: Path | None = None, shape: Shape 
         return str(traced(model, example, run_of(model, out)))
     what = f"{type(model).__name__} is no model"
     raise InputError(what, "", "pass a path, a Model, or a torch module with example=x")
+
+
+def check_shape(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of an input. Raises InputError for one that is not positive."""
+    if not all(size > 0 for size in sizes):
+        raise InputError(f"shape must be positive integers, not {tuple(sizes)}", "", "pass the sizes, batch included")
+    return tuple(sizes)
 
 
 def traced(module: Any, example: Any, run: Path) -> Path:
@@ -479,4 +489,22 @@ def _fitting(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
         raise InputError(f"the input has shape ({shape})", f"the model takes {spec}", next)
     if array.dtype.kind not in "biuf":
         raise InputError(f"the input is {array.dtype}", f"the model takes {spec}", "pass numbers")
-    return array.astype(spec.dtype if spec.quantization is None else np.float32)
+    dtype = np.dtype(spec.dtype if spec.quantization is None else np.float32)
+    if dtype.kind in "iu":
+        _refuse_what_is_no_integer(array, dtype, spec)
+    return array.astype(dtype)
+
+
+def _refuse_what_is_no_integer(array: NDArray[Any], dtype: np.dtype[Any], spec: TensorSpec) -> None:
+    """Raises InputError for fractions, NaN, and what is out of the type's range: a cast would change them."""
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    values = (
+        array.astype(np.float64)
+        if array.dtype.kind == "f"
+        else array.astype(np.int8 if array.dtype == bool else array.dtype)
+    )
+    fits = (values >= low) & (values < high + 1) & (values == np.trunc(values))
+    if not fits.all():
+        what = f"the input holds {values[~fits].flat[0]:g}"
+        why = f"the model takes {spec}: integers from {low} to {high}"
+        raise InputError(what, why, f"scale and round x to that range: x.round().astype({dtype.name!r})")

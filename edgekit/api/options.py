@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import numbers
 import os
 import types
@@ -235,9 +234,17 @@ def _checked(function: Callable[..., Any], name: str, value: Any, hint: Any) -> 
         choices = tuple(dict.fromkeys(choice for part in _parts(hint) for choice in _choices(part)))
         wrong = [item for item in (value if isinstance(value, list | tuple) else [value]) if item not in choices]
         near = suggest(wrong[0], choices) if choices and wrong and isinstance(wrong[0], str) else ""
-        shown = repr(value) if isinstance(value, str | int | float | list | tuple) else f"a {type(value).__name__}"
         said = " or ".join(dict.fromkeys(map(_in_words, _parts(hint))))
-        raise InputError(f"{name} must be {said}, not {shown:.200}", "", near) from None
+        next = "edgekit.import_model(network, example=x) makes a model of it" if hasattr(value, "state_dict") else near
+        raise InputError(f"{name} must be {said}, not {_shown(value):.200}", "", next) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        plain = isinstance(value, str | int | float | list | tuple | dict)
+        return repr(value) if plain else f"a {type(value).__name__}"
+    except ValueError:  # an integer of more digits than Python writes
+        return "an integer so large"
 
 
 def _fitted(value: Any, hint: Any) -> Any:
@@ -258,12 +265,17 @@ def _fitted(value: Any, hint: Any) -> Any:
         if isinstance(value, list | tuple | range):
             return tuple(_fitted(item, arguments[0]) for item in value)
         fits = False
+    elif origin is Mapping and isinstance(value, Mapping):
+        return {_fitted(key, arguments[0]): _fitted(item, arguments[1]) for key, item in value.items()}
     elif hint is bool:
         fits = isinstance(value, bool)
     elif hint in (int, float):
         fits = isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
-        value = hint(value) if fits else value
-        fits = fits and not math.isnan(value)
+        try:
+            value = hint(value) if fits else value
+        except OverflowError:  # a float cannot hold it
+            raise TypeError from None
+        fits = fits and value == value  # not NaN
     elif isinstance(origin or hint, type) and not getattr(origin or hint, "_is_protocol", False):
         fits = isinstance(value, origin or hint)
     else:
@@ -290,7 +302,8 @@ def _in_words(hint: Any) -> str:
     if origin is Sequence:
         return "a list of them" if _choices(hint) else f"a list ({_in_words(arguments[0])} each)"
     if origin is Mapping:
-        return "a mapping by name"
+        inner = arguments[1]
+        return "a mapping by name" if inner is Any else f"a mapping of name → {_in_words(inner)}"
     if origin is os.PathLike:
         return "a path"
     words = {int: "an integer", float: "a number", bool: "True or False", str: "text", Path: "a path"}

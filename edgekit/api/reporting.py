@@ -38,6 +38,8 @@ _TYPED = re.compile(r"(\b(?:edgekit|pip|sudo|apt-get|optuna) [a-z][^;,)]*|edgeki
 _WORD = re.compile(r" ((?:--[a-z]|[A-Z]+\b|(?=[^\s;()`]*[\d./:@=]))[^\s;()`]*?)(?=[;,.)`]*(?: |$)|[;)`])")
 #: what may follow a command in a sentence
 _END = re.compile(r"$|[;,.)`]| (?:or|and|to|then|with)\b")
+#: text in quotes, and where Unicode's private characters begin
+_QUOTED, _PRIVATE = re.compile(r"""(?<![\w=])(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""), 0xE000
 #: options whose parameter has another name, or a fixed value
 _PARAMETERS = {
     "fast": 'effort="fast"',
@@ -168,12 +170,26 @@ def translate(error: EdgekitError) -> EdgekitError:
 
 def in_pythons_words(text: str) -> str:
     """ "pass --max-drop PP" → "pass max_drop=PP"; "see edgekit train --help" → "see help(edgekit.train)"; "edgekit
-    verify --layers" → "edgekit.verify(layers=True)". A command that is no function stays: it is typed in a shell.
+    verify --layers" → "edgekit.verify(layers=True)". A command that is no function stays: it is typed in a shell; what
+    is in quotes stays, too.
     """
+    kept: list[str] = []
+
+    def keep(quoted: re.Match[str]) -> str:
+        """One character in its place, if it would be changed: it is somebody's data."""
+        if not re.search(r"--[a-z]|\bedgekit ", quoted[0]):
+            return quoted[0]
+        kept.append(quoted[0])
+        return chr(_PRIVATE + len(kept))
+
+    text = _QUOTED.sub(keep, text)
     text = re.sub(r"edgekit ([a-z]+) --help", lambda m: f"help(edgekit.{_function(m[1])})", text)
     text = _calls(text)
     parts = _TYPED.split(text)
-    return "".join(p if i % 2 else _OPTION.sub(lambda m: _argument(m[1], m[2] or ""), p) for i, p in enumerate(parts))
+    said = "".join(p if i % 2 else _OPTION.sub(lambda m: _argument(m[1], m[2] or ""), p) for i, p in enumerate(parts))
+    for number, quoted in enumerate(kept, 1):
+        said = said.replace(chr(_PRIVATE + number), quoted)
+    return said
 
 
 def _calls(text: str) -> str:
@@ -204,16 +220,19 @@ def _call(command: str, words: Sequence[str]) -> str:
             positional.append(_literal(word))
     if command in ("bench", "compare") and len(positional) > 1:
         positional = [f"[{', '.join(positional)}]"]
-    arguments = (_argument(name, value or "True") for name, value in named)
-    return f"edgekit.{_function(command)}({', '.join([*positional, *arguments])})"
+    arguments = (_argument(name, value or "True", command) for name, value in named)
+    function = "gate" if command == "compare" and "against" in dict(named) else _function(command)
+    return f"edgekit.{function}({', '.join([*positional, *arguments])})"
 
 
-def _argument(option: str, value: str) -> str:
+def _argument(option: str, value: str, command: str = "") -> str:
     """An option with its value, or "" for none, as a keyword argument."""
     key, _, rest = value.rpartition("=")
+    if (command, option) == ("quantize", "thorough"):
+        return 'effort="thorough"'
     if known := _PARAMETERS.get(option):
         return known
-    if option == "set" and value.startswith("train."):
+    if option == "set" and value.startswith("train.") and command != "run":
         return value.removeprefix("train.")
     if option == "set":
         return f'settings=["{value}"]' if key else f"data={_literal(value) if value else ''}"
@@ -229,7 +248,7 @@ def _literal(word: str) -> str:
     """Text in quotes; numbers, several as a list, and placeholders without."""
     word = word.strip("'\"")
     numbers = word.split(",")
-    if all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers):
+    if all(re.fullmatch(r"\d+(\.\d+)?(e[-+]?\d+)?", number) for number in numbers):
         return word if len(numbers) == 1 else f"[{', '.join(numbers)}]"
     return word if word.isupper() or word == "True" else f'"{word}"'
 

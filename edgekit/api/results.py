@@ -11,7 +11,8 @@ from edgekit.core.errors import Missing
 from edgekit.core.measurement import Measurement
 from edgekit.report.advice import advice
 from edgekit.report.pareto import fronts
-from edgekit.report.rows import scopes
+from edgekit.report.rows import memory, scopes
+from edgekit.report.rows import rows as text_rows
 from edgekit.workflows.compare import notebook
 from edgekit.workflows.compare.notebook import Picture
 
@@ -56,7 +57,7 @@ class Results(Sequence[Measurement]):
 
         Returns:
             A pandas.DataFrame: times in milliseconds, sizes in bytes, `drop_pp` in percentage points, positive where
-            accuracy was lost.
+            accuracy was lost; `memory_bytes` is the model's, `peak_memory_bytes` that of the whole process.
 
         Raises:
             Missing: pandas is not installed.
@@ -82,14 +83,11 @@ class Results(Sequence[Measurement]):
             True
         """
         found = next(iter(advice(self._rows)), None)
-        if found is None or found.artifact is None:
-            return None
-        rows = [m for m in self._rows if (m.artifact, m.target) == (found.artifact, found.target)]
-        return next((m for m in rows if m.runtime == found.runtime), rows[0] if rows else None)
+        return found.measurement if found else None
 
     @property
     def pareto(self) -> Results:
-        """Those that no other beats in both accuracy and p50, for each device and plan, cheapest first.
+        """Those that no other beats in both accuracy and p50, for each device and plan, fastest first.
 
         Examples:
             >>> results = edgekit.compare("runs/mnist")
@@ -176,8 +174,9 @@ class Results(Sequence[Measurement]):
         return f"<Results: {len(self)} measurements of {', '.join(dict.fromkeys(m.artifact for m in self._rows))}>"
 
     def _repr_html_(self) -> str:
-        head = ("artifact", "target", "runtime", "accuracy", "drop, pp", "p50, ms", "size, kB")
-        cells = [head, *map(_cells, self._rows)]
+        head = ("artifact", "target", "runtime", "accuracy", "drop, pp", "p50, ms", "size, kB", "notes")
+        notes = ("; ".join(row.notes) for row in text_rows(self._rows))
+        cells = [head, *((*_cells(m), note) for m, note in zip(self._rows, notes, strict=True))]
         rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row, tag in _tagged(cells)]
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
@@ -215,6 +214,7 @@ def _flat(m: Measurement) -> Iterator[tuple[str, Any]]:
     yield "threads", latency and latency.threads
     yield "batch", latency and latency.batch
     yield "load_ms", m.load_ms
+    yield "memory_bytes", memory(m)
     yield "peak_memory_bytes", m.peak_rss_bytes
     yield "budget", m.verdict and m.verdict.state
     yield "invalid", "; ".join(m.invalid)

@@ -67,7 +67,7 @@ def command(
     reporter: Reporter,
     **options: Any,
 ) -> CommandResult:
-    """Show the measurements of run folders and results files in one table (default: the newest run).
+    """Show the measurements of run folders, artifacts and results files in one table (default: the newest run).
 
     With --against, each --fail-if limit is checked against the baseline's rows with the same artifact name, target and
     runtime. To check latency, the baseline's artifact and the new one are measured again, interleaved; this needs a run

@@ -127,7 +127,7 @@ def train(
             if plan.loss is not None and labels is not None:
                 loss = loss + plan.loss(outputs[0], labels)
             if not math.isfinite(float(loss.detach())):
-                next = f"lower the learning rate: --set qat.lr={plan.lr / 10:g}"
+                next = f"lower the learning rate in a recipe: edgekit run RECIPE --set qat.lr={plan.lr / 10:g}"
                 raise Diverged("training diverged", f"the loss became {float(loss)} in epoch {epoch}", next)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -151,7 +151,7 @@ class Diverged(CheckFailed):
         ...     edgekit.train("mnist", epochs=1, samples=256, optimizer="sgd", lr=1e30, out="runs/diverged")
         ... except edgekit.Diverged as error:
         ...     print(error.next)  # what to change
-        lower the learning rate: lr=1e+29
+        lower the learning rate: lr=1e+29 (in a recipe, the step's lr)
     """
 
 

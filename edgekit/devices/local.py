@@ -76,7 +76,7 @@ class Local(Device):
             raise DeviceError(
                 f"{what} took too long",
                 f"no result after {job.plan.timeout:g} s; it was stopped",
-                "allow more time with --set plan.timeout=SECONDS",
+                "use --quick, or allow more time in a recipe: edgekit run RECIPE --set plan.timeout=SECONDS",
             ) from error
         if -done.returncode in SIGNALS:  # sent to both, and this process handles its own next
             time.sleep(SIGNAL_SECONDS)

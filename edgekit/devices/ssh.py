@@ -117,7 +117,8 @@ class Ssh(Device):
                 limit=timeout,
                 timeout=timeout + GRACE_SECONDS,
             )
-            self._check(session.checked(answer), f"deploying to {self.target.name}", timeout, folder)
+            what, next = f"deploying to {self.target.name}", "deploy a smaller model, or try again on an idle device"
+            self._check(session.checked(answer), what, timeout, folder, next)
             return releases.read_result(folder / "result.json", self.target.name)
 
     def run(self, job: Job, out: Path) -> Mapping[str, Any]:
@@ -140,7 +141,8 @@ class Ssh(Device):
                 timeout=job.plan.timeout + GRACE_SECONDS,
             )
         what = f"running {job.artifact.name} in {job.runtime} on {self.target.name}"
-        self._check(session.checked(answer), what, job.plan.timeout, out)
+        next = "use --quick, or allow more time in a recipe: edgekit run RECIPE --set plan.timeout=SECONDS"
+        self._check(session.checked(answer), what, job.plan.timeout, out, next)
         result = result_of(out, self.target.name, job)
         if answer["temperature_c"] is not None and not result["error"]:
             result["facts"]["temperature_c"] = answer["temperature_c"]
@@ -152,12 +154,13 @@ class Ssh(Device):
             raise DeviceError(what, result["error"]["what"], next)
         return result
 
-    def _check(self, answer: Mapping[str, Any], what: str, limit: float, out: Path) -> None:
+    def _check(self, answer: Mapping[str, Any], what: str, limit: float, out: Path, next: str) -> None:
+        """Raises DeviceError if there is no result; `next` is what to do if it took too long."""
         if answer["timed_out"]:
             raise DeviceError(
                 f"{what} took too long",
                 f"no result after {limit:g} s; it was stopped",
-                "allow more time with --set plan.timeout=SECONDS",
+                next,
             )
         if not (out / "result.json").is_file():
             raise DeviceError(f"{what} failed", self._why(answer), "see log.txt in the run folder")

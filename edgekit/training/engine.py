@@ -268,7 +268,7 @@ class _TrainingLoop:
         file = (
             self.checkpoint_manager.keep_best(self.best) if self.position.best_epoch and self.group.rank == 0 else None
         )
-        advice = f"lower the learning rate: --set train.lr={self.settings.lr / 10:g}"
+        advice = f"lower the learning rate: --lr {self.settings.lr / 10:g} (in a recipe, the step's lr)"
         if file is not None:
             advice += f"; the weights of epoch {self.position.best_epoch} are kept: --init {file}"
         raise Diverged("training diverged", why, advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report.made_up import measurement
+from report.test_files import write_results
 
 import edgekit
 from edgekit.api.models import Model
+from edgekit.api.results import Results
+from edgekit.workflows.compare import gate, rows
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("members", "brief_search")
@@ -122,6 +127,10 @@ def test_what_a_user_sees_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(edgekit.InputError) as caught:
         edgekit.load("nowhere")
     assert "references.py" in "".join(traceback.format_exception(caught.value))
+    Path("results.json").write_text("{")
+    with pytest.raises(edgekit.InputError) as caught:
+        edgekit.compare("results.json")
+    assert "JSONDecodeError" in "".join(traceback.format_exception(caught.value)), "and the cause"
 
 
 def test_an_interrupted_call_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +148,47 @@ def test_a_budget_needs_labels(bars_run: Path) -> None:
     x = np.zeros((8, 1, 20, 20), np.float32)
     with pytest.raises(edgekit.InputError, match="max_drop= needs labels"):
         edgekit.quantize(bars_run / "onnx", val=x, max_drop=1)
+
+
+def test_compared_models_of_one_name_have_their_runs_before_it(here: Path) -> None:
+    for run, id in (("a", "1" * 16), ("b", "2" * 16)):
+        write_results(here, [measurement("onnx", id=id), measurement("same")], run)
+    found = edgekit.compare([Path("a/results.json"), "b/results.json"])
+    assert [m.artifact for m in found] == ["a/onnx", "same", "b/onnx", "same"]
+    assert found._runs == (here / "a", here / "b"), "the folders, for the page"
+
+
+def test_a_path_of_a_model_means_its_measurements(bars_run: Path) -> None:
+    onnx = edgekit.load(bars_run / "onnx")
+    for source in (onnx, onnx.path, str(onnx.path), "run/onnx", [onnx]):
+        found = edgekit.compare(source)
+        assert {m.artifact for m in found} == {"onnx"} and found._runs == (bars_run,)
+    assert 'id="lineage"' in found.page("page.html").read_text(encoding="utf-8")
+    assert gate._stored_artifact(found[0], "run/onnx"), "a gate measures it again"
+    assert rows.run_title("run/onnx") == "run"
+    (bars_run / "results.json").unlink()
+    for source in (onnx, "run/onnx"):
+        with pytest.raises(edgekit.InputError, match=r"run/onnx has no measurements") as caught:
+            edgekit.compare(source)
+        assert caught.value.next == 'edgekit.bench("run/onnx")'
+
+
+def test_a_gate_of_a_model_checks_that_model(bars_run: Path, here: Path) -> None:
+    onnx, int8 = edgekit.load(bars_run / "onnx"), edgekit.load(bars_run / "onnx-int8")
+    for models in (onnx, [onnx, int8]):
+        verdicts = edgekit.gate(models, bars_run, "size>+2%")
+        assert {v.artifact for v in verdicts} == {m.name for m in ([models] if isinstance(models, Model) else models)}
+    assert {v.artifact for v in edgekit.gate(onnx, onnx, "size>+2%")} == {"onnx"}
+    baseline = write_results(here, list(edgekit.compare(onnx)), "baseline")
+    for models in (int8, [onnx, int8]):
+        with pytest.raises(edgekit.InputError, match=r"no row of the baseline|nothing checks run/onnx-int8"):
+            edgekit.gate(models, baseline, "size>+2%")
+
+
+def test_the_page_of_models_of_one_name_has_their_lineages(bars_run: Path) -> None:
+    found = edgekit.compare("run/onnx")
+    renamed = Results([dataclasses.replace(m, artifact="run/onnx") for m in found], found._runs)
+    assert 'id="lineage"' in renamed.page("page.html").read_text(encoding="utf-8")
 
 
 def test_a_missed_budget_has_the_best_attempt(bars_run: Path) -> None:

@@ -103,6 +103,34 @@ def test_what_is_no_samples(data: Any, said: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class Samples:
+    """A dataset of torch."""
+
+    def __init__(self, *samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (Samples(np.zeros(3), np.zeros(4)), r"'input' differ in shape: one has shape \[4\], the first \[3\]"),
+        (Samples((np.zeros(3), 1), (np.zeros(3), [1, 2])), "'label' differ in shape"),
+        (iter([np.zeros((2, 3)), np.zeros((2, 3, 1))]), "'input' differ in shape"),
+        (Samples({"a": [1], "b": [1]}, {"a": [1]}), "differ in their names: one has a, the first a, b"),
+        (Samples({"a": [1]}, {"a": [1], "b": [1]}), "differ in their names: one has a, b, the first a"),
+    ],
+)
+def test_samples_that_differ(data: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        as_set(data, tmp_path)
+
+
 def test_a_file_that_was_changed_is_written_again(tmp_path: Path) -> None:
     text = as_set(np.zeros((3, 2)), tmp_path)
     Path(text).write_bytes(b"changed")

@@ -48,6 +48,9 @@ def test_a_traced_module_takes_any_batch(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Sequential cannot compute the example") as caught:
         traced(network, np.zeros((1, 5)), tmp_path / "run")
     assert "shapes" in caught.value.why and "[2, 5]" in caught.value.why
+    for shape in ((-1, 4), (0, 4), (10**12, 10**12)):
+        with pytest.raises(InputError, match=r"^shape "):
+            word(network, out=tmp_path / "zeros", shape=shape)
     again = torch.export.load(Path(str(word(network, out=tmp_path / "zeros", shape=(1, 4))))).module()
     assert again(x).shape == (5, 3)
 
@@ -93,6 +96,33 @@ def test_the_columns_of_a_data_frame() -> None:
         stacked(table.rename(columns={"rooms": "Rooms"}), specs)
     with pytest.raises(InputError, match="the column 'area' comes twice"):
         stacked(pandas.concat([table, table[["area"]]], axis=1), specs)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "said"),
+    [
+        ("uint8", [0.0, 0.2, 1.0], "holds 0.2"),
+        ("uint8", [0, 300], "holds 300"),
+        ("uint8", [1.0, -1.0], "holds -1"),
+        ("int64", [1.0, np.nan], "holds nan"),
+        ("int64", [1.0, np.inf], "holds inf"),
+        ("int64", [2.0**63], "holds 9.22337e"),
+        ("int32", np.array([2**63], np.uint64), "holds 9.22337e"),
+    ],
+)
+def test_an_integer_input_takes_no_other_numbers(dtype: str, values: Any, said: str) -> None:
+    spec = TensorSpec("x", dtype, (None,))
+    with pytest.raises(InputError, match=said) as caught:
+        stacked(np.asarray(values), [spec])
+    assert "integers from" in caught.value.why and dtype in caught.value.next
+
+
+def test_what_an_input_takes() -> None:
+    integers, floats = TensorSpec("x", "uint8", (None,)), TensorSpec("x", "float32", (None,))
+    assert stacked(np.array([0.0, 255.0]), [integers])["x"].tolist() == [0, 255]
+    assert stacked(np.array([True, False]), [integers])["x"].tolist() == [1, 0]
+    assert stacked(np.zeros(0), [integers])["x"].dtype == np.uint8
+    assert np.isnan(stacked(np.array([np.nan]), [floats])["x"]).all()
 
 
 def test_its_training(bars_run: Path, bars_made: Path) -> None:

@@ -53,6 +53,14 @@ def test_the_methods_take_what_the_functions_take(name: str) -> None:
     assert set(hints) - set(table) <= first
 
 
+class Network:
+    """What a torch module has."""
+
+    training = False
+
+    def state_dict(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("call", "said", "next"),
     [
@@ -77,6 +85,12 @@ def test_the_methods_take_what_the_functions_take(name: str) -> None:
         (lambda: edgekit.optimize("a", trials=0), "trials must be at least 1", ""),
         (lambda: edgekit.optimize("a", trials=True), "trials must be an integer, not True", ""),
         (lambda: edgekit.import_model(None), "there is no model", ""),  # type: ignore[arg-type]
+        (lambda: edgekit.inspect("a", shape={"x": 5}), "shape must be a mapping of name → a list", ""),  # type: ignore[dict-item]
+        (lambda: edgekit.inspect("a", shape={"x": "1x3"}), "not {'x': '1x3'}", ""),  # type: ignore[dict-item]
+        (lambda: edgekit.inspect("a", shape={"x": (0, 3)}), r"shape must be positive integers, not \(0, 3\)", ""),
+        (lambda: edgekit.inspect(Network()), "model must be text or a path", "import_model"),  # type: ignore[arg-type]
+        (lambda: edgekit.quantize("a", max_drop=10**400), "max_drop must be a number or None, not 1000", ""),
+        (lambda: edgekit.quantize("a", max_drop=10**5000), "max_drop must be a number or None, not an int", ""),
         (lambda: edgekit.run("mnist", out=3), "out must be text or a path or None, not 3", ""),  # type: ignore[arg-type]
     ],
 )
@@ -91,5 +105,6 @@ def test_numbers_and_lists_become_pythons_own() -> None:
 
     values = {"a": np.int64(3), "b": 1, "c": [np.float32(0.5), 2], "d": Path("x")}
     found = options.checked(function, [], values)
+    assert options.checked(function, [], {"a": 10**400}) == {"a": 10**400}
     assert found == {"a": 3, "b": 1.0, "c": (0.5, 2.0), "d": Path("x")}
     assert [type(value) for value in found.values()][:3] == [int, float, tuple]

@@ -41,6 +41,18 @@ PACKAGE = Path(edgekit.__file__).parent
         ("edgekit targets add pi --ssh user@host", "edgekit targets add pi --ssh user@host"),
         ("lower it: --set qat.lr=0.001", 'lower it: settings=["qat.lr=0.001"]'),
         ("lower it: --set train.lr=1e-05", "lower it: lr=1e-05"),
+        ("lower it: --lr 1e-05 (in a recipe, lr)", "lower it: lr=1e-05 (in a recipe, lr)"),
+        ("edgekit run RECIPE --set plan.timeout=SECONDS", 'edgekit.run(RECIPE, settings=["plan.timeout=SECONDS"])'),
+        ("edgekit run mnist.toml --set train.lr=0.1", 'edgekit.run("mnist.toml", settings=["train.lr=0.1"])'),
+        ("edgekit quantize RUN --thorough", 'edgekit.quantize(RUN, effort="thorough")'),
+        ("edgekit bench RUN --thorough", "edgekit.bench(RUN, thorough=True)"),
+        (
+            "edgekit compare RUN --against BASELINE --fail-if 'p50>+5%'",
+            'edgekit.gate(RUN, against=BASELINE, fail_if="p50>+5%")',
+        ),
+        ("cannot read 'runs/a --out b': pass --val SET", "cannot read 'runs/a --out b': pass val=SET"),
+        ("no column '--data', but \"edgekit run x.toml\"", "no column '--data', but \"edgekit run x.toml\""),
+        ("the model's --val and 'a.' --data '.b'", "the model's val= and 'a.' data=\".b\""),
         ("choose one: --set bde164e1", 'choose one: data="bde164e1"'),
         ("name them: --try model=net.py:Net", 'name them: choices={"model": ["net.py:Net"]}'),
         ("pass --shape x=1x3x224x224", 'pass shape={"x": (1, 3, 224, 224)}'),
@@ -88,6 +100,14 @@ def test_every_message_names_parameters_that_exist() -> None:
         unknown = set(re.findall(r"(?<![\w.=\"])([a-z_]+)=", said)) - known
         assert not unknown, f"{text!r} becomes {said!r}, and nothing has {unknown}"
     assert len(texts) > 40
+
+
+def test_fields_of_a_recipe_are_set_by_run_alone() -> None:
+    """The command at hand may be another, which has no --set; compare's chooses a test set."""
+    texts = [text for text in messages() if "--set " in text]
+    assert texts and [text for text in texts if "edgekit run RECIPE --set " not in text] == [
+        "x/1choose one set: --set x/1"
+    ]
 
 
 def test_an_error_in_pythons_words() -> None:

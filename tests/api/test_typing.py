@@ -54,7 +54,7 @@ columns = list(results.to_pandas().columns)
 picture: Picture = results.plot("A title")
 history: Picture = model.plot_training("A title")
 losses: list[object] = [epoch["loss"] for epoch in model.history]
-files: list[Path] = [picture.save("a.svg"), results.page("a.html", title="A title"), results.summary("a.pdf")]
+files: list[Path] = [picture.save("a.svg"), results.page("a.html", title="A title"), results.summary().save("a.pdf")]
 shares = small.predict(x, top=3) + edgekit.predict(small.path, x)
 facts: dict[str, object] = edgekit.inspect(small, shape={"input": (1, 3)})
 shipped: Deployment = small.deploy("host", path="deployed")

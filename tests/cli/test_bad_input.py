@@ -204,7 +204,7 @@ def test_training_that_diverges(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "wild.toml").write_text(BARS.replace("lr = 0.01", "lr = 1e30"))
     line = refused("run", "wild.toml", code=1)
     assert "diverged" in line
-    assert "train.lr=" in line
+    assert "--lr 1e+29 (in a recipe" in line
     assert not (tmp_path / "runs" / "wild" / "torch").exists()
 
 

@@ -153,8 +153,9 @@ def test_what_cannot_be_executed(onnx: Artifact, host: Target, data: SampleSet, 
         execute(onnx, replace(host, runtimes={"torch": ""}), data, QUICK)
     with pytest.raises(InputError, match="is empty"):
         execute(onnx, host, SampleSet("none", {"input": np.zeros((0, 1, 20, 20))}, None, ""), QUICK)
-    with pytest.raises(DeviceError, match="took too long"):
+    with pytest.raises(DeviceError, match="took too long") as caught:
         execute(onnx, host, data, replace(QUICK, timeout=0.05))
+    assert caught.value.next.startswith("use --quick, or allow more time in a recipe: edgekit run")
     damaged = Store(bars_run).get("onnx")
     (damaged.path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot load onnx in onnxruntime"):

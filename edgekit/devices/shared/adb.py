@@ -125,6 +125,10 @@ class TooMuchOutput(Exception):
     """A command printed more than it may."""
 
 
+#: what to do about a measurement that took too long
+LONGER = "use --quick, or allow more time in a recipe: edgekit run RECIPE --set plan.timeout=SECONDS"
+
+
 def adb(words: Sequence[str], timeout: float) -> tuple[int, str]:
     """(exit code, output) of one adb command. Raises Missing or DeviceError."""
     try:
@@ -134,9 +138,8 @@ def adb(words: Sequence[str], timeout: float) -> tuple[int, str]:
     return code, output.decode("utf-8", "replace")
 
 
-def timed_out(what: str, seconds: float) -> DeviceError:
-    why = f"no result after {seconds:g} s; it was stopped"
-    return DeviceError(f"{what} took too long", why, "allow more time with --set plan.timeout=SECONDS")
+def timed_out(what: str, seconds: float, next: str) -> DeviceError:
+    return DeviceError(f"{what} took too long", f"no result after {seconds:g} s; it was stopped", next)
 
 
 class Phone:
@@ -182,7 +185,8 @@ class Phone:
         try:
             code, output = _run(command, timeout, held=True)
         except TimeoutError as error:
-            raise timed_out(what or f"a command on {self.name}", timeout) from error
+            next = LONGER if what else f"edgekit targets check {self.name}"
+            raise timed_out(what or f"a command on {self.name}", timeout, next) from error
         except TooMuchOutput as error:
             self.disconnected = True
             next = f"edgekit targets check {self.name}"
@@ -232,10 +236,10 @@ class Phone:
         self.sent_bytes += size
         self.present |= set(new)
 
-    def check_exit(self, code: int, output: str, what: str, limit: float) -> None:
-        """Raises DeviceError if the runner's exit code is not 0."""
+    def check_exit(self, code: int, output: str, what: str, limit: float, next: str = LONGER) -> None:
+        """Raises DeviceError if the runner's exit code is not 0; `next` is what to do if it took too long."""
         if code == 128 + signal.SIGALRM:
-            raise timed_out(what, limit)
+            raise timed_out(what, limit, next)
         if code:
             raise DeviceError(f"{what} failed", self._why(code, output), "see log.txt in the run folder")
 

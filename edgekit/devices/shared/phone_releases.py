@@ -93,7 +93,8 @@ class NativeReleases:
             script = f'cd {place} || exit 1\nset --\n{inputs}\nsh ./run {out} "$@"'
             code, output = self.phone.shell(script, CHECK_SECONDS)
             try:
-                self.phone.check_exit(code, output, f"checking the release on {self.phone.name}", CHECK_SECONDS)
+                what, next = f"checking the release on {self.phone.name}", "deploy a smaller model, or try again"
+                self.phone.check_exit(code, output, what, CHECK_SECONDS, next)
                 self.phone.pull(place, local, {MANIFEST: RESULT_BYTES})
                 self.phone.pull(f"{place}/check", local, {"outputs.npz": ARRAYS_BYTES})
                 declared = json_object((local / MANIFEST).read_bytes())["check"]

@@ -33,7 +33,7 @@ from edgekit.workflows.compare.limits import (
     pair_rows,
     row_key,
 )
-from edgekit.workflows.compare.rows import is_over, rows_of, run_title
+from edgekit.workflows.compare.rows import is_artifact, is_over, rows_of, run_title
 from edgekit.workflows.setup import Say, plan_with, run_context, silent, task_of, test_set
 
 #: samples that latency is measured over
@@ -54,6 +54,7 @@ def gate(
 ) -> list[Gate]:
     """Check the limits in `fail_if` on every row that the baseline `against` (a run folder or results file) has, too.
 
+    A source is a run folder, a results file, or an artifact, which has to be in the baseline.
     `set`: only rows over this test set, the start of its sha256. Rows of one name from several sources are all checked.
 
     Latencies of different sessions cannot be compared: with `again`, the baseline's artifact and the one that replaced
@@ -64,8 +65,14 @@ def gate(
     words = list(dict.fromkeys(sources)) or [str(references.newest_run())]
     old = [m for m in rows_of(against) if is_over(m, set)]
     new = [(word, m) for word in words for m in latest([m for m in rows_of(word) if is_over(m, set)]).values()]
+    if all(is_artifact(Path(word)) for word in words):
+        old = [m for m in old if m.artifact in {m.artifact for _, m in new}]
     source_of = {id(m): word for word, m in new}
     row_pairs = pair_rows(old, [m for _, m in new])
+    paired = {source_of[id(m)] for _, m in row_pairs}
+    if unknown := [word for word in words if is_artifact(Path(word)) and word not in paired]:
+        why = f"{against} has no row of that name, target, runtime and plan"
+        raise InputError(f"nothing checks {unknown[0]}", why, "leave it out, or measure the baseline with it")
     check_metrics(limits, row_pairs)
     ratios: dict[int, Ratio | str] = {}
     if any(limit.quantity == "p50" for limit in limits):
@@ -127,7 +134,7 @@ def _latency_ratio(
 def _stored_artifact(m: Measurement, source: str) -> Artifact | None:
     """The artifact that was measured, if it is in the folder of the results and has not changed; else None."""
     path = Path(source)
-    store = Store(path if path.is_dir() else path.parent)
+    store = Store(path if path.is_dir() and not is_artifact(path) else path.parent)
     try:
         artifact = store.get(m.artifact)
     except InputError:

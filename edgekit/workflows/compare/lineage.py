@@ -28,7 +28,7 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
     for folder in dict.fromkeys(folders):
         store, records = Store(folder), _Records(Store(folder))
         for m in measurements:
-            artifact = records.get(m.artifact)
+            artifact = records.get(_stored_name(m))
             if artifact is None or artifact.id != m.id:
                 continue
             if m.id not in lineages:
@@ -43,6 +43,11 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
                 samples.setdefault(stored[0], _samples(store, stored[0]))
     by_set = {sha: (samples[sha], tuple(of_set)) for sha, of_set in predictions.items() if samples[sha]}
     return RunDetails(lineages, by_set, trainings)
+
+
+def _stored_name(m: Measurement) -> str:
+    """Its artifact's name in the run folder: without what `rows.disambiguated` adds."""
+    return m.artifact.rpartition("/")[2].removesuffix(f" ({m.id[:6]})")
 
 
 @dataclass(frozen=True)

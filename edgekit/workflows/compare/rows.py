@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekit.core.errors import InputError
 from edgekit.core.measurement import Measurement
 from edgekit.runs import attempts, references, results
-from edgekit.runs.store import RESULTS, Store
+from edgekit.runs.store import ARTIFACT, RESULTS, Store
 
 SourcedRows = Sequence[tuple[str, Measurement]]
 
@@ -33,11 +33,14 @@ def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measure
 
 
 def rows_of(word: str) -> list[Measurement]:
-    """The measurements of a run folder or results file. Raises InputError."""
+    """The measurements of a run folder, of an artifact in it, or of a results file. Raises InputError."""
     path = Path(word)
     if not path.is_dir():
         return results.read(path)
-    rows = attempts.without_trials(Store(path))
+    if is_artifact(path):
+        rows = [m for m in attempts.without_trials(Store(path.parent)) if m.artifact == path.resolve().name]
+    else:
+        rows = attempts.without_trials(Store(path))
     if not rows:
         raise InputError(f"{path} has no measurements", next=f"edgekit bench {path}")
     return rows
@@ -118,12 +121,19 @@ def _name(m: Measurement, runs: Mapping[str, str]) -> str:
 
 
 def run_title(source: str) -> str:
-    """The name of the run folder, also for the results file in it; else the name of the results file."""
+    """The name of the run folder, also for an artifact or the results file in it; else that of the results file."""
     path = Path(source).resolve()
+    if is_artifact(path):
+        return path.parent.name
     return path.parent.name if path.name == RESULTS else path.stem if path.suffix == ".json" else path.name
 
 
 def run_folders(sources: Sequence[str]) -> list[Path]:
-    """The run folders of the sources; for a results file, the folder that contains it."""
+    """The run folders of the sources; for a results file or an artifact, the folder that contains it."""
     paths = [Path(source) for source in sources] or [references.newest_run()]
-    return [path if path.is_dir() else path.parent for path in paths]
+    return [path if path.is_dir() and not is_artifact(path) else path.parent for path in paths]
+
+
+def is_artifact(path: Path) -> bool:
+    """Is it an artifact's folder?"""
+    return (path / ARTIFACT).is_file()
