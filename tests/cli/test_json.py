@@ -105,7 +105,7 @@ def test_export_and_quantize(answer: Json, bars_run: Path) -> None:
     assert names(half) == ["onnx-fp16"]
     weights = {name: answer("inspect", bars_run / name)["result"]["sizes"]["weights"] for name in ("onnx", "onnx-fp16")}
     assert weights["onnx"] == 2 * weights["onnx-fp16"]
-    impossible = ("--max-drop", "-30", "--methods", "min-max")
+    impossible = ("--max-drop", "0", "--strict", "--methods", "min-max")
     missed = answer("quantize", bars_run, "--int8", "--to", "onnx", *impossible, code=1)
     assert "onnx-int8" in missed["problems"][0]["where"]
     assert (bars_run / "onnx-int8" / "artifact.json").is_file(), "the attempt is kept"

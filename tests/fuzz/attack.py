@@ -25,7 +25,7 @@ from fuzz.mutations import plain
 SECONDS = 20.0
 MEMORY = 2 * 1024**3
 #: what a command may write to
-OWN = ("out", "runs", "copy", "p.html", "p.md", "p.csv", "p.svg", ".cache")
+OWN = ("out", "runs", "copy", "p.html", "p.md", "p.csv", "p.svg", "s.svg", ".cache")
 #: torch's own cache, one for each user
 CACHES = "torchinductor_"
 LOGS = ("log.txt", ".lock")
