@@ -100,7 +100,7 @@ def test_a_table_of_any_kind_to_the_device(cli: Cli, tmp_path: Path, monkeypatch
     Path("rows.csv").write_text("town,garden,note,rooms,area\nAix,true,x,3,100\nNice,0,,,100\n,1,x,2,100\n")
     predictions = cli("predict", "r/onnx-int8", "rows.csv", "--json").json["result"]
     values = [prediction["outputs"]["output"][0] for prediction in predictions]
-    assert values == pytest.approx([1000, 500, 100], abs=150), "the towns are told apart"
+    assert values == pytest.approx([1000, 500, 100], abs=150), "the towns differ"
     assert cli("deploy", "r/onnx-int8", "--target", "host", "--path", tmp_path / "device").code == 0
     program = [sys.executable, str(tmp_path / "device" / "current" / "predict.py"), "--json"]
     done = subprocess.run([*program, "rows.csv"], capture_output=True, text=True, check=True)
