@@ -47,7 +47,7 @@ from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.workflows import make
 from edgekit.workflows.kernels import WORTH
-from edgekit.workflows.quantize import attempt_times, placement, remaining
+from edgekit.workflows.quantize import attempt_times, output_tail, placement, remaining
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
     GAIN_DB,
@@ -127,6 +127,8 @@ class MethodSearch:
         for record in earlier:
             self.seen.update(record.seconds)
         self.placed = placement.Candidate()
+        self.tail_in_float = True
+        self._tails: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
 
     # --- the search ---------------------------------------------------------------------------------------------
@@ -245,15 +247,21 @@ class MethodSearch:
         static = [method for method in methods if method not in WITHOUT_SAMPLES]
         if not static or "weights_only" not in self.int8_fields or self.fields.get("weights_only"):
             return
+        method = next(filter(RANGE_METHODS.__contains__, static), RANGE_METHODS[-1])
         try:
-            found = placement.place(self, next(filter(RANGE_METHODS.__contains__, static), RANGE_METHODS[-1]))
+            found = placement.place(self, method)
+            self.placed = found.chosen
+            found = dataclasses.replace(found, tail=output_tail.measured(self, method))
         except EdgekitError as error:  # the attempts meet it, too, and report it
             if error.code not in (1, 2, 3):
                 raise
             return
-        self.placed, self.record.placement = found.chosen, found
+        self.record.placement = found
+        self.tail_in_float = found.tail is None or found.tail.in_float
         if found.operators:
             self.context.say(f"  placement {placement.described(found)}")
+        if found.tail:
+            self.context.say(f"  placement {found.tail.described()}")
 
     def _choose(self) -> Attempt | None:
         """The best attempt, unless another kind of int8 within the budget is significantly faster."""
@@ -362,13 +370,18 @@ class MethodSearch:
             return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model})
         suffix = f"~{variant}" if variant else ""
         ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
-        placed = (
-            {}
-            if "weights_only" in {**self.fields, **fields}
-            else {"weights_only": self.placed.operators(placement.operators(model))}
-        )
-        step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **placed, **fields)
+        if "weights_only" not in self.fields:
+            placed = fields.get("weights_only", self.placed.operators(placement.operators(model)))
+            tail = self.output_tail(model)[0] if self.tail_in_float else ()
+            fields["weights_only"] = tuple(dict.fromkeys((*placed, *tail)))
+        step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
+
+    def output_tail(self, model: Artifact) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """See `output_tail.output_tail`."""
+        if model.id not in self._tails:
+            self._tails[model.id] = output_tail.output_tail(model)
+        return self._tails[model.id]
 
     def exported(self, network: Artifact, variant: str) -> Artifact:
         """A changed network as the int8 step takes it, exported as the float model was."""
@@ -435,11 +448,24 @@ class MethodSearch:
         confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
         record.confirmed = confirming.check(record.chosen, "accuracy", self.reference)
         context.say(f"  chosen    {record.chosen.name}: {best.method}; {make.describe(record.confirmed)}")
+        if not best.within_budget and (quick := self._much_faster(best)) is not None:
+            lost = "" if quick.finding is None else f"; {make.describe(dataclasses.replace(quick.finding, failed=''))}"
+            assert quick.artifact is not None and quick.ratio is not None
+            context.say(f"  faster    {quick.artifact.name}: {quick.ratio.value:.2f} times float's p50{lost}")
         if record.slower and best.ratio:
             ratio = f"{best.ratio.value:.2f} times as long as {self.reference.name}"
             context.say(f"            {record.chosen.name} takes {ratio} here: not recommended for speed")
         context.outcome.reused += self.context.outcome.reused
         context.outcome.notes += [n for n in self.context.outcome.notes if n not in context.outcome.notes]
+
+    def _much_faster(self, best: Attempt) -> Attempt | None:
+        """The fastest attempt, if it is faster than the best one beyond doubt: for whom its loss is bearable."""
+        timed = [a for a in self.record.attempts if a.usable and a.latency and a.ratio]
+        fastest = min(timed, key=lambda a: a.latency.p50, default=None)  # type: ignore[union-attr]
+        if fastest is None or best.latency is None or fastest.latency is None:
+            return None
+        ratio = statistics.latency_ratio(fastest.latency, best.latency, paired=True)
+        return fastest if ratio.differs and ratio.value < WORTH else None
 
     def error(self) -> EdgekitError | None:
         """The failure, if the budget was missed on either half."""

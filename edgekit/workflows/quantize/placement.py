@@ -24,6 +24,7 @@ from edgekit.workflows.quantize import attempt_times
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import MethodSearch
+    from edgekit.workflows.quantize.output_tail import Tail
 
 #: the share of the processes that have to agree on which of two is faster
 AGREEING = 0.8
@@ -67,13 +68,14 @@ class Candidate:
 class Placement:
     """`operators`: those in float; `tried`: every candidate that was timed, the one without any in float first.
 
-    `of`: the id of the float model.
+    `of`: the id of the float model. `tail`: what comes after the last layers, which is in float in every candidate.
     """
 
     chosen: Candidate = Candidate()
     operators: tuple[str, ...] = ()
     tried: tuple[Candidate, ...] = ()
     of: str = ""
+    tail: Tail | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the search."""
@@ -82,6 +84,7 @@ class Placement:
             "in_float": len(self.operators),
             "chosen": self.chosen.to_json(),
             "tried": [candidate.to_json() for candidate in self.tried],
+            "tail": self.tail and self.tail.to_json(),
         }
 
 

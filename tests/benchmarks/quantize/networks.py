@@ -67,7 +67,10 @@ def made(network: Network, folder: Path, say: Say) -> Artifact:
 
 
 def exported(network: Artifact, format: str, say: Say) -> Artifact:
-    """The float model in a format, verified. Raises what broke the export."""
+    """The float model in a format, verified; a network that came as a file of that format is one. Raises what broke the
+    export."""
+    if network.kind.format == format:
+        return network
     outcome = export.export(str(network.path), to=[format], say=say)
     if outcome.failures:
         raise outcome.failures[0]
