@@ -28,6 +28,7 @@ from edgekit.runs.store import Store
 from edgekit.workflows import export
 from edgekit.workflows.inspect import compatibility, mixed_precision_table, operator_times_table, sizes
 from edgekit.workflows.inspect.mixed_precision import mixed_precision
+from edgekit.workflows.inspect.output_tail import output_tail
 
 if TYPE_CHECKING:
     from edgekit.report.tables import Table
@@ -44,6 +45,7 @@ def inspect(model: str | None, shapes: Shapes | None = None) -> dict[str, Any]:
 
     MACs and activations depend on the size of every input: null, with the reason in `open_size`, if one is not known.
     `mixed_precision`: of an int8 model what computes in float and why, see the module of that name; null for others.
+    `output_tail`: of a float model what comes after its last layers, if that joins tensors; else null.
     Raises InputError if there is no such file, it is not a model, or a shape does not fit.
     """
     ref = references.resolve(model)
@@ -92,6 +94,7 @@ def _inspect(ref: ModelReference, shapes: Shapes | None) -> dict[str, Any]:
     facts, open_size = sizes.counted(facts, format, path, known)
     is_int8 = "int8" in facts.traits and path.is_file()
     mixed = mixed_precision(format, path, artifact, store, sizes_known=not open_size) if is_int8 else None
+    tail = None if is_int8 or not path.is_file() else output_tail(format, path, facts.operators)
     answers = list(compatibility.answers(path, format, facts))
     return {
         **head,
@@ -110,6 +113,7 @@ def _inspect(ref: ModelReference, shapes: Shapes | None) -> dict[str, Any]:
         "runtimes": [a.runtime for a in answers if a.target == "host" and a.runtime and not a.problems],
         "targets": [dataclasses.asdict(answer) for answer in answers],
         "mixed_precision": mixed,
+        "output_tail": tail and dataclasses.asdict(tail),
         "slow": [*facts.slow, *_instructions(facts)],
         "details": dict(facts.details),
     }
@@ -247,6 +251,13 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{file['total']:,}: {parts}"
     if result["peak_bytes"] is not None:
         yield "activations", f"about {_size(result['peak_bytes'])} at once, for one sample"
+    if tail := result["output_tail"]:
+        where = " and ".join(tail["joins"][-2:])
+        yield (
+            "in int8",
+            f"{where} would join tensors of different ranges on one scale; edgekit quantize leaves"
+            " what follows the last layers in float",
+        )
     known = result["mixed_precision"] and not result["mixed_precision"]["why"]
     quantizers = sum(count for name, count in result["operators"].items() if name in QUANTIZERS)
     if quantizers and not known:

@@ -46,8 +46,9 @@ from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.workflows import make
+from edgekit.workflows.inspect.output_tail import OutputTail, output_tail
 from edgekit.workflows.kernels import WORTH
-from edgekit.workflows.quantize import attempt_times, output_tail, placement, remaining
+from edgekit.workflows.quantize import attempt_times, placement, remaining, tail_placement
 from edgekit.workflows.quantize.attempts import (
     COSTLY,
     GAIN_DB,
@@ -128,7 +129,7 @@ class MethodSearch:
             self.seen.update(record.seconds)
         self.placed = placement.Candidate()
         self.tail_in_float = True
-        self._tails: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._tails: dict[str, OutputTail | None] = {}
         self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
 
     # --- the search ---------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ class MethodSearch:
         try:
             found = placement.place(self, method)
             self.placed = found.chosen
-            found = dataclasses.replace(found, tail=output_tail.measured(self, method))
+            found = dataclasses.replace(found, tail=tail_placement.place(self, method))
         except EdgekitError as error:  # the attempts meet it, too, and report it
             if error.code not in (1, 2, 3):
                 raise
@@ -372,15 +373,16 @@ class MethodSearch:
         ranges = self.make(self.chained(f"ranges~{self.format}{suffix}"), self.step("calibrate"), {"parent": model})
         if "weights_only" not in self.fields:
             placed = fields.get("weights_only", self.placed.operators(placement.operators(model)))
-            tail = self.output_tail(model)[0] if self.tail_in_float else ()
-            fields["weights_only"] = tuple(dict.fromkeys((*placed, *tail)))
+            tail = self.output_tail(model) if self.tail_in_float else None
+            fields["weights_only"] = tuple(dict.fromkeys((*placed, *(tail.operators if tail else ()))))
         step = self.step(f"{self.format}_int8", ranges=ranges.name, calibration="", **fields)
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
-    def output_tail(self, model: Artifact) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """See `output_tail.output_tail`."""
+    def output_tail(self, model: Artifact) -> OutputTail | None:
+        """Of a float model, or of a network that is quantized before it is lowered (None)."""
         if model.id not in self._tails:
-            self._tails[model.id] = output_tail.output_tail(model)
+            path = model.path / self._file(model)
+            self._tails[model.id] = output_tail(model.kind.format, path, placement.operators(model))
         return self._tails[model.id]
 
     def exported(self, network: Artifact, variant: str) -> Artifact:

@@ -24,7 +24,7 @@ from edgekit.workflows.quantize import attempt_times
 
 if TYPE_CHECKING:
     from edgekit.workflows.quantize.method_search import MethodSearch
-    from edgekit.workflows.quantize.output_tail import Tail
+    from edgekit.workflows.quantize.tail_placement import TailPlacement
 
 #: the share of the processes that have to agree on which of two is faster
 AGREEING = 0.8
@@ -75,7 +75,7 @@ class Placement:
     operators: tuple[str, ...] = ()
     tried: tuple[Candidate, ...] = ()
     of: str = ""
-    tail: Tail | None = None
+    tail: TailPlacement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the search."""

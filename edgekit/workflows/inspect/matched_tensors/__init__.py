@@ -54,6 +54,15 @@ def match(format: str, path: Path, other: Path) -> MatchedTensors:
     return matched
 
 
+def nodes(format: str, path: Path) -> tuple[Node, ...]:
+    """The graph of a model, which is read and not opened in a runtime. Raises InputError for a format without one."""
+    module = registry.load("formats", format).matched_tensors
+    if not module:
+        raise InputError(f"the graph of {format} models cannot be read", "no runtime exposes its tensors")
+    found: tuple[Node, ...] = importlib.import_module(module).nodes(path)
+    return found
+
+
 def grouped(nodes: Iterable[Node], follows: Callable[[Node, Node], bool], outputs: Iterable[str]) -> tuple[Node, ...]:
     """Join each node to the one before it if it `follows` that, is the only reader of its output, and reads no more.
 

@@ -26,9 +26,9 @@ def match(path: Path, other: Path) -> MatchedTensors:
     them as in normal inference.
     """
     first, second = _loaded(path), _loaded(other)
-    nodes = grouped(_nodes(first), lambda _, node: node.type in _FOLLOWERS, [o.name for o in first.graph.output])
+    graph = _grouped(first)
     matches = _matches(second)
-    names = {name: matches[name] for node in nodes for name in node.writes if name in matches}
+    names = {name: matches[name] for node in graph for name in node.writes if name in matches}
     ours, theirs = _session(first, list(names)), _session(second, list(dict.fromkeys(names.values())))
     fetched = list(dict.fromkeys(names.values()))
     inputs = {a.name: b for a, b in zip(ours.get_inputs(), theirs.get_inputs(), strict=True)}
@@ -39,7 +39,16 @@ def match(path: Path, other: Path) -> MatchedTensors:
             if isinstance(value, np.ndarray) and value.dtype.kind == "f":
                 yield name, value, values[names[name]]
 
-    return MatchedTensors(nodes, run)
+    return MatchedTensors(graph, run)
+
+
+def nodes(path: Path) -> tuple[Node, ...]:
+    """See `matched_tensors.nodes`."""
+    return _grouped(_loaded(path))
+
+
+def _grouped(model: ModelProto) -> tuple[Node, ...]:
+    return grouped(_nodes(model), lambda _, node: node.type in _FOLLOWERS, [o.name for o in model.graph.output])
 
 
 def _loaded(path: Path) -> ModelProto:

@@ -27,10 +27,9 @@ def match(path: Path, other: Path) -> MatchedTensors:
     from openvino import opset13 as ops
 
     first, second = read(path), read(other)
-    ends = [key(port.get_node().input_value(0)) for port in first.outputs]
-    nodes = grouped(_nodes(first), _follows, ends)
+    graph = _grouped(first)
     ours, theirs = _ports(first), _matches(second)
-    names = [name for node in nodes for name in node.writes if name in ours and name in theirs]
+    names = [name for node in graph for name in node.writes if name in ours and name in theirs]
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
     requests, starts = [], []
     for model, ports, file in ((first, ours, path), (second, theirs, other)):
@@ -48,7 +47,16 @@ def match(path: Path, other: Path) -> MatchedTensors:
             values = (r.get_output_tensor(start + index).data for r, start in zip(requests, starts, strict=True))
             yield name, next(values), next(values)
 
-    return MatchedTensors(nodes, run)
+    return MatchedTensors(graph, run)
+
+
+def nodes(path: Path) -> tuple[Node, ...]:
+    """See `matched_tensors.nodes`."""
+    return _grouped(read(path))
+
+
+def _grouped(model: Model) -> tuple[Node, ...]:
+    return grouped(_nodes(model), _follows, [key(port.get_node().input_value(0)) for port in model.outputs])
 
 
 def _nodes(model: Model) -> Iterator[Node]:

@@ -22,22 +22,27 @@ def match(path: Path, other: Path) -> MatchedTensors:
     They are computed without XNNPACK, which fuses tensors away: its integer kernels may differ by one step.
     """
     first, second = read(path).subgraphs[0], read(other).subgraphs[0]
-    nodes = tuple(_nodes(first))
+    graph = tuple(_nodes(first))
     floats = {t.name: t for node in first.nodes for t in node.outputs if t.dtype == "float32"}
     theirs = {t.name: t for node in second.nodes for t in node.outputs}
-    common = [name for node in nodes for name in node.writes if name in floats and name in theirs]
+    common = [name for node in graph for name in node.writes if name in floats and name in theirs]
     interpreters = _interpreter(path), _interpreter(other)
 
     def run(feed: Feed) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-        for interpreter, graph in zip(interpreters, (first, second), strict=True):
-            for source, tensor in zip(first.inputs, graph.inputs, strict=True):
+        for interpreter, model in zip(interpreters, (first, second), strict=True):
+            for source, tensor in zip(first.inputs, model.inputs, strict=True):
                 interpreter.set_tensor(tensor.index, _as_input(feed[source.name], tensor))
             interpreter.invoke()
         for name in common:
             value = interpreters[1].get_tensor(theirs[name].index)
             yield name, interpreters[0].get_tensor(floats[name].index), _dequantized(value, theirs[name])
 
-    return MatchedTensors(nodes, run)
+    return MatchedTensors(graph, run)
+
+
+def nodes(path: Path) -> tuple[Node, ...]:
+    """See `matched_tensors.nodes`."""
+    return tuple(_nodes(read(path).subgraphs[0]))
 
 
 def _nodes(graph: Subgraph) -> Iterator[Node]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_files
 import pytest
+import small_detector
 from numpy.typing import NDArray
 
 from edgekit.core import statistics
@@ -18,53 +18,14 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute
 from edgekit.runs.store import Store
 from edgekit.sets.reading import sample_set
-from edgekit.workflows.import_ import import_model
-from edgekit.workflows.quantize import output_tail, quantize
-from edgekit.workflows.quantize.output_tail import Tail
+from edgekit.workflows.quantize import method_search, quantize, tail_placement
+from edgekit.workflows.quantize.tail_placement import TailPlacement
 
-onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 for needed in ("openvino", "nncf", "litert_torch"):
     pytest.importorskip(needed)
 pytestmark = pytest.mark.usefixtures("brief_search")
-node = onnx.helper.make_node
-SIDES = [1, 1, 1, 1]
 SLOWER = Ratio(1.2, (1.15, 1.25))
-
-
-def weights(*shape: int) -> NDArray[np.float32]:
-    return (np.random.default_rng(shape[0]).normal(size=shape) * (shape[1] * 9) ** -0.5).astype(np.float32)
-
-
-def detector(path: Path) -> Path:
-    """Boxes (4 channels, up to hundreds of pixels) and scores (5, from 0 to 1) of 8 x 8 cells."""
-    nodes = [
-        node("Conv", ["x", "stem"], ["a"], name="stem", pads=SIDES),
-        node("Relu", ["a"], ["m"], name="relu"),
-        node("Conv", ["m", "body"], ["h"], name="body", pads=SIDES),
-        node("Relu", ["h"], ["r"], name="relu-2"),
-        node("Conv", ["r", "box"], ["b"], name="box", pads=SIDES),
-        node("Conv", ["r", "cls"], ["c"], name="cls", pads=SIDES),
-        node("Exp", ["b"], ["e"], name="exp"),
-        node("Mul", ["e", "stride"], ["p"], name="pixels"),
-        node("Sigmoid", ["c"], ["s"], name="scores"),
-        node("Concat", ["p", "s"], ["y"], name="join", axis=1),
-    ]
-    constants = {"stem": weights(64, 3, 3, 3), "body": weights(64, 64, 3, 3), "stride": np.float32(32)}
-    constants |= {"box": weights(4, 64, 3, 3), "cls": weights(5, 64, 3, 3)}
-    return onnx_files.save(path, nodes, [("x", 1, [1, 3, 8, 8])], [("y", 1, [1, 9, 8, 8])], constants, 17)
-
-
-def classifier(path: Path) -> Path:
-    """Two branches join, but a layer follows."""
-    nodes = [
-        node("Conv", ["x", "stem"], ["a"], name="stem", pads=SIDES),
-        node("Relu", ["a"], ["r"], name="relu"),
-        node("Concat", ["r", "x"], ["j"], name="join", axis=1),
-        node("Conv", ["j", "last"], ["y"], name="last", pads=SIDES),
-    ]
-    constants = {"stem": weights(16, 3, 3, 3), "last": weights(5, 19, 3, 3)}
-    return onnx_files.save(path, nodes, [("x", 1, [1, 3, 8, 8])], [("y", 1, [1, 5, 8, 8])], constants, 17)
 
 
 def samples(count: int) -> NDArray[np.float32]:
@@ -78,7 +39,12 @@ def quantized(folder: Path, format: str) -> tuple[Artifact, list[str]]:
     said: list[str] = []
     sets = {name: str(folder / f"{name}.npz") for name in ("calibration", "val")}
     outcome = quantize(
-        str(detector(folder / "m.onnx")), to=[format], methods=("min-max",), out=folder / "run", say=said.append, **sets
+        str(small_detector.save(folder / "m.onnx")),
+        to=[format],
+        methods=("min-max",),
+        out=folder / "run",
+        say=said.append,
+        **sets,
     )
     assert not outcome.failures, outcome.failures
     return next(artifact for artifact in outcome.artifacts if artifact.kind.precision), said
@@ -94,16 +60,6 @@ def scores_db(artifact: Artifact, run: Path) -> float:
     return statistics.parity("onnx", {"y": expected}, {"y": answers}).sqnr_db
 
 
-def test_it_is_what_follows_the_last_layers(tmp_path: Path) -> None:
-    model = import_model(str(detector(tmp_path / "d.onnx")), out=tmp_path / "d").artifacts[0]
-    assert output_tail.output_tail(model) == (("exp", "pixels", "scores", "join"), ("y",))
-
-
-def test_where_a_layer_follows_there_is_none(tmp_path: Path) -> None:
-    model = import_model(str(classifier(tmp_path / "c.onnx")), out=tmp_path / "c").artifacts[0]
-    assert output_tail.output_tail(model) == ((), ())
-
-
 @pytest.mark.parametrize("format", ["onnx", *(pytest.param(f, marks=pytest.mark.slow) for f in ("tflite", "openvino"))])
 def test_scores_survive_boxes(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, said = quantized(tmp_path, format)
@@ -112,7 +68,7 @@ def test_scores_survive_boxes(format: str, tmp_path: Path, monkeypatch: pytest.M
     assert "times the p50 of int8 throughout" in line
     kept = scores_db(artifact, tmp_path / "run")
     assert kept > 25
-    monkeypatch.setattr(output_tail, "output_tail", lambda model: ((), ()))
+    monkeypatch.setattr(method_search, "output_tail", lambda *_: None)
     (tmp_path / "other").mkdir()
     joined, _ = quantized(tmp_path / "other", format)
     assert not joined.fields["weights_only"]
@@ -121,7 +77,7 @@ def test_scores_survive_boxes(format: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_tail_that_costs_time_stays_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_tail, "measured", lambda search, method: Tail(4, ("y",), SLOWER))
+    monkeypatch.setattr(tail_placement, "place", lambda search, method: TailPlacement(4, ("y",), SLOWER))
     artifact, said = quantized(tmp_path, "onnx")
     assert not artifact.fields["weights_only"]
     assert any("4 operators after the last layers stay in int8" in line and "1.20 times" in line for line in said)
@@ -132,13 +88,13 @@ def test_a_tail_that_costs_time_stays_in_int8(tmp_path: Path, monkeypatch: pytes
     [(None, True), (SLOWER, False), (Ratio(1.2, (0.9, 1.6)), True), (Ratio(1.03, (1.01, 1.04)), True)],
 )
 def test_only_what_is_slower_beyond_doubt_is_given_up(ratio: Ratio | None, in_float: bool) -> None:
-    assert Tail(4, ("y",), ratio).in_float is in_float
+    assert TailPlacement(4, ("y",), ratio).in_float is in_float
 
 
 def test_a_second_search_times_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = quantized(tmp_path, "onnx")
     timed: list[Any] = []
-    monkeypatch.setattr(output_tail.attempt_times, "latencies", lambda *args: timed.append(args))
+    monkeypatch.setattr(tail_placement.attempt_times, "latencies", lambda *args: timed.append(args))
     again, said = quantized(tmp_path, "onnx")
     assert again.id == first.id and any("times the p50 of int8 throughout" in line for line in said)
     assert not timed
