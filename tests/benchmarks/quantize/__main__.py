@@ -26,7 +26,7 @@ import networks  # noqa: E402
 import peers  # noqa: E402
 import table  # noqa: E402
 from data import cache  # noqa: E402
-from measure import FLOAT, OURS, Row, one_line, rows, together  # noqa: E402
+from measure import FLOAT, OURS, STATIC, Row, one_line, rows, together  # noqa: E402
 from networks import NETWORKS, Made, Network  # noqa: E402
 
 from edgekit import sets, tasks  # noqa: E402
@@ -105,6 +105,9 @@ def compared(
             with quiet():
                 made = make()
             files[name], empty[name] = made.artifact, Row(network.name, runtime, name, made.how, made.seconds)
+            if made.static:
+                files[STATIC], how = made.static
+                empty[STATIC] = Row(network.name, runtime, STATIC, how, made.seconds)
         except Exception as error:  # a rival may fail in any way; ours, too, is a row then
             empty[name] = Row(network.name, runtime, name, failed=one_line(error))
             say(f"  failed: {error}")

@@ -19,6 +19,8 @@ from edgekit.core.task import Scores, Task
 from edgekit.measure.execute import execute_all, runtimes_for
 
 OURS, FLOAT = "edgekit", "float"
+#: the best static int8 of a search that chose another kind; shown, and compared with no rival
+STATIC = "edgekit, static"
 #: a call shorter than this is measured in batches
 LEAST_MS = 1.0
 MOST_BATCH = 512
@@ -97,7 +99,7 @@ def rows(
             latency=statistics.latency(time.processes, plan.threads, time.facts["batch"]) if time else None,
             invalid=time.invalid if time else (),
         )
-    rivals = {name: row for name, row in found.items() if name not in (OURS, FLOAT) and not row.failed}
+    rivals = {name: row for name, row in found.items() if name not in (OURS, STATIC, FLOAT) and not row.failed}
     if rivals and OURS in found and not found[OURS].failed:
         found[OURS] = compared(found[OURS], rivals, scores)
     return list(found.values())

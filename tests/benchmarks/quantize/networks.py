@@ -11,6 +11,7 @@ import detector
 
 from edgekit.core.artifact import Artifact
 from edgekit.workflows import export, import_, quantize, train
+from edgekit.workflows.quantize.attempts import WITHOUT_SAMPLES
 from edgekit.workflows.setup import Say
 
 
@@ -30,11 +31,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Made:
-    """A tool's file as an artifact, how long it took to make, and what else is to be said of it."""
+    """A tool's file as an artifact, how long it took to make, and what else is to be said of it.
+
+    `static`: the best static int8 where another kind was chosen, and its method.
+    """
 
     artifact: Artifact
     seconds: float
     how: str = ""
+    static: tuple[Artifact, str] | None = None
 
 
 NETWORKS = (
@@ -85,7 +90,11 @@ def ours(network: Artifact, format: str, say: Say) -> Made:
         raise outcome.failures[0]
     attempts = [attempt for search in outcome.searches for attempt in search.attempts]
     methods = [search.best.method for search in outcome.searches if search.best]
-    return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(methods))
+    static = [a for a in attempts if a.usable and a.artifact and a.artifact.kind.precision == "int8"]
+    best = max(static, key=lambda attempt: attempt.rank_key, default=None)
+    others = [search for search in outcome.searches if search.best and search.best.method in WITHOUT_SAMPLES]
+    other = (best.artifact, best.method) if best and best.artifact and others else None
+    return Made(found[-1], sum(attempt.seconds for attempt in attempts), ", ".join(methods), other)
 
 
 def brought(path: Path, folder: Path, say: Say) -> Artifact:
