@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.core.artifact import Operator
-from edgekit.core.errors import InputError
 from edgekit.workflows.inspect import matched_tensors
 
 #: an operator of the tail has at most this share of the model's MACs
@@ -32,7 +31,7 @@ def output_tail(format: str, path: Path, operators: Sequence[Operator]) -> Outpu
     """The tail of a float model; `operators` as the format's `describe` gives them, with MACs.
 
     None if nothing after the last layers joins tensors (plain logits do not), no operator is known to have MACs, or the
-    format has no graph.
+    graph cannot be read.
     """
     macs: Counter[str] = Counter()
     for operator in operators:
@@ -40,7 +39,7 @@ def output_tail(format: str, path: Path, operators: Sequence[Operator]) -> Outpu
     limit = LIGHT * macs.total()
     try:
         nodes = matched_tensors.nodes(format, path) if limit else ()
-    except InputError:
+    except Exception:  # of any class: `describe` reads files, too, that a runtime's reader refuses
         return None
     readers = defaultdict(list)
     for node in nodes:

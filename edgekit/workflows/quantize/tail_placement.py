@@ -43,10 +43,9 @@ class TailPlacement:
 
     def described(self) -> str:
         """ "26 operators after the last layers in float, where y joins tensors: 1.00 times the p50 of int8 …"."""
-        where = " and ".join(self.joins[-2:])
         time = f": {self.ratio.value:.2f} times the p50 of int8 throughout" if self.ratio else ""
         stay = "in float" if self.in_float else "stay in int8"
-        return f"{self.operators} operators after the last layers {stay}, where {where} joins tensors{time}"
+        return f"{self.operators} operators after the last layers {stay}, where {self.joins[-1]} joins tensors{time}"
 
 
 def place(search: MethodSearch, method: str) -> TailPlacement | None:

@@ -10,20 +10,30 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 import small_detector
 
+from edgekit.core.artifact import Operator
 from edgekit.workflows import export
 from edgekit.workflows.inspect import model
+from edgekit.workflows.inspect.output_tail import output_tail
 
 
 def test_it_is_what_follows_the_last_layers(tmp_path: Path) -> None:
     report = model.inspect(str(small_detector.save(tmp_path / "d.onnx")))
     assert report["output_tail"] == {"operators": ["exp", "pixels", "scores", "join"], "joins": ["y"]}
     said = dict(model._facts(report))["in int8"]
-    assert said.startswith("y would join tensors of different ranges on one scale")
+    assert said.startswith("y would join several tensors on one scale")
 
 
 def test_where_a_layer_follows_there_is_none(tmp_path: Path) -> None:
     report = model.inspect(str(small_detector.save(tmp_path / "c.onnx", layer_after=True)))
     assert report["output_tail"] is None and "in int8" not in dict(model._facts(report))
+
+
+def test_a_graph_that_cannot_be_read_has_none(tmp_path: Path) -> None:
+    convolution = (Operator("Conv", "c", macs=5),)
+    assert output_tail("onnx", tmp_path / "none.onnx", convolution) is None
+    (tmp_path / "m.xml").write_text("<net/>")
+    assert output_tail("openvino", tmp_path / "m.xml", convolution) is None
+    assert output_tail("torch", tmp_path, convolution) is None
 
 
 @pytest.mark.slow

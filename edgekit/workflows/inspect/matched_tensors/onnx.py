@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.formats.shared.onnx_wire import parse
 from edgekit.workflows.inspect.matched_tensors import Feed, MatchedTensors, Node, grouped
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def match(path: Path, other: Path) -> MatchedTensors:
 
 
 def nodes(path: Path) -> tuple[Node, ...]:
-    """See `matched_tensors.nodes`."""
-    return _grouped(_loaded(path))
+    """See `matched_tensors.nodes`. The weights are not read."""
+    return _grouped(_inlined(parse(path)))
 
 
 def _grouped(model: ModelProto) -> tuple[Node, ...]:
@@ -53,9 +54,13 @@ def _grouped(model: ModelProto) -> tuple[Node, ...]:
 
 def _loaded(path: Path) -> ModelProto:
     import onnx
+
+    return _inlined(onnx.load(str(path)))
+
+
+def _inlined(model: ModelProto) -> ModelProto:
     from onnx import inliner
 
-    model = onnx.load(str(path))
     return inliner.inline_local_functions(model) if model.functions else model
 
 
