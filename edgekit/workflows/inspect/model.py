@@ -255,8 +255,8 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         where = " and ".join(tail["joins"][-2:])
         yield (
             "in int8",
-            f"{where} would join several tensors on one scale, perhaps too coarse for the smaller ones; edgekit quantize"
-            " leaves what follows the last layers in float unless that costs time",
+            f"{where} would join several tensors on one scale, perhaps too coarse for the smaller ones; quantize"
+            " leaves what follows the last layers in float, unless that costs time",
         )
     known = result["mixed_precision"] and not result["mixed_precision"]["why"]
     quantizers = sum(count for name, count in result["operators"].items() if name in QUANTIZERS)
