@@ -13,8 +13,8 @@ MEAN_DROP_PP = 0.2
 LEGEND = f"""\
 Drop: accuracy lost against the float model in the same runtime, in points, with its paired 95 % interval. SQNR: of the
 outputs against the float model's. p50: of one call, with its batch; × fastest: the ratio to the fastest rival's, with
-its 99 % interval. Size: of all files. *edgekit, static*: the best static int8 of
-its search, where weight-only or dynamic int8 was chosen.
+its 99 % interval. Size: of all files. *edgekit, static*: the best static int8 of its search, where weight-only or
+dynamic int8 was chosen.
 
 Verdicts are on edgekit's file. Accuracy: *yes* where it is not below the best rival's on these samples, *no* where the
 paired interval of the difference lies above 0, else *undecided*. Latency: *no* where the interval of the ratio lies
