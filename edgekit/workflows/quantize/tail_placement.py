@@ -59,8 +59,8 @@ def place(search: MethodSearch, method: str) -> TailPlacement | None:
         return None
     placed = TailPlacement(len(tail.operators), tail.joins)
     stored = search.stored.get("placement") or {}
-    if stored.get("of") == search.start.id and stored.get("tail"):
-        return dataclasses.replace(placed, ratio=convert(stored["tail"]["ratio"], Ratio | None))
+    if stored.get("of") == search.start.id and (tail_stored := stored.get("tail")) and tail_stored["ratio"]:
+        return dataclasses.replace(placed, ratio=convert(tail_stored["ratio"], Ratio))
     if not search.timed or search.effort == "fast":
         return placed
     models = [search.int8(search.start, method, method=method)]
