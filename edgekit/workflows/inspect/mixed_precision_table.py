@@ -53,6 +53,8 @@ def _placed(ratio: float | None, result: Mapping[str, Any]) -> str:
         return f"{placed}, {ratio:.2f} times int8's time between convolutions on {result['instruction_set']}"
     if result["placement"] and result["placement"]["first"]:
         return f"{placed}, at the start of the model"
+    if result["placement"] and result["placement"]["tail"]:
+        return f"{placed}, after the last layers"
     if result["kernels_known"]:
         return f"{placed}, its time in int8 was not measured as slower"
     return f"{placed}, its time in int8 is not known for this CPU ({result['instruction_set']})"
@@ -94,6 +96,14 @@ def _partitions(count: int) -> str:
 
 def _placement(placement: Mapping[str, Any]) -> str:
     placed = bool(placement["types"] or placement["first"])
+    if placement["tail"]:
+        tail = f"what follows the last layers in float, where {placement['tail'][-1]} joins tensors"
+        if not placed:
+            time = (
+                placement["ratio"] and f"{placement['ratio']['value']:.2f} times float's p50 on {placement['target']}"
+            )
+            return f"{tail}; {time or 'not timed'}"
+        return f"{tail}; {_placement({**placement, 'tail': []})}"
     if placement["ratio"] is None:
         return "by the table of kernels, not timed" if placed else "nothing in float, not timed"
     text = f"{placement['ratio']['value']:.2f} times float's p50 on {placement['target']}"

@@ -81,7 +81,7 @@ class Placement:
         """For the record of the search."""
         return {
             "of": self.of,
-            "in_float": len(self.operators),
+            "in_float": len(self.operators) + (self.tail.operators if self.tail and self.tail.in_float else 0),
             "chosen": self.chosen.to_json(),
             "tried": [candidate.to_json() for candidate in self.tried],
             "tail": self.tail and self.tail.to_json(),

@@ -590,6 +590,16 @@ def test_what_the_placement_gained(make: Make) -> None:
     assert "0.57 times float's p50 on host, all in int8 2.12" in gained(placed, chosen=chosen, tried=[all_int8, chosen])
     untimed = gained(placed, chosen={**chosen, "ratio": None})
     assert "by the table of kernels, not timed" in untimed and "p50" not in untimed
+    tail = {"operators": 4, "joins": ["p", "y"], "ratio": None, "in_float": True}
+    both = gained(placed, chosen=chosen, tried=[all_int8, chosen], tail=tail)
+    assert "where y joins tensors; 0.57 times float's p50 on host, all in int8 2.12" in both
+    alone = gained(placed, chosen={**all_int8, "ratio": chosen["ratio"]}, tried=[all_int8], tail=tail)
+    assert "where y joins tensors; 0.57 times float's p50 on host" in alone and "all in int8" not in alone
+    assert "after the last layers" in alone
+    untimed = gained(placed, chosen={**all_int8, "ratio": None}, tail=tail)
+    assert "where y joins tensors; not timed" in untimed
+    given_up = gained(placed, chosen=chosen, tried=[all_int8, chosen], tail={**tail, "in_float": False})
+    assert "joins" not in given_up
     for other in (gained(plain, chosen=chosen, tried=[all_int8, chosen]), gained(placed, in_float=0, chosen=all_int8)):
         assert "placement" not in other
     path.unlink()

@@ -210,7 +210,8 @@ def _record(artifact: Artifact | None, store: Store | None) -> Mapping[str, Any]
 
 def _placement(record: Mapping[str, Any] | None, artifact: Artifact | None) -> dict[str, Any] | None:
     """`ratio` and `all_int8_ratio`: p50 over that of the float model, with and without the placement; null: not timed.
-    `tried`: how many models were timed, the one that is all int8 among them.
+    `tried`: how many models were timed, the one that is all int8 among them. `tail`: the tensors where what follows the
+    last layers joins others, if that is in float (in each of those models).
 
     None if the artifact was made without what the search placed.
     """
@@ -219,7 +220,7 @@ def _placement(record: Mapping[str, Any] | None, artifact: Artifact | None) -> d
         return None
     if bool(placement["in_float"]) != bool(artifact.fields.get("weights_only")):
         return None
-    tried = placement["tried"]
+    tried, tail = placement["tried"], placement.get("tail")
     return {
         "target": record["target"],
         "types": placement["chosen"]["types"],
@@ -227,4 +228,5 @@ def _placement(record: Mapping[str, Any] | None, artifact: Artifact | None) -> d
         "ratio": placement["chosen"]["ratio"],
         "all_int8_ratio": tried[0]["ratio"] if tried else None,
         "tried": len(tried),
+        "tail": tail["joins"] if tail and tail["in_float"] else [],
     }
