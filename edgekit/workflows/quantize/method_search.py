@@ -461,8 +461,9 @@ class MethodSearch:
         context.outcome.notes += [n for n in self.context.outcome.notes if n not in context.outcome.notes]
 
     def _much_faster(self, best: Attempt) -> Attempt | None:
-        """The fastest attempt, if it is faster than the best one beyond doubt: for whom its loss is bearable."""
-        timed = [a for a in self.record.attempts if a.usable and a.latency and a.ratio]
+        """The fastest attempt above the floor, if it is faster than the best one beyond doubt."""
+        above = [a for a in self.record.attempts if a.usable and a.finding and a.finding.failed != "floor"]
+        timed = [a for a in above if a.latency and a.ratio]
         fastest = min(timed, key=lambda a: a.latency.p50, default=None)  # type: ignore[union-attr]
         if fastest is None or best.latency is None or fastest.latency is None:
             return None

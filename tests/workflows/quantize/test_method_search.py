@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from helpers import Ended, run_cli, start
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, InputError
-from edgekit.core.measurement import Latency, Metric, Parity, Process, Verdict
+from edgekit.core.measurement import Latency, Metric, Parity, Process, Ratio, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Target
 from edgekit.measure import targets
@@ -285,3 +286,22 @@ def test_gptq_rounds_to_what_the_format_needs_on_the_target(isa: tuple[str, ...]
     bounded = isa == ("avx2",) and format != "tflite"
     made: Any = methods._rounded(Search(), "gptq", None)  # type: ignore[arg-type]
     assert made == ("torch~gptq-bounded" if bounded else "torch~gptq", bounded)
+
+
+def test_a_much_faster_attempt_is_named_unless_it_is_broken() -> None:
+    def timed(p50: float) -> Latency:
+        return Latency(p50, p50, p50, (p50 * 0.99, p50 * 1.01), 5, 1000, 1, 1, (p50 * 0.99, p50, p50, p50, p50 * 1.01))
+
+    def attempt(p50: float, failed: str = "budget") -> Any:
+        return SimpleNamespace(
+            usable=True, latency=timed(p50), ratio=Ratio(p50, (p50, p50)), finding=SimpleNamespace(failed=failed)
+        )
+
+    best, quick, similar, broken = attempt(1.0), attempt(0.3), attempt(0.99), attempt(0.2, "floor")
+
+    def named(*others: Any) -> Any:
+        search: Any = SimpleNamespace(record=SimpleNamespace(attempts=[best, *others]))
+        return MethodSearch._much_faster(search, best)
+
+    assert named(quick, similar, broken) is quick
+    assert named(similar) is None and named(broken) is None and named() is None
