@@ -189,7 +189,9 @@ def test_the_classic_example_in_every_format(tmp_path: Path) -> None:
     cli("quantize", "m.keras", "--int8", "--to", formats, *sets, "--max-drop", 0.5, "--out", "run")
     measured = cli("bench", "run", "--data", "test.npz", "--processes", 1).json["measurements"]
     found = {m["artifact"]: m for m in measured}
-    assert set(found) == {"torch", *formats.split(","), *(f"{f}-int8" for f in formats.split(","))}
+    expected = {"torch", *formats.split(","), *(f"{f}-int8" for f in formats.split(","))}
+    # a network this small may be faster with int8 weights only: that file is kept, too
+    assert {name for name in found if "dynamic" not in name} == expected
     assert accuracy > 0.93
     assert found["torch"]["metric"]["value"] == pytest.approx(accuracy, abs=0.0011)
     for name in formats.split(","):
