@@ -191,14 +191,32 @@ class InputSignature:
 class OutputSignature:
     """What one output means. `classes`: their names by index, for logits, probabilities, boxes and masks.
 
-    `boxes`: the form of a box: corners or centre with width and height, in pixels of the input or as a share of it.
+    A detector's `boxes` are (N, boxes, 4 or more), or (N, 4 or more, boxes) if `transposed`:
+    `boxes`: the first four values: corners (x or y first), or a corner or the centre with width and height, in pixels
+    of the input or, `relative`, as a share of it. `columns`: what follows them: the class scores; an objectness, which
+    they are multiplied by, and the class scores; or the score and index of the best class. If nothing follows, the
+    outputs of the kinds `scores` (N, boxes, classes), or (N, boxes) with `class-ids` (N, boxes), hold it; `count` (N,)
+    is how many of the boxes are valid.
+    `activation`: what is still to be applied to the scores. `background`: the class that stands for no object.
+    `strides`: the grids in whose cells the boxes are given, YOLOX's encoding: offset from the cell, and the logarithm
+    of width and height in cells. `suppressed`: non-maximum suppression is done already. `family`: stands for the other
+    keys of a well-known detector: yolov5, yolov8 (9, 11, 12, too), yolov10, yolox, detr, rt-detr, ssd.
     """
 
-    kind: Literal["", "logits", "probabilities", "boxes", "mask", "embedding", "values"] = ""
+    kind: Literal[
+        "", "logits", "probabilities", "boxes", "scores", "class-ids", "count", "mask", "embedding", "values"
+    ] = ""
     name: str = ""
     classes: tuple[str, ...] = ()
     boxes: Literal["", "xyxy", "xywh", "cxcywh", "yxyx"] = ""
     relative: bool = False
+    columns: Literal["", "scores", "objectness", "score-class"] = ""
+    transposed: bool = False
+    activation: Literal["", "sigmoid", "softmax"] = ""
+    background: Literal["", "first", "last"] = ""
+    strides: tuple[int, ...] = ()
+    suppressed: bool = False
+    family: Literal["", "yolov5", "yolov8", "yolov10", "yolox", "detr", "rt-detr", "ssd"] = ""
 
     def problems(self) -> Iterator[str]:
         doubled = sorted({name for name in self.classes if self.classes.count(name) > 1})
@@ -206,6 +224,14 @@ class OutputSignature:
             yield f"two classes are called {doubled[0]!r}"
         if self.boxes and self.kind != "boxes":
             yield f"the form of boxes is {self.boxes!r}, and kind is {self.kind!r}"
+        of_boxes = {"columns": self.columns, "strides": self.strides, "relative": self.relative}
+        if self.kind != "boxes":
+            yield from (f"{name} is for boxes, and kind is {self.kind!r}" for name, value in of_boxes.items() if value)
+        scored = {"activation": self.activation, "background": self.background, "transposed": self.transposed}
+        if self.kind not in ("boxes", "scores"):
+            yield from (f"{name} is for a detector's scores" for name, value in scored.items() if value)
+        if any(stride < 1 for stride in self.strides):
+            yield "strides must be positive, in pixels"
 
 
 TensorSignature = InputSignature | OutputSignature

@@ -127,6 +127,23 @@ def output_problems(record: OutputSignature, spec: TensorSpec) -> Iterator[str]:
         one_value = count == 2 and 1 in axes  # a single score of two classes
         if None not in axes and count not in axes and not one_value:
             yield f"it names {count} classes, and {spec} has {' or '.join(map(str, dict.fromkeys(axes)))}"
+    if record.kind == "boxes" and record.columns:
+        yield from _box_problems(record, spec)
+
+
+def _box_problems(record: OutputSignature, spec: TensorSpec) -> Iterator[str]:
+    if len(spec.shape) != 3:
+        yield f"boxes with scores have 3 axes, and {spec} has {len(spec.shape)}"
+        return
+    values = spec.shape[1 if record.transposed else 2]
+    before = {"scores": 4, "objectness": 5, "score-class": 6}[record.columns]
+    classes = len(record.classes) + bool(record.background)
+    if values is None:
+        return
+    if values < before + (record.columns != "score-class"):
+        yield f"a box and {record.columns} are more than the {values} values of {spec}"
+    elif record.classes and record.columns != "score-class" and values != before + classes:
+        yield f"it names {len(record.classes)} classes, and {spec} has {values - before - bool(record.background)}"
 
 
 def _at(spec: TensorSpec, axis: int | None) -> int | None:

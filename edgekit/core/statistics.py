@@ -253,12 +253,15 @@ def metric(scores: Scores, set_sha256: str, reference: Scores | None = None, aga
 
 
 def chance(scores: Scores, labels: Array) -> str:
-    """Why a classifier is no better than chance, "" if it is better, or if the scores are no accuracy over classes.
+    """Why a model is no better than chance, "" if it is better, or if that cannot be told from its scores.
 
-    It is no better if its 95 % interval does not lie above both 1 / classes and the share of the most frequent class,
-    which constant predictions reach; `labels` are the classes of its samples.
+    A classifier is no better if its 95 % interval does not lie above both 1 / classes and the share of the most
+    frequent class, which constant predictions reach; `labels` are the classes of its samples. Other metrics say what
+    luck reaches.
     """
     values = np.asarray(scores.per_sample, np.float64)
+    if scores.luck is not None and scores.value <= scores.luck:
+        return f"its {scores.name} is {scores.value:.2%}"
     is_accuracy = scores.reduce is None and scores.unit == "fraction" and np.isin(values, (0, 1)).all()
     if not is_accuracy or labels.dtype.kind not in "iu" or labels.shape != values.shape:
         return ""

@@ -73,7 +73,8 @@ class Scores:
     """A metric over samples: the mean of one value per sample, or `reduce` applied to one row per sample.
 
     A metric that is not a mean (mIoU, mAP, AUC, RMSE, F1, …) has `per_sample` of shape (samples, statistics) and a
-    `reduce` that accepts any selection of its rows, with repetitions: its intervals are bootstrapped.
+    `reduce` that accepts any selection of its rows, with repetitions: its intervals are bootstrapped. `luck`: what a
+    model reaches that only guesses, where that is known.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Scores:
     higher_is_better: bool
     per_sample: NDArray[np.floating]
     reduce: Callable[[NDArray[Any]], float] | None = None
+    luck: float | None = None
 
     @property
     def value(self) -> float:

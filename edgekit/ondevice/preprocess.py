@@ -217,6 +217,29 @@ def _resized(pixels, front):
     raise ValueError("resize is stretch, shortest or letterbox, not %r" % (how["mode"],))
 
 
+def placement(front, height, width):
+    """Where an image of this size lies in the model's input: (scale_y, scale_x, top, left), in pixels.
+
+    A point (y, x) of the image is at (y * scale_y + top, x * scale_x + left) of the input.
+    """
+    how, size = front.get("resize"), (front.get("height"), front.get("width"))
+    inner, top, left = (height, width), 0, 0
+    if not how:
+        whole = front.get("crop") is None and size[0] and size[1]
+        inner = _pair(size) if whole else inner
+    elif how["mode"] == "stretch":
+        inner = _pair(how["size"])
+    elif how["mode"] == "shortest":
+        inner = _shortest((height, width), _pair(how["size"])[0])
+    else:
+        inner, top, left = _letterbox(height, width, _pair(how["size"]))
+    if front.get("crop") is not None:
+        down = front.get("crop_offset", "even") == "down"
+        (y, to_y, _), (x, to_x, _) = (_span(whole, part, down) for whole, part in zip(inner, _pair(front["crop"])))
+        top, left = top + to_y - y, left + to_x - x
+    return inner[0] / float(height), inner[1] / float(width), top, left
+
+
 def _filter(front):
     return {"interpolation": front.get("interpolation", "bilinear"), "antialias": front.get("antialias", True)}
 
@@ -230,14 +253,18 @@ def _shortest(shape, size):
 
 
 def _letterboxed(pixels, size, fill, how):
-    """As Ultralytics' LetterBox: the sides are rounded half to even, half a pixel goes to the bottom and the right."""
-    height, width = pixels.shape[:2]
-    ratio = min(size[0] / height, size[1] / width)
-    inner = max(1, round(height * ratio)), max(1, round(width * ratio))
-    top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(size, inner))
+    inner, top, left = _letterbox(pixels.shape[0], pixels.shape[1], size)
     result = np.full(size + pixels.shape[2:], round(fill), np.uint8)
     result[top : top + inner[0], left : left + inner[1]] = resample(pixels, *inner, **how)
     return result
+
+
+def _letterbox(height, width, size):
+    """As Ultralytics' LetterBox: the sides are rounded half to even, half a pixel goes to the bottom and the right."""
+    ratio = min(size[0] / height, size[1] / width)
+    inner = max(1, round(height * ratio)), max(1, round(width * ratio))
+    top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(size, inner))
+    return inner, top, left
 
 
 def _cropped(pixels, front):

@@ -1,8 +1,9 @@
 """SETs: `task:split`, a manifest, or data in files.
 
 The path determines the format: `.npz`, a folder of images or sounds by class, `.csv`, `.tsv`, `.jsonl`, `.parquet`,
-WebDataset shards (`.tar`). Options follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or
-`:test` names a split. Samples are decoded one by one; a large set is memory-mapped from a temporary file.
+WebDataset shards (`.tar`), images with boxes (a folder with COCO's JSON, or a YOLO data set's `data.yaml`). Options
+follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or `:test` names a split. Samples are
+decoded one by one; a large set is memory-mapped from a temporary file.
 
 A manifest (`calibration/NAME.toml`) names samples of a split or of data: `ids`, or `count` drawn with `seed`; its
 sha256 is checked, so a calibration is reproducible to the byte. It may hold the same options.
@@ -21,7 +22,7 @@ from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.sets import audio, images, npz, reading, shards, tables
+from edgekit.sets import audio, box_annotations, boxes, images, npz, reading, shards, tables
 from edgekit.sets.folder import Folder, file_suffixes
 from edgekit.sets.labels import Labels
 from edgekit.sets.options import SetSpec, parse_set_spec
@@ -39,7 +40,8 @@ def is_data(path: str) -> bool:
     """Whether the path names data: a file by its suffix, or an existing folder. A task of that name has priority."""
     if path in registry.names("tasks"):
         return False
-    return path.lower().endswith((".npz", *tables.SUFFIXES, *shards.SUFFIXES)) or (bool(path) and Path(path).is_dir())
+    files = (".npz", *tables.SUFFIXES, *shards.SUFFIXES, *box_annotations.YAML)
+    return path.lower().endswith(files) or (bool(path) and Path(path).is_dir())
 
 
 def has_images(spec: SetSpec) -> bool:
@@ -93,14 +95,17 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
             data = replace(data, classes=reader.classes)
         else:
             data = collect(name, reader, spec.options, spec.split, progress)
+        if isinstance(reader, boxes.BoxedImages):
+            data = replace(data, classes=reader.classes)
         _cache[key] = data
     return data
 
 
 def _files_state(path: str) -> int:
     """A number that changes when a file changes."""
-    if Path(path).is_dir():
-        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    if Path(path).is_dir() or path.lower().endswith(box_annotations.YAML):
+        root = Path(path) if Path(path).is_dir() else Path(path).parent
+        files = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
     else:
         files = list(shards.expand_paths(path)) if path.lower().endswith(shards.SUFFIXES) else [Path(path)]
     stats = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
@@ -116,6 +121,8 @@ def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
         return tables.Table(path, spec.options, model_inputs)
     if lower.endswith(shards.SUFFIXES):
         return shards.Shards(spec.path, spec.options, model_inputs)
+    if box_annotations.are_at(path):
+        return boxes.BoxedImages(path, spec.options, model_inputs)
     suffixes = file_suffixes(path)
     modules = [module for module in (images, audio) if suffixes & set(module.SUFFIXES)]
     if len(modules) > 1:

@@ -19,11 +19,15 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
 
     Raises InputError for a class that the model does not name, or an index beyond its classes.
     """
-    if not classes or data.labels is None or data.labels.dtype.kind not in "iu" or data.labels.ndim != 1:
+    if not classes or data.labels is None:
         return data
+    boxes = data.labels.ndim == 3 and data.labels.dtype.kind == "f"  # the class is the first of a box's values
+    if not boxes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
+        return data
+    indices = data.labels[..., 0].astype(np.int64) if boxes else data.labels
     if not data.classes:
-        if len(data.labels) and int(data.labels.max()) >= len(classes):
-            what = f"{data.name} has the label {int(data.labels.max())}"
+        if len(indices) and int(indices.max()) >= len(classes):
+            what = f"{data.name} has the label {int(indices.max())}"
             raise InputError(what, f"by its signature the model has {len(classes)} classes", "fix the labels")
         return data
     index = {name: i for i, name in enumerate(classes)}
@@ -34,5 +38,10 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
         raise InputError(f"{data.name} has classes that the model does not: {names}", why, next)
     if tuple(data.classes) == tuple(classes[: len(data.classes)]):
         return data
-    labels = np.array([index[name] for name in data.classes], data.labels.dtype)[data.labels]
+    order = np.array([index[name] for name in data.classes], data.labels.dtype)
+    if boxes:
+        labels = data.labels.copy()
+        labels[..., 0] = np.where(indices >= 0, order[np.maximum(indices, 0)], labels[..., 0])
+    else:
+        labels = order[data.labels]
     return replace(data, labels=labels, classes=tuple(classes), sha256=f"{data.sha256}/classes")

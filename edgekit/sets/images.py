@@ -73,6 +73,23 @@ class ImageDecoder:
         except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, Image.DecompressionBombError) as error:
             raise UnreadableSample(str(error).partition("\n")[0] or "it is damaged") from error
 
+    def size_of(self, file: Path) -> tuple[int, int]:
+        """(height, width) of an image file in pixels, as it is decoded. Raises UnreadableSample."""
+        from PIL import Image
+
+        try:
+            with Image.open(file) as image:
+                width, height = image.size
+                turned = self._signature.exif and image.getexif().get(ORIENTATION, 1) > 4
+        except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, Image.DecompressionBombError) as error:
+            raise UnreadableSample(str(error).partition("\n")[0] or "it is damaged") from error
+        return (width, height) if turned else (height, width)
+
+    def placement(self, height: int, width: int) -> tuple[float, float, int, int]:
+        """Where an image of this size lies in the sample: see `preprocess.placement`."""
+        scale_y, scale_x, top, left = preprocess.placement(self._record, height, width)
+        return scale_y, scale_x, top, left
+
     def decoded(self) -> Mapping[str, InputSignature]:
         """By input name, how the images were decoded so far."""
         signature = self._signature

@@ -43,7 +43,8 @@ class Item:
     """One sample, listed but not decoded. `name` is for messages, its split is drawn from `key`.
 
     `read` gives input name → array, or raises UnreadableSample; it must be called before the next item is listed.
-    `reread`, if available, does the same at any time; `state` is that of the file.
+    `reread`, if available, does the same at any time; `state` is that of the file. `target` gives a label that is an
+    array (boxes, a mask), or raises UnreadableSample.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Item:
     split: str = ""
     reread: Callable[[], Mapping[str, NDArray[Any]]] | None = None
     state: str = ""
+    target: Callable[[], NDArray[Any]] | None = None
 
 
 class Reader(Protocol):
@@ -78,7 +80,7 @@ class Reader(Protocol):
 def collect(name: str, reader: Reader, options: Options, split: str, progress: Progress) -> SampleSet:
     """The samples of a split ("": all). Raises InputError: none, too many unreadable, inconsistent labels."""
     selected = _selection(reader, options, split)
-    labels, raw = Labels(name, options.labels), []
+    labels, raw, targets = Labels(name, options.labels), [], []
     writers: dict[str, MemmapWriter] = {}
     skipped: list[str] = []
     unreadable = index = 0
@@ -91,17 +93,22 @@ def collect(name: str, reader: Reader, options: Options, split: str, progress: P
         if selected is not None and index - 1 not in selected:
             continue
         try:
-            _append(writers, _checked_values(item, reader.labelled))
+            values = _checked_values(item, reader.labelled)
+            target = item.target() if item.target and reader.labelled else None
+            _append(writers, values)
         except UnreadableSample as error:
             skipped.append(f"{item.name}: {error}")
             unreadable += error.count
         else:
             raw.append(item.label)
+            targets += [target] if target is not None else []
     _check_skipped(name, skipped, unreadable, len(raw), split)
     inputs = {key: writer.array() for key, writer in writers.items()}
-    array = labels.array([label for label in raw if label is not None]) if reader.labelled else None
+    array = None
+    if reader.labelled:
+        array = _joined(targets) if targets else labels.array([label for label in raw if label is not None])
     notes = list(reader.notes())
-    if array is not None and array.dtype.kind == "i" and len(np.unique(array)) == 1:
+    if array is not None and not targets and array.dtype.kind == "i" and len(np.unique(array)) == 1:
         one_class = f"{labels.classes[array[0]]!r}, {len(array)} times"
         if split == "train":
             raise InputError(f"{name} holds one class only", one_class, "add a second class")
@@ -187,12 +194,21 @@ def _selection(reader: Reader, options: Options, split: str) -> frozenset[int] |
 def _checked_values(item: Item, labelled: bool) -> Mapping[str, NDArray[Any]]:
     """The item's inputs. Raises UnreadableSample if a value is not finite, or the label is missing."""
     values = item.read()
-    if labelled and item.label is None:
+    if labelled and item.label is None and item.target is None:
         raise UnreadableSample("it has no label")
     for key, value in values.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise UnreadableSample(f"{key!r} holds NaN or infinity")
     return values
+
+
+def _joined(targets: list[NDArray[Any]]) -> NDArray[Any]:
+    """Labels that are arrays as one; where they differ in length, -1 fills up."""
+    length = max(map(len, targets))
+    result = np.full((len(targets), length, *targets[0].shape[1:]), -1, targets[0].dtype)
+    for index, target in enumerate(targets):
+        result[index, : len(target)] = target
+    return result
 
 
 def _append(writers: dict[str, MemmapWriter], values: Mapping[str, NDArray[Any]]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import metrics
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
@@ -16,6 +15,7 @@ from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
+from edgekit.tasks.shared import by_signature
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.setup import (
     Say,
@@ -62,7 +62,7 @@ def bench(
         )
         samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen, shapes)
         if samples.labels is not None and context.scorer is None:
-            context.scorer = metrics.scorer(samples.labels)
+            context.scorer = by_signature.scorer(samples, chosen[0])
         with open_run(store):
             for target in context.targets:
                 targets.device(target)

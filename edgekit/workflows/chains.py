@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.core import metrics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
@@ -15,6 +14,7 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
+from edgekit.tasks.shared import by_signature
 from edgekit.workflows import float_model
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.make import make_nodes
@@ -61,7 +61,7 @@ def open_context(
     if context.val is None:
         return start, context
     if context.val.labels is not None and context.scorer is None:
-        context.scorer = metrics.scorer(context.val.labels)
+        context.scorer = by_signature.scorer(context.val, start)
     if not context.val.random:
         float_model.warn(context, start)
     return start, context

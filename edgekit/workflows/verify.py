@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgekit.core import metrics, registry
+from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
@@ -18,6 +18,7 @@ from edgekit.runs import references, written
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import ARTIFACT, Store
+from edgekit.tasks.shared import by_signature
 from edgekit.workflows import make
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.inspect.layers import compare_layers
@@ -49,7 +50,7 @@ def verify(
     context = run_context(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
     context.val = validation_set(context, val, chosen[0], "", shapes)
     if context.val is not None and context.val.labels is not None and context.scorer is None:
-        context.scorer = metrics.scorer(context.val.labels)
+        context.scorer = by_signature.scorer(context.val, chosen[0])
     verifier = None
     if context.val is not None:
         verifier = Verifier(store, context.targets[0], context.val, context.scorer, context.gates, context.plan)

@@ -17,20 +17,22 @@ from edgekit.core.errors import InputError, Problem, RecipeError
 from edgekit.core.signature import OutputSignature, Signature, parse
 from edgekit.core.user_code import run_user_code
 from edgekit.networks.factory import required_arguments
-from edgekit.networks.signatures import hugging_face, timm_, torchvision_
+from edgekit.networks.signatures import heads, hugging_face, timm_, torchvision_
 
 if TYPE_CHECKING:
     from torch import nn
 
 FORMS = (
     "name a signature file (.toml), a preprocessor_config.json, or code: net.py:transform, "
-    "torchvision.models:ResNet18_Weights.DEFAULT"
+    "torchvision.models:ResNet18_Weights.DEFAULT, or a detector's family: " + ", ".join(heads.FAMILIES)
 )
 
 
 def read(source: str) -> Signature:
     """The signature that `source` names. Code is run. Raises InputError for what is none, or cannot be expressed."""
     path = Path(source)
+    if source in heads.FAMILIES:
+        return Signature((), (OutputSignature("boxes", family=source),))  # type: ignore[arg-type]
     if path.suffix == ".toml":
         return read_file(path)
     if path.suffix == ".json" or path.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgekit.core.signature import Signature, parse
 from edgekit.core.signature_check import signed
 from edgekit.core.task import Task
 from edgekit.networks import signatures
+from edgekit.networks.signatures import heads
 
 #: in an artifact's details: where its signature is from, or why it has none
 DETAIL = "signature"
@@ -31,6 +33,16 @@ def given(text: str) -> Signature:
     if problems:
         raise RecipeError("the signature", problems)
     return signature
+
+
+def _of_family(signature: Signature, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+    """The signature with the keys that the family of a detector stands for. Raises InputError."""
+    family = next((record.family for record in signature.outputs if record.family), "")
+    if not family:
+        return signature
+    known = heads.of_family(family, inputs, outputs)
+    records = [replace(record, classes=signature.classes if record.kind == "boxes" else ()) for record in known.outputs]
+    return Signature(signature.inputs or known.inputs, tuple(records))
 
 
 def given_problems(text: str) -> list[str]:
@@ -55,7 +67,8 @@ def known(
 ) -> tuple[Signature, Mapping[str, Any]]:
     """The signature for a StepResult, and the details about it. `carried`: what the model says, and where.
 
-    What the user and the task leave open is as the model says, if that fits.
+    What the user and the task leave open is as the model says, if that fits; a detector's outputs are recognised from
+    their shapes where these decide it.
     """
     guessed, source = carried
     contradiction = ""
@@ -64,7 +77,12 @@ def known(
     except InputError as error:
         guessed, contradiction = Signature(), f"{source} contradicts the model: {error.why}"
     of_task = task.signature(inputs, outputs) if task else Signature()
-    layers = {"--signature": given(text), "the task": of_task, source: guessed}
+    stated = _of_family(given(text), inputs, outputs)
+    seen = heads.recognised(inputs, outputs, stated.outputs or guessed.outputs) if task is None else Signature()
+    shapes = "the shapes of its outputs"
+    if seen and (stated.outputs or guessed.outputs):  # they were not complete
+        stated, guessed = (replace(layer, outputs=()) for layer in (stated, guessed))
+    layers = {"--signature": stated, "the task": of_task, source: guessed, shapes: seen}
     of_inputs = next((name for name, layer in layers.items() if layer.inputs), None)
     of_outputs = next((name for name, layer in layers.items() if layer.outputs), None)
     signature = Signature(

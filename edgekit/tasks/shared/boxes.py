@@ -11,71 +11,85 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import Missing
 from edgekit.core.task import Scores
-from edgekit.ondevice.boxes import MAX_BOXES, STRIDE
+from edgekit.ondevice.boxes import STRIDE
 
 #: IoU thresholds of COCO's mAP: 0.50, 0.55, …, 0.95
 THRESHOLDS = 10
+#: the most boxes of a class and an image that COCO's mAP considers, and the recalls at which precision is read
+MAX_BOXES, RECALLS = 100, np.linspace(0, 1, 101)
+#: an mAP that boxes reach which are right by luck
+LUCK = 0.005
 
 
 def mean_average_precision(detections: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Scores:
-    """COCO's mAP@[.5:.95]. `detections`: per sample (n, 6) from `boxes.decoded`; `labels` (N, M, 5).
+    """COCO's mAP@[.5:.95]. `detections`: per sample (n, 6): class, score, x, y, width, height.
 
-    One row per sample: for each class the number of ground-truth boxes, then for each detection its score and whether
-    COCOeval matched it, at each threshold. COCOeval can accumulate any selection of rows.
+    `labels` (N, M, 5 or 6): class (below 0: no box), x, y, width, height, and 1 for a crowd.
+
+    One row per sample: for each class the number of ground-truth boxes, then for each detection its class, its score,
+    and as bits whether COCOeval matched it, and whether it ignores it, at each threshold. A score of 0: no detection.
     """
     evaluation = _evaluation(detections, labels, classes)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
-    rows = np.zeros((len(labels), classes, 1 + MAX_BOXES * (1 + THRESHOLDS)), np.float32)
+    counts = np.zeros((len(labels), classes), np.float32)
+    found: list[list[NDArray[np.float32]]] = [[] for _ in labels]
+    powers = 2 ** np.arange(THRESHOLDS)
     for index, entry in enumerate(evaluation.evalImgs):
         class_index, sample = divmod(index, len(labels))
         if entry is None:
             continue
-        count = len(entry["dtScores"])
-        rows[sample, class_index, 0] = len(entry["gtIds"])
-        rows[sample, class_index, 1 : 1 + count] = entry["dtScores"]
-        hits = rows[sample, class_index, 1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)
-        hits[:count] = np.asarray(entry["dtMatches"]).T > 0
-    return Scores("mAP", "fraction", True, rows.reshape(len(labels), -1), _Accumulated(classes))
+        counts[sample, class_index] = np.sum(np.asarray(entry["gtIgnore"]) == 0)
+        if scores := entry["dtScores"]:
+            matched = powers @ (np.asarray(entry["dtMatches"]) > 0)
+            ignored = powers @ np.asarray(entry["dtIgnore"], bool)
+            kind = np.full(len(scores), class_index)
+            found[sample].append(np.stack([kind, scores, matched, ignored], axis=1).astype(np.float32))
+    joined = [np.concatenate(parts) if parts else np.zeros((0, 4), np.float32) for parts in found]
+    rows = np.zeros((len(labels), max(1, *map(len, joined)), 4), np.float32)
+    for sample, part in enumerate(joined):
+        rows[sample, : len(part)] = part
+    return Scores(
+        "mAP",
+        "fraction",
+        True,
+        np.concatenate([counts, rows.reshape(len(labels), -1)], axis=1),
+        _Accumulated(classes),
+        LUCK,
+    )
 
 
 class _Accumulated:
-    """Rows of `mean_average_precision` → mAP, by COCOeval's accumulation."""
+    """Rows of `mean_average_precision` → mAP, as COCOeval accumulates it: precision at 101 recalls, from above."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
 
     def __call__(self, rows: NDArray[Any]) -> float:
-        from pycocotools.cocoeval import COCOeval
+        rows = np.asarray(rows)
+        counts = rows[:, : self._classes].sum(axis=0)
+        found = rows[:, self._classes :].reshape(-1, 4)
+        found = found[found[:, 1] > 0]
+        found = found[np.argsort(-found[:, 1], kind="stable")]
+        kinds = found[:, 0].astype(np.intp)
+        shifts = np.arange(THRESHOLDS)[:, None]
+        matched, ignored = ((found[:, column].astype(np.int64) >> shifts) & 1 > 0 for column in (2, 3))
+        means = []
+        for index in np.flatnonzero(counts):
+            of_class = np.flatnonzero(kinds == index)
+            right, skipped = matched[:, of_class], ignored[:, of_class]
+            means.append(_average_precision(right & ~skipped, ~right & ~skipped, counts[index]))
+        return float(np.mean(means)) if means else float("nan")
 
-        count = len(rows)
-        rows = np.asarray(rows).reshape(count, self._classes, -1)
-        evaluation = COCOeval(iouType="bbox")
-        parameters = evaluation.params
-        parameters.imgIds, parameters.catIds = list(range(count)), list(range(1, self._classes + 1))
-        parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = parameters.areaRng[:1], ["all"], [MAX_BOXES]
-        evaluation._paramsEval = parameters
-        evaluation.evalImgs = [_evaluation_entry(rows[i, k]) for k in range(self._classes) for i in range(count)]
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.accumulate()
-        precision = evaluation.eval["precision"]
-        valid = precision[precision > -1]
-        return float(valid.mean()) if valid.size else float("nan")
 
-
-def _evaluation_entry(row: NDArray[Any]) -> dict[str, Any] | None:
-    """COCOeval's record of one picture and class."""
-    scores = row[1 : 1 + MAX_BOXES]
-    count, true_count = int((scores > 0).sum()), int(row[0])
-    if not count and not true_count:
-        return None
-    hits = row[1 + MAX_BOXES :].reshape(MAX_BOXES, THRESHOLDS)[:count].T
-    return {
-        "dtScores": scores[:count].astype(float),
-        "dtMatches": hits,
-        "dtIgnore": np.zeros((THRESHOLDS, count), bool),
-        "gtIgnore": np.zeros(true_count),
-    }
+def _average_precision(right: NDArray[np.bool_], wrong: NDArray[np.bool_], count: float) -> float:
+    """The mean over thresholds of one class; `right`, `wrong` (thresholds, detections), by descending score."""
+    hits, misses = np.cumsum(right, axis=1, dtype=float), np.cumsum(wrong, axis=1, dtype=float)
+    recall = hits / count
+    precision = hits / (hits + misses + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)
+    return float(np.mean([p[np.searchsorted(r, RECALLS)] for p, r in zip(padded, recall, strict=True)]))
 
 
 def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Any:
@@ -87,13 +101,13 @@ def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: i
     ground_truth, predictions = COCO(), COCO()
     images = [{"id": i} for i in range(len(labels))]
     categories = [{"id": k + 1} for k in range(classes)]
-    true_count = [(i, *box) for i, boxes in enumerate(labels) for box in boxes if box[0] >= 0]
+    true_boxes = [(i, box) for i, boxes in enumerate(labels) for box in boxes if box[0] >= 0]
     ground_truth.dataset = {
         "images": images,
         "categories": categories,
-        "annotations": [_box(n, *w) for n, w in enumerate(true_count)],
+        "annotations": [_box(n, i, box) for n, (i, box) in enumerate(true_boxes)],
     }
-    boxes_by_image = [(i, box[0], *box[2:], box[1]) for i, boxes in enumerate(detections) for box in boxes[:MAX_BOXES]]
+    boxes_by_image = [(i, (box[0], *box[2:]), box[1]) for i, boxes in enumerate(detections) for box in boxes]
     predictions.dataset = {**ground_truth.dataset, "annotations": [_box(n, *a) for n, a in enumerate(boxes_by_image)]}
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth.createIndex()
@@ -104,11 +118,10 @@ def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: i
     return evaluation
 
 
-def _box(
-    number: int, image: int, class_index: float, x: float, y: float, width: float, height: float, score: float = 1.0
-) -> dict[str, Any]:
-    area = float(width) * float(height)
-    box = [float(x), float(y), float(width), float(height)]
+def _box(number: int, image: int, values: Any, score: float = 1.0) -> dict[str, Any]:
+    """`values`: class, x, y, width, height, and maybe 1 for a crowd."""
+    class_index, *box = map(float, values[:5])
+    area = box[2] * box[3]
     # ids start at 1: COCOeval treats 0 as no match
     return {
         "id": number + 1,
@@ -116,7 +129,7 @@ def _box(
         "category_id": int(class_index) + 1,
         "bbox": box,
         "area": area,
-        "iscrowd": 0,
+        "iscrowd": int(values[5]) if len(values) > 5 else 0,
         "score": float(score),
     }
 
