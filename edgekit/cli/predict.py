@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from edgekit.cli.shared import CommandResult, Reporter, edgekit_command
@@ -12,17 +14,27 @@ from edgekit.cli.shared.output import echo
 @click.argument("artifact")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run on.")
+@click.option(
+    "--draw",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="For a detector: write each image with its boxes into this folder.",
+)
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
-def command(artifact: str, inputs: tuple[str, ...], target: str, top: int, reporter: Reporter) -> CommandResult:
+def command(
+    artifact: str, inputs: tuple[str, ...], target: str, draw: Path | None, top: int, reporter: Reporter
+) -> CommandResult:
     """Run ARTIFACT once per INPUT: a .npy file (one sample), a .npz, a table (each row), an image or sound file,
     SET:number (mnist:test:3, houses.csv:7), or for a model of texts the text itself (a pair of texts with a tab
-    between)."""
+    between). A detector's answer are boxes: class, score, and x, y, width and height in pixels of the image."""
     from edgekit.workflows import predict
 
-    predictions = predict.predict(artifact, inputs, target, top)
+    predictions = predict.predict(artifact, inputs, target, top, draw)
 
     def show() -> None:
         for prediction in predictions:
             echo(f"{prediction['input']}: {prediction['text']}")
+            if drawn := prediction.get("drawn"):
+                echo(f"  {drawn}")
 
     return CommandResult(show, result=predictions)

@@ -76,6 +76,45 @@ def clipped(boxes, area):
     return _clipped(boxes, x0, y0, x0 + boxes[:, 4], y0 + boxes[:, 5], (y, x, y + height, x + width))
 
 
+def entries(boxes, labels):
+    """Boxes as plain values: class name, score, and x, y, width, height, rounded to a tenth of a pixel."""
+    return [
+        {
+            "class": labels[int(box[0])] if int(box[0]) < len(labels) else str(int(box[0])),
+            "score": round(float(box[1]), 4),
+            "box": [round(float(side), 1) for side in box[2:]],
+        }
+        for box in boxes
+    ]
+
+
+def text(found):
+    """One line about `entries`."""
+    words = ["%s %.0f%% at %g,%g %gx%g" % ((e["class"], 100 * e["score"]) + tuple(map(round, e["box"]))) for e in found]
+    return "; ".join(words) or "no boxes"
+
+
+def agreement(first, second, min_score=SHOWN, slack=0.1):
+    """The share of the sure boxes of either list of arrays that the other has too: of the same class, IoU above 0.5.
+
+    Sure is `slack` above `min_score`, so that a box near the threshold does not count. 1.0 if there are none.
+    """
+    count, shared = 0, 0
+    for one, other in [pair for pairs in zip(first, second) for pair in (pairs, pairs[::-1])]:
+        for box in one[one[:, 1] > min_score + slack]:
+            count += 1
+            same = other[(other[:, 0] == box[0]) & (other[:, 1] > min_score - slack)]
+            shared += bool(len(same)) and bool((_iou(box, same) > 0.5).any())
+    return shared / float(count) if count else 1.0
+
+
+def _iou(box, others):
+    low = np.maximum(box[2:4], others[:, 2:4])
+    high = np.minimum(box[2:4] + box[4:6], others[:, 2:4] + others[:, 4:6])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    return shared / (box[4] * box[5] + others[:, 4] * others[:, 5] - shared)
+
+
 def _clipped(boxes, x0, y0, x1, y1, limits):
     low_y, low_x, high_y, high_x = limits
     x0, x1 = np.clip(x0, low_x, high_x), np.clip(x1, low_x, high_x)

@@ -52,7 +52,8 @@ def main(words):
             print("predict: %s" % ASSUMED, file=sys.stderr)
         for path, samples in [(path, read(path, manifest)) for path in options.inputs]:
             for name, outputs in answers(path, samples, manifest, options.threads):
-                entry = dict(summarize(outputs, manifest, options.top), input=name)
+                found = boxes(outputs, manifest, path)
+                entry = dict(found or summarize(outputs, manifest, options.top), input=name)
                 print(json.dumps(entry) if options.json else printable("%s: %s" % (name, entry["text"])))
     except (InvalidInput, OSError) as error:
         print(printable("predict: %s" % error), file=sys.stderr)
@@ -144,6 +145,42 @@ def summarize(outputs, manifest, top):
     return dict(entry, text=", ".join("%s %.1f%%" % (c["class"], 100 * c["share"]) for c in entry["classes"]))
 
 
+def decoder(manifest):
+    """The module that decodes this model's outputs into boxes; None if they are no boxes."""
+    records = manifest.get("signature", {}).get("output") or []
+    if not any(record.get("kind") == "boxes" for record in records):
+        return None
+    detections = load_sibling("detections")
+    return detections if detections.decodes(records) else None
+
+
+def decoded(detections, outputs, manifest):
+    """The boxes of each sample, in pixels of the model's input."""
+    front = manifest["preprocessing"]
+    size = front.get("height"), front.get("width")
+    if None in size:
+        raise InvalidInput("the model takes images of any size: its boxes cannot be decoded here")
+    try:
+        return detections.decode(list(outputs.values()), manifest["signature"]["output"], size)
+    except ValueError as error:
+        raise InvalidInput("the boxes cannot be decoded: %s" % error) from error
+
+
+def boxes(outputs, manifest, path):
+    """The boxes of one sample with class names, in pixels of the image if `path` is one; {} if the model finds none."""
+    detections = decoder(manifest)
+    if detections is None:
+        return {}
+    found, front = decoded(detections, outputs, manifest)[0], manifest["preprocessing"]
+    pixels = "input"
+    if front["kind"] == "image" and not path.lower().endswith((".npy", ".npz")):
+        preprocess, pixels = load_sibling("preprocess"), "image"
+        size = preprocess.image_size(path, front)
+        found = detections.in_image(found, preprocess.placement(front, *size), size)
+    told = detections.entries(found, manifest["labels"])
+    return {"boxes": told, "pixels_of": pixels, "text": detections.text(told)}
+
+
 def shares(scores, kind):
     """Scores of classes as shares that add up to 1: of logits the softmax, of probabilities themselves.
 
@@ -182,7 +219,8 @@ def replay(manifest, files, threads):
     """Read the bundle's files as a user's, run them, and compare with the answers of the machine that created it.
 
     `why`, if the answers are worse: classes must agree on 97 % of the files, and be right on at most one file in 32
-    less than there; other outputs must be within the tolerance. Decoders of JPEG may differ by a grey level.
+    less than there; 95 % of the boxes must be found; other outputs must be within the tolerance. Decoders of JPEG may
+    differ by a grey level.
     """
     import numpy as np
 
@@ -198,6 +236,14 @@ def replay(manifest, files, threads):
     outputs = predict(manifest, inputs, threads)
     result = compare_outputs(outputs, answers, files["tolerance"])
     replayed = {"count": count, "max_relative": result.get("max_relative"), "top1_agreement": None, "correct": None}
+    detections = decoder(manifest)
+    if detections is not None and all(outputs[name].shape == answers[name].shape for name in answers):
+        here, there = (decoded(detections, each, manifest) for each in (outputs, {n: answers[n] for n in outputs}))
+        replayed["boxes_agreement"] = detections.agreement(here, there)
+        if replayed["boxes_agreement"] < 0.95:
+            what = "its own program finds %.0f%% of the host's boxes only"
+            replayed["why"] = what % (100 * replayed["boxes_agreement"])
+        return replayed
     if outputs[first].shape != answers[first].shape or answers[first].ndim != 2 or answers[first].shape[1] < 2:
         return replayed if result["ok"] else dict(replayed, why="on its files, %s" % result["why"])
     here, there = outputs[first].argmax(1), answers[first].argmax(1)

@@ -79,6 +79,11 @@ def sound(source, front):
     return normalized(values.reshape([1 if size == 1 else length for size in shape]), front)
 
 
+def image_size(source, front):
+    """(height, width) of an image file in pixels, turned as `image` turns it. Raises OSError, ValueError."""
+    return _decoded(source, bool(front.get("exif")), False).shape[:2]
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 

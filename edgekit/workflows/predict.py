@@ -15,15 +15,21 @@ from edgekit.core.arrays import array_errors
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.progress import quiet
+from edgekit.core.signature import plain
+from edgekit.core.signature_check import AXES
 from edgekit.core.target import Plan
 from edgekit.core.task import Task
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
+from edgekit.networks.signatures import heads
+from edgekit.ondevice import detections, preprocess
 from edgekit.ondevice.predict import shares
+from edgekit.report import boxes_drawn
 from edgekit.runs import named_sets, references
 from edgekit.sets import audio, images, options, reading, tables
 from edgekit.sets.options import Options, SetSpec
+from edgekit.sets.preprocessing import image_record, image_signature
 from edgekit.sets.reading import UnreadableSample
 from edgekit.workflows import import_
 
@@ -32,13 +38,23 @@ UNKNOWN = "the model's preprocessing is not known: values are taken as they are;
 
 
 @typed_by_user
-def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dict[str, Any]]:
-    """For each input: the raw outputs, and the `top` classes if the output is one row of class scores."""
+def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path | None = None) -> list[dict[str, Any]]:
+    """For each input: the raw outputs, and the `top` classes if the output is one row of class scores; for a detector
+    the boxes. `draw`: the folder that images with their boxes are written into.
+
+    Raises InputError if an input cannot be read or does not fit the model, or if there are no boxes to draw.
+    """
     ref = import_.ensure_imported(references.resolve(word))
     artifact = ref.artifact()
     task = tasks.load(artifact.task) if artifact.task else None
     classes = artifact.signature.classes or (task.classes if task else ())
     kind = artifact.signature.outputs[0].kind if artifact.signature.outputs else ""
+    detector = task is None and heads.complete(artifact.signature.outputs)
+    if draw is not None and not detector:
+        why = "its signature does not say how its outputs become boxes"
+        raise InputError(
+            f"{artifact.name} has no boxes to draw", why, "import it with --signature, or leave out --draw"
+        )
     read = [_sample(text, artifact, task) for text in inputs]
     samples, notes = [sample for sample, _ in read], [sample_notes for _, sample_notes in read]
     names = samples[0].keys()
@@ -54,6 +70,11 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
     entries = []
     for index, (label, sample_notes) in enumerate(labels):
         outputs = {name: value[index] for name, value in run.outputs.items()}
+        if detector:
+            image = Path(label) if counts == [1] * len(inputs) and _is_image(label) else None
+            sample = next(iter(data.inputs.values()))[index]
+            entries.append(_boxes(label, outputs, artifact, image, sample, sample_notes, draw))
+            continue
         if task is not None and task.tell is not None:
             sample = {name: value[index] for name, value in data.inputs.items()}
             entry = {"input": label, **task.tell(outputs, sample, artifact.path)}
@@ -63,6 +84,41 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int) -> list[dic
             entry |= {"notes": list(sample_notes), "text": f"{entry['text']} ({'; '.join(sample_notes)})"}
         entries.append(entry)
     return entries
+
+
+def _boxes(
+    label: str,
+    outputs: dict[str, Any],
+    artifact: Artifact,
+    image: Path | None,
+    sample: NDArray[Any],
+    notes: tuple[str, ...],
+    draw: Path | None,
+) -> dict[str, Any]:
+    """The boxes of one sample, in pixels of the image if it is one, else of the model's input."""
+    spec = artifact.inputs[0]
+    front = image_record(image_signature(spec, options.parse_set_spec(label).options, label), spec)
+    axes = AXES[front.get("layout") or "NCHW"]
+    size = sample.shape[axes[1] - 1], sample.shape[axes[2] - 1]
+    arrays = [value[None] for value in outputs.values()]
+    try:
+        found = detections.decode(arrays, [plain(record) for record in artifact.signature.outputs], size)[0]
+    except ValueError as error:
+        raise InputError("the outputs are not those that the signature describes", str(error)) from error
+    if image is not None:
+        height, width = preprocess.image_size(str(image), front)
+        found = detections.in_image(found, preprocess.placement(front, height, width), (height, width))
+    told = detections.entries(found, artifact.signature.classes)
+    entry = {"input": label, "boxes": told, "pixels_of": "image" if image else "input", "text": detections.text(told)}
+    if draw is not None:
+        if image is None:
+            raise InputError(f"{label} is no image file", "boxes are drawn on images", "leave out --draw")
+        entry["drawn"] = str(boxes_drawn.draw(image, told, draw, bool(front.get("exif"))))
+    return entry | ({"notes": list(notes), "text": f"{entry['text']} ({'; '.join(notes)})"} if notes else {})
+
+
+def _is_image(text: str) -> bool:
+    return Path(text).suffix.lower() in images.SUFFIXES
 
 
 def _entry(

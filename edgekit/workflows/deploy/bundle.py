@@ -40,6 +40,7 @@ from edgekit.devices.shared.bundle import MANIFEST, Bundle
 from edgekit.devices.shared.job import RUNNER
 from edgekit.measure.execute import execute
 from edgekit.measure.verify import saturates
+from edgekit.networks.signatures import heads
 from edgekit.report.markdown import inert
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
@@ -262,6 +263,8 @@ def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     source = Path(inspect.getfile(registry.load("runtimes", runtime)))
     files = {f"model/{name}": artifact.path / name for name in artifact.files}
     files |= {name: ONDEVICE / name for name in ("predict.py", "preprocess.py", "table.py")}
+    if heads.complete(artifact.signature.outputs):
+        files["detections.py"] = ONDEVICE / "detections.py"
     files |= {"runner.py": RUNNER, f"runtime/{source.name}": source}
     for suffix in (".py", ".c"):
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"

@@ -22,6 +22,8 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.measure.execute import execute
 from edgekit.runs.store import Store
+from edgekit.sets import box_annotations
+from edgekit.sets.boxes import BoxedImages
 from edgekit.sets.class_order import in_order_of
 from edgekit.sets.folder import Folder
 from edgekit.sets.options import parse_set_spec
@@ -72,7 +74,7 @@ def replay(artifact: Artifact, data: str, here: Target, runtime: str) -> Replay 
     """
     spec = parse_set_spec(data)
     reader = sets.reader_of(spec, artifact.inputs)
-    assert isinstance(reader, Folder)
+    assert isinstance(reader, Folder | BoxedImages)
     items = [item for item in reader if not spec.split or split_of(item, reader.splits) == spec.split]
     chosen: list[tuple[Item, Mapping[str, NDArray[Any]]]] = []
     total = 0
@@ -88,7 +90,7 @@ def replay(artifact: Artifact, data: str, here: Target, runtime: str) -> Replay 
     if not chosen:
         return None
     inputs = {name: np.stack([values[name] for _, values in chosen]) for name in chosen[0][1]}
-    labels = _labels(data, [item for item, _ in chosen], artifact)
+    labels = None if isinstance(reader, BoxedImages) else _labels(data, [item for item, _ in chosen], artifact)
     answers = execute(artifact, here, sample_set(data, inputs, None), Plan(), runtime=runtime, latency=False).outputs
     names = [f"check/files/{index:02}{Path(item.name).suffix.lower()}" for index, (item, _) in enumerate(chosen)]
     return Replay(dict(zip(names, [Path(item.name) for item, _ in chosen], strict=True)), answers, labels)
@@ -114,6 +116,8 @@ def sentence(check: Mapping[str, Any]) -> str:
     text = f"{replayed['count']} files through its own program"
     if replayed.get("top1_agreement") is not None:
         text += f": {replayed['top1_agreement']:.1%} the host's answers"
+    if replayed.get("boxes_agreement") is not None:
+        text += f": {replayed['boxes_agreement']:.1%} of the host's boxes"
     if replayed.get("correct") is not None:
         text += f", {replayed['correct']} right (host {replayed['correct_host']})"
         if statistics.wilson(replayed["correct_host"], replayed["count"])[0] <= 1 / replayed["classes"]:
@@ -126,6 +130,8 @@ def _files_of(text: str) -> bool:
         return False
     spec = parse_set_spec(text)
     folder = Path(spec.path)
+    if box_annotations.are_at(folder):
+        return True
     return folder.is_dir() and bool(sets.folder_suffixes(folder) & set(SUFFIXES))
 
 
