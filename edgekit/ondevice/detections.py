@@ -30,13 +30,31 @@ def decode(outputs, records, size, min_score=SHOWN, max_iou=MAX_IOU):
 
     Raises ValueError if the outputs do not have the shapes that the signature says.
     """
+    geometry, after, ids, counts, record = _parts(outputs, records)
+    result = []
+    for i in range(len(geometry)):
+        boxes = _corners(geometry[i], record, size)
+        scores, classes, index = _candidates(after[i], None if ids is None else ids[i], record, min_score)
+        valid = index < counts[i]
+        result.append(_selected(boxes, scores[valid], classes[valid], index[valid], record, max_iou))
+    return result
+
+
+def looks_like_logits(outputs, records):
+    """Are these scores none, from 0 to 1, but what a sigmoid or a softmax is still to be applied to?"""
+    _, after, _, _, record = _parts(outputs, records)
+    return not record.get("activation") and after.size > 0 and bool(after.max() > 1.001 and after.min() < -0.5)
+
+
+def _parts(outputs, records):
+    """Boxes (N, boxes, 4), what follows them, the class ids or None, the valid counts, and how it is all encoded."""
     by_kind = {}
     for output, record in zip(outputs, records):
         by_kind.setdefault(record.get("kind", ""), (np.asarray(output, np.float32), record))
     values, record = by_kind["boxes"]
     values = _rows(values, record)
     geometry, after = values[..., :4], values[..., 4:]
-    columns = record.get("columns", "")
+    ids, columns = None, record.get("columns", "")
     if not columns:
         scores, scored = by_kind["scores"]
         ids = by_kind["class-ids"][0] if "class-ids" in by_kind else None
@@ -47,15 +65,8 @@ def decode(outputs, records, size, min_score=SHOWN, max_iou=MAX_IOU):
         after, ids = after[..., 0], after[..., 1]
     else:
         _at_least(after, 2 if columns == "objectness" else 1, "scores")
-        ids = None
     counts = by_kind["count"][0].reshape(-1) if "count" in by_kind else np.full(len(values), values.shape[1])
-    result = []
-    for i in range(len(values)):
-        boxes = _corners(geometry[i], record, size)
-        scores, classes, index = _candidates(after[i], None if ids is None else ids[i], record, min_score)
-        valid = index < counts[i]
-        result.append(_selected(boxes, scores[valid], classes[valid], index[valid], record, max_iou))
-    return result
+    return geometry, after, ids, counts, record
 
 
 def in_image(boxes, placement, size):

@@ -89,6 +89,7 @@ def outside(boxes: Boxes, height: int, width: int) -> str:
     reach = max(PIXELS, SHARE * max(height, width))
     low, high = boxes[:, 1:3], boxes[:, 1:3] + boxes[:, 3:5]
     wrong = np.asarray((low < -reach).any(axis=1) | (high > np.array([width, height]) + reach).any(axis=1))
+    wrong |= ~np.isfinite(boxes).all(axis=1)
     empty = np.asarray((boxes[:, 3:5] <= 0).any(axis=1))
     if not (wrong | empty).any():
         return ""

@@ -150,7 +150,7 @@ def quantize(
     floats += [
         _entry(node.name, node.type, "min_max_uniform_quantize", _WEIGHTS_ONLY)
         for node in read(path).subgraphs[0].nodes
-        if node.name in weights_only and node.type in _WEIGHTED
+        if node.name in weights_only and node.type in _WEIGHTED and node.parameters >= SMALL
     ]
     try:
         static = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), tflite_embeddings.in_int8(), *floats])
@@ -163,6 +163,9 @@ def quantize(
     return bytes(result.quantized_model)
 
 
+#: smaller weights stay float: storing them saves nothing, and some are tables (a detector's bins 0 to 15), which
+#: rounding would change by several per cent
+SMALL = 1024
 #: operators whose weights can be stored only, and how: XNNPACK makes floats of them when it loads the model
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _WEIGHTS_ONLY: Mapping[str, Any] = {

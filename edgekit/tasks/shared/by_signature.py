@@ -51,25 +51,25 @@ class Boxes:
             found = detections.decode(arrays, self._records, self._size, detections.MEASURED)
         except ValueError as error:
             raise InputError("the outputs are not those that the signature describes", str(error)) from error
+        if detections.looks_like_logits(arrays, self._records):
+            why = "they are below 0 and above 1: a sigmoid is still to be applied"
+            raise InputError("the scores of the boxes are none", why, 'state activation = "sigmoid" in the signature')
+        if len(beyond := [k for k in np.concatenate(found)[:, 0] if k >= self._classes]) and self._whole(arrays):
+            why = f"it finds the class {int(max(beyond))}, and there are {self._classes}, numbered from 0"
+            raise InputError("the model has more classes than the data", why, "name its classes: import --classes")
         areas = [label[label[:, 0] == AREA][:1, 1:5] for label in labels]
         found = [
             detections.clipped(boxes, area[0]) if len(area) else boxes for boxes, area in zip(found, areas, strict=True)
         ]
-        _check(found, self._classes)
-        return mean_average_precision(found, labels, self._classes)
+        return mean_average_precision([boxes[boxes[:, 0] < self._classes] for boxes in found], labels, self._classes)
 
-
-def _check(found: Sequence[NDArray[Any]], classes: int) -> None:
-    """Raises InputError for boxes that the signature cannot be right about."""
-    boxes = np.concatenate(found) if found else np.zeros((0, 6), np.float32)
-    if not len(boxes):
-        return
-    if boxes[:, 1].max() > 1.001:
-        why = f"the greatest is {boxes[:, 1].max():.3g}; a score is from 0 to 1"
-        raise InputError("the scores of the boxes are none", why, 'state activation = "sigmoid" in the signature')
-    if boxes[:, 0].max() >= classes:
-        why = f"it finds the class {int(boxes[:, 0].max())}, and there are {classes}, numbered from 0"
-        raise InputError("the model has more classes than the data", why, "name the model's classes: import --classes")
+    def _whole(self, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Are class ids whole numbers? Those of a badly quantized model are not."""
+        for array, record in zip(arrays, self._records, strict=True):
+            ids = array if record["kind"] == "class-ids" else array[..., 5] if record.get("columns") else None
+            if ids is not None and np.abs(ids - np.round(ids)).max() > 1e-3:
+                return False
+        return True
 
 
 def _image_size(data: SampleSet, model: Artifact) -> tuple[int, int]:

@@ -379,14 +379,18 @@ class MethodSearch:
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
     def output_tail(self, model: Artifact) -> OutputTail | None:
-        """Of a float model, the operators that can be placed; of a network that is quantized before lowering, None."""
+        """Of a float model; of a network that is quantized before lowering, None.
+
+        Reshapes are among its operators: LiteRT's quantizer would round what passes through them.
+        """
         if model.id not in self._tails:
             format = registry.load("formats", model.kind.format)
             path = model.path / format.file
-            tail = output_tail(model.kind.format, path, format.describe(path).operators)
+            listed = format.describe(path).operators
+            tail = output_tail(model.kind.format, path, listed)
             if tail is not None:
-                placeable = {operator.name for operator in placement.operators(model)}
-                tail = dataclasses.replace(tail, operators=tuple(filter(placeable.__contains__, tail.operators)))
+                named = {operator.name for operator in listed if operator.type not in placement.NO_OPERATORS}
+                tail = dataclasses.replace(tail, operators=tuple(filter(named.__contains__, tail.operators)))
             self._tails[model.id] = tail
         return self._tails[model.id]
 

@@ -34,8 +34,10 @@ FAST_ENOUGH = 0.9
 CLEARLY_FAST = 0.7
 #: shares of a model that are tried in float from its start, if an inference takes at least so many milliseconds
 STARTS, LEAST_MS = (1 / 8, 1 / 4, 1 / 2), 0.5
+#: ends of a graph that formats list among the operators
+NO_OPERATORS = frozenset("Constant Parameter Result".split())
 #: operators without work of their own
-IDLE = frozenset("Constant Parameter Result Reshape RESHAPE Squeeze Unsqueeze Flatten Identity Shape".split())
+IDLE = NO_OPERATORS | frozenset("Reshape RESHAPE Squeeze Unsqueeze Flatten Identity Shape".split())
 
 
 @dataclass(frozen=True)

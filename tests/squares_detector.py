@@ -1,0 +1,114 @@
+"""A detector that is right without training, and pictures for it: red and green squares in the cells of a grid.
+
+The network is a YOLOv8 in form: (1, 3, 32, 32) from 0 to 1 → (1, 6, 21), four of a box and two scores for the cells of
+the strides 8, 16 and 32. A cell of the first grid scores how red, or how green, it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_files
+from onnx.helper import make_node as node
+from onnx.helper import set_model_props
+
+SIDE, CELL, CLASSES = 32, 8, ("red", "green")
+COLOURS = ((255, 0, 0), (0, 255, 0))
+
+#: class, column and row of the square's cell; the second picture is half as high, and gets a letterbox
+SQUARES = ([(0, 1, 2)], [(1, 3, 0)], [(0, 0, 0), (1, 2, 3)], [], [(1, 1, 1), (0, 3, 1)], [(0, 2, 1)])
+WIDE = 1
+
+
+def save(path: Path, named: bool = False, deep: bool = False) -> Path:
+    """`named`: with the class names, as Ultralytics writes them. `deep`: with layers of 64 channels."""
+    wide = {f"wide-{index}": weights for index, weights in enumerate(_wide())} if deep else {}
+    nodes = [
+        *(
+            node("Conv", [f"w{i}" if i else "images", name], [f"w{i + 1}"], name=name, pads=[1, 1, 1, 1])
+            for i, name in enumerate(wide)
+        ),
+        node("Conv", [f"w{len(wide)}" if deep else "images", "colours"], ["c"], name="colours"),
+        node("Relu", ["c"], ["r"], name="relu"),
+        node("AveragePool", ["r"], ["p"], name="cells", kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
+        node("Reshape", ["p", "list"], ["s"], name="list"),
+        node("Concat", ["s", "none"], ["scores"], name="grids", axis=2),
+        node("Concat", ["boxes", "scores"], ["output0"], name="join", axis=1),
+    ]
+    cells = [(x, y, stride) for stride in (8, 16, 32) for y in range(SIDE // stride) for x in range(SIDE // stride)]
+    boxes = np.array([((x + 0.5) * s, (y + 0.5) * s, s, s) for x, y, s in cells], np.float32).T[None]
+    constants = {
+        **wide,
+        "colours": np.pad(np.float32([[1, 0, -1], [0, 1, -1]]), ((0, 0), (0, 61 * deep)))[..., None, None],
+        "list": np.array([1, 2, 16]),
+        "none": np.zeros((1, 2, 5), np.float32),
+        "boxes": boxes,
+    }
+    ends = [("images", 1, [1, 3, SIDE, SIDE])], [("output0", 1, [1, 6, 21])]
+    onnx_files.save(path, nodes, *ends, constants, 17)
+    if named:
+        model = onnx.load(path)
+        set_model_props(model, {"names": str(dict(enumerate(CLASSES)))})
+        onnx.save(model, path)
+    return path
+
+
+def _wide() -> list[np.ndarray]:
+    """Two convolutions whose first three channels are the picture's colours, the others something of them."""
+    layers = [np.random.default_rng(n).normal(size=(64, n, 3, 3)).astype(np.float32) / (9 * n) for n in (3, 64)]
+    for layer in layers:
+        layer[:3] = 0
+        layer[range(3), range(3), 1, 1] = 1
+    return layers
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures as PNG files."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, squares in enumerate(SQUARES):
+        pixels = np.full((SIDE // 2 if number == WIDE else SIDE, SIDE, 3), 40, np.uint8)
+        for index, column, row in squares:
+            pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = COLOURS[index]
+        files.append(folder / f"{number}.png")
+        Image.fromarray(pixels).save(files[-1])
+    return files
+
+
+def coco(folder: Path, **changes: Any) -> Path:
+    """A folder with COCO's `annotations.json`; `changes` replace its top-level lists."""
+    files = pictures(folder / "images")
+    images = [
+        {"id": 10 + n, "file_name": file.name, "width": SIDE, "height": SIDE // 2 if n == WIDE else SIDE}
+        for n, file in enumerate(files)
+    ]
+    boxes = [
+        {"image_id": 10 + n, "category_id": 5 * index + 1, "bbox": [x * CELL, y * CELL, CELL, CELL], "iscrowd": 0}
+        for n, squares in enumerate(SQUARES)
+        for index, x, y in squares
+    ]
+    annotations = [{"id": n + 1, **box} for n, box in enumerate(boxes)]
+    categories = [{"id": 5 * index + 1, "name": name} for index, name in enumerate(CLASSES)]
+    document = {"images": images, "annotations": annotations, "categories": categories, **changes}
+    (folder / "annotations.json").write_text(json.dumps(document))
+    return folder
+
+
+def yolo(folder: Path, names: str = "[red, green]") -> Path:
+    """The same in Ultralytics' YOLO layout; its `data.yaml`."""
+    pictures(folder / "images" / "val")
+    (folder / "labels" / "val").mkdir(parents=True)
+    for number, squares in enumerate(SQUARES):
+        rows = (SIDE // 2 if number == WIDE else SIDE) / CELL
+        columns = SIDE / CELL
+        lines = [f"{k} {(x + 0.5) / columns} {(y + 0.5) / rows} {1 / columns} {1 / rows}\n" for k, x, y in squares]
+        if lines:  # a picture without a file shows nothing
+            (folder / "labels" / "val" / f"{number}.txt").write_text("".join(lines))
+    (folder / "data.yaml").write_text(f"path: .\nval: images/val\nnames: {names}\n")
+    return folder / "data.yaml"
