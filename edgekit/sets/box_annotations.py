@@ -117,6 +117,8 @@ def coco(path: Path, split: str = "", folders: Sequence[Path] = ()) -> Annotatio
         number_of = {number: index for index, (number, _) in enumerate(categories)}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not in COCO's format", repr(error), COCO_HELP) from error
+    if "" in images.values():
+        raise InputError(f"{path} is not in COCO's format", "an image has no file_name", COCO_HELP)
     if not categories or not images:
         raise InputError(f"{path} names no {'images' if categories else 'categories'}", next=COCO_HELP)
     if unknown := sorted({category for _, category, _ in entries} - set(number_of)):
@@ -137,7 +139,7 @@ def coco(path: Path, split: str = "", folders: Sequence[Path] = ()) -> Annotatio
     folders = folders or (path.parent, path.parent / "images")
     found = [
         Annotated(_existing(folders, name), split, np.array(boxes[number], np.float32).reshape(-1, 6))
-        for number, name in images.items()
+        for number, name in sorted(images.items())
     ]
     return Annotations(found, tuple(name for _, name in categories), notes)
 

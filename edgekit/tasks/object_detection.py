@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.errors import InputError, os_errors
-from edgekit.core.json import parse
+from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
 from edgekit.ondevice import boxes
-from edgekit.sets import reading
+from edgekit.ondevice.preprocess import image_size
+from edgekit.sets import box_annotations, reading
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared import cutouts
 from edgekit.tasks.shared.boxes import centre_maps, mean_average_precision
@@ -58,7 +58,7 @@ class ObjectDetection(Task):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(CLASSES) if not self._options.data else tuple(name for _, name in self._coco.categories)
+        return tuple(CLASSES) if not self._options.data else self._coco.classes
 
     @cached_property
     def _coco(self) -> _Coco:
@@ -119,67 +119,29 @@ class ObjectDetection(Task):
 
 
 class _Coco:
-    """`annotations.json` and the images it names (https://cocodataset.org/#format-data)."""
+    """`annotations.json` and the images it names (https://cocodataset.org/#format-data); crowds are left out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        path = root / "annotations.json"
-        with os_errors("read", path):
-            raw = path.read_bytes()
-        try:
-            data = parse(raw)
-            self.categories = sorted((int(c["id"]), str(c["name"])) for c in data["categories"])
-            self.images = {int(image["id"]): image for image in data["images"]}
-            self.boxes: dict[int, list[tuple[float, ...]]] = {number: [] for number in self.images}
-            class_indices = {number: index for index, (number, _) in enumerate(self.categories)}
-            for entry in data["annotations"]:
-                if not entry.get("iscrowd"):
-                    self._add(entry, class_indices)
-            if not all(
-                str(i["file_name"]) and float(i["width"]) > 0 < float(i["height"]) for i in self.images.values()
-            ):
-                raise ValueError("an image has no file_name, or a width or height that is not positive")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise InputError(
-                f"{path} is not in COCO's format", repr(error), "see cocodataset.org/#format-data"
-            ) from error
-        if not self.categories or not self.images:
-            raise InputError(f"{path} names no {'images' if self.categories else 'categories'}")
-
-    def _add(self, entry: Mapping[str, Any], class_indices: Mapping[int, int]) -> None:
-        image = self.images.get(int(entry["image_id"]))
-        where = f"annotation {entry.get('id', '?')} of {self.root / 'annotations.json'}"
-        if image is None or int(entry["category_id"]) not in class_indices:
-            what = "image" if image is None else "category"
-            raise InputError(f"{where} names an unknown {what}", next="check its ids")
-        x, y, width, height = map(float, entry["bbox"])
-        tolerance = 1.0  # annotations are often rounded
-        inside = (
-            x >= -tolerance
-            and y >= -tolerance
-            and x + width <= image["width"] + tolerance
-            and y + height <= image["height"] + tolerance
-        )
-        if not inside or width <= 0 or height <= 0:
-            why = f"its box is {entry['bbox']}, the image {image['width']} x {image['height']}"
-            raise InputError(f"{where} lies outside its image", why, "a box is x, y, width, height in pixels")
-        self.boxes[int(image["id"])].append((class_indices[int(entry["category_id"])], x, y, width, height))
+        self._found = box_annotations.coco(root / "annotations.json")
+        self.classes = self._found.classes
 
     def load(self, split: str, size: int) -> tuple[NDArray[np.uint8], list[list[tuple[float, ...]]]]:
         """The images of a fixed random 80/10/10 split, and their boxes in pixels of the resized images."""
-        numbers = sorted(self.images)
-        if len(numbers) < 10:
-            raise InputError(f"{self.root} holds {len(numbers)} images", "a split needs at least ten", "add images")
-        order, tenth = [numbers[i] for i in shuffled(len(numbers))], len(numbers) // 10
+        count = len(self._found.images)
+        if count < 10:
+            raise InputError(f"{self.root} holds {count} images", "a split needs at least ten", "add images")
+        order, tenth = shuffled(count), count // 10
         shares = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
         images, boxes_by_image = [], []
         for number in shares[split]:
-            image = self.images[number]
-            path = self.root / str(image["file_name"])
-            images.append(image_of(path if path.exists() else self.root / "images" / path.name, size))
-            scale_x, scale_y = size / float(image["width"]), size / float(image["height"])
-            scaled: list[tuple[float, ...]] = [
-                (k, x * scale_x, y * scale_y, w * scale_x, h * scale_y) for k, x, y, w, h in self.boxes[number]
-            ]
-            boxes_by_image.append(scaled[:MAX_BOXES])
+            image = self._found.images[number]
+            images.append(image_of(image.path, size))
+            height, width = image_size(str(image.path), {})
+            try:
+                boxes = image.boxes_in(height, width)
+            except ValueError as error:
+                raise InputError(f"{image.path}: {error}", next="a box is x, y, width, height in pixels") from error
+            scale = np.array([1, size / width, size / height, size / width, size / height], np.float32)
+            boxes_by_image.append([tuple(map(float, box[:5] * scale)) for box in boxes if not box[5]][:MAX_BOXES])
         return np.stack(images), boxes_by_image

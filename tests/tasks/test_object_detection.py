@@ -122,12 +122,12 @@ def test_a_coco_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("box", [[60, 4, 40, 20], [-9, 4, 20, 20], [1, 1, 0, 5]])
 def test_a_box_outside_its_image_is_named(tmp_path: Path, box: list[float]) -> None:
-    with pytest.raises(InputError, match=r"annotation 1 .* outside its image"):
+    with pytest.raises(InputError, match=r"box 0 (lies outside the image|is empty)"):
         tasks.load(coco(tmp_path, box)).load("train")
 
 
 def test_an_unknown_category_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown category"):
+    with pytest.raises(InputError, match="has the category 3"):
         tasks.load(coco(tmp_path, [8, 4, 10, 10], category=3)).load("train")
 
 
@@ -135,7 +135,6 @@ def test_an_unknown_category_is_named(tmp_path: Path) -> None:
     ("side", "value"),
     [
         ("images", {"file_name": ""}),
-        ("images", {"height": "x"}),
         ("images", {"id": 1e400}),
         ("annotations", {"bbox": 3}),
     ],

@@ -42,5 +42,5 @@ for detail in interpreter.get_output_details():
         value = np.float32(scale) * (value.astype(np.float32) - np.float32(zero))
     outputs.append(value)
     print(value)
-if manifest["labels"] and not sys.argv[1].endswith(".npy"):
+if manifest["labels"] and outputs[0].ndim == 2 and not sys.argv[1].endswith(".npy"):
     print(manifest["labels"][int(np.argmax(outputs[0][0]))])

@@ -31,5 +31,5 @@ else:
 outputs = session.run(None, {first.name: sample})
 for value in outputs:
     print(value)
-if manifest["labels"] and not sys.argv[1].endswith(".npy"):
+if manifest["labels"] and outputs[0].ndim == 2 and not sys.argv[1].endswith(".npy"):
     print(manifest["labels"][int(np.argmax(outputs[0][0]))])

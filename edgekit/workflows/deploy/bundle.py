@@ -330,7 +330,7 @@ def _examples(manifest: Mapping[str, Any], c: bool) -> str:
     """What the example programs are, and what they read."""
     images = not image_problem(manifest["preprocessing"])
     text = "`example.py` is a minimal program in Python"
-    text += ": `python3 example.py PHOTO` prints the outputs and the best class." if images else "."
+    text += ": `python3 example.py PHOTO` prints the outputs and, of class scores, the best class." if images else "."
     if not c:
         return text
     text += " `example.c` is the same in C"

@@ -13,12 +13,19 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.tasks.shared import cutouts
+from edgekit.tasks.shared import cutouts, downloads
 
 SIZE = 96
 COUNTS = {"train": 4000, "val": 500, "test": 1000}
 
 Box = tuple[float, ...]
+
+
+def cache() -> Path:
+    """The folder that pictures, weights and runs are kept in."""
+    folder = downloads.cache() / "detectors-benchmark"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write(folder: Path) -> Path:
