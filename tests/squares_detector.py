@@ -16,6 +16,9 @@ import onnx_files
 from onnx.helper import make_node as node
 from onnx.helper import set_model_props
 
+from edgekit.core.artifact import TensorSpec
+from edgekit.core.signature import InputSignature, Resize
+
 SIDE, CELL, CLASSES = 32, 8, ("red", "green")
 COLOURS = ((255, 0, 0), (0, 255, 0))
 
@@ -112,3 +115,9 @@ def yolo(folder: Path, names: str = "[red, green]") -> Path:
             (folder / "labels" / "val" / f"{number}.txt").write_text("".join(lines))
     (folder / "data.yaml").write_text(f"path: .\nval: images/val\nnames: {names}\n")
     return folder / "data.yaml"
+
+
+def detector(size: int = SIDE) -> tuple[TensorSpec]:
+    """The input of a detector that sees a square letterbox."""
+    record = InputSignature("image", layout="NCHW", colour="RGB", resize=Resize("letterbox", size, 114), scale=1 / 255)
+    return (TensorSpec("images", "float32", (1, 3, size, size), signature=record),)

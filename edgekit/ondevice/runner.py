@@ -244,7 +244,8 @@ def outputs_in_batches(session, feeds, folder, size):
             rows = files[index][1]
             if rows.shape[1:] != value.shape[1:]:
                 shapes = "%s, then %s" % (list(rows.shape[1:]), list(value.shape[1:]))
-                raise JobError("run", "output %s changes its shape between samples: %s" % (spec["name"], shapes))
+                what = "output %s changes its shape between samples: %s" % (spec["name"], shapes)
+                raise JobError("run", what + "; a detector has to be exported without non-maximum suppression")
             rows[done : done + taken] = value[:taken]
         done += taken
         for array in [a for _, a in feeds] + [a for _, a in files.values()]:

@@ -25,6 +25,7 @@ from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required_arguments
 from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
 from edgekit.steps.shared.signed import given_files
+from edgekit.training.calls import as_input
 
 if TYPE_CHECKING:
     from edgekit.networks.factory import FactoryResult
@@ -81,8 +82,6 @@ class ImportNetwork(ImportTorchStep):
         return self.signed(done, result.network, interface, ctx)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:
-        from edgekit.training.calls import as_input
-
         if user_code.is_reference(self.path):
             ctx.log.warning("%s is your own code: edgekit executes it", self.path)
         if not self.task or (

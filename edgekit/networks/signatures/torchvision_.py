@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature, distinct
 
@@ -165,8 +167,6 @@ def _normalize(part: Any, image: _Image) -> None:
 
 def _floats(values: Any) -> tuple[float, ...]:
     """timm's are float32 tensors: 0.485, not 0.48500001430511475."""
-    import numpy as np
-
     if hasattr(values, "detach"):
         return tuple(float(str(value)) for value in np.asarray(values.detach(), np.float32).reshape(-1))
     return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
