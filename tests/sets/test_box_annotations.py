@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from squares_detector import SQUARES, coco, yolo
+from squares_detector import SQUARES, coco, detector, yolo
 
 from edgekit.core.errors import InputError
 from edgekit.runs import named_sets
