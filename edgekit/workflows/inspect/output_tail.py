@@ -49,7 +49,7 @@ def output_tail(format: str, path: Path, operators: Sequence[Operator]) -> Outpu
     joins = []
     for node in reversed(nodes):
         after = [name for tensor in node.writes for name in readers[tensor]]
-        if node.name in macs and macs[node.name] <= limit and all(name in tail for name in after):
+        if node.name and node.name in macs and macs[node.name] <= limit and all(name in tail for name in after):
             tail[node.name] = None
             if "CONCAT" in node.type.upper() and len(node.reads) > 1:
                 joins.append(node.writes[-1])

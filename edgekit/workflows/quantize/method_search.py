@@ -379,10 +379,15 @@ class MethodSearch:
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
     def output_tail(self, model: Artifact) -> OutputTail | None:
-        """Of a float model, or of a network that is quantized before it is lowered (None)."""
+        """Of a float model, the operators that can be placed; of a network that is quantized before lowering, None."""
         if model.id not in self._tails:
-            path = model.path / self._file(model)
-            self._tails[model.id] = output_tail(model.kind.format, path, placement.operators(model))
+            format = registry.load("formats", model.kind.format)
+            path = model.path / format.file
+            tail = output_tail(model.kind.format, path, format.describe(path).operators)
+            if tail is not None:
+                placeable = {operator.name for operator in placement.operators(model)}
+                tail = dataclasses.replace(tail, operators=tuple(filter(placeable.__contains__, tail.operators)))
+            self._tails[model.id] = tail
         return self._tails[model.id]
 
     def exported(self, network: Artifact, variant: str) -> Artifact:

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+import onnx
 import small_detector
 
 from edgekit.core.artifact import Operator
@@ -26,6 +27,17 @@ def test_it_is_what_follows_the_last_layers(tmp_path: Path) -> None:
 def test_where_a_layer_follows_there_is_none(tmp_path: Path) -> None:
     report = model.inspect(str(small_detector.save(tmp_path / "c.onnx", layer_after=True)))
     assert report["output_tail"] is None and "in int8" not in dict(model._facts(report))
+
+
+def test_a_reshape_belongs_to_it_and_an_operator_without_a_name_ends_it(tmp_path: Path) -> None:
+    path = small_detector.save(tmp_path / "r.onnx", reshaped=True)
+    report = model.inspect(str(path))
+    assert report["output_tail"]["operators"] == ["exp", "pixels", "scores", "join", "list"]
+    unnamed = onnx.load(path)
+    unnamed.graph.node[-2].name = ""
+    onnx.save(unnamed, path)
+    operators = (Operator("Conv", "stem", macs=10**6), Operator("Concat", ""), Operator("Reshape", "list"))
+    assert output_tail("onnx", path, operators) is None
 
 
 def test_a_graph_that_cannot_be_read_has_none(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from edgekit.measure import targets
 from edgekit.measure.execute import execute
 from edgekit.runs.store import Store
 from edgekit.sets.reading import sample_set
-from edgekit.workflows.quantize import method_search, quantize, tail_placement
+from edgekit.workflows.quantize import method_search, placement, quantize, tail_placement
 from edgekit.workflows.quantize.tail_placement import TailPlacement
 
 pytest.importorskip("onnxruntime")
@@ -32,14 +32,14 @@ def samples(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(count).normal(size=(count, 3, 8, 8)).astype(np.float32)
 
 
-def quantized(folder: Path, format: str) -> tuple[Artifact, list[str]]:
+def quantized(folder: Path, format: str, **detector: bool) -> tuple[Artifact, list[str]]:
     """What `quantize` makes of the detector by min-max ranges, and what it says."""
     np.savez(folder / "calibration.npz", x=samples(64))
     np.savez(folder / "val.npz", x=samples(40))
     said: list[str] = []
     sets = {name: str(folder / f"{name}.npz") for name in ("calibration", "val")}
     outcome = quantize(
-        str(small_detector.save(folder / "m.onnx")),
+        str(small_detector.save(folder / "m.onnx", **detector)),
         to=[format],
         methods=("min-max",),
         out=folder / "run",
@@ -74,6 +74,17 @@ def test_scores_survive_boxes(format: str, tmp_path: Path, monkeypatch: pytest.M
     assert not joined.fields["weights_only"]
     before = scores_db(joined, tmp_path / "other" / "run")
     assert before <= kept if format == "openvino" else before < kept, "NNCF leaves ends like this in float itself"
+
+
+@pytest.mark.parametrize("format", ["onnx", *(pytest.param(f, marks=pytest.mark.slow) for f in ("tflite", "openvino"))])
+def test_a_reshape_does_not_end_the_tail(format: str, tmp_path: Path) -> None:
+    artifact, _ = quantized(tmp_path, format, reshaped=True)
+    (tmp_path / "other").mkdir()
+    plain, _ = quantized(tmp_path / "other", format)
+    kept = artifact.fields["weights_only"]
+    assert len(kept) >= len(plain.fields["weights_only"]) >= 3 and "list" not in kept
+    model = Store(tmp_path / "run").parent(artifact)
+    assert model is not None and set(kept) <= {operator.name for operator in placement.operators(model)}
 
 
 def test_a_tail_that_costs_time_stays_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
