@@ -45,7 +45,7 @@ from edgekit.runs import written
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
-from edgekit.sets import halves
+from edgekit.sets import FIRST_HALF, SECOND_HALF, halves
 from edgekit.workflows import make
 from edgekit.workflows.inspect.output_tail import OutputTail, output_tail
 from edgekit.workflows.kernels import WORTH
@@ -107,10 +107,11 @@ class MethodSearch:
         self.int8_step = registry.load("steps", f"{format}_int8")
         self.int8_fields = {field.name for field in dataclasses.fields(self.int8_step)}
         self.store: Store = context.store
-        verifier = self.context.verifier
-        assert verifier is not None
+        verifier, whole = self.context.verifier, context.verifier
+        assert verifier is not None and whole is not None
         self.verifier: Verifier = verifier
         self.here = verifier.target
+        self.verifier.reuse(whole, FIRST_HALF)
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         machine = attempt_times.machine(self.target, runtime)
         self.record = SearchRecord(self.plain("int8"), self.target.name, machine, runtime, reference)
@@ -251,8 +252,10 @@ class MethodSearch:
         return bool(ratios) and min(ratios) > WORTH
 
     def _placed_is_not_faster(self) -> bool:
-        """Was the placement, whose kernels all static attempts have, measured to be hardly faster than float?"""
-        return self.timed and self.placed.ratio is not None and self.placed.ratio.value > WORTH
+        """Was the placement, whose kernels all attempts so far have, measured to be hardly faster than float?"""
+        if not self.timed or any(a.usable and a.method in WITHOUT_SAMPLES for a in self.record.attempts):
+            return False
+        return self.placed.ratio is not None and self.placed.ratio.value > WORTH
 
     @property
     def best(self) -> Attempt | None:
@@ -469,6 +472,8 @@ class MethodSearch:
             self.context.say(f"  kept      {self.plain('int8')}: {kept.method}, the best static one")
         context = self.outer_context
         confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
+        if context.verifier is not None:
+            confirming.reuse(context.verifier, SECOND_HALF)
         record.confirmed = context.check(confirming, record.chosen, "accuracy", self.reference)
         context.say(f"  chosen    {record.chosen.name}: {best.method}; {make.describe(record.confirmed)}")
         if not best.within_budget and (quick := self._much_faster(best)) is not None:
