@@ -147,7 +147,12 @@ def test_bench_without_latency(answer: Json, bars_run: Path, cli: Callable[..., 
     (measured,) = document["measurements"]
     assert measured["metric"]["samples"] == 20 and measured["size_bytes"] > 0
     assert measured["latency_ms"] is measured["peak_rss_bytes"] is measured["load_ms"] is None
-    assert "1 thread" not in cli("compare", bars_run / "onnx").out, "nothing is said of how it was timed"
+    assert measured["key"] in (bars_run / "results.json").read_text()
+    timed = answer("bench", bars_run / "onnx", "--processes", 1, "--samples", 20)["measurements"][0]
+    answer("bench", bars_run / "onnx", "--no-latency", "--samples", 20)
+    stored = json.loads((bars_run / "results.json").read_text())["measurements"]
+    (kept,) = [m for m in stored if m["metric"]["samples"] == 20]
+    assert kept == timed, "what has a latency is kept, and no row without one next to it"
     refused = cli("bench", bars_run / "onnx", "--no-latency", "--sustained", "1s")
     assert refused.code == 2 and "leave out one" in refused.err
 
