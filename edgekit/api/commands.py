@@ -340,6 +340,7 @@ def quantize(
     max_drop: float | None = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
+    latency: bool = ...,
     strict: bool = ...,
     target: str = ...,
     example: Any = ...,
@@ -359,6 +360,7 @@ def quantize(
     max_drop: float | None = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
+    latency: bool = ...,
     strict: bool = ...,
     target: str = ...,
     example: Any = ...,
@@ -380,6 +382,7 @@ def quantize(
     max_drop: float | None = None,
     methods: Method | Sequence[Method] = (),
     effort: Effort = "normal",
+    latency: bool = True,
     strict: bool = False,
     target: str = "host",
     example: Any = None,
@@ -399,6 +402,7 @@ def quantize(
         max_drop: The budget: how many percentage points of accuracy may be lost. None: 0.5.
         methods: Only these methods of int8, such as `"min-max"`.
         effort: "fast" tries one good method, "normal" stops at the first that keeps the budget, "thorough" tries all.
+        latency: False times nothing: accuracy and size decide.
         strict: A budget that the samples cannot decide counts as missed.
         target: The device that it is made for.
         example: Of a torch module: a sample with its batch axis, or a tuple of them.
@@ -438,6 +442,7 @@ def quantize(
         max_drop_pp=max_drop,
         methods=(methods,) if isinstance(methods, str) else tuple(methods),
         effort=effort,
+        latency=latency,
         strict=strict,
         target=target,
         out=folder,
@@ -582,6 +587,7 @@ def bench(
     batch: int | None = None,
     processes: int | None = None,
     samples: int | None = None,
+    latency: bool = True,
     shape: Shape | None = None,
     out: AnyPath | None = None,
     resume: bool = False,
@@ -600,6 +606,7 @@ def bench(
         batch: Samples per inference. None: 1.
         processes: Timing processes of each model. None: 15.
         samples: Measure accuracy on the first so many samples; 0: all.
+        latency: False measures accuracy and size only.
         shape: Sizes of inputs, batch included, where they are open.
         out: The run folder of a model from elsewhere.
         resume: Keep earlier measurements with the same settings.
@@ -627,7 +634,7 @@ def bench(
         words,
         target_names=[target] if isinstance(target, str) else list(target),
         data=as_set(data, folders[0]),
-        plan={**plan, **{key: value for key, value in given.items() if value is not None}},
+        plan={**plan, "latency": latency, **{key: value for key, value in given.items() if value is not None}},
         out=None if out is None else Path(out),
         shapes=_shapes(shape),
         resume=resume,

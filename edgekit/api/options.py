@@ -150,6 +150,7 @@ class QuantizeArguments(QuantizeOptions, total=False):
     max_drop: float | None
     methods: Method | Sequence[Method]
     effort: Effort
+    latency: bool
     strict: bool
     target: str
     shape: Shape | None
@@ -182,6 +183,7 @@ class BenchArguments(TypedDict, total=False):
     batch: int | None
     processes: int | None
     samples: int | None
+    latency: bool
     shape: Shape | None
     resume: bool
     progress: bool | None

@@ -8,11 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypedDict, TypeVar
 
 from edgekit.core.errors import EdgekitError
 from edgekit.core.printable import printable
 from edgekit.core.progress import Progress, duration
+from edgekit.core.ticker import Ticker
 from edgekit.workflows.setup import Say
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ _PARAMETERS = {
     "layers": "layers=True",
     "strict": "strict=True",
     "resume": "resume=True",
+    "no-latency": "latency=False",
 }
 
 
@@ -83,16 +86,25 @@ class Nothing:
 class Terminal:
     """A bar, and a line per step, on stderr."""
 
+    def __init__(self) -> None:
+        self._ticker = Ticker(sys.stderr) if sys.stderr.isatty() else None
+
     def say(self, line: str) -> None:
-        print(in_pythons_words(printable(line)), file=sys.stderr)
+        with self._ticker.hidden() if self._ticker else nullcontext():
+            print(in_pythons_words(printable(line)), file=sys.stderr)
 
     def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        if total == 1:
+            with self._ticker.stage(what) if self._ticker else nullcontext():
+                yield from items
+            return
         from rich.console import Console
         from rich.markup import escape
         from rich.progress import track
 
         console = Console(stderr=True, force_jupyter=False)
-        yield from track(items, f"  {escape(printable(what))}", total=total, console=console, transient=True)
+        with self._ticker.hidden() if self._ticker else nullcontext():
+            yield from track(items, f"  {escape(printable(what))}", total=total, console=console, transient=True)
 
 
 class Notebook:
@@ -112,6 +124,10 @@ class Notebook:
     def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         total = total if total is not None else len(items) if isinstance(items, Sequence) else None
         started, what = time.monotonic(), printable(what)
+        if total == 1:
+            self._show(f"{what} …")
+            yield from items
+            return
         done = 0
         for done, item in enumerate(items):
             if time.monotonic() - self._last >= PAUSE:

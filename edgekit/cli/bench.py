@@ -23,6 +23,7 @@ from edgekit.cli.shared import (
 @edgekit_command("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1, metavar="[ARTIFACT]...")
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
+@click.option("--no-latency", is_flag=True, help="Accuracy and size only: nothing is timed.")
 @click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
 @shape_option
 @out_option
@@ -31,6 +32,7 @@ from edgekit.cli.shared import (
 def command(
     artifacts: tuple[str, ...],
     data: str,
+    no_latency: bool,
     resume: bool,
     out: Path | None,
     shapes: Shapes,
@@ -47,7 +49,7 @@ def command(
         artifacts,
         target_names=target_names,
         data=data,
-        plan=plan_of(options),
+        plan=plan_of(options) | ({"latency": False} if no_latency else {}),
         out=out,
         shapes=shapes,
         resume=resume,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fast", "effort", flag_value="fast", help="Int8 by one good method: seconds.")
 @click.option("--thorough", "effort", flag_value="thorough", help="Int8 by every method that applies.")
+@click.option("--no-latency", is_flag=True, help="Int8: time nothing; accuracy and size decide.")
 @click.option("--strict", is_flag=True, help="An undecided budget fails, too.")
 @click.option(
     "--target",
@@ -62,6 +63,7 @@ def command(
     max_drop_pp: float | None,
     methods: tuple[str, ...],
     effort: Effort | None,
+    no_latency: bool,
     strict: bool,
     target: str,
     out: Path | None,
@@ -85,6 +87,7 @@ def command(
         max_drop_pp=max_drop_pp,
         methods=methods,
         effort=effort or "normal",
+        latency=not no_latency,
         strict=strict,
         target=target,
         out=out,

@@ -6,11 +6,12 @@ Dropout is removed and BatchNorm is folded on loading, so the edited weights are
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from edgekit.networks.tracing import Example, converting, example, trace
 aten = torch.ops.aten
 #: minimum SQNR between a program and its reloaded copy, which has the same operators and weights
 EXACT_DB = 100.0
+#: a network with larger weights is not kept in memory for the next step
+KEPT_BYTES = 1 << 28
 #: operators without effect at inference
 DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
 
@@ -57,11 +60,27 @@ class Program:
             return listed(self.module(*feed))
 
 
+#: the network that was loaded last: several steps of a search start from it, and tracing takes longer than they do
+_last: dict[Hashable, Program] = {}
+
+
 def load(artifact: Artifact, log: logging.Logger) -> Program:
-    """The artifact's network, without dropout and with BatchNorm folded.
+    """The artifact's network, the caller's own, without dropout and with BatchNorm folded.
 
     Raises CannotConvert if it cannot be traced.
     """
+    key = artifact.path.resolve(), artifact.id, *sorted(artifact.files.items())
+    program = _last.get(key)
+    if program is None:
+        _last.clear()
+        program = _loaded(artifact, log)
+        if sum(tensor.nbytes for tensor in program.module.parameters()) > KEPT_BYTES:
+            return program
+        _last[key] = program
+    return replace(program, module=copy.deepcopy(program.module))
+
+
+def _loaded(artifact: Artifact, log: logging.Logger) -> Program:
     network = networks.load(artifact.path)
     traced_example = example(artifact)
     with muted(log), converting(artifact.name, "a graph of operators", network, traced_example.inputs):

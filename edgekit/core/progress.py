@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -20,6 +21,17 @@ class Progress(Protocol):
 def quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Progress that shows nothing."""
     yield from items
+
+
+@contextmanager
+def stage(progress: Progress, what: str) -> Iterator[None]:
+    """A long step without a loop of its own, as one of a single item, of which terminals show the seconds that pass."""
+    step = progress((None,), what, 1)
+    next(step)
+    try:
+        yield
+    finally:
+        next(step, None)
 
 
 def in_lines(

@@ -105,6 +105,8 @@ class Plan:
     timeout: float = 600.0
     #: seconds of continuous inference, recording temperature and clock over time; 0: none
     sustained: float = 0.0
+    #: false: outputs only, no latency and no memory
+    latency: bool = True
 
     def problems(self) -> Iterator[str]:
         for name in ("threads", "batch", "processes", "min_runs"):
@@ -116,6 +118,8 @@ class Plan:
             yield "samples must be 0 (all) or more"
         if self.sustained < 0:
             yield "sustained must be 0 (none) or a positive number of seconds"
+        if self.sustained and not self.latency:
+            yield "a sustained load is measured by its latency: leave out one of sustained and no-latency"
 
 
 #: the plan's fields that --quick and --thorough change

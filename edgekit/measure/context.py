@@ -12,7 +12,7 @@ from functools import cached_property
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurement import Measurement
-from edgekit.core.progress import Progress
+from edgekit.core.progress import Progress, stage
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Task
@@ -83,6 +83,11 @@ class RunContext:
     def set_for(self, text: str, artifact: Artifact) -> SampleSet:
         """A SET as the artifact takes it, its labels as indices of the artifact's classes."""
         return in_order_of(self.set(text, artifact.inputs), artifact.signature.classes)
+
+    def check(self, verifier: Verifier, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
+        """The finding of `Verifier.check`, with progress."""
+        with stage(self.progress, f"verifying {artifact.name}"):
+            return verifier.check(artifact, preserves, against)
 
     def note(self, sentence: str, word: str = "note") -> None:
         """Say it, and keep it in the outcome; `word` begins the line (note, warning, skipped)."""

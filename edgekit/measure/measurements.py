@@ -28,6 +28,9 @@ from edgekit.measure.time_limit import TimeLimit, announcement, disturbance_note
 from edgekit.runs import written
 from edgekit.sets import take
 
+#: the plan's fields that a measurement's key has only with another value
+_WITHOUT = {"sustained": 0.0, "latency": True}
+
 
 def measure(
     artifacts: Sequence[Artifact], target: Target, data: SampleSet, context: RunContext, *, reuse: bool
@@ -82,7 +85,7 @@ def _runs(
         line = announcement(len(names), len(pairs), target.name, plan.threads, limit, plan.sustained)
         context.say(f"  {line}")
 
-    runs = execute_all(pairs, target, data, plan, progress=context.progress, announce=announce)
+    runs = execute_all(pairs, target, data, plan, latency=plan.latency, progress=context.progress, announce=announce)
     if limits:
         record = limits[0].record(session, target.name, plan.threads)
         with results_lock:
@@ -124,7 +127,7 @@ def _key(
         facts,
         runtime,
         runtime_version,
-        {name: value for name, value in dataclasses.asdict(plan).items() if name != "sustained" or value},
+        {name: value for name, value in dataclasses.asdict(plan).items() if value != _WITHOUT.get(name)},
         set_sha256,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

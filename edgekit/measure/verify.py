@@ -137,6 +137,15 @@ class Verifier:
         """
         return self._run(artifact, data or self.data).outputs
 
+    def reuse(self, other: Verifier, rows: slice) -> None:
+        """Take over what another has run on the same target: these samples are `rows` of its own."""
+        if self.data is other.data:  # a single sample is both halves
+            rows = slice(None)
+        for (id, digest), run in other._runs.items():
+            if digest == other.data.sha256:
+                outputs = {name: values[rows] for name, values in run.outputs.items()}
+                self._runs[id, self.data.sha256] = dataclasses.replace(run, outputs=outputs)
+
     def _reference(self, artifact: Artifact, parent: Artifact, data: SampleSet) -> Mapping[str, Any]:
         """The outputs of what the artifact is compared with, for the artifact's samples."""
         if parent is self._against:
@@ -174,7 +183,7 @@ class Verifier:
         target, scored = self.target, "scored" if self.scorer else "not scored"
         where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
         models = f"{artifact.id}/{parent.id if parent else ''}"
-        return f"{models}/{self.data.sha256[:16]}/{self.gates}/{where}/{scored}/{CHECKS}"
+        return f"{models}/{self.data.sha256}/{self.gates}/{where}/{scored}/{CHECKS}"
 
     def _check(self, artifact: Artifact, parent: Artifact | None, preserves: str, key: str) -> Finding:
         finding = Finding(artifact.name, artifact.id, key, artifact.step, preserves)

@@ -249,7 +249,9 @@ def _without_metric(
     """One for each plan."""
     timed = [m for m in on_target if m.latency_ms and not m.invalid and m.provenance == "measured"]
     if not timed:
-        text = f"On {target} nothing can be recommended: it has no valid measurement."
+        untimed = any(m.metric and not m.latency_ms and not m.invalid for m in on_target)
+        why = "nothing was timed" if untimed else "it has no valid measurement"
+        text = f"On {target} nothing can be recommended: {why}."
         yield Advice(target, "", None, "", (text,))
     caveat = "its accuracy: no labelled samples were given (edgekit bench --data SET)."
     for plan_text in dict.fromkeys(map(_plan_text, timed)):

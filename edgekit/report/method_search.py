@@ -71,6 +71,9 @@ def _ending(search: Mapping[str, Any]) -> Iterator[str]:
             comparison = "not known to be faster or slower than"
         advice = "" if search["recommended"] else "; not recommended"
         yield f"  it is {comparison} {search['against']} (ratio of p50 {low:.2f} to {high:.2f}){advice}"
+    elif chosen and search["not_timed"]:
+        advice = "" if search["recommended"] else "; not recommended"
+        yield f"  not timed ({search['not_timed']}): accuracy and size decide{advice}"
 
 
 def _score(metric: Mapping[str, Any]) -> str:

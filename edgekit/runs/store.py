@@ -272,9 +272,11 @@ class Store:
         return {m.key: m for m in stored if (m.artifact, m.id) in current}
 
     def add(self, measurement: Measurement) -> None:
-        """Store a measurement, replacing one with the same key."""
+        """Store a measurement, replacing one with the same key; one without latency gives way to one that has it."""
         measurements = {**self.measurements(), measurement.key: measurement}
-        document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in measurements.values()]}
+        timed = {_subject(m) for m in measurements.values() if m.latency_ms and not m.invalid}
+        kept = [m for m in measurements.values() if m.latency_ms or m.invalid or _subject(m) not in timed]
+        document = {"schema": SCHEMA, "measurements": [dataclasses.asdict(m) for m in kept]}
         written.write(self.path, RESULTS, json.dumps(names_only(document), indent=1) + "\n")
 
     def _record(
@@ -367,6 +369,11 @@ def step_of(artifact: Artifact) -> Step:
     """The step that made an artifact, from its record. Raises InputError if the step or a field is not known here."""
     step: Step = record(registry.load("steps", artifact.step), artifact.fields, artifact.path / ARTIFACT, key="fields")
     return step
+
+
+def _subject(m: Measurement) -> tuple[object, ...]:
+    """What was measured: the artifact, in what, and over which samples."""
+    return m.artifact, m.id, m.target, m.runtime, m.metric and (m.metric.set_sha256, m.metric.samples)
 
 
 def tools(step: Step) -> dict[str, str]:

@@ -137,15 +137,19 @@ def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
     raise InputError(f"{path} holds no samples", why, next)
 
 
+#: the samples of a set that `halves` gives
+FIRST_HALF, SECOND_HALF = slice(0, None, 2), slice(1, None, 2)
+
+
 def halves(data: SampleSet) -> tuple[SampleSet, SampleSet]:
     """Every other sample for selection, the others for confirmation; a single sample is used for both."""
     if len(data) < 2:
         return data, data
-    return _half(data, 0), _half(data, 1)
+    return _half(data, FIRST_HALF), _half(data, SECOND_HALF)
 
 
-def _half(data: SampleSet, start: int) -> SampleSet:
-    inputs = {name: values[start::2] for name, values in data.inputs.items()}
-    labels = None if data.labels is None else data.labels[start::2]
-    name, digest = f"{data.name}, half {start + 1}", f"{data.sha256}/{start}"
+def _half(data: SampleSet, rows: slice) -> SampleSet:
+    inputs = {name: values[rows] for name, values in data.inputs.items()}
+    labels = None if data.labels is None else data.labels[rows]
+    name, digest = f"{data.name}, half {rows.start + 1}", f"{data.sha256}/{rows.start}"
     return SampleSet(name, inputs, labels, digest, classes=data.classes, decoded=data.decoded)

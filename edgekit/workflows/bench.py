@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
@@ -63,6 +64,9 @@ def bench(
         samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen, shapes)
         if samples.labels is not None and context.scorer is None:
             context.scorer = by_signature.scorer(samples, chosen[0])
+        if not context.plan.latency and samples.labels is None:
+            why = f"{samples.name} has no labels, so there is no accuracy, and --no-latency leaves out the rest"
+            raise InputError("there is nothing to measure", why, "pass --data SET with labels, or measure the latency")
         with open_run(store):
             for target in context.targets:
                 targets.device(target)

@@ -10,6 +10,7 @@ from edgekit import networks
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError
+from edgekit.core.progress import stage
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature
 from edgekit.measure.context import RunContext, log
@@ -51,7 +52,8 @@ def _guessing(context: RunContext, model: Artifact) -> str:
     if not runtimes_for(root, verifier.target):
         return ""
     try:
-        return statistics.chance(verifier.scorer(verifier.outputs(root), data.labels), data.labels)
+        with stage(context.progress, f"running {root.name}"):
+            return statistics.chance(verifier.scorer(verifier.outputs(root), data.labels), data.labels)
     except EdgekitError:  # the checks of the conversions report it
         return ""
 

@@ -12,6 +12,7 @@ from edgekit.core import registry
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert, EdgekitError, Interrupted, Locked, Missing, NoPermission, NoSpace
 from edgekit.core.measurement import Metric
+from edgekit.core.progress import stage
 from edgekit.core.registry import step_name
 from edgekit.core.step import Context, Step
 from edgekit.measure.context import Outcome, RunContext, log
@@ -98,7 +99,7 @@ def _check(artifact: Artifact, step: Step, context: RunContext) -> Finding | Non
     if not artifact.kind.is_model:
         return None
     if context.verifier is not None:
-        return context.verifier.check(artifact, step.preserves)
+        return context.check(context.verifier, artifact, step.preserves)
     if not context.unverified:
         return None
     return Finding(artifact.name, artifact.id, "", artifact.step, step.preserves, unverified=context.unverified)
@@ -149,7 +150,7 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
         return stored
     started = time.monotonic()
     context.say(f"  {step_name(node.step):<9} {node.name} …")
-    with _warnings(node, context), _unexpected(node):
+    with _warnings(node, context), _unexpected(node), stage(context.progress, f"{step_name(node.step)} {node.name}"):
         artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
     context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")

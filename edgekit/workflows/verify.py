@@ -85,7 +85,7 @@ def _check(item: Artifact, other: Artifact | None, verifier: Verifier | None, co
     if verifier is None:
         return Finding(item.name, item.id, "", item.step, preserves, unverified=context.unverified)
     written.remove(item.path.parent, f"{item.path.name}/{FINDING}")
-    finding = verifier.check(item, preserves, other)
+    finding = context.check(verifier, item, preserves, other)
     for note in finding.matched:
         context.note(f"{item.name}: {note}")
     return finding

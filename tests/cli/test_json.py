@@ -142,6 +142,21 @@ def test_bench_measures_afresh(answer: Json, bars_run: Path) -> None:
     assert not session["limit_reached"]
 
 
+def test_bench_without_latency(answer: Json, bars_run: Path, cli: Callable[..., Ended]) -> None:
+    document = answer("bench", bars_run / "onnx", "--no-latency", "--samples", 20)
+    (measured,) = document["measurements"]
+    assert measured["metric"]["samples"] == 20 and measured["size_bytes"] > 0
+    assert measured["latency_ms"] is measured["peak_rss_bytes"] is measured["load_ms"] is None
+    assert measured["key"] in (bars_run / "results.json").read_text()
+    timed = answer("bench", bars_run / "onnx", "--processes", 1, "--samples", 20)["measurements"][0]
+    answer("bench", bars_run / "onnx", "--no-latency", "--samples", 20)
+    stored = json.loads((bars_run / "results.json").read_text())["measurements"]
+    (kept,) = [m for m in stored if m["metric"]["samples"] == 20]
+    assert kept == timed, "what has a latency is kept, and no row without one next to it"
+    refused = cli("bench", bars_run / "onnx", "--no-latency", "--sustained", "1s")
+    assert refused.code == 2 and "leave out one" in refused.err
+
+
 def test_bench_announces_its_time_on_stderr(cli: Callable[..., Ended], bars_run: Path) -> None:
     ended = cli("bench", bars_run / "onnx", "--processes", 2, "--samples", 50)
     (line,) = [line for line in ended.err.splitlines() if "measuring" in line]

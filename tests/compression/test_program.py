@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from edgekit.core.artifact import TensorSpec  # noqa: E402
 from edgekit.core.target import Plan  # noqa: E402
 from edgekit.measure import targets  # noqa: E402
 from edgekit.measure.execute import execute  # noqa: E402
+from edgekit.networks.tracing import trace  # noqa: E402
 from edgekit.runs.store import Store  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("own_code")
@@ -51,6 +53,23 @@ def test_what_only_costs_is_gone_and_the_answers_stay(model: str, tmp_path: Path
     assert len(loaded.layers()) == LAYERS[model]
     kept = {name for name, _ in loaded.module.named_parameters()} | {n for n, _ in loaded.module.named_buffers()}
     assert not any("running" in name for name in kept), "what nobody reads is kept"
+
+
+def test_a_network_that_is_loaded_again_is_not_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact, x = nets.artifact("Mixed", tmp_path), nets.samples("Mixed", 3, seed=1)
+    first = program.load(artifact, nets.LOG)
+    answers = first.answers([x])
+    monkeypatch.setattr(program, "trace", None)
+    for layer in first.layers():
+        layer.values(layer.weight).data.zero_()
+    again = program.load(artifact, nets.LOG)
+    assert program.sqnr(answers, again.answers([x])) >= 100, "what one step does to it, the next does not see"
+    assert (again.folded, len(again.layers())) == (FOLDED["Mixed"], LAYERS["Mixed"])
+    monkeypatch.setattr(program, "trace", trace)
+    other = dataclasses.replace(artifact, id="another")
+    monkeypatch.setattr(program, "KEPT_BYTES", 0)
+    program.load(other, nets.LOG)
+    assert not program._last, "a large network is not kept"
 
 
 def test_nothing_is_folded_where_someone_else_reads_it(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ def test_a_plan_that_cannot_be(change: dict[str, Any]) -> None:
     assert next(iter(change)) in problem
 
 
+def test_a_load_that_is_not_timed_shows_nothing() -> None:
+    (problem,) = replace(Plan(), sustained=1.0, latency=False).problems()
+    assert "sustained" in problem
+
+
 def test_presets_are_plans() -> None:
     for changes in PRESETS.values():
         assert list(replace(Plan(), **changes).problems()) == []

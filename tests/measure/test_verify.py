@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from helpers import QUICK_PLAN, Ended
 
+from edgekit import sets
 from edgekit.core import registry
-from edgekit.core.artifact import Kind
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, ParityFailed
+from edgekit.core.measurement import Run
 from edgekit.core.target import Plan
 from edgekit.measure import targets, verify
 from edgekit.measure.verify import EVIDENCE, EVIDENCE_SAMPLES, FINDING, Verifier
@@ -111,6 +113,40 @@ def verifier(members: None, bars_run: Path) -> Callable[..., Verifier]:
         return Verifier(Store(bars_run), targets.load(target), named_sets.load("bars:val"), scorer, gates, Plan())
 
     return make
+
+
+def test_what_was_run_on_all_samples_is_not_run_again_on_half_of_them(
+    verifier: Callable[..., Verifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = verifier()
+    model, int8 = whole.store.get("onnx"), whole.store.get("onnx-int8")
+    expected = whole.outputs(model)["output"]
+    ran: list[str] = []
+    execute = verify.execute
+
+    def counted(artifact: Artifact, *words: Any, **settings: Any) -> Run:
+        ran.append(artifact.name)
+        return execute(artifact, *words, **settings)
+
+    monkeypatch.setattr(verify, "execute", counted)
+    for half, rows in zip(sets.halves(whole.data), (sets.FIRST_HALF, sets.SECOND_HALF), strict=True):
+        part = Verifier(whole.store, whole.target, half, whole.scorer, whole.gates, whole.plan)
+        alone = part.check(int8, "accuracy", model)
+        assert alone.on.endswith(f"half {rows.start + 1}"), "a check of the whole set is none of its half"
+        (int8.path / FINDING).unlink()
+        part = Verifier(whole.store, whole.target, half, whole.scorer, whole.gates, whole.plan)
+        part.reuse(whole, rows)
+        ran.clear()
+        assert part.check(int8, "accuracy", model) == alone
+        assert ran == ["onnx-int8"]
+        np.testing.assert_array_equal(part.outputs(model)["output"], expected[rows])
+    one = sets.take(whole.data, 1)
+    first = Verifier(whole.store, whole.target, one, whole.scorer, whole.gates, whole.plan)
+    first.outputs(model)
+    for rows in (sets.FIRST_HALF, sets.SECOND_HALF):
+        again = Verifier(whole.store, whole.target, one, whole.scorer, whole.gates, whole.plan)
+        again.reuse(first, rows)
+        assert len(again.outputs(model)["output"]) == 1
 
 
 def test_what_an_exporter_promises(verifier: Callable[..., Verifier], bars_run: Path) -> None:

@@ -92,6 +92,7 @@ def test_what_is_not_proven_is_said() -> None:
         ([int8(verdict=Verdict("missed", 0.5, "val"))], "every artifact missed its accuracy budget"),
         ([measurement(metric=None)], "On host the fastest is onnx in onnxruntime: p50 1.00 ms"),
         ([measurement(metric=None, latency_ms=None)], "no valid measurement"),
+        ([measurement(latency_ms=None)], "nothing was timed"),
     ],
 )
 def test_where_nothing_can_be_recommended_the_reason_is_given(rows: list[Measurement], wanted: str) -> None:

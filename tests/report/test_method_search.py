@@ -34,6 +34,7 @@ def found(*attempts: dict[str, Any]) -> dict[str, Any]:
         "against": "onnx",
         "against_bytes": 99,
         "against_latency_ms": LATENCY,
+        "not_timed": "",
         "chosen": "equalize-gptq",
         "confirmed": {"metric": METRIC, "verdict": {"state": "met"}},
         "recommended": False,

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from edgekit.cli.shared.output import echo_error, echo_failure, echo_json, print
 from edgekit.cli.shared.quantities import DURATION
 from edgekit.core.errors import DeviceError, EdgekitError
 from edgekit.core.printable import LogFormatter, printable
+from edgekit.core.ticker import Ticker
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -58,19 +60,28 @@ class CommandResult:
 
 
 class Reporter:
-    """Messages of a working command: lines and a progress bar on stderr, nothing with -q."""
+    """Messages of a working command: lines and a progress bar on stderr, nothing with -q.
 
-    def __init__(self, quiet: bool) -> None:
+    `ticking`: a terminal shows the seconds that pass during a long step.
+    """
+
+    def __init__(self, quiet: bool, ticking: bool = False) -> None:
         self.quiet = quiet
+        self._ticker = Ticker(sys.stderr) if ticking and not quiet and sys.stderr.isatty() else None
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            echo_error(line)
+            with self._ticker.hidden() if self._ticker else nullcontext():
+                echo_error(line)
 
     def progress(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """A bar on a terminal, a few lines elsewhere."""
+        """A bar on a terminal, or the seconds of what has a single item; a few lines elsewhere."""
         if self.quiet:
             yield from items
+            return
+        if total == 1 and sys.stderr.isatty():
+            with self._ticker.stage(what) if self._ticker else nullcontext():
+                yield from items
             return
         if not sys.stderr.isatty():
             from edgekit.core.progress import in_lines
@@ -81,9 +92,9 @@ class Reporter:
         from rich.markup import escape
         from rich.progress import track
 
-        yield from track(
-            items, description=f"  {escape(printable(what))}", total=total, console=Console(stderr=True), transient=True
-        )
+        text, console = f"  {escape(printable(what))}", Console(stderr=True)
+        with self._ticker.hidden() if self._ticker else nullcontext():
+            yield from track(items, description=text, total=total, console=console, transient=True)
 
 
 def edgekit_command(
@@ -106,7 +117,7 @@ def edgekit_command(
 
             typed(options)
             try:
-                result = function(reporter=Reporter(quiet), **options)
+                result = function(reporter=Reporter(quiet, not as_json and not verbose), **options)
             except BrokenPipeError as error:  # Click would end the program as if stdout were meant
                 what, why = "a program that edgekit wrote to has ended", str(error)
                 raise DeviceError(what, why, "run the same command again; -v says more") from error

@@ -50,6 +50,7 @@ def quantize(
     strict: bool = False,
     methods: Sequence[str] = (),
     effort: Effort = "normal",
+    latency: bool = True,
     target: str = "host",
     out: Path | None = None,
     shapes: Shapes | None = None,
@@ -60,8 +61,9 @@ def quantize(
     """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries quantization methods, or those in `methods`; with a budget it ends at the
-    first that keeps it. `effort`: "fast" tries one good method, "thorough" all. `shapes`: see `export`. `options`:
-    fields of the exporters and the int8 step. The failure of one format does not end the others. Raises InputError if
+    first that keeps it. `effort`: "fast" tries one good method, "thorough" all. `latency`: time the attempts where the
+    target is timed; without it accuracy and size decide. `shapes`: see `export`. `options`: fields of the exporters and
+    the int8 step. The failure of one format does not end the others. Raises InputError if
     calibration samples, or labels for an explicit budget, are missing.
     """
     ref = references.resolve(artifact, out)
@@ -87,7 +89,7 @@ def quantize(
         raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     chosen = methods or (FAST if effort == "fast" else METHODS)
     return _search_methods(
-        ref, routes, chosen, effort, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
+        ref, routes, chosen, effort, latency, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
     )
 
 
@@ -104,6 +106,7 @@ def _search_methods(
     routes: dict[str, list[str]],
     methods: Sequence[str],
     effort: Effort,
+    latency: bool,
     budget: bool,
     gates: Gates,
     target: str,
@@ -139,6 +142,8 @@ def _search_methods(
             search = MethodSearch(
                 context, models[end], format, fields, budget, own, METHOD_STEPS, effort, tuple(outcome.searches)
             )
+            if not latency:
+                search.untimed("--no-latency")
             try:
                 _record(search, search.run(tuple(methods)), outcome)
             except EdgekitError as error:  # no method made an artifact: other formats may do better

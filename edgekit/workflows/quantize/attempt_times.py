@@ -56,10 +56,11 @@ def measure(search: MethodSearch) -> None:
         return
     models = [search.reference, *(a.artifact for a in usable if a.artifact)]
     plan = _plan(search)
-    found = _stored(search.stored, models, plan) or latencies(search, models)
+    session = search.measured.get(tuple(model.id for model in models))
+    found = session or _stored(search.stored, models, plan) or latencies(search, models)
     if found is None:
         return
-    record.reference_latency = found[0]
+    record.reference_latency, record.not_timed = found[0], ""
     timed = {
         id(attempt): dataclasses.replace(
             attempt, latency=latency, ratio=statistics.latency_ratio(latency, found[0], paired=True)
@@ -82,15 +83,19 @@ def latencies(search: MethodSearch, models: Sequence[Artifact], processes: int =
         with search.timing(remaining.MEASURE):
             runs = execute_all(pairs, search.target, data, plan, outputs=False, progress=search.context.progress)
     except Unusable as error:  # one of the attempts, whose check says so
+        search.record.not_timed = str(error)
         search.context.say(f"            no latency from {search.target.name}: {error}")
         return None
     except (DeviceError, InputError) as error:  # an estimated target, or a device that is not connected
         search.context.say(f"            no latency from {search.target.name}: {error}")
-        search.timed = False
+        search.untimed(f"{search.target.name}: {error}")
         return None
     if why := disturbance_note(search.target.name, runs[0]):
         search.context.note(why)
-    return [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
+    found = [statistics.latency(r.processes, plan.threads, r.facts["batch"], r.clock) for r in runs]
+    if not processes:
+        search.measured[tuple(model.id for model in models)] = found
+    return found
 
 
 def _plan(search: MethodSearch) -> Plan:

@@ -105,7 +105,7 @@ class SearchRecord:
     """One format. `chosen`: the best attempt, under its plain name; `confirmed`: its check on the second half.
 
     `machine`: what the times belong to (`attempt_times.machine`). `made`: the names of the artifacts that were made for
-    the search only. `seconds`: what took how long (`remaining`).
+    the search only. `seconds`: what took how long (`remaining`). `not_timed`: why nothing was timed, "" if it was.
     """
 
     name: str
@@ -121,6 +121,7 @@ class SearchRecord:
     made: set[str] = field(default_factory=set)
     placement: Placement | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    not_timed: str = ""
 
     @property
     def slower(self) -> bool:
@@ -152,6 +153,7 @@ class SearchRecord:
             "against": self.reference.name,
             "against_bytes": self.reference.sizes.total,
             "against_latency_ms": _as_dict(self.reference_latency),
+            "not_timed": self.not_timed,
             "chosen": self.best.method if self.best else None,
             "confirmed": _as_dict(self.confirmed),
             "recommended": self.recommended,

@@ -36,6 +36,7 @@ from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import BudgetMissed, CannotConvert, EdgekitError, InputError
 from edgekit.core.local_paths import names_only
+from edgekit.core.measurement import Latency
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Step
 from edgekit.measure.context import Outcome, RunContext
@@ -44,7 +45,7 @@ from edgekit.runs import written
 from edgekit.runs.attempts import METHODS_FILE, read_attempts
 from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
-from edgekit.sets import halves
+from edgekit.sets import FIRST_HALF, SECOND_HALF, halves
 from edgekit.workflows import make
 from edgekit.workflows.inspect.output_tail import OutputTail, output_tail
 from edgekit.workflows.kernels import WORTH
@@ -106,10 +107,11 @@ class MethodSearch:
         self.int8_step = registry.load("steps", f"{format}_int8")
         self.int8_fields = {field.name for field in dataclasses.fields(self.int8_step)}
         self.store: Store = context.store
-        verifier = self.context.verifier
-        assert verifier is not None
+        verifier, whole = self.context.verifier, context.verifier
+        assert verifier is not None and whole is not None
         self.verifier: Verifier = verifier
         self.here = verifier.target
+        self.verifier.reuse(whole, FIRST_HALF)
         runtime = next((name for name in self.target.runtimes if registry.runtime(name).takes(format)), "")
         machine = attempt_times.machine(self.target, runtime)
         self.record = SearchRecord(self.plain("int8"), self.target.name, machine, runtime, reference)
@@ -130,7 +132,17 @@ class MethodSearch:
         self.placed = placement.Candidate()
         self.tail_in_float = True
         self._tails: dict[str, OutputTail | None] = {}
-        self.timed = bool(runtime) and registry.load("devices", self.target.device).timed
+        self.timed = True
+        #: the sessions of measuring so far: the ids of the artifacts, in order → their latencies
+        self.measured: dict[tuple[str, ...], list[Latency]] = {}
+        if not runtime:
+            self.untimed(f"{self.target.name} has no runtime for it")
+        elif not registry.load("devices", self.target.device).timed:
+            self.untimed(f"{self.target.name} is not timed")
+
+    def untimed(self, why: str) -> None:
+        """Time nothing from here on."""
+        self.timed, self.record.not_timed = False, why
 
     # --- the search ---------------------------------------------------------------------------------------------
 
@@ -159,9 +171,10 @@ class MethodSearch:
                 self._try(method, [])
         if self.best is None:
             raise self.failure or self._nothing_usable(methods)
-        attempt_times.measure(self)
         others = list(filter(self._may_try, WITHOUT_SAMPLES))
-        if others and (not self.best.within_budget or self._not_faster()):
+        if not (others and (not self.best.within_budget or self._placed_is_not_faster())):
+            attempt_times.measure(self)
+        if others and (not self.best.within_budget or self._placed_is_not_faster() or self._not_faster()):
             why = "int8 is not faster than float here" if self.best.within_budget else "no static int8 is near enough"
             self.context.say(f"            {why}: {' and '.join(others)}, too")
             for method in others:
@@ -238,6 +251,12 @@ class MethodSearch:
         ratios = [attempt.ratio.value for attempt in self.record.attempts if attempt.ratio]
         return bool(ratios) and min(ratios) > WORTH
 
+    def _placed_is_not_faster(self) -> bool:
+        """Was the placement, whose kernels all attempts so far have, measured to be hardly faster than float?"""
+        if not self.timed or any(a.usable and a.method in WITHOUT_SAMPLES for a in self.record.attempts):
+            return False
+        return self.placed.ratio is not None and self.placed.ratio.value > WORTH
+
     @property
     def best(self) -> Attempt | None:
         """The best attempt so far."""
@@ -305,7 +324,7 @@ class MethodSearch:
         started = time.monotonic()
         try:
             for artifact in self.steps[method](self):
-                finding = self.verifier.check(artifact, "accuracy", self.reference)
+                finding = self.context.check(self.verifier, artifact, "accuracy", self.reference)
                 seconds = self.known_seconds.get(artifact.id, time.monotonic() - started)
                 name = artifact.name.partition("~")[2] or method
                 yield Attempt(name, artifact, finding, round(seconds, 1), finding.failed and finding.reason)
@@ -347,7 +366,7 @@ class MethodSearch:
         if self.effort != "thorough" and artifact.step != "to_torch":
             return artifact
         step = registry.load("steps", artifact.step)
-        finding = self.verifier.check(artifact, step.preserves)
+        finding = self.context.check(self.verifier, artifact, step.preserves)
         if finding.failed in ("parity", "runtime") and (error := finding.error()):
             raise error
         return artifact
@@ -457,7 +476,9 @@ class MethodSearch:
             self.context.say(f"  kept      {self.plain('int8')}: {kept.method}, the best static one")
         context = self.outer_context
         confirming = Verifier(self.store, self.here, self.second, context.scorer, context.gates, context.plan)
-        record.confirmed = confirming.check(record.chosen, "accuracy", self.reference)
+        if context.verifier is not None:
+            confirming.reuse(context.verifier, SECOND_HALF)
+        record.confirmed = context.check(confirming, record.chosen, "accuracy", self.reference)
         context.say(f"  chosen    {record.chosen.name}: {best.method}; {make.describe(record.confirmed)}")
         if not best.within_budget and (quick := self._much_faster(best)) is not None:
             lost = "" if quick.finding is None else f"; {make.describe(dataclasses.replace(quick.finding, failed=''))}"

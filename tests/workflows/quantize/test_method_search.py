@@ -18,18 +18,20 @@ from helpers import Ended, run_cli, start
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import BudgetMissed, InputError
-from edgekit.core.measurement import Latency, Metric, Parity, Process, Ratio, Verdict
+from edgekit.core.measurement import Latency, Metric, Parity, Process, Ratio, Run, Verdict
 from edgekit.core.samples import SampleSet
-from edgekit.core.target import Target
+from edgekit.core.target import Plan, Target
 from edgekit.measure import targets
 from edgekit.measure.verify import Finding
+from edgekit.report.method_search import search_table
+from edgekit.report.tables import lines
 from edgekit.runs.attempts import METHODS_FILE
 from edgekit.runs.store import Store
 from edgekit.sets import halves
 from edgekit.sets.reading import sample_set
 from edgekit.steps.shared import onnx_weight_only
 from edgekit.workflows import bench, export, quantize
-from edgekit.workflows.quantize import attempt_times, methods
+from edgekit.workflows.quantize import attempt_times, methods, placement
 from edgekit.workflows.quantize.attempts import Attempt
 from edgekit.workflows.quantize.method_search import MethodSearch, calibration_warnings
 
@@ -184,6 +186,71 @@ def test_int8_that_is_not_faster_than_float_gives_way_to_weights_only(
     assert search.to_json()["recommended"]
     assert Store(bars_run).get("onnx-int8").kind.precision == "int8", "what is not recommended is kept, too"
     assert [a.method for a in search.attempts] == (["mse"] if static < 0.9 else ["mse", "weight-only"])
+
+
+def test_without_latency_nothing_is_timed_and_the_record_says_so(
+    bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(*_: object, **__: object) -> None:
+        raise AssertionError("it was timed")
+
+    monkeypatch.setattr(attempt_times, "execute_all", timed)
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], methods=("weight-only", "min-max", "mse"), latency=False)
+    record = outcome.searches[0].to_json()
+    assert record["not_timed"] == "--no-latency" and record["against_latency_ms"] is None
+    assert {a["method"] for a in record["attempts"]} == {"min-max", "mse"} and record["recommended"]
+    assert not any(a["latency_ms"] or a["ratio"] for a in record["attempts"])
+    shown = "\n".join(lines(search_table(record)))
+    assert "not timed (--no-latency): accuracy and size decide" in shown and "faster" not in shown
+
+
+@pytest.mark.parametrize(
+    ("static", "sessions"),
+    [
+        (0.5, [["onnx", "onnx-int8~mse"], ["onnx", "onnx-int8~min-max"]]),  # the first: is it clearly faster?
+        (2.0, [*[["onnx", "onnx-int8~mse"]] * 2, ["onnx", "onnx-int8~min-max", "onnx-dynamic~weight-only"]]),
+    ],
+)
+def test_what_the_placement_found_is_not_measured_twice(
+    static: float, sessions: list[list[str]], brief_search: None, bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That int8 is not faster is known before the attempts are measured, so the others are measured with them."""
+    measured: list[list[str]] = []
+
+    def execute_all(pairs: Any, target: Target, data: SampleSet, plan: Plan, **_: object) -> list[Run]:
+        measured.append([artifact.name for artifact, _ in pairs])
+        runs = []
+        for artifact, runtime in pairs:
+            times = np.full(50, 1e5 * (static if artifact.kind.precision == "int8" else 1), int)
+            process = Process(tuple(times.tolist()), 1, 1, 1, 1, 1, tuple(times.tolist()))
+            runs.append(Run(artifact.name, target.name, runtime, "measured", {}, (process,), {"batch": 1}))
+        return runs
+
+    monkeypatch.setattr(attempt_times, "execute_all", execute_all)
+    monkeypatch.setattr(onnx_weight_only, "SMALL", 64)  # this network has few weights
+    monkeypatch.setattr(placement, "_slow", lambda *_, **__: placement.Candidate())
+    outcome = quantize.quantize(str(bars_run), to=["onnx"], methods=("weight-only", "mse", "min-max"))
+    assert measured == sessions
+    assert all(a.latency for a in outcome.searches[0].attempts if a.method != "mse")
+
+
+def test_a_session_over_the_same_models_serves_twice(
+    brief_search: None, bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[list[str]] = []
+    execute_all = attempt_times.execute_all
+
+    def counted(pairs: Any, *words: Any, **settings: Any) -> list[Run]:
+        sessions.append([artifact.name for artifact, _ in pairs])
+        return execute_all(pairs, *words, **settings)
+
+    monkeypatch.setattr(attempt_times, "execute_all", counted)
+    monkeypatch.setattr(placement, "CLEARLY_FAST", 0.0)
+    monkeypatch.setattr(placement, "LEAST_MS", 1e9)
+    monkeypatch.setattr(placement, "_slow", lambda *_, **__: placement.Candidate())
+    (search,) = quantize.quantize(str(bars_run), to=["onnx"], methods=("min-max",)).searches
+    assert search.reference_latency and search.attempts[0].latency
+    assert sessions == [["onnx", "onnx-int8~min-max"]] * 2, "a glance, and one session for the placement and the result"
 
 
 @pytest.mark.slow
