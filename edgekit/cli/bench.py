@@ -12,6 +12,7 @@ from edgekit.cli.shared import (
     Reporter,
     Shapes,
     edgekit_command,
+    metric_option,
     out_option,
     plan_of,
     plan_options,
@@ -23,6 +24,7 @@ from edgekit.cli.shared import (
 @edgekit_command("bench", short_help="Measure accuracy, latency, memory and size, per target and runtime.")
 @click.argument("artifacts", nargs=-1, metavar="[ARTIFACT]...")
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
+@metric_option
 @click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
 @shape_option
 @out_option
@@ -31,6 +33,7 @@ from edgekit.cli.shared import (
 def command(
     artifacts: tuple[str, ...],
     data: str,
+    metric: str,
     resume: bool,
     out: Path | None,
     shapes: Shapes,
@@ -47,6 +50,7 @@ def command(
         artifacts,
         target_names=target_names,
         data=data,
+        metric=metric,
         plan=plan_of(options),
         out=out,
         shapes=shapes,
