@@ -655,7 +655,7 @@ def bench(
 
 
 @_public
-def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") -> Results:
+def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "", metric: str = "") -> Results:
     """The stored measurements of runs, models and results files, in order.
 
     Different models of one name have their run's name before it: `cars/onnx-int8`.
@@ -664,12 +664,13 @@ def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") ->
         sources: A Model or its path, a run folder, a results file (`results.json`), or a list of them. None: the
             newest run.
         data: The start of a test set's sha256, to choose one of several.
+        metric: The name of a metric, to choose one of several.
 
     Returns:
         Their measurements.
 
     Raises:
-        InputError: There are none, or they are over different test sets.
+        InputError: There are none, or they are over different test sets, or in different metrics.
 
     Examples:
         >>> results = edgekit.compare("runs/mnist")
@@ -677,7 +678,7 @@ def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") ->
         ['onnx', 'onnx-int8']
     """
     words = [word(source) or str(references.newest_run()) for source in _several(sources, none=True)]
-    return Results(rows.disambiguated(rows.collect(words, data)), rows.run_folders(words))
+    return Results(rows.disambiguated(rows.collect(words, data, metric)), rows.run_folders(words))
 
 
 @_public

@@ -48,7 +48,7 @@ class TopK:
     """
 
     def __init__(self, k: int) -> None:
-        self.k, self.name = k, f"top-{k} accuracy"
+        self.k, self.name = k, f"top{k}"
 
     def __call__(self, outputs: Mapping[str, Array], labels: Array) -> Scores:
         first = top1(outputs, labels)

@@ -63,6 +63,9 @@ def labels(text: str) -> Labels | None:
     """The labels of all splits, without decoding samples; None if the data has none. Raises InputError."""
     spec = parse_set_spec(text)
     reader = reader_of(spec, ())
+    if isinstance(reader, masks.MaskedImages):
+        next = f"to train on masks: edgekit train 'segmentation?data={spec.path}'"
+        raise InputError(f"{text} holds images with masks", "a classification has one label per image", next)
     return reading.labels_of(text, reader, spec.options) if reader.labelled else None
 
 

@@ -84,7 +84,7 @@ def test_top_k_is_that_of_scikit_learn(k: int) -> None:
     values, labels = random.normal(size=(200, 12)), random.integers(0, 12, 200)
     scores = metrics.TopK(k)({"y": values}, labels)
     assert scores.value == pytest.approx(sklearn.top_k_accuracy_score(labels, values, k=k, labels=range(12)))
-    assert scores.name == f"top-{k} accuracy" and np.isin(scores.per_sample, (0, 1)).all()
+    assert scores.name == f"top{k}" and np.isin(scores.per_sample, (0, 1)).all()
 
 
 def test_top_k_of_equal_values_is_that_of_lower_classes() -> None:
