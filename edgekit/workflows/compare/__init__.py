@@ -9,8 +9,9 @@ from edgekit.workflows.compare import rows
 
 
 def compare(sources: Sequence[str] = (), *, set: str = "", metric: str = "") -> list[Measurement]:
-    """The measurements of run folders and results files, in order. `set`: the start of a test set's sha256, `metric`: the
-    name of a metric, to choose one of several.
+    """The measurements of run folders and results files, in order.
+
+    `set`: the start of a test set's sha256, `metric`: the name of a metric, to choose one of several.
 
     Raises InputError if there are none, or if they are over different test sets or in different metrics.
     """
