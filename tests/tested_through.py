@@ -109,7 +109,6 @@ THROUGH = {
     "measure/context": "workflows/test_make.py",
     "measure/measurements": "measure/test_parallel.py",
     "measure/targets": "runs/test_recipe.py",
-    "workflows/bench": "cli/test_json.py",
     "workflows/chains": "steps/test_to_torch.py",
     "workflows/compare/": "workflows/compare/test_limits.py",
     "workflows/doctor": "cli/test_json.py",

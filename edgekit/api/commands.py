@@ -24,6 +24,7 @@ from edgekit.api.options import (
     Format,
     Formats,
     Method,
+    Metric,
     ModelPath,
     Precision,
     PruneOptions,
@@ -258,6 +259,7 @@ def export(
     model: AnyModel | None = ...,
     to: Format = ...,
     *,
+    val: Samples | None = ...,
     example: Any = ...,
     shape: Shape | None = ...,
     out: AnyPath | None = ...,
@@ -269,6 +271,7 @@ def export(
     model: AnyModel | None,
     to: Formats,
     *,
+    val: Samples | None = ...,
     example: Any = ...,
     shape: Shape | None = ...,
     out: AnyPath | None = ...,
@@ -282,6 +285,7 @@ def export(
     model: AnyModel | None = None,
     to: Format | Sequence[Format] = "onnx",
     *,
+    val: Samples | None = None,
     example: Any = None,
     shape: Shape | None = None,
     out: AnyPath | None = None,
@@ -293,6 +297,7 @@ def export(
     Args:
         model: A Model, a path, a model file, or a torch module with `example`. None: the newest run's.
         to: A format, or a list of them.
+        val: Samples to compare on, such as (x, y). None: the task's validation split, else random inputs.
         example: Of a torch module: a sample with its batch axis, or a tuple of them.
         shape: Sizes of inputs, batch included, where they are open.
         out: The run folder of a model from elsewhere.
@@ -319,6 +324,7 @@ def export(
     outcome = export_workflow.export(
         word(model, example, folder, shape),
         to=formats,
+        val=as_set(val, folder),
         out=folder,
         shapes=_shapes(shape),
         options=options,
@@ -338,6 +344,7 @@ def quantize(
     calibration: Samples | None = ...,
     val: Samples | None = ...,
     max_drop: float | None = ...,
+    metric: Metric = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
     latency: bool = ...,
@@ -358,6 +365,7 @@ def quantize(
     calibration: Samples | None = ...,
     val: Samples | None = ...,
     max_drop: float | None = ...,
+    metric: Metric = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
     latency: bool = ...,
@@ -380,6 +388,7 @@ def quantize(
     calibration: Samples | None = None,
     val: Samples | None = None,
     max_drop: float | None = None,
+    metric: Metric = "",
     methods: Method | Sequence[Method] = (),
     effort: Effort = "normal",
     latency: bool = True,
@@ -400,6 +409,7 @@ def quantize(
         calibration: Typical inputs: arrays (N, …), a DataFrame, a DataLoader, a path. None: training data.
         val: Samples with labels, such as (x, y). None: the task's validation split.
         max_drop: The budget: how many percentage points of accuracy may be lost. None: 0.5.
+        metric: Of a model without a task, where labels are classes. "": by its signature.
         methods: Only these methods of int8, such as `"min-max"`.
         effort: "fast" tries one good method, "normal" stops at the first that keeps the budget, "thorough" tries all.
         latency: False times nothing: accuracy and size decide.
@@ -440,6 +450,7 @@ def quantize(
         calibration=as_set(calibration, folder, inputs=inputs),
         val=as_set(val, folder, inputs=inputs),
         max_drop_pp=max_drop,
+        metric=metric,
         methods=(methods,) if isinstance(methods, str) else tuple(methods),
         effort=effort,
         latency=latency,
@@ -533,6 +544,7 @@ def verify(
     *,
     against: ModelPath = "",
     val: Samples | None = None,
+    metric: Metric = "",
     target: str = "host",
     layers: bool = False,
     shape: Shape | None = None,
@@ -544,6 +556,7 @@ def verify(
         model: A Model, a path, a model file, or a run folder: all of its models. None: the newest run.
         against: Another model, or a model file. "": the model that it was made from.
         val: Samples, such as (x, y). None: the task's validation split.
+        metric: Of a model without a task, where labels are classes. "": by its signature.
         target: The device that runs it.
         layers: Compare each operator; the table is written into the model's folder.
         shape: Sizes of inputs, batch included, where they are open.
@@ -566,6 +579,7 @@ def verify(
         word(model),
         against=word(against) or "",
         val=as_set(val, run_of(model, None)),
+        metric=metric,
         target=target,
         layers=layers,
         shapes=_shapes(shape),
@@ -580,6 +594,7 @@ def bench(
     models: ModelPath | Iterable[ModelPath] | None = None,
     data: Samples | None = None,
     *,
+    metric: Metric = "",
     target: str | Sequence[str] = "host",
     quick: bool = False,
     thorough: bool = False,
@@ -599,6 +614,7 @@ def bench(
         models: A Model, a path, a run folder (all of its models), a model file, or a list of them. None: the newest
             run.
         data: Samples with labels, such as (x, y). None: the task's test split.
+        metric: Of a model without a task, where labels are classes. "": by its signature.
         target: A device, or a list of them.
         quick: A first look: fewer, shorter processes.
         thorough: For small differences: more, longer processes.
@@ -634,6 +650,7 @@ def bench(
         words,
         target_names=[target] if isinstance(target, str) else list(target),
         data=as_set(data, folders[0]),
+        metric=metric,
         plan={**plan, "latency": latency, **{key: value for key, value in given.items() if value is not None}},
         out=None if out is None else Path(out),
         shapes=_shapes(shape),
@@ -645,7 +662,7 @@ def bench(
 
 
 @_public
-def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") -> Results:
+def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "", metric: str = "") -> Results:
     """The stored measurements of runs, models and results files, in order.
 
     Different models of one name have their run's name before it: `cars/onnx-int8`.
@@ -654,12 +671,13 @@ def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") ->
         sources: A Model or its path, a run folder, a results file (`results.json`), or a list of them. None: the
             newest run.
         data: The start of a test set's sha256, to choose one of several.
+        metric: The name of a metric, to choose one of several.
 
     Returns:
         Their measurements.
 
     Raises:
-        InputError: There are none, or they are over different test sets.
+        InputError: There are none, or they are over different test sets, or in different metrics.
 
     Examples:
         >>> results = edgekit.compare("runs/mnist")
@@ -667,7 +685,7 @@ def compare(sources: ModelPath | Iterable[ModelPath] = (), *, data: str = "") ->
         ['onnx', 'onnx-int8']
     """
     words = [word(source) or str(references.newest_run()) for source in _several(sources, none=True)]
-    return Results(rows.disambiguated(rows.collect(words, data)), rows.run_folders(words))
+    return Results(rows.disambiguated(rows.collect(words, data, metric)), rows.run_folders(words))
 
 
 @_public

@@ -47,6 +47,7 @@ Precision: TypeAlias = Literal["int8", "fp16", "dynamic"]
 Method: TypeAlias = Literal[
     "dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat"
 ]
+Metric: TypeAlias = Literal["", "top1", "top5", "recall@1"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 EdgeType: TypeAlias = Literal["int8", "uint8", "float32"]
 
@@ -138,6 +139,7 @@ class QuantizeOptions(ExportOptions, total=False):
 class ExportArguments(ExportOptions, total=False):
     """What `Model.export` takes, as `edgekit.export` does."""
 
+    val: Samples | None
     shape: Shape | None
     progress: bool | None
 
@@ -148,6 +150,7 @@ class QuantizeArguments(QuantizeOptions, total=False):
     calibration: Samples | None
     val: Samples | None
     max_drop: float | None
+    metric: Metric
     methods: Method | Sequence[Method]
     effort: Effort
     latency: bool
@@ -176,6 +179,7 @@ class PruneArguments(PruneOptions, total=False):
 class BenchArguments(TypedDict, total=False):
     """What `Model.bench` takes, as `edgekit.bench` does."""
 
+    metric: Metric
     target: str | Sequence[str]
     quick: bool
     thorough: bool

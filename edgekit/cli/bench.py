@@ -12,6 +12,7 @@ from edgekit.cli.shared import (
     Reporter,
     Shapes,
     edgekit_command,
+    metric_option,
     out_option,
     plan_of,
     plan_options,
@@ -24,6 +25,7 @@ from edgekit.cli.shared import (
 @click.argument("artifacts", nargs=-1, metavar="[ARTIFACT]...")
 @click.option("--data", default="", metavar="SET", help="Samples to measure on (default: the task's test split).")
 @click.option("--no-latency", is_flag=True, help="Accuracy and size only: nothing is timed.")
+@metric_option
 @click.option("--resume", is_flag=True, help="Keep the measurements of an interrupted bench with the same options.")
 @shape_option
 @out_option
@@ -33,6 +35,7 @@ def command(
     artifacts: tuple[str, ...],
     data: str,
     no_latency: bool,
+    metric: str,
     resume: bool,
     out: Path | None,
     shapes: Shapes,
@@ -49,6 +52,7 @@ def command(
         artifacts,
         target_names=target_names,
         data=data,
+        metric=metric,
         plan=plan_of(options) | ({"latency": False} if no_latency else {}),
         out=out,
         shapes=shapes,

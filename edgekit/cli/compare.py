@@ -37,6 +37,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--mlflow", metavar="EXPERIMENT", help="Also log each row as a run of an MLflow experiment.")
 @click.option("--wandb", metavar="PROJECT", help="Also log each row as a run of a Weights & Biases project.")
 @click.option("--set", "test_set", default="", metavar="SHA", help="Only rows over this test set (first digits).")
+@click.option("--metric", default="", metavar="NAME", help="Only rows in this metric, where there are several.")
 @click.option("--against", metavar="BASELINE", help="The baseline: a run folder or results file.")
 @click.option(
     "--fail-if",
@@ -59,6 +60,7 @@ def command(
     mlflow: str | None,
     wandb: str | None,
     test_set: str,
+    metric: str,
     against: str | None,
     fail_if: tuple[str, ...],
     junit: Path | None,
@@ -97,7 +99,7 @@ def command(
         raise InputError(what, "compare measures nothing then", "add --against BASELINE, or use edgekit bench RUN")
     for drawing in filter(None, (picture, summary)):
         file.check(drawing)
-    sourced_rows = collect(sources, test_set)
+    sourced_rows = collect(sources, test_set, metric)
     measurements = [m for _, m in sourced_rows]
     rows = disambiguated(sourced_rows)
     gates: list[Gate] = []
@@ -108,6 +110,7 @@ def command(
             against,
             fail_if,
             set=test_set,
+            metric=metric,
             plan=plan,
             again=not stored,
             progress=reporter.progress,

@@ -19,6 +19,7 @@ def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[s
 @edgekit_command("export", short_help="Export a trained model to other formats, verified.")
 @click.argument("artifact", required=False)
 @click.option("--to", callback=split, default="", metavar="F,…", help="Formats (default: every installed one).")
+@click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
 @click.option("--opset", type=int, metavar="N", help="ONNX: the operator set, 18 to 23 (default 20).")
 @click.option(
     "--dynamic", metavar="AXES", help="ONNX, OpenVINO: axes that stay open: batch, none, or x:2,3 (default: all)."
@@ -41,7 +42,13 @@ def split(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[s
 @shape_option
 @out_option
 def command(
-    artifact: str | None, to: tuple[str, ...], out: Path | None, shapes: Shapes, reporter: Reporter, **options: Any
+    artifact: str | None,
+    to: tuple[str, ...],
+    val: str,
+    out: Path | None,
+    shapes: Shapes,
+    reporter: Reporter,
+    **options: Any,
 ) -> CommandResult:
     """Export ARTIFACT (RUN, or RUN/NAME; default: the newest run's float model) and compare its outputs with the
     original's on validation data."""
@@ -49,7 +56,7 @@ def command(
 
     given = {name: value for name, value in options.items() if value}
     outcome = export.export(
-        artifact, to=to, out=out, shapes=shapes, options=given, progress=reporter.progress, say=reporter.say
+        artifact, to=to, val=val, out=out, shapes=shapes, options=given, progress=reporter.progress, say=reporter.say
     )
 
     def show() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli.export import split
-from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, out_option, shape_option
+from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, metric_option, out_option, shape_option
 from edgekit.cli.shared.completion import METHODS
 from edgekit.cli.shared.output import echo
 from edgekit.cli.shared.quantities import POINTS
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop", "max_drop_pp", type=POINTS, metavar="PP", help="Accuracy budget in percentage points (default 0.5)."
 )
+@metric_option
 @click.option(
     "--methods",
     callback=split,
@@ -61,6 +62,7 @@ def command(
     calibration: str,
     val: str,
     max_drop_pp: float | None,
+    metric: str,
     methods: tuple[str, ...],
     effort: Effort | None,
     no_latency: bool,
@@ -85,6 +87,7 @@ def command(
         calibration=calibration,
         val=val,
         max_drop_pp=max_drop_pp,
+        metric=metric,
         methods=methods,
         effort=effort or "normal",
         latency=not no_latency,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, shape_option
+from edgekit.cli.shared import CommandResult, Reporter, Shapes, edgekit_command, metric_option, shape_option
 
 if TYPE_CHECKING:
     from edgekit.core.artifact import Artifact
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 @click.argument("artifact", required=False)
 @click.option("--against", default="", metavar="MODEL", help="Compare with this artifact or file, not its parent.")
 @click.option("--val", default="", metavar="SET", help="Validation samples (default: the task's validation split).")
+@metric_option
 @click.option("--target", default="host", envvar="EDGEKIT_TARGET", metavar="T", help="The target to run both on.")
 @shape_option
 @click.option("--layers", is_flag=True, help="Also compare operator by operator, on this machine.")
 def command(
-    artifact: str | None, against: str, val: str, target: str, layers: bool, shapes: Shapes, reporter: Reporter
+    artifact: str | None,
+    against: str,
+    val: str,
+    metric: str,
+    target: str,
+    layers: bool,
+    shapes: Shapes,
+    reporter: Reporter,
 ) -> CommandResult:
     """Run ARTIFACT (RUN: all of its artifacts) and its parent on real samples and compare: SQNR per output, largest
     difference, top-1 agreement, and the paired change of accuracy. Exit 1 if a conversion fails its check; the first
@@ -33,7 +41,14 @@ def command(
     from edgekit.workflows.inspect import layers_table
 
     outcome = verify.verify(
-        artifact, against=against, val=val, target=target, layers=layers, shapes=shapes, progress=reporter.progress
+        artifact,
+        against=against,
+        val=val,
+        metric=metric,
+        target=target,
+        layers=layers,
+        shapes=shapes,
+        progress=reporter.progress,
     )
     reports = [
         _layer_report(artifact, finding.failed, layers)

@@ -1,9 +1,10 @@
-"""Metrics for models without a task, chosen by the type of the labels."""
+"""Metrics for models without a task, chosen by the type of the labels, or by name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,80 @@ def top1(outputs: Mapping[str, Array], labels: Array) -> Scores:
         why = f"the model has {values.shape[1]} classes, numbered from 0"
         raise InputError(what, why, "check the labels")
     return Scores("accuracy", "fraction", True, (values.argmax(axis=1) == labels).astype(np.float64))
+
+
+class TopK:
+    """Top-k accuracy of the first output (samples, classes): 1 where the label is among the k largest values, else 0.
+
+    Of equal values those of lower classes come first, as in `top1`, which is k = 1. `luck`: what the k most frequent
+    classes reach. Raises InputError as `top1`, and if there are no more than k classes.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k, self.name = k, f"top{k}"
+
+    def __call__(self, outputs: Mapping[str, Array], labels: Array) -> Scores:
+        first = top1(outputs, labels)
+        values = next(iter(outputs.values()))
+        if values.ndim != 2 or values.shape[1] <= self.k:
+            what = f"{self.name} says nothing of {max(2, values.shape[-1])} classes"
+            raise InputError(what, "every prediction would be right", "leave out --metric")
+        own = values[np.arange(len(labels)), labels][:, None]
+        lower = np.arange(values.shape[1]) < labels[:, None]
+        ranks = (values > own).sum(axis=1) + ((values == own) & lower).sum(axis=1)
+        counts = np.sort(np.bincount(labels))[::-1]
+        luck = max(float(counts[: self.k].sum()) / len(labels), self.k / values.shape[1])
+        return replace(first, name=self.name, per_sample=(ranks < self.k).astype(np.float64), luck=luck)
+
+
+class Recall:
+    """Recall@1 of retrieval by the first output, an embedding (samples, values).
+
+    Each sample is a query; the others are sorted by cosine similarity. It is 1 where the nearest is of the query's
+    class, else 0: also if one of another class is as near. Samples alone in their class are no queries, and remain
+    among the others. `luck`: what a random other sample reaches. Raises InputError if no class has two samples, or all
+    are of one.
+    """
+
+    name = "recall@1"
+    #: rows of the similarities that are computed at once
+    block = 512
+
+    def __call__(self, outputs: Mapping[str, Array], labels: Array) -> Scores:
+        values = next(iter(outputs.values()))
+        if labels.ndim != 1 or labels.dtype.kind not in "iu" or not _is_vector(values):
+            shapes = f"the output is {list(values.shape)}, the labels are {labels.dtype}{list(labels.shape)}"
+            raise InputError(f"{self.name} cannot be computed", shapes, "it takes one vector and one class per sample")
+        _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        queries = np.flatnonzero(counts[index] > 1)
+        if len(counts) < 2 or not len(queries):
+            why = "all samples are of one class" if len(counts) < 2 else "no class has two samples"
+            raise InputError(f"{self.name} cannot be computed", why, "use other samples")
+        vectors = np.asarray(values, np.float32).reshape(len(labels), -1)
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        blocks = np.split(queries, range(self.block, len(queries), self.block))
+        hits = [self._hits(vectors, labels, block) for block in blocks]
+        luck = float((counts[index[queries]] - 1).mean()) / (len(labels) - 1)
+        return Scores(self.name, "fraction", True, np.concatenate(hits), luck=luck)
+
+    def notes(self, labels: Array) -> tuple[str, ...]:
+        """A sentence about the samples that are no queries."""
+        alone = int((np.unique(labels, return_counts=True)[1] == 1).sum())
+        classes = "1 class has" if alone == 1 else f"{alone} classes have"
+        return (f"{classes} one sample, which {self.name} does not look up",) if alone else ()
+
+    @staticmethod
+    def _hits(vectors: Array, labels: Array, queries: Array) -> Array:
+        similarity = vectors[queries] @ vectors.T
+        similarity[np.arange(len(queries)), queries] = -np.inf
+        same = labels[queries, None] == labels[None]
+        nearest = np.where(same, similarity, -np.inf).max(axis=1)
+        return np.asarray(nearest > np.where(same, -np.inf, similarity).max(axis=1), np.float64)
+
+
+def _is_vector(values: Array) -> bool:
+    """Is each sample a vector, perhaps with axes of size 1?"""
+    return values.ndim > 1 and math.prod(values.shape[1:]) == max(values.shape[1:])
 
 
 def _of_two(scores: Array) -> Array:

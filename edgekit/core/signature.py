@@ -197,7 +197,8 @@ class OutputSignature:
     they are multiplied by, and the class scores; or the score and index of the best class. If nothing follows, the
     outputs of the kinds `scores` (N, boxes, classes), or (N, boxes) with `class-ids` (N, boxes), hold it; `count` (N,)
     is how many of the boxes are valid.
-    `activation`: what is still to be applied to the scores. `background`: the class that stands for no object.
+    `activation`: what is still to be applied to the scores; also of a mask with one score per pixel, a logit (sigmoid)
+    or a probability (none). `background`: the class that stands for no object.
     `strides`: the grids in whose cells the boxes are given, YOLOX's encoding: offset from the cell, and the logarithm
     of width and height in cells. `suppressed`: non-maximum suppression is done already. `family`: stands for the other
     keys of a well-known detector: yolov5, yolov8 (9, 11, 12, too), yolov10, yolox, detr, rt-detr, ssd.
@@ -212,7 +213,7 @@ class OutputSignature:
     relative: bool = False
     columns: Literal["", "scores", "objectness", "score-class"] = ""
     transposed: bool = False
-    activation: Literal["", "sigmoid", "softmax"] = ""
+    activation: Literal["", "none", "sigmoid", "softmax"] = ""
     background: Literal["", "first", "last"] = ""
     strides: tuple[int, ...] = ()
     suppressed: bool = False
@@ -227,7 +228,8 @@ class OutputSignature:
         of_boxes = {"columns": self.columns, "strides": self.strides, "relative": self.relative}
         if self.kind != "boxes":
             yield from (f"{name} is for boxes, and kind is {self.kind!r}" for name, value in of_boxes.items() if value)
-        scored = {"activation": self.activation, "background": self.background, "transposed": self.transposed}
+        activation = self.activation if self.kind != "mask" else ""
+        scored = {"activation": activation, "background": self.background, "transposed": self.transposed}
         if self.kind not in ("boxes", "scores"):
             yield from (f"{name} is for a detector's scores" for name, value in scored.items() if value)
         if any(stride < 1 for stride in self.strides):

@@ -125,7 +125,8 @@ def output_problems(record: OutputSignature, spec: TensorSpec) -> Iterator[str]:
     if record.kind in ("logits", "probabilities", "mask") and count and len(spec.shape) >= 2:
         axes = [spec.shape[-1]] if len(spec.shape) == 2 else [spec.shape[1], spec.shape[-1]]
         one_value = count == 2 and 1 in axes  # a single score of two classes
-        if None not in axes and count not in axes and not one_value:
+        class_map = record.kind == "mask" and (len(spec.shape) == 3 or 1 in axes)  # the best class of each pixel
+        if not class_map and None not in axes and count not in axes and not one_value:
             yield f"it names {count} classes, and {spec} has {' or '.join(map(str, dict.fromkeys(axes)))}"
     if record.kind == "boxes" and record.columns:
         yield from _box_problems(record, spec)

@@ -260,8 +260,10 @@ def chance(scores: Scores, labels: Array) -> str:
     luck reaches.
     """
     values = np.asarray(scores.per_sample, np.float64)
-    if scores.luck is not None and scores.value <= scores.luck:
-        return f"its {scores.name} is {scores.value:.2%}"
+    if scores.luck is not None:
+        least = scores.value if scores.reduce else mean_interval(values)[0]
+        guessing = f"its {scores.name} is {scores.value:.2%}, and guessing reaches {scores.luck:.2%}"
+        return guessing if least <= scores.luck else ""
     is_accuracy = scores.reduce is None and scores.unit == "fraction" and np.isin(values, (0, 1)).all()
     if not is_accuracy or labels.dtype.kind not in "iu" or labels.shape != values.shape:
         return ""

@@ -90,6 +90,14 @@ class Scores:
 
 
 class Scorer(Protocol):
-    """Outputs by name and labels → one value per sample."""
+    """Outputs by name and labels → one value per sample.
+
+    One that the user chose, where the labels allow several, has the metric's `name`.
+    """
 
     def __call__(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores: ...
+
+
+def chosen_metric(scorer: Scorer | None) -> str:
+    """The name of the metric if the samples' labels do not decide it; else ""."""
+    return str(getattr(scorer, "name", ""))

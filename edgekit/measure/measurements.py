@@ -21,6 +21,7 @@ from edgekit.core.measurement import Measurement, Run
 from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
+from edgekit.core.task import Scores, chosen_metric
 from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
 from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import execute_all, runtimes_for
@@ -38,9 +39,9 @@ def measure(
     """Measure every artifact in every runtime of the target that executes it; `reuse` keeps identical valid results."""
     plan, store = context.plan, context.store
     samples = take(data, plan.samples)
-    device = targets.device(target)
+    device, metric = targets.device(target), chosen_metric(context.scorer)
     pairs = list(_pairs(artifacts, target, context))
-    keys = {(a.name, r): _key(a, r, target, device.facts(), plan, samples.sha256) for a, r in pairs}
+    keys = {(a.name, r): _key(a, r, target, device.facts(), plan, samples.sha256, metric) for a, r in pairs}
     stored = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _worth_again(m, plan)]
     session = uuid.uuid4().hex[:12]
@@ -56,8 +57,9 @@ def measure(
             measurement = stored[key] if (artifact.name, runtime) not in new_runs else None
             if measurement is None:
                 run = new_runs[artifact.name, runtime]
-                root = _root_scores(artifact, new_runs, target, samples, context)
-                measurement = _measurement(artifact, run, samples, context, session, key, root)
+                scores = _scores(run, samples, context)
+                root = _root_scores(artifact, scores, new_runs, samples, context) if scores else None
+                measurement = _measurement(artifact, run, samples, context, session, key, scores, root)
                 store.add(measurement)
             else:
                 measurement = dataclasses.replace(measurement, **_findings(artifact))
@@ -113,9 +115,16 @@ def _pairs(artifacts: Sequence[Artifact], target: Target, context: RunContext) -
 
 
 def _key(
-    artifact: Artifact, runtime: str, target: Target, facts: Mapping[str, object], plan: Plan, set_sha256: str
+    artifact: Artifact,
+    runtime: str,
+    target: Target,
+    facts: Mapping[str, object],
+    plan: Plan,
+    set_sha256: str,
+    metric: str,
 ) -> str:
-    """What makes two measurements the same: the artifact, the machine, the runtime's version, the plan, the set."""
+    """What makes two measurements the same: the artifact, the machine, the runtime's version, the plan, the set, and
+    the metric, if it was chosen."""
     try:
         runtime_version = version(registry.runtime(runtime).package)
     except PackageNotFoundError:
@@ -129,14 +138,23 @@ def _key(
         runtime_version,
         {name: value for name, value in dataclasses.asdict(plan).items() if value != _WITHOUT.get(name)},
         set_sha256,
+        *([metric] if metric else []),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _scores(run: Run, data: SampleSet, context: RunContext) -> Scores | None:
+    """None without labels, and for outputs of another shape than the host's, which cannot be scored."""
+    if context.scorer is None or data.labels is None or not run.facts.get("agreement", {}).get("same_shapes", True):
+        return None
+    return context.scorer(run.outputs, data.labels)
+
+
 def _root_scores(
-    artifact: Artifact, new_runs: Mapping[tuple[str, str], Run], target: Target, data: SampleSet, context: RunContext
+    artifact: Artifact, scores: Scores, new_runs: Mapping[tuple[str, str], Run], data: SampleSet, context: RunContext
 ) -> tuple[str, np.ndarray] | None:
-    """The float root's name and its per-sample scores over this set: from this session, else from its stored file."""
+    """The float root's name and its per-sample scores in the same metric over this set: from this session, else from
+    its stored file."""
     root = context.store.root(artifact)
     if root.id == artifact.id or context.scorer is None or data.labels is None:
         return None
@@ -147,13 +165,13 @@ def _root_scores(
         metric = measurement.metric
         if measurement.id != root.id or measurement.mismatch_reason or metric is None:
             continue
-        if metric.set_sha256 == data.sha256 and metric.correct_file:
+        if metric.set_sha256 == data.sha256 and metric.name == scores.name and metric.correct_file:
             path = inside(context.store.path, metric.correct_file)
             with array_errors(path, f"measure {root.name} again: edgekit bench {context.store.path}/{root.name}"):
-                scores = np.load(path, allow_pickle=False)
-                if scores.shape != (len(data),):
-                    raise ValueError(f"it has the shape {scores.shape}, and the set has {len(data)} samples")
-                return root.name, scores.astype(np.float32, casting="same_kind")
+                values = np.load(path, allow_pickle=False)
+                if values.shape[:1] != (metric.samples,):
+                    raise ValueError(f"it has the shape {values.shape}, for {metric.samples} samples")
+                return root.name, values.astype(np.float32, casting="same_kind")
     return None
 
 
@@ -164,19 +182,18 @@ def _measurement(
     context: RunContext,
     session: str,
     key: str,
+    scores: Scores | None,
     root: tuple[str, np.ndarray] | None,
 ) -> Measurement:
     metric = None
-    scored = run.facts.get("agreement", {}).get("same_shapes", True)  # outputs of another shape cannot be scored
-    if context.scorer is not None and data.labels is not None and scored:
-        scores = context.scorer(run.outputs, data.labels)
+    if scores is not None:
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
         content = io.BytesIO()
         np.save(content, scores.per_sample.astype(np.float32))
         file = written.write_beside(artifact, f"correct-{key}.npy", content.getvalue())
         metric = dataclasses.replace(metric, correct_file=file)
-    if run.outputs and scored:
+    if run.outputs and run.facts.get("agreement", {}).get("same_shapes", True):
         sample_predictions.store(artifact, run, data, context.task, context.store.path, key)
     processes = run.processes
     timed = [p for p in processes if p.times_ns]  # an emulated board has no times

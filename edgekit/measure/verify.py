@@ -27,7 +27,7 @@ from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Metric, Parity, Run, Verdict
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
-from edgekit.core.task import Scorer, Scores
+from edgekit.core.task import Scorer, Scores, chosen_metric
 from edgekit.measure import matching, targets
 from edgekit.measure.execute import execute, runtimes_for
 from edgekit.runs import written
@@ -181,6 +181,7 @@ class Verifier:
     def _key(self, artifact: Artifact, parent: Artifact | None) -> str:
         """Identifies a check: both artifacts, the samples, the gates, the target, runtimes and compute precision."""
         target, scored = self.target, "scored" if self.scorer else "not scored"
+        scored += f" by {name}" if (name := chosen_metric(self.scorer)) else ""
         where = f"{target.name} ({target.isa_class}: {', '.join(target.runtimes)}; {self.plan.precision})"
         models = f"{artifact.id}/{parent.id if parent else ''}"
         return f"{models}/{self.data.sha256}/{self.gates}/{where}/{scored}/{CHECKS}"

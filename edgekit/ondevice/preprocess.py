@@ -323,7 +323,7 @@ def resample(pixels, height, width, interpolation="bilinear", antialias=True):
     if pixels.shape[:2] == (height, width):
         return pixels
     if interpolation == "nearest":
-        nearest = _pillow_nearest if antialias else _torch_nearest
+        nearest = _pillow_nearest if antialias else torch_nearest
         return pixels[nearest(pixels.shape[0], height)][:, nearest(pixels.shape[1], width)]
     if not antialias:
         return _interpolated(pixels, height, width, interpolation)
@@ -462,21 +462,21 @@ def _pillow_nearest(size, count):
     return np.minimum(np.cumsum(steps).astype(np.int64), size - 1)
 
 
-def _torch_nearest(size, count):
+def torch_nearest(size, count):
     """The pixel under each upper left corner, in float32 as torch's `nearest`."""
     scale = np.float32(size) / np.float32(count)
     return np.minimum((np.arange(count, dtype=np.float32) * scale).astype(np.int64), size - 1)
 
 
 def _interpolated(pixels, height, width, interpolation):
-    indexes, weights = _torch_taps(pixels.shape[1], width, interpolation)
+    indexes, weights = torch_taps(pixels.shape[1], width, interpolation)
     values = sum(pixels[:, index] * weight[:, None] for index, weight in zip(indexes, weights))
-    indexes, weights = _torch_taps(pixels.shape[0], height, interpolation)
+    indexes, weights = torch_taps(pixels.shape[0], height, interpolation)
     values = sum(values[index] * weight[:, None, None] for index, weight in zip(indexes, weights))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _torch_taps(size, count, interpolation):
+def torch_taps(size, count, interpolation):
     """Indexes and float32 weights (taps, count), as in ATen/native/UpSample.h."""
     if size == count:
         return [np.arange(count)], [np.ones(count, np.float32)]

@@ -1,9 +1,9 @@
 """SETs: `task:split`, a manifest, or data in files.
 
 The path determines the format: `.npz`, a folder of images or sounds by class, `.csv`, `.tsv`, `.jsonl`, `.parquet`,
-WebDataset shards (`.tar`), images with boxes (a folder with COCO's JSON, or a YOLO data set's `data.yaml`). Options
-follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or `:test` names a split. Samples are
-decoded one by one; a large set is memory-mapped from a temporary file.
+WebDataset shards (`.tar`), images with boxes (a folder with COCO's JSON, or a YOLO data set's `data.yaml`) or masks.
+Options follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or `:test` names a split. Samples
+are decoded one by one; a large set is memory-mapped from a temporary file.
 
 A manifest (`calibration/NAME.toml`) names samples of a split or of data: `ids`, or `count` drawn with `seed`; its
 sha256 is checked, so a calibration is reproducible to the byte. It may hold the same options.
@@ -22,7 +22,7 @@ from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.sets import audio, box_annotations, boxes, images, npz, reading, shards, tables
+from edgekit.sets import audio, box_annotations, boxes, images, masks, npz, reading, shards, tables
 from edgekit.sets.folder import Folder, file_suffixes
 from edgekit.sets.labels import Labels
 from edgekit.sets.options import SetSpec, parse_set_spec
@@ -63,6 +63,9 @@ def labels(text: str) -> Labels | None:
     """The labels of all splits, without decoding samples; None if the data has none. Raises InputError."""
     spec = parse_set_spec(text)
     reader = reader_of(spec, ())
+    if isinstance(reader, masks.MaskedImages):
+        next = f"to train on masks: edgekit train 'segmentation?data={spec.path}'"
+        raise InputError(f"{text} holds images with masks", "a classification has one label per image", next)
     return reading.labels_of(text, reader, spec.options) if reader.labelled else None
 
 
@@ -95,7 +98,7 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
             data = replace(data, classes=reader.classes)
         else:
             data = collect(name, reader, spec.options, spec.split, progress)
-        if isinstance(reader, boxes.BoxedImages):
+        if isinstance(reader, boxes.BoxedImages | masks.MaskedImages):
             data = replace(data, classes=reader.classes)
         _cache[key] = data
     return data
@@ -123,6 +126,8 @@ def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
         return shards.Shards(spec.path, spec.options, model_inputs)
     if box_annotations.are_at(path):
         return boxes.BoxedImages(path, spec.options, model_inputs)
+    if masks.are_at(path):
+        return masks.MaskedImages(path, spec.options, model_inputs)
     suffixes = file_suffixes(path)
     modules = [module for module in (images, audio) if suffixes & set(module.SUFFIXES)]
     if len(modules) > 1:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.core.errors import InputError, suggest
 from edgekit.core.samples import SampleSet
+from edgekit.sets.masks import IGNORED
 
 
 def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
@@ -21,6 +22,8 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
     """
     if not classes or data.labels is None:
         return data
+    if data.labels.ndim == 3 and data.labels.dtype.kind in "iu":
+        return _masks(data, tuple(classes))
     boxes = data.labels.ndim == 3 and data.labels.dtype.kind == "f"  # the class is the first of a box's values
     if not boxes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
         return data
@@ -32,10 +35,8 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
         return data
     index = {name: i for i, name in enumerate(classes)}
     if unknown := [name for name in data.classes if name not in index]:
-        names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
-        why = f"the model's signature has {len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
-        next = suggest(unknown[0], tuple(classes)) or "rename the folders, or import the model with its own class names"
-        raise InputError(f"{data.name} has classes that the model does not: {names}", why, next)
+        otherwise = "rename the folders, or import the model with its own class names"
+        raise _unknown(data.name, unknown, classes, otherwise)
     if tuple(data.classes) == tuple(classes[: len(data.classes)]):
         return data
     order = np.array([index[name] for name in data.classes], data.labels.dtype)
@@ -45,3 +46,25 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
     else:
         labels = order[data.labels]
     return replace(data, labels=labels, classes=tuple(classes), sha256=f"{data.sha256}/classes")
+
+
+def _masks(data: SampleSet, classes: tuple[str, ...]) -> SampleSet:
+    """Masks (N, H, W), 255 ignored: classes of the same name in the model's order; `__background__` is background.
+
+    Raises InputError for a class that the model does not name.
+    """
+    named, known = ([name.strip("_").lower() for name in names] for names in (data.classes, classes))
+    if not named or named == known[: len(named)]:
+        return data
+    if unknown := [name for name, key in zip(data.classes, named, strict=True) if key not in known]:
+        raise _unknown(data.name, unknown, classes, "name the classes in classes.txt as the model does")
+    order = np.full(256, IGNORED, np.uint8)
+    order[: len(named)] = [known.index(key) for key in named]
+    return replace(data, labels=order[data.labels], classes=classes, sha256=f"{data.sha256}/classes")
+
+
+def _unknown(name: str, unknown: Sequence[str], classes: Sequence[str], otherwise: str) -> InputError:
+    names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+    why = f"the model's signature has {len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
+    next = suggest(unknown[0], tuple(classes)) or otherwise
+    return InputError(f"{name} has classes that the model does not: {names}", why, next)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
@@ -26,6 +27,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".
 
 #: the tag of EXIF data that says how the camera was held; 1 is upright (EXIF 2.32, 4.6.4)
 ORIENTATION = 0x0112
+
+#: the keys of a record that say where an image lies in its sample
+_GEOMETRY = ("resize", "crop", "crop_offset", "height", "width")
 
 
 def read(path: Path, options: Options, model_inputs: Sequence[TensorSpec]) -> Folder:
@@ -89,6 +93,21 @@ class ImageDecoder:
         """Where an image of this size lies in the sample: see `preprocess.placement`."""
         scale_y, scale_x, top, left = preprocess.placement(self._record, height, width)
         return scale_y, scale_x, top, left
+
+    def placed(self, mask: NDArray[np.uint8], outside: int) -> NDArray[np.uint8]:
+        """(H, W) values of an image's pixels, at the place of its sample; each keeps its value, or is `outside` of it.
+
+        Raises UnreadableSample.
+        """
+        record = {key: self._record[key] for key in _GEOMETRY if key in self._record}
+        if record.get("resize"):
+            record["resize"] = {**record["resize"], "fill": 0}
+        shifted = mask - np.uint8(outside)  # what is added around an image is 0
+        try:
+            moved = preprocess.image(shifted, {**record, "layout": "NHW", "interpolation": "nearest"})
+        except ValueError as error:
+            raise UnreadableSample(str(error)) from error
+        return np.asarray(moved + np.uint8(outside), np.uint8)
 
     def decoded(self) -> Mapping[str, InputSignature]:
         """By input name, how the images were decoded so far."""

@@ -29,7 +29,8 @@ class Options:
     one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
     says whether integers are classes or values. `columns` selects inputs, `drop` leaves some out. `rate` is in Hz.
     `count` samples are drawn with `seed`; 0: all of them. `stream`: worker processes decode the training split of a
-    folder or of shards in each epoch, so that it is never in memory as a whole.
+    folder or of shards in each epoch, so that it is never in memory as a whole. `mask_values`: the values in masks of
+    the classes 0, 1, 2, …; pixels with others are ignored ("0,255", "1-150").
     """
 
     size: str = ""
@@ -47,6 +48,7 @@ class Options:
     count: int = 0
     seed: int = 0
     stream: bool = False
+    mask_values: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:
         if self.size and not all(re.fullmatch("0*[1-9][0-9]{0,4}", side) for side in self._sides):
@@ -58,6 +60,10 @@ class Options:
             yield "columns names what is used, drop what is not: give one of them"
         if min(self.rate, self.seconds, self.count) < 0:
             yield "rate, seconds and count must not be negative"
+        wrong = [part for part in self.mask_values if not re.fullmatch("[0-9]{1,3}(-[0-9]{1,3})?", part)]
+        values = () if wrong else self.class_values
+        if self.mask_values and (not values or min(values) < 0 or max(values) > 255 or len(set(values)) < len(values)):
+            yield f"mask_values are different values from 0 to 255 (0,255 or 1-150), not {','.join(self.mask_values)!r}"
 
     @property
     def _sides(self) -> list[str]:
@@ -69,6 +75,12 @@ class Options:
         """In pixels; (0, 0) if no size is given."""
         height, width = map(int, self._sides) if self.size else (0, 0)
         return height, width
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """`mask_values` with ranges written out."""
+        ends = [part.split("-") for part in self.mask_values]
+        return tuple(value for part in ends for value in range(int(part[0]), int(part[-1]) + 1))
 
     @property
     def normalizes(self) -> bool:

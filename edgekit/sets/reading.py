@@ -80,7 +80,7 @@ class Reader(Protocol):
 def collect(name: str, reader: Reader, options: Options, split: str, progress: Progress) -> SampleSet:
     """The samples of a split ("": all). Raises InputError: none, too many unreadable, inconsistent labels."""
     selected = _selection(reader, options, split)
-    labels, raw, targets = Labels(name, options.labels), [], []
+    labels, raw, targets = Labels(name, options.labels), [], _Targets()
     writers: dict[str, MemmapWriter] = {}
     skipped: list[str] = []
     unreadable = index = 0
@@ -101,12 +101,13 @@ def collect(name: str, reader: Reader, options: Options, split: str, progress: P
             unreadable += error.count
         else:
             raw.append(item.label)
-            targets += [target] if target is not None else []
+            if target is not None:
+                targets.append(target)
     _check_skipped(name, skipped, unreadable, len(raw), split)
     inputs = {key: writer.array() for key, writer in writers.items()}
     array = None
     if reader.labelled:
-        array = _joined(targets) if targets else labels.array([label for label in raw if label is not None])
+        array = targets.array() if targets else labels.array([label for label in raw if label is not None])
     notes = list(reader.notes())
     if array is not None and not targets and array.dtype.kind == "i" and len(np.unique(array)) == 1:
         one_class = f"{labels.classes[array[0]]!r}, {len(array)} times"
@@ -202,13 +203,31 @@ def _checked_values(item: Item, labelled: bool) -> Mapping[str, NDArray[Any]]:
     return values
 
 
-def _joined(targets: list[NDArray[Any]]) -> NDArray[Any]:
-    """Labels that are arrays as one; where they differ in length, -1 fills up."""
-    length = max(map(len, targets))
-    result = np.full((len(targets), length, *targets[0].shape[1:]), -1, targets[0].dtype)
-    for index, target in enumerate(targets):
-        result[index, : len(target)] = target
-    return result
+class _Targets:
+    """Labels that are arrays, as one: of integers, which are of one shape, or of numbers, whose lengths may differ."""
+
+    def __init__(self) -> None:
+        self._writer, self._ragged, self._count = MemmapWriter(), list[NDArray[Any]](), 0
+
+    def __bool__(self) -> bool:
+        return bool(self._count)
+
+    def append(self, target: NDArray[Any]) -> None:
+        self._count += 1
+        if target.dtype.kind == "f":
+            self._ragged.append(target)
+        else:
+            self._writer.append(target)
+
+    def array(self) -> NDArray[Any]:
+        """Where they differ in length, -1 fills up."""
+        if not self._ragged:
+            return self._writer.array()
+        length = max(map(len, self._ragged))
+        result = np.full((self._count, length, *self._ragged[0].shape[1:]), -1, self._ragged[0].dtype)
+        for index, target in enumerate(self._ragged):
+            result[index, : len(target)] = target
+        return result
 
 
 def _append(writers: dict[str, MemmapWriter], values: Mapping[str, NDArray[Any]]) -> None:

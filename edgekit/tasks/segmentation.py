@@ -15,13 +15,14 @@ from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
 from edgekit.sets import reading
+from edgekit.sets.masks import CLASSES as CLASSES_FILE
+from edgekit.sets.masks import IGNORED, class_names, indices
 from edgekit.sets.options import SPLITS
+from edgekit.sets.reading import UnreadableSample
 from edgekit.tasks.shared import cutouts
 from edgekit.tasks.shared.cutouts import CLASSES, LICENCES, SIZE
 from edgekit.tasks.shared.dense import MEAN, STD, image_of, random_flip_and_gain, split_files
-
-#: loss and score ignore pixels of this class, as in Pascal VOC and Cityscapes
-IGNORED = 255
+from edgekit.tasks.shared.masks import miou
 
 
 class Segmentation(Task):
@@ -52,14 +53,10 @@ class Segmentation(Task):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._options.data:
             return ("background", *CLASSES)
-        path = Path(self._options.data, "classes.txt")
-        with os_errors("read", path):
-            class_names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        if len(class_names) < 2:
-            raise InputError(
-                f"{path} names {len(class_names)} classes", next="write one name per line, the background first"
-            )
-        return class_names
+        path = Path(self._options.data, CLASSES_FILE)
+        if len(names := class_names(path)) < 2:
+            raise InputError(f"{path} names {len(names)} classes", next="write one name per line, the background first")
+        return names
 
     @property
     def licences(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -90,16 +87,18 @@ class Segmentation(Task):
         from PIL import Image
 
         path = image.parent.parent / "masks" / f"{image.stem}.png"
-        with os_errors("read", path), Image.open(path) as picture:
-            if picture.mode not in ("P", "L", "1"):
-                what = f"{path} is not a mask"
-                raise InputError(what, f"its pixels are colours ({picture.mode})", "save class indices in one channel")
-            mask = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-            unknown = sorted({int(v) for v in np.unique(mask)} - {*range(len(self.classes)), IGNORED})
-            if unknown:
-                why = f"it holds {', '.join(map(str, unknown[:5]))}; the {len(self.classes)} classes start at 0"
-                raise InputError(f"{path} holds unknown classes", why, "name them in classes.txt, or write 255")
-            return np.asarray(picture.resize((self._options.size,) * 2, Image.Resampling.NEAREST), np.uint8)
+        with os_errors("read", path):
+            path.stat()
+        try:
+            mask = indices(path)
+        except UnreadableSample as error:
+            raise InputError(f"cannot read the mask of {image}", str(error), "fix or remove it") from error
+        unknown = sorted({int(v) for v in np.unique(mask)} - {*range(len(self.classes)), IGNORED})
+        if unknown:
+            why = f"it holds {', '.join(map(str, unknown[:5]))}; the {len(self.classes)} classes start at 0"
+            raise InputError(f"{path} holds unknown classes", why, "name them in classes.txt, or write 255")
+        resized = Image.fromarray(mask).resize((self._options.size,) * 2, Image.Resampling.NEAREST)
+        return np.asarray(resized, np.uint8)
 
     def augment(self, inputs: Mapping[str, Any], labels: Any, generator: Any) -> tuple[Mapping[str, Any], Any]:
         """See `random_flip_and_gain`; the masks are flipped with the images."""
@@ -118,21 +117,6 @@ class Segmentation(Task):
         return cross_entropy(outputs, labels, weight, ignore_index=IGNORED)
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """mIoU over the pixels of all samples: the mean over classes of intersection / union (PASCAL VOC)."""
+        """See `miou`."""
         values = next(iter(outputs.values()))
-        class_names, count = values.argmax(axis=1), values.shape[1]
-        counted = labels != IGNORED
-        axes = (1, 2)
-        rows = np.empty((len(labels), 2, count))
-        for index in range(count):
-            predicted, expected = (class_names == index) & counted, labels == index
-            rows[:, 0, index] = (predicted & expected).sum(axis=axes)
-            rows[:, 1, index] = (predicted | expected).sum(axis=axes)
-        return Scores("mIoU", "fraction", True, rows, mean_iou)
-
-
-def mean_iou(rows: NDArray[Any]) -> float:
-    """(samples, 2, classes) pixels of intersection and union → mean IoU over the classes that occur."""
-    intersection, union = np.asarray(rows, np.float64).sum(axis=0)
-    occurs = union > 0
-    return float((intersection[occurs] / union[occurs]).mean())
+        return miou(values.argmax(axis=1), labels, values.shape[1])

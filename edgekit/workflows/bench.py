@@ -16,11 +16,12 @@ from edgekit.measure.context import Outcome
 from edgekit.runs import references
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
-from edgekit.tasks.shared import by_signature
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.setup import (
     Say,
     check_runnable,
+    checked_metric,
+    choose_metric,
     open_run,
     plan_with,
     run_context,
@@ -39,6 +40,7 @@ def bench(
     *,
     target_names: Sequence[str] = (),
     data: str = "",
+    metric: str = "",
     plan: dict[str, Any] | None = None,
     out: Path | None = None,
     resume: bool = False,
@@ -49,8 +51,10 @@ def bench(
     """Measure artifacts (RUN: all of its artifacts) on each target, interleaved; earlier results are replaced.
 
     `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only input).
-    `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
+    `metric`: see `choose_metric`. `out` is the run folder that a foreign model is imported into; `resume` keeps
+    identical measurements.
     """
+    checked_metric(metric)
     outcome = Outcome()
     for ref in [ensure_imported(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
         store = ref.store
@@ -62,8 +66,7 @@ def bench(
             store, task_of(chosen), target_names or ["host"], plan_with(Plan(), plan), Gates(), progress, say
         )
         samples = context.set_for(data, chosen[0]) if data else test_set(context, chosen, shapes)
-        if samples.labels is not None and context.scorer is None:
-            context.scorer = by_signature.scorer(samples, chosen[0])
+        choose_metric(context, samples, chosen[0], metric)
         if not context.plan.latency and samples.labels is None:
             why = f"{samples.name} has no labels, so there is no accuracy, and --no-latency leaves out the rest"
             raise InputError("there is nothing to measure", why, "pass --data SET with labels, or measure the latency")

@@ -14,12 +14,11 @@ from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
-from edgekit.tasks.shared import by_signature
 from edgekit.workflows import float_model
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.routes import step_named, suffix_of
-from edgekit.workflows.setup import Say, run_context, task_of, validation_set
+from edgekit.workflows.setup import Say, choose_metric, run_context, task_of, validation_set
 
 
 def extend(
@@ -33,9 +32,10 @@ def extend(
     progress: Progress,
     say: Say,
     shapes: Shapes | None = None,
+    metric: str = "",
 ) -> Outcome:
     """Make chains of steps from one stored artifact; each of the `fields` is set in the steps that have it."""
-    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes)
+    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
     context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", next="name another format")
@@ -52,16 +52,16 @@ def open_context(
     progress: Progress,
     say: Say,
     shapes: Shapes | None = None,
+    metric: str = "",
 ) -> tuple[Artifact, RunContext]:
     """The stored artifact to start from, and a run context that checks conversions on the right samples."""
     ref = ensure_imported(ref, progress, say)
     start = ref.artifact()
     context = run_context(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
     context.val = validation_set(context, val, start, str(fields.get("calibration", "")), shapes)
+    choose_metric(context, context.val, start, metric)
     if context.val is None:
         return start, context
-    if context.val.labels is not None and context.scorer is None:
-        context.scorer = by_signature.scorer(context.val, start)
     if not context.val.random:
         float_model.warn(context, start)
     return start, context

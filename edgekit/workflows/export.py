@@ -23,13 +23,14 @@ def export(
     artifact: str | None = None,
     *,
     to: Sequence[str] = (),
+    val: str = "",
     out: Path | None = None,
     shapes: Shapes | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress = quiet,
     say: Say = silent,
 ) -> Outcome:
-    """Export a float artifact to each format (default: all installed ones), verified.
+    """Export a float artifact to each format (default: all installed ones), verified on the SET `val`.
 
     `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only input).
     The failure of one format is in the outcome, and does not end the others.
@@ -40,4 +41,4 @@ def export(
     formats = to or [name for name in installed_exporters() if name not in (source, "torch")]
     chains, fields = [route(source, name) for name in formats], dict(options or {})
     check_options(fields, dict(zip(formats, chains, strict=True)))
-    return extend(ref, chains, Plan(), Gates(), "host", "", fields, progress, say, shapes)
+    return extend(ref, chains, Plan(), Gates(), "host", val, fields, progress, say, shapes)

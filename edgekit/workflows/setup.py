@@ -29,6 +29,7 @@ from edgekit.runs.store import LOG, Store
 from edgekit.sets import options
 from edgekit.sets.random_inputs import OpenSize
 from edgekit.sets.tables import encoded_like
+from edgekit.tasks.shared import by_signature
 
 Say = Callable[[str], None]
 
@@ -102,6 +103,28 @@ def test_set(context: RunContext, artifacts: Sequence[Artifact], shapes: Shapes 
     if context.task:
         return context.set(f"{context.task.name}:test", encoded_like(artifacts[0].inputs, context.task.name))
     return random_inputs(context.store, artifacts[0], shapes)
+
+
+def choose_metric(context: RunContext, data: SampleSet | None, model: Artifact, metric: str = "") -> None:
+    """Set the context's scorer for these samples by the model's signature, if they have labels and it has none.
+
+    `metric`: one of `by_signature.CHOICES`. Raises InputError if that does not fit.
+    """
+    if metric and context.task is not None:
+        why = f"{context.task.name} has a metric of its own"
+        raise InputError("--metric is for models without a task", why, "leave it out")
+    if metric and (data is None or data.labels is None):
+        raise InputError(f"--metric {metric} needs labels", next="name samples with labels")
+    if data is not None and data.labels is not None and context.scorer is None:
+        context.scorer = by_signature.scorer(data, model, metric)
+        for note in context.scorer.notes(data.labels) if isinstance(context.scorer, by_signature.OfOutput) else ():
+            context.note(f"{data.name}: {note}")
+
+
+def checked_metric(metric: str) -> None:
+    """Raises InputError for a metric that does not exist."""
+    if metric and metric not in by_signature.CHOICES:
+        raise InputError(f"there is no metric {metric!r}", f"there are {', '.join(by_signature.CHOICES)}")
 
 
 def random_inputs(store: Store, artifact: Artifact, shapes: Shapes | None = None) -> SampleSet:

@@ -18,11 +18,20 @@ from edgekit.runs import references, written
 from edgekit.runs.recipe import Gates
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import ARTIFACT, Store
-from edgekit.tasks.shared import by_signature
 from edgekit.workflows import make
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.inspect.layers import compare_layers
-from edgekit.workflows.setup import Say, open_run, run_context, run_models, silent, task_of, validation_set
+from edgekit.workflows.setup import (
+    Say,
+    checked_metric,
+    choose_metric,
+    open_run,
+    run_context,
+    run_models,
+    silent,
+    task_of,
+    validation_set,
+)
 
 
 @typed_by_user
@@ -31,6 +40,7 @@ def verify(
     *,
     against: str = "",
     val: str = "",
+    metric: str = "",
     target: str = "host",
     layers: bool = False,
     shapes: Shapes | None = None,
@@ -42,15 +52,15 @@ def verify(
     `against`: an artifact of the run, or any model file, whose inputs and outputs are matched by name, else by position
     and shape. `shapes`: input name → its sizes, batch included, for random inputs where an axis is open ("": the only
     input). With `layers`, or after a failure, each operator is compared with the float model's: `layers.json` of the
-    artifact. Raises InputError if the models or the samples do not fit.
+    artifact. `metric`: see `choose_metric`. Raises InputError if the models or the samples do not fit.
     """
+    checked_metric(metric)
     ref = ensure_imported(references.resolve(artifact), progress, say)
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else run_models(store)
     context = run_context(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
     context.val = validation_set(context, val, chosen[0], "", shapes)
-    if context.val is not None and context.val.labels is not None and context.scorer is None:
-        context.scorer = by_signature.scorer(context.val, chosen[0])
+    choose_metric(context, context.val, chosen[0], metric)
     verifier = None
     if context.val is not None:
         verifier = Verifier(store, context.targets[0], context.val, context.scorer, context.gates, context.plan)

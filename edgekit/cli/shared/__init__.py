@@ -183,6 +183,15 @@ def shape_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def metric_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--metric",
+        type=click.Choice(completion.METRICS),
+        callback=lambda ctx, parameter, value: value or "",
+        help="Of a model without a task, where labels are classes (default: by its signature).",
+    )(function)
+
+
 def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--target",

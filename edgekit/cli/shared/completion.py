@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MODEL_FILES = (".onnx", ".tflite", ".xml", ".pt2", ".keras")
 #: `workflows.quantize.attempts.METHODS`, which takes a second to import
 METHODS = ("dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat")
+#: `tasks.shared.by_signature.CHOICES`, which takes as long
+METRICS = ("top1", "top5", "recall@1")
 SPLITS = ("train", "val", "test")
 #: at most so many runs and artifacts are looked at
 MOST_FOLDERS = 500

@@ -248,7 +248,7 @@ static inline const char *pre_nearest(const PreImage *in, int height, int width,
     return "";
 }
 
-/* As _torch_taps in ../preprocess.py: `first` may lie outside, the pixels are clamped. */
+/* As torch_taps in ../preprocess.py: `first` may lie outside, the pixels are clamped. */
 static inline const char *pre_torch_taps(int size, int count, PreFilter filter, PreTaps *out) {
     memset(out, 0, sizeof *out);
     out->taps = size == count ? 1 : filter == PRE_BICUBIC ? 4 : 2;

@@ -14,19 +14,77 @@ from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature, OutputSignature, plain
 from edgekit.core.signature_check import AXES, layout_of
-from edgekit.core.task import Scorer, Scores
+from edgekit.core.task import Scorer, Scores, chosen_metric
 from edgekit.networks.signatures import heads
 from edgekit.ondevice import detections
 from edgekit.sets.boxes import AREA
 from edgekit.tasks.shared.boxes import mean_average_precision
+from edgekit.tasks.shared.mask_outputs import Masks
+
+#: the metrics that can be chosen where labels are classes
+CHOICES = ("top1", "top5", "recall@1")
 
 
-def scorer(data: SampleSet, model: Artifact) -> Scorer:
-    """The metric for these labelled samples. Raises InputError if the labels are boxes, and the outputs unknown."""
-    assert data.labels is not None
-    if data.labels.ndim == 3 and data.labels.shape[2] == 6 and data.labels.dtype.kind == "f":
+def scorer(data: SampleSet, model: Artifact, metric: str = "") -> Scorer:
+    """The metric for these labelled samples; `metric`: one of CHOICES, for labels that are classes.
+
+    Raises InputError if the labels are boxes or masks, and the outputs unknown, or if they do not allow the metric.
+    """
+    labels = data.labels
+    assert labels is not None
+    has_boxes = labels.ndim == 3 and labels.shape[2] == 6 and labels.dtype.kind == "f"
+    has_masks = labels.ndim == 3 and labels.dtype.kind in "iu"
+    if metric and (has_boxes or has_masks or labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        has = "boxes" if has_boxes else "masks" if has_masks else "no classes"
+        raise InputError(f"--metric {metric} does not apply", f"the labels of {data.name} are {has}", "leave it out")
+    if has_boxes:
         return Boxes(data, model)
-    return metrics.scorer(data.labels)
+    if has_masks:
+        return Masks(data, model, _stated(model))
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return metrics.scorer(labels)
+    return _of_classes(model, metric)
+
+
+def _of_classes(model: Artifact, metric: str) -> Scorer:
+    """Top-1 accuracy of the class scores, else, of an embedding, recall@1."""
+    kinds = [record.kind for record in _stated(model)]
+    scores = next((i for i, kind in enumerate(kinds) if kind in ("logits", "probabilities")), None)
+    embedding = kinds.index("embedding") if "embedding" in kinds else None
+    chosen = metric or ("recall@1" if embedding is not None and scores is None else "top1")
+    if chosen == "recall@1":
+        if embedding is None and kinds[0]:
+            why = f"by its signature its outputs are {', '.join(kind or '?' for kind in kinds)}"
+            raise InputError(f"{model.name} has no embedding", why, 'state kind = "embedding" in an [[output]]')
+        return OfOutput(metrics.Recall(), model, embedding or 0)
+    if scores is None and embedding is not None:
+        what = f"--metric {chosen} needs class scores"
+        raise InputError(what, "by its signature the output is an embedding", "use --metric recall@1")
+    if chosen == "top5":
+        return OfOutput(metrics.TopK(5), model, scores or 0)
+    return OfOutput(metrics.top1, model, scores) if scores else metrics.top1
+
+
+class OfOutput:
+    """A metric of one of several outputs, which other formats of the model may name differently."""
+
+    def __init__(self, metric: Scorer, model: Artifact, index: int) -> None:
+        self._metric, self._output, self._index = metric, model.outputs[index].name, index
+        self.name = chosen_metric(metric)
+
+    def __call__(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
+        name, index = self._output, self._index
+        return self._metric({name: outputs[name] if name in outputs else list(outputs.values())[index]}, labels)
+
+    def notes(self, labels: NDArray[Any]) -> tuple[str, ...]:
+        notes: tuple[str, ...] = self._metric.notes(labels) if isinstance(self._metric, metrics.Recall) else ()
+        return notes
+
+
+def _stated(model: Artifact) -> list[OutputSignature]:
+    """What the signature says of each output."""
+    records = [spec.signature for spec in model.outputs]
+    return [record if isinstance(record, OutputSignature) else OutputSignature() for record in records]
 
 
 class Boxes:
@@ -36,8 +94,7 @@ class Boxes:
     """
 
     def __init__(self, data: SampleSet, model: Artifact) -> None:
-        records = [spec.signature for spec in model.outputs]
-        stated = [record if isinstance(record, OutputSignature) else OutputSignature() for record in records]
+        stated = _stated(model)
         if not heads.complete(stated):
             raise heads.unknown(model.name, model.outputs)
         self._records, self._shapes = [plain(record) for record in stated], [spec.shape for spec in model.outputs]

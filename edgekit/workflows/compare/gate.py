@@ -47,6 +47,7 @@ def gate(
     fail_if: Sequence[str],
     *,
     set: str = "",
+    metric: str = "",
     plan: dict[str, Any] | None = None,
     again: bool = True,
     progress: Progress = quiet,
@@ -55,7 +56,8 @@ def gate(
     """Check the limits in `fail_if` on every row that the baseline `against` (a run folder or results file) has, too.
 
     A source is a run folder, a results file, or an artifact, which has to be in the baseline.
-    `set`: only rows over this test set, the start of its sha256. Rows of one name from several sources are all checked.
+    `set`: only rows over this test set, the start of its sha256; `metric`: only those in this metric. Rows of one name
+    from several sources are all checked.
 
     Latencies of different sessions cannot be compared: with `again`, the baseline's artifact and the one that replaced
     it are measured again, interleaved. If either is not available, latency is undecided; the other limits are checked.
@@ -63,8 +65,9 @@ def gate(
     """
     limits = [Limit.parse(text) for text in fail_if]
     words = list(dict.fromkeys(sources)) or [str(references.newest_run())]
-    old = [m for m in rows_of(against) if is_over(m, set)]
-    new = [(word, m) for word in words for m in latest([m for m in rows_of(word) if is_over(m, set)]).values()]
+    old = [m for m in rows_of(against) if is_over(m, set, metric)]
+    rows = {word: [m for m in rows_of(word) if is_over(m, set, metric)] for word in words}
+    new = [(word, m) for word in words for m in latest(rows[word]).values()]
     if all(is_artifact(Path(word)) for word in words):
         old = [m for m in old if m.artifact in {m.artifact for _, m in new}]
     source_of = {id(m): word for word, m in new}

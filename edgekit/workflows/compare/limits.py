@@ -141,7 +141,7 @@ NOT_MEASURED = "it is in the baseline and was not measured now"
 def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Pair]:
     """Pair each new row with the baseline's of the same artifact name, target, runtime, threads and batch.
 
-    Raises InputError if there is no pair, or if a pair's metrics are over different test sets.
+    Raises InputError if there is no pair, or if a pair's metrics are different, or over different test sets.
     """
     was = latest(before)
     matched = [(was[row_key(m)], m) for m in after if row_key(m) in was]
@@ -155,6 +155,11 @@ def pair_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> li
             sets = (f"{m.samples:,} samples, set {m.set_sha256[:12]}" for m in (old.metric, new.metric))
             why = "{} in the baseline, {} now".format(*sets)
             raise InputError(f"{new.artifact} was measured on another test set", why, "measure both on the same set")
+        if old.metric and new.metric and old.metric.name != new.metric.name:
+            why = f"{old.metric.name} in the baseline, {new.metric.name} now"
+            raise InputError(
+                f"{new.artifact} was measured in another metric", why, "measure both in one: bench --metric"
+            )
     return matched
 
 

@@ -15,10 +15,11 @@ from edgekit.runs.store import ARTIFACT, RESULTS, Store
 SourcedRows = Sequence[tuple[str, Measurement]]
 
 
-def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measurement]]:
-    """(source, row) for every row of the sources, in order (default: the newest run). `chosen`: one test set only.
+def collect(sources: Sequence[str], chosen: str = "", metric: str = "") -> list[tuple[str, Measurement]]:
+    """(source, row) for every row of the sources, in order (default: the newest run). `chosen`: one test set only,
+    `metric`: one metric only, by its name.
 
-    Raises InputError if there are none, or if they are over different test sets.
+    Raises InputError if there are none, if they are over different test sets, or in different metrics.
     """
     words = list(sources) or [str(references.newest_run())]
     rows = [(word, m) for word in words for m in rows_of(word)]
@@ -29,7 +30,7 @@ def collect(sources: Sequence[str], chosen: str = "") -> list[tuple[str, Measure
         raise InputError(f"no row is over a set {chosen}", f"the sets are {known}", "choose one of them with --set")
     if len(over) > 1:
         raise _different_sets(over, words)
-    return selected
+    return _in_metric(selected, metric)
 
 
 def rows_of(word: str) -> list[Measurement]:
@@ -46,9 +47,20 @@ def rows_of(word: str) -> list[Measurement]:
     return rows
 
 
-def is_over(m: Measurement, chosen: str) -> bool:
-    """Is the row over a test set whose sha256 begins so? Rows without a metric are over any."""
-    return m.metric is None or m.metric.set_sha256.startswith(chosen)
+def is_over(m: Measurement, chosen: str, metric: str = "") -> bool:
+    """Is the row over a test set whose sha256 begins so, and in this metric? Rows without a metric are over any."""
+    return m.metric is None or (m.metric.set_sha256.startswith(chosen) and metric in ("", m.metric.name))
+
+
+def _in_metric(rows: SourcedRows, metric: str) -> list[tuple[str, Measurement]]:
+    """Those in the metric; all if it is "". Raises InputError if they are in several."""
+    known = sorted({m.metric.name for _, m in rows if m.metric})
+    if metric and metric not in known:
+        raise InputError(f"no row has {metric}", f"the metrics are {', '.join(known) or 'none'}", "choose one of them")
+    if not metric and len(known) > 1:
+        what, next = f"these results are in different metrics: {', '.join(known)}", f"choose one: --metric {known[0]}"
+        raise InputError(what, "they cannot be compared", next)
+    return [(word, m) for word, m in rows if is_over(m, "", metric)]
 
 
 def _test_sets(rows: SourcedRows) -> dict[str, dict[str, int]]:

@@ -26,6 +26,7 @@ from edgekit.sets import box_annotations
 from edgekit.sets.boxes import BoxedImages
 from edgekit.sets.class_order import in_order_of
 from edgekit.sets.folder import Folder
+from edgekit.sets.masks import MaskedImages
 from edgekit.sets.options import parse_set_spec
 from edgekit.sets.reading import Item, UnreadableSample, sample_set, split_of
 
@@ -74,7 +75,7 @@ def replay(artifact: Artifact, data: str, here: Target, runtime: str) -> Replay 
     """
     spec = parse_set_spec(data)
     reader = sets.reader_of(spec, artifact.inputs)
-    assert isinstance(reader, Folder | BoxedImages)
+    assert isinstance(reader, Folder | BoxedImages | MaskedImages)
     items = [item for item in reader if not spec.split or split_of(item, reader.splits) == spec.split]
     chosen: list[tuple[Item, Mapping[str, NDArray[Any]]]] = []
     total = 0
@@ -90,7 +91,7 @@ def replay(artifact: Artifact, data: str, here: Target, runtime: str) -> Replay 
     if not chosen:
         return None
     inputs = {name: np.stack([values[name] for _, values in chosen]) for name in chosen[0][1]}
-    labels = None if isinstance(reader, BoxedImages) else _labels(data, [item for item, _ in chosen], artifact)
+    labels = _labels(data, [item for item, _ in chosen], artifact) if isinstance(reader, Folder) else None
     answers = execute(artifact, here, sample_set(data, inputs, None), Plan(), runtime=runtime, latency=False).outputs
     names = [f"check/files/{index:02}{Path(item.name).suffix.lower()}" for index, (item, _) in enumerate(chosen)]
     return Replay(dict(zip(names, [Path(item.name) for item, _ in chosen], strict=True)), answers, labels)

@@ -35,7 +35,7 @@ from edgekit.workflows.routes import (
     step_named,
     suffix_of,
 )
-from edgekit.workflows.setup import Say, open_run, silent
+from edgekit.workflows.setup import Say, checked_metric, open_run, silent
 
 
 @typed_by_user
@@ -47,6 +47,7 @@ def quantize(
     calibration: str = "",
     val: str = "",
     max_drop_pp: float | None = None,
+    metric: str = "",
     strict: bool = False,
     methods: Sequence[str] = (),
     effort: Effort = "normal",
@@ -63,9 +64,10 @@ def quantize(
     For int8 a search (`method_search`) tries quantization methods, or those in `methods`; with a budget it ends at the
     first that keeps it. `effort`: "fast" tries one good method, "thorough" all. `latency`: time the attempts where the
     target is timed; without it accuracy and size decide. `shapes`: see `export`. `options`: fields of the exporters and
-    the int8 step. The failure of one format does not end the others. Raises InputError if
-    calibration samples, or labels for an explicit budget, are missing.
+    the int8 step. `metric`: see `choose_metric`. The failure of one format does not end the others. Raises InputError
+    if calibration samples, or labels for an explicit budget, are missing.
     """
+    checked_metric(metric)
     ref = references.resolve(artifact, out)
     source = format_of(ref)
     if ref.foreign and precision == "int8" and not calibration:
@@ -84,12 +86,27 @@ def quantize(
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
-        return QuantizeOutcome(**vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say, shapes)))
+        return QuantizeOutcome(
+            **vars(extend(ref, chains, Plan(), gates, target, val, fields, progress, say, shapes, metric))
+        )
     if unknown := [name for name in methods if name not in METHODS]:
         raise InputError(f"there is no method {unknown[0]!r}", next=errors.suggest(unknown[0], METHODS))
     chosen = methods or (FAST if effort == "fast" else METHODS)
     return _search_methods(
-        ref, routes, chosen, effort, latency, max_drop_pp is not None, gates, target, val, fields, progress, say, shapes
+        ref,
+        routes,
+        chosen,
+        effort,
+        latency,
+        max_drop_pp is not None,
+        gates,
+        target,
+        val,
+        fields,
+        progress,
+        say,
+        shapes,
+        metric,
     )
 
 
@@ -115,9 +132,10 @@ def _search_methods(
     progress: Progress,
     say: Say,
     shapes: Shapes | None,
+    metric: str,
 ) -> QuantizeOutcome:
     """Make the float model of each format, then run the method search on each."""
-    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes)
+    start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     start = _in_float32(start, context)
     suffix = suffix_of(context.targets[0])

@@ -1,4 +1,4 @@
-"""mAP of foreign detectors: from files to a number that is known, and an error where it would be a guess."""
+"""Metrics of models without a task: of classes by the signature or as asked for; mAP from files to a known number."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import pytest
 from squares_detector import CLASSES, SIDE, SQUARES, coco, pictures, save, yolo
 
 import edgekit
-from edgekit.core import statistics
-from edgekit.core.artifact import TensorSpec
+from edgekit.core import metrics, statistics
+from edgekit.core.artifact import Artifact, Kind, Sizes, TensorSpec
 from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
+from edgekit.core.task import chosen_metric
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.tasks.shared import by_signature
@@ -183,3 +185,79 @@ def test_int8_keeps_the_boxes(tmp_path: Path, cli: Callable[..., Any], format: s
     result = cli("quantize", "squares.onnx", *words)
     assert result.code == 0, result.err
     assert Store(tmp_path / "runs" / "squares").get(f"{format}-int8").signature.classes == CLASSES
+
+
+def classifier(**kinds: str) -> Artifact:
+    outputs = tuple(
+        TensorSpec(name, "float32", (None, 30), signature=OutputSignature(kind)) for name, kind in kinds.items()
+    )
+    tensors = (TensorSpec("x", "float32", (None, 8)),), outputs, Sizes(1, 1, 0, 0), {}, Path("onnx")
+    return Artifact("onnx", "id", Kind("onnx"), "import_onnx", {}, (), "", *tensors)
+
+
+def indices(count: int = 60, dtype: str = "int64") -> SampleSet:
+    return SampleSet("set", {"x": np.zeros((count, 8), np.float32)}, np.arange(count).astype(dtype) % 20, "sha")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "metric", "name"),
+    [
+        ({"y": ""}, "", "accuracy"),
+        ({"y": "logits"}, "", "accuracy"),
+        ({"y": "logits"}, "top1", "accuracy"),
+        ({"y": "logits"}, "top5", "top5"),
+        ({"y": "embedding"}, "", "recall@1"),
+        ({"y": ""}, "recall@1", "recall@1"),
+        ({"e": "embedding", "y": "logits"}, "", "accuracy"),
+        ({"e": "embedding", "y": "probabilities"}, "top5", "top5"),
+        ({"y": "logits", "e": "embedding"}, "recall@1", "recall@1"),
+    ],
+)
+def test_the_metric_and_its_output(kinds: dict[str, str], metric: str, name: str) -> None:
+    """The output of the kind that the metric needs, also where another format names it differently."""
+    of, random = indices(), np.random.default_rng(0)
+    scorer = by_signature.scorer(of, classifier(**kinds), metric)
+    assert of.labels is not None
+    wanted = {"y": np.eye(30)[of.labels], "e": np.eye(30)[of.labels]}
+    outputs = {
+        key: wanted[key] if key == ("y" if name != "recall@1" or "e" not in kinds else "e") else random.random((60, 30))
+        for key in kinds
+    }
+    scores = scorer(outputs, of.labels)
+    assert (scores.name, scores.value) == (name, 1)
+    renamed = {f"Identity_{index}": value for index, value in enumerate(outputs.values())}
+    if chosen_metric(scorer):
+        assert scorer(renamed, of.labels).value == 1
+    assert chosen_metric(scorer) == ("" if name == "accuracy" else name), "measurements of several must be told apart"
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "why"),
+    [("embedding", "top5", "needs class scores"), ("logits", "recall@1", "no embedding")],
+)
+def test_a_metric_that_the_outputs_do_not_allow(kind: str, metric: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        by_signature.scorer(indices(), classifier(y=kind), metric)
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 4, 6), (60, 4, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_labels_that_are_no_classes_have_one_metric(shape: tuple[int, ...], dtype: str) -> None:
+    labels = np.zeros(shape, dtype)
+    if labels.ndim == 1 and dtype == "uint8":
+        return
+    of = SampleSet("set", {"x": np.zeros((60, 8))}, labels, "sha")
+    with pytest.raises(InputError, match="top5 does not apply"):
+        by_signature.scorer(of, classifier(y="logits"), "top5")
+
+
+def test_the_labels_decide_by_default() -> None:
+    assert by_signature.scorer(indices(), classifier(y="")) is metrics.top1
+    assert by_signature.scorer(indices(dtype="float32"), classifier(y="")) is metrics.r_squared
+
+
+def test_samples_that_are_not_looked_up_are_counted() -> None:
+    scorer = by_signature.scorer(indices(), classifier(y="embedding"))
+    assert isinstance(scorer, by_signature.OfOutput)
+    assert scorer.notes(np.array([0, 0, 1, 1])) == ()
+    assert scorer.notes(np.array([0, 0, 1, 2])) == ("2 classes have one sample, which recall@1 does not look up",)

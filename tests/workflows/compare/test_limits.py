@@ -148,6 +148,8 @@ def test_rows_are_paired_by_what_they_are() -> None:
     other = measurement("a", metric=metric(samples=7, set_sha256="f" * 64))
     with pytest.raises(InputError, match=r"a was measured on another test set: 10,000 .*, 7 samples"):
         pair_rows([measurement("a")], [other])
+    with pytest.raises(InputError, match="a was measured in another metric"):
+        pair_rows([measurement("a")], [measurement("a", metric=metric(name="top5"))])
 
 
 def test_a_misspelt_metric_does_not_pass() -> None:
