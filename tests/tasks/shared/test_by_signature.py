@@ -62,7 +62,7 @@ def test_boxes_of_another_class_and_place_score_nothing(model: Any, tmp_path: Pa
     for change in (lambda x: x[:, [0, 1, 2, 3, 5, 4]], lambda x: x + np.float32([9, 0, 0, 0, 0, 0])[:, None]):
         scores = by_signature.scorer(data, model)({"output0": change(right["output0"])}, data.labels)
         assert scores.value < 0.01
-        assert statistics.chance(scores, data.labels) == f"its mAP is {scores.value:.2%}"
+        assert statistics.chance(scores, data.labels).startswith(f"its mAP is {scores.value:.2%}")
 
 
 def test_the_number_is_cocos(model: Any, tmp_path: Path) -> None:
