@@ -191,8 +191,9 @@ def choose(
     seen = [value for index, value in enumerate(values) if index % HELD_OUT != HELD_OUT - 1]
     fitted = moments(layer, matrix, seen, generator)
     validation = moments(layer, matrix, held_out, generator) if held_out else fitted
-    candidates["gptq"] = gptq(matrix, fitted.curvature, inputs)
-    candidates["asymmetric"] = gptq(corrected(matrix, fitted), fitted.curvature, inputs)
+    factor = factorized(fitted.curvature, _precision(matrix))
+    candidates["gptq"] = gptq(matrix, fitted.curvature, inputs, factor)
+    candidates["asymmetric"] = gptq(corrected(matrix, fitted), fitted.curvature, inputs, factor)
     energy = max(output_energy(matrix, validation.curvature), 1e-30)
     errors = {name: validation.error(matrix, rounded) / energy for name, rounded in candidates.items()}
     best = min(errors, key=lambda name: errors[name])
@@ -241,17 +242,28 @@ def output_energy(matrix: Tensor, curvature: Tensor) -> float:
     return float(((matrix @ curvature) * matrix).sum())
 
 
-def gptq(matrix: Tensor, curvature: Tensor, inputs: tuple[int, ...] | None = None) -> Tensor:
+def factorized(curvature: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """The inputs by descending curvature `[groups, in]`, and in that order the factor of its inverse, if it has one."""
+    order = curvature.diagonal(dim1=1, dim2=2).argsort(descending=True)
+    return order, _inverse(curvature, order, dtype)
+
+
+def gptq(
+    matrix: Tensor,
+    curvature: Tensor,
+    inputs: tuple[int, ...] | None = None,
+    factor: tuple[Tensor, Tensor | None] | None = None,
+) -> Tensor:
     """`matrix` `[groups, out, in]`, quantized per channel, minimising the output error under `curvature`.
 
-    `inputs`: the shape `(in / groups, *taps)` of a channel's weights, if they are to be bounded.
+    `inputs`: the shape `(in / groups, *taps)` of a channel's weights, if they are to be bounded. `factor`: that of
+    `factorized`, if it is known.
 
     Inputs are processed by descending curvature: the least important come last, when no weight is left to compensate.
     If the curvature cannot be inverted, each weight is rounded to nearest.
     """
-    order = curvature.diagonal(dim1=1, dim2=2).argsort(descending=True)  # [groups, in]
+    order, upper = factor or factorized(curvature, _precision(matrix))
     weights = matrix.gather(2, order[:, None].expand_as(matrix)).to(_precision(matrix))
-    upper = _inverse(curvature, order, weights.dtype)
     grid = Grid.of(matrix, inputs)
     if upper is None:
         return grid.nearest

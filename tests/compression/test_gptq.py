@@ -155,7 +155,7 @@ def test_a_layer_that_does_worse_is_rounded_to_nearest(tmp_path: Path, monkeypat
     """Held-out samples judge: what fits those it was made on alone is not kept."""
     loaded = program.load(nets.artifact("Mixed", tmp_path), nets.LOG)
     feeds = [(x[None],) for x in nets.samples("Mixed", 8)]
-    monkeypatch.setattr(gptq, "gptq", lambda matrix, curvature, inputs=None: matrix * 0.9)
+    monkeypatch.setattr(gptq, "gptq", lambda matrix, *_: matrix * 0.9)
     before = [layer.matrix() for layer in loaded.layers()]
     monkeypatch.setattr(gptq, "corrected", lambda matrix, found: matrix)
     report = gptq.quantize(loaded, feeds, {}, 0, quiet, nets.LOG)
