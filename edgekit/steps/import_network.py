@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +23,7 @@ from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, Task
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required_arguments
-from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish, noted
 from edgekit.steps.shared.signed import given_files
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ class ImportNetwork(ImportTorchStep):
 
         result, arguments = self._build(ctx)
         read = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
-        notes = [f"weights: {note}" for note in read]
         result.network.eval()
         example = named_inputs(result.network, result.example)
         keywords = list(example) if isinstance(result.example, Mapping) else []
@@ -76,8 +75,8 @@ class ImportNetwork(ImportTorchStep):
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         named.save(result.network, self.path, arguments, specs, out, example)
-        done = finish(out, self.path, network, example, named.load)
-        done = replace(done, details={**done.details, "notes": notes}) if notes else done
+        notes = [*(f"weights: {note}" for note in read), *interface.notes]
+        done = noted(finish(out, self.path, network, example, named.load), notes)
         return self.signed(done, result.network, interface, ctx)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:

@@ -73,7 +73,7 @@ def bce(outputs: Any, labels: Tensor) -> Tensor:
 
 def first_output(outputs: Any) -> Any:
     """A network's first output."""
-    from edgekit.networks.interface import named_outputs
+    from edgekit.networks.outputs import named_outputs
 
     return next(iter(named_outputs(outputs).values()))
 

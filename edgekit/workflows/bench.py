@@ -51,7 +51,7 @@ def bench(
     `out` is the run folder that a foreign model is imported into; `resume` keeps identical measurements.
     """
     outcome = Outcome()
-    for ref in [ensure_imported(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
+    for ref in [ensure_imported(references.resolve(word, out), progress, say, shapes) for word in (artifacts or [""])]:
         store = ref.store
         chosen = [store.get(ref.name)] if ref.name else run_models(store)
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()

@@ -43,7 +43,7 @@ def verify(
     input). With `layers`, or after a failure, each operator is compared with the float model's: `layers.json` of the
     artifact. Raises InputError if the models or the samples do not fit.
     """
-    ref = ensure_imported(references.resolve(artifact), progress, say)
+    ref = ensure_imported(references.resolve(artifact), progress, say, shapes)
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else run_models(store)
     context = run_context(store, task_of(chosen), [target], Plan(), Gates(), progress, say)
