@@ -88,6 +88,8 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
 
 def _built(reference: Mapping[str, Any]) -> nn.Module:
     network = build(reference["model"], reference["arguments"])
+    if reference.get("float32"):
+        network = network.float()
     if "widths" in reference:
         from edgekit.networks.widths import apply
 

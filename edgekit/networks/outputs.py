@@ -29,7 +29,7 @@ def named_outputs(outputs: Any, kept: Sequence[int] | None = None) -> dict[str, 
     skipped. `kept`: the positions of the tensors to keep, by default all. Raises InputError, with a wrapper's code, for
     anything else than tensors in dicts, dataclasses, tuples and lists.
     """
-    leaves = [leaf for leaf in _leaves(_Leaf((), "outputs", outputs)) if leaf.value is not None]
+    leaves = [leaf for leaf in _leaves(_Leaf((), "outputs", outputs)) if leaf.value is not None or not leaf.keys]
     if wrong := next((leaf for leaf in leaves if not isinstance(leaf.value, Tensor)), None):
         raise _unsupported(leaves, wrong)
     if not leaves:

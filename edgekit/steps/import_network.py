@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from edgekit.networks.factory import FactoryResult
 
 
+FLOAT32_NOTE = (
+    "its float16 or bfloat16 weights and inputs are float32 here, as int8 starts from; --fp16 makes a float16 file"
+)
+
+
 @dataclass(frozen=True)
 class ImportNetwork(ImportTorchStep):
     """`path`: a function without arguments that returns (module, example_inputs) or (…, dynamic_axes).
@@ -64,18 +69,23 @@ class ImportNetwork(ImportTorchStep):
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the code fails, or its inputs or outputs are not supported."""
+        from edgekit.networks.half import runs_in_float32, to_float32
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
         result, arguments = self._build(ctx)
         read = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
         result.network.eval()
+        if in_float32 := runs_in_float32(result.network, result.example):
+            result = result._replace(network=result.network.float(), example=to_float32(result.example))
         example = named_inputs(result.network, result.example)
         keywords = list(example) if isinstance(result.example, Mapping) else []
         network = Positional(result.network, keywords).eval()
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
+        specs |= {"float32": True} if in_float32 else {}
         named.save(result.network, self.path, arguments, specs, out, example)
-        notes = [*(f"weights: {note}" for note in read), *interface.notes]
+        notes = [FLOAT32_NOTE] if in_float32 else []
+        notes += [*(f"weights: {note}" for note in read), *interface.notes]
         done = noted(finish(out, self.path, network, example, named.load), notes)
         return self.signed(done, result.network, interface, ctx)
 

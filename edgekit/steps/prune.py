@@ -345,7 +345,9 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, original))
     changed = widths.merge(reference.get("widths", {}), widths.changed_widths(before, inner))
     specs: dict[str, Any] = {
-        key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call", "kept") if key in reference
+        key: reference[key]
+        for key in ("inputs", "outputs", "axes", "example", "call", "kept", "float32")
+        if key in reference
     }
     example_inputs: dict[str, Tensor] = {}
     if (examples := parent.path / networks.EXAMPLE).is_file():
