@@ -38,6 +38,11 @@ def named_outputs(outputs: Any, kept: Sequence[int] | None = None) -> dict[str, 
     return dict(zip(_names(leaves), (leaf.value for leaf in leaves), strict=True))
 
 
+def first_output(outputs: Any) -> Tensor:
+    """The first of a network's outputs."""
+    return next(iter(named_outputs(outputs).values()))
+
+
 def left_out(outputs: Any) -> tuple[list[int] | None, list[str]]:
     """What no file needs to hold: `kept` of `named_outputs` if a tensor is there twice, and notes on those and None.
 
