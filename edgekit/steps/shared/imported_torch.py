@@ -17,6 +17,7 @@ from edgekit.core.task import Task
 from edgekit.core.temporary import temporary_folder
 from edgekit.formats.torch import Torch
 from edgekit.networks import signatures
+from edgekit.networks.weights import read_weights
 from edgekit.steps.shared.signed import given_files, given_problems, known
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ class ImportTorchStep(Step):
         Raises InputError if the file is not such a model.
         """
         from edgekit.networks import layer_counts
-        from edgekit.networks.weights import read_weights
 
         with temporary_folder() as folder:
             self.apply({}, folder, Context(None, {}, _quiet, logging.getLogger("edgekit")))
