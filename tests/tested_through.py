@@ -92,7 +92,6 @@ THROUGH = {
     "tasks/shared/squad": "tasks/test_question_answering.py",
     "tasks/shared/text": "tasks/test_text_classification.py",
     # parts of the one loop
-    "training/calls": "training/test_engine.py",
     "training/checkpoint_state": "training/test_checkpoints.py",
     "training/distillation_settings": "training/test_distillation.py",
     "training/evaluation": "training/test_engine.py",

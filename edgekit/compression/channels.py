@@ -4,22 +4,28 @@ Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) propagates a
 depthwise and grouped convolutions, concatenations and attention.
 
 Layers that cannot be pruned without breaking the network (its outputs, sizes fixed by a reshape, recurrent layers) are
-found by trial: groups are pruned one by one, and a group after which the output shapes differ is left unpruned.
+found by trial: groups are pruned one by one, and a group after which the output shapes differ is left unpruned. So is
+one that joins, splits or reshapes channels, if the outputs are not those of the network in which the weights that read
+the removed channels are zero: its indices are wrong. A network that splits channels is also tried cut apart there
+(`splits.py`), and the smaller of the two networks is returned.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from edgekit.compression import splits
 from edgekit.core.errors import CannotConvert, InputError
-from edgekit.networks.interface import named_outputs
+from edgekit.networks.interface import close
+from edgekit.networks.outputs import named_outputs
 
 Importance = Literal["magnitude", "taylor", "bn-scale"]
 Scope = Literal["layer", "global"]
@@ -32,6 +38,16 @@ SPLIT = {"query", "key", "value", "q", "k", "v", "qkv", "query_key_value", "q_pr
 SPLIT |= {"to_q", "to_k", "to_v", "to_qkv", "q_lin", "k_lin", "v_lin", "Wqkv", "in_proj"}
 #: not pruned: their states feed back, and their gates share one matrix
 RECURRENT = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+#: the layers that lose output channels
+PRUNED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+#: of a group; DenseNet-201 has some 5,000
+MOST_DEPENDENCIES = 10_000
+#: of a layer; a flattened 512x14x14 has some 100,000
+MOST_INDICES = 200_000
+#: name of the layers at splits, while the network is traced
+JOINTS = "layers_at_splits"
+#: layers whose outputs depend on how many channels there are
+COUNTING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -67,14 +83,38 @@ def cut(
     """
     if how.importance == "bn-scale" and not any(isinstance(m, NORMS) for m in network.modules()):
         raise InputError("this network has no BatchNorm, which bn-scale needs", next="use magnitude or taylor")
+    results, failures = [], []
+    for cut_apart in (False, True) if splits.layers_for(network, inputs) else (False,):
+        try:
+            results.append(_cut_by_trial(network, inputs, how, learn, cut_apart))
+        except CannotConvert as error:
+            failures.append(error)
+    if not results:
+        raise failures[0]
+    result = min(results, key=lambda result: size(result.network))
+    if size(result.network) == size(network):
+        why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
+        if result.whole:
+            why += f"; splits, reshapes or the outputs fix the channels of {', '.join(result.whole[:5])}"
+        raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
+    return result
+
+
+def _cut_by_trial(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    how: Cut,
+    learn: Callable[[nn.Module], None] | None,
+    cut_apart: bool,
+) -> Result:
+    """Prune copies until one does not break. Raises CannotConvert."""
     whole: set[str] = set()
-    before = size(network)
     while True:
         smaller = copy.deepcopy(network)
         if how.importance == "taylor":
             assert learn is not None
             learn(smaller)
-        broken = _cut(smaller, inputs, how, whole)
+        broken, fixed = _cut(smaller, inputs, how, whole, cut_apart)
         if not broken:
             break
         if broken <= whole:
@@ -82,12 +122,7 @@ def cut(
             raise CannotConvert("this network cannot be pruned", why, "replace its splits or reshapes of channels")
         whole |= broken
     smaller.zero_grad(set_to_none=True)
-    if size(smaller) == before:
-        why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
-        if whole:
-            why += f"; splits, reshapes or the outputs fix the channels of {', '.join(sorted(whole)[:5])}"
-        raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
-    return Result(smaller, tuple(sorted(whole)))
+    return Result(smaller, tuple(sorted(whole | fixed)))
 
 
 def size(network: nn.Module) -> int:
@@ -117,8 +152,10 @@ class _Unranked(Exception):
         self.layers = layers
 
 
-def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str]) -> set[str]:
-    """Prune in place; returns the names of the layers whose pruning broke the network, if any."""
+def _cut(
+    network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str], cut_apart: bool
+) -> tuple[set[str], set[str]]:
+    """Prune in place; the names of the layers whose pruning broke the network, if any, and of those fixed by splits."""
     import torch_pruning
 
     class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
@@ -136,9 +173,13 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 raise _Unranked(_layers(group, names)) from error
 
     network.eval()
+    joints = splits.layers_for(network, inputs) if cut_apart else nn.ModuleList()
+    fixed: set[str] = set()
     modules = dict(network.named_modules())
     names = {module: name for name, module in modules.items()}
     ignored = [modules[name] for name in whole] + [m for m in network.modules() if isinstance(m, RECURRENT)]
+    if cut_apart:
+        network.add_module(JOINTS, joints)  # the tracer finds the modules of the network alone
     heads = _heads(network)
     shapes = _shapes(network, inputs)
     importance = {
@@ -146,7 +187,7 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
         "taylor": torch_pruning.importance.GroupTaylorImportance,
         "bn-scale": torch_pruning.importance.BNScaleImportance,
     }[how.importance]()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _bounded_groups():
         warnings.simplefilter("ignore")
         try:
             pruner = Pruner(
@@ -157,25 +198,65 @@ def _cut(network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable
                 max_pruning_ratio=MAX_LAYER_RATIO if how.scope == "global" else 1.0,
                 global_pruning=how.scope == "global",
                 round_to=how.round_to,
-                ignored_layers=ignored,
+                ignored_layers=[*ignored, *joints],
+                forward_fn=splits.traced_with(joints) if cut_apart else None,
                 num_heads={layer: count for layer, (_, _, count) in heads.items()},
                 prune_num_heads=True,
                 prune_head_dims=False,
                 head_pruning_ratio=how.ratio,
-                root_module_types=[nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear],
+                root_module_types=list(PRUNED),
             )
+            if cut_apart:
+                fixed = _fixed(pruner, joints, names)
             groups = pruner.step(interactive=True)
         except Exception as error:  # its tracer raises many kinds
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise CannotConvert("this network's layer dependencies cannot be traced", lines[0]) from error
+            raise _untraceable(error) from error
+        finally:
+            if cut_apart:
+                delattr(network, JOINTS)
         try:
             for group in groups:
+                if any(dep.target.module in joints for dep, _ in group):
+                    continue
                 involved = _layers(group, names)
                 if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, inputs, shapes):
-                    return involved
+                    return involved, fixed
         except _Unranked as error:
-            return error.layers
-    return set()
+            return error.layers, fixed
+        except Exception as error:
+            raise _untraceable(error) from error
+    return set(), fixed
+
+
+def _untraceable(error: Exception) -> CannotConvert:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return CannotConvert("this network's layer dependencies cannot be traced", lines[0])
+
+
+@contextmanager
+def _bounded_groups() -> Iterator[None]:
+    """While a group that grows without end raises RuntimeError: one with wrong indices, which lead to ever new ones."""
+    from torch_pruning.dependency.group import Group
+
+    add = Group.add_dep
+
+    def add_bounded(group: Any, dep: Any, idxs: Any) -> None:
+        if len(group) >= MOST_DEPENDENCIES or len(idxs) > MOST_INDICES:
+            raise RuntimeError("its splits or reshapes of channels are read wrongly")
+        add(group, dep, idxs)
+
+    Group.add_dep = add_bounded
+    try:
+        yield
+    finally:
+        Group.add_dep = add
+
+
+def _fixed(pruner: Any, joints: Iterable[nn.Module], names: dict[nn.Module, str]) -> set[str]:
+    """The layers whose output channels go into a split, or are added to a part of one."""
+    groups = pruner.DG.get_all_groups(root_module_types=pruner.root_module_types)
+    of_splits = [group for group in groups if any(dep.target.module in joints for dep, _ in group)]
+    return {name for group in of_splits for name in _layers(group, names)}
 
 
 def _prune(
@@ -185,13 +266,41 @@ def _prune(
     inputs: Sequence[Tensor],
     shapes: dict[str, tuple[int, ...]],
 ) -> bool:
-    """Prune a group; are the outputs' shapes the same as before?"""
+    """Prune a group; are the outputs' shapes the same as before, and its indices right?"""
     try:
+        expected = _without(group, network, inputs) if _moves_channels(group) else None
         group.prune()
         set_heads()
-        return _shapes(network, inputs) == shapes
+        outputs = _outputs(network, inputs)
     except Exception:  # a reshape that fixed a size, an index beyond the end, …
         return False
+    if {name: tuple(tensor.shape) for name, tensor in outputs.items()} != shapes:
+        return False
+    return expected is None or all(close(expected[name], outputs[name], 1e-2, 1e-3, 1e-5) for name in outputs)
+
+
+def _moves_channels(group: Any) -> bool:
+    """Do its indices change on the way, without a layer whose result depends on how many channels there are?"""
+    import torch_pruning
+
+    kinds = torch_pruning.ops.OPTYPE
+    types = {dep.target.type for dep, _ in group}
+    return bool(types & {kinds.CONCAT, kinds.SPLIT, kinds.SLICE, kinds.UNBIND, kinds.RESHAPE}) and not any(
+        isinstance(dep.target.module, COUNTING) for dep, _ in group
+    )
+
+
+def _without(group: Any, network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor] | None:
+    """The outputs after setting the weights that read a group's channels to zero; None if it reads some in groups."""
+    for dep, indices in group:
+        layer = dep.target.module
+        if "in_channels" not in getattr(dep.handler, "__name__", "") or not isinstance(layer, PRUNED):
+            continue
+        if getattr(layer, "groups", 1) > 1:
+            return None
+        with torch.no_grad():
+            layer.weight.index_fill_(0 if isinstance(layer, nn.ConvTranspose2d) else 1, torch.tensor(indices), 0)
+    return _outputs(network, inputs)
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
@@ -199,17 +308,21 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
     layers = {
         names[dep.target.module]
         for dep, _ in group
-        if isinstance(dep.target.module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding)
+        if isinstance(dep.target.module, (*PRUNED, nn.Embedding))
         and dep.target.module in names
         and "out" in getattr(dep.handler, "__name__", "")
     }
     root = group[0].dep.target.module
-    return layers or {names[root]}
+    return layers or ({names[root]} if root in names else set())
 
 
 def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in _outputs(network, inputs).items()}
+
+
+def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
     with torch.no_grad():
-        return {name: tuple(tensor.shape) for name, tensor in named_outputs(network(*inputs)).items()}
+        return named_outputs(network(*inputs))
 
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:

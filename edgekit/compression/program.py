@@ -31,7 +31,7 @@ from edgekit.core.errors import CannotConvert
 from edgekit.core.mute import muted
 from edgekit.networks import pt2, weights
 from edgekit.networks import write as write_reference
-from edgekit.networks.interface import named_outputs
+from edgekit.networks.outputs import named_outputs
 from edgekit.networks.tracing import Example, converting, example, trace
 
 aten = torch.ops.aten

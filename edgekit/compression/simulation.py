@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from edgekit.compression.calibration.ranges import ranges
 from edgekit.compression.weighted_layers import Layer, find
 from edgekit.formats.ranges import Statistics
-from edgekit.networks.interface import named_outputs
+from edgekit.networks.outputs import named_outputs
 
 aten = torch.ops.aten
 Range = tuple[float, float]

@@ -419,10 +419,15 @@ _XNNPACK = frozenset(
 )
 
 
+#: custom operators, of MediaPipe's models, that it computes
+_TRANSPOSED = "CUSTOM:Convolution2DTransposeBias"
+_XNNPACK_CUSTOM = frozenset({_TRANSPOSED, "CUSTOM:MaxPoolingWithArgmax2D", "CUSTOM:MaxUnpooling2D"})
+
+
 def _slow(model: Model) -> Iterator[str]:
     """Performance hints, one line each."""
     nodes = [node for graph in model.subgraphs for node in graph.nodes if any(not t.constant for t in node.outputs)]
-    if unsupported := [node for node in nodes if node.type not in _XNNPACK]:
+    if unsupported := [node for node in nodes if node.type not in _XNNPACK | _XNNPACK_CUSTOM]:
         yield f"{_summary(unsupported)}: not computed by XNNPACK, LiteRT's fast kernels"
     if transposes := sum(node.type == "TRANSPOSE" for node in nodes):
         yield f"{transposes} TRANSPOSE: each copies its tensor into another layout"
@@ -449,9 +454,11 @@ def _details(model: Model, weights: Sequence[Tensor]) -> Mapping[str, Any]:
 
 def _macs(node: Node, batch: int) -> int | None:
     """Multiply-accumulates of one sample (dynamic axes count as one); None if unknown."""
-    if node.type.startswith(_UNCOUNTED):
-        return None
     data, weight = node.input(0), node.input(1)
+    if node.type == _TRANSPOSED and data and weight:
+        return data.count // batch * _product(weight.shape[:3])
+    if node.type.startswith(_UNCOUNTED) and node.type not in _XNNPACK_CUSTOM:
+        return None
     if node.type.startswith("UNIDIRECTIONAL_SEQUENCE") and data:  # each matrix is used once per step
         steps = data.count // max(1, data.shape[-1] or 1) // batch
         matrices = [t for t in node.inputs if t and t.constant and len(t.shape) == 2]

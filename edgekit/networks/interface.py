@@ -16,28 +16,36 @@ from torch import Tensor, nn
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.user_code import run_user_code
+from edgekit.networks.outputs import left_out, named_outputs, wrapper
 
 BATCH = "batch"
 #: types that sample sets and runtimes support
 DTYPES = ("float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64")
 #: input name → axis → the name of its length; axes with the same name have the same length
 Axes = Mapping[str, Mapping[int, str]]
+#: an error names no more outputs than this
+MOST_NAMES = 6
 
 
 class Positional(nn.Module):
     """A network that takes tensors by position and returns a tensor, or a tuple of several.
 
-    `keywords`: the names of the last inputs, if the network takes them by keyword.
+    `keywords`: the names of the last inputs, if the network takes them by keyword. `kept`: which of its tensors are
+    returned, by default all (`outputs.left_out`).
     """
 
-    def __init__(self, network: nn.Module, keywords: Sequence[str] = ()) -> None:
+    def __init__(self, network: nn.Module, keywords: Sequence[str] = (), kept: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.network, self.keywords = network, tuple(keywords)
+        self.network, self.keywords, self.kept = network, tuple(keywords), kept
 
     def outputs_by_name(self, *tensors: Tensor) -> dict[str, Tensor]:
         """The outputs by name."""
+        return named_outputs(self.nested_outputs(*tensors), self.kept)
+
+    def nested_outputs(self, *tensors: Tensor) -> Any:
+        """The outputs as the network returns them."""
         count = len(tensors) - len(self.keywords)
-        return named_outputs(self.network(*tensors[:count], **dict(zip(self.keywords, tensors[count:], strict=True))))
+        return self.network(*tensors[:count], **dict(zip(self.keywords, tensors[count:], strict=True)))
 
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         result = tuple(self.outputs_by_name(*tensors).values())
@@ -46,42 +54,20 @@ class Positional(nn.Module):
 
 @dataclass(frozen=True)
 class Interface:
-    """`axes` are the dynamic axes, including the batch."""
+    """`axes` are the dynamic axes, including the batch. `kept`: of `Positional`; `notes`: what it leaves out."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     axes: Axes
+    kept: Sequence[int] | None = None
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The entries "inputs", "outputs" and "axes" of `model.json`."""
+        """The entries "inputs", "outputs" and "axes" of `model.json`, and "kept" if outputs are left out."""
         axes = {name: {str(axis): length for axis, length in lengths.items()} for name, lengths in self.axes.items()}
         sides = {"inputs": self.inputs, "outputs": self.outputs}
-        return {**{side: [spec.to_json() for spec in specs] for side, specs in sides.items()}, "axes": axes}
-
-
-def named_outputs(outputs: Any) -> dict[str, Tensor]:
-    """Outputs as tensors by name: the names of a dict or named tuple, else `output`, or `output0`, `output1`, ….
-
-    None is skipped. Raises InputError, naming it, for anything else that is not a tensor.
-    """
-    if isinstance(outputs, Tensor):
-        return {"output": outputs}
-    if isinstance(outputs, Mapping):
-        entries = {str(name): value for name, value in outputs.items()}
-    elif isinstance(outputs, tuple | list):
-        fields = getattr(outputs, "_fields", None) or [f"output{index}" for index in range(len(outputs))]
-        entries = dict(zip(fields, outputs, strict=True))
-    else:
-        what = f"the network returns a {type(outputs).__name__}"
-        raise InputError(what, "it must return tensors", "return a tensor, or a tuple or dict of tensors")
-    entries = {name: value for name, value in entries.items() if value is not None}
-    for name, value in entries.items():
-        if not isinstance(value, Tensor):
-            what = f"the network's output {name!r} is a {type(value).__name__}"
-            raise InputError(what, "outputs must be tensors", "remove it in a wrapper around the network")
-    if not entries:
-        raise InputError("the network returns no tensors", next="return a tensor, or a tuple or dict of tensors")
-    return {"output": next(iter(entries.values()))} if list(entries) == ["output0"] else entries
+        entries = {**{side: [spec.to_json() for spec in specs] for side, specs in sides.items()}, "axes": axes}
+        return entries if self.kept is None else {**entries, "kept": list(self.kept)}
 
 
 def named_inputs(network: nn.Module, example: Any) -> dict[str, Tensor]:
@@ -123,11 +109,15 @@ def _parameters(network: nn.Module, count: int) -> list[str]:
 def probe(network: Positional, example: Mapping[str, Tensor], axes: Axes, where: str) -> Interface:
     """The interface of `network`, by calling it. `axes`: dynamic axes besides the batch; `where` names the source.
 
-    The first axis of all inputs is a dynamic batch if repeating the example repeats the outputs. Raises InputError if a
-    call fails.
+    It leaves out the outputs that are there twice from now on. The first axis of all inputs is a dynamic batch if
+    repeating the example repeats the outputs. Raises InputError if a call fails.
     """
     _check(axes, example)
-    outputs = call(network, example, where, "the example inputs do not fit the network")
+    wrong = "the example inputs do not fit the network"
+    with torch.inference_mode():
+        nested = run_user_code(where, wrong, lambda: network.nested_outputs(*example.values()))
+    network.kept, notes = left_out(nested)
+    outputs = named_outputs(nested, network.kept)
     _check_numbers(network, example, outputs)
     open_axes: dict[str, dict[int, str]] = {name: {} for name in example}
     dynamic_axes: dict[str, set[int]] = {name: set() for name in outputs}
@@ -143,6 +133,8 @@ def probe(network: Positional, example: Mapping[str, Tensor], axes: Axes, where:
                 longer_inputs[name] = repeat_along(longer_inputs[name], axis, longer_inputs[name].shape[axis] + 1)
                 open_axes[name][axis] = length
         longer_outputs = call(network, longer_inputs, where, f"the network does not accept another {length!r}")
+        if longer_outputs.keys() != outputs.keys():
+            raise _other_structure(outputs, longer_outputs, f"another {length!r}")
         for name, tensor in outputs.items():
             pairs = zip(tensor.shape, longer_outputs[name].shape, strict=True)
             dynamic_axes[name] |= {axis for axis, (a, b) in enumerate(pairs) if a != b}
@@ -150,7 +142,15 @@ def probe(network: Positional, example: Mapping[str, Tensor], axes: Axes, where:
     input_names = {spec.name for spec in inputs}
     output_names = {name: f"{name}_out" if name in input_names else name for name in outputs}
     specs = tuple(spec_of(output_names[name], tensor, dynamic_axes[name]) for name, tensor in outputs.items())
-    return Interface(inputs, specs, {name: lengths for name, lengths in open_axes.items() if lengths})
+    axes = {name: lengths for name, lengths in open_axes.items() if lengths}
+    return Interface(inputs, specs, axes, network.kept, notes)
+
+
+def _other_structure(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor], inputs: str) -> InputError:
+    what = f"the network returns {len(outputs)} tensors for its example inputs, and {len(others)} for {inputs}"
+    names = ", ".join(list(outputs)[:MOST_NAMES]), ", ".join(list(others)[:MOST_NAMES])
+    why = f"{names[0]}; then {names[1]}: a model's file always has the same outputs"
+    return InputError(what, why, wrapper("outputs[0]  # those of one sample"))
 
 
 def repeat_along(tensor: Tensor, axis: int, size: int) -> Tensor:
@@ -203,14 +203,19 @@ def close(first: Tensor, second: Tensor, rtol: float, share: float, atol: float 
 
 
 def _has_batch_axis(network: Positional, example: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> bool:
+    """Raises InputError if the number of outputs depends on the batch."""
     sizes = {tensor.shape[0] for tensor in example.values() if tensor.ndim}
-    if len(sizes) != 1 or any(tensor.ndim == 0 or tensor.shape[0] != min(sizes) for tensor in outputs.values()):
+    if len(sizes) != 1:
         return False
     doubled = {name: torch.cat([tensor, tensor]) if tensor.ndim else tensor for name, tensor in example.items()}
     try:
         with torch.inference_mode():
             result = network.outputs_by_name(*doubled.values())
     except Exception:  # any error means that it does not accept a batch of two
+        return False
+    if result.keys() != outputs.keys():
+        raise _other_structure(outputs, result, "a batch twice as large")
+    if any(tensor.ndim == 0 or tensor.shape[0] != min(sizes) for tensor in outputs.values()):
         return False
     return all(_is_doubled(a, b) for a, b in zip(result.values(), outputs.values(), strict=True))
 

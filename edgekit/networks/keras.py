@@ -31,7 +31,9 @@ SIZES = (32, 64, 128, 224, 16, 8)
 
 def load(folder: Path, reference: Mapping[str, Any]) -> Positional:
     """The model as a network with positional inputs. Raises InputError, Missing."""
-    return read(folder / FILE)
+    network = read(folder / FILE)
+    network.kept = reference.get("kept")
+    return network
 
 
 def read(path: Path) -> Positional:

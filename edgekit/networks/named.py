@@ -79,7 +79,7 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
     if "call" in reference:
         from edgekit.networks.interface import Positional
 
-        called = Positional(network, reference["call"]).eval()
+        called = Positional(network, reference["call"], reference.get("kept")).eval()
     if changed:
         _check_outputs(called, folder, reference)
         log.info("the code of %s has changed since %s was made, and computes the same", model, folder)
@@ -88,6 +88,8 @@ def load(folder: Path, reference: Mapping[str, Any]) -> nn.Module:
 
 def _built(reference: Mapping[str, Any]) -> nn.Module:
     network = build(reference["model"], reference["arguments"])
+    if reference.get("float32"):
+        network = network.float()
     if "widths" in reference:
         from edgekit.networks.widths import apply
 

@@ -65,14 +65,14 @@ NOT_EVALUATED = ("metadata", "as_string", "guards_code", "torch_version", "verif
 
 def load(folder: Path, reference: Mapping[str, Any]) -> Positional:
     """The program as a network. Raises InputError if the archive is damaged, or could run code."""
-    return network(program(folder / FILE), reference["call"])
+    return network(program(folder / FILE), reference["call"], reference.get("kept"))
 
 
-def network(exported: ExportedProgram, keywords: Sequence[str]) -> Positional:
+def network(exported: ExportedProgram, keywords: Sequence[str], kept: Sequence[int] | None = None) -> Positional:
     """The program as a network with positional inputs; exported programs have no train and eval modes."""
     from edgekit.networks.interface import Positional
 
-    module = Positional(exported.module(check_guards=False), keywords)
+    module = Positional(exported.module(check_guards=False), keywords, kept)
     module.training = False
     return module
 

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.networks.interface import Positional, named_outputs
+from edgekit.networks.interface import Positional
+from edgekit.networks.outputs import named_outputs
 
 log = logging.getLogger("edgekit")
 
@@ -47,7 +48,7 @@ def record(
     tensors = [*network.parameters(), *network.buffers()]
     if network.training or any(tensor.device.type != "cpu" for tensor in tensors):
         network = copy.deepcopy(network).cpu().eval()
-    called = Positional(network, specs.get("call", ()))
+    called = Positional(network, specs.get("call", ()), specs.get("kept"))
     try:
         integers = _integers(called, specs, example or {})
         collected = {f"integers/{name}": tensor for name, tensor in integers.items()}

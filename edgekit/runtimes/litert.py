@@ -6,6 +6,8 @@ import importlib
 
 #: custom operators that the interpreter brings
 OWN = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+#: custom operators, of MediaPipe's models, that its XNNPACK delegate has; without their exact form it leaves them
+OF_DELEGATE = frozenset({"Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"})
 
 
 class Litert:
@@ -73,11 +75,13 @@ class Litert:
         """Custom operators, and what the interpreter says of the model: a version of an operator it does not know."""
         custom = {operator.partition(":")[2] for operator in operators if operator.startswith("CUSTOM:")}
         problems = []
-        for name in sorted(custom - OWN):
+        for name in sorted(custom - OWN - OF_DELEGATE):
             flex = "TensorFlow's own operator, which needs the Flex delegate" if name.startswith("Flex") else ""
             problems.append("%s: %s" % (name, flex or "a custom operator, which LiteRT does not know"))
         try:
-            implementation()[1](model_path=str(model))
+            interpreter = implementation()[1](model_path=str(model))
+            if custom and custom <= OF_DELEGATE:  # any other would be named again
+                interpreter.allocate_tensors()
         except Exception as error:
             problems.append(" ".join(plain(str(error)).split()))
         return problems

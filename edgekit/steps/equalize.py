@@ -47,7 +47,7 @@ class Equalize(CalibratedStep):
         import torch
 
         from edgekit.compression import equalization, program, simulation
-        from edgekit.networks.interface import named_outputs
+        from edgekit.networks.outputs import named_outputs
 
         parent = inputs["parent"]
         feeds = list(program.tensors(self.feeds(parent, ctx)))

@@ -11,7 +11,7 @@ from typing import ClassVar
 from edgekit.core.artifact import Artifact
 from edgekit.core.step import Context, StepResult
 from edgekit.networks import keras, write
-from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish, noted
 
 
 @dataclass(frozen=True)
@@ -32,4 +32,5 @@ class ImportKeras(ImportTorchStep):
         interface, example = keras.interface(network, path)
         entries = {**interface.to_json(), "example": example_shapes(example), "tensors": keras.tensors(network)}
         write(out, "keras", entries)
-        return self.signed(finish(out, path.name, network, example, keras.load), network, interface, ctx)
+        done = noted(finish(out, path.name, network, example, keras.load), interface.notes)
+        return self.signed(done, network, interface, ctx)

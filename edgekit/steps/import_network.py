@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,12 +23,17 @@ from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, Task
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required_arguments
-from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish, noted
 from edgekit.steps.shared.signed import given_files
 from edgekit.training.calls import as_input
 
 if TYPE_CHECKING:
     from edgekit.networks.factory import FactoryResult
+
+
+FLOAT32_NOTE = (
+    "its float16 or bfloat16 weights and inputs are float32 here, as int8 starts from; --fp16 makes a float16 file"
+)
 
 
 @dataclass(frozen=True)
@@ -65,20 +70,24 @@ class ImportNetwork(ImportTorchStep):
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError if the code fails, or its inputs or outputs are not supported."""
+        from edgekit.networks.half import runs_in_float32, to_float32
         from edgekit.networks.interface import Positional, example_shapes, named_inputs, probe
 
         result, arguments = self._build(ctx)
         read = weights.load_weights(result.network, Path(self.weights)) if self.weights else []
-        notes = [f"weights: {note}" for note in read]
         result.network.eval()
+        if in_float32 := runs_in_float32(result.network, result.example):
+            result = result._replace(network=result.network.float(), example=to_float32(result.example))
         example = named_inputs(result.network, result.example)
         keywords = list(example) if isinstance(result.example, Mapping) else []
         network = Positional(result.network, keywords).eval()
         interface = probe(network, example, result.axes, self.path)
         specs = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
+        specs |= {"float32": True} if in_float32 else {}
         named.save(result.network, self.path, arguments, specs, out, example)
-        done = finish(out, self.path, network, example, named.load)
-        done = replace(done, details={**done.details, "notes": notes}) if notes else done
+        notes = [FLOAT32_NOTE] if in_float32 else []
+        notes += [*(f"weights: {note}" for note in read), *interface.notes]
+        done = noted(finish(out, self.path, network, example, named.load), notes)
         return self.signed(done, result.network, interface, ctx)
 
     def _build(self, ctx: Context) -> tuple[FactoryResult, Mapping[str, Any]]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
 from edgekit.core.step import Context, StepResult
+from edgekit.core.user_code import run_user_code
 from edgekit.networks import pt2, weights, write
-from edgekit.steps.shared.imported_torch import ImportTorchStep, finish
+from edgekit.steps.shared.imported_torch import ImportTorchStep, finish, noted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,8 @@ class ImportPt2(ImportTorchStep):
         interface = _interface(exported, network, example, self.path)
         entries = {**interface.to_json(), "example": example_shapes(example), "call": keywords}
         write(out, "pt2", {**entries, "tensors": weights.tensors_of(network)})
-        return self.signed(finish(out, Path(self.path).name, network, example, pt2.load), network, interface, ctx)
+        done = noted(finish(out, Path(self.path).name, network, example, pt2.load), interface.notes)
+        return self.signed(done, network, interface, ctx)
 
 
 def _example(exported: ExportedProgram, path: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -68,11 +70,19 @@ def _example(exported: ExportedProgram, path: str) -> tuple[dict[str, Tensor], l
 
 def _interface(exported: ExportedProgram, network: Any, example: Mapping[str, Tensor], path: str) -> Interface:
     """The program's interface; its dynamic axes are those it was exported with."""
-    from edgekit.networks.interface import BATCH, Interface, call, spec_of
+    import torch
+
+    from edgekit.networks.interface import BATCH, Interface, spec_of
+    from edgekit.networks.outputs import left_out, named_outputs
 
     nodes = _nodes(exported)
-    outputs = call(network, example, path, f"{path} cannot be run on the inputs it was exported with")
+    with torch.inference_mode():
+        wrong = f"{path} cannot be run on the inputs it was exported with"
+        nested = run_user_code(path, wrong, lambda: network.nested_outputs(*example.values()))
+    network.kept, notes = left_out(nested)
+    outputs = named_outputs(nested, network.kept)
     metas = [nodes[name].meta["val"] for name in exported.graph_signature.user_outputs if name in nodes]
+    metas = metas if network.kept is None else [metas[index] for index in network.kept]
     axes: dict[str, dict[int, str]] = {}
     for name in example:
         for axis, size in enumerate(nodes[name].meta["val"].shape):
@@ -83,6 +93,8 @@ def _interface(exported: ExportedProgram, network: Any, example: Mapping[str, Te
         tuple(spec_of(name, tensor, axes.get(name, {})) for name, tensor in example.items()),
         tuple(spec_of(name, tensor, open) for (name, tensor), open in zip(outputs.items(), moving, strict=True)),
         axes,
+        network.kept,
+        notes,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -46,6 +46,8 @@ UNSTRUCTURED = (
 )
 #: how a candidate's latency is measured while a ratio is searched
 LOOK = Plan(processes=7, seconds=0.1)
+#: a note names no more layers than this
+MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Prune(DistillationSettings, Step):
             details["disturbed"] = disturbed
         kept = {key: parent.details[key] for key in ("example",) if key in parent.details}
         scheme = f"float32, {shares['macs']:.0%} of the MACs and {shares['parameters']:.0%} of the parameters left"
+        if result.whole:
+            kept["notes"] = [_whole_note(result.whole)]
         return StepResult(scheme, parent.identity_map(), {**kept, "pruned": details})
 
     def _ratio_for_goal(
@@ -334,13 +338,16 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     import torch
 
     from edgekit.networks import widths
-    from edgekit.networks.interface import Positional, named_outputs
+    from edgekit.networks.interface import Positional
+    from edgekit.networks.outputs import named_outputs
 
     reference = dict(networks.reference(parent.path))
     inner, before = (n.network if isinstance(n, Positional) else n for n in (pruned, original))
     changed = widths.merge(reference.get("widths", {}), widths.changed_widths(before, inner))
     specs: dict[str, Any] = {
-        key: reference[key] for key in ("inputs", "outputs", "axes", "example", "call") if key in reference
+        key: reference[key]
+        for key in ("inputs", "outputs", "axes", "example", "call", "kept", "float32")
+        if key in reference
     }
     example_inputs: dict[str, Tensor] = {}
     if (examples := parent.path / networks.EXAMPLE).is_file():
@@ -353,6 +360,14 @@ def _write(original: nn.Module, pruned: nn.Module, parent: Artifact, out: Path) 
     if not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)):
         why = "rebuilt from its widths, it has other outputs"
         raise CannotConvert(f"{parent.name} cannot be pruned", why, "its builder must give the same network each time")
+
+
+def _whole_note(layers: Sequence[str]) -> str:
+    names = [name.removeprefix("network.") for name in layers]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    they = "keeps all its channels" if len(names) == 1 else "keep all their channels"
+    why = "the outputs, a split or a reshape fix how many there are"
+    return f"{', '.join(names[:MOST_NAMES])}{more} {they}: {why}"
 
 
 def _sparsity_penalty(penalty: float) -> Callable[[nn.Module], None]:

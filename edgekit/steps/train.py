@@ -92,10 +92,12 @@ class Train(Settings, DistillationSettings, Step):
             trained = run_user_code(model, f"{model} cannot be trained", fit)
         else:
             trained = fit()
+        notes = trained.specs.pop("notes", [])
         named.save(trained.network, model, trained.arguments, trained.specs, out)
         best_epoch = best(trained.history)["epoch"]
         details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": best_epoch}
-        return StepResult(details=details | ({"cross_validation": trained.folds} if trained.folds else {}))
+        details |= {"cross_validation": trained.folds} if trained.folds else {}
+        return StepResult(details=details | ({"notes": notes} if notes else {}))
 
     def shaped(self, model: str) -> dict[str, float]:
         """Width and dropout as arguments of the network. Raises InputError if it has no argument of that name."""

@@ -112,6 +112,9 @@ class Segmentation(Task):
         import torch
         from torch.nn.functional import cross_entropy
 
+        from edgekit.networks.outputs import first_output
+
+        outputs = first_output(outputs)
         weight = torch.ones(outputs.shape[1], device=outputs.device)
         weight[0] = 1 / 3
         return cross_entropy(outputs, labels, weight, ignore_index=IGNORED)

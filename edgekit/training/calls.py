@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,34 +53,47 @@ def to_float32(outputs: Any) -> Any:
 
     if isinstance(outputs, torch.Tensor):
         return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-    if isinstance(outputs, Mapping):
-        return {name: to_float32(value) for name, value in outputs.items()}
+    if isinstance(outputs, MutableMapping):
+        converted = copy.copy(outputs)  # of its own type: a loss may read outputs.logits
+        for name, value in outputs.items():
+            converted[name] = to_float32(value)
+        return converted
     if isinstance(outputs, tuple | list):
-        return (
-            type(outputs)(*map(to_float32, outputs))
-            if hasattr(outputs, "_fields")
-            else [to_float32(v) for v in outputs]
-        )
+        values = [to_float32(value) for value in outputs]
+        return type(outputs)(*values) if hasattr(outputs, "_fields") else values
+    if is_dataclass(outputs) and not isinstance(outputs, type):
+        result = copy.copy(outputs)
+        for field in fields(outputs):
+            object.__setattr__(result, field.name, to_float32(getattr(outputs, field.name)))  # it may be frozen
+        return result
     return outputs
 
 
 def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Input and output specs with a dynamic batch axis, found by running two samples. Raises InputError."""
+    """Input and output specs with a dynamic batch axis, found by running two samples, and what loading needs.
+
+    "notes": which outputs are left out. Raises InputError.
+    """
     import torch
 
-    from edgekit.networks.interface import named_outputs, spec_of
+    from edgekit.networks.interface import spec_of
+    from edgekit.networks.outputs import left_out, named_outputs
 
     inputs = {name: as_input(array[:2]) for name, array in samples.items()}
     with torch.inference_mode():
         outputs = call(network, inputs)
-    sides = {"inputs": inputs, "outputs": named_outputs(outputs)}
+    kept, notes = left_out(outputs)
+    sides = {"inputs": inputs, "outputs": named_outputs(outputs, kept)}
     for name, tensor in sides["outputs"].items():
         if tensor.ndim == 0 or tensor.shape[0] != len(next(iter(inputs.values()))):
             what = f"output {name!r} has shape {list(tensor.shape)} for two samples"
             raise InputError(what, "its first axis is not the batch", "fix the network's forward")
-    result = {side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()}
+    result: dict[str, Any] = {
+        side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()
+    }
     names = keyword_inputs(network, inputs)
-    return result if isinstance(outputs, torch.Tensor) and not names else {**result, "call": names}
+    result |= {} if isinstance(outputs, torch.Tensor) and not names else {"call": names}
+    return {**result, **({} if kept is None else {"kept": kept}), **({"notes": notes} if notes else {})}
 
 
 def select_device(accelerator: str) -> torch.device:

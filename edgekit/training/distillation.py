@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.core.errors import InputError
-from edgekit.networks.interface import named_outputs
+from edgekit.networks.outputs import named_outputs
 from edgekit.training import engine
 from edgekit.training.calls import as_input, call
 from edgekit.training.distillation_settings import DistillationSettings

@@ -24,7 +24,7 @@ def evaluate(
     """`val_loss` and `val_METRIC` in float32, and the value to minimise: the loss, or the negated metric."""
     import torch
 
-    from edgekit.networks.interface import named_outputs
+    from edgekit.networks.outputs import left_out, named_outputs
 
     network.eval()
     total, outputs_by_batch, labels_by_batch = 0.0, [], []
@@ -33,7 +33,8 @@ def evaluate(
         for inputs, labels in validation.batches(indices):
             outputs = call(network, inputs)
             total += float(loss(outputs, labels)) * len(labels)
-            outputs_by_batch.append({name: as_array(value) for name, value in named_outputs(outputs).items()})
+            by_name = named_outputs(outputs, left_out(outputs)[0])
+            outputs_by_batch.append({name: as_array(value) for name, value in by_name.items()})
             labels_by_batch.append(as_array(labels))
     outputs = {name: np.concatenate([part[name] for part in outputs_by_batch]) for name in outputs_by_batch[0]}
     scores = task.score(outputs, np.concatenate(labels_by_batch))

@@ -46,6 +46,8 @@ def cross_entropy(outputs: Any, labels: Tensor, smoothing: float = 0.0) -> Tenso
     """Mean cross-entropy of logits (N, classes, …) against class indices (N, …)."""
     from torch.nn import functional
 
+    from edgekit.networks.outputs import first_output
+
     logits = first_output(outputs)
     if logits.ndim != labels.ndim + 1:
         raise _shape_error("cross-entropy", logits, labels)
@@ -56,6 +58,8 @@ def mse(outputs: Any, labels: Tensor) -> Tensor:
     """Mean squared error."""
     from torch.nn import functional
 
+    from edgekit.networks.outputs import first_output
+
     values, targets = as_same_shape(first_output(outputs), labels)
     return functional.mse_loss(values, targets.to(values.dtype))
 
@@ -64,18 +68,13 @@ def bce(outputs: Any, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of logits against labels from 0 to 1; class indices are one-hot encoded."""
     from torch.nn import functional
 
+    from edgekit.networks.outputs import first_output
+
     logits = first_output(outputs)
     if not labels.is_floating_point() and logits.ndim == 2 and labels.ndim == 1 and logits.shape[1] > 1:
         labels = functional.one_hot(labels, logits.shape[1])
     values, targets = as_same_shape(logits, labels)
     return functional.binary_cross_entropy_with_logits(values, targets.to(values.dtype))
-
-
-def first_output(outputs: Any) -> Any:
-    """A network's first output."""
-    from edgekit.networks.interface import named_outputs
-
-    return next(iter(named_outputs(outputs).values()))
 
 
 def _is_classification(task: Task) -> bool:

@@ -56,7 +56,7 @@ def bench(
     """
     checked_metric(metric)
     outcome = Outcome()
-    for ref in [ensure_imported(references.resolve(word, out), progress, say) for word in (artifacts or [""])]:
+    for ref in [ensure_imported(references.resolve(word, out), progress, say, shapes) for word in (artifacts or [""])]:
         store = ref.store
         chosen = [store.get(ref.name)] if ref.name else run_models(store)
         skipped = set(store.names()) - {a.name for a in store.current()} if not ref.name else set()

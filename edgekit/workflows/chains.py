@@ -55,7 +55,7 @@ def open_context(
     metric: str = "",
 ) -> tuple[Artifact, RunContext]:
     """The stored artifact to start from, and a run context that checks conversions on the right samples."""
-    ref = ensure_imported(ref, progress, say)
+    ref = ensure_imported(ref, progress, say, shapes)
     start = ref.artifact()
     context = run_context(ref.store, task_of([start]), [target], Plan(), gates, progress, say)
     context.val = validation_set(context, val, start, str(fields.get("calibration", "")), shapes)

@@ -75,8 +75,7 @@ def import_model(
     importer = registry.load("steps", ref.importer)
     step: Step = importer.of(source)
     if ref.importer == NETWORK:
-        shape = "x".join(map(str, (shapes or {}).get("", ())))
-        step = dataclasses.replace(step, weights=weights, task=task, shape=shape)  # type: ignore[type-var]
+        step = dataclasses.replace(shaped(step, ref, shapes), weights=weights, task=task)  # type: ignore[type-var]
     for code in (signature, classes):
         if code and signatures.is_code(code):
             say(f"  running   your own code: {code}")
@@ -101,11 +100,21 @@ def _with_signature(step: Step, signature: str, classes: str, ref: ModelReferenc
     return dataclasses.replace(step, signature=stated.to_json())  # type: ignore[type-var]
 
 
-def ensure_imported(ref: ModelReference, progress: Progress = quiet, say: Say = silent) -> ModelReference:
+def shaped(step: Step, ref: ModelReference, shapes: Shapes | None) -> Step:
+    """The import of a network in code with the shape of its example input, for one that comes without an example."""
+    if ref.importer != NETWORK or len(shapes or {}) != 1:
+        return step
+    (sizes,) = (shapes or {}).values()
+    return dataclasses.replace(step, shape="x".join(map(str, sizes)))  # type: ignore[type-var]
+
+
+def ensure_imported(
+    ref: ModelReference, progress: Progress = quiet, say: Say = silent, shapes: Shapes | None = None
+) -> ModelReference:
     """Import the reference's model into its run if it is a foreign one. Raises InputError if it is not a model."""
     if not ref.foreign:
         return ref
-    step: Step = registry.load("steps", ref.importer).of(ref.foreign)
+    step = shaped(registry.load("steps", ref.importer).of(ref.foreign), ref, shapes)
     context = run_context(ref.store, None, ["host"], Plan(), Gates(), progress, say)
     return ModelReference(ref.store, _import(step, ref, context).artifacts[0].name)
 

@@ -55,7 +55,7 @@ def verify(
     artifact. `metric`: see `choose_metric`. Raises InputError if the models or the samples do not fit.
     """
     checked_metric(metric)
-    ref = ensure_imported(references.resolve(artifact), progress, say)
+    ref = ensure_imported(references.resolve(artifact), progress, say, shapes)
     store = ref.store
     chosen = [store.get(ref.name)] if ref.name else run_models(store)
     context = run_context(store, task_of(chosen), [target], Plan(), Gates(), progress, say)

@@ -199,7 +199,72 @@ class Split(torch.nn.Module):
         return self.leave(torch.cat([left, right, self.block(right)], 1)).mean((2, 3))
 
 
-def test_layers_whose_channels_a_split_joins_stay_whole() -> None:
+def test_layers_whose_channels_a_split_fixes_stay_whole() -> None:
     result = channels.cut(Split(), (torch.randn(1, 3, 12, 12),), channels.Cut(0.5))
-    assert {"enter", "block"} <= set(result.whole)
+    assert result.whole == ("enter", "leave")
     assert result.network.stem.out_channels == 16
+    assert result.network.block.out_channels == 8 and result.network.leave.in_channels == 40
+
+
+def test_the_channels_that_stay_meet_their_weights() -> None:
+    """The outputs are those of the network in which the removed channels are zero."""
+    torch.manual_seed(0)
+    network, x = Split(), torch.randn(1, 3, 12, 12)
+    with torch.no_grad():
+        network.block.weight[::2] = 0
+        network.block.bias[::2] = 0
+        network.stem.weight[1::2] = 0
+        network.stem.bias[1::2] = 0
+    pruned = channels.cut(network, (x,), channels.Cut(0.5)).network
+    torch.testing.assert_close(pruned(x), network(x))
+
+
+class Shuffled(torch.nn.Module):
+    """Half of the channels pass by, and all are shuffled, as in ShuffleNetV2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 32, 3)
+        self.first, self.second = torch.nn.Conv2d(16, 32, 1), torch.nn.Conv2d(32, 16, 1)
+        self.head = torch.nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.stem(x).relu().chunk(2, 1)
+        y = torch.cat([left, self.second(self.first(right).relu())], 1)
+        n, channels, height, width = y.shape
+        y = y.view(n, 2, channels // 2, height, width).transpose(1, 2).reshape(n, channels, height, width)
+        logits: torch.Tensor = self.head(y.mean((2, 3)))
+        return logits
+
+
+def test_a_channel_shuffle() -> None:
+    torch.manual_seed(0)
+    network, x = Shuffled(), torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        network.first.weight[::2] = 0
+        network.first.bias[::2] = 0
+    result = channels.cut(network, (x,), channels.Cut(0.5))
+    assert result.network.first.out_channels == 16
+    assert {"stem", "second"} <= set(result.whole)
+    torch.testing.assert_close(result.network(x), network(x))
+
+
+class Heads(torch.nn.Module):
+    """Attention over an image, whose channels become heads, as in YOLO11: traced whole, its indices grow forever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv = torch.nn.Conv2d(3, 32, 3), torch.nn.Conv2d(32, 64, 1)
+        self.place, self.leave = torch.nn.Conv2d(32, 32, 3, padding=1, groups=32), torch.nn.Conv2d(32, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.stem(x)
+        n, _, height, width = y.shape
+        q, k, v = self.qkv(y).view(n, 2, 32, height * width).split([8, 8, 16], 2)
+        mixed = (v @ (q.transpose(-2, -1) @ k).softmax(-1).transpose(-2, -1)).view(n, 32, height, width)
+        return self.leave(mixed + self.place(v.reshape(n, 32, height, width))).mean((2, 3))
+
+
+def test_attention_over_an_image() -> None:
+    result = channels.cut(Heads().eval(), (torch.randn(1, 3, 8, 8),), channels.Cut(0.5))
+    assert result.network.stem.out_channels == 16 and "qkv" in result.whole

@@ -177,6 +177,17 @@ def test_a_custom_operator_is_named_and_its_macs_are_not_guessed(tmp_path: Path)
     assert (operator.type, operator.macs) == ("CUSTOM:FlexErf", None)
 
 
+def test_a_custom_operator_of_xnnpack_is_counted(tmp_path: Path) -> None:
+    written = Written()
+    written.tensor("x", (1, 8, 8, 4))
+    weights = written.tensor("w", (2, 2, 2, 4), data=np.ones((2, 2, 2, 4), np.float32))
+    y = written.tensor("y", (1, 16, 16, 2))
+    written.operator(schema.BuiltinOperator.CUSTOM, (0, weights), (y,), custom="Convolution2DTransposeBias")
+    facts = Tflite.describe(written.write(tmp_path / "model.tflite"))
+    assert facts.operators[0].macs == 8 * 8 * 4 * 2 * 2 * 2
+    assert not any("XNNPACK" in hint for hint in facts.slow)
+
+
 def _refusal(path: Path) -> str:
     with pytest.raises(InputError) as caught:
         Tflite.describe(path)

@@ -14,6 +14,7 @@ import pytest
 
 from edgekit.core import registry
 from edgekit.ondevice import runner
+from edgekit.runtimes import litert
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -158,6 +159,36 @@ def test_a_custom_operator_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"\({name}\) failed to prepare") as error:
         _session(path)
     assert "http" not in str(error.value)
+
+
+def _custom(path: Path, name: str, inputs: list[int]) -> Path:
+    tensors = [_tensor("x", (1, 4, 4, 3)), _tensor("w", (2, 1, 1, 3), buffer=1), _tensor("b", (2,), buffer=2)]
+    tensors.append(_tensor("y", (1, 4, 4, 2)))
+    _write(path, tensors, schema.BuiltinOperator.CUSTOM, inputs)
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    model.buffers.append(schema.BufferT(np.zeros(8, np.uint8)))
+    model.operatorCodes[0].customCode = name.encode()
+    same_padding, stride = 1, 1
+    model.subgraphs[0].operators[0].customOptions = np.array([same_padding, stride, stride], np.int32).view(np.uint8)
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    return path
+
+
+def test_custom_operators_of_the_delegate(tmp_path: Path) -> None:
+    name = "Convolution2DTransposeBias"
+    path = _custom(tmp_path / "model.tflite", name, [0, 1, 2])
+    assert litert.Litert.problems(path, {f"CUSTOM:{name}": 1}, 1000) == []
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    (y,) = _session(path).bind({"x": x})()
+    np.testing.assert_allclose(y, x @ WEIGHTS.T, rtol=1e-5)
+
+
+def test_a_form_that_the_delegate_does_not_take(tmp_path: Path) -> None:
+    path = _custom(tmp_path / "model.tflite", "MaxUnpooling2D", [0])
+    (problem,) = litert.Litert.problems(path, {"CUSTOM:MaxUnpooling2D": 1}, 1000)
+    assert "MaxUnpooling2D" in problem
 
 
 @pytest.mark.parametrize(("code", "dtype"), [(4, "int64"), (2, "int32"), (6, "bool"), (0, "float32")])

@@ -46,8 +46,12 @@ def echo_error(message: str) -> None:
 
 
 def echo_failure(what: str, next: str) -> None:
-    """Print what failed and what to type next: one line, but two in a terminal, where the second is copied."""
+    """Print what failed and what to type next: one line, but two in a terminal, where the second is copied.
+
+    What is to be typed may end in code, after an empty line: its lines follow.
+    """
     line = f"edgekit: {what}".removesuffix(".")
+    next, _, code = next.partition("\n\n")
     if not next:
         echo_error(line)
     elif sys.stderr.isatty():
@@ -55,6 +59,8 @@ def echo_failure(what: str, next: str) -> None:
         echo_error(f"  Next: {next}")
     else:
         echo_error(f"{line}. Next: {next}")
+    for line in code.rstrip().splitlines():
+        echo_error(f"    {line}".rstrip())
 
 
 def _wrapped(line: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -17,6 +17,7 @@ from edgekit.core.task import Task
 from edgekit.core.temporary import temporary_folder
 from edgekit.formats.torch import Torch
 from edgekit.networks import signatures
+from edgekit.networks.weights import read_weights
 from edgekit.steps.shared.signed import given_files, given_problems, known
 
 if TYPE_CHECKING:
@@ -62,10 +63,20 @@ class ImportTorchStep(Step):
         return dataclasses.replace(result, signature=signature, details={**result.details, **details})
 
     def describe(self) -> ModelFacts:
-        """The facts of the artifact it would make. Raises InputError if the file is not such a model."""
+        """The facts of the artifact it would make, with the layers that run on its example inputs.
+
+        Raises InputError if the file is not such a model.
+        """
+        from edgekit.networks import layer_counts
+
         with temporary_folder() as folder:
             self.apply({}, folder, Context(None, {}, _quiet, logging.getLogger("edgekit")))
-            return Torch.describe(folder / Torch.file)
+            facts, example = Torch.describe(folder / Torch.file), read_weights(folder / networks.EXAMPLE)
+            inputs = [example[spec.name] for spec in facts.inputs]
+            inputs = [
+                t.narrow(0, 0, 1) if None in s.shape[:1] else t for s, t in zip(facts.inputs, inputs, strict=True)
+            ]
+            return dataclasses.replace(facts, operators=layer_counts.layers(networks.load(folder), inputs))
 
 
 def _quiet(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -95,6 +106,11 @@ def finish(out: Path, source: str, network: nn.Module, example: Mapping[str, Ten
     ranges |= {name: [0, rows - 1] for name, rows in _table_rows(network, integers, example).items()}
     details = {"source": source, "example": shapes, "ranges": ranges, "statistics": _statistics(example)}
     return StepResult("as imported", details=details)
+
+
+def noted(result: StepResult, notes: Sequence[str]) -> StepResult:
+    """The result with notes for the user."""
+    return dataclasses.replace(result, details={**result.details, "notes": [*notes]}) if notes else result
 
 
 def _statistics(example: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
@@ -133,6 +149,6 @@ def _table_rows(network: nn.Module, integers: Mapping[str, Tensor], example: Map
 
 
 def _answers(network: nn.Module, example: Mapping[str, Tensor]) -> list[Tensor]:
-    from edgekit.networks.interface import named_outputs
+    from edgekit.networks.outputs import named_outputs
 
     return list(named_outputs(network(*example.values())).values())

@@ -29,6 +29,9 @@ class Classification(Task):
         """Mean cross-entropy. Raises InputError for a label that has no output."""
         from torch.nn.functional import cross_entropy
 
+        from edgekit.networks.outputs import first_output
+
+        outputs = first_output(outputs)
         if outputs.ndim != 2:
             what = f"the network's output has shape {list(outputs.shape)}"
             raise InputError(what, "classification needs (samples, classes)", "check the network's last layer")
@@ -52,8 +55,9 @@ class Regression(Task):
         from torch.nn.functional import mse_loss
 
         from edgekit.core.metrics import as_same_shape
+        from edgekit.networks.outputs import first_output
 
-        values, targets = as_same_shape(outputs, labels)
+        values, targets = as_same_shape(first_output(outputs), labels)
         return mse_loss(values, targets.to(values.dtype))
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:

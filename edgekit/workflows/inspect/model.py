@@ -26,6 +26,7 @@ from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.workflows import export
+from edgekit.workflows.import_ import shaped
 from edgekit.workflows.inspect import compatibility, mixed_precision_table, operator_times_table, sizes
 from edgekit.workflows.inspect.mixed_precision import mixed_precision
 from edgekit.workflows.inspect.output_tail import output_tail
@@ -79,9 +80,9 @@ def _inspect(ref: ModelReference, shapes: Shapes | None) -> dict[str, Any]:
     artifact: Artifact | None = None
     store: Store | None = None
     if ref.foreign:
-        step = registry.load("steps", ref.importer)
-        facts: ModelFacts = step.of(ref.foreign).describe()
-        format, path, head = step.format, Path(ref.foreign), {"model": ref.foreign}
+        step = shaped(registry.load("steps", ref.importer).of(ref.foreign), ref, shapes)
+        facts: ModelFacts = step.describe()  # type: ignore[attr-defined]
+        format, path, head = str(step.produces.format), Path(ref.foreign), {"model": ref.foreign}
         specs = _carried(format, path, facts)
         known = sizes.of_file(facts.inputs, shapes or {})
     else:
@@ -193,7 +194,7 @@ def _instructions(facts: ModelFacts) -> Iterator[str]:
 def shown(result: Mapping[str, Any], layers: int) -> Iterator[Table]:
     """What `tables.show` prints: facts, the heaviest layers, what runs it and what may make it slow, times if any."""
     yield _labelled(_facts(result))
-    if result["format"] != "torch":
+    if result["format"] != "torch" or result["macs"] is not None:
         yield from _heaviest(result["layers"], layers)
     times = result.get("times")
     if result["mixed_precision"]:
@@ -238,7 +239,7 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if spec.get("signature"):
                 yield "", described((output_of if name == "outputs" else input_of)(spec["signature"]))
     yield "parameters", f"{result['parameters']:,}"
-    if result["format"] != "torch":
+    if result["format"] != "torch" or result["macs"] is not None:
         unknown = f"unknown: {result['open_size']}" if result["open_size"] else "unknown"
         yield "MACs", f"{result['macs']:,} per sample" if result["macs"] is not None else unknown
         yield "operators", ", ".join(f"{count} {name}" for name, count in result["operators"].items())
