@@ -765,6 +765,8 @@ def predict(model: ModelPath | None, x: Any, *, target: str = "host", top: int =
             name or "", [os.fspath(path) for path in paths], target, top, Path(draw) if draw else None
         )
         return found[0] if isinstance(x, str | os.PathLike) and len(found) == 1 else found
+    if draw is not None:
+        raise InputError("boxes are drawn on image files", "the inputs are arrays", "pass paths, or leave out draw")
     artifact = import_.ensure_imported(references.resolve(name)).artifact()
     samples = reading.sample_set("inputs", stacked(x, artifact.inputs), None)
     run = execute(artifact, targets.load(target), samples, Plan(), latency=False)

@@ -190,7 +190,7 @@ class Model:
             >>> edgekit.load("runs/mnist/onnx").predict(np.zeros((4, 1, 28, 28))).shape
             (4, 10)
         """
-        return edgekit.predict(self, x, target=target, top=top)
+        return edgekit.predict(self, x, target=target, top=top, draw=draw)
 
     def export(self, to: Format = "onnx", **options: Unpack[ExportArguments]) -> Model:
         """Export a float model to one format; see `edgekit.export`.

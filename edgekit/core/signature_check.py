@@ -128,6 +128,10 @@ def output_problems(record: OutputSignature, spec: TensorSpec) -> Iterator[str]:
         class_map = record.kind == "mask" and (len(spec.shape) == 3 or 1 in axes)  # the best class of each pixel
         if not class_map and None not in axes and count not in axes and not one_value:
             yield f"it names {count} classes, and {spec} has {' or '.join(map(str, dict.fromkeys(axes)))}"
+    if record.kind == "scores" and count and len(spec.shape) == 3:
+        scored = spec.shape[1 if record.transposed else 2]
+        if scored is not None and scored != count + bool(record.background):
+            yield f"it names {count} classes, and {spec} has {scored - bool(record.background)}"
     if record.kind == "boxes" and record.columns:
         yield from _box_problems(record, spec)
 

@@ -187,6 +187,8 @@ def _measurement(
 ) -> Measurement:
     metric = None
     if scores is not None:
+        if scores.luck is not None and not artifact.parents and (guessing := statistics.chance(scores, np.zeros(0))):
+            context.note(f"{artifact.name} is no better than chance on {data.name}: {guessing}", "warning")
         reference = dataclasses.replace(scores, per_sample=root[1]) if root else None
         metric = statistics.metric(scores, data.sha256, reference, root[0] if root else None)
         content = io.BytesIO()

@@ -40,10 +40,19 @@ def decode(outputs, records, size, min_score=SHOWN, max_iou=MAX_IOU):
     return result
 
 
-def looks_like_logits(outputs, records):
-    """Are these scores none, from 0 to 1, but what a sigmoid or a softmax is still to be applied to?"""
-    _, after, _, _, record = _parts(outputs, records)
-    return not record.get("activation") and after.size > 0 and bool(after.max() > 1.001 and after.min() < -0.5)
+def doubt(outputs, records, size):
+    """Why the signature cannot be right about these outputs; "" if it can. A badly quantized model's score may be 5."""
+    geometry, after, _, _, record = _parts(outputs, records)
+    if not after.size or not geometry.size:
+        return ""
+    if not record.get("activation") and (after.max() > 10 or (after.max() > 1.001 and after.min() < -0.5)):
+        worst = after.max() if after.max() > 10 else after.min()
+        return "a score is from 0 to 1, and there is %.3g: state activation, or other columns" % worst
+    best = after.reshape(after.shape[:2] + (-1,)).max(axis=2) > SHOWN
+    pixels = not record.get("relative") and not record.get("strides") and max(size) > 8
+    if pixels and best.sum() >= 3 and np.abs(geometry[best]).max() <= 2:
+        return "every box lies within 2 pixels: state relative = true if they are shares of the input"
+    return ""
 
 
 def _parts(outputs, records):
@@ -108,7 +117,7 @@ def text(found):
 def agreement(first, second, min_score=SHOWN, slack=0.1):
     """The share of the sure boxes of either list of arrays that the other has too: of the same class, IoU above 0.5.
 
-    Sure is `slack` above `min_score`, so that a box near the threshold does not count. 1.0 if there are none.
+    Sure is `slack` above `min_score`, so that a box near the threshold does not count. None if there are none.
     """
     count, shared = 0, 0
     for one, other in [pair for pairs in zip(first, second) for pair in (pairs, pairs[::-1])]:
@@ -116,7 +125,7 @@ def agreement(first, second, min_score=SHOWN, slack=0.1):
             count += 1
             same = other[(other[:, 0] == box[0]) & (other[:, 1] > min_score - slack)]
             shared += bool(len(same)) and bool((_iou(box, same) > 0.5).any())
-    return shared / float(count) if count else 1.0
+    return shared / float(count) if count else None
 
 
 def _iou(box, others):
@@ -190,9 +199,9 @@ def _candidates(after, ids, record, min_score):
         scores = scores * objectness
     if scores.ndim == 1 or ids is not None:
         flat = scores.reshape(len(scores), -1).max(axis=1)
-        index = np.flatnonzero(flat > min_score)
-        classes = np.zeros(len(index)) if ids is None else np.round(ids[index])
-        return flat[index], classes, index
+        ids = np.zeros(len(flat)) if ids is None else np.round(ids)
+        index = np.flatnonzero((flat > min_score) & np.isfinite(ids) & (ids >= 0))
+        return flat[index], ids[index], index
     background = record.get("background", "")
     scores = scores[:, 1:] if background == "first" else scores[:, :-1] if background == "last" else scores
     index, classes = np.nonzero(scores > min_score)

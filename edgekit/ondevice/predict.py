@@ -160,8 +160,12 @@ def decoded(detections, outputs, manifest):
     size = front.get("height"), front.get("width")
     if None in size:
         raise InvalidInput("the model takes images of any size: its boxes cannot be decoded here")
+    records = manifest["signature"]["output"]
     try:
-        return detections.decode(list(outputs.values()), manifest["signature"]["output"], size)
+        why = detections.doubt(list(outputs.values()), records, size)
+        if why:
+            raise ValueError(why)
+        return detections.decode(list(outputs.values()), records, size)
     except ValueError as error:
         raise InvalidInput("the boxes cannot be decoded: %s" % error) from error
 
@@ -178,7 +182,8 @@ def boxes(outputs, manifest, path):
         size = preprocess.image_size(path, front)
         found = detections.in_image(found, preprocess.placement(front, *size), size)
     told = detections.entries(found, manifest["labels"])
-    return {"boxes": told, "pixels_of": pixels, "text": detections.text(told)}
+    where = " (in pixels of the model's input)" if told and pixels == "input" else ""
+    return {"boxes": told, "pixels_of": pixels, "text": detections.text(told) + where}
 
 
 def shares(scores, kind):
@@ -240,6 +245,8 @@ def replay(manifest, files, threads):
     if detections is not None and all(outputs[name].shape == answers[name].shape for name in answers):
         here, there = (decoded(detections, each, manifest) for each in (outputs, {n: answers[n] for n in outputs}))
         replayed["boxes_agreement"] = detections.agreement(here, there)
+        if replayed["boxes_agreement"] is None:
+            return replayed if result["ok"] else dict(replayed, why="on its files, %s" % result["why"])
         if replayed["boxes_agreement"] < 0.95:
             what = "its own program finds %.0f%% of the host's boxes only"
             replayed["why"] = what % (100 * replayed["boxes_agreement"])

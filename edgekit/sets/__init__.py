@@ -98,7 +98,9 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
             data = replace(data, classes=reader.classes)
         else:
             data = collect(name, reader, spec.options, spec.split, progress)
-        if isinstance(reader, boxes.BoxedImages | masks.MaskedImages):
+        if isinstance(reader, boxes.BoxedImages):
+            data = reader.described(data, spec.split)
+        elif isinstance(reader, masks.MaskedImages):
             data = replace(data, classes=reader.classes)
         _cache[key] = data
     return data
@@ -107,8 +109,8 @@ def read(name: str, spec: SetSpec, model_inputs: Sequence[TensorSpec] = (), prog
 def _files_state(path: str) -> int:
     """A number that changes when a file changes."""
     if Path(path).is_dir() or path.lower().endswith(box_annotations.YAML):
-        root = Path(path) if Path(path).is_dir() else Path(path).parent
-        files = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+        files += box_annotations.files(Path(path)) if box_annotations.are_at(Path(path)) else []
     else:
         files = list(shards.expand_paths(path)) if path.lower().endswith(shards.SUFFIXES) else [Path(path)]
     stats = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
@@ -125,7 +127,7 @@ def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
     if lower.endswith(shards.SUFFIXES):
         return shards.Shards(spec.path, spec.options, model_inputs)
     if box_annotations.are_at(path):
-        return boxes.BoxedImages(path, spec.options, model_inputs)
+        return boxes.BoxedImages(path, spec, model_inputs)
     if masks.are_at(path):
         return masks.MaskedImages(path, spec.options, model_inputs)
     suffixes = file_suffixes(path)

@@ -6,6 +6,7 @@ and 1 for a crowd, which is neither found nor missed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ YAML = (".yaml", ".yml")
 
 #: how far a box may reach over the edge of its image: annotations are often rounded
 PIXELS, SHARE = 1.0, 0.01
+#: further outside than any pixel, and a float32
+FAR = 1e9
 
 COCO_HELP = "see cocodataset.org/#format-data"
 YOLO_HELP = "a line is: class, and centre x, centre y, width, height as shares of the image"
@@ -36,19 +39,31 @@ YOLO_HELP = "a line is: class, and centre x, centre y, width, height as shares o
 
 @dataclass(frozen=True)
 class Annotated:
-    """One image. `boxes` are None where they are wrong, for the reason `wrong`, or still to be read from `text`."""
+    """One image. Its boxes are `boxes`, or still to be read from `text`, which is of `classes`.
+
+    `size`: (height, width) that the boxes were drawn in, where the data says it. `keypoints`: a line of `text` goes on
+    after the box.
+    """
 
     path: Path
     split: str = ""
     boxes: Boxes | None = None
-    wrong: str = ""
     text: Path | None = None
+    classes: int = 0
+    size: tuple[int, int] | None = None
+    keypoints: bool = False
 
     def boxes_in(self, height: int, width: int) -> Boxes:
         """The boxes of the image, which has this size in pixels. Raises ValueError, saying what is wrong."""
-        boxes = self.boxes if self.text is None else _yolo_boxes(self.text, height, width)
-        if boxes is None:
-            raise ValueError(self.wrong)
+        if self.size and sorted(self.size) != sorted((height, width)):
+            drawn = f"{self.size[1]}x{self.size[0]}"
+            raise ValueError(f"its boxes were drawn on an image of {drawn}, and it is {width}x{height}")
+        boxes = self.boxes
+        if self.text is not None:
+            boxes = _yolo_boxes(self.text, height, width, self.keypoints)
+            if len(beyond := boxes[boxes[:, 0] >= self.classes]):
+                raise ValueError(f"{self.text.name} has the class {beyond[0, 0]:g}, and there are {self.classes}")
+        assert boxes is not None
         if why := outside(boxes, height, width):
             raise ValueError(why)
         return boxes
@@ -64,8 +79,27 @@ class Annotations:
 
 
 def are_at(path: Path) -> bool:
-    """Does the path name images with boxes?"""
-    return path.suffix.lower() in YAML or (path.is_dir() and bool(_yaml(path) or _coco_files(path)))
+    """Does the path name images with boxes? Other files of the same names have no names or categories."""
+    if path.suffix.lower() in YAML:
+        return True
+    if not path.is_dir():
+        return False
+    yaml = _yaml(path)
+    return (yaml is not None and _holds(yaml, b"names")) or any(
+        _holds(file, b'"categories"') for file, _ in _coco_files(path)
+    )
+
+
+def files(path: Path) -> list[Path]:
+    """Every file that says what the boxes are, and every image."""
+    found = read(path)
+    sources = [path] if path.is_file() else [*filter(None, [_yaml(path)]), *(file for file, _ in _coco_files(path))]
+    return [*sources, *(image.path for image in found.images), *(i.text for i in found.images if i.text)]
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    with os_errors("read", path):
+        return word in path.read_bytes()
 
 
 def read(path: Path) -> Annotations:
@@ -113,10 +147,13 @@ def coco(path: Path, split: str = "", folders: Sequence[Path] = ()) -> Annotatio
         data = parse(raw)
         categories = sorted((int(c["id"]), str(c["name"])) for c in data["categories"])
         images = {int(image["id"]): str(image["file_name"]) for image in data["images"]}
+        sizes = {int(image["id"]): _size(image) for image in data["images"]}
         entries = [(int(e["image_id"]), int(e["category_id"]), _bbox(e)) for e in data["annotations"]]
         number_of = {number: index for index, (number, _) in enumerate(categories)}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not in COCO's format", repr(error), COCO_HELP) from error
+    if len(images) < len(data["images"]):
+        raise InputError(f"two images of {path} have one id", next="give each image an id of its own")
     if "" in images.values():
         raise InputError(f"{path} is not in COCO's format", "an image has no file_name", COCO_HELP)
     if not categories or not images:
@@ -138,15 +175,22 @@ def coco(path: Path, split: str = "", folders: Sequence[Path] = ()) -> Annotatio
     notes = (f"{strangers} annotations of {path.name} are of images that it does not list",) if strangers else ()
     folders = folders or (path.parent, path.parent / "images")
     found = [
-        Annotated(_existing(folders, name), split, np.array(boxes[number], np.float32).reshape(-1, 6))
+        Annotated(
+            _existing(folders, name), split, np.array(boxes[number], np.float32).reshape(-1, 6), size=sizes[number]
+        )
         for number, name in sorted(images.items())
     ]
     return Annotations(found, tuple(name for _, name in categories), notes)
 
 
 def _bbox(entry: Mapping[str, Any]) -> tuple[float, ...]:
-    x, y, width, height = map(float, entry["bbox"])
-    return x, y, width, height, float(bool(entry.get("iscrowd")))
+    x, y, width, height = (min(max(float(value), -FAR), FAR) for value in entry["bbox"])
+    return x, y, width, height, float(bool(int(entry.get("iscrowd") or 0)))
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = int(image.get("height") or 0), int(image.get("width") or 0)
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _existing(folders: Sequence[Path], name: str) -> Path:
@@ -204,15 +248,12 @@ def _yolo(path: Path) -> Annotations:
     A label file is the image's path with /images/ as /labels/ and .txt; an image without one shows nothing.
     """
     table = _load_yaml(path)
-    names = table.get("names", ())
-    names = names.values() if isinstance(names, Mapping) and list(names) == list(range(len(names))) else names
-    if isinstance(names, str | Mapping) or not names:
-        raise InputError(f"{path} names no classes", f"names is {names!r}", "write names: {0: person, 1: car}")
+    classes = _names(table.get("names"), path)
     root = Path(str(table.get("path") or "."))
     root = root if root.is_absolute() else path.parent / root
     root = root if root.is_dir() else path.parent
     images = [
-        Annotated(file, split, text=_labels_of(file))
+        Annotated(file, split, text=_labels_of(file), classes=len(classes), keypoints="kpt_shape" in table)
         for key, split in SPLIT_NAMES.items()
         if table.get(key)
         for where in _several(table[key])
@@ -220,8 +261,23 @@ def _yolo(path: Path) -> Annotations:
     ]
     if not images:
         raise InputError(f"{path} names no images", "it has none of train, val and test", "write val: images/val")
-    classes = tuple(map(str, names))
     return Annotations(images, classes)
+
+
+def _names(value: Any, path: Path) -> tuple[str, ...]:
+    """A list, or a table from 0, 1, … to names. Raises InputError; YAML may hold anything, also itself."""
+    how = "write names: {0: person, 1: car}"
+    if isinstance(value, Mapping):
+        keys = {str(key): key for key in value if isinstance(key, int | str)}
+        if set(keys) != set(map(str, range(len(value)))):
+            raise InputError(f"the keys of names in {path} are not 0, 1, 2, …", next=how)
+        value = [value[keys[str(index)]] for index in range(len(value))]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
+        raise InputError(f"{path} names no classes", f"names is {type(value).__name__}", how)
+    names = tuple(map(str, value))
+    if doubled := next((name for name in names if names.count(name) > 1), ""):
+        raise InputError(f"{path} names the class {doubled!r} twice", next="give each class a name of its own")
+    return names
 
 
 def _several(value: Any) -> Sequence[Any]:
@@ -229,14 +285,17 @@ def _several(value: Any) -> Sequence[Any]:
 
 
 def _yolo_images(path: Path, root: Path, where: str) -> Iterator[Path]:
-    place = next((p for p in (root / where, path.parent / where, path.parent / where.lstrip("./")) if p.exists()), None)
+    # Roboflow writes ../valid/images for valid/images beside the file
+    inside = path.parent / re.sub(r"^(\.\.?/)+", "", where)
+    places = (inside, root / where) if where.startswith("../") else (root / where, path.parent / where)
+    place = next((place for place in places if place.exists()), None)
     if place is None:
         raise InputError(f"{path} names {where!r}, which does not exist", f"looked in {root}", "fix path in it")
     with os_errors("read", place):
         if place.is_dir():
             yield from sorted(f for f in place.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
             return
-        for line in filter(None, map(str.strip, place.read_text().splitlines())):
+        for line in filter(None, map(str.strip, _text(place).splitlines())):
             yield place.parent / line if line.startswith("./") else root / line
 
 
@@ -248,12 +307,16 @@ def _labels_of(image: Path) -> Path:
     return Path(*parts)
 
 
-def _yolo_boxes(path: Path, height: int, width: int) -> Boxes:
+def _yolo_boxes(path: Path, height: int, width: int, keypoints: bool) -> Boxes:
     """A line is a class and the shares of a box, or of a polygon, whose bounds are taken. Raises ValueError."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return np.zeros((0, 6), np.float32)
+    try:
+        text = _text(path)
+    except InputError as error:
+        raise ValueError(str(error)) from error
     boxes = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -261,8 +324,9 @@ def _yolo_boxes(path: Path, height: int, width: int) -> Boxes:
             index, *values = map(float, words)
             if not index.is_integer() or index < 0 or len(values) < 4 or (len(values) > 4 and len(values) % 2):
                 raise ValueError
-            if not np.isfinite(values).all():
+            if not all(abs(value) < FAR for value in (index, *values)):
                 raise ValueError
+            values = values[:4] if keypoints else values
         except ValueError:
             raise ValueError(f"line {number} of {path.name} is {line.strip()[:60]!r}: {YOLO_HELP}") from None
         if len(values) == 4:
@@ -275,13 +339,22 @@ def _yolo_boxes(path: Path, height: int, width: int) -> Boxes:
     return np.array(boxes, np.float32).reshape(-1, 6)
 
 
+def _text(path: Path) -> str:
+    with os_errors("read", path):
+        raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 text (byte {error.start})"
+        raise InputError(f"cannot read {path}", why, "save it as UTF-8") from error
+
+
 def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
         raise Missing.install("reading data.yaml", "pyyaml", "images") from error
-    with os_errors("read", path):
-        text = path.read_text(encoding="utf-8")
+    text = _text(path)
     try:
         table = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

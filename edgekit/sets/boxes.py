@@ -7,6 +7,7 @@ class AREA; rows of the class -1 fill up the array of all samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.artifact import TensorSpec
+from edgekit.core.errors import InputError
+from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature
 from edgekit.sets import box_annotations
 from edgekit.sets.box_annotations import Annotated
 from edgekit.sets.images import ImageDecoder
-from edgekit.sets.options import Options
+from edgekit.sets.options import SetSpec
 from edgekit.sets.reading import Item, UnreadableSample
 
 AREA = -2.0
 
 
+def are_boxes(labels: NDArray[Any] | None) -> bool:
+    """Are these the labels of images with boxes (N, boxes + 1, 6)?"""
+    if labels is None or labels.ndim != 3 or labels.shape[2] != 6 or labels.dtype.kind != "f" or not labels.size:
+        return False
+    return bool((labels[:, 0, 0] == AREA).all())
+
+
 class BoxedImages:
     """Reads images with boxes. Raises InputError, Missing."""
 
-    def __init__(self, path: Path, options: Options, model_inputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, path: Path, spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> None:
         self._found = box_annotations.read(path)
-        self._decode = ImageDecoder(str(path), options, model_inputs)
+        self._decode = ImageDecoder(str(path), spec.options, model_inputs)
         self.labelled = True
         self.splits = frozenset(image.split for image in self._found.images) - {""}
         self.count: int | None = len(self._found.images)
         self.classes = self._found.classes
+        if spec.split and self.splits and spec.split not in self.splits:
+            what = f"{path} has no split {spec.split!r}"
+            raise InputError(what, f"it names {', '.join(sorted(self.splits))}", "name one of them")
+
+    def described(self, data: SampleSet, split: str) -> SampleSet:
+        """The set with its classes; a note if the images of the training are among them."""
+        whole = not split and len(self.splits) > 1 and "train" in self.splits
+        splits = ", ".join(sorted(self.splits))
+        note = (f"no split is named, so all are read ({splits}): name one, such as :val",) if whole else ()
+        return replace(data, classes=self.classes, notes=(*data.notes, *note))
 
     def __iter__(self) -> Iterator[Item]:
         for image in self._found.images:

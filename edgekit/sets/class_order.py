@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.core.errors import InputError, suggest
 from edgekit.core.samples import SampleSet
+from edgekit.sets.boxes import are_boxes
 from edgekit.sets.masks import IGNORED
 
 
@@ -24,7 +25,7 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
         return data
     if data.labels.ndim == 3 and data.labels.dtype.kind in "iu":
         return _masks(data, tuple(classes))
-    boxes = data.labels.ndim == 3 and data.labels.dtype.kind == "f"  # the class is the first of a box's values
+    boxes = are_boxes(data.labels)
     if not boxes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
         return data
     indices = data.labels[..., 0].astype(np.int64) if boxes else data.labels
@@ -34,12 +35,13 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
             raise InputError(what, f"by its signature the model has {len(classes)} classes", "fix the labels")
         return data
     index = {name: i for i, name in enumerate(classes)}
-    if unknown := [name for name in data.classes if name not in index]:
-        otherwise = "rename the folders, or import the model with its own class names"
+    used = {data.classes[i] for i in np.unique(indices[indices >= 0])} if boxes else set(data.classes)
+    if unknown := [name for name in data.classes if name not in index and name in used]:
+        otherwise = "rename them in the data, or import the model with its own class names"
         raise _unknown(data.name, unknown, classes, otherwise)
     if tuple(data.classes) == tuple(classes[: len(data.classes)]):
         return data
-    order = np.array([index[name] for name in data.classes], data.labels.dtype)
+    order = np.array([index.get(name, -1) for name in data.classes], data.labels.dtype)
     if boxes:
         labels = data.labels.copy()
         labels[..., 0] = np.where(indices >= 0, order[np.maximum(indices, 0)], labels[..., 0])

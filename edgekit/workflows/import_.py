@@ -25,6 +25,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.references import NETWORK, RUNS, ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
+from edgekit.sets import box_annotations
 from edgekit.steps.shared.signed import DETAIL
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
@@ -96,7 +97,7 @@ def _with_signature(step: Step, signature: str, classes: str, ref: ModelReferenc
         what = f"{ref.importer} takes no signature"
         raise InputError(what, "its package has no such field", "leave out --signature")
     stated = signatures.read(signature) if signature else Signature()
-    stated = signatures.with_classes(stated, class_names.read(classes) if classes else ())
+    stated = signatures.with_classes(stated, _class_names(classes) if classes else ())
     return dataclasses.replace(step, signature=stated.to_json())  # type: ignore[type-var]
 
 
@@ -127,6 +128,12 @@ def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
         for artifact in outcome.artifacts:
             context.say(f"  {_about_signature(artifact)}")
     return outcome
+
+
+def _class_names(source: str) -> tuple[str, ...]:
+    if box_annotations.are_at(Path(source)):
+        return box_annotations.read(Path(source)).classes
+    return class_names.read(source)
 
 
 def _about_signature(artifact: Artifact) -> str:

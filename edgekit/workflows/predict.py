@@ -71,7 +71,7 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path 
     for index, (label, sample_notes) in enumerate(labels):
         outputs = {name: value[index] for name, value in run.outputs.items()}
         if detector:
-            image = Path(label) if counts == [1] * len(inputs) and _is_image(label) else None
+            image = Path(label) if label in inputs and _is_image(label) else None
             sample = next(iter(data.inputs.values()))[index]
             entries.append(_boxes(label, outputs, artifact, image, sample, sample_notes, draw))
             continue
@@ -101,15 +101,22 @@ def _boxes(
     axes = AXES[front.get("layout") or "NCHW"]
     size = sample.shape[axes[1] - 1], sample.shape[axes[2] - 1]
     arrays = [value[None] for value in outputs.values()]
+    records = [plain(record) for record in artifact.signature.outputs]
     try:
-        found = detections.decode(arrays, [plain(record) for record in artifact.signature.outputs], size)[0]
+        if why := detections.doubt(arrays, records, size):
+            raise ValueError(why)
+        found = detections.decode(arrays, records, size)[0]
     except ValueError as error:
-        raise InputError("the outputs are not those that the signature describes", str(error)) from error
+        raise InputError(
+            "the outputs are not those that the signature describes", str(error), "import it with another --signature"
+        ) from error
     if image is not None:
         height, width = preprocess.image_size(str(image), front)
         found = detections.in_image(found, preprocess.placement(front, height, width), (height, width))
     told = detections.entries(found, artifact.signature.classes)
-    entry = {"input": label, "boxes": told, "pixels_of": "image" if image else "input", "text": detections.text(told)}
+    where = "" if image or not told else " (in pixels of the model's input)"
+    text = detections.text(told) + where
+    entry = {"input": label, "boxes": told, "pixels_of": "image" if image else "input", "text": text}
     if draw is not None:
         if image is None:
             raise InputError(f"{label} is no image file", "boxes are drawn on images", "leave out --draw")

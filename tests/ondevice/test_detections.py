@@ -184,7 +184,32 @@ def test_agreement_counts_sure_boxes_of_both() -> None:
     assert detections.agreement(one, [np.zeros((0, 6), np.float32)]) == 0
     other_class = [np.array([[1, 0.6, 1, 1, 10, 10]], np.float32)]
     assert detections.agreement(one, other_class) == 0
-    assert detections.agreement([np.zeros((0, 6))], [np.zeros((0, 6))]) == 1
+    assert detections.agreement([np.zeros((0, 6))], [np.zeros((0, 6))]) is None
+
+
+def test_class_ids_that_are_none() -> None:
+    """A count of valid boxes that is too large, or ids of -1 behind the last one."""
+    outputs, records = ENCODINGS["ssd"]
+    for wrong in (-1, np.nan):
+        ids = np.array([[0, 2, wrong]], np.float32)
+        (found,) = detections.decode([outputs[0], ids, outputs[2], np.array([3])], records, SIZE)
+        np.testing.assert_allclose(found, WANTED, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x, ""),
+        (lambda x: x * [1, 1, 1, 1, 9, 9, 9] - [0, 0, 0, 0, 4, 4, 4], "state activation"),
+        (lambda x: x * [1, 1, 1, 1, 300, 300, 300], "there is 270"),
+        (lambda x: x * [1, 1, 1, 1, 5, 5, 5], ""),  # what one scale of int8 does to scores
+        (lambda x: x / [96, 64, 96, 64, 1, 1, 1], "state relative = true"),
+    ],
+)
+def test_outputs_that_the_signature_cannot_be_right_about(change: Any, message: str) -> None:
+    values = change(joined(centred(CORNERS), SCORES))
+    assert message in detections.doubt([values], [record(columns="scores")], SIZE)
+    assert bool(detections.doubt([values], [record(columns="scores")], SIZE)) is bool(message)
 
 
 def test_in_words() -> None:

@@ -56,7 +56,7 @@ def _ultralytics(props: Mapping[str, str], labels: tuple[str, ...], outputs: Seq
     image = InputSignature("image", colour="RGB", scale=1 / 255)
     if kind != "probabilities":
         letterbox = Resize("letterbox", sides, FILL)
-        image = InputSignature("image", colour="RGB", resize=letterbox, antialias=False, scale=1 / 255)
+        image = InputSignature("image", colour="RGB", exif=True, resize=letterbox, antialias=False, scale=1 / 255)
     elif height == width:
         image = InputSignature("image", colour="RGB", resize=Resize("shortest", height), crop=height, scale=1 / 255)
     return Signature((image,), meaning)

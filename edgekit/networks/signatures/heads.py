@@ -56,16 +56,33 @@ FILL = 114.0
 def of_family(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
     """The signature of a detector of this family. Raises InputError if it has other outputs."""
     records = FAMILIES[name]
+    size = _size(inputs)
     if name.endswith("detr"):
         order = _by_last_axis(outputs)
         records = (records[1], records[0]) if order == "boxes first" else records if order else ()
-    elif not (len(outputs) >= len(records) and all(len(spec.shape) == 3 for spec in outputs[:1])):
+    elif len(outputs) < len(records) or not _fits(name, outputs[0], size):
         records = ()
     if not records:
         shapes = ", ".join(map(str, outputs))
         raise InputError(f"these are not the outputs of {name}", shapes, "state them in a signature file: [[output]]")
     named = tuple(replace(record, name=spec.name) for record, spec in zip(records, outputs, strict=False))
     return Signature(_preprocessing(name, inputs), named)
+
+
+def _fits(family: str, spec: TensorSpec, size: tuple[int, int] | None) -> bool:
+    """Can this be the first output of the family? Open sizes can be anything."""
+    if len(spec.shape) != 3:
+        return False
+    boxes, values = spec.shape[1:] if not family.startswith("yolov8") else spec.shape[:0:-1]
+    least = {"ssd": 4, "yolov8": 5}.get(family, 6)
+    exact = {"ssd": 4, "yolov10": 6}.get(family)
+    if values is not None and (values < least or (exact and values != exact)):
+        return False
+    each = {"yolov8": 1, "yolox": 1, "yolov5": ANCHORS}.get(family)
+    if boxes is None or size is None or each is None:
+        return True
+    strides = STRIDES[:1] if family == "yolox" else STRIDES
+    return boxes in [each * _cells(size, grids) for grids in strides]
 
 
 def recognised(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], stated: Outputs = ()) -> Signature:
@@ -75,8 +92,12 @@ def recognised(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], stat
     """
     if any(record.kind not in ("", "boxes") for record in stated) or complete(stated):
         return Signature()
+    if any(len(spec.shape) == 4 for spec in outputs):  # masks, or maps: the values of a box hold more than its scores
+        return Signature()
     classes = next((record.classes for record in stated if record.classes), ())
     size = _size(inputs)
+    if size and layout_of(next(spec for spec in inputs if len(spec.shape) == 4)) == "NHWC" and not classes:
+        size = None  # Ultralytics' own TFLite files have boxes as shares, others in pixels
     found = {spec.name: _family(spec, size, len(classes), stated) for spec in outputs}
     named = {name: family for name, family in found.items() if family}
     if len(outputs) >= 4 and all("Detection_PostProcess" in spec.name for spec in outputs[:4]):
@@ -115,7 +136,8 @@ def _family(spec: TensorSpec, size: tuple[int, int] | None, classes: int, stated
     cells = [_cells(size, strides) for strides in STRIDES] if size else []
     if not size:
         return ""
-    if last == 6 and (corners or first == SELECTED) and first not in (*cells, *(n * ANCHORS for n in cells)):
+    selected = corners or (first == SELECTED and classes)
+    if last == 6 and selected and first not in (*cells, *(n * ANCHORS for n in cells)):
         return "yolov10"
     if corners:
         return ""
@@ -158,5 +180,7 @@ def _preprocessing(family: str, inputs: Sequence[TensorSpec]) -> tuple[InputSign
         return ()
     name = next(spec.name for spec in inputs if len(spec.shape) == 4)
     letterbox = Resize("letterbox", size[0] if size[0] == size[1] else size, FILL)
-    image = InputSignature("image", name=name, colour="RGB", resize=letterbox, antialias=False, scale=1 / 255)
+    image = InputSignature(
+        "image", name=name, colour="RGB", exif=True, resize=letterbox, antialias=False, scale=1 / 255
+    )
     return (replace(image, colour="BGR", scale=1.0) if family == "yolox" else image,)

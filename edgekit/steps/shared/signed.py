@@ -35,13 +35,19 @@ def given(text: str) -> Signature:
     return signature
 
 
-def _of_family(signature: Signature, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
-    """The signature with the keys that the family of a detector stands for. Raises InputError."""
+def _of_family(
+    signature: Signature, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], classes: tuple[str, ...]
+) -> Signature:
+    """The signature with the keys that the family of a detector stands for; `classes`: names that the model carries.
+
+    Raises InputError for outputs of another family.
+    """
     family = next((record.family for record in signature.outputs if record.family), "")
     if not family:
         return signature
     known = heads.of_family(family, inputs, outputs)
-    records = [replace(record, classes=signature.classes if record.kind == "boxes" else ()) for record in known.outputs]
+    names = signature.classes or classes
+    records = [replace(record, classes=names if record.kind == "boxes" else ()) for record in known.outputs]
     return Signature(signature.inputs or known.inputs, tuple(records))
 
 
@@ -77,7 +83,7 @@ def known(
     except InputError as error:
         guessed, contradiction = Signature(), f"{source} contradicts the model: {error.why}"
     of_task = task.signature(inputs, outputs) if task else Signature()
-    stated = _of_family(given(text), inputs, outputs)
+    stated = _of_family(given(text), inputs, outputs, guessed.classes)
     seen = heads.recognised(inputs, outputs, stated.outputs or guessed.outputs) if task is None else Signature()
     shapes = "the shapes of its outputs"
     if seen and (stated.outputs or guessed.outputs):  # they were not complete

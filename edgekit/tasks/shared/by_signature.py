@@ -17,11 +17,12 @@ from edgekit.core.signature_check import AXES, layout_of
 from edgekit.core.task import Scorer, Scores, chosen_metric
 from edgekit.networks.signatures import heads
 from edgekit.ondevice import detections
-from edgekit.sets.boxes import AREA
+from edgekit.sets.boxes import AREA, are_boxes
 from edgekit.tasks.shared.boxes import mean_average_precision
 from edgekit.tasks.shared.mask_outputs import Masks
 
 #: the metrics that can be chosen where labels are classes
+SIGNATURE = "import the model with another --signature"
 CHOICES = ("top1", "top5", "recall@1")
 
 
@@ -32,7 +33,7 @@ def scorer(data: SampleSet, model: Artifact, metric: str = "") -> Scorer:
     """
     labels = data.labels
     assert labels is not None
-    has_boxes = labels.ndim == 3 and labels.shape[2] == 6 and labels.dtype.kind == "f"
+    has_boxes = are_boxes(labels)
     has_masks = labels.ndim == 3 and labels.dtype.kind in "iu"
     if metric and (has_boxes or has_masks or labels.ndim != 1 or labels.dtype.kind not in "iu"):
         has = "boxes" if has_boxes else "masks" if has_masks else "no classes"
@@ -95,6 +96,10 @@ class Boxes:
 
     def __init__(self, data: SampleSet, model: Artifact) -> None:
         stated = _stated(model)
+        assert data.labels is not None
+        if not ((data.labels[..., 0] >= 0) & (data.labels[..., 5] == 0)).any():
+            why = "mAP cannot be computed: no image of it has one"
+            raise InputError(f"there is no box in {data.name}", why, "check where its label files are, and its split")
         if not heads.complete(stated):
             raise heads.unknown(model.name, model.outputs)
         self._records, self._shapes = [plain(record) for record in stated], [spec.shape for spec in model.outputs]
@@ -108,9 +113,8 @@ class Boxes:
             found = detections.decode(arrays, self._records, self._size, detections.MEASURED)
         except ValueError as error:
             raise InputError("the outputs are not those that the signature describes", str(error)) from error
-        if detections.looks_like_logits(arrays, self._records):
-            why = "they are below 0 and above 1: a sigmoid is still to be applied"
-            raise InputError("the scores of the boxes are none", why, 'state activation = "sigmoid" in the signature')
+        if why := detections.doubt(arrays, self._records, self._size):
+            raise InputError("the outputs are not those that the signature describes", why, SIGNATURE)
         if len(beyond := [k for k in np.concatenate(found)[:, 0] if k >= self._classes]) and self._whole(arrays):
             why = f"it finds the class {int(max(beyond))}, and there are {self._classes}, numbered from 0"
             raise InputError("the model has more classes than the data", why, "name its classes: import --classes")

@@ -14,7 +14,7 @@ from edgekit import sets
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores, Task
-from edgekit.sets import memmap, options
+from edgekit.sets import box_annotations, memmap, options
 from edgekit.sets.options import SPLITS
 from edgekit.tasks.shared.base import Classification, Regression
 from edgekit.tasks.shared.images import random_shift
@@ -58,6 +58,9 @@ class DataTask(Task):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        if box_annotations.are_at(Path(self._spec.path)):
+            why = "train takes classes and values; boxes are trained by the task object-detection"
+            raise InputError(f"{self.name} holds boxes", why, "edgekit train 'object-detection?data=FOLDER'")
         labels = sets.labels(self.name)
         if labels is None:
             advice = (

@@ -315,7 +315,7 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
         "right Python; otherwise use `python3 predict.py`.",
         "    ./run INPUT            the prediction (.npy, .npz, and images, sounds or tables if the model takes them)\n"
-        "    ./run --json INPUT     the same as JSON, with every output\n"
+        "    ./run --json INPUT     the same as JSON, with every output (of a detector, its boxes)\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
         "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; "
         "`sbom.cdx.json` is the bill of materials (CycloneDX).",

@@ -18,6 +18,7 @@ from edgekit import sets, tasks
 from edgekit.core import errors, statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.core.relative_paths import leads_out
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.measure.execute import execute
@@ -77,9 +78,12 @@ def replay(artifact: Artifact, data: str, here: Target, runtime: str) -> Replay 
     reader = sets.reader_of(spec, artifact.inputs)
     assert isinstance(reader, Folder | BoxedImages | MaskedImages)
     items = [item for item in reader if not spec.split or split_of(item, reader.splits) == spec.split]
+    root = Path(spec.path) if Path(spec.path).is_dir() else Path(spec.path).parent
     chosen: list[tuple[Item, Mapping[str, NDArray[Any]]]] = []
     total = 0
     for item in _from_all_classes(items):
+        if isinstance(reader, BoxedImages) and leads_out(root, Path(item.name)):
+            continue  # a data set from elsewhere may name any file of this machine
         size = Path(item.name).stat().st_size
         if len(chosen) == FILES or total + size > MAX_BYTES:
             continue
@@ -117,7 +121,9 @@ def sentence(check: Mapping[str, Any]) -> str:
     text = f"{replayed['count']} files through its own program"
     if replayed.get("top1_agreement") is not None:
         text += f": {replayed['top1_agreement']:.1%} the host's answers"
-    if replayed.get("boxes_agreement") is not None:
+    if "boxes_agreement" in replayed and replayed["boxes_agreement"] is None:
+        text += ": it finds no boxes in them, there as here"
+    elif replayed.get("boxes_agreement") is not None:
         text += f": {replayed['boxes_agreement']:.1%} of the host's boxes"
     if replayed.get("correct") is not None:
         text += f", {replayed['correct']} right (host {replayed['correct_host']})"

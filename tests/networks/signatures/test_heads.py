@@ -37,11 +37,12 @@ CELLS = 8 * 12 + 4 * 6 + 2 * 3  # of strides 8, 16, 32 over 64 x 96
         ((CELLS, 84), 80, {"columns": "scores", "transposed": False}),
         ((CELLS * 3, 85), 0, {"columns": "objectness", "transposed": False}),
         ((CELLS * 3, 6), 1, {"columns": "objectness"}),
-        ((300, 6), 0, {"columns": "score-class", "boxes": "xyxy", "suppressed": True}),
+        ((300, 6), 2, {"columns": "score-class", "boxes": "xyxy", "suppressed": True}),
         ((84, CELLS), 79, None),  # one more than four: no classes of this model
         ((CELLS, 85), 0, None),  # YOLOX's cells, YOLOv6's pixels, or 81 classes
         ((CELLS, 85), 80, None),
         ((CELLS, CELLS), 0, None),
+        ((300, 6), 0, None),
         ((128, 6), 0, None),
         ((84, CELLS + 1), 0, None),
         ((4, CELLS), 0, None),
@@ -52,6 +53,7 @@ CELLS = 8 * 12 + 4 * 6 + 2 * 3  # of strides 8, 16, 32 over 64 x 96
 )
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_shapes(shape: Shape, classes: int, wanted: dict[str, Any] | None, layout: str) -> None:
+    wanted = None if layout == "NHWC" and not classes else wanted  # of TFLite's, pixels or shares
     stated = (OutputSignature("boxes", classes=tuple(map(str, range(classes)))),) if classes else ()
     found = heads.recognised(image(layout=layout), outputs(shape), stated)
     if wanted is None:
@@ -69,6 +71,10 @@ def test_no_image_no_detector() -> None:
     assert not heads.recognised(tokens, outputs((300, 6)))
     assert not heads.recognised(image(None, None), outputs((84, CELLS)))
     assert not heads.recognised(image() * 2, outputs((84, CELLS)))
+
+
+def test_outputs_with_masks_or_maps_are_not_recognised() -> None:
+    assert not heads.recognised(image(), outputs((84, CELLS), (32, 16, 24)))
 
 
 def test_what_is_stated_stays() -> None:
@@ -111,7 +117,25 @@ def test_the_classes_that_are_given_with_a_family() -> None:
     assert found.classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize(("family", "shapes"), [("detr", [(84, CELLS)]), ("yolov8", [(10,)]), ("ssd", [(10, 4)])])
+def test_the_classes_that_the_model_carries() -> None:
+    names = tuple(map(str, range(80)))
+    carried = Signature((), (OutputSignature(classes=names),)), "the file's metadata"
+    found, _ = known(signatures.read("yolov8").to_json(), None, carried, image(), outputs((84, CELLS)))
+    assert found.classes == names
+
+
+@pytest.mark.parametrize(
+    ("family", "shapes"),
+    [
+        ("detr", [(84, CELLS)]),
+        ("yolov8", [(10,)]),
+        ("yolov8", [(CELLS, 84)]),
+        ("yolov5", [(84, CELLS)]),
+        ("yolov10", [(300, 21)]),
+        ("yolox", [(CELLS + 1, 85)]),
+        ("ssd", [(10, 4)]),
+    ],
+)
 def test_outputs_of_no_such_family(family: str, shapes: list[Shape]) -> None:
     with pytest.raises(InputError, match=f"not the outputs of {family}"):
         known(signatures.read(family).to_json(), None, (Signature(), ""), image(), outputs(*shapes))
@@ -121,6 +145,15 @@ def test_class_names_that_do_not_fit() -> None:
     record = OutputSignature("boxes", boxes="cxcywh", columns="scores", transposed=True, classes=("a", "b"))
     with pytest.raises(InputError, match=r"names 2 classes, and .* has 80"):
         signed(image(), outputs((84, CELLS)), Signature((), (record,)))
+
+
+def test_the_names_of_scores_that_do_not_fit() -> None:
+    records = (
+        OutputSignature("boxes", boxes="xyxy", relative=True),
+        OutputSignature("scores", classes=("a", "b", "c")),
+    )
+    with pytest.raises(InputError, match=r"names 3 classes, and .* has 2"):
+        signed(image(), outputs((100, 4), (100, 2)), Signature((), records))
 
 
 def test_what_is_asked() -> None:

@@ -121,7 +121,7 @@ def test_scores_without_their_sigmoid_are_refused(model: Any, tmp_path: Path) ->
     data = named_sets.load(str(coco(tmp_path / "data")), model.inputs)
     logits = outputs_of(model, data)["output0"]
     logits[:, 4:] = logits[:, 4:] * 9 - 4
-    with pytest.raises(InputError, match="scores of the boxes are none"):
+    with pytest.raises(InputError, match="not those that the signature describes"):
         by_signature.scorer(data, model)({"output0": logits}, data.labels)
 
 
@@ -167,6 +167,19 @@ def test_a_bundle_decodes_boxes_itself(tmp_path: Path, cli: Callable[..., Any]) 
         cwd=tmp_path,
     ).stdout
     assert told.splitlines() == ["data/images/1.png: green 100% at 24,0 8x8", "data/images/3.png: no boxes"]
+
+
+def test_data_without_a_box_has_no_map(model: Any, tmp_path: Path) -> None:
+    data = named_sets.load(str(coco(tmp_path / "data", annotations=[])), model.inputs)
+    with pytest.raises(InputError, match="there is no box"):
+        by_signature.scorer(data, model)
+
+
+def test_other_labels_of_six_numbers_are_no_boxes(model: Any, tmp_path: Path) -> None:
+    data = named_sets.load(str(coco(tmp_path / "data")), model.inputs)
+    assert data.labels is not None
+    values = dataclasses.replace(data, labels=np.zeros_like(data.labels))
+    assert not isinstance(by_signature.scorer(values, model), by_signature.Boxes)
 
 
 def test_scores_of_a_broken_int8_model_are_no_error(model: Any, tmp_path: Path) -> None:
