@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 import outside  # noqa: E402
 import page  # noqa: E402
-from networks import NETWORKS, Network  # noqa: E402
+from architectures import NETWORKS, Network  # noqa: E402
 from stages import STAGES, Place, bug  # noqa: E402
 
 from edgekit.core.files import write_atomically  # noqa: E402

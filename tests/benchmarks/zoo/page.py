@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from networks import NETWORKS
+from architectures import NETWORKS
 from stages import FORMATS, STAGES
 
 Results = Mapping[str, dict[str, Any]]
@@ -27,7 +27,8 @@ writes this page.
 
 - **ONNX, TFLite, OpenVINO**: SQNR of the exported model against torch, in dB.
 - **int8**: SQNR against the float model of the same format, in dB; in brackets how many times faster than float it is,
-  on one thread, both from the same bench.
+  on one thread, both from the same bench. †: less than 90% of the samples keep their top class, so that `quantize`
+  ends with exit code 1; the classes of random weights are close to each other.
 - **pruned**: the share of the MACs that is left. 30% of the channels are removed wherever that is possible.
 - **CPU**: seconds of CPU time of all commands.
 
@@ -54,7 +55,7 @@ def summary(results: Results) -> str:
     tried = [name for name, found in results.items() if found]
 
     def count(stage: str) -> int:
-        return sum(works(results[name].get(stage)) for name in tried)
+        return sum(works(results[name].get(stage)) is True for name in tried)
 
     return (
         f"{len(tried)} networks: {count('import')} are imported, {count('export')} exported to all three formats, "
@@ -84,6 +85,7 @@ def _parity(found: dict[str, Any], stage: str, format: str) -> str:
     if "why" in cell:
         return "no"
     parity = "same" if cell["sqnr_db"] is None else f"{cell['sqnr_db']:.0f}"
+    parity += "†" if "floor" in cell else ""
     ratio = found.get("bench", {}).get("speedup", {}).get(format) if stage == "int8" else None
     return f"{parity} ({ratio:.1f}×)" if ratio else parity
 
@@ -117,7 +119,9 @@ def works(result: dict[str, Any] | None) -> bool | None:
     """None: it was not tried."""
     if result is None:
         return None
-    return not result["code"] and not any("why" in cell for cell in result.get("formats", {}).values())
+    if cells := result.get("formats"):
+        return not any("why" in cell for cell in cells.values())
+    return not result["code"]
 
 
 def line(result: dict[str, Any]) -> str:
