@@ -59,7 +59,7 @@ def made(name: str) -> tuple[nn.Module, Tensor | dict[str, Tensor]]:
     values = samples(network, 8)
     with torch.no_grad():
         if not network.trained:
-            _as_trained(module, [{name: value[part : part + 4] for name, value in values.items()} for part in (0, 4)])
+            _as_trained(module, {name: torch.cat([value, _shuffled(value)]) for name, value in values.items()})
     example = {name: value[:1] for name, value in values.items()}
     return module.eval(), example if len(example) > 1 else next(iter(example.values()))
 
@@ -89,8 +89,14 @@ def _in_bytes(network: Network) -> bool:
     return network.package in ("ultralytics", "nudenet")
 
 
-def _as_trained(module: nn.Module, batches: list[dict[str, Tensor]]) -> None:
-    """Weights of a scale at which every layer matters, and the BatchNorms' statistics of these batches.
+def _shuffled(values: Tensor) -> Tensor:
+    """The same values without any shape in them: noise, as random inputs are, on which a network must not explode."""
+    order = torch.randperm(values.numel(), generator=torch.Generator().manual_seed(2))
+    return values.flatten()[order].reshape(values.shape) if values.is_floating_point() else values
+
+
+def _as_trained(module: nn.Module, batch: dict[str, Tensor]) -> None:
+    """Weights of a scale at which every layer matters, and the BatchNorms' statistics of this batch.
 
     Zeros (the last norm of a block, a head) would make outputs constant, and transformers start near zero.
     """
@@ -113,11 +119,12 @@ def _as_trained(module: nn.Module, batches: list[dict[str, Tensor]]) -> None:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    for batch in batches if norms else []:
+    if norms:
         module(**batch) if len(batch) > 1 else module(next(iter(batch.values())))
     for norm in norms:
         norm.momentum = 0.1
         norm.eval()
+        norm.running_var.clamp_(min=norm.running_var.mean() / 20)  # channels that are hardly ever active
 
 
 # --- the packages ---------------------------------------------------------------------------------------------------
@@ -316,7 +323,6 @@ def _list() -> Iterator[Network]:
     yield vision("efficientnet_b0")
     yield vision("regnet_y_400mf")
     yield vision("densenet121")
-    yield vision("googlenet", aux_logits=False, init_weights=False)
     small = {"patch_size": [4, 4], "embed_dim": 48, "depths": [2, 2, 2], "num_heads": [2, 4, 8], "window_size": [4, 4]}
     yield vision("swin_small_config", models="swin_transformer.SwinTransformer", **small)
     small = {"image_size": 96, "patch_size": 16, "num_layers": 4, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
@@ -332,7 +338,6 @@ def _list() -> Iterator[Network]:
     yield image_model("repvgg_a0")
     yield image_model("mobileone_s0")
     yield image_model("ghostnet_100")
-    yield image_model("res2net50_26w_4s")
     yield image_model("vit_tiny_patch16_224", img_size=96)
     yield image_model("deit_tiny_distilled_patch16_224", img_size=96)
     yield image_model("mobilevit_xxs", 128)

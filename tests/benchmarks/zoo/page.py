@@ -32,7 +32,7 @@ writes this page.
 - **pruned**: the share of the MACs that is left. 30% of the channels are removed wherever that is possible.
 - **CPU**: seconds of CPU time of all commands.
 
-Weights are random, with the BatchNorm statistics of two batches, unless a package ships trained ones: the SQNRs say
+Weights are random, with the BatchNorm statistics of a batch, unless a package ships trained ones: the SQNRs say
 that a conversion is right, and little about accuracy. Images are small where the architecture allows it. "no" is
 refused, for the reason below the tables. Measured on {machine}.
 """
