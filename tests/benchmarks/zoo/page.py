@@ -19,7 +19,7 @@ TITLES = {
 }
 TRAINED = "Trained weights"
 
-HEAD = """# Models
+HEAD = """# Public architectures
 
 What `make zoo` found: public architectures as their packages build them, through `edgekit import`, `edgekit inspect`,
 `edgekit export`, `quantize --int8 --fast`, `prune --ratio 0.3 --epochs 0` and `bench`, each a command of its own. It
@@ -28,7 +28,8 @@ writes this page.
 - **ONNX, TFLite, OpenVINO**: SQNR of the exported model against torch, in dB.
 - **int8**: SQNR against the float model of the same format, in dB; in brackets how many times faster than float it is,
   on one thread, both from the same bench. †: less than 90% of the samples keep their top class, so that `quantize`
-  ends with exit code 1; the classes of random weights are close to each other.
+  ends with exit code 1; the classes of random weights are close to each other. ‡: the weights alone are int8, since
+  `quantize` measured that static int8 is not faster than float.
 - **pruned**: the share of the MACs that is left. 30% of the channels are removed wherever that is possible.
 - **CPU**: seconds of CPU time of all commands.
 
@@ -86,6 +87,7 @@ def _parity(found: dict[str, Any], stage: str, format: str) -> str:
         return "no"
     parity = "same" if cell["sqnr_db"] is None else f"{cell['sqnr_db']:.0f}"
     parity += "†" if "floor" in cell else ""
+    parity += "‡" if cell.get("name", "").endswith("-dynamic") else ""
     ratio = found.get("bench", {}).get("speedup", {}).get(format) if stage == "int8" else None
     return f"{parity} ({ratio:.1f}×)" if ratio else parity
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ SECONDS, MEMORY = 400, 10 << 30
 STOPPING = 10
 #: calibration samples; half of them check the int8 model
 SAMPLES = 32
+#: what an int8 model's name ends with: where static int8 is not faster than float, `quantize` chooses int8 weights
+INT8 = ("-int8", "-dynamic")
 #: exit codes of a refusal: a failed check, invalid input, a package that is not installed
 REFUSED = (1, 2, 3)
 
@@ -128,12 +130,12 @@ def _inspect(place: Place) -> Any:
 
 def _export(place: Place) -> Any:
     formats = [format for format in FORMATS if format != _float(place)]
-    return ["export", "run", "--to", ",".join(formats)], lambda answer: {"formats": _formats(answer, formats, "")}
+    return ["export", "run", "--to", ",".join(formats)], lambda answer: {"formats": _formats(answer, formats, ("",))}
 
 
 def _int8(place: Place) -> Any:
     words = ["quantize", "run", "--fast", "--to", ",".join(FORMATS), "--calibration", place.write_samples()]
-    return words, lambda answer: {"formats": _formats(answer, list(FORMATS), "-int8")}
+    return words, lambda answer: {"formats": _formats(answer, FORMATS, INT8)}
 
 
 def _prune(place: Place) -> Any:
@@ -145,7 +147,7 @@ def _prune(place: Place) -> Any:
 
 
 def _bench(place: Place) -> Any:
-    names = [f"{format}{kind}" for format in FORMATS for kind in ("", "-int8")]
+    names = [f"{format}{kind}" for format in FORMATS for kind in ("", *INT8)]
     words = [f"run/{name}" for name in names if (place.folder / "run" / name).is_dir()]
     return ["bench", *words, "--quick", "--processes", "3"], lambda answer: {"speedup": _speedups(answer)}
 
@@ -166,7 +168,7 @@ def _float(place: Place) -> str:
     return "onnx" if place.network.file else "torch"
 
 
-def _formats(answer: dict[str, Any], formats: list[str], suffix: str) -> dict[str, Any]:
+def _formats(answer: dict[str, Any], formats: Sequence[str], suffixes: Sequence[str]) -> dict[str, Any]:
     """By format: `sqnr_db` of what was made, or `why` there is nothing of use.
 
     `floor`: why the check is below the floor although the SQNR is not. That is the top-1 agreement: the top classes of
@@ -177,7 +179,8 @@ def _formats(answer: dict[str, Any], formats: list[str], suffix: str) -> dict[st
     findings = {finding["artifact"]: finding for finding in result.get("findings", ())}
     kept: dict[str, Any] = {}
     for format in formats:
-        name = f"{format}{suffix}"
+        names = [f"{format}{suffix}" for suffix in suffixes]
+        name = next((name for name in names if name in made), names[0])
         finding = findings.get(name) or {}
         parity = finding.get("parity") or {}
         floor = finding.get("failed") == "floor" and parity["sqnr_db"] >= MIN_SQNR_DB and not parity["constant"]
@@ -185,7 +188,7 @@ def _formats(answer: dict[str, Any], formats: list[str], suffix: str) -> dict[st
             check = f"{finding['failed']}: {finding['reason']}" if finding.get("failed") else ""
             kept[format] = {"why": one_line(check or _problem(answer, format))}
         else:
-            kept[format] = {"sqnr_db": parity.get("sqnr_db"), "unverified": finding.get("unverified", "")}
+            kept[format] = {"name": name, "sqnr_db": parity.get("sqnr_db"), "unverified": finding.get("unverified", "")}
             kept[format] |= {"floor": one_line(finding["reason"])} if floor else {}
     return kept
 
@@ -200,7 +203,7 @@ def _problem(answer: dict[str, Any], format: str) -> str:
 def _speedups(answer: dict[str, Any]) -> dict[str, float]:
     """Format → p50 of float by p50 of int8, both of this bench."""
     times = {
-        (row["format"], row["precision"] == "int8"): row["latency_ms"]["p50"]
+        (row["format"], row["precision"] in ("int8", "dynamic")): row["latency_ms"]["p50"]
         for row in answer.get("measurements", ())
         if row["latency_ms"]
     }
