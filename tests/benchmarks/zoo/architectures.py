@@ -111,7 +111,9 @@ def _as_trained(module: nn.Module, batch: dict[str, Tensor]) -> None:
             if getattr(layer, "bias", None) is not None:
                 layer.bias.normal_(0, 0.2)
     for name, parameter in module.named_parameters():
-        if parameter.numel() > 1 and "bias" not in name and parameter.abs().max() < 1e-3:
+        if any(word in name for word in ("token", "pos_emb", "position_emb")) and not name.endswith("weight"):
+            parameter.normal_(0, 0.5)  # as large as what it is added to or stands beside
+        elif parameter.numel() > 1 and "bias" not in name and parameter.abs().max() < 1e-3:
             parameter.uniform_(0.3, 0.6)  # the scale of a whole layer
     module.eval()
     norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -318,7 +320,7 @@ def _list() -> Iterator[Network]:
     yield vision("resnet18", core=True)
     yield vision("mobilenet_v2", core=True)
     yield vision("mobilenet_v3_small")
-    yield vision("shufflenet_v2_x0_5", core=True)
+    yield vision("shufflenet_v2_x0_5")
     yield vision("squeezenet1_1", core=True)
     yield vision("efficientnet_b0")
     yield vision("regnet_y_400mf")
@@ -333,7 +335,9 @@ def _list() -> Iterator[Network]:
     yield vision("mobilenet_v3_large_fpn", 128, models="detection.backbone_utils.mobilenet_backbone", **fpn)
     yield Network("ssdlite_mobilenet_v3_body", "torchvision", _ssdlite, _images(160))
 
-    yield image_model("mobilenetv4_conv_small", core=True)
+    yield image_model("mobilenetv4_conv_small")
+    for name in ("test_efficientnet", "test_convnext", "test_byobnet"):  # timm's own, small on purpose
+        yield image_model(name, core=True)
     yield image_model("convnext_atto")
     yield image_model("repvgg_a0")
     yield image_model("mobileone_s0")
@@ -342,7 +346,7 @@ def _list() -> Iterator[Network]:
     yield image_model("deit_tiny_distilled_patch16_224", img_size=96)
     yield image_model("mobilevit_xxs", 128)
     yield image_model("fastvit_t8", 128)
-    yield image_model("efficientvit_b0", core=True)
+    yield image_model("efficientvit_b0")
     yield image_model("edgenext_xx_small")
     yield image_model("poolformer_s12")
 
