@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAME,…", help=f"of {', '.join(NETWORKS)}")
     parser.add_argument("--stages", default="", metavar="STAGE,…", help=f"of {', '.join(STAGES)}")
     parser.add_argument("--again", choices=("failed", "all"), help="repeat what did not work, or everything")
-    parser.add_argument("--jobs", type=int, default=1, help="networks at a time (default 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="networks at a time (default 2)")
     parser.add_argument("--folder", type=Path, help="where results and models are kept")
     parser.add_argument("--packages", type=Path, help="the folder with the packages of packages.txt")
     parser.add_argument("--show", action="store_true", help="write the page from the kept results, and run nothing")

