@@ -323,7 +323,9 @@ def _list() -> Iterator[Network]:
         return Network(name, "transformers", _hugging_face(kind, config, **options), inputs)
 
     yield vision("resnet18", core=True)
-    yield vision("mobilenet_v2", core=True)
+    yield vision("mobilenet_v2")
+    small: dict[str, Any] = {"inverted_residual_setting": [[1, 16, 1, 1], [6, 24, 2, 2], [6, 48, 2, 2]]}
+    yield vision("mobilenet_v2_small_config", models="mobilenet_v2", core=True, **small)
     yield vision("mobilenet_v3_small")
     yield vision("shufflenet_v2_x0_5")
     yield vision("squeezenet1_1", core=True)
@@ -332,7 +334,7 @@ def _list() -> Iterator[Network]:
     yield vision("densenet121")
     small = {"patch_size": [4, 4], "embed_dim": 48, "depths": [2, 2, 2], "num_heads": [2, 4, 8], "window_size": [4, 4]}
     yield vision("swin_small_config", models="swin_transformer.SwinTransformer", **small)
-    small = {"image_size": 96, "patch_size": 16, "num_layers": 4, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
+    small = {"image_size": 96, "patch_size": 16, "num_layers": 2, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 256}
     yield vision("vit_small_config", models="vision_transformer.VisionTransformer", core=True, **small)
     for name in ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"):
         yield vision(name, 128, models=f"segmentation.{name}", weights_backbone=None)
