@@ -16,7 +16,7 @@ from edgekit.core.target import Plan
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import resolve
 from edgekit.workflows.chains import extend
-from edgekit.workflows.routes import installed_exporters, route
+from edgekit.workflows.routes import quantizable, route
 from edgekit.workflows.setup import silent
 
 pytestmark = pytest.mark.slow
@@ -61,12 +61,12 @@ def test_int8(mask: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", x=x, kept=kept)
     example = torch.from_numpy(x[:1]), torch.from_numpy(kept[:1])
     edgekit.import_model(Attention(mask), example=example, out=tmp_path / "run", progress=False)
-    chains = [[*route("torch", format), f"{format}_int8"] for format in installed_exporters()]
+    chains = [[*route("torch", format), f"{format}_int8"] for format in quantizable("int8")]
     samples = str(tmp_path / "samples.npz")
     start = resolve(str(tmp_path / "run"))
     outcome = extend(start, chains, Plan(), Gates(), "host", samples, {"calibration": samples}, quiet, silent)
     assert not outcome.failures
     checked = {finding.artifact: finding.parity for finding in outcome.findings}
-    for format in installed_exporters():
+    for format in quantizable("int8"):
         parity = checked[f"{format}-int8"]
         assert parity and parity.sqnr_db > 20, (format, parity)
