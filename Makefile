@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz kills lock audit docs docs-serve clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz zoo kills lock audit docs docs-serve clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -80,6 +80,13 @@ bench-train: $(READY)  ## samples per second of training compared with a hand-wr
 
 bench-devices: $(READY)  ## the device x runtime x precision table in docs/devices.md; ARGS="--target my-pi" adds a board
 	$(BIN)/python tests/benchmarks/devices.py $(ARGS)
+
+zoo: $(READY) build/zoo/.ready  ## public architectures through the command line: docs/models.md; resumes; ARGS="--only resnet18"
+	$(BIN)/python tests/benchmarks/zoo --packages build/zoo $(ARGS)
+
+build/zoo/.ready: tests/benchmarks/zoo/packages.txt $(READY)
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target build/zoo -r tests/benchmarks/zoo/packages.txt
+	touch $@
 
 kills: $(READY)  ## 500 kills at random moments over every command: nothing lost, nothing left; ARGS="--count 50"
 	$(BIN)/python tests/benchmarks/kills.py $(ARGS)

@@ -38,6 +38,9 @@ _FLOAT = frozenset(
 #: and, in a model without convolutions to fuse a sum into, these
 _FLOAT_ALONE = _FLOAT | {"Add", "AvgPool", "ReduceMean"}
 
+#: a float32 that no sum with an activation shows
+NEXT_TO_NOTHING = 1e-30
+
 
 @dataclass(frozen=True)
 class OpenvinoInt8(StaticInt8Step):
@@ -89,6 +92,7 @@ class OpenvinoInt8(StaticInt8Step):
                 _store_weights(quantized)
                 openvino_dynamic.compress(quantized, frozenset(self.weights_only) - {*self.keep_float})
                 openvino_dynamic.halve_tables(quantized)
+                keep_scales_apart(quantized)
             except (EdgekitError, OSError, MemoryError):
                 raise
             except Exception as error:  # OpenVINO's and NNCF's own, and plain ones from inside
@@ -181,6 +185,28 @@ def _store_weights(model: Model) -> None:
     from openvino._offline_transformations import compress_quantize_weights_transformation
 
     compress_quantize_weights_transformation(model)
+
+
+def keep_scales_apart(model: Model) -> None:
+    """Add a bias of next to nothing to int8 convolutions that have none and whose output a sum and others read.
+
+    OpenVINO 2026.4 moves the convolution's scale behind the sum, and applies it to the other readers as well: their
+    values were ten thousand times too small. A bias of zero is removed before.
+    """
+    import openvino.opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() not in ("Convolution", "GroupConvolution"):
+            continue
+        readers = list(node.output(0).get_target_inputs())
+        channels = node.output(0).get_partial_shape()[1]
+        summed = any(reader.get_node().get_type_name() == "Add" for reader in readers)
+        if len(readers) > 1 and summed and channels.is_static:
+            rank = node.output(0).get_partial_shape().rank.get_length()
+            shape = (1, channels.get_length(), *[1] * (rank - 2))
+            biased = ops.add(node.output(0), np.full(shape, NEXT_TO_NOTHING, np.float32))
+            for reader in readers:
+                reader.replace_source_output(biased.output(0))
 
 
 class _Samples:

@@ -10,10 +10,12 @@ from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
+from edgekit.runs import shapes as given_shapes
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
+from edgekit.sets.random_inputs import candidates, known_sizes
 from edgekit.workflows import float_model
 from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.make import make_nodes
@@ -39,6 +41,7 @@ def extend(
     context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", next="name another format")
+    fields = with_sizes(fields, start, context, shapes)
     nodes, _ = plan_nodes(start, chains, fields, context, suffix_of(context.targets[0]))
     return make_nodes(nodes, context, {start.name: start})
 
@@ -65,6 +68,18 @@ def open_context(
     if not context.val.random:
         float_model.warn(context, start)
     return start, context
+
+
+def with_sizes(
+    fields: dict[str, Any], start: Artifact, context: RunContext, shapes: Shapes | None = None
+) -> dict[str, Any]:
+    """The fields, with the sizes of the start's open axes where `shapes`, its import or its signature give them."""
+    root = context.store.root(start)
+    given = given_shapes.known(root, start, shapes or {})
+    open_inputs = [spec for spec in start.inputs if spec.open_axes]
+    known = {spec.name: known_sizes(spec, candidates(spec, start, root, given)) for spec in open_inputs}
+    sizes = {name: size for name, size in known.items() if size}
+    return {**fields, **({"sizes": sizes} if sizes else {})}
 
 
 def plan_nodes(

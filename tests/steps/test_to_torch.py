@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from helpers import but_larger
 
+from edgekit.core.artifact import Artifact
 from edgekit.core.errors import CannotConvert, EdgekitError, InputError
 from edgekit.measure.context import Outcome
 from edgekit.workflows import export as exports
-from edgekit.workflows import quantize, routes, verify
+from edgekit.workflows import import_, quantize, routes, verify
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -97,6 +98,11 @@ def verified(outcome: Outcome) -> dict[str, float]:
     return {finding.artifact: finding.parity.sqnr_db for finding in outcome.findings if finding.parity}
 
 
+def verified_artifacts(outcome: Outcome) -> list[Artifact]:
+    verified(outcome)
+    return outcome.artifacts
+
+
 FORMATS = ["openvino", "torch", "tflite"]
 
 
@@ -117,6 +123,27 @@ def test_an_image_network(export: Callable[..., Outcome], tmp_path: Path, batch:
 
 
 @pytest.mark.slow
+def test_open_sizes_are_those_that_were_given(tmp_path: Path) -> None:
+    """A format with fixed sizes gets the import's, or the command's, not the first on which the network runs."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["y"], "flatten"),
+    ]
+    ends = [("x", FLOAT, ["n", 3, "h", "w"])], [("y", FLOAT, ["n", 4])]
+    path = save(tmp_path / "open.onnx", nodes, *ends, {"w": normal(4, 3, 3, 3)})
+    run = tmp_path / "run"
+
+    def example(**options: Any) -> list[int]:
+        (artifact,) = verified_artifacts(exports.export(str(run), to=["torch"], **options))
+        return list(artifact.details["example"]["x"])
+
+    for shape in ((1, 3, 24, 16), (1, 3, 20, 20)):
+        import_.import_model(str(path), out=run, shapes={"x": shape})
+        assert example() == list(shape)
+    assert example(shapes={"": (1, 3, 40, 30)}) == [1, 3, 40, 30]
+
+
 def test_several_inputs_and_outputs_of_any_length(export: Callable[..., Outcome], tmp_path: Path) -> None:
     outcome = export(text(tmp_path), *installed(FORMATS))
     assert min(verified(outcome).values()) > 100

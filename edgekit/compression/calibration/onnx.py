@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
-from edgekit.compression.calibration.infinities import finite, has_infinities
+from edgekit.compression.calibration.infinities import finite, has_infinities, has_large
 from edgekit.core.step import Context
 from edgekit.core.temporary import temporary_folder
 from edgekit.formats.ranges import Statistics
@@ -157,14 +157,25 @@ def activations(model: ModelProto) -> list[str]:
 
 
 def masked_tensors(graph: GraphProto) -> set[str]:
-    """The tensors that take infinities from a constant, as a mask of attention scores; they stay float."""
+    """The tensors that take infinities from a constant, as a mask of attention scores; they stay float.
+
+    Large finite constants are a mask where only a softmax reads what they are added to.
+    """
+    large, outputs = _carried(graph, has_large), {value.name for value in graph.output}
+    readers = [node for node in graph.node if large & set(node.input)]
+    only_softmax = all(node.op_type == "Softmax" or node.op_type in _CARRYING for node in readers)
+    return _carried(graph, has_infinities) | (large if only_softmax and not large & outputs else set())
+
+
+def _carried(graph: GraphProto, holds: Callable[[NDArray[Any]], bool]) -> set[str]:
+    """Such constants, and the tensors that take values from them."""
     from onnx import numpy_helper
 
     held = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == tensor.FLOAT}
-    carried = {name for name, tensor in held.items() if has_infinities(numpy_helper.to_array(tensor))}
+    carried = {name for name, tensor in held.items() if holds(numpy_helper.to_array(tensor))}
     for node in graph.node:
         values = [entry.t for entry in node.attribute if entry.name == "value" and entry.t.data_type == entry.t.FLOAT]
-        constant = any(has_infinities(numpy_helper.to_array(tensor)) for tensor in values)
+        constant = any(holds(numpy_helper.to_array(tensor)) for tensor in values)
         if constant or (node.op_type in _CARRYING and carried & set(node.input)):
             carried |= set(node.output)
     return carried

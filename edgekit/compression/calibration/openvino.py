@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.compression.calibration import Feed, gather
+from edgekit.compression.calibration.infinities import finite, has_infinities
 from edgekit.core.step import Context
 from edgekit.formats.ranges import Statistics
 from edgekit.runtimes.openvino import no_telemetry
@@ -29,7 +30,7 @@ def observe(
     origin: str = "",
     partial: Path | None = None,
 ) -> Statistics:
-    """Statistics by the names of `activations`. Raises InputError: see `gather`."""
+    """Statistics by the names of `activations`, without the infinities of masks. Raises InputError: see `gather`."""
     import openvino
     from openvino import opset13 as ops
 
@@ -38,7 +39,7 @@ def observe(
     inputs = {min(port.get_names(), default=port.node.get_friendly_name()): port for port in model.inputs}
     fed = {key(port): name for name, port in inputs.items() if key(port) in observed}
     names = [name for name in observed if name not in fed]
-    first = len(model.outputs)
+    first, infinite = len(model.outputs), _masks(model)
     model.add_results([ops.result(observed[name]) for name in names])
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": ""}
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
@@ -46,7 +47,8 @@ def observe(
     def run(feed: Feed) -> Mapping[str, Any]:
         request.infer([feed[name] for name in inputs], share_inputs=True)
         values = {name: request.get_output_tensor(first + index).data for index, name in enumerate(names)}
-        return values | {where: feed[name] for where, name in fed.items()}
+        values |= {where: feed[name] for where, name in fed.items()}
+        return {name: finite(value) for name, value in values.items()} if infinite else values
 
     return gather(run, feeds, batch=batch, origin=origin, partial=partial)
 
@@ -75,6 +77,12 @@ def read(path: Path) -> Model:
             node.set_friendly_name(unique)
         taken.add(unique)
     return model
+
+
+def _masks(model: Model) -> bool:
+    """Does a constant hold infinities, as a mask of attention scores?"""
+    constants = (node for node in model.get_ordered_ops() if node.get_type_name() == "Constant")
+    return any(has_infinities(node.get_data()) for node in constants if node.get_element_type().is_real())
 
 
 def key(port: Output) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.compression.calibration import Feed, gather
-from edgekit.compression.calibration.infinities import finite
+from edgekit.compression.calibration.infinities import INFINITE, LARGE, finite
 from edgekit.compression.calibration.tflite_masks import masks
 from edgekit.core.mute import muted
 from edgekit.core.step import Context
@@ -34,7 +34,9 @@ def observe(
 
     graph = read(path).subgraphs[0]
     model = unpack(path.read_bytes(), str(path))
-    infinite = bool(pads_below_all(model) or masks(model))
+    found = masks(model)
+    infinite = bool(pads_below_all(model) or found)
+    large = {name for mask in found if mask.limit == LARGE for name in mask.carriers}
     del model
     observed = [(t.index, t.name) for t in graph.activations if t.dtype == "float32"]
     with muted(ctx.log, native=True):
@@ -51,7 +53,10 @@ def observe(
             interpreter.set_tensor(tensor.index, feed[tensor.name])
         interpreter.invoke()
         values = {name: interpreter.get_tensor(index) for index, name in observed}
-        return {name: finite(value) for name, value in values.items()} if infinite else values
+        if not infinite:
+            return values
+        # a mask and the score that it is added to make a little less than the mask
+        return {name: finite(value, LARGE / 2 if name in large else INFINITE) for name, value in values.items()}
 
     return gather(run, feeds, batch=batch, origin=origin, partial=partial)
 

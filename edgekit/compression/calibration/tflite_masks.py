@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.compression.calibration.infinities import INFINITE
+from edgekit.compression.calibration.infinities import INFINITE, LARGE, has_infinities, has_large
 from edgekit.compression.calibration.ranges import Ranges
 from edgekit.formats.ranges import Histogram
 
@@ -28,20 +28,24 @@ PASSING = frozenset(
 
 @dataclass(frozen=True)
 class Mask:
-    """A constant with infinities. `carriers`: the tensors that take values from it; `near`: those it is applied to."""
+    """A constant with infinities. `carriers`: the tensors that take values from it; `near`: those it is applied to.
+
+    `limit`: the magnitude from which on its values are infinities.
+    """
 
     tensor: Any
     values: NDArray[np.float32]
     carriers: tuple[str, ...]
     near: tuple[str, ...]
+    limit: float = INFINITE
 
     @property
     def negative(self) -> bool:
-        return bool((self.values < 0).any() and self.values.min() <= -INFINITE)
+        return bool((self.values < 0).any() and self.values.min() <= -self.limit)
 
     @property
     def positive(self) -> bool:
-        return bool(self.values.max() >= INFINITE)
+        return bool(self.values.max() >= self.limit)
 
     def ends(self, statistics: Mapping[str, Histogram]) -> tuple[float, float]:
         """The finite values in place of minus and plus infinity, beyond a sum with any finite value."""
@@ -52,23 +56,32 @@ class Mask:
 
 
 def masks(model: Any) -> list[Mask]:
-    """The constants of a ModelT with infinities, those of padding excluded."""
+    """The constants of a ModelT with infinities, those of padding excluded.
+
+    Large finite constants are a mask where only a softmax reads what they are added to.
+    """
     graph = model.subgraphs[0]
     kinds = [_kind(model, operator) for operator in graph.operators]
     padding = {int(o.inputs[2]) for o, kind in zip(graph.operators, kinds, strict=True) if kind == "PADV2"}
     found = []
     for index, tensor in enumerate(graph.tensors):
         values = _floats(model, tensor)
-        if values is None or index in padding or np.isnan(values).any() or not (np.abs(values) >= INFINITE).any():
+        if values is None or index in padding or np.isnan(values).any():
             continue
-        carried, near = {index}, set()
+        limit = INFINITE if has_infinities(values) else LARGE
+        if limit == LARGE and not has_large(values):
+            continue
+        carried, near, readers = {index}, set(), set()
         for operator, kind in zip(graph.operators, kinds, strict=True):
             inputs = {int(i) for i in operator.inputs if i >= 0}
             if carried & inputs:
                 near |= inputs - carried
+                readers.add(kind)
                 carried |= set(map(int, operator.outputs)) if kind in PASSING else set()
+        if limit == LARGE and (not readers <= PASSING | {"SOFTMAX"} or carried & set(map(int, graph.outputs))):
+            continue
         names = [sorted(graph.tensors[i].name.decode() for i in some) for some in (carried - {index}, near)]
-        found.append(Mask(tensor, values, tuple(names[0]), tuple(names[1])))
+        found.append(Mask(tensor, values, tuple(names[0]), tuple(names[1]), limit))
     return found
 
 
@@ -78,7 +91,7 @@ def replace(model: Any, found: Iterable[Mask], statistics: Mapping[str, Histogra
 
     for mask in found:
         low, high = mask.ends(statistics)
-        values = np.where(mask.values <= -INFINITE, low, np.where(mask.values >= INFINITE, high, mask.values))
+        values = np.where(mask.values <= -mask.limit, low, np.where(mask.values >= mask.limit, high, mask.values))
         buffer = BufferT()
         buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
         mask.tensor.buffer = len(model.buffers)

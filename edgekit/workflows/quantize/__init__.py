@@ -21,7 +21,7 @@ from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.workflows import make
-from edgekit.workflows.chains import extend, open_context, plan_nodes
+from edgekit.workflows.chains import extend, open_context, plan_nodes, with_sizes
 from edgekit.workflows.quantize.attempts import FAST, METHODS, QuantizeOutcome, SearchRecord
 from edgekit.workflows.quantize.method_search import Effort, MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
@@ -138,6 +138,7 @@ def _search_methods(
     start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     start = _in_float32(start, context)
+    fields = with_sizes(fields, start, context, shapes)
     suffix = suffix_of(context.targets[0])
     for name in routes:
         step = step_named(f"{name}_int8", fields, context.task)

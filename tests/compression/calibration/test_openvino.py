@@ -139,3 +139,14 @@ def test_a_conversion_to_the_same_type_is_not_watched(tmp_path: Path) -> None:
     found = observe(tmp_path / "model.xml", [{"x": np.full((1, 4), 3, np.float32)}] * 8)
     assert set(found) == {"x", "doubled"}
     assert (found["doubled"].minimum, found["doubled"].maximum) == (6, 6)
+
+
+def test_the_infinities_of_a_mask_are_left_out(tmp_path: Path) -> None:
+    x = ops.parameter([1, 8], np.float32, name="x")
+    x.output(0).get_tensor().set_names({"x"})
+    mask = ops.select(ops.greater(x, np.float32(0)), np.float32(0), np.float32(-np.inf), name="mask")
+    scores = ops.matmul(x, RNG.normal(size=(8, 8)).astype(np.float32), False, False, name="scores")
+    masked = ops.add(scores, mask, name="masked")
+    openvino.save_model(openvino.Model([ops.softmax(masked, 1)], [x], "net"), tmp_path / "model.xml", False)
+    found = observe(tmp_path / "model.xml", [{"x": RNG.normal(size=(1, 8)).astype(np.float32)}])
+    assert (found["mask"].minimum, found["mask"].maximum) == (0, 0)
