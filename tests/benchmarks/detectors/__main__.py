@@ -1,7 +1,7 @@
 """mAP of a YOLOv8n in three runtimes, in float and int8: edgekit's, and the files that other quantizers' defaults give.
 
 The network is trained here with Ultralytics (AGPL-3.0: measured, not shipped) on composed pictures (`composed.py`),
-and its own ONNX export is what every tool starts from. `make bench-detectors` installs it beside edgekit; the benchmark is
+and its own ONNX export is what every tool starts from. `make bench-detectors` installs it beside edgekit; it is
 resumed where it was interrupted. `--json FILE` keeps the rows, `--show FILE` prints the table of such a file.
 """
 
