@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace as Kept
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,29 @@ def test_a_tail_that_costs_time_stays_in_int8(tmp_path: Path, monkeypatch: pytes
 )
 def test_only_what_is_slower_beyond_doubt_is_given_up(ratio: Ratio | None, in_float: bool) -> None:
     assert TailPlacement(4, ("y",), ratio).in_float is in_float
+
+
+@pytest.mark.parametrize(
+    ("in_float", "in_int8", "needed"),
+    [
+        (("", 0.2), ("", 0.4), False),
+        (("", 0.2), ("", 1.9), True),
+        (("", 0.2), ("budget", 37.0), True),
+        (("budget", 3.0), ("budget", 3.5), False),
+        (("budget", 3.0), ("budget", 30.0), True),
+        (("", None), ("floor", None), True),
+        (("", None), ("", None), False),
+    ],
+)
+def test_a_tail_that_costs_time_stays_in_float_where_accuracy_needs_it(
+    in_float: Any, in_int8: Any, needed: bool
+) -> None:
+    """Each is what its check failed, and the points lost; the budget is one point."""
+    made = [Kept(failed=failed, metric=Kept(drop_pp=drop)) for failed, drop in (in_float, in_int8)]
+    context = Kept(check=lambda verifier, artifact, *_: artifact, gates=Kept(max_drop_pp=1.0))
+    search: Any = Kept(context=context, verifier=None, reference=None)
+    assert tail_placement._needed(search, *made) is needed  # type: ignore[arg-type]
+    assert TailPlacement(4, ("y",), SLOWER, needed).in_float is needed
 
 
 def test_a_second_search_times_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
