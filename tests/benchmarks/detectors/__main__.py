@@ -154,7 +154,8 @@ def table(document: Mapping[str, Any]) -> str:
             lines.append(f"| {entry['runtime']} | {entry['tool']} | failed: {why} | | | | |")
             continue
         low, high = (100 * end for end in entry["drop_ci95"])
-        drop = f"{100 * entry['drop']:.2f} ({low:.2f} to {high:.2f})" if entry["tool"] != TORCH else ""
+        drop = f"{100 * entry['drop']:.2f} ({low:.2f} to {high:.2f})".replace("-0.00", "0.00")
+        drop = "" if entry["tool"] == TORCH else drop
         ratio = f"{entry['ratio']['value']:.2f}" if "ratio" in entry else ""
         size = f"{entry['kB']:,.0f}" if "kB" in entry else ""
         made_in = f"{entry['seconds']:.0f}" if entry.get("seconds") is not None else ""
