@@ -58,7 +58,7 @@ class TopK:
             raise InputError(what, "every prediction would be right", "leave out --metric")
         own = values[np.arange(len(labels)), labels][:, None]
         lower = np.arange(values.shape[1]) < labels[:, None]
-        ranks = (values > own).sum(axis=1) + ((values == own) & lower).sum(axis=1)
+        ranks = (~(values <= own)).sum(axis=1) + ((values == own) & lower).sum(axis=1)  # NaN is never the right one
         counts = np.sort(np.bincount(labels))[::-1]
         luck = max(float(counts[: self.k].sum()) / len(labels), self.k / values.shape[1])
         return replace(first, name=self.name, per_sample=(ranks < self.k).astype(np.float64), luck=luck)

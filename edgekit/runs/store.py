@@ -372,8 +372,9 @@ def step_of(artifact: Artifact) -> Step:
 
 
 def _subject(m: Measurement) -> tuple[object, ...]:
-    """What was measured: the artifact, in what, and over which samples."""
-    return m.artifact, m.id, m.target, m.runtime, m.metric and (m.metric.set_sha256, m.metric.samples)
+    """What was measured: the artifact, in what, by which metric and over which samples."""
+    over = m.metric and (m.metric.name, m.metric.set_sha256, m.metric.samples)
+    return m.artifact, m.id, m.target, m.runtime, over
 
 
 def tools(step: Step) -> dict[str, str]:

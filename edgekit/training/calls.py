@@ -63,7 +63,7 @@ def to_float32(outputs: Any) -> Any:
         return type(outputs)(*values) if hasattr(outputs, "_fields") else values
     if is_dataclass(outputs) and not isinstance(outputs, type):
         result = copy.copy(outputs)
-        for field in fields(outputs):
+        for field in (field for field in fields(outputs) if hasattr(outputs, field.name)):
             object.__setattr__(result, field.name, to_float32(getattr(outputs, field.name)))  # it may be frozen
         return result
     return outputs

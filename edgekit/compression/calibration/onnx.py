@@ -161,22 +161,34 @@ def masked_tensors(graph: GraphProto) -> set[str]:
 
     Large finite constants are a mask where only a softmax reads what they are added to.
     """
-    large, outputs = _carried(graph, has_large), {value.name for value in graph.output}
-    readers = [node for node in graph.node if large & set(node.input)]
-    only_softmax = all(node.op_type == "Softmax" or node.op_type in _CARRYING for node in readers)
-    return _carried(graph, has_infinities) | (large if only_softmax and not large & outputs else set())
+    outputs = {value.name for value in graph.output}
+    found = _carried(graph, _constants(graph, has_infinities))
+    for name in _constants(graph, has_large):
+        large = _carried(graph, {name})
+        readers = [node for node in graph.node if large & set(node.input)]
+        if not large & outputs and all(node.op_type == "Softmax" or node.op_type in _CARRYING for node in readers):
+            found |= large
+    return found
 
 
-def _carried(graph: GraphProto, holds: Callable[[NDArray[Any]], bool]) -> set[str]:
-    """Such constants, and the tensors that take values from them."""
+def _constants(graph: GraphProto, holds: Callable[[NDArray[Any]], bool]) -> set[str]:
+    """The names of such constants."""
     from onnx import numpy_helper
 
     held = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == tensor.FLOAT}
-    carried = {name for name, tensor in held.items() if holds(numpy_helper.to_array(tensor))}
+    found = {name for name, tensor in held.items() if holds(numpy_helper.to_array(tensor))}
     for node in graph.node:
         values = [entry.t for entry in node.attribute if entry.name == "value" and entry.t.data_type == entry.t.FLOAT]
-        constant = any(holds(numpy_helper.to_array(tensor)) for tensor in values)
-        if constant or (node.op_type in _CARRYING and carried & set(node.input)):
+        if any(holds(numpy_helper.to_array(tensor)) for tensor in values):
+            found |= set(node.output)
+    return found
+
+
+def _carried(graph: GraphProto, constants: set[str]) -> set[str]:
+    """These constants, and the tensors that take values from them."""
+    carried = set(constants)
+    for node in graph.node:
+        if node.op_type in _CARRYING and carried & set(node.input):
             carried |= set(node.output)
     return carried
 

@@ -6,7 +6,7 @@ They are left out of the calibrated ranges. In the int8 file a finite value take
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from edgekit.compression.calibration.infinities import INFINITE, LARGE, has_infi
 from edgekit.compression.calibration.ranges import Ranges
 from edgekit.formats.ranges import Histogram
 
+#: types of a TensorT in the schema
+FLOAT32, FLOAT16 = 0, 1
 #: exp(-8) is a third of a thousandth, which the 256 steps of a softmax in int8 round to zero
 MARGIN = 8.0
 #: operators whose output holds values of their inputs, or sums and products of them
@@ -58,7 +60,8 @@ class Mask:
 def masks(model: Any) -> list[Mask]:
     """The constants of a ModelT with infinities, those of padding excluded.
 
-    Large finite constants are a mask where only a softmax reads what they are added to.
+    Large finite constants are a mask where only a softmax reads what they are added to, and what they are multiplied by
+    is made of integers or is an input.
     """
     graph = model.subgraphs[0]
     kinds = [_kind(model, operator) for operator in graph.operators]
@@ -75,6 +78,9 @@ def masks(model: Any) -> list[Mask]:
         for operator, kind in zip(graph.operators, kinds, strict=True):
             inputs = {int(i) for i in operator.inputs if i >= 0}
             if carried & inputs:
+                factors = inputs - carried if limit == LARGE and kind == "MUL" else set()
+                if not all(_from_integers(graph, kinds, factor) for factor in factors):
+                    readers.add("scaled")  # a temperature, not a mask that says where it applies
                 near |= inputs - carried
                 readers.add(kind)
                 carried |= set(map(int, operator.outputs)) if kind in PASSING else set()
@@ -83,6 +89,18 @@ def masks(model: Any) -> list[Mask]:
         names = [sorted(graph.tensors[i].name.decode() for i in some) for some in (carried - {index}, near)]
         found.append(Mask(tensor, values, tuple(names[0]), tuple(names[1]), limit))
     return found
+
+
+def _from_integers(graph: Any, kinds: Sequence[str], index: int) -> bool:
+    """Are the values of a tensor made of integers or of an input, as zeros and ones of a mask are?"""
+    tensor = graph.tensors[index]
+    if tensor.type not in (FLOAT32, FLOAT16) or index in map(int, graph.inputs):
+        return True
+    made = [(o, kind) for o, kind in zip(graph.operators, kinds, strict=True) if index in map(int, o.outputs)]
+    if not made:
+        return bool(tensor.buffer)  # a constant
+    operator, kind = made[0]
+    return kind in PASSING and all(_from_integers(graph, kinds, int(i)) for i in operator.inputs if i >= 0)
 
 
 def replace(model: Any, found: Iterable[Mask], statistics: Mapping[str, Histogram]) -> None:

@@ -55,6 +55,7 @@ def is_over(m: Measurement, chosen: str, metric: str = "") -> bool:
 def _in_metric(rows: SourcedRows, metric: str) -> list[tuple[str, Measurement]]:
     """Those in the metric; all if it is "". Raises InputError if they are in several."""
     known = sorted({m.metric.name for _, m in rows if m.metric})
+    metric = "accuracy" if metric == "top1" and metric not in known else metric  # as `bench --metric` calls it
     if metric and metric not in known:
         raise InputError(f"no row has {metric}", f"the metrics are {', '.join(known) or 'none'}", "choose one of them")
     if not metric and len(known) > 1:

@@ -70,19 +70,31 @@ def place(search: MethodSearch, method: str) -> TailPlacement | None:
     placed = TailPlacement(len(tail.operators), tail.joins)
     stored = search.stored.get("placement") or {}
     if stored.get("of") == search.start.id and (tail_stored := stored.get("tail")) and tail_stored["ratio"]:
-        ratio = convert(tail_stored["ratio"], Ratio)
-        return dataclasses.replace(placed, ratio=ratio, needed=bool(tail_stored.get("needed")))
+        placed = dataclasses.replace(placed, ratio=convert(tail_stored["ratio"], Ratio))
+        return placed if not placed.slower else _judged(search, placed, *_made(search, method))
     if not search.timed or search.effort == "fast":
         return placed
-    models = [search.int8(search.start, method, method=method)]
-    search.tail_in_float = False
-    models.append(search.int8(search.start, f"{method}-no-tail", method=method))
-    search.tail_in_float = True
+    models = _made(search, method)
     latencies = attempt_times.latencies(search, [search.reference, *models])
     if latencies is None:
         return placed
     placed = dataclasses.replace(placed, ratio=statistics.latency_ratio(latencies[1], latencies[2], paired=True))
-    return dataclasses.replace(placed, needed=placed.slower and _needed(search, *models))
+    return _judged(search, placed, *models) if placed.slower else placed
+
+
+def _made(search: MethodSearch, method: str) -> tuple[Artifact, Artifact]:
+    """The int8 model with the tail in float, and that with the tail in int8."""
+    in_float = search.int8(search.start, method, method=method)
+    search.tail_in_float = False
+    try:
+        return in_float, search.int8(search.start, f"{method}-no-tail", method=method)
+    finally:
+        search.tail_in_float = True
+
+
+def _judged(search: MethodSearch, placed: TailPlacement, in_float: Artifact, in_int8: Artifact) -> TailPlacement:
+    """By this search's samples and budget, which may not be those of an earlier one."""
+    return dataclasses.replace(placed, needed=_needed(search, in_float, in_int8))
 
 
 def _needed(search: MethodSearch, in_float: Artifact, in_int8: Artifact) -> bool:
