@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -34,7 +34,7 @@ class ToTorch(Step):
 
     Half precision is computed in float32. A batch that the file fixes stays fixed. For other dynamic axes, the
     exporters trace with the lengths of `calibration`'s samples, a SET; "" takes the task's training split, if any.
-    Without one they trace with `sizes`: input name → its shape, batch included.
+    Without one they trace with `sizes`: of each open input its shape, batch included, as in image=1x3x224x224.
     """
 
     accepts: ClassVar = kinds("onnx", "onnx[fp16]")
@@ -44,7 +44,7 @@ class ToTorch(Step):
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx")
 
     calibration: str = ""
-    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
 
     def sets(self, task: Task | None) -> Mapping[str, str]:
         text = self.calibration or (f"{task.name}:train" if task else "")
@@ -80,7 +80,8 @@ class ToTorch(Step):
         """Input name → the shape of one sample, if known."""
         if "calibration" not in ctx.sets:
             known: Mapping[str, Sequence[int]] = parent.details.get("example", {})
-            return {**self.sizes, **known}
+            given = (text.rpartition("=") for text in self.sizes)
+            return {**{name: [int(side) for side in sizes.split("x")] for name, _, sizes in given}, **known}
         arrays = fitting(ctx.sets["calibration"], parent)
         whole = {spec.name: is_whole(arrays[spec.name], spec) for spec in parent.inputs}
         return {name: [*([] if whole[name] else [1]), *array.shape[1:]] for name, array in arrays.items()}

@@ -78,7 +78,7 @@ def with_sizes(
     given = given_shapes.known(root, start, shapes or {})
     open_inputs = [spec for spec in start.inputs if spec.open_axes]
     known = {spec.name: known_sizes(spec, candidates(spec, start, root, given)) for spec in open_inputs}
-    sizes = {name: size for name, size in known.items() if size}
+    sizes = tuple(f"{name}={'x'.join(map(str, size))}" for name, size in known.items() if size)
     return {**fields, **({"sizes": sizes} if sizes else {})}
 
 

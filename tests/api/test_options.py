@@ -41,7 +41,7 @@ def test_the_choices_are_those_that_exist() -> None:
     steps = registry.names("steps")
     assert {f"onnx_{precision}" for precision in typing.get_args(options.Precision)} <= set(steps)
     fields = {f.name for s in steps if s.startswith("to_") for f in dataclasses.fields(registry.load("steps", s))}
-    assert fields - {"calibration"} == set(typing.get_type_hints(options.ExportOptions))
+    assert fields - {"calibration", "sizes"} == set(typing.get_type_hints(options.ExportOptions))
 
 
 @pytest.mark.parametrize("name", ["export", "quantize", "prune", "bench", "deploy"])

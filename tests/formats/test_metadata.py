@@ -234,7 +234,7 @@ def test_ultralytics(tmp_path: Path) -> None:
     assert source == "Ultralytics' metadata"
     letterbox = Resize("letterbox", SIDE, 114.0)
     assert signature.inputs == (
-        InputSignature("image", colour="RGB", resize=letterbox, antialias=False, scale=1 / 255),
+        InputSignature("image", colour="RGB", exif=True, resize=letterbox, antialias=False, scale=1 / 255),
     )
     assert signature.outputs == (OutputSignature("boxes", classes=("person", "bicycle", "car", "bus"), boxes="cxcywh"),)
     ended = carried("onnx", with_props(tmp_path / "c.onnx", **props, task="detect", args="{'nms': True}"))[0]

@@ -125,7 +125,7 @@ def test_on_a_busy_machine_the_cpu_time_of_one_thread_is_taken(
         assert all(len(process.cpu_ns) == len(process.times_ns) for process in run.processes)
         latency = statistics.latency(run.processes, 1, 1, run.clock)
         assert latency.clock == "cpu" and latency.per_process_p50 == latency.per_process_cpu
-        assert latency.p50 == np.median(np.concatenate([process.cpu_ns for process in run.processes])) / 1e6
+        assert latency.p50 == pytest.approx(np.median(np.concatenate([p.cpu_ns for p in run.processes])) / 1e6)
 
 
 @pytest.mark.parametrize("why", [{"steady": False}, {"throttled": 2}, {"cpu_ns": []}])

@@ -115,7 +115,7 @@ def test_another_shape_is_no_answer_and_no_metric(bars_made: Path, members: None
     run = host_parity.compare_with_host(onnx, there, BOARD, data, context)
     assert "the shape of output is" in run.invalid[0] and not run.facts["agreement"]["same_shapes"]
     context.scorer = lambda *_: pytest.fail("what has another shape cannot be scored")
-    assert measurements._measurement(onnx, run, data, context, "session", "key", None).metric is None
+    assert measurements._measurement(onnx, run, data, context, "session", "key", None, None).metric is None
 
 
 def test_what_this_machine_cannot_run_is_not_compared(
