@@ -1,7 +1,7 @@
 """Where a network's code splits or shuffles the channels of images, cut apart for the tracing of dependencies.
 
 Torch-Pruning follows channels through a split only if each part is read once, and not through a shuffle. With
-`Cuts`, a traced tensor ends before such an operator, and each part begins anew: both are layers whose channels stay,
+`Cuts`, a traced tensor ends before such an operator, and each part begins again: both are layers whose channels stay,
 so what is before and after the operator can be pruned, except for the layers that it reads and those added to a part.
 """
 

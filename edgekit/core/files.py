@@ -92,3 +92,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def utf8_text(path: Path) -> str:
+    """The text of a file. Raises InputError if it cannot be read, or is not UTF-8."""
+    with os_errors("read", path):
+        raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 text (byte {error.start})"
+        raise InputError(f"cannot read {path}", why, "save it as UTF-8") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.core.files import utf8_text
 from edgekit.core.json import parse
 from edgekit.core.relative_paths import problem
 from edgekit.sets.images import SUFFIXES
@@ -41,8 +42,8 @@ YOLO_HELP = "a line is: class, and centre x, centre y, width, height as shares o
 class Annotated:
     """One image. Its boxes are `boxes`, or still to be read from `text`, which is of `classes`.
 
-    `size`: (height, width) that the boxes were drawn in, where the data says it. `keypoints`: a line of `text` goes on
-    after the box.
+    `size`: (height, width) that the boxes were drawn in, where the data says it. `keypoints`: a line of `text` has
+    more after the box.
     """
 
     path: Path
@@ -295,7 +296,7 @@ def _yolo_images(path: Path, root: Path, where: str) -> Iterator[Path]:
         if place.is_dir():
             yield from sorted(f for f in place.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
             return
-        for line in filter(None, map(str.strip, _text(place).splitlines())):
+        for line in filter(None, map(str.strip, utf8_text(place).splitlines())):
             yield place.parent / line if line.startswith("./") else root / line
 
 
@@ -312,7 +313,7 @@ def _yolo_boxes(path: Path, height: int, width: int, keypoints: bool) -> Boxes:
     if not os.path.lexists(path):
         return np.zeros((0, 6), np.float32)
     try:
-        text = _text(path)
+        text = utf8_text(path)
     except InputError as error:
         raise ValueError(str(error)) from error
     boxes = []
@@ -339,22 +340,12 @@ def _yolo_boxes(path: Path, height: int, width: int, keypoints: bool) -> Boxes:
     return np.array(boxes, np.float32).reshape(-1, 6)
 
 
-def _text(path: Path) -> str:
-    with os_errors("read", path):
-        raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        why = f"it is not UTF-8 text (byte {error.start})"
-        raise InputError(f"cannot read {path}", why, "save it as UTF-8") from error
-
-
 def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
         raise Missing.install("reading data.yaml", "pyyaml", "images") from error
-    text = _text(path)
+    text = utf8_text(path)
     try:
         table = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

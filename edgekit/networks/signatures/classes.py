@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core import user_code
-from edgekit.core.errors import InputError, os_errors
+from edgekit.core.errors import InputError
+from edgekit.core.files import utf8_text
 from edgekit.core.json import parse
 
 FORMS = "name a folder with one folder per class, a .txt with one name per line, a .json list, or code: data.py:CLASSES"
@@ -21,7 +22,7 @@ def read(source: str) -> tuple[str, ...]:
     if path.is_dir():
         names: Any = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     elif path.suffix in (".txt", ".names", ".labels"):
-        names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        names = [line.strip() for line in utf8_text(path).splitlines() if line.strip()]
     elif path.suffix == ".json":
         names = _json(path)
     elif user_code.is_reference(source):
@@ -37,21 +38,10 @@ def read(source: str) -> tuple[str, ...]:
 def _json(path: Path) -> Any:
     """A list, or a table from index to name, as `id2label`."""
     try:
-        value = parse(_text(path))
+        value = parse(utf8_text(path))
         table = value.get("id2label", value) if isinstance(value, dict) else None
         if isinstance(table, dict):
             value = [table[str(index)] for index in range(len(table))]
     except (ValueError, KeyError) as error:
         raise InputError(f"{path} holds no list of names", f"it is not one: {error}", FORMS) from error
     return value
-
-
-def _text(path: Path) -> str:
-    with os_errors("read", path):
-        raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"cannot read {path}", f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8"
-        ) from error

@@ -102,7 +102,7 @@ class Boxes:
             raise InputError(f"there is no box in {data.name}", why, "check where its label files are, and its split")
         if not heads.complete(stated):
             raise heads.unknown(model.name, model.outputs)
-        self._records, self._shapes = [plain(record) for record in stated], [spec.shape for spec in model.outputs]
+        self._records = [plain(record) for record in stated]
         self._names = [spec.name for spec in model.outputs]
         self._size = _image_size(data, model)
         self._classes = _class_count(data, model, stated)
@@ -127,7 +127,13 @@ class Boxes:
     def _whole(self, arrays: Sequence[NDArray[Any]]) -> bool:
         """Are class ids whole numbers? Those of a badly quantized model are not."""
         for array, record in zip(arrays, self._records, strict=True):
-            ids = array if record["kind"] == "class-ids" else array[..., 5] if record.get("columns") else None
+            ids = (
+                array
+                if record["kind"] == "class-ids"
+                else array[..., 5]
+                if record.get("columns") == "score-class"
+                else None
+            )
             if ids is not None and np.abs(ids - np.round(ids)).max() > 1e-3:
                 return False
         return True
