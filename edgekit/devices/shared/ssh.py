@@ -231,12 +231,13 @@ class Session:
 
     def _greeting(self, stop: float) -> Facts:
         """The facts in the script's output, after any output of the login shell."""
-        lines: list[bytes] = []
+        said = bytearray()  # not a list: an endless run of short lines would take 30 bytes more for each
         while (line := self._line(stop)) is not None and line != END.encode():
-            lines.append(line)
+            said += line + b"\n"
+        text = said.decode("utf-8", "replace")
         if line is None:
-            raise self._disconnected(b"\n".join(lines[-20:]).decode("utf-8", "replace"))
-        return facts.parse_facts(facts.sections(b"\n".join(lines).decode("utf-8", "replace")))
+            raise self._disconnected("\n".join(text.splitlines()[-20:]))
+        return facts.parse_facts(facts.sections(text))
 
     def _hello(self, stop: float) -> int | None:
         """Free bytes in the agent's folder; None if the device has no Python."""
