@@ -121,3 +121,42 @@ def detector(size: int = SIDE) -> tuple[TensorSpec]:
     """The input of a detector that sees a square letterbox."""
     record = InputSignature("image", layout="NCHW", colour="RGB", resize=Resize("letterbox", size, 114), scale=1 / 255)
     return (TensorSpec("images", "float32", (1, 3, size, size), signature=record),)
+
+
+def lists(path: Path, most: int = 100) -> Path:
+    """The same detector as torchvision writes them: one image (3, 32, 32) → boxes (n, 4), labels (n,), which count a
+    background, and scores (n,), after suppression inside the graph."""
+    save(path)
+    model = onnx.load(path)
+    graph = model.graph
+    integers = {"first": [0], "all": [2**31 - 1], "parts": [4, 2], "one": [1], "most": [most], "class": [1], "box": [2]}
+    floats = {"iou": [0.5], "least": [0.3]}
+    for name, values in integers.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
+    for name, values in floats.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.float32), name))
+    corners = np.float32([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
+    graph.initializer.append(onnx.numpy_helper.from_array(corners, "to-corners"))
+    graph.node.insert(0, node("Unsqueeze", ["image", "first"], ["images"]))
+    graph.node.extend(
+        [
+            node("Split", ["output0", "parts"], ["sides", "class-scores"], axis=1),
+            node("Transpose", ["sides"], ["rows"], perm=[0, 2, 1]),
+            node("MatMul", ["rows", "to-corners"], ["corners"]),
+            node("NonMaxSuppression", ["corners", "class-scores", "most", "iou", "least"], ["selected"]),
+            node("Gather", ["selected", "class"], ["ids"], axis=1),
+            node("Gather", ["selected", "box"], ["cells"], axis=1),
+            node("Squeeze", ["ids", "one"], ["flat-ids"]),
+            node("Add", ["flat-ids", "one"], ["labels"]),
+            node("Squeeze", ["cells", "one"], ["flat-cells"]),
+            node("Squeeze", ["corners", "first"], ["all-corners"]),
+            node("Gather", ["all-corners", "flat-cells"], ["found"], axis=0),
+            node("GatherND", ["class-scores", "selected"], ["sure"]),
+        ]
+    )
+    graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("image", 1, [3, SIDE, SIDE]))
+    graph.ClearField("output")
+    for name, kind, shape in (("found", 1, ["n", 4]), ("labels", 7, ["n"]), ("sure", 1, ["n"])):
+        graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    onnx.save(model, path)
+    return path

@@ -16,6 +16,9 @@ from edgekit.core.errors import InputError
 from edgekit.core.json import AGAIN
 from edgekit.core.signature import InputSignature, OutputSignature, Signature, plain
 
+#: of a detector that suppresses boxes itself, the most of one sample that are read
+MOST_BOXES = 1000
+
 SCHEMA = "edgekit/1"
 
 #: Traits that name a numeric precision; the artifact's name includes them.
@@ -260,6 +263,18 @@ class Artifact:
         )
         known = [any(spec.signature for spec in specs) for specs in (self.inputs, self.outputs)]
         return Signature(inputs if known[0] else (), outputs if known[1] else ())
+
+    @property
+    def lists(self) -> dict[str, int]:
+        """The outputs (batch, length, …) that are as long as the list of boxes found in a sample, and the most of them
+        that are read: a detector with non-maximum suppression inside its graph, by its signature."""
+        records = [(spec, spec.signature) for spec in self.outputs if isinstance(spec.signature, OutputSignature)]
+        if not any(record.suppressed for _, record in records):
+            return {}
+        kinds = ("boxes", "scores", "class-ids")
+        return {
+            spec.name: MOST_BOXES for spec, record in records if record.kind in kinds and spec.shape[1:2] == (None,)
+        }
 
     @property
     def chain(self) -> str:

@@ -42,9 +42,10 @@ class Resize:
 
     `stretch` to `size` (height, width; one number: a square). `shortest`: its shorter side becomes `size`, the aspect
     ratio is kept. `letterbox`: it fits into `size` with its aspect ratio, centred, and the rest is `fill` (0 to 255).
+    `letterbox-corner`: the same in the upper left corner, its sides rounded down (YOLOX, torchvision's detectors).
     """
 
-    mode: Literal["stretch", "shortest", "letterbox"]
+    mode: Literal["stretch", "shortest", "letterbox", "letterbox-corner"]
     size: int | tuple[int, int]
     fill: float = 0.0
 
@@ -198,10 +199,13 @@ class OutputSignature:
     outputs of the kinds `scores` (N, boxes, classes), or (N, boxes) with `class-ids` (N, boxes), hold it; `count` (N,)
     is how many of the boxes are valid.
     `activation`: what is still to be applied to the scores; also of a mask with one score per pixel, a logit (sigmoid)
-    or a probability (none). `background`: the class that stands for no object.
+    or a probability (none). `background`: the class that stands for no object; class ids count it, too.
     `strides`: the grids in whose cells the boxes are given, YOLOX's encoding: offset from the cell, and the logarithm
-    of width and height in cells. `suppressed`: non-maximum suppression is done already. `family`: stands for the other
-    keys of a well-known detector: yolov5, yolov8 (9, 11, 12, too), yolov10, yolox, detr, rt-detr, ssd.
+    of width and height in cells. With `anchors`, the (width, height) in pixels of each anchor of a cell, a list for
+    each stride: the offset of the centre in anchors, and the logarithm of width and height in anchors, each times its
+    one of the four `variances`; `origin`: where in its cell an anchor's centre lies, 0.5 in the middle.
+    `suppressed`: non-maximum suppression is done already. `family`: stands for the other keys of a well-known detector:
+    yolov5, yolov8 (9, 11, 12, too), yolov10, yolox, detr, rt-detr, ssd, torchvision.
     """
 
     kind: Literal[
@@ -216,8 +220,11 @@ class OutputSignature:
     activation: Literal["", "none", "sigmoid", "softmax"] = ""
     background: Literal["", "first", "last"] = ""
     strides: tuple[int, ...] = ()
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    variances: tuple[float, ...] = ()
+    origin: float = 0.5
     suppressed: bool = False
-    family: Literal["", "yolov5", "yolov8", "yolov10", "yolox", "detr", "rt-detr", "ssd"] = ""
+    family: Literal["", "yolov5", "yolov8", "yolov10", "yolox", "detr", "rt-detr", "ssd", "torchvision"] = ""
 
     def problems(self) -> Iterator[str]:
         doubled = sorted({name for name in self.classes if self.classes.count(name) > 1})
@@ -225,15 +232,35 @@ class OutputSignature:
             yield f"two classes are called {doubled[0]!r}"
         if self.boxes and self.kind != "boxes":
             yield f"the form of boxes is {self.boxes!r}, and kind is {self.kind!r}"
-        of_boxes = {"columns": self.columns, "strides": self.strides, "relative": self.relative}
+        of_boxes = {
+            "columns": self.columns,
+            "strides": self.strides,
+            "anchors": self.anchors,
+            "relative": self.relative,
+        }
         if self.kind != "boxes":
             yield from (f"{name} is for boxes, and kind is {self.kind!r}" for name, value in of_boxes.items() if value)
         activation = self.activation if self.kind != "mask" else ""
         scored = {"activation": activation, "background": self.background, "transposed": self.transposed}
+        if self.kind == "class-ids":
+            scored.pop("background")
         if self.kind not in ("boxes", "scores"):
             yield from (f"{name} is for a detector's scores" for name, value in scored.items() if value)
         if any(stride < 1 for stride in self.strides):
             yield "strides must be positive, in pixels"
+        if self.anchors and len(self.anchors) != len(self.strides):
+            yield f"anchors are a list for each stride, and there are {len(self.anchors)} and {len(self.strides)}"
+        sides = [side for anchors in self.anchors for anchor in anchors for side in anchor]
+        if self.anchors and not (sides and all(0 < side < math.inf for side in sides)):
+            yield "an anchor is a width and a height in pixels"
+        if self.variances and (
+            not self.anchors or len(self.variances) != 4 or not all(map(math.isfinite, self.variances))
+        ):
+            yield "variances are four finite numbers, for boxes with anchors"
+        if not 0 <= self.origin <= 1:
+            yield f"origin is a share of a cell, from 0 to 1, not {self.origin:g}"
+        if (self.strides or self.anchors) and (self.relative or self.boxes not in ("", "cxcywh")):
+            yield "boxes of strides are cxcywh, and never relative"
 
 
 TensorSignature = InputSignature | OutputSignature
@@ -277,7 +304,8 @@ def plain(record: TensorSignature) -> dict[str, Any]:
     """The record as JSON values, without what has its default; `kind` always."""
     values = dataclasses.asdict(record)
     defaults = dataclasses.asdict(type(record)())
-    if isinstance(record, InputSignature) and record.resize is not None and record.resize.mode != "letterbox":
+    resize = record.resize if isinstance(record, InputSignature) else None
+    if resize is not None and not resize.mode.startswith("letterbox"):
         values["resize"].pop("fill")
     if isinstance(record, InputSignature):
         values["columns"] = tuple(

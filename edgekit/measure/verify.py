@@ -207,6 +207,9 @@ class Verifier:
         if not _finite(reference) and self.data.random:
             why = f"{parent.name} returns NaN or infinity for random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
+        if self.data.random and len(self.data) > 1 and _constant(reference):
+            why = f"{parent.name} returns the same for all random inputs: pass --val SET"
+            return dataclasses.replace(finding, unverified=why)
         finding = self._compared(finding, artifact, parent)
         if preserves == "accuracy" and not finding.failed and finding.parity:
             judged = self.scorer is not None or finding.random
@@ -345,6 +348,11 @@ def samples_of(data: SampleSet) -> str:
 
 def _sizes(data: SampleSet) -> str:
     return ", ".join("x".join(map(str, array.shape)) for array in data.inputs.values())
+
+
+def _constant(outputs: Mapping[str, Any]) -> bool:
+    """Is every output the same for all samples? Then any model that returns a constant would be as right."""
+    return all((array == array[:1]).all() for array in outputs.values())
 
 
 def _finite(outputs: Mapping[str, Any]) -> bool:

@@ -34,6 +34,8 @@ def make(reference: str, shape: Sequence[int] = ()) -> FactoryResult:
     import torch
     from torch import nn
 
+    from edgekit.networks import torchvision_detectors
+
     factory = registry.load("models", reference)
     if not callable(factory) or isinstance(factory, nn.Module):
         what = f"{reference} is a {type(factory).__name__}"
@@ -57,7 +59,10 @@ def make(reference: str, shape: Sequence[int] = ()) -> FactoryResult:
     if not isinstance(axes, Mapping) or not all(isinstance(lengths, Mapping) for lengths in axes.values()):
         what = f"{reference} returns invalid dynamic_axes"
         raise InputError(what, f"{axes!r}"[:100], 'for example {"input_ids": {1: "length"}}')
-    return FactoryResult(result[0], result[1], axes)
+    network, example = result[0], result[1]
+    if torchvision_detectors.is_detector(network):
+        network, example = torchvision_detectors.as_tensors(network), torchvision_detectors.stacked(example)
+    return FactoryResult(network, example, axes)
 
 
 def _check_traceable(reference: str, network: nn.Module) -> None:

@@ -28,6 +28,8 @@ def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     """
     from torch import nn
 
+    from edgekit.networks.torchvision_detectors import as_tensors
+
     builder = registry.load("models", model)
     if user_code.is_reference(model):
         result = run_user_code(model, f"{model} failed", lambda: builder(**arguments))
@@ -36,7 +38,7 @@ def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     network = result[0] if isinstance(result, tuple) and result else result
     if not isinstance(network, nn.Module):
         raise InputError(f"{model} returns a {type(network).__name__}", "it must be a torch.nn.Module", "fix its code")
-    return network
+    return as_tensors(network)
 
 
 def save(

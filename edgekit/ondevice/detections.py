@@ -66,7 +66,8 @@ def _parts(outputs, records):
     ids, columns = None, record.get("columns", "")
     if not columns:
         scores, scored = by_kind["scores"]
-        ids = by_kind["class-ids"][0] if "class-ids" in by_kind else None
+        ids, named = by_kind.get("class-ids", (None, {}))
+        ids = ids - 1 if named.get("background") == "first" else ids
         after = scores if scores.ndim == 2 else _rows(scores, scored)
         record = dict(record, activation=scored.get("activation", ""), background=scored.get("background", ""))
     elif columns == "score-class":
@@ -159,7 +160,7 @@ def _corners(geometry, record, size):
     """(boxes, 4): x0, y0, x1, y1 in pixels."""
     height, width = size
     if record.get("strides"):
-        geometry = _of_cells(geometry, record["strides"], size)
+        geometry = _of_cells(geometry, record, size)
     a, b, c, d = geometry.T
     form = record["boxes"]
     if form == "yxyx":
@@ -172,20 +173,29 @@ def _corners(geometry, record, size):
     return np.stack([a, b, c, d], axis=1) * scale
 
 
-def _of_cells(geometry, strides, size):
-    """YOLOX (Ge et al. 2021): centre = (offset + cell) * stride, size = exp(size) * stride; row by row."""
-    cells, scales = [], []
-    for stride in strides:
+def _of_cells(geometry, record, size):
+    """(boxes, 4): centre and size in pixels; stride by stride, row by row, anchor by anchor.
+
+    Centre = offset * side + origin, size = exp(size) * side: a side is the stride's, and the origin the cell's corner
+    (YOLOX, Ge et al. 2021), or an anchor's (SSD, Liu et al. 2016, arXiv:1512.02325; RetinaNet).
+    """
+    strides, anchors = record["strides"], record.get("anchors")
+    variances = np.array(record.get("variances") or (1, 1, 1, 1), np.float32)
+    inside = record.get("origin", 0.5) if anchors else 0.0
+    origins, sides = [], []
+    for index, stride in enumerate(strides):
         rows, columns = (math.ceil(side / stride) for side in size)
         row, column = np.divmod(np.arange(rows * columns), columns)
-        cells.append(np.stack([column, row], axis=1))
-        scales.append(np.full(rows * columns, stride))
-    cells, scales = np.concatenate(cells).astype(np.float32), np.concatenate(scales).astype(np.float32)[:, None]
-    if len(cells) != len(geometry):
-        what = "the grids of strides %s have %d cells, and the output %d boxes"
-        raise ValueError(what % (list(strides), len(cells), len(geometry)))
-    sides = np.exp(np.minimum(geometry[:, 2:], 20)) * scales
-    return np.concatenate([(geometry[:, :2] + cells) * scales, sides], axis=1)
+        own = np.array(anchors[index] if anchors else [[stride, stride]], np.float32)
+        corners = (np.stack([column, row], axis=1) + inside) * stride
+        origins.append(np.repeat(corners, len(own), axis=0))
+        sides.append(np.tile(own, (len(corners), 1)))
+    origins, sides = np.concatenate(origins).astype(np.float32), np.concatenate(sides)
+    if len(origins) != len(geometry):
+        what = "the grids of strides %s have %d %s, and the output %d boxes"
+        raise ValueError(what % (list(strides), len(origins), "anchors" if anchors else "cells", len(geometry)))
+    codes = geometry * variances
+    return np.concatenate([codes[:, :2] * sides + origins, np.exp(np.minimum(codes[:, 2:], 20)) * sides], axis=1)
 
 
 def _candidates(after, ids, record, min_score):

@@ -82,7 +82,7 @@ def predict(manifest, arrays, threads):
         session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
         feeds = runner.match_inputs(session.inputs, arrays)
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            paths = runner.all_outputs(session, feeds, folder, BATCH)
+            paths = runner.all_outputs(session, feeds, folder, BATCH, manifest.get("lists", {}))
             return {name: np.array(np.load(path, allow_pickle=False)) for name, path in paths.items()}
     except (runner.JobError, RuntimeError, ValueError) as error:
         raise InvalidInput(runner.one_line(error)) from error

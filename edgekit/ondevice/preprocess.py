@@ -217,9 +217,9 @@ def _resized(pixels, front):
         return resample(pixels, *_pair(how["size"]), **_filter(front))
     if how["mode"] == "shortest":
         return resample(pixels, *_shortest(pixels.shape, _pair(how["size"])[0]), **_filter(front))
-    if how["mode"] == "letterbox":
-        return _letterboxed(pixels, _pair(how["size"]), how.get("fill", 0.0), _filter(front))
-    raise ValueError("resize is stretch, shortest or letterbox, not %r" % (how["mode"],))
+    if how["mode"] in ("letterbox", "letterbox-corner"):
+        return _letterboxed(pixels, how, _filter(front))
+    raise ValueError("resize is stretch, shortest, letterbox or letterbox-corner, not %r" % (how["mode"],))
 
 
 def placement(front, height, width):
@@ -237,7 +237,7 @@ def placement(front, height, width):
     elif how["mode"] == "shortest":
         inner = _shortest((height, width), _pair(how["size"])[0])
     else:
-        inner, top, left = _letterbox(height, width, _pair(how["size"]))
+        inner, top, left = _letterbox(height, width, how)
     if front.get("crop") is not None:
         down = front.get("crop_offset", "even") == "down"
         (y, to_y, _), (x, to_x, _) = (_span(whole, part, down) for whole, part in zip(inner, _pair(front["crop"])))
@@ -257,16 +257,20 @@ def _shortest(shape, size):
     return int(size * height / width), size
 
 
-def _letterboxed(pixels, size, fill, how):
-    inner, top, left = _letterbox(pixels.shape[0], pixels.shape[1], size)
-    result = np.full(size + pixels.shape[2:], round(fill), np.uint8)
-    result[top : top + inner[0], left : left + inner[1]] = resample(pixels, *inner, **how)
+def _letterboxed(pixels, how, interpolation):
+    inner, top, left = _letterbox(pixels.shape[0], pixels.shape[1], how)
+    result = np.full(_pair(how["size"]) + pixels.shape[2:], round(how.get("fill", 0.0)), np.uint8)
+    result[top : top + inner[0], left : left + inner[1]] = resample(pixels, *inner, **interpolation)
     return result
 
 
-def _letterbox(height, width, size):
-    """As Ultralytics' LetterBox: the sides are rounded half to even, half a pixel goes to the bottom and the right."""
+def _letterbox(height, width, how):
+    """(height, width), top and left of the image. `letterbox`, as Ultralytics' LetterBox: the sides are rounded half to
+    even, half a pixel goes to the bottom and the right. `letterbox-corner`, as YOLOX' preproc: rounded down."""
+    size = _pair(how["size"])
     ratio = min(size[0] / height, size[1] / width)
+    if how["mode"] == "letterbox-corner":
+        return (max(1, int(height * ratio)), max(1, int(width * ratio))), 0, 0
     inner = max(1, round(height * ratio)), max(1, round(width * ratio))
     top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(size, inner))
     return inner, top, left

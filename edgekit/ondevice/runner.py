@@ -91,8 +91,9 @@ def run_job(job):
         if job.get("profile"):
             result["profile"] = profile_operators(runtime_class, job["model"], feeds, job["profile"]["folder"])
         if job["outputs"]:
-            size = result["output_batch"] = output_batch(session, feeds, job["outputs"]["batch"])
-            result["outputs"] = outputs_in_batches(session, feeds, job["outputs"]["folder"], size)
+            wanted = job["outputs"]
+            size = result["output_batch"] = output_batch(session, feeds, wanted["batch"])
+            result["outputs"] = outputs_in_batches(session, feeds, wanted["folder"], size, wanted.get("lists", {}))
     except (MemoryError, JobError):
         raise
     except Exception as error:
@@ -204,13 +205,14 @@ def pad_batch(feed, taken, size):
     return {name: np.concatenate([a, np.repeat(a[-1:], size - taken, axis=0)]) for name, a in feed.items()}
 
 
-def all_outputs(session, feeds, folder, batch):
+def all_outputs(session, feeds, folder, batch, lists=()):
     """Run every sample once; each output is written to a `.npy` file of shape (samples, …).
 
     If samples cannot be batched, they are run one at a time: an output whose first axis is 1 is then the sample's row,
-    any other output is the sample's as a whole.
+    any other output is the sample's as a whole. `lists`: by name, the outputs (batch, length, …) whose length depends
+    on the sample, and the length that zeros fill them up to.
     """
-    return outputs_in_batches(session, feeds, folder, output_batch(session, feeds, batch))
+    return outputs_in_batches(session, feeds, folder, output_batch(session, feeds, batch), lists)
 
 
 def output_batch(session, feeds, batch):
@@ -219,7 +221,7 @@ def output_batch(session, feeds, batch):
     return fixed_batch(feeds) or (batch if batch > 1 and count > 1 and is_batchable(session, feeds) else 1)
 
 
-def outputs_in_batches(session, feeds, folder, size):
+def outputs_in_batches(session, feeds, folder, size, lists=()):
     """See `all_outputs`."""
     import numpy as np
 
@@ -237,6 +239,8 @@ def outputs_in_batches(session, feeds, folder, size):
             elif value.ndim == 0 or len(value) != ran:
                 what = "output %s has shape %s: its first axis is not the batch" % (spec["name"], list(value.shape))
                 raise JobError("run", what + ", so use whole inputs as samples, with one axis more")
+            if spec["name"] in lists:
+                value = filled(value, spec["name"], lists[spec["name"]])
             if index not in files:
                 path = os.path.join(folder, "output%d.npy" % index)
                 shape = (count,) + value.shape[1:]
@@ -245,7 +249,7 @@ def outputs_in_batches(session, feeds, folder, size):
             if rows.shape[1:] != value.shape[1:]:
                 shapes = "%s, then %s" % (list(rows.shape[1:]), list(value.shape[1:]))
                 what = "output %s changes its shape between samples: %s" % (spec["name"], shapes)
-                raise JobError("run", what + "; a detector has to be exported without non-maximum suppression")
+                raise JobError("run", what + "; if these are a detector's boxes, import it with --signature")
             rows[done : done + taken] = value[:taken]
         done += taken
         for array in [a for _, a in feeds] + [a for _, a in files.values()]:
@@ -253,6 +257,18 @@ def outputs_in_batches(session, feeds, folder, size):
     for _, array in files.values():
         array.flush()
     return {session.outputs[index]["name"]: path for index, (path, _) in files.items()}
+
+
+def filled(value, name, length):
+    """The output with zeros after its rows, a detector's boxes: `length` of them."""
+    import numpy as np
+
+    if value.ndim < 2 or value.shape[1] > length:
+        what = "output %s has the shape %s: at most %d boxes of a sample are read"
+        raise JobError("run", what % (name, list(value.shape), length))
+    result = np.zeros((len(value), length) + value.shape[2:], value.dtype)
+    result[:, : value.shape[1]] = value
+    return result
 
 
 def is_batchable(session, feeds):

@@ -10,15 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgekit.core.artifact import Artifact
+import numpy as np
+
+from edgekit.core.artifact import Artifact, ModelFacts
 from edgekit.core.errors import os_errors
 from edgekit.core.step import Context, StepResult
-from edgekit.formats.onnx import external_files, read
+from edgekit.formats.onnx import Onnx, external_files, read
 from edgekit.formats.shared.onnx_wire import external_data, tensors
 from edgekit.steps.shared.imported import ImportStep
+from edgekit.steps.shared.signed import given
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, NodeProto
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class ImportOnnx(ImportStep):
     """`path`: a .onnx file; `precision`: what it is quantized to already, "" for float.
 
     External data files are copied too, renamed to `model.data0` and so on. The model's own functions are inlined:
-    OpenVINO and the quantizers do not read them.
+    OpenVINO and the quantizers do not read them. torchvision's detectors (`--signature torchvision`), whose files take
+    one image (3, H, W) and return lists, get a batch axis of one.
     """
 
     format: ClassVar[str] = "onnx"
@@ -52,6 +56,13 @@ class ImportOnnx(ImportStep):
         ranges = {name: [0, rows - 1] for name, rows in table_rows(read(path).graph).items()}
         return dataclasses.replace(notes, details={**notes.details, "ranges": ranges})
 
+    def adapted(self, place: Path, facts: ModelFacts) -> ModelFacts:
+        torchvision = any(record.family == "torchvision" for record in given(self.signature).outputs)
+        if not torchvision or [len(spec.shape) for spec in facts.inputs] != [3]:
+            return facts
+        _add_batch_axis(place)
+        return Onnx.describe(place)
+
 
 @lru_cache(maxsize=64)
 def _locations(step: ImportOnnx, state: tuple[int, ...]) -> tuple[str, ...]:
@@ -73,6 +84,37 @@ def table_rows(graph: GraphProto) -> dict[str, int]:
             name, count = origin[node.input[1]], tables[node.input[0]]
             rows[name] = min(rows.get(name, count), count)
     return rows
+
+
+def _add_batch_axis(path: Path) -> None:
+    """Give every input and output of the file a first axis of one; it is part of their new names."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(path), load_external_data=False)
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}  # an old file names them among its inputs
+    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    first: list[NodeProto] = []
+    last: list[NodeProto] = []
+    by_input = version >= 13  # since then, the axes are an input
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "batch_axis"))
+    for values, nodes in ((graph.input, first), (graph.output, last)):
+        for value in [value for value in values if value.name not in stored]:
+            whole, value.name = value.name, f"{value.name}_batch"
+            operator, ends = ("Squeeze", (value.name, whole)) if nodes is first else ("Unsqueeze", (whole, value.name))
+            node = helper.make_node(operator, [ends[0], *["batch_axis"] * by_input], [ends[1]])
+            if not by_input:
+                node.attribute.append(helper.make_attribute("axes", [0]))
+            nodes.append(node)
+            shape = value.type.tensor_type.shape
+            dims = [onnx.TensorShapeProto.Dimension(dim_value=1), *shape.dim]
+            shape.ClearField("dim")
+            shape.dim.extend(dims)
+    nodes = [*first, *graph.node, *last]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    path.write_bytes(model.SerializeToString())
 
 
 def _inline(path: Path, ctx: Context) -> None:

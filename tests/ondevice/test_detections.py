@@ -92,6 +92,33 @@ def test_yolox_gives_boxes_in_cells() -> None:
         detections.decode([output[:, 1:]], [record(columns="objectness", strides=[8, 16, 32])], SIZE)
 
 
+def test_offsets_from_anchors() -> None:
+    """SSD (Liu et al. 2016, section 2.2): centre = anchor + 0.1 * code * side, size = side * exp(0.2 * code); the
+    anchors of a cell follow each other."""
+    keys = {"strides": [16, 32], "anchors": [[[16, 16], [24, 12]], [[40, 40]]], "variances": [0.1, 0.1, 0.2, 0.2]}
+    count = (4 * 6) * 2 + 2 * 3
+    codes = np.zeros((1, count, 4), np.float32)
+    scores = np.zeros((1, count, 1), np.float32)
+    first, second = (1 * 6 + 2) * 2 + 1, 48 + 1 * 3 + 2  # row 1, column 2, the wide anchor; row 1, column 2
+    codes[0, first] = [2.5, -5, 5 * np.log(2), 0]
+    scores[0, [first, second], 0] = 0.9, 0.8
+    records = [record(**keys), {"kind": "scores"}]
+    (found,) = detections.decode([codes, scores], records, SIZE)
+    wide = [40 + 0.25 * 24 - 24, 24 - 0.5 * 12 - 6, 48, 12]
+    np.testing.assert_allclose(found, [[0, 0.9, *wide], [0, 0.8, 80 - 20, 48 - 20, 40, 40]], rtol=1e-5)
+    (corner,) = detections.decode([codes, scores], [record(**keys, origin=0.0), {"kind": "scores"}], SIZE)
+    np.testing.assert_allclose(corner[:, 2:4], found[:, 2:4] - [[8, 8], [16, 16]], rtol=1e-5)
+    with pytest.raises(ValueError, match="have 54 anchors, and the output 53 boxes"):
+        detections.decode([codes[:, 1:], scores[:, 1:]], records, SIZE)
+
+
+def test_class_ids_that_count_a_background() -> None:
+    boxes, scores, ids = CORNERS[None], np.full((1, len(CORNERS)), 0.9), np.arange(len(CORNERS))[None]
+    records = [record(boxes="xyxy", suppressed=True), {"kind": "scores"}, {"kind": "class-ids", "background": "first"}]
+    (found,) = detections.decode([boxes, scores, ids], records, SIZE)
+    assert sorted(found[:, 0]) == list(range(len(CORNERS) - 1)), "the background is no box"
+
+
 def test_suppression_is_per_class_and_several_classes_of_a_box_count() -> None:
     boxes = joined(centred(CORNERS), np.array([[0.9, 0.6, 0], [0, 0, 0.8], [0.7, 0.65, 0]], np.float32))
     (found,) = detections.decode([boxes], [record(columns="scores")], SIZE)
@@ -127,6 +154,7 @@ def test_what_can_be_decoded(records: list[dict[str, Any]], complete: bool) -> N
     st.sampled_from(
         [
             {"resize": {"mode": "letterbox", "size": [64, 96]}},
+            {"resize": {"mode": "letterbox-corner", "size": [64, 96]}},
             {"resize": {"mode": "stretch", "size": 50}},
             {"resize": {"mode": "shortest", "size": 40}, "crop": 32},
             {"resize": {"mode": "shortest", "size": 30}, "crop": [44, 20], "crop_offset": "down"},
@@ -154,6 +182,7 @@ def test_boxes_return_to_the_image(height: int, width: int, front: dict[str, Any
     "front",
     [
         {"resize": {"mode": "letterbox", "size": [64, 96]}},
+        {"resize": {"mode": "letterbox-corner", "size": [64, 96]}},
         {"resize": {"mode": "shortest", "size": 40}, "crop": 32},
         {"crop": 48},
         {"resize": {"mode": "stretch", "size": [30, 60]}},

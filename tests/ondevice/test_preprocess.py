@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8]
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 IMAGENET = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 NATIVE = Path(preprocess.__file__).parent / "native"
-MODES = ("keep", "stretch", "shortest", "letterbox")
+MODES = ("keep", "stretch", "shortest", "letterbox", "letterbox-corner")
 
 sizes = st.one_of(st.integers(1, 12), st.integers(1, 90), st.integers(1, 600))
 shapes = st.tuples(sizes, sizes)
@@ -263,6 +263,19 @@ def test_letterbox(shape: tuple[int, int], size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(boxed, expected)
 
 
+@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.tuples(st.integers(1, 64), st.integers(1, 64)))
+@settings(max_examples=60, deadline=None)
+def test_letterbox_in_the_corner(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    """YOLOX' preproc: r = min(h / H, w / W), int(H * r) rows and int(W * r) columns from the upper left corner."""
+    pixels = noise(20, shape, 3)
+    boxed = input_of(pixels, resize={"mode": "letterbox-corner", "size": list(size), "fill": 114})
+    ratio = min(size[0] / shape[0], size[1] / shape[1])
+    inner = max(1, int(shape[0] * ratio)), max(1, int(shape[1] * ratio))
+    expected = np.full((*size, 3), 114, np.uint8)
+    expected[: inner[0], : inner[1]] = preprocess.resample(pixels, *inner)
+    np.testing.assert_array_equal(boxed, expected)
+
+
 # --- files that are not as they should be ----------------------------------------------------------------------------
 
 
@@ -308,7 +321,10 @@ def test_sixteen_bits_are_refused() -> None:
         ({"channels": 4}, "1 or 3 channels, not 4"),
         ({"interpolation": "area", "height": 2, "width": 2}, "interpolation is box, .*, not 'area'"),
         ({"interpolation": "box", "antialias": False, "height": 2, "width": 2}, "without antialias is nearest"),
-        ({"resize": {"mode": "fit", "size": 3}}, "resize is stretch, shortest or letterbox, not 'fit'"),
+        (
+            {"resize": {"mode": "fit", "size": 3}},
+            "resize is stretch, shortest, .*corner, not 'fit'",
+        ),
         ({"resize": {"mode": "stretch", "size": 0}}, "cannot be resized to 0x0"),
         ({"crop": 0}, "crop must be positive"),
         ({"mean": [1, 2]}, "mean has 2 values, and the input 3 channels"),
@@ -452,7 +468,9 @@ resizes = st.one_of(
     st.none(),
     st.fixed_dictionaries({"mode": st.just("stretch"), "size": pairs}),
     st.fixed_dictionaries({"mode": st.just("shortest"), "size": small}),
-    st.fixed_dictionaries({"mode": st.just("letterbox"), "size": pairs, "fill": st.integers(0, 255)}),
+    st.fixed_dictionaries(
+        {"mode": st.sampled_from(["letterbox", "letterbox-corner"]), "size": pairs, "fill": st.integers(0, 255)}
+    ),
 )
 fronts = st.fixed_dictionaries(
     {

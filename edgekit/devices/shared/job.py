@@ -42,7 +42,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "inputs": {name: str(path) for name, path in job.inputs.items()},
         "threads": plan.threads,
         "precision": plan.precision,
-        "outputs": {"folder": str(out), "batch": OUTPUT_BATCH} if job.outputs else None,
+        "outputs": {"folder": str(out), "batch": OUTPUT_BATCH, "lists": artifact.lists} if job.outputs else None,
         "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
         "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window} if job.sustained else None,
         "profile": {"folder": str(out)} if job.profile else None,

@@ -66,10 +66,11 @@ def _image_info(inputs: Sequence[TensorSpec]) -> dict[str, str]:
     info = {"mean_values": _words(means), "scale_values": _words(stds)}
     if record.colour in ("RGB", "BGR"):  # images come as BGR
         info["reverse_input_channels"] = str(record.colour == "RGB")
-    modes = {"stretch": "standard", "shortest": "crop", "letterbox": "fit_to_window_letterbox"}
+    boxes = {"letterbox": "fit_to_window_letterbox", "letterbox-corner": "fit_to_window"}
+    modes = {"stretch": "standard", "shortest": "crop", **boxes}
     if record.resize is not None:
         info["resize_type"] = modes[record.resize.mode]
-        if record.resize.mode == "letterbox":
+        if record.resize.mode in boxes:
             info["pad_value"] = str(round(record.resize.fill))
     words = {name: word for word, name in INTERPOLATIONS.items()}
     if record.interpolation in words:
@@ -118,8 +119,9 @@ def _resize(info: Mapping[str, str], height: int, width: int) -> tuple[Resize | 
     kind = info.get("resize_type") or "standard"
     if kind == "standard":
         return Resize("stretch", sides), None
-    if kind == "fit_to_window_letterbox":
-        return Resize("letterbox", sides, next(iter(_numbers(info, "pad_value")), 0.0)), None
+    if kind in ("fit_to_window_letterbox", "fit_to_window"):
+        fill = next(iter(_numbers(info, "pad_value")), 0.0)
+        return Resize("letterbox" if kind.endswith("letterbox") else "letterbox-corner", sides, fill), None
     if kind == "crop" and height == width:
         return Resize("shortest", height), height
     return None, None

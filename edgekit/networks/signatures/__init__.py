@@ -70,7 +70,7 @@ def of_object(value: Any, source: str) -> Signature:
 def of_network(
     network: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[Signature, str]:
-    """What a timm or Hugging Face network carries about itself, and where; nothing for other networks.
+    """What a timm or Hugging Face network, or torchvision's detector, carries about itself, and where; else nothing.
 
     What it carries and cannot be expressed is left out.
     """
@@ -78,6 +78,8 @@ def of_network(
         return timm_.of_network(network), "the network's pretrained_cfg"
     if hugging_face.is_network(network):
         return hugging_face.of_network(network, inputs, outputs)
+    if torchvision_.is_one_stage(network) and len(inputs) == 1:
+        return torchvision_.of_one_stage(network, inputs[0]), "torchvision's transform"
     return Signature(), ""
 
 

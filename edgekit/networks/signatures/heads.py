@@ -1,8 +1,8 @@
 """What a detector's outputs mean: by the name of its family, or from their shapes where these decide it.
 
 Sources: the exporters of Ultralytics (YOLOv5, v8, v10, 11), YOLOX (Ge et al. 2021, arXiv:2107.08430), DETR (Carion et
-al. 2020, arXiv:2005.12872), RT-DETR (Zhao et al. 2023, arXiv:2304.08069), and TensorFlow Lite's
-TFLite_Detection_PostProcess.
+al. 2020, arXiv:2005.12872), RT-DETR (Zhao et al. 2023, arXiv:2304.08069), TensorFlow Lite's
+TFLite_Detection_PostProcess, and torchvision.models.detection.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ FAMILIES: Mapping[str, Outputs] = {
         OutputSignature("scores"),
         OutputSignature("count"),
     ),
+    # the lists of one image, with a batch axis of one: see `of_family` for the boxes and scores of all anchors
+    "torchvision": (
+        OutputSignature("boxes", boxes="xyxy", suppressed=True),
+        OutputSignature("class-ids", background="first"),
+        OutputSignature("scores"),
+    ),
 }
 
 #: the grids of a YOLO: one cell for each so many pixels; some have a fourth grid
@@ -57,7 +63,9 @@ def of_family(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorS
     """The signature of a detector of this family. Raises InputError if it has other outputs."""
     records = FAMILIES[name]
     size = _size(inputs)
-    if name.endswith("detr"):
+    if name == "torchvision":
+        outputs, records = _torchvision(outputs)
+    elif name.endswith("detr"):
         order = _by_last_axis(outputs)
         records = (records[1], records[0]) if order == "boxes first" else records if order else ()
     elif len(outputs) < len(records) or not _fits(name, outputs[0], size):
@@ -67,6 +75,24 @@ def of_family(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorS
         raise InputError(f"these are not the outputs of {name}", shapes, "state them in a signature file: [[output]]")
     named = tuple(replace(record, name=spec.name) for record, spec in zip(records, outputs, strict=False))
     return Signature(_preprocessing(name, inputs), named)
+
+
+def _torchvision(outputs: Sequence[TensorSpec]) -> tuple[Sequence[TensorSpec], Outputs]:
+    """The outputs that matter, and what they mean; nothing if they are not torchvision's.
+
+    Either the lists after suppression, in any order, or the boxes and scores of all anchors (`torchvision_detectors`).
+    """
+    boxes = [spec for spec in outputs if len(spec.shape) == 3 and spec.shape[2] == 4]
+    scores = [spec for spec in outputs if len(spec.shape) == 3 and spec not in boxes]
+    if len(outputs) == 2 and len(boxes) == len(scores) == 1:
+        found = OutputSignature("boxes", boxes="xyxy"), OutputSignature("scores", background="first")
+        return (*boxes, *scores), found
+    lists = [spec for spec in outputs if len(spec.shape) == 2]
+    ids = [spec for spec in lists if spec.dtype.startswith("int")]
+    scores = [spec for spec in lists if spec not in ids]
+    if not len(boxes) == len(ids) == len(scores) == 1:
+        return outputs, ()
+    return (*boxes, *ids, *scores), FAMILIES["torchvision"]
 
 
 def _fits(family: str, spec: TensorSpec, size: tuple[int, int] | None) -> bool:
@@ -176,10 +202,11 @@ def _by_last_axis(outputs: Sequence[TensorSpec]) -> str:
 def _preprocessing(family: str, inputs: Sequence[TensorSpec]) -> tuple[InputSignature, ...]:
     """What networks of the family are trained on; nothing if the size of the image is open, or for other families."""
     size = _size(inputs)
-    if size is None or not family.startswith("yolo"):
+    if size is None or not family.startswith(("yolo", "torchvision")):
         return ()
     name = next(spec.name for spec in inputs if len(spec.shape) == 4)
-    letterbox = Resize("letterbox", size[0] if size[0] == size[1] else size, FILL)
+    corner = family in ("yolox", "torchvision")
+    letterbox = Resize("letterbox-corner" if corner else "letterbox", size[0] if size[0] == size[1] else size, FILL)
     image = InputSignature(
         "image", name=name, colour="RGB", exif=True, resize=letterbox, antialias=False, scale=1 / 255
     )

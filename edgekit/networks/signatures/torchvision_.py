@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature, distinct
 
@@ -29,11 +30,24 @@ def of_weights(weights: Any) -> Signature:
     """A WeightsEnum member: its transforms and its categories. Raises InputError."""
     transform = weights.transforms()
     categories = distinct(weights.meta.get("categories") or ())
-    # the categories of detectors have gaps, and belong to several outputs
+    if type(transform).__name__ == "ObjectDetection":  # the network normalizes images itself
+        named = tuple(name for name in categories if name != "__background__")
+        return Signature((), (OutputSignature("boxes", family="torchvision", classes=named),))
     kinds: Mapping[str, Any] = {"ImageClassification": "logits", "SemanticSegmentation": "mask"}
     kind = kinds.get(type(transform).__name__)
     outputs = (OutputSignature(kind, classes=categories),) if kind else ()
     return Signature((of_transform(transform),), outputs)
+
+
+def is_one_stage(network: Any) -> bool:
+    return type(network).__module__ == "edgekit.networks.torchvision_detectors"
+
+
+def of_one_stage(network: Any, image: TensorSpec) -> Signature:
+    """Of a detector whose outputs are tensors (`torchvision_detectors`); nothing if its images have no fixed size."""
+    height, width = image.shape[2:] if len(image.shape) == 4 else (None, None)
+    signature: Signature = network.signature(height, width) if height and width else Signature()
+    return signature
 
 
 def of_transform(transform: Any) -> InputSignature:

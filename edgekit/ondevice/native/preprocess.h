@@ -21,7 +21,7 @@
 #include <string.h>
 
 typedef enum { PRE_NEAREST, PRE_BOX, PRE_BILINEAR, PRE_HAMMING, PRE_BICUBIC, PRE_LANCZOS } PreFilter;
-typedef enum { PRE_KEEP, PRE_STRETCH, PRE_SHORTEST, PRE_LETTERBOX } PreMode;
+typedef enum { PRE_KEEP, PRE_STRETCH, PRE_SHORTEST, PRE_LETTERBOX, PRE_LETTERBOX_CORNER } PreMode;
 
 /* Rows of pixels; `channels`: 1, gray, or 3, red, green, blue. */
 typedef struct {
@@ -36,7 +36,7 @@ typedef struct {
     int nhwc;     /* channels last */
     PreMode mode;
     int size[2]; /* height and width in pixels; PRE_SHORTEST: size[0], the shorter side */
-    double fill; /* PRE_LETTERBOX: a grey level from 0 to 255 */
+    double fill; /* of a letterbox: a grey level from 0 to 255 */
     int crop[2]; /* height and width; 0: none */
     int crop_down;
     PreFilter filter;
@@ -330,7 +330,10 @@ static inline void pre_paste(const PreImage *from, int y, int x, int height, int
 
 static inline const char *pre_letterboxed(const PreImage *in, const PreFront *front, PreImage *out) {
     double tall = (double)front->size[0] / in->height, wide = (double)front->size[1] / in->width;
-    double ratio = tall < wide ? tall : wide, height = rint(in->height * ratio), width = rint(in->width * ratio);
+    double ratio = tall < wide ? tall : wide, height = in->height * ratio, width = in->width * ratio;
+    int corner = front->mode == PRE_LETTERBOX_CORNER;
+    height = corner ? floor(height) : rint(height);
+    width = corner ? floor(width) : rint(width);
     PreImage inner;
     const char *error = pre_resample(
         in, height < 1 ? 1 : (int)height, width < 1 ? 1 : (int)width, front->filter, front->antialias, &inner);
@@ -339,7 +342,7 @@ static inline const char *pre_letterboxed(const PreImage *in, const PreFront *fr
     if (!*error) {
         memset(out->pixels, (int)rint(front->fill), pre_size(out));
         int top = (int)rint((out->height - inner.height) / 2.0 - 0.1), left = (int)rint((out->width - inner.width) / 2.0 - 0.1);
-        pre_paste(&inner, 0, 0, inner.height, inner.width, out, top, left);
+        pre_paste(&inner, 0, 0, inner.height, inner.width, out, corner ? 0 : top, corner ? 0 : left);
     }
     pre_free(&inner);
     return error;
@@ -347,7 +350,7 @@ static inline const char *pre_letterboxed(const PreImage *in, const PreFront *fr
 
 static inline const char *pre_resized(const PreImage *in, const PreFront *front, PreImage *out) {
     int height = front->size[0], width = front->size[1];
-    if (front->mode == PRE_LETTERBOX) return pre_letterboxed(in, front, out);
+    if (front->mode >= PRE_LETTERBOX) return pre_letterboxed(in, front, out);
     if (front->mode == PRE_SHORTEST) {
         double size = (double)height;
         width = in->height <= in->width ? (int)(size * in->width / in->height) : height;

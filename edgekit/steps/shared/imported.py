@@ -65,6 +65,10 @@ class ImportStep(Step):
         limits = sandbox.Limits.reading(size)
         return sandbox.call(lambda progress: work(), self.path, limits, warm=self.tools)
 
+    def adapted(self, place: Path, facts: ModelFacts) -> ModelFacts:
+        """The facts of the copied file, after it was changed where the signature says so. By default, it stays."""
+        return facts
+
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         format = registry.load("formats", self.format)
         source, place = Path(self.path), out / format.file
@@ -72,6 +76,7 @@ class ImportStep(Step):
         shutil.copyfile(source, place)
         for suffix in self.beside:
             shutil.copyfile(source.with_suffix(suffix), place.with_suffix(suffix))
+        facts = self.adapted(place, facts)
         carried = format.signature(source, facts.inputs, facts.outputs)
         signature, details = known(self.signature, ctx.task, carried, facts.inputs, facts.outputs)
         return StepResult("as imported", details={"source": source.name, **details}, signature=signature)

@@ -239,6 +239,7 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
         "package": registry.runtime(runtime).package,
         "model": f"model/{registry.load('formats', artifact.kind.format).file}",
         "compute": "fp32",
+        "lists": artifact.lists,
         "inputs": [spec.to_json() for spec in artifact.inputs],
         "outputs": [spec.to_json() for spec in artifact.outputs],
         "preprocessing": _preprocessing(artifact),

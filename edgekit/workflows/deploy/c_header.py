@@ -22,7 +22,12 @@ FILTERS = {
     "bicubic": "PRE_BICUBIC",
     "lanczos": "PRE_LANCZOS",
 }
-MODES = {"stretch": "PRE_STRETCH", "shortest": "PRE_SHORTEST", "letterbox": "PRE_LETTERBOX"}
+MODES = {
+    "stretch": "PRE_STRETCH",
+    "shortest": "PRE_SHORTEST",
+    "letterbox": "PRE_LETTERBOX",
+    "letterbox-corner": "PRE_LETTERBOX_CORNER",
+}
 
 #: what `preprocess.image` takes in addition to a signature
 OTHER_KEYS = ("input", "channels", "height", "width", "assumed")

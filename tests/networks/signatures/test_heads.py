@@ -26,6 +26,36 @@ def outputs(*shapes: Shape, names: tuple[str, ...] = ()) -> list[TensorSpec]:
     return [TensorSpec(names[i] if names else f"output{i}", "float32", (1, *shape)) for i, shape in enumerate(shapes)]
 
 
+def lists(*specs: tuple[str, str, Shape]) -> list[TensorSpec]:
+    return [TensorSpec(name, dtype, (1, None, *rest)) for name, dtype, rest in specs]
+
+
+BOXES, LABELS, SCORES = ("boxes", "float32", (4,)), ("labels", "int64", ()), ("scores", "float32", ())
+
+
+@pytest.mark.parametrize("order", [(BOXES, LABELS, SCORES), (BOXES, SCORES, LABELS), (SCORES, LABELS, BOXES)])
+def test_torchvisions_lists(order: Any) -> None:
+    """In any order; a mask that follows has no meaning here."""
+    masks = TensorSpec("masks", "float32", (1, None, 1, 64, 96))
+    found = heads.of_family("torchvision", image(), [*lists(*order), masks])
+    records = {record.name: record for record in found.outputs}
+    assert records["boxes"].boxes == "xyxy" and records["boxes"].suppressed and records["scores"].kind == "scores"
+    assert records["labels"].kind == "class-ids" and records["labels"].background == "first"
+    assert found.inputs[0].resize.mode == "letterbox-corner" and heads.complete(found.outputs)  # type: ignore[union-attr]
+
+
+def test_torchvisions_boxes_of_all_anchors() -> None:
+    found = heads.of_family("torchvision", image(), outputs((99, 4), (99, 21), names=("boxes", "scores")))
+    assert [record.kind for record in found.outputs] == ["boxes", "scores"]
+    assert found.outputs[1].background == "first" and not found.outputs[0].suppressed
+
+
+def test_torchvisions_outputs_are_no_others() -> None:
+    for specs in (lists(BOXES, LABELS), lists(BOXES, SCORES, SCORES), outputs((84, CELLS))):
+        with pytest.raises(InputError, match="not the outputs of torchvision"):
+            heads.of_family("torchvision", image(), specs)
+
+
 CELLS = 8 * 12 + 4 * 6 + 2 * 3  # of strides 8, 16, 32 over 64 x 96
 
 

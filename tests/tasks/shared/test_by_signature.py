@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import squares_detector
 from squares_detector import CLASSES, SIDE, SQUARES, coco, pictures, save, yolo
 
 import edgekit
 from edgekit.core import metrics, statistics
 from edgekit.core.artifact import Artifact, Kind, Sizes, TensorSpec
-from edgekit.core.errors import InputError
+from edgekit.core.errors import InputError, Unusable
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import OutputSignature
 from edgekit.core.task import chosen_metric
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
 from edgekit.tasks.shared import by_signature
+from edgekit.workflows import export
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -54,6 +56,32 @@ def test_a_right_detector_scores_one(model: Any, tmp_path: Path, layout: Any) ->
     scores = by_signature.scorer(data, model)(outputs_of(model, data), data.labels)
     assert scores.name == "mAP" and scores.value == pytest.approx(1)
     assert not statistics.chance(scores, data.labels)
+
+
+def test_lists_of_boxes_from_inside_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    """torchvision's form: one image without a batch axis, and as many boxes as it finds; also in OpenVINO and a bundle,
+    none where there is none; more than are read is an error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES))
+    squares_detector.lists(tmp_path / "lists.onnx")
+    data = str(coco(tmp_path / "data"))
+    edgekit.import_model("lists.onnx", signature="torchvision", classes="names.txt", out="run")
+    artifact = Store(tmp_path / "run").get("onnx")
+    assert [spec.shape for spec in artifact.outputs] == [(1, None, 4), (1, None), (1, None)]
+    assert artifact.inputs[0].shape == (1, 3, SIDE, SIDE) and len(artifact.lists) == 3
+    outcome = export.export("run/onnx", to=["openvino"])
+    assert "returns the same for all random inputs" in outcome.findings[-1].unverified, "nothing is found in them"
+    results = edgekit.bench("run", data=data, latency=False)
+    assert list(results.to_pandas()["value"]) == [pytest.approx(1)] * 2
+    assert cli("deploy", "run/onnx", "--bundle", "bundle", "--data", data).code == 0
+    program = [sys.executable, "bundle/predict.py", "--json", "data/images/2.png", "data/images/3.png"]
+    lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [len(json.loads(line)["boxes"]) for line in lines] == [2, 0]
+    monkeypatch.setattr("edgekit.core.artifact.MOST_BOXES", 1)
+    with pytest.raises(Unusable, match="at most 1 boxes of a sample are read"):
+        edgekit.bench("run/onnx", data=data, latency=False)
 
 
 def test_boxes_of_another_class_and_place_score_nothing(model: Any, tmp_path: Path) -> None:

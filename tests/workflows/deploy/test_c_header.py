@@ -53,6 +53,7 @@ SIGNATURES = {
     "shortest": replace(NORMALIZED, resize=Resize("shortest", 36), crop=WHOLE, interpolation="bicubic"),
     "shortest, crop down": replace(NORMALIZED, resize=Resize("shortest", 37), crop=WHOLE, crop_offset="down"),
     "letterbox": replace(PHOTO, resize=Resize("letterbox", WHOLE, 114.0)),
+    "letterbox in the corner": replace(PHOTO, resize=Resize("letterbox-corner", WHOLE, 114.0)),
     "crop": replace(NORMALIZED, crop=WHOLE),
     "none": replace(NORMALIZED, mean=(0.5,), std=(0.25,)),
     "raw levels": InputSignature("image", colour="RGB", resize=Resize("stretch", WHOLE)),
