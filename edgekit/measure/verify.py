@@ -299,6 +299,9 @@ class Verifier:
             return finding
         root = self._against or self.store.root(artifact)
         before = self._reference(artifact, root, self.data)
+        if self._against is not None:  # the metric knows the outputs by the names that the artifact gives them
+            outputs = self.outputs(artifact)
+            before, _ = matching.outputs(outputs, before)
         reference, scores = self._scores(before), self._scores(outputs)
         metric = statistics.metric(scores, self.data.sha256, reference, root.name)
         finding = dataclasses.replace(finding, metric=metric)

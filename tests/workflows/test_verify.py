@@ -67,6 +67,27 @@ def test_on_data_with_labels(tmp_path: Path) -> None:
     assert finding.metric.value == 1 and finding.metric.drop_pp == 0
 
 
+def test_the_metric_is_of_the_same_output(tmp_path: Path) -> None:
+    """The other model has its outputs in another order and with other names: top-1 is of the class scores in both."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(60, 3, 8, 8)).astype(np.float32)
+    labels = (x.mean(axis=(2, 3)) @ WEIGHTS.T).argmax(axis=1)
+    np.savez(tmp_path / "val.npz", x=x, label=labels)
+    files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for path, names in zip(files, (("scores", "means"), ("first", "second")), strict=True):
+        model = onnx.load(str(pooled(path, out=names[path.name == "b.onnx"])))
+        means = names[path.name == "a.onnx"]
+        model.graph.node.append(helper.make_node("Identity", ["m"], [means]))
+        model.graph.output.append(helper.make_tensor_value_info(means, TensorProto.FLOAT, ["n", 3]))
+        if path.name == "b.onnx":
+            outputs = list(model.graph.output)[::-1]
+            model.graph.ClearField("output")
+            model.graph.output.extend(outputs)
+        onnx.save(model, str(path))
+    _, finding = compared(*files, val=str(tmp_path / "val.npz"))
+    assert finding.metric.value == 1 and finding.metric.drop_pp == 0
+
+
 def test_another_function(tmp_path: Path) -> None:
     first = pooled(tmp_path / "a.onnx")
     WEIGHTS[0, 0] += 1

@@ -49,15 +49,18 @@ def machine(target: Target, runtime: str) -> str:
 
 
 def measure(search: MethodSearch) -> None:
-    """Measure the finalists of a search and its float model, interleaved, by the quick plan, into its record."""
+    """Measure the finalists of a search and its float model, interleaved, by the quick plan, into its record.
+
+    An untimed search (`--no-latency`) keeps the times of an earlier one on this machine.
+    """
     record = search.record
     usable = _finalists(record.attempts)
-    if not search.timed or not usable:
+    if not usable:
         return
     models = [search.reference, *(a.artifact for a in usable if a.artifact)]
     plan = _plan(search)
     session = search.measured.get(tuple(model.id for model in models))
-    found = session or _stored(search.stored, models, plan) or latencies(search, models)
+    found = session or _stored(search.stored, models, plan) or (latencies(search, models) if search.timed else None)
     if found is None:
         return
     record.reference_latency, record.not_timed = found[0], ""

@@ -204,6 +204,17 @@ def test_without_latency_nothing_is_timed_and_the_record_says_so(
     assert "not timed (--no-latency): accuracy and size decide" in shown and "faster" not in shown
 
 
+def test_without_latency_the_times_of_an_earlier_search_are_kept(
+    brief_search: None, bars_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = quantize.quantize(str(bars_run), to=["onnx"], methods=("mse",)).searches[0].to_json()
+    assert earlier["against_latency_ms"]
+    monkeypatch.setattr(attempt_times, "execute_all", None)  # nothing is timed again
+    record = quantize.quantize(str(bars_run), to=["onnx"], methods=("mse",), latency=False).searches[0].to_json()
+    assert record["against_latency_ms"] == earlier["against_latency_ms"] and not record["not_timed"]
+    assert record["attempts"][0]["ratio"] == earlier["attempts"][0]["ratio"]
+
+
 @pytest.mark.parametrize(
     ("static", "sessions"),
     [
