@@ -207,10 +207,10 @@ class Verifier:
         if not _finite(reference) and self.data.random:
             why = f"{parent.name} returns NaN or infinity for random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
-        if self.data.random and len(self.data) > 1 and _constant(reference):
+        finding = self._compared(finding, artifact, parent)
+        if finding.random and not finding.failed and len(self.data) > 1 and _constant(reference):
             why = f"{parent.name} returns the same for all random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
-        finding = self._compared(finding, artifact, parent)
         if preserves == "accuracy" and not finding.failed and finding.parity:
             judged = self.scorer is not None or finding.random
             if why := statistics.below_floor(finding.parity, judged):

@@ -65,6 +65,7 @@ def of_family(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorS
     size = _size(inputs)
     if name == "torchvision":
         outputs, records = _torchvision(outputs)
+        inputs = inputs if len(records) == 3 else ()  # a network in code knows its own
     elif name.endswith("detr"):
         order = _by_last_axis(outputs)
         records = (records[1], records[0]) if order == "boxes first" else records if order else ()
@@ -82,11 +83,10 @@ def _torchvision(outputs: Sequence[TensorSpec]) -> tuple[Sequence[TensorSpec], O
 
     Either the lists after suppression, in any order, or the boxes and scores of all anchors (`torchvision_detectors`).
     """
-    boxes = [spec for spec in outputs if len(spec.shape) == 3 and spec.shape[2] == 4]
-    scores = [spec for spec in outputs if len(spec.shape) == 3 and spec not in boxes]
-    if len(outputs) == 2 and len(boxes) == len(scores) == 1:
+    if len(outputs) == 2 and (order := _by_last_axis(outputs)):
         found = OutputSignature("boxes", boxes="xyxy"), OutputSignature("scores", background="first")
-        return (*boxes, *scores), found
+        return outputs if order == "boxes first" else outputs[::-1], found
+    boxes = [spec for spec in outputs if len(spec.shape) == 3 and spec.shape[2] == 4]
     lists = [spec for spec in outputs if len(spec.shape) == 2]
     ids = [spec for spec in lists if spec.dtype.startswith("int")]
     scores = [spec for spec in lists if spec not in ids]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.core.artifact import Operator
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Operator
 from edgekit.workflows.inspect import matched_tensors
 
 #: an operator of the tail has at most this share of the model's MACs
 LIGHT = 1 / 4000
+#: ends of a graph that formats list among the operators
+NO_OPERATORS = frozenset("Constant Parameter Result".split())
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,21 @@ class OutputTail:
 
     operators: tuple[str, ...]
     joins: tuple[str, ...]
+
+
+def of_model(model: Artifact) -> OutputTail | None:
+    """The tail of a float model, with the operators that a quantizer can leave in float; None for a torch network.
+
+    Reshapes are among them: LiteRT's quantizer would round what passes through them.
+    """
+    format = registry.load("formats", model.kind.format)
+    path = model.path / format.file
+    listed = format.describe(path).operators
+    tail = output_tail(model.kind.format, path, listed)
+    if tail is None:
+        return None
+    named = {operator.name for operator in listed if operator.type not in NO_OPERATORS}
+    return replace(tail, operators=tuple(filter(named.__contains__, tail.operators)))
 
 
 def output_tail(format: str, path: Path, operators: Sequence[Operator]) -> OutputTail | None:

@@ -148,7 +148,7 @@ def _save_best(result: Result, runner: TrialRunner, artifact: Artifact, measured
     store.add(renamed)
     result.measured = [renamed, *(m for m in result.measured if m is not measured)]
     try:
-        recipe = _recipe(result.trial, runner)
+        recipe = _recipe(result.trial, artifact, runner)
     except InputError as error:
         result.no_recipe = str(error)
     else:
@@ -158,13 +158,13 @@ def _save_best(result: Result, runner: TrialRunner, artifact: Artifact, measured
         written.write(store.path, RECIPE, tomli_w.dumps(recipes.to_table(recipe)))
 
 
-def _recipe(trial: Trial, runner: TrialRunner) -> Recipe:
+def _recipe(trial: Trial, artifact: Artifact, runner: TrialRunner) -> Recipe:
     """The recipe that rebuilds the trial's artifact. Raises InputError if no recipe can."""
     space, context = runner.space, runner.context
     if context.task is None:
         raise InputError("no recipe can rebuild it", "a recipe starts from a task, and this model belongs to none")
     plan = replace(context.plan, threads=int(trial.point["threads"]), batch=int(trial.point["batch"]))
-    steps = tuple(chain(space, trial.point, context.store))
+    steps = tuple(chain(artifact, context.store))
     gates = Gates(max_drop_pp=runner.budget.max_drop_pp)
     seed = int(space.training.get("seed", 0))
     return Recipe(context.task.name, (Chain(BEST, steps),), seed, (space.target.name,), plan, gates)

@@ -33,9 +33,10 @@ from edgekit.measure.execute import execute_all
 from edgekit.networks import named
 from edgekit.report.rows import change
 from edgekit.runs.graph import Node
-from edgekit.runs.store import step_of
+from edgekit.runs.store import Store, step_of
 from edgekit.sets import take
 from edgekit.workflows import make
+from edgekit.workflows.inspect import output_tail
 from edgekit.workflows.optimize.space import Point, Space, describe
 from edgekit.workflows.optimize.study import Level, State, Trial
 
@@ -193,7 +194,14 @@ class TrialRunner:
             assert start is not None
             return start
         make.check_installed(nodes)
-        artifacts = make.make(nodes, self.context, {start.name: start} if start else {})
+        parent, *before = start, *nodes[:-1]
+        if before:
+            parent = self._made(before, {start.name: start} if start else {})
+        last = nodes[-1] if parent is None else _with_float_tail(nodes[-1], parent)
+        return self._made([last], {parent.name: parent} if parent else {})
+
+    def _made(self, nodes: list[Node], known: Mapping[str, Artifact]) -> Artifact:
+        artifacts = make.make(nodes, self.context, known)
         if nodes[-1].name not in artifacts:
             raise next(iter(self.context.outcome.failures), InputError(f"{nodes[-1].name} could not be made"))
         return artifacts[nodes[-1].name]
@@ -312,14 +320,21 @@ def line(trial: Trial, space: Space) -> str:
     return f"  trial {trial.number:<4} {what}: {', '.join(parts)}"
 
 
-def chain(space: Space, point: Point, store: Any) -> list[Step]:
-    """All steps that make a point's artifact: those that made the start, and the point's own.
+def _with_float_tail(node: Node, parent: Artifact) -> Node:
+    """An int8 step with what follows its model's last layers in float, as `quantize` does: a detector's boxes and
+    scores leave through one tensor."""
+    step: Any = node.step
+    if getattr(step, "weights_only", None) != () or parent.kind.traits:
+        return node
+    tail = output_tail.of_model(parent)
+    return node if tail is None else replace(node, step=replace(step, weights_only=tail.operators))
 
-    Raises InputError if the start's ancestors do not form a chain.
-    """
+
+def chain(artifact: Artifact, store: Store) -> list[Step]:
+    """The steps that made an artifact, in order. Raises InputError if its ancestors do not form a chain."""
     steps: list[Step] = []
-    for artifact in store.ancestry(space.start) if space.start else ():
-        if len(artifact.parents) > 1:
-            raise InputError(f"{artifact.name} has several parents", "a chain has one parent at each step")
-        steps.insert(0, step_of(artifact))
-    return [*steps, *space.steps(point)]
+    for one in store.ancestry(artifact):
+        if len(one.parents) > 1:
+            raise InputError(f"{one.name} has several parents", "a chain has one parent at each step")
+        steps.insert(0, step_of(one))
+    return steps

@@ -47,7 +47,8 @@ from edgekit.runs.graph import Node
 from edgekit.runs.store import Store
 from edgekit.sets import FIRST_HALF, SECOND_HALF, halves
 from edgekit.workflows import make
-from edgekit.workflows.inspect.output_tail import OutputTail, output_tail
+from edgekit.workflows.inspect import output_tail
+from edgekit.workflows.inspect.output_tail import OutputTail
 from edgekit.workflows.kernels import WORTH
 from edgekit.workflows.quantize import attempt_times, placement, remaining, tail_placement
 from edgekit.workflows.quantize.attempts import (
@@ -398,19 +399,9 @@ class MethodSearch:
         return self.make(f"{self.plain('int8')}~{label}", step, {"parent": model, "ranges": ranges})
 
     def output_tail(self, model: Artifact) -> OutputTail | None:
-        """Of a float model; of a network that is quantized before lowering, None.
-
-        Reshapes are among its operators: LiteRT's quantizer would round what passes through them.
-        """
+        """Of a float model; of a network that is quantized before lowering, None."""
         if model.id not in self._tails:
-            format = registry.load("formats", model.kind.format)
-            path = model.path / format.file
-            listed = format.describe(path).operators
-            tail = output_tail(model.kind.format, path, listed)
-            if tail is not None:
-                named = {operator.name for operator in listed if operator.type not in placement.NO_OPERATORS}
-                tail = dataclasses.replace(tail, operators=tuple(filter(named.__contains__, tail.operators)))
-            self._tails[model.id] = tail
+            self._tails[model.id] = output_tail.of_model(model)
         return self._tails[model.id]
 
     def exported(self, network: Artifact, variant: str) -> Artifact:

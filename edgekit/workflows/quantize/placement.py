@@ -19,6 +19,7 @@ from edgekit.core.artifact import Artifact, Operator
 from edgekit.core.config import convert
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurement import Latency, Ratio
+from edgekit.workflows.inspect.output_tail import NO_OPERATORS
 from edgekit.workflows.kernels import WORTH, slow_in_int8
 from edgekit.workflows.quantize import attempt_times
 
@@ -34,8 +35,6 @@ FAST_ENOUGH = 0.9
 CLEARLY_FAST = 0.7
 #: shares of a model that are tried in float from its start, if an inference takes at least so many milliseconds
 STARTS, LEAST_MS = (1 / 8, 1 / 4, 1 / 2), 0.5
-#: ends of a graph that formats list among the operators
-NO_OPERATORS = frozenset("Constant Parameter Result".split())
 #: operators without work of their own
 IDLE = NO_OPERATORS | frozenset("Reshape RESHAPE Squeeze Unsqueeze Flatten Identity Shape".split())
 

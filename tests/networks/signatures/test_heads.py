@@ -44,10 +44,14 @@ def test_torchvisions_lists(order: Any) -> None:
     assert found.inputs[0].resize.mode == "letterbox-corner" and heads.complete(found.outputs)  # type: ignore[union-attr]
 
 
-def test_torchvisions_boxes_of_all_anchors() -> None:
-    found = heads.of_family("torchvision", image(), outputs((99, 4), (99, 21), names=("boxes", "scores")))
-    assert [record.kind for record in found.outputs] == ["boxes", "scores"]
-    assert found.outputs[1].background == "first" and not found.outputs[0].suppressed
+@pytest.mark.parametrize("classes", [21, 4])
+def test_torchvisions_boxes_of_all_anchors(classes: int) -> None:
+    """The network in code knows its preprocessing, which the class names that are given leave as it is."""
+    specs = outputs((99, 4), (99, classes), names=("boxes", "scores"))
+    for order in (specs, specs[::-1]):
+        found = heads.of_family("torchvision", image(), order)
+        assert [(record.kind, record.name) for record in found.outputs] == [("boxes", "boxes"), ("scores", "scores")]
+        assert found.outputs[1].background == "first" and not found.outputs[0].suppressed and not found.inputs
 
 
 def test_torchvisions_outputs_are_no_others() -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import small_detector
 from helpers import Ended, run_cli, start, trust
 
 pytest.importorskip("optuna")
 from workflows.optimize.made_up import SPACE, shared, tried
 
 from edgekit.core.errors import InputError
+from edgekit.runs.store import Store
 from edgekit.workflows.optimize.search import WORKER, Search
 
 STEADY = """
@@ -168,6 +171,20 @@ def test_a_foreign_model_without_labels_is_judged_by_its_outputs(
     assert all(t["drop_pp"] is None for t in trials)
     assert {t["point"]["precision"] for t in trials} == {"float", "fp16"} or len(trials) == 2
     assert "belongs to none" in ended.json["result"]["no_recipe"]
+
+
+def test_what_joins_boxes_and_scores_stays_in_float(steady: Path, tmp_path: Path, cli: Callable[..., Ended]) -> None:
+    """As in `quantize`, and the trial's accuracy is that of the file it names."""
+    small_detector.save(tmp_path / "detector.onnx")
+    samples = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=samples)
+    choices = ("--try", "precision=float,int8", "--try", "method=min-max", "--trials", 2)
+    words = ("--target", "steady", *ONE, *choices, "--calibration", "x.npz", "--val", "x.npz", "--processes", 1)
+    ended = cli("optimize", "detector.onnx", *words, "--json")
+    assert ended.code == 0, ended.err
+    run = tmp_path / "runs" / "detector"
+    (int8,) = [trial for trial in outcome(run)["trials"] if trial["point"]["precision"] == "int8"]
+    assert Store(run).get(int8["artifact"]).fields["weights_only"] and int8["quality"] > 25
 
 
 @pytest.mark.slow
