@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,11 +148,60 @@ printf '%s\n' "${COMPREPLY[@]}"
 """
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="there is no Bash")
-def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """PATH with an `edgekit`."""
     program = tmp_path / "edgekit"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m edgekit "$@"\n')
     program.chmod(0o755)
+    return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no Bash")
+def test_bash_completes_what_is_typed(tmp_path: Path, path: str) -> None:
     typed = TYPED.replace("PYTHON", sys.executable).replace("FOLDER", str(tmp_path))
     done = subprocess.run(["bash", "--norc", "-c", typed], text=True, capture_output=True, check=True, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("test\n", "")
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish: apt-get install fish")
+def test_fish_completes_what_is_typed(tmp_path: Path, path: str) -> None:
+    asked = ["edgekit quan", "edgekit bench --target ho", "edgekit run fashion"]
+    typed = "edgekit completion fish | source\n" + "".join(f'complete -C "{text}"\n' for text in asked)
+    environment = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
+    done = subprocess.run(["fish", "-N", "-c", typed], text=True, capture_output=True, cwd=tmp_path, env=environment)
+    words = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert words == ["quantize", "host", "fashion-mnist"], done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh: apt-get install zsh")
+def test_zsh_completes_what_is_typed(tmp_path: Path, path: str) -> None:
+    """In a terminal, with the Tab key: zsh completes nowhere else."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(shutil.which("zsh") or "", ["zsh", "-f", "-i"], {**os.environ, "PATH": path, "TERM": "dumb"})
+    shown = b""
+
+    def shows(text: bytes) -> bool:
+        nonlocal shown
+        stop, shown = time.monotonic() + 60, b""
+        while text not in shown and select.select([terminal], [], [], max(0.0, stop - time.monotonic()))[0]:
+            shown += os.read(terminal, 4096)
+        return text in shown
+
+    try:
+        start = "autoload -Uz compinit && compinit -u -D && eval \"$(edgekit completion zsh)\" && echo rea''dy\n"
+        os.write(terminal, start.encode())
+        assert shows(b"ready"), shown
+        for typed, whole in (
+            (b"edgekit quan", b"edgekit quantize "),
+            (b"edgekit bench --target ho", b"--target host "),
+        ):
+            os.write(terminal, typed + b"\t")
+            assert shows(whole), shown
+            os.write(terminal, b"\x15")  # Ctrl-U: an empty line again
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
