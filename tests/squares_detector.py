@@ -123,13 +123,13 @@ def detector(size: int = SIDE) -> tuple[TensorSpec]:
     return (TensorSpec("images", "float32", (1, 3, size, size), signature=record),)
 
 
-def lists(path: Path, most: int = 100) -> Path:
-    """The same detector as torchvision writes them: one image (3, 32, 32) → boxes (n, 4), labels (n,), which count a
-    background, and scores (n,), after suppression inside the graph."""
+def lists(path: Path, batched: bool = False) -> Path:
+    """The same detector as torchvision writes them: one image (3, 32, 32), or `batched`, (1, 3, 32, 32) → boxes (n, 4),
+    labels (n,), which count a background, and scores (n,), after suppression inside the graph."""
     save(path)
     model = onnx.load(path)
     graph = model.graph
-    integers = {"first": [0], "all": [2**31 - 1], "parts": [4, 2], "one": [1], "most": [most], "class": [1], "box": [2]}
+    integers = {"first": [0], "all": [2**31 - 1], "parts": [4, 2], "one": [1], "most": [100], "class": [1], "box": [2]}
     floats = {"iou": [0.5], "least": [0.3]}
     for name, values in integers.items():
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
@@ -137,7 +137,9 @@ def lists(path: Path, most: int = 100) -> Path:
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.float32), name))
     corners = np.float32([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
     graph.initializer.append(onnx.numpy_helper.from_array(corners, "to-corners"))
-    graph.node.insert(0, node("Unsqueeze", ["image", "first"], ["images"]))
+    if not batched:
+        graph.node.insert(0, node("Unsqueeze", ["image", "first"], ["images"]))
+        graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("image", 1, [3, SIDE, SIDE]))
     graph.node.extend(
         [
             node("Split", ["output0", "parts"], ["sides", "class-scores"], axis=1),
@@ -154,7 +156,6 @@ def lists(path: Path, most: int = 100) -> Path:
             node("GatherND", ["class-scores", "selected"], ["sure"]),
         ]
     )
-    graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("image", 1, [3, SIDE, SIDE]))
     graph.ClearField("output")
     for name, kind, shape in (("found", 1, ["n", 4]), ("labels", 7, ["n"]), ("sure", 1, ["n"])):
         graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))

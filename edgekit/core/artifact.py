@@ -267,9 +267,11 @@ class Artifact:
     @property
     def lists(self) -> dict[str, int]:
         """The outputs (batch, length, …) that are as long as the list of boxes found in a sample, and the most of them
-        that are read: a detector with non-maximum suppression inside its graph, by its signature."""
+        that are read: a detector with non-maximum suppression inside its graph, by its signature. What fills them up
+        is 0, which must be no score of a box: scores that are logits are no such list."""
         records = [(spec, spec.signature) for spec in self.outputs if isinstance(spec.signature, OutputSignature)]
-        if not any(record.suppressed for _, record in records):
+        logits = any(record.activation in ("sigmoid", "softmax") for _, record in records)
+        if logits or not any(record.suppressed for _, record in records):
             return {}
         kinds = ("boxes", "scores", "class-ids")
         return {

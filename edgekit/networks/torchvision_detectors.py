@@ -17,22 +17,26 @@ from torch import Tensor, nn
 from edgekit.core.errors import InputError
 from edgekit.core.signature import InputSignature, OutputSignature, Resize, Signature
 
-ONE_STAGE = ("SSD", "RetinaNet", "FCOS")
+ONE_STAGE, TWO_STAGES = ("SSD", "RetinaNet", "FCOS"), "GeneralizedRCNN"
 
 #: ImageNet's mean colour as a grey level: torchvision pads images that are normalized already with 0
 GREY = 114.0
 
 
 def is_detector(network: nn.Module) -> bool:
-    return any(cls.__module__.startswith("torchvision.models.detection.") for cls in type(network).__mro__)
+    """Is it a whole detector of torchvision's? Its backbones, necks and heads are networks like others."""
+    return bool({TWO_STAGES, *ONE_STAGE} & _classes(network))
+
+
+def _classes(network: nn.Module) -> set[str]:
+    return {c.__name__ for c in type(network).__mro__ if c.__module__.startswith("torchvision.models.detection.")}
 
 
 def as_tensors(network: nn.Module) -> nn.Module:
     """The detector as a network of tensors; any other network as it is. Raises InputError for one of two stages."""
     if not is_detector(network):
         return network
-    kinds = {cls.__name__ for cls in type(network).__mro__} & set(ONE_STAGE)
-    if kinds:
+    if kinds := _classes(network) & set(ONE_STAGE):
         return OneStage(network, kinds.pop())
     what = f"{type(network).__name__} returns as many boxes as it finds"
     why = "its second stage runs on the regions that the first one finds: such a network cannot be traced"

@@ -58,9 +58,9 @@ class ImportOnnx(ImportStep):
 
     def adapted(self, place: Path, facts: ModelFacts) -> ModelFacts:
         torchvision = any(record.family == "torchvision" for record in given(self.signature).outputs)
-        if not torchvision or [len(spec.shape) for spec in facts.inputs] != [3]:
+        if not torchvision or len(facts.inputs) != 1 or any(spec.shape[2:] == (4,) for spec in facts.outputs):
             return facts
-        _add_batch_axis(place)
+        _add_batch_axis(place, to_input=len(facts.inputs[0].shape) == 3)
         return Onnx.describe(place)
 
 
@@ -86,8 +86,8 @@ def table_rows(graph: GraphProto) -> dict[str, int]:
     return rows
 
 
-def _add_batch_axis(path: Path) -> None:
-    """Give every input and output of the file a first axis of one; it is part of their new names."""
+def _add_batch_axis(path: Path, to_input: bool) -> None:
+    """Give every output of the file, and its input, a first axis of one; it is part of their new names."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -99,7 +99,7 @@ def _add_batch_axis(path: Path) -> None:
     last: list[NodeProto] = []
     by_input = version >= 13  # since then, the axes are an input
     graph.initializer.append(numpy_helper.from_array(np.array([0]), "batch_axis"))
-    for values, nodes in ((graph.input, first), (graph.output, last)):
+    for values, nodes in (*[(graph.input, first)] * to_input, (graph.output, last)):
         for value in [value for value in values if value.name not in stored]:
             whole, value.name = value.name, f"{value.name}_batch"
             operator, ends = ("Squeeze", (value.name, whole)) if nodes is first else ("Unsqueeze", (whole, value.name))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.artifact import Artifact, Kind, Parent, Sizes, TensorSpec, kinds
+from edgekit.core.signature import OutputSignature
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789_", min_size=1)
 
@@ -68,3 +69,28 @@ def test_parents_and_chain() -> None:
     assert artifact.parent() == parents[0] and artifact.parent("teacher") == parents[1]
     assert artifact.parent("ranges") is None
     assert dataclasses.replace(artifact, name="onnx").chain == ""
+
+
+BOXES = OutputSignature("boxes", boxes="xyxy", suppressed=True)
+SCORES = OutputSignature("scores")
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "length", "lists"),
+    [
+        (BOXES, SCORES, None, {"b": 1000, "s": 1000}),
+        (BOXES, SCORES, 300, {}),  # as long as always
+        (dataclasses.replace(BOXES, suppressed=False), SCORES, None, {}),
+        (BOXES, OutputSignature("scores", activation="sigmoid"), None, {}),  # 0 would be a score of one half
+        (OutputSignature("values"), SCORES, None, {}),
+    ],
+)
+def test_lists_are_outputs_as_long_as_what_is_found(
+    boxes: OutputSignature, scores: OutputSignature, length: int | None, lists: dict[str, int]
+) -> None:
+    outputs = (
+        TensorSpec("b", "float32", (1, length, 4), signature=boxes),
+        TensorSpec("s", "float32", (1, length), signature=scores),
+    )
+    files: tuple[Sizes, dict[str, str], Path] = (Sizes(0, 0, 0, 0), {}, Path())
+    assert Artifact("onnx", "id", Kind("onnx"), "import", {}, (), "", (), outputs, *files).lists == lists

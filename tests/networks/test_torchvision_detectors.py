@@ -145,6 +145,13 @@ def test_two_stages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "model.onnx" in error.value.next
 
 
+def test_parts_of_a_detector_stay_as_they_are() -> None:
+    torchvision()
+    backbones = outside("torchvision.models.detection.backbone_utils", "torchvision")
+    fpn = backbones.mobilenet_backbone("mobilenet_v3_small", fpn=True, weights=None)
+    assert as_tensors(fpn) is fpn and not is_detector(fpn)
+
+
 def test_examples_as_torchvision_takes_them() -> None:
     image = torch.zeros(3, 4, 5)
     assert stacked([image, image]).shape == (2, 3, 4, 5)
