@@ -70,7 +70,7 @@ def test_scores_survive_boxes(format: str, tmp_path: Path, monkeypatch: pytest.M
     assert "times the p50 of int8 throughout" in line
     kept = scores_db(artifact, tmp_path / "run")
     assert kept > 25
-    monkeypatch.setattr(method_search, "output_tail", lambda *_: None)
+    monkeypatch.setattr(method_search.output_tail, "of_model", lambda _: None)
     (tmp_path / "other").mkdir()
     joined, _ = quantized(tmp_path / "other", format)
     assert not joined.fields["weights_only"]
