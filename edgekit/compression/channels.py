@@ -4,9 +4,8 @@ Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) propagates a
 depthwise and grouped convolutions, concatenations and attention.
 
 Layers that cannot be pruned without breaking the network (its outputs, sizes fixed by a reshape, recurrent layers) are
-found by trial: groups are pruned one by one, and a group after which the output shapes differ is left unpruned. So is
-one that joins, splits or reshapes channels, if the outputs are not those of the network in which the weights that read
-the removed channels are zero: its indices are wrong. A network that splits channels is also tried cut apart there
+found by trial: groups are pruned one by one, and a group after which the network is not the original without the
+removed channels (`removal.py`) is left unpruned. A network that splits channels is also tried cut apart there
 (`splits.py`), and the smaller of the two networks is returned.
 """
 
@@ -23,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.compression import splits
+from edgekit.compression.removal import Removal
 from edgekit.core.errors import CannotConvert, InputError
-from edgekit.networks.interface import close
-from edgekit.networks.outputs import named_outputs
 
 Importance = Literal["magnitude", "taylor", "bn-scale"]
 Scope = Literal["layer", "global"]
@@ -46,8 +44,6 @@ MOST_DEPENDENCIES = 10_000
 MOST_INDICES = 200_000
 #: name of the layers at splits, while the network is traced
 JOINTS = "layers_at_splits"
-#: layers whose outputs depend on how many channels there are
-COUNTING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -173,6 +169,7 @@ def _cut(
                 raise _Unranked(_layers(group, names)) from error
 
     network.eval()
+    removed = Removal(copy.deepcopy(network), inputs)
     joints = splits.layers_for(network, inputs) if cut_apart else nn.ModuleList()
     fixed: set[str] = set()
     modules = dict(network.named_modules())
@@ -181,7 +178,6 @@ def _cut(
     if cut_apart:
         network.add_module(JOINTS, joints)  # the tracer finds the modules of the network alone
     heads = _heads(network)
-    shapes = _shapes(network, inputs)
     importance = {
         "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
         "taylor": torch_pruning.importance.GroupTaylorImportance,
@@ -219,7 +215,7 @@ def _cut(
                 if any(dep.target.module in joints for dep, _ in group):
                     continue
                 involved = _layers(group, names)
-                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, inputs, shapes):
+                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, removed, names):
                     return involved, fixed
         except _Unranked as error:
             return error.layers, fixed
@@ -265,44 +261,17 @@ def _prune(
     group: Any,
     set_heads: Callable[[], None],
     network: nn.Module,
-    inputs: Sequence[Tensor],
-    shapes: dict[str, tuple[int, ...]],
+    removed: Removal,
+    names: dict[nn.Module, str],
 ) -> bool:
-    """Prune a group; are the outputs' shapes the same as before, and its indices right?"""
+    """Prune a group; is the network still the original without the removed channels?"""
     try:
-        expected = _without(group, network, inputs) if _moves_channels(group) else None
+        removed.add(group, names)
         group.prune()
         set_heads()
-        outputs = _outputs(network, inputs)
+        return removed.is_right(network)
     except Exception:  # a reshape that fixed a size, an index beyond the end, …
         return False
-    if {name: tuple(tensor.shape) for name, tensor in outputs.items()} != shapes:
-        return False
-    return expected is None or all(close(expected[name], outputs[name], 1e-4, 1e-5, 1e-8) for name in outputs)
-
-
-def _moves_channels(group: Any) -> bool:
-    """Do its indices change on the way, without a layer whose result depends on how many channels there are?"""
-    import torch_pruning
-
-    kinds = torch_pruning.ops.OPTYPE
-    types = {dep.target.type for dep, _ in group}
-    return bool(types & {kinds.CONCAT, kinds.SPLIT, kinds.SLICE, kinds.UNBIND, kinds.RESHAPE}) and not any(
-        isinstance(dep.target.module, COUNTING) for dep, _ in group
-    )
-
-
-def _without(group: Any, network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor] | None:
-    """The outputs after setting the weights that read a group's channels to zero; None if it reads some in groups."""
-    for dep, indices in group:
-        layer = dep.target.module
-        if "in_channels" not in getattr(dep.handler, "__name__", "") or not isinstance(layer, PRUNED):
-            continue
-        if getattr(layer, "groups", 1) > 1:
-            return None
-        with torch.no_grad():
-            layer.weight.index_fill_(0 if isinstance(layer, nn.ConvTranspose2d) else 1, torch.tensor(indices), 0)
-    return _outputs(network, inputs)
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
@@ -316,15 +285,6 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
     }
     root = group[0].dep.target.module
     return layers or ({names[root]} if root in names else set())
-
-
-def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in _outputs(network, inputs).items()}
-
-
-def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return named_outputs(network(*inputs))
 
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:
