@@ -22,11 +22,22 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from edgekit.compression import recurrent
 from edgekit.networks.interface import close
 from edgekit.networks.outputs import named_outputs
 
 #: layers that return for zeros in place of the removed channels what they return without them
-LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Embedding, nn.PReLU)
+LINEAR: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.Embedding,
+    nn.PReLU,
+)
+LINEAR += recurrent.RECURRENT
 
 
 @dataclass(frozen=True)
