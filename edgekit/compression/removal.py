@@ -6,7 +6,7 @@ reads in the pruned network; the same holds for the network's outputs. A roll, a
 another channel, to where a kept one is expected.
 
 The marks are zeros, for sums and products over channels. Where that fails they are NaN, and functions that depend on
-the number of channels leave them out: means, softmax and norms.
+the number of channels leave them out: means, variances, softmax and norms.
 """
 
 from __future__ import annotations
@@ -214,6 +214,19 @@ class _Unmarked(TorchFunctionMode):
         return _COUNTING.get(func, func)(*args, **(kwargs or {}))
 
 
+def _var(
+    x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, correction: int | None = None
+) -> Tensor:
+    squares = (x - x.nanmean(dim, keepdim=True)).square()
+    count = x.isnan().logical_not().sum(dim, keepdim=keepdim)
+    less = int(unbiased) if correction is None else correction
+    return squares.nanmean(dim, keepdim=keepdim) * count / (count - less)
+
+
+def _std(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return _var(x, *args, **kwargs).sqrt()
+
+
 def _softmax(x: Tensor, dim: int, **options: Any) -> Tensor:
     options.pop("_stacklevel", None)
     removed = x.isnan()
@@ -247,6 +260,10 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 _COUNTING: dict[Any, Callable[..., Any]] = {
     torch.mean: torch.nanmean,
     Tensor.mean: torch.nanmean,
+    torch.var: _var,
+    Tensor.var: _var,
+    torch.std: _std,
+    Tensor.std: _std,
     torch.softmax: _softmax,
     Tensor.softmax: _softmax,
     functional.softmax: _softmax,

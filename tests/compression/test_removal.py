@@ -51,6 +51,11 @@ MOVES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "cumulated": lambda net, x: x.cumsum(1).flip(1),
     "difference": lambda net, x: x - x.roll(-1, 1),
     "halves": lambda net, x: x * torch.cat([x[:, 16:], x[:, :16]], 1),
+    "order of pairs": lambda net, x: torch.cat([x[:, ::2], x[:, 1::2]], 1),
+    "other scales": lambda net, x: x * net.scale.flip(0)[:, None, None],
+    "by index": lambda net, x: x * torch.arange(x.shape[1])[:, None, None],
+    "neighbours": lambda net, x: functional.avg_pool3d(x[:, None], (3, 1, 1), 1, (1, 0, 0))[:, 0],
+    "products": lambda net, x: torch.einsum("nchw,cd->ndhw", x, net.scale.outer(net.shift)),
     "to the end and back": lambda net, x: x.movedim(1, -1).roll(2, -1).movedim(-1, 1),
 }
 
@@ -82,7 +87,10 @@ def _last(x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
 COUNTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "nothing": lambda net, x: x,
     "rows": lambda net, x: x.roll(1, 2).flip(3),
+    "scales": lambda net, x: x * net.scale[:, None, None] + net.shift[:, None, None],
     "own norm": _own_norm,
+    "variance": lambda net, x: x / x.var(1, keepdim=True, unbiased=False).add(1e-6).sqrt(),
+    "deviation": lambda net, x: x / torch.std(x, dim=1, keepdim=True),
     "response norm": _response_norm,
     "own RMS norm": lambda net, x: x * x.square().mean(1, keepdim=True).rsqrt(),
     "layer norm": lambda net, x: _last(x, lambda y: functional.layer_norm(y, y.shape[-1:])),
