@@ -85,7 +85,8 @@ def cut(
     if size(result.network) == size(network):
         why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
         if result.whole:
-            why += f"; splits, reshapes, recurrence or the outputs fix the channels of {', '.join(result.whole[:5])}"
+            names = ", ".join(name.removeprefix("network.") for name in result.whole[:5])
+            why += f"; splits, reshapes, recurrence or the outputs fix the channels of {names}"
         raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
     return result
 
