@@ -3,11 +3,10 @@
 Torch-Pruning's dependency graph (https://arxiv.org/abs/2301.12900) propagates a cut through residual connections,
 depthwise and grouped convolutions, concatenations and attention.
 
-Layers that cannot be pruned without breaking the network (its outputs, sizes fixed by a reshape, recurrent layers) are
-found by trial: groups are pruned one by one, and a group after which the output shapes differ is left unpruned. So is
-one that joins, splits or reshapes channels, if the outputs are not those of the network in which the weights that read
-the removed channels are zero: its indices are wrong. A network that splits channels is also tried cut apart there
-(`splits.py`), and the smaller of the two networks is returned.
+Layers that cannot be pruned without breaking the network (its outputs, sizes fixed by a reshape) are found by trial:
+groups are pruned one by one, and a group after which the network is not the original without the removed channels
+(`removal.py`) is left unpruned. A network that splits channels is also tried cut apart there (`splits.py`), and the
+smaller of the two networks is returned.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from edgekit.compression import splits
+from edgekit.compression import dependencies, recurrent, splits
+from edgekit.compression.dependencies import WrongIndices
+from edgekit.compression.removal import Removal
 from edgekit.core.errors import CannotConvert, InputError
-from edgekit.networks.interface import close
-from edgekit.networks.outputs import named_outputs
 
 Importance = Literal["magnitude", "taylor", "bn-scale"]
 Scope = Literal["layer", "global"]
@@ -36,18 +34,10 @@ HEADS = ("heads", "num_heads", "num_attention_heads", "n_heads", "nhead", "n_hea
 #: names of the layers whose outputs are split into heads
 SPLIT = {"query", "key", "value", "q", "k", "v", "qkv", "query_key_value", "q_proj", "k_proj", "v_proj"}
 SPLIT |= {"to_q", "to_k", "to_v", "to_qkv", "q_lin", "k_lin", "v_lin", "Wqkv", "in_proj"}
-#: not pruned: their states feed back, and their gates share one matrix
-RECURRENT = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 #: the layers that lose output channels
 PRUNED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-#: of a group; DenseNet-201 has some 5,000
-MOST_DEPENDENCIES = 10_000
-#: of a layer, times its widest weight, and at least so many; a flattened 512x14x14 has some 100,000
-MOST_INDICES = 200_000
 #: name of the layers at splits, while the network is traced
 JOINTS = "layers_at_splits"
-#: layers whose outputs depend on how many channels there are
-COUNTING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -95,7 +85,8 @@ def cut(
     if size(result.network) == size(network):
         why = f"at ratio {how.ratio:g}, in multiples of {how.round_to}, no layer can lose a channel"
         if result.whole:
-            why += f"; splits, reshapes or the outputs fix the channels of {', '.join(result.whole[:5])}"
+            names = ", ".join(name.removeprefix("network.") for name in result.whole[:5])
+            why += f"; splits, reshapes, recurrence or the outputs fix the channels of {names}"
         raise CannotConvert("there is nothing to prune", why, "raise the ratio, or lower round_to")
     return result
 
@@ -144,18 +135,10 @@ def macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     return int(total) // max(batch, 1)
 
 
-class _Unranked(Exception):
-    """The importance of a group's channels cannot be computed: its indices do not fit these layers."""
-
-    def __init__(self, layers: set[str]) -> None:
-        super().__init__()
-        self.layers = layers
-
-
 def _cut(
     network: nn.Module, inputs: Sequence[Tensor], how: Cut, whole: Iterable[str], cut_apart: bool
 ) -> tuple[set[str], set[str]]:
-    """Prune in place; the names of the layers whose pruning broke the network, if any, and of those fixed by splits."""
+    """Prune in place; the names of the layers whose pruning broke the network, if any, and of those that stay whole."""
     import torch_pruning
 
     class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
@@ -168,26 +151,29 @@ def _cut(
         def estimate_importance(self, group: Any) -> Any:
             """Its indices may be wrong behind a split or a chunk, whose parts meet again."""
             try:
-                return super().estimate_importance(group)
+                importance = super().estimate_importance(group)
             except (LookupError, RuntimeError) as error:
-                raise _Unranked(_layers(group, names)) from error
+                raise WrongIndices(_layers(group, names)) from error
+            if importance is not None and len(importance) % self._get_channel_groups(group):
+                raise WrongIndices(_layers(group, names))
+            return importance
 
     network.eval()
+    removed = Removal(copy.deepcopy(network), inputs)
     joints = splits.layers_for(network, inputs) if cut_apart else nn.ModuleList()
-    fixed: set[str] = set()
+    fixed = set(recurrent.layers(network))
     modules = dict(network.named_modules())
     names = {module: name for name, module in modules.items()}
-    ignored = [modules[name] for name in whole] + [m for m in network.modules() if isinstance(m, RECURRENT)]
+    ignored = [modules[name] for name in [*whole, *recurrent.layers(network)]]
     if cut_apart:
         network.add_module(JOINTS, joints)  # the tracer finds the modules of the network alone
     heads = _heads(network)
-    shapes = _shapes(network, inputs)
     importance = {
         "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
         "taylor": torch_pruning.importance.GroupTaylorImportance,
         "bn-scale": torch_pruning.importance.BNScaleImportance,
     }[how.importance]()
-    with warnings.catch_warnings(), _bounded_groups(network):
+    with warnings.catch_warnings(), dependencies.checked(network), recurrent.traced_whole(network):
         warnings.simplefilter("ignore")
         try:
             pruner = Pruner(
@@ -200,6 +186,9 @@ def _cut(
                 round_to=how.round_to,
                 ignored_layers=[*ignored, *joints],
                 forward_fn=splits.traced_with(joints) if cut_apart else None,
+                customized_pruners=recurrent.pruners(network),
+                in_channel_groups={},  # the defaults are shared by all pruners, and keep their networks
+                out_channel_groups={},
                 num_heads={layer: count for layer, (_, _, count) in heads.items()},
                 prune_num_heads=True,
                 prune_head_dims=False,
@@ -207,8 +196,10 @@ def _cut(
                 root_module_types=list(PRUNED),
             )
             if cut_apart:
-                fixed = _fixed(pruner, joints, names)
-            groups = pruner.step(interactive=True)
+                fixed |= _fixed(pruner, joints, names)
+            groups = _groups(pruner, fixed, names)
+        except WrongIndices as error:
+            return error.layers, fixed
         except Exception as error:  # its tracer raises many kinds
             raise _untraceable(error) from error
         finally:
@@ -219,9 +210,9 @@ def _cut(
                 if any(dep.target.module in joints for dep, _ in group):
                     continue
                 involved = _layers(group, names)
-                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, inputs, shapes):
+                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, removed, names):
                     return involved, fixed
-        except _Unranked as error:
+        except WrongIndices as error:
             return error.layers, fixed
         except Exception as error:
             raise _untraceable(error) from error
@@ -233,25 +224,19 @@ def _untraceable(error: Exception) -> CannotConvert:
     return CannotConvert("this network's layer dependencies cannot be traced", lines[0])
 
 
-@contextmanager
-def _bounded_groups(network: nn.Module) -> Iterator[None]:
-    """While a group that grows without end raises RuntimeError: one with wrong indices, which lead to ever new ones."""
-    from torch_pruning.dependency.group import Group
+def _groups(pruner: Any, fixed: set[str], names: dict[nn.Module, str]) -> Iterator[Any]:
+    """The groups to prune; the layers of those that would lose all their channels somewhere are added to `fixed`."""
+    enough = pruner.DG.check_pruning_group
 
-    add = Group.add_dep
-    widest = max((size for parameter in network.parameters() for size in parameter.shape), default=0)
-    most = max(MOST_INDICES, 2 * widest)
+    def check(group: Any) -> bool:
+        if enough(group):
+            return True
+        fixed.update(_layers(group, names))
+        return False
 
-    def add_bounded(group: Any, dep: Any, idxs: Any) -> None:
-        if len(group) >= MOST_DEPENDENCIES or len(idxs) > most:
-            raise RuntimeError("its splits or reshapes of channels are read wrongly")
-        add(group, dep, idxs)
-
-    Group.add_dep = add_bounded
-    try:
-        yield
-    finally:
-        Group.add_dep = add
+    pruner.DG.check_pruning_group = check
+    groups: Iterator[Any] = pruner.step(interactive=True)
+    return groups
 
 
 def _fixed(pruner: Any, joints: Iterable[nn.Module], names: dict[nn.Module, str]) -> set[str]:
@@ -265,44 +250,17 @@ def _prune(
     group: Any,
     set_heads: Callable[[], None],
     network: nn.Module,
-    inputs: Sequence[Tensor],
-    shapes: dict[str, tuple[int, ...]],
+    removed: Removal,
+    names: dict[nn.Module, str],
 ) -> bool:
-    """Prune a group; are the outputs' shapes the same as before, and its indices right?"""
+    """Prune a group; is the network still the original without the removed channels?"""
     try:
-        expected = _without(group, network, inputs) if _moves_channels(group) else None
+        removed.add(group, names)
         group.prune()
         set_heads()
-        outputs = _outputs(network, inputs)
+        return removed.is_right(network)
     except Exception:  # a reshape that fixed a size, an index beyond the end, …
         return False
-    if {name: tuple(tensor.shape) for name, tensor in outputs.items()} != shapes:
-        return False
-    return expected is None or all(close(expected[name], outputs[name], 1e-4, 1e-5, 1e-8) for name in outputs)
-
-
-def _moves_channels(group: Any) -> bool:
-    """Do its indices change on the way, without a layer whose result depends on how many channels there are?"""
-    import torch_pruning
-
-    kinds = torch_pruning.ops.OPTYPE
-    types = {dep.target.type for dep, _ in group}
-    return bool(types & {kinds.CONCAT, kinds.SPLIT, kinds.SLICE, kinds.UNBIND, kinds.RESHAPE}) and not any(
-        isinstance(dep.target.module, COUNTING) for dep, _ in group
-    )
-
-
-def _without(group: Any, network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor] | None:
-    """The outputs after setting the weights that read a group's channels to zero; None if it reads some in groups."""
-    for dep, indices in group:
-        layer = dep.target.module
-        if "in_channels" not in getattr(dep.handler, "__name__", "") or not isinstance(layer, PRUNED):
-            continue
-        if getattr(layer, "groups", 1) > 1:
-            return None
-        with torch.no_grad():
-            layer.weight.index_fill_(0 if isinstance(layer, nn.ConvTranspose2d) else 1, torch.tensor(indices), 0)
-    return _outputs(network, inputs)
 
 
 def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
@@ -316,15 +274,6 @@ def _layers(group: Any, names: dict[nn.Module, str]) -> set[str]:
     }
     root = group[0].dep.target.module
     return layers or ({names[root]} if root in names else set())
-
-
-def _shapes(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in _outputs(network, inputs).items()}
-
-
-def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return named_outputs(network(*inputs))
 
 
 def _heads(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str, int]]:

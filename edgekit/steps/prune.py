@@ -366,7 +366,7 @@ def _whole_note(layers: Sequence[str]) -> str:
     names = [name.removeprefix("network.") for name in layers]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     they = "keeps all its channels" if len(names) == 1 else "keep all their channels"
-    why = "the outputs, a split or a reshape fix how many there are"
+    why = "the outputs, a split, a reshape or recurrence fix how many there are"
     return f"{', '.join(names[:MOST_NAMES])}{more} {they}: {why}"
 
 
