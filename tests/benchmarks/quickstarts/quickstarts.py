@@ -185,6 +185,14 @@ QUICKSTARTS = (
     Quickstart(
         "edgekit",
         "classifier",
+        "ONNX, static, no metric",
+        ("edgekit quantize classifier.onnx --int8 --calibration 'photos?count=100:train'",),
+        "runs/classifier/onnx-int8/model.onnx",
+        source="docs/int8.md",
+    ),
+    Quickstart(
+        "edgekit",
+        "classifier",
         "ONNX, static",
         (
             "edgekit quantize classifier.onnx --int8 --calibration 'photos?count=100:train' --val photos:val "
