@@ -56,7 +56,8 @@ def text(document: Mapping[str, Any], quickstarts: Sequence[Quickstart]) -> str:
         if chosen:
             base = rows.get(f"float {model}", {})
             parts += [f"## {title}\n\n", "\n".join([*COLUMNS, *(_row(q, rows[key(q)], base) for q in chosen)]), "\n\n"]
-            parts += [f"{line}\n" for line in _worse(chosen, rows)]
+            for kind in ("static", "dynamic or of weights only"):
+                parts += [f"- {kind}: {line}\n" for line in _worse([q for q in chosen if _kind(q) == kind], rows)]
             parts += ["\n"]
     parts += [
         "## How to read it\n",
@@ -106,7 +107,12 @@ def _worse(chosen: Sequence[Quickstart], rows: Mapping[str, Any]) -> Iterator[st
             worse.append(f"{name} ({abs(best):g}; the best of the others: {abs(other):g})")
     if worse:
         notes = "".join(f" {note[0].upper()}{note[1:]}." for note in dict.fromkeys(q.note for q in ours if q.note))
-        yield f"The best of edgekit's rows is worse in {', '.join(worse)}.{notes}"
+        yield f"the best of edgekit's rows is worse in {', '.join(worse)}.{notes}"
+
+
+def _kind(quickstart: Quickstart) -> str:
+    calibrated = not any(word in quickstart.result for word in ("dynamic", "weights only"))
+    return "static" if calibrated else "dynamic or of weights only"
 
 
 def _lines(quickstart: Quickstart) -> int:
