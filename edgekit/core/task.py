@@ -74,7 +74,9 @@ class Scores:
 
     A metric that is not a mean (mIoU, mAP, AUC, RMSE, F1, …) has `per_sample` of shape (samples, statistics) and a
     `reduce` that accepts any selection of its rows, with repetitions: its intervals are bootstrapped. `luck`: what a
-    model reaches that only guesses, where that is known.
+    model reaches that only guesses, where that is known. `by_class`: such rows → a value's name → one for each class,
+    NaN for a class that does not occur; the first is what the metric is the mean of. `boxes`: a detector's, per sample
+    (n, 6): class, score, x, y, width, height in pixels of the input.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Scores:
     per_sample: NDArray[np.floating]
     reduce: Callable[[NDArray[Any]], float] | None = None
     luck: float | None = None
+    by_class: Callable[[NDArray[Any]], Mapping[str, NDArray[np.floating]]] | None = None
+    boxes: Sequence[NDArray[np.floating]] | None = None
 
     @property
     def value(self) -> float:

@@ -196,7 +196,7 @@ def _measurement(
         file = written.write_beside(artifact, f"correct-{key}.npy", content.getvalue())
         metric = dataclasses.replace(metric, correct_file=file)
     if run.outputs and run.facts.get("agreement", {}).get("same_shapes", True):
-        sample_predictions.store(artifact, run, data, context.task, context.store.path, key)
+        sample_predictions.store(artifact, run, data, context.task, context.store.path, key, scores)
     processes = run.processes
     timed = [p for p in processes if p.times_ns]  # an emulated board has no times
     return Measurement(

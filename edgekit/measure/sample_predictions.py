@@ -1,8 +1,8 @@
 """Predictions of each model for a few of the samples it was measured on, stored for the report.
 
 The samples are stored once in the run folder (`samples-SET.json`, images as small PNGs), the predictions in the
-artifact's folder (`answers-KEY.json`), with the confusion matrix of all samples. Predictions that are no short text
-(masks, boxes) are not stored here.
+artifact's folder (`answers-KEY.json`), with the confusion matrix of all samples, or the metric of each class. Of a
+detector, a few images with their boxes are stored; masks are not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Run
 from edgekit.core.samples import SampleSet
-from edgekit.core.task import Task
+from edgekit.core.task import Scores, Task
+from edgekit.measure import sample_boxes
 from edgekit.runs import written
 from edgekit.runs.store import SAMPLES
 
@@ -32,29 +33,65 @@ COUNT = 24
 PIXELS, SMALLEST = 96, 8
 #: a confusion matrix is stored for no more classes
 MOST_CLASSES = 30
+#: a metric by class is stored for no more classes, the first that occur
+MOST_BY_CLASS = 100
 #: characters of a prediction's text at most
 LONGEST = 120
 
 
-def store(artifact: Artifact, run: Run, data: SampleSet, task: Task | None, run_folder: Path, key: str) -> None:
+def store(
+    artifact: Artifact,
+    run: Run,
+    data: SampleSet,
+    task: Task | None,
+    run_folder: Path,
+    key: str,
+    scores: Scores | None = None,
+) -> None:
     """Write the predictions of this run, and the samples if they are not stored yet; `run_folder` holds both."""
-    chosen = np.unique(np.linspace(0, len(data) - 1, COUNT).astype(int))
     classes = tuple(task.classes) if task else ()
-    predictions = [_prediction(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
-    if not any(prediction["text"] for prediction in predictions):
-        return
-    samples = SAMPLES.format(data.sha256.replace("/", "-"))
-    if not (run_folder / samples).is_file():
-        stored = [
-            {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
-            for i in chosen
-        ]
-        described = {"set": names_only(data.name), "set_sha256": data.sha256, "samples": stored}
-        written.write(run_folder, samples, json.dumps(described) + "\n")
-    document: dict[str, Any] = {"set_sha256": data.sha256, "answers": predictions}
-    if matrix := _confusion(run.outputs, data.labels, classes):
-        document["confusion"] = matrix
-    written.write_beside(artifact, f"answers-{key}.json", json.dumps(document) + "\n")
+    document: dict[str, Any] = {"set_sha256": data.sha256, "answers": []}
+    samples: list[dict[str, Any]] = []
+    names = classes or artifact.signature.classes or data.classes
+    if scores is not None and scores.by_class is not None:
+        document["by_class"] = _by_class(scores.by_class(scores.per_sample), names)
+    if scores is not None and scores.boxes is not None:
+        assert data.labels is not None
+        for i in sample_boxes.chosen(data.labels):
+            pixels = sample_boxes.image(artifact, data, i)
+            png_text = None if pixels is None else base64.b64encode(png(pixels)).decode()
+            true = sample_boxes.true_boxes(artifact, data, i, names)
+            found = sample_boxes.predicted_boxes(artifact, data, scores.boxes[i], i, names)
+            samples.append({"index": i, "label": "", "png": png_text, "boxes": true})
+            document["answers"].append({"text": "", "right": None, "boxes": found})
+    else:
+        chosen = np.unique(np.linspace(0, len(data) - 1, COUNT).astype(int))
+        predictions = [_prediction(artifact, run.outputs, data, task, classes, int(i)) for i in chosen]
+        if any(prediction["text"] for prediction in predictions):
+            document["answers"] = predictions
+            samples = [
+                {"index": int(i), "label": _label(data.labels, int(i), classes), "png": _png_of(data.inputs, int(i))}
+                for i in chosen
+            ]
+            if matrix := _confusion(run.outputs, data.labels, classes):
+                document["confusion"] = matrix
+    name = SAMPLES.format(data.sha256.replace("/", "-"))
+    if samples and not (run_folder / name).is_file():
+        described = {"set": names_only(data.name), "set_sha256": data.sha256, "samples": samples}
+        written.write(run_folder, name, json.dumps(described) + "\n")
+    if samples or "by_class" in document:
+        written.write_beside(artifact, f"answers-{key}.json", json.dumps(document) + "\n")
+
+
+def _by_class(values: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of the classes that occur, and how many more there are."""
+    occur = np.flatnonzero(~np.isnan(next(iter(values.values()))))
+    first = occur[:MOST_BY_CLASS]
+    return {
+        "classes": [_class(int(i), names) for i in first],
+        "values": {name: [round(float(v), 5) for v in array[first]] for name, array in values.items()},
+        "left_out": len(occur) - len(first),
+    }
 
 
 def _confusion(

@@ -19,7 +19,15 @@ from edgekit.report.advice import Advice, recommended
 from edgekit.report.devices import devices, measured_on
 from edgekit.report.explore import data, explore
 from edgekit.report.headline import Headline, headlines
-from edgekit.report.lineage import RunDetails, confusions, lineages, predictions, trainings
+from edgekit.report.lineage import (
+    RunDetails,
+    boxed,
+    confusions,
+    lineages,
+    metrics_by_class,
+    predictions,
+    trainings,
+)
 from edgekit.report.matrix import matrix
 from edgekit.report.pareto import unbeaten
 from edgekit.report.picture import NARROW, WIDE, inline
@@ -48,6 +56,8 @@ def html(measurements: Sequence[Measurement], title: str, details: RunDetails | 
         "path": path.section(measurements, run_details),
         "sustained": _sustained(measurements),
         "confusion": confusions(run_details),
+        "classes": metrics_by_class(run_details),
+        "boxes": boxed(run_details, measurements),
         "samples": predictions(run_details),
         "training": trainings(run_details),
         "lineage": lineages(run_details, measurements),
@@ -103,6 +113,8 @@ CONTENTS = {
     "path": "Compression path",
     "sustained": "Sustained load",
     "confusion": "Confusion matrix",
+    "classes": "Metric by class",
+    "boxes": "Boxes in test images",
     "samples": "Sample predictions",
     "training": "Training curves",
     "lineage": "Lineage of each artifact",

@@ -9,7 +9,9 @@ from typing import Any
 
 from edgekit.core.local_paths import names_only
 from edgekit.core.measurement import Measurement
-from edgekit.report import confusion, curve
+from edgekit.report import boxes, confusion, curve
+from edgekit.report.advice import recommended
+from edgekit.report.boxes import Box, Boxed, ByClass
 from edgekit.report.confusion import Confusion
 from edgekit.report.rows import kilobytes
 from edgekit.report.style import safe
@@ -47,22 +49,25 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: its index in the set, its label as text, and a base64 PNG if it is an image."""
+    """One sample: its index in the set, its label as text or its true boxes, and a base64 PNG if it is an image."""
 
     index: int
     label: str
     png: str | None
+    boxes: tuple[Box, ...] | None = None
 
 
 @dataclass(frozen=True)
 class SamplePredictions:
-    """One artifact's prediction for each stored sample: as text, and whether it is correct (None: unknown)."""
+    """One artifact's prediction for each stored sample: as text, and whether it is right (None: unknown); or boxes."""
 
     artifact: str
     runtime: str
     target: str
     predictions: tuple[tuple[str, bool | None], ...]
     confusion: Confusion | None = None
+    by_class: ByClass | None = None
+    boxes: tuple[tuple[Box, ...] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,19 +126,52 @@ def trainings(details: RunDetails) -> str:
 
 def predictions(details: RunDetails) -> str:
     """Samples with each model's prediction; those with disagreement or errors are preferred."""
-    parts = [_predictions(samples, models, sha) for sha, (samples, models) in details.predictions.items()]
+    parts = []
+    for sha, (samples, models) in details.predictions.items():
+        told = [model for model in models if any(text for text, _ in model.predictions)]
+        parts += [_predictions(samples, told, sha)] if told and samples else []
     return f'<section id="samples"><h2>Sample predictions</h2>{"".join(parts)}</section>' if parts else ""
 
 
 def confusions(details: RunDetails) -> str:
     """The confusion matrix of each model that predicts one class per sample."""
-    models = [
-        (f"{model.artifact} on {model.target}, {model.runtime}", model.confusion)
-        for _, models in details.predictions.values()
-        for model in models
-        if model.confusion
-    ]
+    models = [(_title(model), model.confusion) for model in _models(details) if model.confusion]
     return confusion.section(models)
+
+
+def metrics_by_class(details: RunDetails) -> str:
+    """The metric of each class, for each detector and segmentation model."""
+    return boxes.by_class([(model.artifact, model.by_class) for model in _models(details) if model.by_class])
+
+
+def boxed(details: RunDetails, measurements: Sequence[Measurement]) -> str:
+    """Images with the boxes of what is recommended; of the first detector if nothing is."""
+    chosen = recommended(measurements)
+    names = {m.artifact for m in measurements if id(m) in chosen}
+    detectors = [
+        (model, samples)
+        for samples, models in details.predictions.values()
+        for model in models
+        if any(each is not None for each in model.boxes)
+    ]
+    shown = [pair for pair in detectors if pair[0].artifact in names] or detectors[:1]
+    return boxes.pictures([(_title(model), _images(model, samples)) for model, samples in shown])
+
+
+def _images(model: SamplePredictions, samples: Sequence[Sample]) -> list[Boxed]:
+    return [
+        Boxed(sample.index, sample.png, sample.boxes, predicted)
+        for sample, predicted in zip(samples, model.boxes, strict=False)
+        if sample.boxes is not None and predicted is not None
+    ]
+
+
+def _models(details: RunDetails) -> list[SamplePredictions]:
+    return [model for _, models in details.predictions.values() for model in models]
+
+
+def _title(model: SamplePredictions) -> str:
+    return f"{model.artifact} on {model.target}, {model.runtime}"
 
 
 def _predictions(samples: Sequence[Sample], models: Sequence[SamplePredictions], sha: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from browser import Tab, browser
+from report import test_boxes
 from report.made_up import latency, many, measurement, metric
 from report.test_headline import FLOAT, int8
 
@@ -92,6 +93,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("screens")
     (folder / "page.html").write_text(html(run(), "cars"), encoding="utf-8")
     (folder / "crowded.html").write_text(html(many(40), "cars " * 30), encoding="utf-8")
+    (folder / "boxes.html").write_text(test_boxes.page(), encoding="utf-8")
     (folder / "summary.svg").write_text(summary(run(), "cars"), encoding="utf-8")
     (folder / "crowded.svg").write_text(summary(many(40), "cars"), encoding="utf-8")
     (folder / "picture.svg").write_text(picture(run(), "cars"), encoding="utf-8")
@@ -104,7 +106,7 @@ def faint(tab: Tab, dark: bool) -> Any:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["page.html", "crowded.html"])
+@pytest.mark.parametrize("name", ["page.html", "crowded.html", "boxes.html"])
 def test_the_page_fits_and_can_be_read(chromium: Tab, files: Path, name: str, width: int, dark: bool) -> None:
     chromium.complaints.clear()
     chromium.open(files / name, width, 900, dark=dark, phone=width < 700)

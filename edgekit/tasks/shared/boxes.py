@@ -49,14 +49,9 @@ def mean_average_precision(detections: list[NDArray[Any]], labels: NDArray[Any],
     rows = np.zeros((len(labels), max(1, *map(len, joined)), 4), np.float32)
     for sample, part in enumerate(joined):
         rows[sample, : len(part)] = part
-    return Scores(
-        "mAP",
-        "fraction",
-        True,
-        np.concatenate([counts, rows.reshape(len(labels), -1)], axis=1),
-        _Accumulated(classes),
-        LUCK,
-    )
+    per_sample = np.concatenate([counts, rows.reshape(len(labels), -1)], axis=1)
+    accumulated = _Accumulated(classes)
+    return Scores("mAP", "fraction", True, per_sample, accumulated, LUCK, accumulated.by_class, detections)
 
 
 class _Accumulated:
@@ -66,7 +61,19 @@ class _Accumulated:
         self._classes = classes
 
     def __call__(self, rows: NDArray[Any]) -> float:
+        precisions = self._precisions(np.asarray(rows))
+        return float(np.mean(list(precisions.values()))) if precisions else float("nan")
+
+    def by_class(self, rows: NDArray[Any]) -> dict[str, NDArray[np.floating]]:
+        """AP@[.5:.95], AP at an IoU of 0.5 (both NaN for a class without boxes), and the number of boxes."""
         rows = np.asarray(rows)
+        table = np.full((2, self._classes), np.nan)
+        for index, values in self._precisions(rows).items():
+            table[:, index] = values.mean(), values[0]
+        return {"AP": table[0], "AP50": table[1], "boxes": rows[:, : self._classes].sum(axis=0)}
+
+    def _precisions(self, rows: NDArray[Any]) -> dict[int, NDArray[np.floating]]:
+        """Class → its average precision at each threshold, for those with boxes."""
         counts = rows[:, : self._classes].sum(axis=0)
         found = rows[:, self._classes :].reshape(-1, 4)
         found = found[found[:, 1] > 0]
@@ -74,22 +81,22 @@ class _Accumulated:
         kinds = found[:, 0].astype(np.intp)
         shifts = np.arange(THRESHOLDS)[:, None]
         matched, ignored = ((found[:, column].astype(np.int64) >> shifts) & 1 > 0 for column in (2, 3))
-        means = []
+        precisions = {}
         for index in np.flatnonzero(counts):
             of_class = np.flatnonzero(kinds == index)
             right, skipped = matched[:, of_class], ignored[:, of_class]
-            means.append(_average_precision(right & ~skipped, ~right & ~skipped, counts[index]))
-        return float(np.mean(means)) if means else float("nan")
+            precisions[int(index)] = _average_precision(right & ~skipped, ~right & ~skipped, counts[index])
+        return precisions
 
 
-def _average_precision(right: NDArray[np.bool_], wrong: NDArray[np.bool_], count: float) -> float:
-    """The mean over thresholds of one class; `right`, `wrong` (thresholds, detections), by descending score."""
+def _average_precision(right: NDArray[np.bool_], wrong: NDArray[np.bool_], count: float) -> NDArray[np.floating]:
+    """One class's, at each threshold; `right`, `wrong` (thresholds, detections), by descending score."""
     hits, misses = np.cumsum(right, axis=1, dtype=float), np.cumsum(wrong, axis=1, dtype=float)
     recall = hits / count
     precision = hits / (hits + misses + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)
-    return float(np.mean([p[np.searchsorted(r, RECALLS)] for p, r in zip(padded, recall, strict=True)]))
+    return np.array([p[np.searchsorted(r, RECALLS)].mean() for p, r in zip(padded, recall, strict=True)])
 
 
 def _evaluation(detections: list[NDArray[Any]], labels: NDArray[Any], classes: int) -> Any:

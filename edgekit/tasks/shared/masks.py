@@ -30,14 +30,20 @@ def miou(predicted: Iterable[NDArray[np.integer]], labels: NDArray[np.integer], 
         size, both = len(table), np.diagonal(table)
         row[0, :size], row[1, :size] = both, table.sum(axis=0) + table.sum(axis=1) - both
         expected[:size] += table.sum(axis=1)
-    return Scores("mIoU", "fraction", True, rows, mean_iou, _luck(expected))
+    return Scores("mIoU", "fraction", True, rows, mean_iou, _luck(expected), iou_by_class)
 
 
 def mean_iou(rows: NDArray[np.floating]) -> float:
     """(samples, 2, classes) pixels of intersection and union → mean IoU over the classes that occur; else NaN."""
+    values = iou_by_class(rows)["IoU"]
+    occurs = ~np.isnan(values)
+    return float(values[occurs].mean()) if occurs.any() else float("nan")
+
+
+def iou_by_class(rows: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+    """As `mean_iou`: the IoU of each class, NaN for one that does not occur."""
     intersection, union = np.asarray(rows, np.float64).sum(axis=0)
-    occurs = union > 0
-    return float((intersection[occurs] / union[occurs]).mean()) if occurs.any() else float("nan")
+    return {"IoU": np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)}
 
 
 def class_map(values: NDArray[np.floating], size: tuple[int, int], threshold: float | None) -> NDArray[np.integer]:

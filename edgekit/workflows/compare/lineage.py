@@ -14,6 +14,7 @@ from edgekit.core.history import is_history
 from edgekit.core.json import read, record
 from edgekit.core.measurement import Measurement
 from edgekit.core.relative_paths import inside
+from edgekit.report.boxes import Box, ByClass
 from edgekit.report.confusion import Confusion
 from edgekit.report.lineage import Lineage, Link, RunDetails, Sample, SamplePredictions
 from edgekit.runs.store import SAMPLES, Store
@@ -41,7 +42,11 @@ def gather(folders: Iterable[Path], measurements: Sequence[Measurement]) -> RunD
             if stored is not None and all(other.artifact != m.artifact for other in predictions.get(stored[0], ())):
                 predictions.setdefault(stored[0], []).append(stored[1])
                 samples.setdefault(stored[0], _samples(store, stored[0]))
-    by_set = {sha: (samples[sha], tuple(of_set)) for sha, of_set in predictions.items() if samples[sha]}
+    by_set = {
+        sha: (samples[sha], tuple(of_set))
+        for sha, of_set in predictions.items()
+        if samples[sha] or any(model.by_class for model in of_set)
+    }
     return RunDetails(lineages, by_set, trainings)
 
 
@@ -54,6 +59,7 @@ def _stored_name(m: Measurement) -> str:
 class _Answer:
     text: str
     right: bool | None
+    boxes: tuple[Box, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class _Answers:
     set_sha256: str
     answers: tuple[_Answer, ...]
     confusion: Confusion | None = None
+    by_class: ByClass | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,9 @@ def _predictions(m: Measurement, artifact: Artifact, store: Store) -> tuple[str,
         path = inside(artifact.path, f"answers-{m.key}.json")
         stored = record(_Answers, read(path), path, newer=True)
         pairs = tuple((answer.text, answer.right) for answer in stored.answers)
-        return stored.set_sha256, SamplePredictions(m.artifact, m.runtime, m.target, pairs, stored.confusion)
+        found = tuple(answer.boxes for answer in stored.answers)
+        model = SamplePredictions(m.artifact, m.runtime, m.target, pairs, stored.confusion, stored.by_class, found)
+        return stored.set_sha256, model
     return None
 
 

@@ -126,6 +126,13 @@ def test_the_number_is_cocos(model: Any, tmp_path: Path) -> None:
     evaluation.summarize()
     assert 0.1 < scores.value < 0.9
     assert scores.value == pytest.approx(evaluation.stats[0], abs=0.01), "a clipped edge is rounded elsewhere"
+    assert scores.by_class
+    values = scores.by_class(scores.per_sample)
+    assert values["AP"].mean() == pytest.approx(scores.value)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class
+    assert values["AP"] == pytest.approx(precision.mean(axis=(0, 1)), abs=0.01)
+    assert values["AP50"] == pytest.approx(precision[0].mean(axis=0), abs=0.01)
+    assert values["boxes"].tolist() == [4, 3]
 
 
 def test_a_head_that_nobody_knows_is_asked_for(model: Any, tmp_path: Path) -> None:

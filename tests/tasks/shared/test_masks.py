@@ -27,6 +27,10 @@ def test_miou_is_torchmetrics_s() -> None:
     scores = miou(predicted, labels, 5)
     assert scores.value == pytest.approx(float(expected), abs=1e-6)
     assert scores.per_sample.shape == (6, 2, 5)
+    by_class = metrics.multiclass_jaccard_index(
+        torch.from_numpy(predicted), torch.from_numpy(labels).long(), 5, average="none", ignore_index=IGNORED
+    )
+    assert scores.by_class and scores.by_class(scores.per_sample)["IoU"] == pytest.approx(by_class.numpy(), abs=1e-6)
 
 
 def test_rows_can_be_resampled() -> None:
