@@ -207,6 +207,8 @@ function draw() {
   const values = shown.map((p) => p.x[axis.value]), low = Math.min(...values), high = Math.max(...values);
   const log = low > 0 && high / low > 10, text = colour("soft"), grid = {color: colour("line"), drawTicks: false};
   const ends = shown.flatMap((p) => p.ys), spread = Math.max(...ends) - Math.min(...ends);
+  /* Where all values are one, the axis is wide enough that its ticks differ. */
+  const margin = spread > 1e-9 ? spread * 0.05 + 1e-6 : Math.max(Math.abs(ends[0]) * 0.05, 0.01);
   const narrow = width() < 500;
   const title = (words) => ({display: true, text: words, color: colour("ink"), font: {weight: 600}});
   order = [...shown].sort((a, b) => a.x[axis.value] - b.x[axis.value]);
@@ -237,7 +239,7 @@ function draw() {
         y: {
           title: title(picked.y), grid,
           /* The axis holds the intervals even where they are not drawn: noise looks as small as it is. */
-          ...(ends.length ? {min: Math.min(...ends) - spread * 0.05 - 1e-6, max: Math.max(...ends) + spread * 0.05 + 1e-6} : {}),
+          ...(ends.length ? {min: Math.min(...ends) - margin, max: Math.max(...ends) + margin} : {}),
           ticks: {color: text, padding: 6, maxTicksLimit: 8, includeBounds: false, callback: (value) => +value.toPrecision(4)},
         },
       },
