@@ -123,9 +123,9 @@ def detector(size: int = SIDE) -> tuple[TensorSpec]:
     return (TensorSpec("images", "float32", (1, 3, size, size), signature=record),)
 
 
-def lists(path: Path, batched: bool = False) -> Path:
+def lists(path: Path, batched: bool = False, masks: bool = False) -> Path:
     """The same detector as torchvision writes them: one image (3, 32, 32), or `batched`, (1, 3, 32, 32) → boxes (n, 4),
-    labels (n,), which count a background, and scores (n,), after suppression inside the graph."""
+    labels (n,), which count a background, and scores (n,), after suppression inside the graph; with `masks` (n, 1)."""
     save(path)
     model = onnx.load(path)
     graph = model.graph
@@ -159,5 +159,8 @@ def lists(path: Path, batched: bool = False) -> Path:
     graph.ClearField("output")
     for name, kind, shape in (("found", 1, ["n", 4]), ("labels", 7, ["n"]), ("sure", 1, ["n"])):
         graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    if masks:
+        graph.node.append(node("Unsqueeze", ["sure", "one"], ["masks"]))
+        graph.output.append(onnx.helper.make_tensor_value_info("masks", 1, ["n", 1]))
     onnx.save(model, path)
     return path

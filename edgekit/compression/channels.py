@@ -206,12 +206,17 @@ def _cut(
             if cut_apart:
                 delattr(network, JOINTS)
         try:
+            involving: dict[str, set[str]] = {}  # layer → those that were pruned together with it
             for group in groups:
                 if any(dep.target.module in joints for dep, _ in group):
                     continue
                 involved = _layers(group, names)
                 if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, removed, names):
                     return involved, fixed
+                for dep, _ in group:
+                    involving.setdefault(names.get(dep.target.module, ""), set()).update(involved)
+            if mixed := removed.mixed():
+                return involving[mixed], fixed
         except WrongIndices as error:
             return error.layers, fixed
         except Exception as error:

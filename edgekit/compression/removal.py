@@ -96,6 +96,29 @@ class Removal:
             return False
         return all(_same(outputs[name], tensor, 1e-5) for name, tensor in expected.items())
 
+    def mixed(self) -> str:
+        """The name of a layer whose channels changed their group or head; "" if there is none.
+
+        To be asked when all is pruned: one branch of a concatenation may lose its channels before another.
+        """
+        layers = dict(self.original.named_modules())
+        return next((name for name, kept in self.kept.items() if not _evenly(layers[name], kept.reads)), "")
+
+
+def _evenly(layer: nn.Module, kept: list[int] | None) -> bool:
+    """Does each group of a norm, or head of an attention, keep as many channels as the others, in order?"""
+    channels, groups = (
+        (layer.num_channels, layer.num_groups)
+        if isinstance(layer, nn.GroupNorm)
+        else (layer.embed_dim, layer.num_heads)
+        if isinstance(layer, nn.MultiheadAttention)
+        else (0, 1)
+    )
+    if kept is None or groups == 1:
+        return True
+    of_group = [channel // (channels // groups) for channel in kept]
+    return of_group == sorted(of_group) and all(of_group.count(g) * groups == len(kept) for g in range(groups))
+
 
 class _Differs(Exception):
     """A layer reads something else than in the pruned network."""

@@ -242,7 +242,7 @@ class OutputSignature:
             yield from (f"{name} is for boxes, and kind is {self.kind!r}" for name, value in of_boxes.items() if value)
         activation = self.activation if self.kind != "mask" else ""
         scored = {"activation": activation, "background": self.background, "transposed": self.transposed}
-        if self.kind == "class-ids":
+        if self.kind == "class-ids" and self.background != "last":
             scored.pop("background")
         if self.kind not in ("boxes", "scores"):
             yield from (f"{name} is for a detector's scores" for name, value in scored.items() if value)
@@ -251,12 +251,14 @@ class OutputSignature:
         if self.anchors and len(self.anchors) != len(self.strides):
             yield f"anchors are a list for each stride, and there are {len(self.anchors)} and {len(self.strides)}"
         sides = [side for anchors in self.anchors for anchor in anchors for side in anchor]
-        if self.anchors and not (sides and all(0 < side < math.inf for side in sides)):
+        if self.anchors and not (all(self.anchors) and all(0 < side < math.inf for side in sides)):
             yield "an anchor is a width and a height in pixels"
         if self.variances and (
             not self.anchors or len(self.variances) != 4 or not all(map(math.isfinite, self.variances))
         ):
             yield "variances are four finite numbers, for boxes with anchors"
+        if self.origin != 0.5 and not self.anchors:
+            yield "origin is for boxes with anchors"
         if not 0 <= self.origin <= 1:
             yield f"origin is a share of a cell, from 0 to 1, not {self.origin:g}"
         if (self.strides or self.anchors) and (self.relative or self.boxes not in ("", "cxcywh")):

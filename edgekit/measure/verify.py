@@ -38,7 +38,7 @@ from edgekit.sets import edges
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
 #: goes up when a check becomes stricter: findings of earlier checks are made again
-CHECKS = 3
+CHECKS = 4
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,9 @@ class Verifier:
             why = f"{parent.name} returns NaN or infinity for random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
         finding = self._compared(finding, artifact, parent)
-        if finding.random and not finding.failed and len(self.data) > 1 and _constant(reference):
-            why = f"{parent.name} returns the same for all random inputs: pass --val SET"
+        if finding.random and not finding.failed and (constant := _constant(reference)):
+            what = "the same" if len(constant) == len(reference) else f"the same {constant[0]}"
+            why = f"{parent.name} returns {what} for all random inputs: pass --val SET"
             return dataclasses.replace(finding, unverified=why)
         if preserves == "accuracy" and not finding.failed and finding.parity:
             judged = self.scorer is not None or finding.random
@@ -353,9 +354,9 @@ def _sizes(data: SampleSet) -> str:
     return ", ".join("x".join(map(str, array.shape)) for array in data.inputs.values())
 
 
-def _constant(outputs: Mapping[str, Any]) -> bool:
-    """Is every output the same for all samples? Then any model that returns a constant would be as right."""
-    return all((array == array[:1]).all() for array in outputs.values())
+def _constant(outputs: Mapping[str, Any]) -> list[str]:
+    """The outputs that are the same for all samples: any model that returns a constant would be as right."""
+    return [name for name, array in outputs.items() if len(array) > 1 and (array == array[:1]).all()]
 
 
 def _finite(outputs: Mapping[str, Any]) -> bool:

@@ -24,8 +24,10 @@ GREY = 114.0
 
 
 def is_detector(network: nn.Module) -> bool:
-    """Is it a whole detector of torchvision's? Its backbones, necks and heads are networks like others."""
-    return bool({TWO_STAGES, *ONE_STAGE} & _classes(network))
+    """Is it a whole detector, with torchvision's own `forward`? Backbones, necks and heads are networks like others,
+    and so is a detector whose user wrote another forward."""
+    own = type(network).forward.__module__.startswith("torchvision.models.detection.")
+    return own and bool({TWO_STAGES, *ONE_STAGE} & _classes(network))
 
 
 def _classes(network: nn.Module) -> set[str]:
@@ -78,6 +80,7 @@ class OneStage(nn.Module):
         found = self.head(features)
         grids = [(int(part.shape[-2]), int(part.shape[-1])) for part in features]
         height, width = int(images.shape[-2]), int(images.shape[-1])
+        self._check_size(height, width)
         anchors = self._anchors(grids, (height, width))
         boxes = self._boxes(found["bbox_regression"], torch.from_numpy(anchors).to(images.dtype))
         boxes = boxes.clamp(min=0).minimum(images.new_tensor([width, height, width, height]))  # before suppression
@@ -105,6 +108,14 @@ class OneStage(nn.Module):
         )
         boxes = OutputSignature("boxes", name="boxes", boxes="xyxy")
         return Signature((image,), (boxes, OutputSignature("scores", name="scores", background="first")))
+
+    def _check_size(self, height: int, width: int) -> None:
+        """torchvision pads images to a multiple, by which the anchors are placed. Raises InputError for other sizes."""
+        multiple = 1 if self.kind == "SSD" else int(self.transform.size_divisible)
+        if height % multiple or width % multiple:
+            fitting = " x ".join(str(-(-side // multiple) * multiple) for side in (height, width))
+            why = f"{self.kind} places its anchors on images whose sides are multiples of {multiple}"
+            raise InputError(f"the example image is {height} x {width} pixels", why, f"use {fitting}")
 
     def _anchors(self, grids: Sequence[tuple[int, int]], size: tuple[int, int]) -> NDArray[np.float32]:
         """(anchors, 4): x0, y0, x1, y1 in pixels, level by level, cell by cell."""

@@ -27,8 +27,10 @@ class ByClass:
     left_out: int = 0
 
     def problems(self) -> Iterator[str]:
-        if not self.values or any(len(values) != len(self.classes) for values in self.values.values()):
+        if any(len(values) != len(self.classes) for values in self.values.values()):
             yield "there must be one value for each class"
+        if not set(self.values) - {"boxes"}:
+            yield "there must be a metric"
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,10 @@ def _label_room(label: str, box: Box, height: float) -> labels.Box:
 
 def _size(png: str) -> tuple[int, int] | None:
     """(width, height) in a PNG's header; None if it is none, or of another shape than a picture's."""
-    header = base64.b64decode(png[:32])
+    try:
+        header = base64.b64decode(png[:32])
+    except ValueError:
+        return None
     if len(header) < 24 or not header.startswith(b"\x89PNG"):
         return None
     width, height = struct.unpack(">II", header[16:24])

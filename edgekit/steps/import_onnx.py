@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,9 +59,12 @@ class ImportOnnx(ImportStep):
 
     def adapted(self, place: Path, facts: ModelFacts) -> ModelFacts:
         torchvision = any(record.family == "torchvision" for record in given(self.signature).outputs)
-        if not torchvision or len(facts.inputs) != 1 or any(spec.shape[2:] == (4,) for spec in facts.outputs):
+        shapes = [spec.shape for spec in facts.inputs]
+        lists = [spec.name for spec in facts.outputs if len(spec.shape) == 1 or spec.shape[1:] == (4,)]
+        one_image = len(shapes) == 1 and (len(shapes[0]) == 3 or shapes[0][:1] in ((1,), (None,)))
+        if not torchvision or not one_image or len(lists) < 3:
             return facts
-        _add_batch_axis(place, to_input=len(facts.inputs[0].shape) == 3)
+        _add_batch_axis(place, len(shapes[0]) == 3, lists)
         return Onnx.describe(place)
 
 
@@ -86,24 +90,37 @@ def table_rows(graph: GraphProto) -> dict[str, int]:
     return rows
 
 
-def _add_batch_axis(path: Path, to_input: bool) -> None:
-    """Give every output of the file, and its input, a first axis of one; it is part of their new names."""
+def _add_batch_axis(path: Path, to_input: bool, lists: Collection[str]) -> None:
+    """Give the outputs `lists` of the file, and its input, a first axis of one; it is part of their new names. Other
+    outputs, masks and keypoints, are left out."""
     import onnx
     from onnx import helper, numpy_helper
 
     model = onnx.load(str(path), load_external_data=False)
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}  # an old file names them among its inputs
+    used = stored | {name for node in graph.node for name in (*node.input, *node.output)}
+    used |= {value.name for value in (*graph.input, *graph.output)}
+
+    def free(name: str) -> str:
+        while name in used:
+            name += "_"
+        used.add(name)
+        return name
+
     version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     first: list[NodeProto] = []
     last: list[NodeProto] = []
     by_input = version >= 13  # since then, the axes are an input
-    graph.initializer.append(numpy_helper.from_array(np.array([0]), "batch_axis"))
-    for values, nodes in (*[(graph.input, first)] * to_input, (graph.output, last)):
-        for value in [value for value in values if value.name not in stored]:
-            whole, value.name = value.name, f"{value.name}_batch"
+    axis = free("batch_axis")
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), axis))
+    inputs = [value for value in graph.input if value.name not in stored] if to_input else []
+    outputs = [value for value in graph.output if value.name in lists]
+    for values, nodes in ((inputs, first), (outputs, last)):
+        for value in values:
+            whole, value.name = value.name, free(f"{value.name}_batch")
             operator, ends = ("Squeeze", (value.name, whole)) if nodes is first else ("Unsqueeze", (whole, value.name))
-            node = helper.make_node(operator, [ends[0], *["batch_axis"] * by_input], [ends[1]])
+            node = helper.make_node(operator, [ends[0], *[axis] * by_input], [ends[1]])
             if not by_input:
                 node.attribute.append(helper.make_attribute("axes", [0]))
             nodes.append(node)
@@ -111,9 +128,11 @@ def _add_batch_axis(path: Path, to_input: bool) -> None:
             dims = [onnx.TensorShapeProto.Dimension(dim_value=1), *shape.dim]
             shape.ClearField("dim")
             shape.dim.extend(dims)
-    nodes = [*first, *graph.node, *last]
-    graph.ClearField("node")
+    kept, nodes = copy.deepcopy(outputs), [*first, *graph.node, *last]
+    for name in ("node", "output"):
+        graph.ClearField(name)
     graph.node.extend(nodes)
+    graph.output.extend(kept)
     path.write_bytes(model.SerializeToString())
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional  # noqa: E402
 
 from edgekit.compression import channels  # noqa: E402
 from edgekit.compression.channels import Cut  # noqa: E402
-from edgekit.compression.removal import Removal  # noqa: E402
+from edgekit.compression.removal import Kept, Removal, _evenly  # noqa: E402
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(3))
 
@@ -192,3 +192,50 @@ def test_weights_of_other_channels(layer: int) -> None:
     with torch.no_grad():
         pruned[layer].weight.copy_(pruned[layer].weight.flip(1))
     assert not removed.is_right(pruned)
+
+
+class JoinedNorm(nn.Module):
+    """The groups of the norm do not end where the convolutions do."""
+
+    def __init__(self, second: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 24, 1), nn.Conv2d(3, second, 1)
+        self.norm, self.head = nn.GroupNorm(4, 24 + second), nn.Conv2d(24 + second, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(torch.cat([self.first(x), self.second(x)], 1)).relu()).mean((2, 3))
+
+
+def test_channels_stay_in_their_group_of_a_norm() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(channels.CannotConvert, match="first, head, second"):
+        channels.cut(JoinedNorm(8).eval(), (X,), Cut(0.25, round_to=1))
+    alone = nn.Sequential(nn.Conv2d(3, 32, 1), nn.GroupNorm(4, 32), nn.ReLU(), nn.Conv2d(32, 4, 1)).eval()
+    assert channels.cut(alone, (X,), Cut(0.25)).network[0].out_channels == 24
+
+
+def test_channels_stay_in_their_head() -> None:
+    """torch's own attention has its heads in one matrix; the layers after it are pruned all the same."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    network = nn.Sequential(nn.Linear(8, 32), layer, nn.Linear(32, 8)).eval()
+    result = channels.cut(network, (torch.randn(2, 5, 8),), Cut(0.5))
+    assert result.network[1].self_attn.embed_dim == 32 and result.network[1].linear1.out_features == 32
+    assert "0" in result.whole
+
+
+@pytest.mark.parametrize(
+    ("kept", "even"),
+    [
+        ([0, 4, 8, 12], True),
+        ([0, 1, 4, 5, 8, 9, 12, 13], True),
+        ([0, 1, 4, 8, 12, 13, 14, 15], False),
+        ([4, 0, 8, 12], False),
+        ([0, 4, 8], False),
+        (None, True),
+    ],
+)
+def test_as_many_channels_of_each_group(kept: list[int] | None, even: bool) -> None:
+    norm = nn.GroupNorm(4, 16)
+    assert Removal(norm, (), {"": Kept(kept)}).mixed() == "" or not even
+    assert _evenly(norm, kept) is even and _evenly(nn.GroupNorm(1, 16), kept)

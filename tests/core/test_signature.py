@@ -49,6 +49,21 @@ WHOLE = Signature(
 )
 
 
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (OutputSignature("boxes", strides=(8, 16), anchors=(((9, 9),), ())), "an anchor is a width and a height"),
+        (OutputSignature("boxes", strides=(8, 16), anchors=(((9, 9),),)), "a list for each stride"),
+        (OutputSignature("boxes", strides=(8,), variances=(1, 1, 1, 1)), "four finite numbers, for boxes with anchors"),
+        (OutputSignature("scores", origin=0.0), "origin is for boxes with anchors"),
+        (OutputSignature("class-ids", background="last"), "background is for"),
+        (OutputSignature("boxes", boxes="xyxy", strides=(8,)), "cxcywh, and never relative"),
+    ],
+)
+def test_what_no_detector_has(record: OutputSignature, problem: str) -> None:
+    assert any(problem in found for found in record.problems())
+
+
 def test_what_is_written_is_read() -> None:
     assert parse(json.loads(WHOLE.to_json())) == (WHOLE, [])
     assert [input_of(plain(record)) for record in WHOLE.inputs] == list(WHOLE.inputs)

@@ -145,6 +145,25 @@ def test_two_stages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "model.onnx" in error.value.next
 
 
+@pytest.mark.parametrize("name", ["RetinaNet", "FCOS"])
+def test_sizes_whose_anchors_would_be_elsewhere_are_refused(name: str) -> None:
+    """torchvision pads 100 pixels to 128; without that, a cell of 13 would be 7 pixels wide."""
+    with pytest.raises(InputError, match="100 x 128 pixels") as error:
+        as_tensors(network(DETECTORS[name]))(torch.zeros(1, 3, 100, 128))
+    assert error.value.next == "use 128 x 128"
+
+
+def test_a_users_own_forward_is_what_runs() -> None:
+    torchvision()
+    ssd = outside("torchvision.models.detection.ssd", "torchvision")
+
+    class Own(ssd.SSD):  # type: ignore[misc, name-defined]
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    assert not is_detector(Own.__new__(Own))
+
+
 def test_parts_of_a_detector_stay_as_they_are() -> None:
     torchvision()
     backbones = outside("torchvision.models.detection.backbone_utils", "torchvision")

@@ -55,7 +55,9 @@ def test_the_recommended_models_boxes_are_drawn_and_told() -> None:
     assert "Sample predictions" not in page(), "boxes are no short texts"
 
 
-@pytest.mark.parametrize("png", [None, "", "AAAA", '"><script>', base64.b64encode(b"\x89PNG" + bytes(40)).decode()])
+@pytest.mark.parametrize(
+    "png", [None, "", "AAAA", "A", '"><script>', base64.b64encode(b"\x89PNG" + bytes(40)).decode()]
+)
 def test_what_is_no_picture_is_told_only(png: str | None) -> None:
     text = page(png).partition('<section id="boxes">')[2].partition("</section>")[0]
     assert "<svg" not in text and "<script" not in text and "<dd>cat 91 %</dd>" in text

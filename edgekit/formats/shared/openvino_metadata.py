@@ -66,11 +66,11 @@ def _image_info(inputs: Sequence[TensorSpec]) -> dict[str, str]:
     info = {"mean_values": _words(means), "scale_values": _words(stds)}
     if record.colour in ("RGB", "BGR"):  # images come as BGR
         info["reverse_input_channels"] = str(record.colour == "RGB")
-    boxes = {"letterbox": "fit_to_window_letterbox", "letterbox-corner": "fit_to_window"}
-    modes = {"stretch": "standard", "shortest": "crop", **boxes}
-    if record.resize is not None:
+    # Model API's fit_to_window is no letterbox-corner: it rounds to the nearest pixel, and its fill is black
+    modes = {"stretch": "standard", "shortest": "crop", "letterbox": "fit_to_window_letterbox"}
+    if record.resize is not None and record.resize.mode in modes:
         info["resize_type"] = modes[record.resize.mode]
-        if record.resize.mode in boxes:
+        if record.resize.mode == "letterbox":
             info["pad_value"] = str(round(record.resize.fill))
     words = {name: word for word, name in INTERPOLATIONS.items()}
     if record.interpolation in words:
@@ -119,9 +119,8 @@ def _resize(info: Mapping[str, str], height: int, width: int) -> tuple[Resize | 
     kind = info.get("resize_type") or "standard"
     if kind == "standard":
         return Resize("stretch", sides), None
-    if kind in ("fit_to_window_letterbox", "fit_to_window"):
-        fill = next(iter(_numbers(info, "pad_value")), 0.0)
-        return Resize("letterbox" if kind.endswith("letterbox") else "letterbox-corner", sides, fill), None
+    if kind == "fit_to_window_letterbox":
+        return Resize("letterbox", sides, next(iter(_numbers(info, "pad_value")), 0.0)), None
     if kind == "crop" and height == width:
         return Resize("shortest", height), height
     return None, None

@@ -31,8 +31,8 @@ def of_weights(weights: Any) -> Signature:
     transform = weights.transforms()
     categories = distinct(weights.meta.get("categories") or ())
     if type(transform).__name__ == "ObjectDetection":  # the network normalizes images itself
-        named = tuple(name for name in categories if name != "__background__")
-        return Signature((), (OutputSignature("boxes", family="torchvision", classes=named),))
+        # the first stands for no object: __background__, or of keypoints "no person"
+        return Signature((), (OutputSignature("boxes", family="torchvision", classes=categories[1:]),))
     kinds: Mapping[str, Any] = {"ImageClassification": "logits", "SemanticSegmentation": "mask"}
     kind = kinds.get(type(transform).__name__)
     outputs = (OutputSignature(kind, classes=categories),) if kind else ()

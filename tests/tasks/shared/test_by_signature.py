@@ -58,15 +58,15 @@ def test_a_right_detector_scores_one(model: Any, tmp_path: Path, layout: Any) ->
     assert not statistics.chance(scores, data.labels)
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(("batched", "masks"), [(False, False), (True, True)])
 def test_lists_of_boxes_from_inside_the_graph(
-    batched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+    batched: bool, masks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
     """torchvision's form: one image without a batch axis, and as many boxes as it finds; also in OpenVINO and a bundle,
     none where there is none; more than are read is an error."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "names.txt").write_text("\n".join(CLASSES))
-    squares_detector.lists(tmp_path / "lists.onnx", batched)
+    squares_detector.lists(tmp_path / "lists.onnx", batched, masks)
     data = str(coco(tmp_path / "data"))
     edgekit.import_model("lists.onnx", signature="torchvision", classes="names.txt", out="run")
     artifact = Store(tmp_path / "run").get("onnx")
