@@ -168,6 +168,7 @@ def _cut(
     if cut_apart:
         network.add_module(JOINTS, joints)  # the tracer finds the modules of the network alone
     heads = _heads(network)
+    per_head = {m: m.num_heads for m in network.modules() if isinstance(m, nn.MultiheadAttention)}
     importance = {
         "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
         "taylor": torch_pruning.importance.GroupTaylorImportance,
@@ -187,8 +188,9 @@ def _cut(
                 ignored_layers=[*ignored, *joints],
                 forward_fn=splits.traced_with(joints) if cut_apart else None,
                 customized_pruners=recurrent.pruners(network),
-                in_channel_groups={},  # the defaults are shared by all pruners, and keep their networks
-                out_channel_groups={},
+                # the defaults are shared by all pruners, and keep their networks
+                in_channel_groups=dict(per_head),
+                out_channel_groups=dict(per_head),
                 num_heads={layer: count for layer, (_, _, count) in heads.items()},
                 prune_num_heads=True,
                 prune_head_dims=False,
