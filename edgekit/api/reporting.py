@@ -29,7 +29,7 @@ KEPT = ("note", "warning", "skipped", "failed", "running")
 #: an option, and its value: a placeholder, or a word with a sign that no prose has
 _OPTION = re.compile(
     r"(?<![\w-])--([a-z][a-z0-9-]*)(?![\w-])"
-    r"(?:[ =]([A-Z][A-Z0-9,…]*\b|cpu\b|auto\b|(?=[^\s;,()]*[\d./:@=])[^\s;,()]+?(?=[:.]?(?:[\s;,)]|$))))?"
+    r"(?:[ =]([A-Z][A-Z0-9,…]*\b|cpu\b|auto\b|torchvision\b|(?=[^\s;,()]*[\d./:@=])[^\s;,()]+?(?=[:.]?(?:[\s;,)]|$))))?"
 )
 _COMMAND = re.compile(
     r"\bedgekit (train|import|prune|quantize|export|verify|bench|predict|compare|inspect|deploy|optimize|doctor|run)\b"
