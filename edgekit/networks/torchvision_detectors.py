@@ -42,7 +42,7 @@ def as_tensors(network: nn.Module) -> nn.Module:
         return OneStage(network, kinds.pop())
     what = f"{type(network).__name__} returns as many boxes as it finds"
     why = "its second stage runs on the regions that the first one finds: such a network cannot be traced"
-    next = "export it with torch.onnx.export(…, dynamo=False), and import the file with --signature torchvision"
+    next = "export it to ONNX as torchvision documents it, and import the file with --signature torchvision"
     raise InputError(what, why, next)
 
 
