@@ -26,8 +26,8 @@ GREY = 114.0
 def is_detector(network: nn.Module) -> bool:
     """Is it a whole detector, with torchvision's own `forward`? Backbones, necks and heads are networks like others,
     and so is a detector whose user wrote another forward."""
-    own = type(network).forward.__module__.startswith("torchvision.models.detection.")
-    return own and bool({TWO_STAGES, *ONE_STAGE} & _classes(network))
+    own = str(getattr(type(network).forward, "__module__", ""))
+    return own.startswith("torchvision.models.detection.") and bool({TWO_STAGES, *ONE_STAGE} & _classes(network))
 
 
 def _classes(network: nn.Module) -> set[str]:
