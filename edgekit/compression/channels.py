@@ -12,6 +12,7 @@ smaller of the two networks is returned.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -144,9 +145,18 @@ def _cut(
     class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
         """Rounds to the nearest multiple; the base class rounds down: 1 % could halve a layer of 16 channels."""
 
+        _parts = 1
+
+        def _is_atten_group(self, group: Any) -> Any:
+            """Called for each group just before its channels are rounded."""
+            self._parts = self._get_channel_groups(group)
+            return super()._is_atten_group(group)
+
         def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
-            nearest = round_to * max(round((current_channels - n_pruned) / round_to), 1)
-            return max(current_channels - nearest, 0)
+            """`n_pruned` is of one part, a head or a group of a norm, `current_channels` and the multiple of all."""
+            channels, step = current_channels // self._parts, round_to // math.gcd(round_to, self._parts)
+            nearest = step * max(round((channels - n_pruned) / step), 1)
+            return max(channels - nearest, 0)
 
         def estimate_importance(self, group: Any) -> Any:
             """Its indices may be wrong behind a split or a chunk, whose parts meet again."""

@@ -268,3 +268,19 @@ class Heads(torch.nn.Module):
 def test_attention_over_an_image() -> None:
     result = channels.cut(Heads().eval(), (torch.randn(1, 3, 8, 8),), channels.Cut(0.5))
     assert result.network.stem.out_channels == 16 and "qkv" in result.whole
+
+
+@pytest.mark.parametrize(("width", "heads", "left"), [(64, 4, 48), (64, 8, 40), (192, 3, 144)])
+def test_the_multiple_is_of_all_heads_together(width: int, heads: int, left: int) -> None:
+    """Some 30 % of each head, to the nearest multiple of 8 over all heads."""
+    layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True)
+    network = nn.Sequential(nn.Linear(8, width), layer, nn.Linear(width, 8)).eval()
+    cut = channels.cut(network, (torch.randn(2, 5, 8),), Cut(0.3)).network
+    assert cut[1].self_attn.embed_dim == left
+
+
+def test_grouped_convolutions_lose_as_many_channels_of_each_group() -> None:
+    grouped = nn.Conv2d(48, 48, 3, groups=6)
+    network = nn.Sequential(nn.Conv2d(3, 48, 3), nn.ReLU(), grouped, nn.ReLU(), nn.Conv2d(48, 8, 1)).eval()
+    cut = channels.cut(network, (torch.randn(1, 3, 12, 12),), Cut(0.3)).network
+    assert cut[2].out_channels == cut[2].in_channels == 24 and cut[2].groups == 6
