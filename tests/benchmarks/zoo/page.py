@@ -29,7 +29,7 @@ writes this page.
 - **int8**: SQNR against the float model of the same format, in dB; in brackets how many times faster than float it is,
   on one thread, both from the same bench (CPU times where the machine is busy). †: less than 90% of the samples keep
   their top class, so that `quantize` ends with exit code 1; the classes of random weights are close to each other. ‡:
-  the weights alone are int8, since `quantize` measured that static int8 is not faster than float.
+  the weights alone are int8: static int8 was not faster than float, or changed more classes than `quantize` allows.
 - **pruned**: the share of the MACs that is left. 30% of the channels are removed wherever that is possible.
 - **CPU**: seconds of CPU time of all commands.
 
