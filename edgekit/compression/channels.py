@@ -218,22 +218,31 @@ def _cut(
             if cut_apart:
                 delattr(network, JOINTS)
         try:
-            involving: dict[str, set[str]] = {}  # layer → those that were pruned together with it
-            for group in groups:
-                if any(dep.target.module in joints for dep, _ in group):
-                    continue
-                involved = _layers(group, names)
-                if not _prune(group, lambda: _set_heads(heads, pruner.num_heads), network, removed, names):
-                    return involved, fixed
-                for dep, _ in group:
-                    involving.setdefault(names.get(dep.target.module, ""), set()).update(involved)
-            if mixed := removed.mixed():
-                return involving[mixed], fixed
+            kept = (group for group in groups if not any(dep.target.module in joints for dep, _ in group))
+            return _prune_all(kept, lambda: _set_heads(heads, pruner.num_heads), network, removed, names), fixed
         except WrongIndices as error:
             return error.layers, fixed
         except Exception as error:
             raise _untraceable(error) from error
-    return set(), fixed
+
+
+def _prune_all(
+    groups: Iterable[Any],
+    set_heads: Callable[[], None],
+    network: nn.Module,
+    removed: Removal,
+    names: dict[nn.Module, str],
+) -> set[str]:
+    """Prune one group after another; the names of the layers whose pruning broke the network, if any."""
+    involving: dict[str, set[str]] = {}  # layer → those that were pruned together with it
+    for group in groups:
+        involved = _layers(group, names)
+        if not _prune(group, set_heads, network, removed, names):
+            return involved
+        for dep, _ in group:
+            involving.setdefault(names.get(dep.target.module, ""), set()).update(involved)
+    mixed = removed.mixed()
+    return involving[mixed] if mixed else set()
 
 
 def _untraceable(error: Exception) -> CannotConvert:

@@ -137,7 +137,7 @@ class Block(nn.Module):
 
 @pytest.mark.parametrize("move", [False, True])
 def test_channels_that_are_all_zero(move: bool) -> None:
-    """An output that is the same for right and wrong indices: they are told apart all the same."""
+    """An output that is the same for right and wrong indices: which one it is shows all the same."""
     torch.manual_seed(0)
     if not move:
         assert channels.cut(Block(move).eval(), (X,), Cut(0.5)).network.conv.out_channels == 16
