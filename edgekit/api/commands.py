@@ -602,6 +602,8 @@ def bench(
     batch: int | None = None,
     processes: int | None = None,
     samples: int | None = None,
+    prompt: int | None = None,
+    new_tokens: int | None = None,
     latency: bool = True,
     shape: Shape | None = None,
     out: AnyPath | None = None,
@@ -622,6 +624,8 @@ def bench(
         batch: Samples per inference. None: 1.
         processes: Timing processes of each model. None: 15.
         samples: Measure accuracy on the first so many samples; 0: all.
+        prompt: Of a model that generates text, whose latency is that of a request: the tokens of its prompt. None: 64.
+        new_tokens: The tokens that it generates. None: 32.
         latency: False measures accuracy and size only.
         shape: Sizes of inputs, batch included, where they are open.
         out: The run folder of a model from elsewhere.
@@ -646,6 +650,7 @@ def bench(
     words = [name for name in map(word, chosen) if name]
     folders = [run_of(model, out) for model in chosen]
     given = {"threads": threads, "batch": batch, "processes": processes, "samples": samples}
+    given |= {"prompt": prompt, "new_tokens": new_tokens}
     outcome = bench_workflow.bench(
         words,
         target_names=[target] if isinstance(target, str) else list(target),

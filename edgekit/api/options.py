@@ -187,6 +187,8 @@ class BenchArguments(TypedDict, total=False):
     batch: int | None
     processes: int | None
     samples: int | None
+    prompt: int | None
+    new_tokens: int | None
     latency: bool
     shape: Shape | None
     resume: bool

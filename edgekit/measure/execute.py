@@ -216,6 +216,7 @@ class RunAccumulator:
                 result["peak_rss_bytes"],
                 result["floor_rss_bytes"],
                 tuple(result.get("cpu_ns") or ()),
+                tuple(result.get("first_token_ns") or ()),
             )
         )
 

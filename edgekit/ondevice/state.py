@@ -1,4 +1,4 @@
-"""A model with states, of which an output is an input's next value, as a decoder's cache is: numpy only, runs on the device.
+"""A model with states: outputs that are an input's next value, as a decoder's cache is. Numpy only, for the device.
 
 `Stateful` wraps a runtime's session and hides the states: a call starts with empty ones and returns the other outputs.
 `request` generates text greedily: one call with the prompt, whose last position predicts the first new token, then a

@@ -97,6 +97,7 @@ class Train(Settings, DistillationSettings, Step):
         best_epoch = best(trained.history)["epoch"]
         details = {"model": model, "device": trained.device, "history": trained.history, "best_epoch": best_epoch}
         details |= {"cross_validation": trained.folds} if trained.folds else {}
+        details |= {"context": trained.specs["context"]} if "context" in trained.specs else {}
         return StepResult(details=details | ({"notes": notes} if notes else {}))
 
     def shaped(self, model: str) -> dict[str, float]:

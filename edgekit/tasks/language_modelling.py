@@ -121,7 +121,7 @@ class LanguageModelling(Task):
         rows = np.array(
             [[_negative_log_likelihood(row, label), len(label)] for row, label in zip(logits, labels, strict=True)]
         )
-        return Scores("perplexity", "per token", False, rows, perplexity)
+        return Scores("perplexity", "", False, rows, perplexity)
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
         text_module.ship(lambda: self.tokenizer, folder, parents)
