@@ -14,6 +14,8 @@ from edgekit.core.errors import InputError
 from edgekit.core.measurement import Generation, Latency, Process
 from edgekit.core.target import Plan
 
+FEWER = "ask for fewer new tokens (--new-tokens N), or after a shorter prompt"
+
 
 def check(artifact: Artifact, root: Artifact, plan: Plan, memory_bytes: int) -> None:
     """Raises InputError if a request of the plan has more tokens than the model's context, which its `root` records, or
@@ -23,12 +25,12 @@ def check(artifact: Artifact, root: Artifact, plan: Plan, memory_bytes: int) -> 
     context = root.details.get("context")
     if isinstance(context, int) and tokens > context:
         why = f"the context of {artifact.name} has {context:,}"
-        raise InputError(asked, why, "ask for fewer: --prompt N --new-tokens M")
+        raise InputError(asked, why, FEWER)
     needed = cache_bytes(artifact, plan.batch, tokens)
     if memory_bytes and needed + artifact.sizes.total > memory_bytes:
         what = f"{asked}, whose cache takes {needed / 1e6:,.0f} MB"
         why = f"with {artifact.sizes.total / 1e6:,.0f} MB of the model that is more than the device's memory"
-        raise InputError(what, f"{why}, {memory_bytes / 1e6:,.0f} MB", "ask for fewer: --prompt N --new-tokens M")
+        raise InputError(what, f"{why}, {memory_bytes / 1e6:,.0f} MB", FEWER)
 
 
 def parts(artifact: Artifact, processes: Sequence[Process], request: Latency) -> Generation | None:

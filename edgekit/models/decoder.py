@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-#: how much of a text the cache of the exporters' example holds, and how much follows it
-EXAMPLE_PAST, EXAMPLE_LENGTH = 3, 4
+#: how much of a text the cache of the exporters' example holds
+EXAMPLE_PAST = 3
 
 
 class Decoder(nn.Module):
@@ -37,6 +37,7 @@ class Decoder(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(width, heads, groups, hidden, dropout) for _ in range(blocks))
         self.norm = RootMeanSquare(width)
+        self.kept = (groups, width // heads)
         #: the length of the texts that it is trained on
         self.context = length
 
@@ -52,8 +53,8 @@ class Decoder(nn.Module):
     def example_states(self, samples: int) -> dict[str, Tensor]:
         """By name, states (samples, groups, past, size) of a past that is not empty."""
         names = [f"{kind}.{index}" for index in range(len(self.blocks)) for kind in ("key", "value")]
-        attention = self.blocks[0].attention
-        shape = (samples, attention.groups, EXAMPLE_PAST, attention.size)
+        groups, size = self.kept
+        shape = (samples, groups, EXAMPLE_PAST, size)
         generator = torch.Generator().manual_seed(0)
         return {name: torch.randn(shape, generator=generator) for name in names}
 
@@ -93,14 +94,15 @@ class Attention(nn.Module):
         if states:
             key, value = torch.cat([states[0], key], dim=2), torch.cat([states[1], value], dim=2)
         hidden = torch.arange(key.shape[2], device=x.device)[None, :] > places[:, None]
-        grouped = query.unflatten(1, (self.groups, self.heads // self.groups))
+        grouped = query.reshape(query.shape[0], self.groups, self.heads // self.groups, -1, self.size)
         scores = grouped @ key.unsqueeze(2).transpose(3, 4) * self.size**-0.5
         shares = scores.masked_fill(hidden, -1e4).softmax(dim=-1)
         joined: Tensor = self.join((shares @ value.unsqueeze(2)).flatten(1, 2).transpose(1, 2).flatten(2))
         return joined, [key, value]
 
     def _split(self, y: Tensor) -> Tensor:
-        return y.unflatten(2, (-1, self.size)).transpose(1, 2)
+        parts: Tensor = y.reshape(y.shape[0], y.shape[1], -1, self.size).transpose(1, 2)
+        return parts
 
 
 def _rotated(x: Tensor, angles: Tensor) -> Tensor:

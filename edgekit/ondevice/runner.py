@@ -95,6 +95,10 @@ def run_job(job):
             result["profile"] = profile_operators(runtime_class, job["model"], session, feeds, job["profile"]["folder"])
         if job["outputs"]:
             wanted = job["outputs"]
+            if wanted.get("new_tokens"):
+                session = session.generating(wanted["new_tokens"])
+            elif wanted.get("stepwise"):
+                session = session.stepwise(wanted["stepwise"])
             size = result["output_batch"] = output_batch(session, feeds, wanted["batch"])
             result["outputs"] = outputs_in_batches(session, feeds, wanted["folder"], size, wanted.get("lists", {}))
     except (MemoryError, JobError):

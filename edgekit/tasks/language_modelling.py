@@ -34,7 +34,7 @@ TOKENIZER_CHARACTERS = 4_000_000
 
 
 class LanguageModelling(Task):
-    """Token ids (N, length) int64 → logits (N, length, words) of each next token; labels (N, length) are these tokens."""
+    """Token ids (N, length) int64 → logits (N, length, words) of each next token; labels (N, length): that token."""
 
     name = "language-modelling"
     models = ("decoder",)
@@ -116,7 +116,7 @@ class LanguageModelling(Task):
         return cross_entropy(outputs.flatten(0, 1), labels.flatten())
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """Perplexity; the rows are the summed negative log-likelihood, in nats, and the number of tokens of a window."""
+        """Perplexity; rows: a window's summed negative log-likelihood, in nats, and its number of tokens."""
         logits = next(iter(outputs.values()))
         rows = np.array(
             [[_negative_log_likelihood(row, label), len(label)] for row, label in zip(logits, labels, strict=True)]

@@ -1,4 +1,4 @@
-"""Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts."""
+"""Text classification: Reuters news by topic, 20 newsgroups, data sets in one of GLUE's layouts, tables of texts."""
 
 from __future__ import annotations
 

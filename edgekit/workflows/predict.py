@@ -17,11 +17,11 @@ from edgekit.core.errors import InputError, os_errors
 from edgekit.core.progress import quiet
 from edgekit.core.signature import plain
 from edgekit.core.signature_check import AXES
-from edgekit.core.target import Plan
+from edgekit.core.target import Plan, Target
 from edgekit.core.task import Task
 from edgekit.core.user_code import typed_by_user
-from edgekit.measure import targets
-from edgekit.measure.execute import execute
+from edgekit.measure import generation, targets
+from edgekit.measure.execute import execute, execute_steps
 from edgekit.networks.signatures import heads
 from edgekit.ondevice import detections, preprocess
 from edgekit.ondevice.predict import shares
@@ -38,14 +38,19 @@ UNKNOWN = "the model's preprocessing is not known: values are taken as they are;
 
 
 @typed_by_user
-def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path | None = None) -> list[dict[str, Any]]:
+def predict(
+    word: str, inputs: Sequence[str], target: str, top: int, draw: Path | None = None, new_tokens: int = 32
+) -> list[dict[str, Any]]:
     """For each input: the raw outputs, and the `top` classes if the output is one row of class scores; for a detector
-    the boxes. `draw`: the folder that images with their boxes are written into.
+    the boxes, for a model that generates text the `new_tokens` that follow. `draw`: the folder that images with their
+    boxes are written into.
 
     Raises InputError if an input cannot be read or does not fit the model, or if there are no boxes to draw.
     """
     ref = import_.ensure_imported(references.resolve(word))
     artifact = ref.artifact()
+    if artifact.states:
+        return _generated(artifact, ref.store.root(artifact), inputs, targets.load(target), new_tokens)
     task = tasks.load(artifact.task) if artifact.task else None
     classes = artifact.signature.classes or (task.classes if task else ())
     kind = artifact.signature.outputs[0].kind if artifact.signature.outputs else ""
@@ -83,6 +88,27 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path 
         if sample_notes:
             entry |= {"notes": list(sample_notes), "text": f"{entry['text']} ({'; '.join(sample_notes)})"}
         entries.append(entry)
+    return entries
+
+
+def _generated(
+    artifact: Artifact, root: Artifact, inputs: Sequence[str], target: Target, new_tokens: int
+) -> list[dict[str, Any]]:
+    """For each prompt the text that follows it, greedily; of an artifact without a tokenizer, token ids."""
+    task = tasks.load(artifact.task) if artifact.task else None
+    entries = []
+    for text in inputs:
+        prompt, notes = _sample(text, artifact, task)
+        length = next(iter(prompt.values())).shape[1]
+        plan = Plan(prompt=length, new_tokens=new_tokens)
+        generation.check(artifact, root, plan, int(targets.device(target).facts().get("memory_bytes") or 0))
+        data = reading.sample_set("inputs", prompt, None)
+        for tokens in execute_steps(artifact, target, data, new_tokens=new_tokens)["tokens"]:
+            if task is not None and task.tell is not None:
+                entry = dict(task.tell({"tokens": tokens}, {}, artifact.path))
+            else:
+                entry = {"outputs": {"tokens": tokens.tolist()}, "text": " ".join(map(str, tokens))}
+            entries.append({"input": text, **entry, **({"notes": list(notes)} if notes else {})})
     return entries
 
 

@@ -50,7 +50,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "inputs": {name: str(path) for name, path in job.inputs.items()},
         "threads": plan.threads,
         "precision": plan.precision,
-        "outputs": {"folder": str(out), "batch": OUTPUT_BATCH, "lists": artifact.lists} if job.outputs else None,
+        "outputs": _outputs(job, out) if job.outputs else None,
         "latency": {**latency, "min_runs": min(plan.min_runs, MIN_REQUESTS) if request else plan.min_runs}
         if job.latency
         else None,
@@ -60,6 +60,11 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "profile": {"folder": str(out)} if job.profile else None,
         "sensors": str(SENSORS) if job.latency or job.sustained else None,
     }
+
+
+def _outputs(job: Job, out: Path) -> dict[str, Any]:
+    wanted = {"folder": str(out), "batch": OUTPUT_BATCH, "lists": job.artifact.lists}
+    return {**wanted, "new_tokens": job.new_tokens, "stepwise": job.stepwise}
 
 
 def _driver(artifact: Artifact, states: Mapping[str, str]) -> dict[str, Any] | None:
