@@ -255,7 +255,8 @@ def _preprocessing(artifact: Artifact) -> dict[str, Any]:
     """What the bundle's program does to files; `assumed`: neither a signature nor the training data says it."""
     if len(artifact.inputs) != 1:
         return {"kind": "tensor"}
-    options = parse_set_spec(artifact.task).options if artifact.task else Options()
+    named = artifact.task and not tasks.has_options(artifact.task)
+    options = parse_set_spec(artifact.task).options if named else Options()
     record = array_record(artifact.inputs[0], options)
     assumed = not artifact.task and artifact.inputs[0].signature is None and record["kind"] != "tensor"
     return {**record, "assumed": True} if assumed else record
