@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.errors import InputError
-from edgekit.tasks.language_modelling import LanguageModelling, perplexity
+from edgekit.core.metrics import reduced_perplexity
+from edgekit.tasks.language_modelling import LanguageModelling
 
 pytest.importorskip("tokenizers")
 
@@ -70,7 +71,7 @@ def test_perplexity_against_torch() -> None:
     labels = np.random.default_rng(1).integers(11, size=(4, 6))
     loss = LanguageModelling().loss(torch.from_numpy(logits), torch.from_numpy(labels))
     assert LanguageModelling().score({"y": logits}, labels).value == pytest.approx(float(loss.exp()), rel=1e-6)
-    assert perplexity(np.array([[1e6, 1.0]])) < float("inf"), "of logits that exclude the label"
+    assert reduced_perplexity(np.array([[1e6, 1.0]])) < float("inf"), "of logits that exclude the label"
 
 
 def test_forms_of_texts() -> None:
