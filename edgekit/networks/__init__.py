@@ -6,6 +6,7 @@ The `loader` is a module of this package:
   `model.safetensors`. Where its code has changed since, its parameters and its outputs must be the same as before
   (`outputs.safetensors`), so that another network is never loaded under old weights.
 - `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
+- `hugging_face`: a network of the library transformers; `config.json` and `model.safetensors`, as it writes them.
 
 `model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → shape of the
 exporters' example input) and "tensors" (name → [dtype, shape] of the state dict).
@@ -33,8 +34,11 @@ WEIGHTS = "model.safetensors"
 #: example inputs by name, if the network has any
 EXAMPLE = "example.safetensors"
 
+#: the name of a dynamic axis that may be empty: how much of a text a state holds
+PAST = "past"
+
 #: loaders, which are modules; an imported file can name no others
-LOADERS = ("named", "pt2", "keras", "onnx")
+LOADERS = ("named", "pt2", "keras", "onnx", "hugging_face")
 
 
 def reference(folder: Path) -> Mapping[str, Any]:
