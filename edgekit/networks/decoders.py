@@ -33,8 +33,8 @@ class Decoder(nn.Module):
     @property
     def states(self) -> dict[str, str]:
         """Input name → the output that is its next value, in the order of the inputs."""
-        names = [f"{what}_{layer}" for layer in range(self.layers) for what in ("key", "value")]
-        return {f"past_{name}": f"present_{name}" for name in names}
+        names = [f"{layer}.{what}" for layer in range(self.layers) for what in ("key", "value")]
+        return {f"past_key_values.{name}": f"present.{name}" for name in names}
 
     def empty(self, batch: int, past: int = 0) -> list[Tensor]:
         """The states of `past` tokens, as zeros."""

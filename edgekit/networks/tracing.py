@@ -105,8 +105,11 @@ def _shapes(network: nn.Module, inputs: Example, dims: Mapping[str, Any]) -> tup
     shapes = tuple(
         {axis: dims[length] for axis, length in inputs.axes.get(name, {}).items()} or None for name in inputs.tensors
     )
-    parameters = inspect.signature(network.forward).parameters.values()
-    return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes
+    kinds = [parameter.kind for parameter in inspect.signature(network.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], shapes[named:])
 
 
 @contextlib.contextmanager

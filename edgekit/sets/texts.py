@@ -74,14 +74,7 @@ class Encoder:
         record = first.signature
         assert isinstance(record, InputSignature)
         self.length = fixed or length or record.max_length
-        path = Path(record.tokenizer)
-        try:
-            with os_errors("read", path):
-                self._tokenizer = tokens.load(path, self.length)
-        except ImportError as error:
-            raise Missing.install("text", "tokenizers", "text") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not a tokenizer", str(error), "import the model again") from error
+        self._tokenizer = _loaded(Path(record.tokenizer), self.length)
         self._parts = {spec.name: spec.signature.part for spec in inputs}  # type: ignore[union-attr]
 
     def __call__(self, text: Text) -> dict[str, NDArray[Any]]:
@@ -168,6 +161,25 @@ class Texts:
             if SPLIT in next((cells for _, cells in cells_of(file)), {}):
                 named |= {SPLIT_NAMES.get(str(cells[SPLIT]).lower(), "") for _, cells in cells_of(file)} - {""}
         return frozenset(named)
+
+
+def generated(inputs: Sequence[TensorSpec], ids: NDArray[Any]) -> str:
+    """The text of token ids, by the tokenizer of a model with these inputs; their numbers if it has none."""
+    path = next(filter(None, map(_tokenizer_of, inputs)), "")
+    if not path:
+        return " ".join(map(str, ids))
+    return str(tokens.decoded(_loaded(Path(path), 0), ids))
+
+
+def _loaded(path: Path, length: int) -> Any:
+    """Raises InputError for no tokenizer, Missing without its library."""
+    try:
+        with os_errors("read", path):
+            return tokens.load(path, length)
+    except ImportError as error:
+        raise Missing.install("text", "tokenizers", "text") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a tokenizer", str(error), "import the model again") from error
 
 
 def are_at(path: Path) -> bool:
