@@ -2,8 +2,9 @@
 
 It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
 and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
-installed, .wav sounds, and for a model of a table the rows of .csv, .tsv and .jsonl files. `--check` runs the bundle's
-own samples and compares the outputs with those of the machine that created the bundle.
+installed, .wav sounds, for a model of a table the rows of .csv, .tsv and .jsonl files, and for a model of texts a text
+itself (two, separated by a tab) or the lines of a .txt file. `--check` runs the bundle's own samples and compares the
+outputs with those of the machine that created the bundle.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(words):
     sys.dont_write_bytecode = True
     parser = argparse.ArgumentParser(description="Run one deployed model.")
     parser.add_argument(
-        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, or any image if Pillow is installed"
+        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, any image if Pillow is installed, or a text"
     )
     parser.add_argument(
         "--check", action="store_true", help="compare with the outputs of the machine that created the bundle"
@@ -317,6 +318,8 @@ def read(path, manifest):
                 if whole
                 else [{first["name"]: array[None]}]
             )
+        if front["kind"] == "text":
+            return texts(path, front)
         if front["kind"] == "image":
             return [{front["input"]: load_sibling("preprocess").image(path, front)[None]}]
         if front["kind"] == "audio" and suffix == ".wav":
@@ -332,6 +335,23 @@ def read(path, manifest):
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
     raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
+
+
+def texts(source, front):
+    """A text, or the lines of a .txt file, as the tokens that the model takes."""
+    text = load_sibling("text")
+    try:
+        tokenizer = text.load(os.path.join(HERE, front["tokenizer"]), front["length"])
+    except ImportError:
+        raise InvalidInput("a text needs the package tokenizers: python3 -m pip install tokenizers") from None
+    lines = [source]
+    if source.endswith(".txt"):
+        with open(source, encoding="utf-8") as file:
+            lines = [line.rstrip("\r\n") for line in file if line.strip()]
+    if not lines:
+        raise ValueError("it holds no texts")
+    pairs = [line.split("\t", 1) for line in lines]
+    return [text.samples(tokenizer, pair, front["parts"])[0] for pair in pairs]
 
 
 def load_npz(path):

@@ -117,6 +117,8 @@ def describe(finding: Finding) -> str:
     parts = []
     if finding.parity:
         parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
+    if finding.parity and finding.parity.neighbour_agreement is not None:
+        parts.append(f"{finding.parity.neighbour_agreement:.1%} same nearest neighbour")
     if finding.metric:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
