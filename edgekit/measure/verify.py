@@ -281,7 +281,7 @@ class Verifier:
                     self._evidence(artifact, reference, outputs)
                 failed: Literal["runtime", "parity"] = "runtime" if _not_finite(outputs) else "parity"
                 return dataclasses.replace(finding, failed=failed, reason=why + where)
-            parity = statistics.parity(parent.name, reference, outputs)
+            parity = statistics.parity(parent.name, reference, outputs, parent.embedding)
             if finding.parity is None or parity.sqnr_db < finding.parity.sqnr_db:
                 finding = dataclasses.replace(finding, parity=parity)
             if finding.preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:

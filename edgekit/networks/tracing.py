@@ -92,7 +92,8 @@ def trace(network: nn.Module, inputs: Example, log: logging.Logger) -> ExportedP
 
     names = {length for axes in inputs.axes.values() for length in axes.values()}
     try:
-        dims = {name: torch.export.Dim(name, min=0 if name == networks.PAST else 1) for name in names}
+        dims = {name: torch.export.Dim(name, min=1) for name in names}
+        dims |= {name: torch.export.Dim(name, min=0) for name in names & {networks.PAST}}
         return torch.export.export(network, inputs.inputs, dynamic_shapes=_shapes(network, inputs, dims))
     except Exception as error:  # torch.export raises many types; errors unrelated to shapes recur below
         log.debug("dynamic axes: %s", error)

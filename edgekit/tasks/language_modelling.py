@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgekit.core import metrics
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature, Signature
 from edgekit.core.task import Scores, Task
 from edgekit.ondevice.text import decoded, end_token
 from edgekit.sets import tables
@@ -30,6 +31,8 @@ from edgekit.tasks.shared.text import TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from edgekit.core.artifact import TensorSpec
 
 #: the characters that a tokenizer is trained on are at most so many: more of the same hardly change it
 TOKENIZER_CHARACTERS = 4_000_000
@@ -116,6 +119,9 @@ class LanguageModelling(Task):
         """The token that the tokenizer puts before a text, if it is one: a model trained so fails without it."""
         before = self.tokenizer.encode("").ids
         return before if len(before) == 1 else []
+
+    def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+        return Signature((InputSignature("text", tokenizer=TOKENIZER, max_length=self._options.length),))
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """Mean cross-entropy over the tokens."""

@@ -119,6 +119,8 @@ def describe(finding: Finding) -> str:
         parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
     if finding.stepwise_db is not None:
         parts.append(f"{finding.stepwise_db:.0f} dB step by step")
+    if finding.parity and finding.parity.neighbour_agreement is not None:
+        parts.append(f"{finding.parity.neighbour_agreement:.1%} same nearest neighbour")
     if finding.metric:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
