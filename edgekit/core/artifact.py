@@ -162,6 +162,7 @@ class Operator:
 class ModelFacts:
     """What a format's reader reads from a model file, without running it.
 
+    `states`: of a model with states, by name the input and the output that is its next value.
     `axes`: tensor name → dynamic axis → its name in the file. `peak_bytes`: the peak activation memory of one sample.
     `quantized`: how it is quantized, in a few words, "" for plain float32. `slow`: what may make it slow.
     """
@@ -177,6 +178,7 @@ class ModelFacts:
     peak_bytes: int | None = None
     quantized: str = ""
     slow: tuple[str, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelFacts:
@@ -193,6 +195,15 @@ class ModelFacts:
             None if data["peak_bytes"] is None else int(data["peak_bytes"]),
             str(data["quantized"]),
             tuple(map(str, data["slow"])),
+            {str(name): str(next) for name, next in data["states"].items()},
+        )
+
+    def without_states(self, states: Mapping[str, str]) -> ModelFacts:
+        """The facts without the inputs and outputs that are states."""
+        nexts = frozenset(states.values())
+        inputs = tuple(spec for spec in self.inputs if spec.name not in states)
+        return dataclasses.replace(
+            self, inputs=inputs, outputs=tuple(spec for spec in self.outputs if spec.name not in nexts)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -205,6 +216,15 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class State:
+    """An input whose next value is an output: a decoder's cache. It starts empty: with zeros, its open axes apart from
+    the batch of length 0."""
+
+    input: TensorSpec
+    output: TensorSpec
+
+
+@dataclass(frozen=True)
 class Parent:
     role: str
     name: str
@@ -213,7 +233,11 @@ class Parent:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One model in one kind, as recorded in its folder's `artifact.json`. Only the store creates artifacts."""
+    """One model in one kind, as recorded in its folder's `artifact.json`. Only the store creates artifacts.
+
+    `states` come after the `inputs` and `outputs` in the model's file, and are no part of them: whatever runs the model
+    keeps them from one call to the next.
+    """
 
     name: str
     id: str
@@ -233,6 +257,7 @@ class Artifact:
     tensors: Mapping[str, str] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
 
     def problems(self) -> Iterator[str]:
         """What is read of `details` has the types that it is used with."""
@@ -241,6 +266,16 @@ class Artifact:
 
     def parent(self, role: str = "parent") -> Parent | None:
         return next((p for p in self.parents if p.role == role), None)
+
+    @property
+    def file_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the model's file: with its states."""
+        return (*self.inputs, *(state.input for state in self.states))
+
+    @property
+    def file_outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs of the model's file: with the next values of its states."""
+        return (*self.outputs, *(state.output for state in self.states))
 
     def identity_map(self) -> dict[str, str]:
         """The tensor map of a child whose inputs and outputs keep their names."""

@@ -105,11 +105,14 @@ class Plan:
     timeout: float = 600.0
     #: seconds of continuous inference, recording temperature and clock over time; 0: none
     sustained: float = 0.0
+    #: of a model that generates text: its latency is that of a request with so many tokens, for so many new ones
+    prompt: int = 64
+    new_tokens: int = 32
     #: false: outputs only, no latency and no memory
     latency: bool = True
 
     def problems(self) -> Iterator[str]:
-        for name in ("threads", "batch", "processes", "min_runs"):
+        for name in ("threads", "batch", "processes", "min_runs", "prompt", "new_tokens"):
             if getattr(self, name) < 1:
                 yield f"{name} must be at least 1"
         if self.seconds <= 0 or self.warmup_seconds < 0 or self.timeout <= 0:

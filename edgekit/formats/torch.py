@@ -46,6 +46,7 @@ class Torch(Format):
                 parameters=sum(math.prod(shape) for shape, _ in tensors.values()),
                 operators=tuple(Operator("tensor", name, math.prod(shape)) for name, (shape, _) in tensors.items()),
                 details={**details, "arguments": network.get("arguments", {})},
+                states={str(name): str(next) for name, next in network.get("states", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} does not describe a network", "it is damaged", "create it again") from error

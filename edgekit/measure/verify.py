@@ -106,7 +106,7 @@ class Verifier:
         self._of_bytes: Verifier | None = None  # for models that normalize images themselves
 
     def check(self, artifact: Artifact, preserves: str, against: Artifact | None = None) -> Finding:
-        """The finding for one artifact, from `verify.json` if the same check was made before.
+        """The finding for one artifact, from `verify.json` if the same check was made before, and did run.
 
         `preserves` is what its step must preserve: "outputs" or "accuracy". `against`: a model that it need not have
         been made from. Raises InputError if the samples do not fit, or the two models cannot be matched.
@@ -115,7 +115,7 @@ class Verifier:
         parent = against or self._float_model(artifact)
         key = self._key(artifact, parent)
         stored = read(artifact)
-        if stored and stored.key == key:
+        if stored and stored.key == key and stored.failed != "runtime":  # a runtime may have been updated
             return stored
         verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
         finding = verifier._check(artifact, parent, preserves, key)

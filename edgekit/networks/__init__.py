@@ -7,7 +7,8 @@ The `loader` is a module of this package:
   (`outputs.safetensors`), so that another network is never loaded under old weights.
 - `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
 
-`model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "example" (input name → shape of the
+`model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "states" (of a network with states, which
+come last on both sides, by name the input and the output that is its next value), "example" (input name → shape of the
 exporters' example input) and "tensors" (name → [dtype, shape] of the state dict).
 """
 
@@ -32,6 +33,9 @@ WEIGHTS = "model.safetensors"
 
 #: example inputs by name, if the network has any
 EXAMPLE = "example.safetensors"
+
+#: the name of a dynamic axis that may be empty: how much of a text a state holds
+PAST = "past"
 
 #: loaders, which are modules; an imported file can name no others
 LOADERS = ("named", "pt2", "keras", "onnx")

@@ -58,7 +58,7 @@ def example(model: Artifact) -> Example:
         for name, lengths in reference.get("axes", {}).items()
     }
     tensors = {}
-    for spec in model.inputs:
+    for spec in model.file_inputs:
         shape = reference.get("example", {}).get(spec.name) or [1] * len(spec.shape)
         zeros = torch.zeros([size or n for size, n in zip(spec.shape, shape, strict=True)], dtype=_dtype(spec))
         tensor = stored.get(spec.name, zeros)
@@ -92,7 +92,7 @@ def trace(network: nn.Module, inputs: Example, log: logging.Logger) -> ExportedP
 
     names = {length for axes in inputs.axes.values() for length in axes.values()}
     try:
-        dims = {name: torch.export.Dim(name, min=1) for name in names}
+        dims = {name: torch.export.Dim(name, min=0 if name == networks.PAST else 1) for name in names}
         return torch.export.export(network, inputs.inputs, dynamic_shapes=_shapes(network, inputs, dims))
     except Exception as error:  # torch.export raises many types; errors unrelated to shapes recur below
         log.debug("dynamic axes: %s", error)

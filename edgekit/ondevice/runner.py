@@ -5,6 +5,9 @@ and class, the model, `.npy` files of inputs, and the results to produce: the ou
 files), the latency of one batch (raw times, not summarised), the time of each operator, or several of these. Labels are
 never sent to a device.
 
+A model with states is run through `state.py`, and its latency is that of a request: the time from a prompt, the first
+tokens of a sample, to the last of `new_tokens` that follow it.
+
 If the sample array has as many axes as the model's input, samples are batched along its first axis. If it has one axis
 more, each sample is the whole input (a scalar, a state, an image without a batch axis), and the model runs on one at a
 time.
@@ -89,7 +92,7 @@ def run_job(job):
         if job.get("sustained"):
             result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
         if job.get("profile"):
-            result["profile"] = profile_operators(runtime_class, job["model"], feeds, job["profile"]["folder"])
+            result["profile"] = profile_operators(runtime_class, job["model"], session, feeds, job["profile"]["folder"])
         if job["outputs"]:
             wanted = job["outputs"]
             size = result["output_batch"] = output_batch(session, feeds, wanted["batch"])
@@ -309,7 +312,7 @@ def release_pages(array: object) -> None:
 
 def measure(session, feeds, plan, sensors=None, threads=1):
     """Raw times of single inferences on real samples, after a warm-up until the times are steady."""
-    size, calls = bind_batches(session, feeds, plan["batch"])
+    size, calls = bind_batches(session, feeds, plan)
     clock = time.perf_counter_ns
     started = clock()
     calls[0]()
@@ -317,7 +320,7 @@ def measure(session, feeds, plan, sensors=None, threads=1):
     gc.collect()
     gc.disable()
     warmups, steady = warm_up(calls, plan["warmup_seconds"], threads)
-    times, cpu_times = [], []
+    times, cpu_times, first_times = [], [], []
     cpu_clock = time.process_time_ns
     watch = Watch()
     energy = sensors.Energy(sampling=False) if sensors else None
@@ -326,10 +329,12 @@ def measure(session, feeds, plan, sensors=None, threads=1):
     while True:
         call = calls[index % len(calls)]
         cpu_before, before = cpu_clock(), clock()
-        call()
+        returned = call()
         after = clock()
         cpu_times.append(cpu_clock() - cpu_before)
         times.append(after - before)
+        if plan.get("new_tokens"):
+            first_times.append(returned[1])
         index += 1
         if after >= stop and index >= plan["min_runs"]:
             break
@@ -341,6 +346,7 @@ def measure(session, feeds, plan, sensors=None, threads=1):
         "steady": steady,
         "times_ns": times,
         "cpu_ns": cpu_times,
+        "first_token_ns": first_times,
         "batch": size,
         "watch": watch.counters(),
         "energy_mj": 1e3 * joules / len(times) if joules is not None else None,
@@ -348,14 +354,25 @@ def measure(session, feeds, plan, sensors=None, threads=1):
     }
 
 
-def bind_batches(session, feeds, batch):
-    """(samples per inference, calls on different batches)."""
-    size, calls = fixed_batch(feeds) or batch, []
+def bind_batches(session, feeds, plan):
+    """(samples per inference, calls on different batches); with new tokens a call is a request for them."""
+    size, calls = fixed_batch(feeds) or plan["batch"], []
     for taken, feed in batches(feeds, size):
         if len(calls) == DISTINCT_BATCHES:
             break
-        calls.append(session.bind(pad_batch(feed, taken, size)))
+        feed = pad_batch(feed, taken, size)
+        calls.append(request(session, feed, plan) if plan.get("new_tokens") else session.bind(feed))
     return size, calls
+
+
+def request(session, feed, plan):
+    """A call that generates `new_tokens` after a prompt: the sample's first tokens, repeated if it has fewer."""
+    import numpy as np
+
+    prompt = {name: np.resize(array, (len(array), plan["prompt"])) for name, array in feed.items()}
+    if all(array.shape[1] >= plan["prompt"] for array in feed.values()):
+        prompt = {name: np.ascontiguousarray(array[:, : plan["prompt"]]) for name, array in feed.items()}
+    return lambda: session.request(prompt, plan["new_tokens"])
 
 
 def sustained(session, feeds, plan, sensors):
@@ -364,7 +381,7 @@ def sustained(session, feeds, plan, sensors):
     Windows are summarised on the device: ten minutes contain millions of times. `seconds` is the time from the start to
     a window's middle, `throttled` whether the clock was throttled in it.
     """
-    _, calls = bind_batches(session, feeds, plan["batch"])
+    _, calls = bind_batches(session, feeds, plan)
     series = {name: [] for name in ("seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz")}
     series["throttled"], series["power_w"] = [], []
     clock, energy = time.perf_counter_ns, sensors.Energy(sampling=True)
@@ -399,7 +416,7 @@ def sustained(session, feeds, plan, sensors):
     return dict(series, energy_mj=per, energy_source=energy.source if per is not None else "")
 
 
-def profile_operators(runtime_class, model, feeds, folder):
+def profile_operators(runtime_class, model, session, feeds, folder):
     """Each operator's mean time in one thread, as reported by the runtime; None if it cannot profile.
 
     Profiling itself takes time, so the sum is not the latency.
@@ -408,7 +425,8 @@ def profile_operators(runtime_class, model, feeds, folder):
         return None
     size, inputs = fixed_batch(feeds) or 1, []
     for taken, feed in batches(feeds, size):
-        inputs.append(pad_batch(feed, taken, size))
+        feed = pad_batch(feed, taken, size)
+        inputs.append(session.with_states(feed) if hasattr(session, "with_states") else feed)
         if len(inputs) == DISTINCT_BATCHES:
             break
 

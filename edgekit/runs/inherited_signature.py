@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgekit.core.artifact import Artifact, Kind, ModelFacts, TensorSpec
+from edgekit.core.artifact import Artifact, Kind, ModelFacts, State, TensorSpec
 from edgekit.core.batch_axis import with_batch_axes
 from edgekit.core.samples import SampleSet
 from edgekit.core.signature import InputSignature, OutputSignature, Signature, input_of, plain
@@ -45,6 +45,17 @@ def specs(
         signature = replace(signature, outputs=(replace(known, classes=classes),))
     model_inputs = with_batch_axes(facts.inputs, facts.outputs, facts.axes, _known_axes(parent, result.tensors, facts))
     return signed(model_inputs, facts.outputs, signature)
+
+
+def states(facts: ModelFacts, result: StepResult, inputs: Mapping[str, Artifact]) -> tuple[State, ...]:
+    """The states of a new model: those that its file names, else those of its parent by their names in the file."""
+    parent = inputs.get("parent")
+    names = dict(facts.states)
+    if not names and parent is not None:
+        pairs = [(state.input.name, state.output.name) for state in parent.states]
+        names = {result.tensors.get(a, a): result.tensors.get(b, b) for a, b in pairs}
+    specs, nexts = ({spec.name: spec for spec in side} for side in (facts.inputs, facts.outputs))
+    return tuple(State(specs[name], nexts[next]) for name, next in names.items() if name in specs and next in nexts)
 
 
 def _known_axes(parent: Artifact | None, tensors: Mapping[str, str], facts: ModelFacts) -> dict[str, int | None]:

@@ -286,11 +286,13 @@ class Store:
         facts: ModelFacts = format.describe(file)
         inherited = [licence for parent in inputs.values() for licence in parent.licences]
         licences = tuple(dict.fromkeys([*inherited, *(context.task.licences if context.task else ())]))
+        states = inherited_signature.states(facts, notes, inputs)
+        facts = facts.without_states({state.input.name: state.output.name for state in states})
         model_inputs, model_outputs = inherited_signature.specs(facts, notes, inputs, context)
         is_signed = any(spec.signature for spec in (*model_inputs, *model_outputs))
         if inputs and step.produces.is_model and is_signed:  # an imported file stays as it is
             format.sign(file, model_inputs, model_outputs)
-            facts = format.describe(file)
+            facts = dataclasses.replace(facts, sizes=format.describe(file).sizes)
         return Artifact(
             name=name,
             id=self.id(step, inputs, context),
@@ -310,6 +312,7 @@ class Store:
             tensors=notes.tensors,
             licences=licences,
             details=names_only({**notes.details, **inherited_signature.details(step.produces, context.sets)}),
+            states=states,
         )
 
     def _write_record(self, artifact: Artifact, folder: Path) -> None:
@@ -430,13 +433,16 @@ def _fields(step: Step) -> dict[str, Any]:
 
 
 def _to_json(artifact: Artifact) -> dict[str, Any]:
-    data = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact) if f.name not in ("path", "kind")}
+    apart = ("path", "kind", "states")
+    data = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact) if f.name not in apart}
     nested = {
         "parents": [dataclasses.asdict(p) for p in artifact.parents],
         "inputs": [s.to_json(signed=True) for s in artifact.inputs],
         "outputs": [s.to_json(signed=True) for s in artifact.outputs],
         "sizes": dataclasses.asdict(artifact.sizes),
     }
+    if artifact.states:
+        nested["states"] = [{"input": s.input.to_json(), "output": s.output.to_json()} for s in artifact.states]
     paths = {"fields": artifact.fields, "task": artifact.task}
     return {
         "schema": SCHEMA,

@@ -48,6 +48,9 @@ class Onnxruntime:
 
         return call
 
+    def keep(self, states):
+        return _Kept(self._session, self.inputs, states)
+
     @staticmethod
     def profile(model, folder, repeat):
         """`rows`: [name, operator, types of its inputs, us] per node, those of branches and bodies too.
@@ -99,6 +102,42 @@ class Onnxruntime:
         import onnxruntime
 
         return {"runtime_version": onnxruntime.__version__, "provider": self._session.get_providers()[0]}
+
+
+class _Kept:
+    """States as ONNX Runtime's own values, which are given again as they are."""
+
+    def __init__(self, session, inputs, states):
+        self._session, self._states = session, states
+        self._inputs = {spec["name"]: spec for spec in inputs}
+        self._names = [value.name for value in session.get_outputs()]
+        self._values = {}
+
+    def run(self, feeds, fresh):
+        """The outputs that are no states; `fresh`: from empty states."""
+        import numpy as np
+        import onnxruntime
+
+        if fresh:
+            batch = len(next(iter(feeds.values())))
+            for name in self._states:
+                spec = self._inputs[name]
+                shape = [batch] + [size or 0 for size in spec["shape"][1:]]
+                self._values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, spec["dtype"]))
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        for name, value in self._values.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._names:
+            binding.bind_output(name)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise RuntimeError(plain(str(error))) from error
+        made = dict(zip(self._names, binding.get_outputs()))
+        self._values = {name: made.pop(following) for name, following in self._states.items()}
+        return [value.numpy() for value in made.values()]
 
 
 def _rows(events, warm, runs):

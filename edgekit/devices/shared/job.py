@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.core import registry
+from edgekit.core.artifact import Artifact
 from edgekit.core.device import Job
 from edgekit.core.errors import InputError
 from edgekit.core.json import read
@@ -19,6 +21,9 @@ WINDOWS, SHORTEST, LONGEST = 60, 0.5, 5.0
 
 OUTPUT_BATCH = 64
 
+#: requests of a timing process, which take much longer than inferences
+MIN_REQUESTS = 3
+
 #: drivers that run around a model, by the name in its `driver.json`: edgekit's own files, never the run folder's
 DRIVERS = {"greedy": "Greedy"}
 DRIVER = "driver.json"
@@ -27,31 +32,43 @@ DRIVER = "driver.json"
 def job_json(job: Job, out: Path) -> dict[str, Any]:
     """The job with this machine's paths; a remote device replaces them."""
     artifact, plan = job.artifact, job.plan
+    states = {state.input.name: state.output.name for state in artifact.states}
     runtime = registry.load("runtimes", job.runtime)
     window = min(max(plan.sustained / WINDOWS, SHORTEST), LONGEST)
-    latency = {"batch": plan.batch, "seconds": plan.seconds, "warmup_seconds": plan.warmup_seconds}
+    request = {"prompt": plan.prompt, "new_tokens": plan.new_tokens} if states else {}
+    latency = {"batch": plan.batch, "seconds": plan.seconds, "warmup_seconds": plan.warmup_seconds, **request}
     return {
         "runtime_file": inspect.getfile(runtime),
         "runtime_class": runtime.__name__,
         "model": str(artifact.path / registry.load("formats", artifact.kind.format).file),
         "specs": {
-            "inputs": [spec.to_json() for spec in artifact.inputs],
-            "outputs": [spec.to_json() for spec in artifact.outputs],
+            "inputs": [spec.to_json() for spec in artifact.file_inputs],
+            "outputs": [spec.to_json() for spec in artifact.file_outputs],
+            "states": states,
         },
-        "driver": _driver(artifact.path / DRIVER) if DRIVER in artifact.files else None,
+        "driver": _driver(artifact, states),
         "inputs": {name: str(path) for name, path in job.inputs.items()},
         "threads": plan.threads,
         "precision": plan.precision,
         "outputs": {"folder": str(out), "batch": OUTPUT_BATCH, "lists": artifact.lists} if job.outputs else None,
-        "latency": {**latency, "min_runs": plan.min_runs} if job.latency else None,
-        "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window} if job.sustained else None,
+        "latency": {**latency, "min_runs": min(plan.min_runs, MIN_REQUESTS) if request else plan.min_runs}
+        if job.latency
+        else None,
+        "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window, **request}
+        if job.sustained
+        else None,
         "profile": {"folder": str(out)} if job.profile else None,
         "sensors": str(SENSORS) if job.latency or job.sustained else None,
     }
 
 
-def _driver(path: Path) -> dict[str, Any]:
-    """The driver that runs around the model. Raises InputError if edgekit has no such driver."""
+def _driver(artifact: Artifact, states: Mapping[str, str]) -> dict[str, Any] | None:
+    """What runs around the model: that of its states or the one it came with. Raises InputError if there is no such."""
+    if states:
+        return {"file": str(RUNNER.with_name("state.py")), "class": "Stateful", "settings": {"states": states}}
+    if DRIVER not in artifact.files:
+        return None
+    path = artifact.path / DRIVER
     settings = read(path, "create the artifact again")
     name = settings.pop("driver", "")
     if name not in DRIVERS:
