@@ -36,10 +36,10 @@ def factors_of(moments: Moments, power: float) -> Floats:
     """The mean magnitudes to that power, their geometric mean 1."""
     magnitude = np.maximum(moments.magnitude, 1e-4 * max(float(moments.magnitude.max()), 1e-12))
     logarithms = power * np.log(magnitude)
-    return np.exp(logarithms - logarithms.mean()).astype(np.float32)
+    return np.asarray(np.exp(logarithms - logarithms.mean()), np.float32)
 
 
-def error(matrix: Floats, codes: Codes, moments: Moments, factor: Floats | float = 1.0) -> float:
+def error(matrix: Floats, codes: Codes, moments: Moments, factor: Floats | np.float32 | float = 1.0) -> float:
     """The mean squared error of a matrix's outputs, summed over them; of the codes of matrix x factor."""
     change = matrix - codes.values / factor
     curvature = moments.curvature

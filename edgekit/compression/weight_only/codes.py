@@ -39,6 +39,14 @@ class Grid:
         """The weights of a block in a row of so many."""
         return min(self.block or columns, columns)
 
+    def bytes_of(self, shape: tuple[int, int]) -> int:
+        """Bytes of a matrix `[out, in]` in a file: codes of whole blocks, float32 scales, zero points where they
+        differ."""
+        rows, columns = shape
+        width = self.width(columns)
+        blocks = rows * -(-columns // width)
+        return (blocks * width * self.bits + (0 if self.symmetric else blocks * self.bits)) // 8 + 4 * blocks
+
     def described(self) -> str:
         """ "int4 weights in blocks of 32, asymmetric"."""
         where = f"in blocks of {self.block}" if self.block else "per channel"
@@ -62,9 +70,8 @@ class Codes:
 
     @property
     def bytes(self) -> int:
-        """Bytes in a file: codes, float32 scales, and zero points where they differ."""
-        zeros = 0 if self.grid.symmetric else self.zeros.size * self.grid.bits
-        return (self.codes.size * self.grid.bits + zeros) // 8 + 4 * self.scales.size
+        rows, columns = self.codes.shape
+        return self.grid.bytes_of((rows, columns))
 
     def _wide(self, per_block: NDArray[np.generic]) -> Floats:
         columns = self.codes.shape[1]
@@ -141,14 +148,14 @@ def _scales(blocks: Floats, grid: Grid, share: float) -> tuple[Floats, Floats]:
 
 def _rounded(blocks: Floats, grid: Grid, scales: Floats, zeros: Floats) -> Floats:
     codes = np.rint(blocks / scales[..., None]) + zeros[..., None]
-    return np.clip(codes, 0, grid.largest, out=codes)
+    return np.asarray(np.clip(codes, 0, grid.largest, out=codes), np.float32)
 
 
 def _error(blocks: Floats, counts: Floats, grid: Grid, scales: Floats, zeros: Floats) -> Floats:
     """The squared error of each block, `[out, blocks]`."""
     values = (_rounded(blocks, grid, scales, zeros) - zeros[..., None]) * scales[..., None]
     values -= blocks
-    return np.einsum("obw,obw->ob", values * counts, values)
+    return np.asarray(np.einsum("obw,obw->ob", values * counts, values), np.float32)
 
 
 def _codes(matrix: Floats, grid: Grid, scales: Floats, zeros: Floats) -> Codes:

@@ -1,7 +1,8 @@
 """GPTQ in blocks: what rounding one weight costs, the weights that are rounded after it make up for.
 
 Frantar et al. 2022, https://arxiv.org/abs/2210.17323: inputs in the order of their curvature, scales fixed before.
-The int8 steps' GPTQ (`compression/gptq.py`) is torch's, on convolutions, and pins what each backend derives scales from.
+The int8 steps' GPTQ (`compression/gptq.py`) runs in torch, on convolutions too, and pins the codes that backends derive
+scales from.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ def encoding(node: NodeProto, constants: Mapping[str, TensorProto]) -> Encoding 
         signed = stored is not None and stored.data_type in (3, 22)
         zero = constants.get(inputs[3])
         symmetric = not inputs[3] or signed or _all_equal(zero)
-        return Encoding(bits, block, symmetric, node.op_type == "GatherBlockQuantized")
+        table = node.op_type == "GatherBlockQuantized"
+        columns = stored.dims[-1] * _per_element(node, stored) if table and stored is not None else integer(node, "K")
+        block = 0 if block >= columns > 0 else block
+        return Encoding(bits, block, symmetric, table)
     stored = constants.get(inputs[0])
     if node.op_type != "DequantizeLinear" or stored is None or len(stored.dims) < 2:
         return None
@@ -125,6 +128,10 @@ def familiar(model: ModelProto, types: Mapping[str, int]) -> None:
     from onnx import helper
 
     for graph in graphs(model.graph):
+        products = {n.input[1]: [integer(n, "N"), integer(n, "K")] for n in graph.node if n.op_type == "MatMulNBits"}
+        shared = {
+            n.output[0]: products[n.input[0]] for n in graph.node if n.op_type == "Reshape" and n.input[0] in products
+        }
         for node in list(graph.node):
             if node.domain not in (MICROSOFT, "", "ai.onnx") or not node.output:
                 continue
@@ -136,12 +143,13 @@ def familiar(model: ModelProto, types: Mapping[str, int]) -> None:
                 graph.input.append(weight)
                 _replace(node, "MatMul", [node.input[0], weight.name], [node.output[0]], graph)
             elif node.op_type == "GatherBlockQuantized" and node.domain:
-                _table(graph, node, types)
+                _table(graph, node, types, shared.get(node.input[0]))
             elif node.op_type == "GroupQueryAttention" and node.input[1]:  # the packed form has another size
                 _replace(node, "Identity", [node.input[0]], [node.output[0]], graph)
 
 
-def _table(graph: GraphProto, node: NodeProto, types: Mapping[str, int]) -> None:
+def _table(graph: GraphProto, node: NodeProto, types: Mapping[str, int], shared: list[int] | None) -> None:
+    """`shared`: the shape of a table whose codes a product reads, too."""
     from onnx import helper
 
     table = next((t for t in graph.initializer if t.name == node.input[0]), None)
@@ -151,11 +159,12 @@ def _table(graph: GraphProto, node: NodeProto, types: Mapping[str, int]) -> None
     if value is not None:
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
         element = value.type.tensor_type.elem_type
-    if not dims:
+    if not dims and not shared:
         return
-    dims[-1] *= 2 if element == 2 and integer(node, "bits", 4) == 4 else 1
+    if dims:
+        dims[-1] *= 2 if element == 2 and integer(node, "bits", 4) == 4 else 1
     name = f"{node.output[0]}/table"
-    graph.input.append(helper.make_tensor_value_info(name, types.get(node.input[2], 1), dims))
+    graph.input.append(helper.make_tensor_value_info(name, types.get(node.input[2], 1), dims or shared))
     axis = integer(node, "gather_axis")
     _replace(node, "Gather", [name, node.input[1]], [node.output[0]], graph)
     node.attribute.append(helper.make_attribute("axis", axis))
@@ -168,9 +177,8 @@ def _replace(node: NodeProto, type: str, inputs: list[str], outputs: list[str], 
     node.output.extend(outputs)
 
 
-#: operator → MACs of one sample, from the node, its input's and its output's shapes without the batch (open sizes as 1)
 def macs(node: NodeProto, shape: Callable[[str], tuple[int | None, ...] | None]) -> int | None:
-    """Multiply-accumulates of one sample of MatMulNBits, GatherBlockQuantized (none), GroupQueryAttention; else None."""
+    """Multiply-accumulates of one sample (open sizes count as 1), by the shapes of tensors; None if unknown."""
     source = shape(node.input[0]) if node.input else None
     if node.op_type == "GatherBlockQuantized":
         return 0
