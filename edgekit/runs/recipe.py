@@ -31,12 +31,14 @@ LONGEST_NAME = 60
 @dataclass(frozen=True)
 class Gates:
     """Limits that set the exit code: the accuracy drop in percentage points against the float root, SQNR in dB against
-    the parent. With `strict` an undecided budget fails, too.
+    the parent, the KL divergence of compressed models in nats (None: only of those without labels). With `strict` an
+    undecided budget fails, too.
     """
 
     max_drop_pp: float = 0.5
     min_sqnr_db: float = 60.0
     strict: bool = False
+    max_kl: float | None = None
 
 
 @dataclass(frozen=True)
