@@ -22,7 +22,7 @@ from edgekit.runs import references
 from edgekit.runs import shapes as given_shapes
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
-from edgekit.runs.references import NETWORK, RUNS, ModelReference
+from edgekit.runs.references import DIRECTORY, NETWORK, RUNS, ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.sets import box_annotations
@@ -75,8 +75,9 @@ def import_model(
     task_object = tasks.load(task) if task else None
     importer = registry.load("steps", ref.importer)
     step: Step = importer.of(source)
+    step = shaped(step, ref, shapes)
     if ref.importer == NETWORK:
-        step = dataclasses.replace(shaped(step, ref, shapes), weights=weights, task=task)  # type: ignore[type-var]
+        step = dataclasses.replace(step, weights=weights, task=task)  # type: ignore[type-var]
     for code in (signature, classes):
         if code and signatures.is_code(code):
             say(f"  running   your own code: {code}")
@@ -102,10 +103,15 @@ def _with_signature(step: Step, signature: str, classes: str, ref: ModelReferenc
 
 
 def shaped(step: Step, ref: ModelReference, shapes: Shapes | None) -> Step:
-    """The import of a network in code with the shape of its example input, for one that comes without an example."""
-    if ref.importer != NETWORK or len(shapes or {}) != 1:
+    """The import of a network in code with the shape of its example input, for one that comes without an example; that
+    of a Hugging Face directory with the length of its texts."""
+    if ref.importer not in (NETWORK, DIRECTORY) or not shapes:
         return step
-    (sizes,) = (shapes or {}).values()
+    if ref.importer == DIRECTORY:
+        return dataclasses.replace(step, length=max(sizes[-1] for sizes in shapes.values()))  # type: ignore[type-var]
+    if len(shapes) != 1:
+        return step
+    (sizes,) = shapes.values()
     return dataclasses.replace(step, shape="x".join(map(str, sizes)))  # type: ignore[type-var]
 
 

@@ -27,7 +27,7 @@ from edgekit.ondevice import detections, preprocess
 from edgekit.ondevice.predict import shares
 from edgekit.report import boxes_drawn
 from edgekit.runs import named_sets, references
-from edgekit.sets import audio, images, options, reading, tables
+from edgekit.sets import audio, images, options, reading, tables, texts
 from edgekit.sets.options import Options, SetSpec
 from edgekit.sets.preprocessing import image_record, image_signature
 from edgekit.sets.reading import UnreadableSample
@@ -178,10 +178,34 @@ def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[s
         and Path(text).suffix.lower() not in (".npz", ".npy")
     ):
         return task.read(text, artifact.path)  # type: ignore[no-any-return]
+    if texts.takes_text(artifact.inputs) and _is_text(text):
+        return _text(text, artifact)
     unknown = not artifact.task and all(spec.signature is None for spec in artifact.inputs)
     files = Path(options.parse_set_spec(text).path).suffix.lower() in (*images.SUFFIXES, *audio.SUFFIXES)
     notes = (UNKNOWN,) if unknown and files and "?" not in text else ()
     return _array(text, artifact), notes
+
+
+def _spec(text: str) -> SetSpec:
+    return SetSpec(text.partition("?")[0], Options())
+
+
+def _is_text(text: str) -> bool:
+    """Is it no file and no sample of a set?"""
+    word, _, index = text.rpartition(":")
+    if re.fullmatch("[0-9]{1,15}", index) and sets.is_data(_spec(word).path):
+        return False
+    return not (sets.is_data(_spec(text).path) or Path(text).suffix.lower() == ".npy")
+
+
+def _text(text: str, artifact: Artifact) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+    """A text, or two separated by a tab, as the model's tokens. Raises InputError if it is empty."""
+    encode = texts.Encoder(artifact.inputs)
+    first, is_pair, second = text.partition("\t")
+    try:
+        return encode((first, second) if is_pair else text), encode.note(1)
+    except ValueError as error:
+        raise InputError(f"cannot read {text!r}", str(error), "enter at least one word") from error
 
 
 def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
@@ -202,7 +226,7 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     spec = options.parse_set_spec(text)
     file = spec.path
     suffix = Path(file).suffix.lower()
-    if suffix in tables.SUFFIXES:
+    if suffix in (*tables.SUFFIXES, texts.LINES) or Path(file).is_dir():
         if text == file and len(artifact.inputs) == 1 and tables.columns_of(artifact.inputs[0]):
             return {artifact.inputs[0].name: tables.read_rows(Path(file), artifact.inputs[0])}
         return _rows(text, spec, artifact)

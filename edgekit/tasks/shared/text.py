@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.sets.texts import Text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 PAD, UNKNOWN, START, SEPARATOR = range(4)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-
-#: a text, or a pair of texts
-Text = str | tuple[str, str]
 
 T = TypeVar("T")
 
