@@ -35,6 +35,7 @@ def main(words):
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per input")
     parser.add_argument("--top", type=int, default=3, help="number of classes to show")
+    parser.add_argument("--new-tokens", type=int, default=32, help="of a language model: tokens to generate")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(words)
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
@@ -50,6 +51,12 @@ def main(words):
             path.endswith((".npy", ".npz")) for path in options.inputs
         ):
             print("predict: %s" % ASSUMED, file=sys.stderr)
+        if manifest.get("states"):
+            for path, entry in generated(manifest, options.inputs, options.new_tokens, options.threads):
+                print(
+                    json.dumps(dict(entry, input=path)) if options.json else printable("%s: %s" % (path, entry["text"]))
+                )
+            return 0
         for path, samples in [(path, read(path, manifest)) for path in options.inputs]:
             for name, outputs in answers(path, samples, manifest, options.threads):
                 found = boxes(outputs, manifest, path)
@@ -69,17 +76,37 @@ def printable(text):
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def predict(manifest, arrays, threads):
-    """Input name → array, to output name → array of floats; the first axis is the sample."""
+def opened(manifest, threads, runner):
+    """The runtime's session; of a model with states, the one that keeps them."""
+    runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
+    runtime_class.prepare_imports()
+    states = manifest.get("states") or {}
+    specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"], "states": states}
+    session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
+    return load_sibling("state").Stateful(session, {"states": states}) if states else session
+
+
+def generated(manifest, prompts, count, threads):
+    """For each prompt its answer: the tokens that follow it, and their text."""
     import numpy as np
 
     runner = load_sibling("runner")
+    session = opened(manifest, threads, runner)
+    for prompt in prompts:
+        for sample in read(prompt, manifest):
+            tokens = session.request({name: np.asarray(a, np.int64) for name, a in sample.items()}, count)[0][0]
+            yield prompt, {"outputs": {"tokens": tokens.tolist()}, "text": " ".join(map(str, tokens))}
 
-    runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
-    runtime_class.prepare_imports()
-    specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
+
+def predict(manifest, arrays, threads, stepwise=0):
+    """Input name → array, to output name → array of floats; the first axis is the sample. `stepwise`: of a model with
+    states, so many positions at once and the rest one by one."""
+    import numpy as np
+
+    runner = load_sibling("runner")
     try:
-        session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
+        session = opened(manifest, threads, runner)
+        session = session.stepwise(stepwise) if stepwise else session
         feeds = runner.match_inputs(session.inputs, arrays)
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             paths = runner.all_outputs(session, feeds, folder, BATCH, manifest.get("lists", {}))
@@ -211,7 +238,8 @@ def check(manifest, threads):
             if hashlib.sha256(file.read()).hexdigest() != entry["sha256"]:
                 return {"ok": False, "why": "%s is damaged: its sha256 differs" % name}
     inputs, references = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
-    result = compare_outputs(predict(manifest, inputs, threads), references, manifest["check"]["tolerance"])
+    half = next(iter(inputs.values())).shape[1] // 2 if manifest.get("states") else 0
+    result = compare_outputs(predict(manifest, inputs, threads, half), references, manifest["check"]["tolerance"])
     if result["ok"] and manifest["check"].get("files"):
         replayed = replay(manifest, manifest["check"]["files"], threads)
         result["files"] = replayed

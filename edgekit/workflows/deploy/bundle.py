@@ -242,6 +242,7 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
         "lists": artifact.lists,
         "inputs": [spec.to_json() for spec in artifact.inputs],
         "outputs": [spec.to_json() for spec in artifact.outputs],
+        "states": {state.input.name: state.output.name for state in artifact.states},
         "preprocessing": _preprocessing(artifact),
         "signature": artifact.signature.to_table(),
         "labels": list(artifact.signature.classes or (task.classes if task else ())),
@@ -254,7 +255,8 @@ def _preprocessing(artifact: Artifact) -> dict[str, Any]:
     """What the bundle's program does to files; `assumed`: neither a signature nor the training data says it."""
     if len(artifact.inputs) != 1:
         return {"kind": "tensor"}
-    options = parse_set_spec(artifact.task).options if artifact.task else Options()
+    named = artifact.task and not tasks.has_options(artifact.task)
+    options = parse_set_spec(artifact.task).options if named else Options()
     record = array_record(artifact.inputs[0], options)
     assumed = not artifact.task and artifact.inputs[0].signature is None and record["kind"] != "tensor"
     return {**record, "assumed": True} if assumed else record
@@ -267,6 +269,8 @@ def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     if heads.complete(artifact.signature.outputs):
         files["detections.py"] = ONDEVICE / "detections.py"
     files |= {"runner.py": RUNNER, f"runtime/{source.name}": source}
+    if artifact.states:  # the examples have no states
+        return {**files, "state.py": ONDEVICE / "state.py"}
     for suffix in (".py", ".c"):
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"
         if example.is_file():
@@ -315,16 +319,23 @@ def _readme(manifest: Mapping[str, Any], c: bool) -> str:
         f"Inputs: {inputs}. Outputs: {outputs}.",
         f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
         "right Python; otherwise use `python3 predict.py`.",
-        "    ./run INPUT            the prediction (.npy, .npz, and images, sounds or tables if the model takes them)\n"
+        f"    ./run INPUT            {_prediction(manifest)}\n"
         "    ./run --json INPUT     the same as JSON, with every output (of a detector, its boxes)\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
         "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; "
         "`sbom.cdx.json` is the bill of materials (CycloneDX).",
-        _examples(manifest, c),
+        _examples(manifest, c) if not manifest["states"] else "",
     ]
     if c:
         parts.append(BUILD[manifest["runtime"]])
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _prediction(manifest: Mapping[str, Any]) -> str:
+    """What the program makes of an input, and what an input is."""
+    if manifest["states"]:
+        return "the text that follows a prompt, --new-tokens N (a text, or token ids in .npy)"
+    return "the prediction (.npy, .npz, and images, sounds or tables if the model takes them)"
 
 
 def _examples(manifest: Mapping[str, Any], c: bool) -> str:
