@@ -19,7 +19,7 @@ from edgekit.core.progress import Progress
 from edgekit.core.step import ArtifactRef, Context, NetworkRef, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.core.user_code import run_user_code
-from edgekit.networks import named, weights
+from edgekit.networks import named, pretrained, weights
 from edgekit.runs.named_sets import check_class_folders
 from edgekit.sets import take
 from edgekit.training import engine, epoch_lines, processes, session
@@ -70,6 +70,9 @@ class Train(Settings, DistillationSettings, LoraSettings, Step):
     def check(self, task: Task | None) -> Iterator[str]:
         if task is None:
             yield "there is no task to train on"
+        elif self.model and self.model == task.pretrained:
+            if not self.init:
+                yield f"{self.model} needs the weights of a Hugging Face directory: name its import in init"
         elif self.model and self.model not in (*task.models, task.fallback) and not user_code.is_reference(self.model):
             yield f"{task.name} has no network {self.model!r} ({errors.suggest(self.model, task.models)})"
         elif not self.model and not task.default_model:
@@ -172,16 +175,22 @@ class Train(Settings, DistillationSettings, LoraSettings, Step):
 
         assert ctx.task is not None
         arguments = {**ctx.task.arguments(model), **self.shaped(model)}
+        fresh, folder = self.fresh, inputs["init"].path if "init" in inputs else Path(self.init).parent
+        is_pretrained = model == ctx.task.pretrained
+        if is_pretrained:
+            arguments["config"] = pretrained.configuration(folder)
         torch.manual_seed(self.seed)
         network = named.build(model, arguments)
-        if self.init:
-            path = str(inputs["init"].path / networks.WEIGHTS) if "init" in inputs else self.init
+        if is_pretrained and pretrained.is_foreign(folder):
+            fresh = pretrained.load(network, folder, fresh, ctx.sets["val"].inputs)
+        elif self.init:
+            path = str(folder / networks.WEIGHTS) if "init" in inputs else self.init
             weights.load_weights(network, path, self.fresh)
         if not self.lora:
             return _Start(network, arguments, None)
         from edgekit.training.lora import Adapted
 
-        return _Start(network, arguments, Adapted(network, self, self.fresh, ctx.sets["val"].inputs))
+        return _Start(network, arguments, Adapted(network, self, fresh, ctx.sets["val"].inputs))
 
     def _cross_validated(self, start: Callable[[], _Start], ctx: Context, device: Any) -> Any:
         """Each fold's best epoch, their mean and spread; the networks are not kept."""

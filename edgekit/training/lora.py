@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,7 +42,7 @@ log = logging.getLogger("edgekit")
 
 def library() -> Any:
     try:
-        with muted(log, loggers=("torchao",)):
+        with _quiet():
             import peft
     except ImportError as error:
         raise Missing.install("LoRA", "peft", "lora") from error
@@ -74,7 +74,7 @@ class Adapted:
             lora_dropout=settings.lora_dropout,
             use_dora=settings.dora,
         )
-        with _refused(", ".join(self.targets[:FEW])):
+        with _refused(", ".join(self.targets[:FEW])), _quiet():
             self._adapted = self._peft.get_peft_model(network, config)
         trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.fixed = frozenset(
@@ -261,6 +261,11 @@ def _shortened(network: nn.Module, targets: Sequence[str]) -> list[str]:
     ends = sorted({name.rpartition(".")[2] for name in targets})
     matching = [n for n, _ in network.named_modules() if n.rpartition(".")[2] in ends]
     return ends if sorted(matching) == sorted(targets) and not any(end.isdigit() for end in ends) else list(targets)
+
+
+def _quiet() -> AbstractContextManager[None]:
+    """peft imports other libraries, which warn of what they lack."""
+    return muted(log, loggers=("torchao", "torch.utils._pytree"))
 
 
 @contextmanager
