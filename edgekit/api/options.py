@@ -89,6 +89,11 @@ class TrainOptions(DistillationOptions, total=False):
     unfreeze: int
     lr_decay: float
     lr_factors: Sequence[str]
+    lora: int
+    lora_alpha: float
+    lora_targets: Sequence[str]
+    lora_dropout: float
+    dora: bool
     width: float
     dropout: float
     fresh: Sequence[str]
