@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from devices.hostile import RESULT
 
 from edgekit.core.artifact import Artifact, Kind, Sizes, State, TensorSpec
 from edgekit.core.device import Job
+from edgekit.core.errors import DeviceError
 from edgekit.core.target import Plan
-from edgekit.devices.shared.job import least_runs
-from edgekit.devices.shared.results import (
-    HEADER_BYTES,
-    OPEN_BYTES,
-    OPEN_ROWS,
-    Latency,
-    _fits,
-    _most_bytes,
-    expected_outputs,
-)
+from edgekit.devices.shared.results import HEADER_BYTES, OPEN_BYTES, OPEN_ROWS, _fits, _most_bytes, result_of
 
 SHAPES = [
     ((None, 10), (10,), True),
@@ -52,30 +45,31 @@ def test_the_largest_file_of_an_output() -> None:
     assert most(None, None) == most() == OPEN_BYTES
 
 
-TIMES = {
-    "first_ms": 1.0,
-    "warmups": 3,
-    "steady": True,
-    "batch": 1,
-    "times_ns": [50, 60, 70],
-    "watch": {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.0},
-}
+def test_requests_tell_when_the_first_token_was_known(tmp_path: Path) -> None:
+    """They are fewer than inferences, and their tokens are no output of the model's."""
+    specs = [TensorSpec(name, "float32", (None, 4)) for name in ("tokens", "logits", "past", "present")]
+    state, kind, sizes = State(specs[2], specs[3]), Kind("onnx"), Sizes(1, 1, 0, 0)
+    model = Artifact("m", "1", kind, "s", {}, (), "", (specs[0],), (specs[1],), sizes, {}, tmp_path, states=(state,))
+    np.save(tmp_path / "in.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "output0.npy", np.zeros((3, 7), np.int64))
+    job = Job(model, "onnxruntime", {"tokens": tmp_path / "in.npy"}, Plan(), outputs=True, latency=True, new_tokens=7)
 
+    def answered(**fields: object) -> None:
+        result = {**RESULT, "times_ns": [9] * 3, "cpu_ns": [9] * 3, "first_token_ns": [4] * 3, **fields}
+        (tmp_path / "result.json").write_text(json.dumps({**result, "outputs": {"tokens": "output0.npy"}}))
+        result_of(tmp_path, "board", job)
 
-@pytest.mark.parametrize(
-    "firsts", [[20, 20], [20, 20, 0], [20, 61, 20], [20.0, 20, 20], [20, "x", 20], [True, 20, 20]], ids=str
-)
-def test_a_first_token_is_a_part_of_its_request(firsts: list[Any]) -> None:
-    assert not list(Latency(**TIMES, first_token_ns=[50, 10, 70]).problems())
-    assert list(Latency(**TIMES, first_token_ns=firsts).problems()) == ["first_token_ns are not parts of times_ns"]
-
-
-def test_requests() -> None:
-    """Fewer of them than inferences will do, and their outputs are tokens."""
-    spec = TensorSpec("h", "float32", (None, 4))
-    model = Artifact("m", "1", Kind("onnx"), "s", {}, (), "", (), (spec,), Sizes(1, 1, 0, 0), {}, Path())
-    stateful = replace(model, states=(State(spec, spec),))
-    job = Job(stateful, "onnxruntime", {}, Plan(min_runs=10), True, True, new_tokens=5)
-    assert [output.shape for output in expected_outputs(job)] == [(None, 5)]
-    assert expected_outputs(replace(job, new_tokens=0)) == (spec,)
-    assert least_runs(job) == 3 and least_runs(replace(job, artifact=model)) == 10
+    answered()
+    for fields, why in (
+        ({"first_token_ns": []}, "no first_token_ns"),
+        ({"first_token_ns": [4] * 2}, "3 times_ns and 2 first"),
+        ({"first_token_ns": [4, 10, 4]}, "within their request"),
+        ({"times_ns": [9] * 2, "cpu_ns": [9] * 2, "first_token_ns": [4] * 2}, "it has 2 times; 3 were"),
+    ):
+        with pytest.raises(DeviceError) as error:
+            answered(**fields)
+        assert why in error.value.why
+    np.save(tmp_path / "output0.npy", np.zeros((3, 8), np.int64))
+    with pytest.raises(DeviceError, match="invalid result") as error:
+        answered()
+    assert "[3, 8]" in error.value.why
