@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 @click.option("--output-type", type=click.Choice(["int8", "uint8", "float32"]), help="TFLite int8: of the outputs.")
 @click.option("--layout", type=click.Choice(["nhwc"]), help="Images go in as NHWC (from a torch artifact).")
 @click.option("--block", type=click.IntRange(0), metavar="N", help="--weights: how many share a scale (0: a channel).")
-@click.option("--symmetric/--asymmetric", default=None, help="--weights: without or with zero points.")
+@click.option("--symmetric", flag_value="yes", help="--weights: without zero points (8 bits: the default).")
+@click.option("--asymmetric", "symmetric", flag_value="no", help="--weights: with zero points (4 bits: the default).")
 @click.option("--embeddings", type=click.Choice(["8", "4", "float"]), help="--weights: bits of embeddings (8).")
 @click.option("--head", type=click.Choice(["8", "4", "float"]), help="--weights: bits of the last product (8).")
 @click.option(
@@ -126,5 +127,5 @@ def command(
 
 
 def _given(name: str, value: Any) -> bool:
-    """Was an option given? Of some, a false value is one of its own."""
-    return value is not None if name in ("block", "symmetric") else bool(value)
+    """Was an option given? A block of 0 is."""
+    return value is not None if name == "block" else bool(value)

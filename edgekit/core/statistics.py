@@ -104,25 +104,23 @@ def parity(
     )
 
 
-def below_floor(parity: Parity, labelled: bool, max_kl: float | None = None) -> str:
+def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
     """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
 
-    A constant output is always too far, and so is a KL divergence above `max_kl`. Without labels, which decide by the
-    accuracy, so are an agreement of the top classes or nearest neighbours below `MIN_AGREEMENT`, a KL divergence above
-    `MAX_KL`, and an SQNR below `MIN_SQNR_DB` in any output.
+    A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without labels,
+    which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below `MIN_AGREEMENT`, an
+    SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
     """
     if parity.constant:
         return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
-    if max_kl is not None and parity.kl is None:
+    if max_kl and parity.kl is None:
         return "its first output gives no class probabilities, so that a largest KL divergence says nothing of it"
-    if max_kl is None and not labelled:
-        max_kl = MAX_KL
-    if max_kl is not None and parity.kl is not None and parity.kl > max_kl:
-        return f"the KL divergence from {parity.against} is {parity.kl:.4f} nats, and {max_kl:g} is the most"
+    if max_kl and parity.kl is not None and parity.kl > max_kl:
+        return _divergent(parity, max_kl)
     if labelled:
         return ""
     if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
-        share = f"{parity.top1_agreement:.1%} of the predictions have the top class of {parity.against}"
+        share = f"{parity.top1_agreement:.1%} of the samples have the top class of {parity.against}"
         return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
     if parity.neighbour_agreement is not None and parity.neighbour_agreement < MIN_AGREEMENT:
         share = f"{parity.neighbour_agreement:.1%} of the samples have the nearest neighbour of {parity.against}"
@@ -133,7 +131,11 @@ def below_floor(parity: Parity, labelled: bool, max_kl: float | None = None) -> 
         return (
             f"the SQNR{where} against {parity.against} is {parity.sqnr_db:.1f} dB, and {MIN_SQNR_DB:g} dB is the least"
         )
-    return ""
+    return _divergent(parity, MAX_KL) if not max_kl and parity.kl is not None and parity.kl > MAX_KL else ""
+
+
+def _divergent(parity: Parity, most: float) -> str:
+    return f"the KL divergence from {parity.against} is {parity.kl:.4f} nats, and {most:g} is the most"
 
 
 def _is_integer(values: Array) -> bool:

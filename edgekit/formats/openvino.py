@@ -56,7 +56,7 @@ class Openvino(Format):
         weight_bytes = sum(constant.size for constant in weights.values())
         parameters = {constant.location: constant.count for use in uses for constant in use.parameters}
         main = model.graphs[0]
-        stored = [encoding for use in uses for encoding in use.encodings()]
+        stored = [e for use in uses for e in use.encodings(SMALL)] or [e for use in uses for e in use.encodings(0)]
         return ModelFacts(
             inputs=tuple(_input(layer) for layer in main.layers.values() if layer.type == "Parameter"),
             outputs=tuple(_output(layer) for layer in main.layers.values() if layer.type == "Result"),
@@ -379,11 +379,11 @@ class _Uses:
             written = 0 if self._constant_behind(layer) else _written(layer)
             yield Operator(layer.type, layer.name, parameters, _macs(layer), weights, written)
 
-    def encodings(self) -> Iterator[Encoding]:
-        """How the weights of each operator that has SMALL or more are stored."""
+    def encodings(self, small: int) -> Iterator[Encoding]:
+        """How the weights of each operator that has so many or more are stored."""
         for layer in self._layers:
             for index, constant in self._constants_by_layer[layer.id]:
-                if index in _WEIGHTS.get(layer.type, ()) and len(constant.shape) >= 2 and constant.count >= SMALL:
+                if index in _WEIGHTS.get(layer.type, ()) and len(constant.shape) >= 2 and constant.count >= small:
                     yield self._encoding(layer, layer.sources[index][0], constant)
 
     def _encoding(self, layer: Layer, source: Layer, constant: Constant) -> Encoding:

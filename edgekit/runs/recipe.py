@@ -31,14 +31,14 @@ LONGEST_NAME = 60
 @dataclass(frozen=True)
 class Gates:
     """Limits that set the exit code: the accuracy drop in percentage points against the float root, SQNR in dB against
-    the parent, the KL divergence of compressed models in nats (None: only of those without labels). With `strict` an
+    the parent, the KL divergence of compressed models in nats (0: only where there are no labels). With `strict` an
     undecided budget fails, too.
     """
 
     max_drop_pp: float = 0.5
     min_sqnr_db: float = 60.0
     strict: bool = False
-    max_kl: float | None = None
+    max_kl: float = 0.0
 
 
 @dataclass(frozen=True)

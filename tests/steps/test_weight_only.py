@@ -124,13 +124,19 @@ def test_the_file_says_what_it_is(made: Made, plain: dict[str, Artifact], format
 
 @pytest.mark.parametrize("format", FILES)
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("block", [0, 16, 32, 64])
+@pytest.mark.parametrize("block", [0, 32])
 def test_runtimes_compute_with_these_weights(
     made: Made, plain: dict[str, Artifact], format: str, block: int, symmetric: bool
 ) -> None:
     """The runtime's outputs are those of the float graph with the weights that the codes stand for."""
     for bits, head in ((4, "4"), (8, "8")):
-        fields = {"block": block, "symmetric": symmetric, "embeddings": head, "head": head, "weight_method": "rtn"}
+        fields = {
+            "block": block,
+            "symmetric": "yes" if symmetric else "no",
+            "embeddings": head,
+            "head": head,
+            "weight_method": "rtn",
+        }
         artifact = made.get(f"{format}-w{bits}~all", step(format, bits, **fields), plain[format])
         expected = made.imported(_with_weights(made, bits, block, symmetric, format), "expected")
         assert statistics.sqnr_db(answers(expected), answers(artifact)) > 90
@@ -188,7 +194,7 @@ def test_some_products_keep_more_bits(made: Made, plain: dict[str, Artifact], fo
     assert decibels(low, plain[format]) < decibels(one, plain[format]) < decibels(all_, plain[format])
     assert low.sizes.total < one.sizes.total < all_.sizes.total
     assert len(one.details["weight_only"]["raised"]) == 1 and "1 of 2 in int8" in one.scheme
-    fields = {"max_mb": (low.sizes.total + all_.sizes.total) / 2e6, "weight_method": "rtn"}
+    fields = {"max_mb": (0.1 * low.sizes.total + 0.9 * all_.sizes.total) / 1e6, "weight_method": "rtn"}
     fitting = made.get(f"{format}-w4~fit", step(format, 4, **fields), plain[format])
     assert low.sizes.total < fitting.sizes.total <= 1e6 * fields["max_mb"]  # type: ignore[operator]
     with pytest.raises(CannotConvert, match="as small as"):

@@ -14,6 +14,8 @@ Integers = NDArray[np.uint8]
 SHARES = tuple(np.linspace(1.0, 0.64, 10))
 #: rounds of rounding to given scales, and fitting the scales to what was rounded
 FITS = 2
+#: the least float16 that is not 0
+LEAST_HALF = np.float32(2.0**-24)
 #: rows that are searched at a time
 ROWS = 2048
 
@@ -21,11 +23,17 @@ ROWS = 2048
 @dataclass(frozen=True)
 class Grid:
     """The integers that weights may become: their bits, how many in a row share a scale (0: all), and, if `symmetric`,
-    a zero point in the middle; else each block has its own."""
+    a zero point in the middle; else each block has its own. `positive`: scales are, and in 4 bits exact in float16,
+    and the least code is left out, as in TFLite."""
 
     bits: int
     block: int = 0
     symmetric: bool = False
+    positive: bool = False
+
+    @property
+    def least(self) -> int:
+        return int(self.positive)
 
     @property
     def largest(self) -> int:
@@ -34,6 +42,15 @@ class Grid:
     @property
     def middle(self) -> int:
         return int(2 ** (self.bits - 1))
+
+    def representable(self, scales: Floats) -> Floats:
+        """The nearest scales that a file can have."""
+        if not self.positive:
+            return scales
+        scales = np.abs(scales)
+        if self.bits == 8:
+            return scales
+        return np.maximum(scales, LEAST_HALF).astype(np.float16).astype(np.float32)
 
     def width(self, columns: int) -> int:
         """The weights of a block in a row of so many."""
@@ -116,7 +133,8 @@ def _searched(matrix: Floats, grid: Grid, importance: Floats | None) -> Codes:
         offsets = _rounded(blocks, grid, best_scales, best_zeros) - best_zeros[..., None]
         energy = np.einsum("obw,obw->ob", offsets * counts, offsets)
         fitted = np.einsum("obw,obw->ob", offsets * counts, blocks) / np.where(energy > 0, energy, 1)
-        improve(np.where((energy > 0) & (fitted != 0), fitted, best_scales).astype(np.float32), best_zeros.copy())
+        scales = np.where((energy > 0) & (fitted != 0), fitted, best_scales).astype(np.float32)
+        improve(grid.representable(scales), best_zeros.copy())
     return _codes(matrix, grid, best_scales, best_zeros)
 
 
@@ -137,18 +155,18 @@ def _scales(blocks: Floats, grid: Grid, share: float) -> tuple[Floats, Floats]:
     low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
     if grid.symmetric:
         extreme = np.where(-low > high, low, high)
-        scales = -share * extreme / grid.middle
+        scales = -share * extreme / (grid.middle - grid.least)
         zeros = np.full(scales.shape, grid.middle, np.float32)
     else:
         scales = share * (high - low) / grid.largest
         zeros = np.rint(-share * low / np.where(scales > 0, scales, 1))
     scales = np.where(np.abs(scales) < np.finfo(np.float32).tiny, 1, scales)
-    return scales.astype(np.float32), np.clip(zeros, 0, grid.largest).astype(np.float32)
+    return grid.representable(scales.astype(np.float32)), np.clip(zeros, 0, grid.largest).astype(np.float32)
 
 
 def _rounded(blocks: Floats, grid: Grid, scales: Floats, zeros: Floats) -> Floats:
     codes = np.rint(blocks / scales[..., None]) + zeros[..., None]
-    return np.asarray(np.clip(codes, 0, grid.largest, out=codes), np.float32)
+    return np.asarray(np.clip(codes, grid.least, grid.largest, out=codes), np.float32)
 
 
 def _error(blocks: Floats, counts: Floats, grid: Grid, scales: Floats, zeros: Floats) -> Floats:

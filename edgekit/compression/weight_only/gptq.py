@@ -37,7 +37,7 @@ def compensated(matrix: Floats, start: Codes, curvature: Floats) -> Codes:
         errors = np.empty((len(matrix), last - first), np.float32)
         for index in range(first, last):
             column, scale, zero = weights[:, index], scales[:, index], zeros[:, index]
-            code = np.clip(np.rint(column / scale) + zero, 0, grid.largest)
+            code = np.clip(np.rint(column / scale) + zero, grid.least, grid.largest)
             error = (column - (code - zero) * scale) / factor[index, index]
             weights[:, index + 1 : last] -= error[:, None] * factor[None, index, index + 1 : last]
             codes[:, order[index]], errors[:, index - first] = code, error

@@ -128,7 +128,7 @@ class OnnxWeights:
         return Matrix(self._name(index), key, node.input[0], lambda: self._values(name, turned), (rows, columns), role)  # type: ignore[arg-type]
 
     def _table_of(self, node: NodeProto, name: str) -> Matrix | None:
-        if any(entry.name == "axis" and entry.i for entry in node.attribute) or node.input[1] in self._constants:
+        if any(entry.name == "axis" and entry.i for entry in node.attribute):
             return None
         found = self._constant(node.input[0], False)
         if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,8 @@ class Weights(Protocol):
 
 @dataclass(frozen=True)
 class WeightOnlyStep(CalibratedStep):
-    """`block`: how many weights in a row share a scale, 0 for all; None: 32 for 4 bits, 128 for 8, and a table's rows
-    have one each. `symmetric`: without zero points; None: for 8 bits. `embeddings`, `head` (the last product before an
+    """`block`: how many weights in a row share a scale, 0 for all; -1: 32 for 4 bits, 128 for 8, and a table's rows
+    have one each. `symmetric`: without zero points; "": for 8 bits. `embeddings`, `head` (the last product before an
     output): their bits, or float; "" is 8. What both share has the bits of the head.
 
     `weight_method`: see `compression/weight_only/methods.py`. awq and gptq take `samples` samples of `calibration`
@@ -70,8 +71,8 @@ class WeightOnlyStep(CalibratedStep):
     bits: ClassVar[int]
 
     samples: int = 128
-    block: int | None = None
-    symmetric: bool | None = None
+    block: int = -1
+    symmetric: Literal["", "yes", "no"] = ""
     embeddings: Bits = ""
     head: Bits = ""
     weight_method: Method = "auto"
@@ -85,7 +86,7 @@ class WeightOnlyStep(CalibratedStep):
     def check(self, task: Task | None) -> Iterator[str]:
         if self.samples < 1:
             yield "samples must be at least 1"
-        if self.block is not None and self.block != 0 and (self.block < 16 or self.block & (self.block - 1)):
+        if self.block not in (-1, 0) and (self.block < 16 or self.block & (self.block - 1)):
             yield f"block is {self.block}, and must be 0 (per channel) or a power of two from 16: 32, 64, 128"
         if self.weight_method in FROM_SAMPLES and not self.sets(task):
             yield f"{self.weight_method} needs calibration samples: name a set in calibration"
@@ -101,8 +102,8 @@ class WeightOnlyStep(CalibratedStep):
 
     def grid(self, bits: int) -> Grid:
         default = 32 if bits == 4 else 128
-        block = default if self.block is None else self.block
-        return Grid(bits, block, bits == 8 if self.symmetric is None else self.symmetric)
+        block = default if self.block < 0 else self.block
+        return Grid(bits, block, self.symmetric == "yes" or (bits == 8 and not self.symmetric))
 
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert where there is nothing to store in so few bits, or the size cannot be kept."""
@@ -171,7 +172,7 @@ class WeightOnlyStep(CalibratedStep):
         for matrix in matrices:
             roles.setdefault(matrix.key, set()).add(matrix.role)
         grids = {key: self.grid(int(word)) for key, word in bits.items() if word != "float"}
-        if self.block is None:  # a row of a table is not summed up: one scale is enough for 8 bits
+        if self.block < 0:  # a row of a table is not summed up: one scale is enough for 8 bits
             per_row = {key: g for key, g in grids.items() if roles[key] == {"table"} and g.bits == 8}
             grids |= {key: dataclasses.replace(grid, block=0) for key, grid in per_row.items()}
         fitted = {key: weights.fitted(grid, columns[key]) for key, grid in grids.items()}
@@ -196,7 +197,7 @@ class WeightOnlyStep(CalibratedStep):
             yield {**feed, **states}
 
     def _scheme(self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, ctx: Context) -> str:
-        parts = [self.grid(self.bits).described(), method]
+        parts = [self._main_grid(matrices, chosen).described(), method]
         if method != "rtn" and "calibration" in ctx.sets:
             parts[-1] += f" on {self.count(ctx)} samples"
         others = {m.role: chosen.codes[m.key].grid.bits for m in matrices if m.role != "product"}
@@ -206,10 +207,16 @@ class WeightOnlyStep(CalibratedStep):
             parts.append(f"{len(chosen.raised)} of {sum(m.role == 'product' for m in matrices)} in int8")
         return ", ".join(parts)
 
+    def _main_grid(self, matrices: Sequence[Matrix], chosen: Chosen) -> Grid:
+        """What most products have, or what was asked for."""
+        grids = [chosen.codes[m.key].grid for m in matrices if m.role == "product"]
+        own = Counter(grid for grid in grids if grid.bits == self.bits)
+        return own.most_common(1)[0][0] if own else self.grid(self.bits)
+
     def _details(
         self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, notes: Sequence[str]
     ) -> dict[str, Any]:
-        grid = self.grid(self.bits)
+        grid = self._main_grid(matrices, chosen)
         facts = {
             "bits": self.bits,
             "block": grid.block,

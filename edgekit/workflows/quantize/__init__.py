@@ -82,7 +82,7 @@ def quantize(
     check_options(options or {}, {name: [*steps, f"{name}_{precision}"] for name, steps in routes.items()})
     fields = {**(options or {}), **({"calibration": calibration} if calibration else {})}
     allowed = Gates().max_drop_pp if max_drop_pp is None else max_drop_pp
-    gates = Gates(max_drop_pp=allowed, strict=strict, max_kl=max_kl)
+    gates = Gates(max_drop_pp=allowed, strict=strict, max_kl=max_kl or 0.0)
     labelled = named_sets.has_labels(val) if val else not ref.foreign and bool(ref.artifact().task)
     if max_drop_pp is not None and not labelled:
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
