@@ -201,6 +201,7 @@ def import_model(
     weights: AnyPath = "",
     model: str = "",
     task: str = "",
+    adapter: AnyPath = "",
     shape: Shape | None = None,
     out: AnyPath | None = None,
     progress: bool | None = None,
@@ -217,6 +218,7 @@ def import_model(
         weights: A file of weights for a network defined in code.
         model: The network that the weights in `source` belong to.
         task: The task that it was trained for.
+        adapter: A folder with LoRA adapters of the library peft, which are merged into the model.
         shape: Sizes of inputs, batch included, where they are open; of a torch module with one input, in place of
             `example`.
         out: The run folder. None: `runs/` and the source's name.
@@ -247,6 +249,7 @@ def import_model(
         task=task,
         signature=os.fspath(signature),
         classes=os.fspath(classes),
+        adapter=os.fspath(adapter),
         shapes=None if is_module(source) else _shapes(shape),
         out=folder,
         **reports(progress),

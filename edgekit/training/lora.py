@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgekit.core.config import short
-from edgekit.core.errors import InputError, Missing, ParityFailed, suggest
-from edgekit.core.mute import muted
+from edgekit.core.errors import InputError, ParityFailed, suggest
+from edgekit.networks import peft_files
 from edgekit.networks.outputs import named_outputs
 from edgekit.ondevice.runner import peak_rss_bytes
 from edgekit.training.calls import as_input, call
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-#: the folder of peft's files in an artifact, and their names
-FOLDER, CONFIG, WEIGHTS = "adapter", "adapter_config.json", "adapter_model.safetensors"
+#: the folder of peft's files in an artifact
+FOLDER = "adapter"
 #: queries, keys and values of attention, as networks call them
 ATTENTION = frozenset(
     (
@@ -40,15 +39,6 @@ T = TypeVar("T")
 log = logging.getLogger("edgekit")
 
 
-def library() -> Any:
-    try:
-        with _quiet():
-            import peft
-    except ImportError as error:
-        raise Missing.install("LoRA", "peft", "lora") from error
-    return peft
-
-
 class Adapted:
     """A network whose weights are fixed but for its adapters and its fresh parts.
 
@@ -62,11 +52,11 @@ class Adapted:
 
         Raises InputError for layers that are not there, that do not run, or that share their weights; Missing.
         """
-        self._peft, self._inputs = library(), {name: as_input(array[:SAMPLES]) for name, array in samples.items()}
+        peft, self._inputs = peft_files.library(), {name: as_input(array[:SAMPLES]) for name, array in samples.items()}
         self.network, self._count = network, _count(network.parameters())
         _check_fresh(network, fresh)
         self.targets = _targets(network, settings.lora_targets, fresh, _ran(network, self._inputs))
-        config = self._peft.LoraConfig(
+        config = peft.LoraConfig(
             r=settings.lora,
             lora_alpha=settings.lora_alpha or 2 * settings.lora,
             target_modules=_shortened(network, self.targets),
@@ -74,8 +64,8 @@ class Adapted:
             lora_dropout=settings.lora_dropout,
             use_dora=settings.dora,
         )
-        with _refused(", ".join(self.targets[:FEW])), _quiet():
-            self._adapted = self._peft.get_peft_model(network, config)
+        with _refused(", ".join(self.targets[:FEW])), peft_files.quiet():
+            self._adapted = peft.get_peft_model(network, config)
         trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.fixed = frozenset(
             name for name in network.state_dict() if name not in trained and ".modules_to_save." not in name
@@ -110,15 +100,9 @@ class Adapted:
         Raises ParityFailed if it computes something else than before.
         """
         network = self.network.cpu().eval()
-        write(self._adapted, out / FOLDER)
-        before = self._outputs()
-        self._adapted.merge_and_unload()
-        network.eval().requires_grad_(True)
-        for name, tensor in self._outputs().items():
-            largest = max(1.0, float(before[name].abs().max()))
-            if not (difference := float((tensor - before[name]).abs().max())) <= TOLERANCE * largest:
-                why = f"its output {name} differs by {difference:.2g}: a layer's weights are used by other code, too"
-                raise ParityFailed("merged, the network is another one", why, "name other layers in lora_targets")
+        peft_files.write(self._adapted, out / FOLDER)
+        merged(self._adapted, self._outputs)
+        network.requires_grad_(True)
 
     def _outputs(self) -> dict[str, Tensor]:
         import torch
@@ -127,17 +111,17 @@ class Adapted:
             return {n: t.double() for n, t in named_outputs(call(self.network, self._inputs)).items()}
 
 
-def write(adapted: Any, folder: Path) -> None:
-    """peft's two files of an adapted network, the same each time."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state.items())}
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-    config = {**adapted.peft_config["default"].to_dict(), "inference_mode": True}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True, default=sorted) + "\n")
+def merged(adapted: Any, outputs: Callable[[], Mapping[str, Tensor]]) -> Any:
+    """The plain network that peft's adapted one becomes. Raises ParityFailed if its outputs are others than before."""
+    before = outputs()
+    with peft_files.quiet():
+        network = adapted.merge_and_unload()
+    for name, tensor in outputs().items():
+        largest = max(1.0, float(before[name].abs().max()))
+        if not (difference := float((tensor - before[name]).abs().max())) <= TOLERANCE * largest:
+            why = f"its output {name} differs by {difference:.2g}: a layer's weights are used by other code, too"
+            raise ParityFailed("merged, the network is another one", why, "name other layers in lora_targets")
+    return network.eval()
 
 
 @contextmanager
@@ -261,11 +245,6 @@ def _shortened(network: nn.Module, targets: Sequence[str]) -> list[str]:
     ends = sorted({name.rpartition(".")[2] for name in targets})
     matching = [n for n, _ in network.named_modules() if n.rpartition(".")[2] in ends]
     return ends if sorted(matching) == sorted(targets) and not any(end.isdigit() for end in ends) else list(targets)
-
-
-def _quiet() -> AbstractContextManager[None]:
-    """peft imports other libraries, which warn of what they lack."""
-    return muted(log, loggers=("torchao", "torch.utils._pytree"))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from edgekit.core.errors import InputError, Missing, ParityFailed
 from edgekit.core.samples import SampleSet
 from edgekit.core.step import Context, StepResult
 from edgekit.models.transformer_text import TransformerText
-from edgekit.networks import named
+from edgekit.networks import named, peft_files
 from edgekit.networks.weights import read_weights
 from edgekit.steps.train import Train
 from edgekit.tasks import Classification
@@ -98,7 +98,7 @@ def test_only_adapters_and_fresh_parts_change(train: Any, base: Path) -> None:
 @pytest.mark.parametrize("dora", [False, True])
 def test_peft_loads_what_is_written(train: Any, base: Path, dora: bool) -> None:
     _, out = train(replace(ADAPTED, lora_alpha=6, lora_dropout=0.1, dora=dora))
-    config = json.loads((out / lora.FOLDER / lora.CONFIG).read_text())
+    config = json.loads((out / lora.FOLDER / peft_files.CONFIG).read_text())
     assert (config["r"], config["lora_alpha"], config["use_dora"]) == (4, 6, dora)
     assert config["target_modules"] == ["key", "query", "value"]
     assert config["modules_to_save"] == ["head"]
@@ -115,7 +115,7 @@ def test_the_files_are_the_same_each_time(train: Any) -> None:
     first, second = (train(replace(ADAPTED, lora_targets=("value", "think.0")))[1] for _ in range(2))
     for name in ("model.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    paths = json.loads((first / lora.FOLDER / lora.CONFIG).read_text())["target_modules"]
+    paths = json.loads((first / lora.FOLDER / peft_files.CONFIG).read_text())["target_modules"]
     assert paths == sorted(f"blocks.{i}.{name}" for i in (0, 1) for name in ("attention.value", "think.0"))
 
 
