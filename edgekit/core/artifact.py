@@ -22,7 +22,7 @@ MOST_BOXES = 1000
 SCHEMA = "edgekit/1"
 
 #: Traits that name a numeric precision; the artifact's name includes them.
-PRECISIONS = ("int8", "fp16", "dynamic")
+PRECISIONS = ("int8", "fp16", "dynamic", "w8", "w4")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ MAX_DB = 300.0
 
 #: the least agreement with the float model of what was compressed without labels to judge it by
 MIN_AGREEMENT, MIN_SQNR_DB = 0.9, 10.0
+#: and its largest KL divergence from the float model, in nats
+MAX_KL = 0.1
 
 RESAMPLES = 500
 
@@ -57,12 +59,19 @@ def shape_difference(reference: Mapping[str, Array], other: Mapping[str, Array])
     return ""
 
 
-def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array], embedding: str = "") -> Parity:
+def parity(
+    against: str,
+    reference: Mapping[str, Array],
+    other: Mapping[str, Array],
+    per_position: bool = False,
+    embedding: str = "",
+) -> Parity:
     """Compare outputs in order (names may differ between formats); the SQNR is that of the worst output.
 
     For integers and booleans, noise / signal is the share of elements that differ. Different shapes give -MAX_DB.
-    `top1_agreement` is set if the first output is (samples, classes) or integers. `embedding`: the output of
-    `reference`, if any, that is one; its neighbours are compared, and no classes.
+    `top1_agreement` is set if the first output is (samples, classes) or integers, and KL divergence for the former;
+    both are means over positions if it is (samples, …, classes), which `per_position` says of more than two axes.
+    `embedding`: the output of `reference`, if any, that is one; its neighbours are compared, and no classes.
     """
     per_output: dict[str, float] = {}
     max_abs = 0.0
@@ -84,10 +93,10 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
         against,
         min(per_output.values()),
         min(max_abs, 1e300),
-        _agreement(first, second) if are_classes else None,
+        _agreement(first, second, per_position) if are_classes else None,
         len(first),
         per_output if len(per_output) > 1 else {},
-        _divergence(first, second) if are_classes else None,
+        _divergence(first, second, per_position) if are_classes else None,
         next(
             (n for (n, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b, per_output[n])), ""
         ),
@@ -95,14 +104,19 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
     )
 
 
-def below_floor(parity: Parity, labelled: bool) -> str:
+def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
     """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
 
-    A constant output is always too far. Without labels, which decide by the accuracy, so are an agreement of the top
-    classes or nearest neighbours below `MIN_AGREEMENT` and an SQNR below `MIN_SQNR_DB` in any output.
+    A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without labels,
+    which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below `MIN_AGREEMENT`, an
+    SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
     """
     if parity.constant:
         return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
+    if max_kl and parity.kl is None:
+        return "its first output gives no class probabilities, so that a largest KL divergence says nothing of it"
+    if max_kl and parity.kl is not None and parity.kl > max_kl:
+        return _divergent(parity, max_kl)
     if labelled:
         return ""
     if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
@@ -117,7 +131,11 @@ def below_floor(parity: Parity, labelled: bool) -> str:
         return (
             f"the SQNR{where} against {parity.against} is {parity.sqnr_db:.1f} dB, and {MIN_SQNR_DB:g} dB is the least"
         )
-    return ""
+    return _divergent(parity, MAX_KL) if not max_kl and parity.kl is not None and parity.kl > MAX_KL else ""
+
+
+def _divergent(parity: Parity, most: float) -> str:
+    return f"the KL divergence from {parity.against} is {parity.kl:.4f} nats, and {most:g} is the most"
 
 
 def _is_integer(values: Array) -> bool:
@@ -151,14 +169,14 @@ def decibels(signal: float, noise: float) -> float:
     return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
 
 
-def _agreement(first: Array, second: Array) -> float | None:
-    """The share of samples with the same top class, or of equal integers. None for other outputs."""
+def _agreement(first: Array, second: Array, per_position: bool = False) -> float | None:
+    """The share of samples or positions with the same top class, or of equal integers. None for other outputs."""
     if first.shape != second.shape or not first.size:
         return None
     if _is_integer(first) and _is_integer(second):
         return float(np.mean(first == second))
-    if first.ndim == 2 and first.shape[1] > 1:
-        return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+    if _has_classes(first, per_position):
+        return float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1)))
     return None
 
 
@@ -186,15 +204,27 @@ def _nearest(vectors: Array) -> Array | None:
     return np.concatenate(nearest)
 
 
-def _divergence(first: Array, second: Array) -> float | None:
-    """The mean of KL(first || second) over the samples, in nats; None unless both are (samples, classes) floats."""
-    if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2 or not first.size:
+def _has_classes(values: Array, per_position: bool) -> bool:
+    return (values.ndim == 2 or (per_position and values.ndim > 2)) and values.shape[-1] > 1
+
+
+def _divergence(first: Array, second: Array, per_position: bool = False) -> float | None:
+    """The mean of KL(first || second) over samples or positions, in nats; None unless both are floats whose last axis
+    is the classes."""
+    if first.shape != second.shape or not first.size or not _has_classes(first, per_position):
         return None
     if first.dtype.kind != "f" or second.dtype.kind != "f":
         return None
-    normalized = bool(np.all(first >= 0) and np.allclose(first.sum(axis=1), 1, atol=0.05))
-    a, b = (_log_probabilities(np.asarray(side, np.float64), normalized) for side in (first, second))
-    divergence = float(np.mean(np.sum(np.exp(a) * (a - b), axis=1)))
+    classes = first.shape[-1]
+    a, b = first.reshape(-1, classes), second.reshape(-1, classes)
+    rows = max(1, PART_VALUES // classes)
+    parts = [slice(row, row + rows) for row in range(0, len(a), rows)]
+    normalized = all(bool(np.all(a[part] >= 0) and np.allclose(a[part].sum(axis=1), 1, atol=0.05)) for part in parts)
+    total = 0.0
+    for part in parts:
+        p, q = (_log_probabilities(np.asarray(side[part], np.float64), normalized) for side in (a, b))
+        total += float(np.sum(np.exp(p) * (p - q)))
+    divergence = total / len(a)
     return divergence if math.isfinite(divergence) else None
 
 

@@ -104,6 +104,15 @@ def read(folder: Path) -> Loaded:
     return Loaded(network, halves, notes)
 
 
+def load_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Load the weights of a folder's network, without its head, into an encoder by its configuration.
+
+    Raises InputError, Missing.
+    """
+    state = read(folder).network.base_model.state_dict()
+    encoder.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("pooler.")})
+
+
 def write(network: Any, folder: Path) -> None:
     """`config.json` and `model.safetensors`, with each shared tensor once."""
     with _quiet(library()):

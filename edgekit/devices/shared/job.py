@@ -51,7 +51,7 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "threads": plan.threads,
         "precision": plan.precision,
         "outputs": _outputs(job, out) if job.outputs else None,
-        "latency": {**latency, "min_runs": least_runs(job)} if job.latency else None,
+        "latency": {**latency, "min_runs": min_runs(job)} if job.latency else None,
         "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window, **request}
         if job.sustained
         else None,
@@ -60,8 +60,8 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
     }
 
 
-def least_runs(job: Job) -> int:
-    """The fewest inferences of a timing process, or requests."""
+def min_runs(job: Job) -> int:
+    """The number of times that a timing process measures, at least."""
     return min(job.plan.min_runs, MIN_REQUESTS) if job.artifact.states else job.plan.min_runs
 
 

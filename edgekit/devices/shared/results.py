@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.device import Job
 from edgekit.devices.shared.arrays import array_bytes
-from edgekit.devices.shared.job import DRIVER, least_runs
+from edgekit.devices.shared.job import DRIVER, min_runs
 from edgekit.devices.shared.untrusted import invalid, json_object, record, shown
 from edgekit.ondevice.runner import SCHEMA
 
@@ -85,8 +85,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class Latency:
-    """`times_ns`: of each inference; `cpu_ns`: its CPU time, if known; `batch`: samples per inference.
-    `first_token_ns`: of each request to a model that generates text, a part of its time.
+    """`times_ns`: of each inference; `cpu_ns`: its CPU time, if known; `batch`: samples per inference;
+    `first_token_ns`: of each request to a model that generates text, the time until the first token was known.
 
     The long lists are checked as a whole.
     """
@@ -98,9 +98,9 @@ class Latency:
     times_ns: list  # type: ignore[type-arg]
     watch: Mapping[str, Any]
     cpu_ns: list | None = None  # type: ignore[type-arg]
-    first_token_ns: list | None = None  # type: ignore[type-arg]
     energy_mj: float | None = None
     energy_source: str = ""
+    first_token_ns: list | None = None  # type: ignore[type-arg]
 
     def problems(self) -> Iterator[str]:
         if self.first_ms < 0 or self.warmups < 0 or not 1 <= self.batch <= 1 << 20 or (self.energy_mj or 0) < 0:
@@ -111,12 +111,11 @@ class Latency:
             yield "cpu_ns are not all integers"
         if self.cpu_ns and len(self.cpu_ns) != len(self.times_ns):
             yield f"it has {len(self.times_ns)} times_ns and {len(self.cpu_ns)} cpu_ns"
-        if self.first_token_ns:
-            firsts, times = self.first_token_ns, self.times_ns
-            if len(firsts) != len(times) or not all(
-                type(first) is int and 0 < first <= whole for first, whole in zip(firsts, times, strict=True)
-            ):
-                yield "first_token_ns are not parts of times_ns"
+        if firsts := self.first_token_ns:
+            if len(firsts) != len(self.times_ns):
+                yield f"it has {len(self.times_ns)} times_ns and {len(firsts)} first_token_ns"
+            elif not all(type(t) is int and 0 < t <= whole for t, whole in zip(firsts, self.times_ns, strict=True)):
+                yield "first_token_ns are not all positive integers within their request"
 
 
 LATENCY = tuple(Latency.__dataclass_fields__)
@@ -176,10 +175,10 @@ def _check(result: dict[str, Any], out: Path, job: Job) -> None:
     if job.latency:
         latency = record(Latency, timed)
         record(Watch, latency.watch)
-        if len(latency.times_ns) < least_runs(job):
-            raise ValueError(f"it has {len(latency.times_ns)} times; {least_runs(job)} were asked for")
-        if bool(latency.first_token_ns) != bool(job.artifact.states):
-            raise ValueError("only requests to a model with states have first_token_ns")
+        if len(latency.times_ns) < min_runs(job):
+            raise ValueError(f"it has {len(latency.times_ns)} times; {min_runs(job)} were asked for")
+        if job.artifact.states and not latency.first_token_ns:
+            raise ValueError("it has no first_token_ns")
         result["energy_source"] = shown(latency.energy_source)
     if job.sustained:
         _check_windows(common.sustained)
