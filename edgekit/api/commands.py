@@ -201,6 +201,7 @@ def import_model(
     weights: AnyPath = "",
     model: str = "",
     task: str = "",
+    adapter: AnyPath = "",
     shape: Shape | None = None,
     out: AnyPath | None = None,
     progress: bool | None = None,
@@ -217,6 +218,7 @@ def import_model(
         weights: A file of weights for a network defined in code.
         model: The network that the weights in `source` belong to.
         task: The task that it was trained for.
+        adapter: A folder with LoRA adapters of the library peft, which are merged into the model.
         shape: Sizes of inputs, batch included, where they are open; of a torch module with one input, in place of
             `example`.
         out: The run folder. None: `runs/` and the source's name.
@@ -247,6 +249,7 @@ def import_model(
         task=task,
         signature=os.fspath(signature),
         classes=os.fspath(classes),
+        adapter=os.fspath(adapter),
         shapes=None if is_module(source) else _shapes(shape),
         out=folder,
         **reports(progress),
@@ -609,6 +612,8 @@ def bench(
     batch: int | None = None,
     processes: int | None = None,
     samples: int | None = None,
+    prompt: int | None = None,
+    new_tokens: int | None = None,
     latency: bool = True,
     shape: Shape | None = None,
     out: AnyPath | None = None,
@@ -629,6 +634,8 @@ def bench(
         batch: Samples per inference. None: 1.
         processes: Timing processes of each model. None: 15.
         samples: Measure accuracy on the first so many samples; 0: all.
+        prompt: Of a model that generates text, whose latency is that of a request: the tokens of its prompt. None: 64.
+        new_tokens: The tokens that it generates. None: 32.
         latency: False measures accuracy and size only.
         shape: Sizes of inputs, batch included, where they are open.
         out: The run folder of a model from elsewhere.
@@ -653,6 +660,7 @@ def bench(
     words = [name for name in map(word, chosen) if name]
     folders = [run_of(model, out) for model in chosen]
     given = {"threads": threads, "batch": batch, "processes": processes, "samples": samples}
+    given |= {"prompt": prompt, "new_tokens": new_tokens}
     outcome = bench_workflow.bench(
         words,
         target_names=[target] if isinstance(target, str) else list(target),

@@ -91,6 +91,11 @@ class TrainOptions(DistillationOptions, total=False):
     unfreeze: int
     lr_decay: float
     lr_factors: Sequence[str]
+    lora: int
+    lora_alpha: float
+    lora_targets: Sequence[str]
+    lora_dropout: float
+    dora: bool
     width: float
     dropout: float
     fresh: Sequence[str]
@@ -196,6 +201,8 @@ class BenchArguments(TypedDict, total=False):
     batch: int | None
     processes: int | None
     samples: int | None
+    prompt: int | None
+    new_tokens: int | None
     latency: bool
     shape: Shape | None
     resume: bool

@@ -213,6 +213,12 @@ def _flat(m: Measurement) -> Iterator[tuple[str, Any]]:
     yield "clock", latency and latency.clock
     yield "threads", latency and latency.threads
     yield "batch", latency and latency.batch
+    if m.generation:
+        yield "prompt_tokens", m.generation.token_ms.prompt
+        yield "new_tokens", m.generation.token_ms.new_tokens
+        yield "first_token_ms", m.generation.first_token_ms.p50
+        yield "tokens_per_second", m.generation.tokens_per_second
+        yield "cache_bytes", m.generation.cache_bytes
     yield "load_ms", m.load_ms
     yield "memory_bytes", memory(m)
     yield "peak_memory_bytes", m.peak_rss_bytes

@@ -22,6 +22,7 @@ from edgekit.cli.shared.output import echo
     help="What its inputs are made from and its outputs mean: sig.toml, preprocessor_config.json, or code.",
 )
 @click.option("--classes", default="", metavar="C", help="Its class names: a folder of class folders, a .txt, or code.")
+@click.option("--adapter", default="", metavar="DIR", help="Merge the LoRA adapters that peft wrote to DIR.")
 @shape_option
 @out_option
 def command(
@@ -32,6 +33,7 @@ def command(
     shapes: Shapes,
     signature: str,
     classes: str,
+    adapter: str,
     out: Path | None,
     reporter: Reporter,
 ) -> CommandResult:
@@ -53,6 +55,7 @@ def command(
         shapes=shapes,
         signature=signature,
         classes=classes,
+        adapter=adapter,
         out=out,
         progress=reporter.progress,
         say=reporter.say,

@@ -21,15 +21,29 @@ from edgekit.cli.shared.output import echo
     help="For a detector: write each image with its boxes into this folder.",
 )
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to show.")
+@click.option(
+    "--new-tokens",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Of a language model: tokens to generate.",
+)
 def command(
-    artifact: str, inputs: tuple[str, ...], target: str, draw: Path | None, top: int, reporter: Reporter
+    artifact: str,
+    inputs: tuple[str, ...],
+    target: str,
+    draw: Path | None,
+    top: int,
+    new_tokens: int,
+    reporter: Reporter,
 ) -> CommandResult:
     """Run ARTIFACT once per INPUT: a .npy file (one sample), a .npz, a table (each row), an image or sound file,
     SET:number (mnist:test:3, houses.csv:7), or for a model of texts the text itself (a pair of texts with a tab
-    between). A detector's answer are boxes: class, score, and x, y, width and height in pixels of the image."""
+    between). A detector's answer are boxes: class, score, and x, y, width and height in pixels of the image; a language
+    model's the text that follows."""
     from edgekit.workflows import predict
 
-    predictions = predict.predict(artifact, inputs, target, top, draw)
+    predictions = predict.predict(artifact, inputs, target, top, draw, new_tokens)
 
     def show() -> None:
         for prediction in predictions:

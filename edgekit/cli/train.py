@@ -61,6 +61,18 @@ FIELDS: Sequence[Callable[..., Any]] = (
         metavar="PART=X",
         help="A part trained at X times the learning rate.",
     ),
+    click.option(
+        "--lora", type=click.IntRange(1), metavar="RANK", help="Low-rank adaptation of the weights from --init."
+    ),
+    click.option("--lora-alpha", type=float, help="Scale of the adapters, over the rank (default twice the rank)."),
+    click.option(
+        "--lora-targets",
+        callback=lambda ctx, parameter, text: tuple(filter(None, map(str.strip, (text or "").split(",")))),
+        metavar="NAME,…",
+        help="Layers to adapt (default: query, key and value of attention, else linear layers).",
+    ),
+    click.option("--lora-dropout", type=float, help="Dropout before the adapters."),
+    click.option("--dora", is_flag=True, default=None, help="Weight-decomposed adapters (DoRA)."),
     click.option("--teacher", metavar="ARTIFACT", help="Teacher for distillation: a torch artifact."),
     click.option("--distil", metavar="METHOD,…", help="Distillation: logits, features, attention (default logits)."),
     click.option("--temperature", type=float, help="Temperature of the teacher's logits."),

@@ -300,6 +300,12 @@ class Artifact:
         return Signature(inputs if known[0] else (), outputs if known[1] else ())
 
     @property
+    def embedding(self) -> str:
+        """The output that is an embedding, one vector for each sample; "" if none is."""
+        records = [(spec, spec.signature) for spec in self.outputs if isinstance(spec.signature, OutputSignature)]
+        return next((s.name for s, record in records if record.kind == "embedding" and len(s.shape) == 2), "")
+
+    @property
     def lists(self) -> dict[str, int]:
         """The outputs (batch, length, …) that are as long as the list of boxes found in a sample, and the most of them
         that are read: a detector with non-maximum suppression inside its graph, by its signature. What fills them up

@@ -17,7 +17,9 @@ class Job:
 
     `inputs` are arrays whose first axis is the sample. `outputs`: return the outputs of every sample. `latency`:
     measure the latency of batches of `plan.batch`. `sustained`: measure it under continuous load over
-    `plan.sustained` seconds. `profile`: measure each operator's time.
+    `plan.sustained` seconds. `profile`: measure each operator's time. Of a model with states the outputs are, with
+    `new_tokens`, that many tokens that follow each sample; with `stepwise`, those of a call with so many positions and
+    of one call for each further one.
     """
 
     artifact: Artifact
@@ -28,6 +30,8 @@ class Job:
     latency: bool
     sustained: bool = False
     profile: bool = False
+    new_tokens: int = 0
+    stepwise: int = 0
 
 
 class Device:

@@ -18,7 +18,7 @@ class Process:
     """Raw results of one runner process. `times_ns` holds one entry per timed inference, in order.
 
     `cpu_ns`: the CPU time of all threads in each, which other programs hardly change; empty from a device that does not
-    report it.
+    report it. `first_token_ns`: of requests to a model that generates text, the part of each until the first token.
     """
 
     times_ns: tuple[int, ...]
@@ -28,6 +28,7 @@ class Process:
     peak_rss_bytes: int
     floor_rss_bytes: int
     cpu_ns: tuple[int, ...] = ()
+    first_token_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per inference of one batch; `ci95` is the interval of p50.
+    """Milliseconds per inference of one batch, or per request for `new_tokens` after a `prompt` of so many; `ci95` is
+    the interval of p50.
 
     `clock`: "cpu" if they are CPU time, where other programs used the core. `per_process_cpu`: the median CPU time of
     each process, if the device reports it.
@@ -95,6 +97,36 @@ class Latency:
     per_process_p50: tuple[float, ...]
     clock: Literal["wall", "cpu"] = "wall"
     per_process_cpu: tuple[float, ...] = ()
+    prompt: int = 0
+    new_tokens: int = 0
+
+    @property
+    def plan(self) -> tuple[int, int, int, int]:
+        """What two latencies must have in common to be compared: threads, batch, tokens of the prompt and new ones."""
+        return self.threads, self.batch, self.prompt, self.new_tokens
+
+
+def plan_text(threads: int, batch: int, prompt: int, new_tokens: int) -> str:
+    """`Latency.plan` in words."""
+    request = f", {prompt} + {new_tokens} tokens" if new_tokens else ""
+    return f"{threads} thread{'s' * (threads != 1)}, batch {batch}{request}"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The parts of a request's latency, in milliseconds: until the first token (TTFT), and for each further one.
+
+    `cache_bytes`: of the states after the request, for the whole batch.
+    """
+
+    first_token_ms: Latency
+    token_ms: Latency
+    cache_bytes: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of each sample of the batch, after the first token."""
+        return 1e3 / self.token_ms.p50
 
 
 @dataclass(frozen=True)
@@ -131,7 +163,8 @@ class Parity:
     """How close an artifact's outputs are to those of `against`, over the same samples (SQNR, largest error).
 
     `kl`: the mean Kullback-Leibler divergence of the class probabilities in nats, None for other outputs. `constant`:
-    the first output that is the same for all samples, and is not in `against`.
+    the first output that is the same for all samples, and is not in `against`. `neighbour_agreement`: of an embedding,
+    the share of samples whose nearest other sample is the same.
     """
 
     against: str
@@ -142,6 +175,7 @@ class Parity:
     per_output: Mapping[str, float] = field(default_factory=dict)
     kl: float | None = None
     constant: str = ""
+    neighbour_agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +183,7 @@ class Measurement:
     """One artifact on one target in one runtime: one row of a report (`measurements` in the JSON schema).
 
     Sizes are bytes, times milliseconds. `metric`, `latency_ms`, `parity` and `verdict` are None if unknown.
+    `generation`: of a model with states, whose latency is that of a request.
 
     Examples:
         >>> measurement = edgekit.compare("runs/mnist")[0]
@@ -180,6 +215,7 @@ class Measurement:
     session: str
     key: str = ""
     invalid: tuple[str, ...] = ()
+    generation: Generation | None = None
 
     def problems(self) -> Iterator[str]:
         """What is read of `facts` has the types that it is used with."""

@@ -148,3 +148,31 @@ def as_same_shape(values: Any, labels: Any) -> tuple[Any, Any]:
         shapes = f"the output is {list(values.shape)}, the labels are {list(labels.shape)}"
         raise InputError("outputs and labels differ in shape", shapes, "check the network's last layer")
     return flat[0], flat[1]
+
+
+def perplexity(outputs: Mapping[str, Array], labels: Array) -> Scores:
+    """exp of the mean negative log-likelihood of a token, of (N, T, words) logits in the first output.
+
+    https://doi.org/10.1121/1.2016299. Labels (N, T) are the tokens; a row holds a sample's sum, in nats, and its T.
+    """
+    logits = next(iter(outputs.values()))
+    if logits.shape[:-1] != labels.shape:
+        what = f"the labels are {list(labels.shape[1:])} per sample, and the outputs {list(logits.shape[1:])}"
+        raise InputError(what, "perplexity needs the logits of a token for each label", "check the set and the model")
+    pairs = zip(logits, labels, strict=True)
+    rows = np.array([[_negative_log_likelihood(row, label), len(label)] for row, label in pairs])
+    return Scores("perplexity", "", False, rows, reduced_perplexity)
+
+
+def _negative_log_likelihood(logits: Array, labels: Array) -> float:
+    """Of (T,) tokens by their (T, words) logits, summed, in nats."""
+    values = np.asarray(logits, np.float64)
+    values = values - values.max(axis=-1, keepdims=True)
+    own = np.take_along_axis(values, labels[:, None], axis=-1)[:, 0]
+    return float(np.sum(np.log(np.exp(values).sum(axis=-1)) - own))
+
+
+def reduced_perplexity(rows: Array) -> float:
+    """Of rows of summed negative log-likelihoods and numbers of tokens."""
+    total, count = rows.sum(axis=0)
+    return float(np.exp(min(total / count, 700.0)))

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 #: loggers that warn of a library's own steps
-LOUD = ("torch.onnx._internal.exporter._registration",)
+LOUD = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
 
 
 @contextlib.contextmanager

@@ -414,6 +414,8 @@ def _import(distributions: Sequence[str]) -> None:
             import safetensors  # noqa: F401
         if "torch" in distributions:
             import torch  # noqa: F401
+        if "transformers" in distributions:
+            import transformers  # noqa: F401
         if "ai-edge-litert" in distributions:
             import ai_edge_litert.schema_py_generated  # noqa: F401
 

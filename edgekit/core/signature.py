@@ -95,7 +95,9 @@ class InputSignature:
     the filter widens when the image shrinks), then the centred `crop` (one number: a square; `crop_offset`: how half a
     pixel is rounded, `even` as torchvision, `down` as Hugging Face). `colour` is the order of the channels.
     audio: x is from -1 to 1; `rate` in Hz; cut or zero-padded to `seconds`, if given.
-    text: `tokenizer` is a file of the artifact; `max_length` tokens. table: `columns`, in this order.
+    text: `tokenizer` is a file of the artifact, and its path here; `max_length` tokens. `part`: what of them the input
+    holds: their ids (""), the mask (1 for a token, 0 for padding), or the segments (0 in a first text, 1 in a second).
+    table: `columns`, in this order.
     tensor: an array, as it is.
     `range`: the least and greatest value that the model's input takes; token ids, for text.
     `mean` and `std`: one value, or one for each channel, in the model's order (blue first if `colour` is BGR).
@@ -118,6 +120,7 @@ class InputSignature:
     seconds: float = 0.0
     tokenizer: str = ""
     max_length: int = 0
+    part: Literal["", "mask", "segments"] = ""
     columns: tuple[Column, ...] = ()
     range: tuple[float, float] | None = None
 
@@ -146,6 +149,8 @@ class InputSignature:
             yield from (f"{name} is for images, and kind is {self.kind!r}" for name, value in image.items() if value)
         if self.kind != "audio" and (self.rate or self.seconds):
             yield f"rate and seconds are for audio, and kind is {self.kind!r}"
+        if self.kind != "text" and self.part:
+            yield f"part is for text, and kind is {self.kind!r}"
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names) or (names and self.kind != "table"):
             yield "columns are for a table, each once"
@@ -303,8 +308,10 @@ class Signature:
 
 
 def plain(record: TensorSignature) -> dict[str, Any]:
-    """The record as JSON values, without what has its default; `kind` always."""
+    """The record as JSON values, without what has its default; `kind` always. Of a tokenizer's path its name."""
     values = dataclasses.asdict(record)
+    if isinstance(record, InputSignature):
+        values["tokenizer"] = record.tokenizer.rpartition("/")[2]
     defaults = dataclasses.asdict(type(record)())
     resize = record.resize if isinstance(record, InputSignature) else None
     if resize is not None and not resize.mode.startswith("letterbox"):

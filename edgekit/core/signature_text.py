@@ -19,13 +19,16 @@ def summary(signature: Signature) -> str:
 
 
 def _says_something(record: TensorSignature) -> bool:
+    """Not so a text's mask and segments, of which its tokens say as much."""
+    if isinstance(record, InputSignature) and record.part:
+        return False
     return record.kind != "tensor" if isinstance(record, InputSignature) else bool(record.kind or record.classes)
 
 
 def _input(record: InputSignature) -> Iterator[str]:
     size = f" {record.height_width[0]}x{record.height_width[1]}" if record.height_width else ""
     colour = f" {record.colour}" if record.colour else ""
-    yield f"{record.kind}{size}{colour}"
+    yield f"{record.kind}{size}{colour}{f' ({record.part})' if record.part else ''}"
     if record.exif:
         yield "turned as its EXIF data says"
     if record.resize is not None:

@@ -36,6 +36,9 @@ MAX_RATIO = 1e6
 #: number of values of an output that are compared at a time
 PART_VALUES = 1 << 22
 
+#: samples whose nearest neighbours are compared, and rows of their similarities that are computed at once
+NEIGHBOURS, BLOCK = 2000, 512
+
 Array = NDArray[Any]
 
 
@@ -57,13 +60,18 @@ def shape_difference(reference: Mapping[str, Array], other: Mapping[str, Array])
 
 
 def parity(
-    against: str, reference: Mapping[str, Array], other: Mapping[str, Array], per_position: bool = False
+    against: str,
+    reference: Mapping[str, Array],
+    other: Mapping[str, Array],
+    per_position: bool = False,
+    embedding: str = "",
 ) -> Parity:
     """Compare outputs in order (names may differ between formats); the SQNR is that of the worst output.
 
     For integers and booleans, noise / signal is the share of elements that differ. Different shapes give -MAX_DB.
     `top1_agreement` is set if the first output is (samples, classes) or integers, and KL divergence for the former;
     both are means over positions if it is (samples, …, classes), which `per_position` says of more than two axes.
+    `embedding`: the output of `reference`, if any, that is one; its neighbours are compared, and no classes.
     """
     per_output: dict[str, float] = {}
     max_abs = 0.0
@@ -79,17 +87,20 @@ def parity(
     if len(reference) != len(other):
         per_output["number of outputs"], max_abs = -MAX_DB, math.inf
     first, second = next(iter(reference.values())), next(iter(other.values()))
+    vectors = dict(zip(reference, other.values(), strict=False)).get(embedding)
+    are_classes = next(iter(reference)) != embedding
     return Parity(
         against,
         min(per_output.values()),
         min(max_abs, 1e300),
-        _agreement(first, second, per_position),
+        _agreement(first, second, per_position) if are_classes else None,
         len(first),
         per_output if len(per_output) > 1 else {},
-        _divergence(first, second, per_position),
+        _divergence(first, second, per_position) if are_classes else None,
         next(
             (n for (n, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b, per_output[n])), ""
         ),
+        neighbour_agreement(reference[embedding], vectors) if vectors is not None else None,
     )
 
 
@@ -97,8 +108,8 @@ def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
     """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
 
     A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without that and
-    without labels, which decide by the accuracy, so are a top-1 agreement below `MIN_AGREEMENT`, an SQNR below
-    `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
+    without labels, which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below
+    `MIN_AGREEMENT`, an SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
     """
     if parity.constant:
         return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
@@ -110,6 +121,9 @@ def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
         return ""
     if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
         share = f"{parity.top1_agreement:.1%} of the samples have the top class of {parity.against}"
+        return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
+    if parity.neighbour_agreement is not None and parity.neighbour_agreement < MIN_AGREEMENT:
+        share = f"{parity.neighbour_agreement:.1%} of the samples have the nearest neighbour of {parity.against}"
         return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
     if parity.sqnr_db < MIN_SQNR_DB:
         worst = min(parity.per_output, key=lambda name: parity.per_output[name], default="")
@@ -164,6 +178,30 @@ def _agreement(first: Array, second: Array, per_position: bool = False) -> float
     if _has_classes(first, per_position):
         return float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1)))
     return None
+
+
+def neighbour_agreement(first: Array, second: Array) -> float | None:
+    """The share of samples whose nearest other sample, by cosine similarity, is the same; of the first NEIGHBOURS.
+
+    Both are (samples, values). None for other shapes, fewer than three samples, and NaN or infinity.
+    """
+    if first.shape != second.shape or first.ndim != 2 or len(first) < 3:
+        return None
+    nearest = [_nearest(np.asarray(side[:NEIGHBOURS], np.float64)) for side in (first, second)]
+    return None if nearest[0] is None or nearest[1] is None else float(np.mean(nearest[0] == nearest[1]))
+
+
+def _nearest(vectors: Array) -> Array | None:
+    """The index of each vector's nearest other; None for vectors that are not finite."""
+    if not np.isfinite(vectors).all():
+        return None
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    nearest = []
+    for start in range(0, len(unit), BLOCK):
+        similar = unit[start : start + BLOCK] @ unit.T
+        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -np.inf
+        nearest.append(similar.argmax(axis=1))
+    return np.concatenate(nearest)
 
 
 def _has_classes(values: Array, per_position: bool) -> bool:

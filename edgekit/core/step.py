@@ -37,8 +37,8 @@ class Step:
     `accepts`: the kinds its parent may have (empty: it starts a chain). `produces`: the kind of its artifact.
     `preserves`: what it promises to preserve (an exporter the outputs, a compressor only the accuracy). `extra`: the
     extra that installs its packages. `tools`: the distributions whose versions enter the artifact's id. `suffixes`:
-    endings of the model files that it imports. `methods`: the calibration methods that an int8 step offers by itself if
-    it takes no `ranges`.
+    endings of the model files that it imports; `reads_files`: it imports others. `methods`: the calibration methods
+    that an int8 step offers by itself if it takes no `ranges`.
     """
 
     accepts: ClassVar[frozenset[Kind]] = frozenset()
@@ -47,6 +47,7 @@ class Step:
     extra: ClassVar[str] = ""
     tools: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
+    reads_files: ClassVar[bool] = False
     methods: ClassVar[tuple[str, ...]] = ("min-max",)
 
     def check(self, task: Task | None) -> Iterator[str]:

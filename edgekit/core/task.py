@@ -20,7 +20,8 @@ class Task:
     """Data splits, networks by name, a loss and a metric.
 
     `models`: the networks (files of `edgekit/models/`, or `net.py:Net`) that it offers, the default first; `fallback`:
-    one that serves where it offers none. `classes`: names by index; empty for regression.
+    one that serves where it offers none; `pretrained`: one that starts from the weights of a Hugging Face directory,
+    with an argument `config` for the contents of its config.json. `classes`: names by index; empty for regression.
 
     What follows is optional; None, or a task without options, if it is not supported. `Options`: a dataclass of what
     may stand after a question mark (`translation?data=pairs.tsv`); the task is then made with one. `augment(inputs,
@@ -32,6 +33,7 @@ class Task:
     name: str = ""
     models: tuple[str, ...] = ()
     fallback: str = ""
+    pretrained: str = ""
     licences: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     augments: bool = True

@@ -86,6 +86,15 @@ def execute(
     return next(iter(execute_all(pairs, target, data, plan, outputs=outputs, latency=latency)))
 
 
+def execute_steps(
+    artifact: Artifact, target: Target, data: SampleSet, *, new_tokens: int = 0, stepwise: int = 0, runtime: str = ""
+) -> Mapping[str, NDArray[Any]]:
+    """Of a model with states, by name, what a `Job` with `new_tokens` or `stepwise` gives. Raises as `execute`."""
+    runtime = runtime or runtime_for(artifact, target)
+    with DeviceSession(target, data, Plan()) as session:
+        return session.steps(artifact, runtime, new_tokens, stepwise)
+
+
 def execute_all(
     pairs: Sequence[tuple[Artifact, str]],
     target: Target,
@@ -216,6 +225,7 @@ class RunAccumulator:
                 result["peak_rss_bytes"],
                 result["floor_rss_bytes"],
                 tuple(result.get("cpu_ns") or ()),
+                tuple(result.get("first_token_ns") or ()),
             )
         )
 
@@ -286,6 +296,11 @@ class DeviceSession:
             self.device.discard_inputs(inputs.values())
             for path in inputs.values():
                 path.unlink()
+
+    def steps(self, artifact: Artifact, runtime: str, new_tokens: int, stepwise: int) -> Mapping[str, NDArray[Any]]:
+        job = Job(artifact, runtime, self._inputs, self.plan, True, False, new_tokens=new_tokens, stepwise=stepwise)
+        with self._run(job) as result:
+            return {name: _read(Path(path)) for name, path in result["outputs"].items()}
 
     def joined(self, chunks: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
         """The concatenated outputs of all chunks. Raises DeviceError if their shapes differ."""

@@ -22,7 +22,7 @@ from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scores, chosen_metric
-from edgekit.measure import host_parity, sample_predictions, sustained, targets, verify
+from edgekit.measure import generation, host_parity, sample_predictions, sustained, targets, verify
 from edgekit.measure.context import RunContext, results_lock
 from edgekit.measure.execute import execute_all, runtimes_for
 from edgekit.measure.time_limit import TimeLimit, announcement, disturbance_note
@@ -41,6 +41,10 @@ def measure(
     samples = take(data, plan.samples)
     device, metric = targets.device(target), chosen_metric(context.scorer)
     pairs = list(_pairs(artifacts, target, context))
+    if plan.latency:
+        for artifact in (artifact for artifact in artifacts if artifact.states):
+            memory_bytes = int(device.facts().get("memory_bytes") or 0)
+            generation.check(artifact, store.root(artifact), plan, memory_bytes)
     keys = {(a.name, r): _key(a, r, target, device.facts(), plan, samples.sha256, metric) for a, r in pairs}
     stored = store.measurements() if reuse else {}
     todo = [(a, r) for a, r in pairs if (m := stored.get(keys[a.name, r])) is None or _worth_again(m, plan)]
@@ -199,6 +203,9 @@ def _measurement(
         sample_predictions.store(artifact, run, data, context.task, context.store.path, key, scores)
     processes = run.processes
     timed = [p for p in processes if p.times_ns]  # an emulated board has no times
+    latency = statistics.latency(timed, context.plan.threads, run.facts["batch"], run.clock) if timed else None
+    if latency and artifact.states:
+        latency = dataclasses.replace(latency, prompt=context.plan.prompt, new_tokens=context.plan.new_tokens)
     return Measurement(
         artifact=artifact.name,
         id=artifact.id,
@@ -214,7 +221,7 @@ def _measurement(
         graph_bytes=artifact.sizes.graph,
         metadata_bytes=artifact.sizes.metadata,
         metric=metric,
-        latency_ms=statistics.latency(timed, context.plan.threads, run.facts["batch"], run.clock) if timed else None,
+        latency_ms=latency,
         load_ms=float(np.median([p.load_ms for p in timed])) if timed else None,
         peak_rss_bytes=int(np.median([p.peak_rss_bytes for p in processes])) if processes else None,
         floor_rss_bytes=int(np.median([p.floor_rss_bytes for p in processes])) if processes else None,
@@ -226,6 +233,7 @@ def _measurement(
         session=session,
         key=key,
         invalid=run.invalid,
+        generation=generation.parts(artifact, timed, latency) if latency and artifact.states else None,
         **_findings(artifact),
     )
 

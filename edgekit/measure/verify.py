@@ -29,14 +29,16 @@ from edgekit.core.samples import SampleSet
 from edgekit.core.target import Plan, Target
 from edgekit.core.task import Scorer, Scores, chosen_metric
 from edgekit.measure import matching, targets
-from edgekit.measure.execute import execute, runtimes_for
+from edgekit.measure.execute import execute, execute_steps, runtimes_for
 from edgekit.runs import written
 from edgekit.runs.recipe import Gates
 from edgekit.runs.store import Store
-from edgekit.sets import edges
+from edgekit.sets import edges, take
 
 FINDING, EVIDENCE = "verify.json", "evidence.npz"
 EVIDENCE_SAMPLES = 32
+#: samples of a model with states that are computed position by position
+STEPWISE_SAMPLES = 4
 #: goes up when a check becomes stricter: findings of earlier checks are made again
 CHECKS = 5
 
@@ -47,6 +49,7 @@ class Finding:
 
     `unverified` gives the reason if it could not be checked. `on`: the samples of the check, in words; `random`: they
     are random numbers. `matched`: which inputs and outputs were taken for which, if their names or layouts differ.
+    `stepwise_db`: of a model with states, the SQNR of outputs computed position by position against those of one call.
 
     Examples:
         >>> (finding,) = edgekit.verify("runs/mnist/onnx")
@@ -68,6 +71,7 @@ class Finding:
     parity: Parity | None = None
     metric: Metric | None = None
     verdict: Verdict | None = None
+    stepwise_db: float | None = None
 
     def error(self) -> EdgekitError | None:
         """The failure as an error that names the artifact and its step, or None.
@@ -119,6 +123,8 @@ class Verifier:
             return stored
         verifier = self._with_bytes(artifact) if edges.takes_bytes(artifact.inputs) else self
         finding = verifier._check(artifact, parent, preserves, key)
+        if artifact.states and not (finding.failed or finding.unverified):
+            finding = verifier._stepwise(finding, artifact, preserves)
         written.write_beside(artifact, FINDING, json.dumps(names_only(dataclasses.asdict(finding)), indent=1) + "\n")
         return finding
 
@@ -233,6 +239,26 @@ class Verifier:
             return dataclasses.replace(finding, failed="runtime", reason=why)
         return dataclasses.replace(finding, metric=self._metric(outputs, None, None))
 
+    def _stepwise(self, finding: Finding, artifact: Artifact, preserves: str) -> Finding:
+        """The check of the states, which a request uses: half of each of a few samples at once, the rest one by one."""
+        data = take(self.data, STEPWISE_SAMPLES)
+        length = next(iter(data.inputs.values())).shape[1]
+        whole = {name: values[: len(data)] for name, values in self.outputs(artifact).items()}
+        try:
+            steps = execute_steps(artifact, self.target, data, stepwise=max(1, length // 2))
+        except (InputError, DeviceError) as error:
+            if isinstance(error, DeviceError) and not targets.is_here(self.target):
+                raise
+            return dataclasses.replace(finding, failed="runtime", reason=f"it does not run step by step: {error}")
+        sqnr = statistics.parity(artifact.name, whole, steps).sqnr_db
+        finding = dataclasses.replace(finding, stepwise_db=sqnr)
+        least = statistics.MIN_SQNR_DB if preserves == "accuracy" else self.gates.min_sqnr_db
+        if sqnr >= least:
+            return finding
+        self._evidence(artifact, whole, steps)
+        why = f"computed position by position its outputs differ from those of one call: {sqnr:.1f} dB"
+        return dataclasses.replace(finding, failed="parity", reason=f"{why}, and {least:g} dB is the least")
+
     def _compared(self, finding: Finding, artifact: Artifact, parent: Artifact) -> Finding:
         """Compare the outputs with the parent's, on all samples, and on those of other sizes that the parent runs."""
         for data in (self.data, *self.data.more):
@@ -256,7 +282,7 @@ class Verifier:
                 failed: Literal["runtime", "parity"] = "runtime" if _not_finite(outputs) else "parity"
                 return dataclasses.replace(finding, failed=failed, reason=why + where)
             per_position = _has_class_per_position(artifact, reference, data)
-            parity = statistics.parity(parent.name, reference, outputs, per_position)
+            parity = statistics.parity(parent.name, reference, outputs, per_position, parent.embedding)
             if finding.parity is None or parity.sqnr_db < finding.parity.sqnr_db:
                 finding = dataclasses.replace(finding, parity=parity)
             if finding.preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:

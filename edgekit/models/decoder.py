@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-#: how much of a text the cache of the exporters' example holds, and how much follows it
-EXAMPLE_PAST, EXAMPLE_LENGTH = 3, 4
+from edgekit.models.shared.width import scaled
+
+#: how much of a text the cache of the exporters' example holds
+EXAMPLE_PAST = 3
 
 
 class Decoder(nn.Module):
@@ -17,26 +19,29 @@ class Decoder(nn.Module):
     (https://arxiv.org/abs/2104.09864), grouped queries (https://arxiv.org/abs/2305.13245), gated layers
     (https://arxiv.org/abs/2002.05202), and one matrix for tokens and logits.
 
-    With the states of what came before, keys and values (N, groups, past, size) of each block, the outputs are the
-    logits and the states for the next call.
+    `heads` of `size` values attend; `width` multiplies `size` and `hidden`. With the states of what came before, keys
+    and values (N, groups, past, size) of each block, the outputs are the logits and the states for the next call.
     """
 
     def __init__(
         self,
         words: int,
         length: int = 128,
-        width: int = 192,
+        width: float = 1.0,
         blocks: int = 4,
         heads: int = 6,
         groups: int = 2,
+        size: int = 32,
         hidden: int = 512,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.embed = nn.Embedding(words, width)
+        size, (hidden,) = 2 * scaled([size // 2], width)[0], scaled([hidden], width)  # a head turns pairs of values
+        self.embed = nn.Embedding(words, heads * size)
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, groups, hidden, dropout) for _ in range(blocks))
-        self.norm = RootMeanSquare(width)
+        self.blocks = nn.ModuleList(Block(heads, groups, size, hidden, dropout) for _ in range(blocks))
+        self.norm = RootMeanSquare(heads * size)
+        self.kept = (groups, size)
         #: the length of the texts that it is trained on
         self.context = length
 
@@ -51,9 +56,9 @@ class Decoder(nn.Module):
 
     def example_states(self, samples: int) -> dict[str, Tensor]:
         """By name, states (samples, groups, past, size) of a past that is not empty."""
-        names = [f"{kind}.{index}" for index in range(len(self.blocks)) for kind in ("key", "value")]
-        attention = self.blocks[0].attention
-        shape = (samples, attention.groups, EXAMPLE_PAST, attention.size)
+        names = [f"{index}.{kind}" for index in range(len(self.blocks)) for kind in ("key", "value")]
+        groups, size = self.kept
+        shape = (samples, groups, EXAMPLE_PAST, size)
         generator = torch.Generator().manual_seed(0)
         return {name: torch.randn(shape, generator=generator) for name in names}
 
@@ -75,9 +80,9 @@ class Attention(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, heads: int, groups: int) -> None:
+    def __init__(self, heads: int, groups: int, size: int) -> None:
         super().__init__()
-        self.heads, self.groups, self.size = heads, groups, width // heads
+        width, self.heads, self.groups, self.size = heads * size, heads, groups, size
         self.query, self.join = (nn.Linear(width, width, bias=False) for _ in range(2))
         self.key, self.value = (nn.Linear(width, groups * self.size, bias=False) for _ in range(2))
         frequencies = 10000.0 ** (-torch.arange(0, self.size, 2) / self.size)
@@ -93,14 +98,15 @@ class Attention(nn.Module):
         if states:
             key, value = torch.cat([states[0], key], dim=2), torch.cat([states[1], value], dim=2)
         hidden = torch.arange(key.shape[2], device=x.device)[None, :] > places[:, None]
-        grouped = query.unflatten(1, (self.groups, self.heads // self.groups))
+        grouped = query.reshape(query.shape[0], self.groups, self.heads // self.groups, -1, self.size)
         scores = grouped @ key.unsqueeze(2).transpose(3, 4) * self.size**-0.5
         shares = scores.masked_fill(hidden, -1e4).softmax(dim=-1)
         joined: Tensor = self.join((shares @ value.unsqueeze(2)).flatten(1, 2).transpose(1, 2).flatten(2))
         return joined, [key, value]
 
     def _split(self, y: Tensor) -> Tensor:
-        return y.unflatten(2, (-1, self.size)).transpose(1, 2)
+        parts: Tensor = y.reshape(y.shape[0], y.shape[1], -1, self.size).transpose(1, 2)
+        return parts
 
 
 def _rotated(x: Tensor, angles: Tensor) -> Tensor:
@@ -112,10 +118,11 @@ def _rotated(x: Tensor, angles: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention and gated layers, each after a normalisation and beside a shortcut."""
 
-    def __init__(self, width: int, heads: int, groups: int, hidden: int, dropout: float) -> None:
+    def __init__(self, heads: int, groups: int, size: int, hidden: int, dropout: float) -> None:
         super().__init__()
+        width = heads * size
         self.first, self.second = RootMeanSquare(width), RootMeanSquare(width)
-        self.attention = Attention(width, heads, groups)
+        self.attention = Attention(heads, groups, size)
         self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
         self.down = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(dropout)

@@ -6,6 +6,7 @@ The `loader` is a module of this package:
   `model.safetensors`. Where its code has changed since, its parameters and its outputs must be the same as before
   (`outputs.safetensors`), so that another network is never loaded under old weights.
 - `pt2`, `keras`: a whole model from elsewhere, in `model.pt2` or `model.keras`; `onnx`: one made from an ONNX file.
+- `hugging_face`: a network of the library transformers; `config.json` and `model.safetensors`, as it writes them.
 
 `model.json` also holds "inputs" and "outputs" (lists of TensorSpec as JSON), "states" (of a network with states, which
 come last on both sides, by name the input and the output that is its next value), "example" (input name → shape of the
@@ -38,7 +39,7 @@ EXAMPLE = "example.safetensors"
 PAST = "past"
 
 #: loaders, which are modules; an imported file can name no others
-LOADERS = ("named", "pt2", "keras", "onnx")
+LOADERS = ("named", "pt2", "keras", "onnx", "hugging_face")
 
 
 def reference(folder: Path) -> Mapping[str, Any]:

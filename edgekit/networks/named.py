@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import identity, registry, user_code
-from edgekit.core.errors import EdgekitError, InputError
+from edgekit.core.errors import EdgekitError, InputError, Missing
+from edgekit.core.mute import muted
 from edgekit.core.user_code import run_user_code
 from edgekit.networks.weights import load_weights, read_weights, tensors_of, unique
 
@@ -34,7 +35,11 @@ def build(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     if user_code.is_reference(model):
         result = run_user_code(model, f"{model} failed", lambda: builder(**arguments))
     else:
-        result = builder(**arguments)
+        try:
+            with muted(log, loggers=("torchao",)):  # transformers imports it, and it warns of what it lacks
+                result = builder(**arguments)
+        except ImportError as error:
+            raise Missing.install(f"the network {model}", error.name or "transformers", "hf") from error
     network = result[0] if isinstance(result, tuple) and result else result
     if not isinstance(network, nn.Module):
         raise InputError(f"{model} returns a {type(network).__name__}", "it must be a torch.nn.Module", "fix its code")

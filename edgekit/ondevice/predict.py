@@ -2,8 +2,9 @@
 
 It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
 and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
-installed, .wav sounds, and for a model of a table the rows of .csv, .tsv and .jsonl files. `--check` runs the bundle's
-own samples and compares the outputs with those of the machine that created the bundle.
+installed, .wav sounds, for a model of a table the rows of .csv, .tsv and .jsonl files, and for a model of texts a text
+itself (two, separated by a tab) or the lines of a .txt file. `--check` runs the bundle's own samples and compares the
+outputs with those of the machine that created the bundle.
 """
 
 import argparse
@@ -28,13 +29,14 @@ def main(words):
     sys.dont_write_bytecode = True
     parser = argparse.ArgumentParser(description="Run one deployed model.")
     parser.add_argument(
-        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, or any image if Pillow is installed"
+        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, any image if Pillow is installed, or a text"
     )
     parser.add_argument(
         "--check", action="store_true", help="compare with the outputs of the machine that created the bundle"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per input")
     parser.add_argument("--top", type=int, default=3, help="number of classes to show")
+    parser.add_argument("--new-tokens", type=int, default=32, help="of a language model: tokens to generate")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(words)
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
@@ -50,6 +52,12 @@ def main(words):
             path.endswith((".npy", ".npz")) for path in options.inputs
         ):
             print("predict: %s" % ASSUMED, file=sys.stderr)
+        if manifest.get("states"):
+            for path, entry in generated(manifest, options.inputs, options.new_tokens, options.threads):
+                print(
+                    json.dumps(dict(entry, input=path)) if options.json else printable("%s: %s" % (path, entry["text"]))
+                )
+            return 0
         for path, samples in [(path, read(path, manifest)) for path in options.inputs]:
             for name, outputs in answers(path, samples, manifest, options.threads):
                 found = boxes(outputs, manifest, path)
@@ -69,17 +77,40 @@ def printable(text):
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def predict(manifest, arrays, threads):
-    """Input name → array, to output name → array of floats; the first axis is the sample."""
+def opened(manifest, threads, runner):
+    """The runtime's session; of a model with states, the one that keeps them."""
+    runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
+    runtime_class.prepare_imports()
+    states = manifest.get("states") or {}
+    specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"], "states": states}
+    session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
+    return load_sibling("state").Stateful(session, {"states": states}) if states else session
+
+
+def generated(manifest, prompts, count, threads):
+    """For each prompt its answer: the tokens that follow it, and their text."""
+    import numpy as np
+
+    front = manifest["preprocessing"]
+    samples = [(prompt, sample) for prompt in prompts for sample in read(prompt, manifest)]
+    session = opened(manifest, threads, load_sibling("runner"))
+    for prompt, sample in samples:
+        tokens = session.request({name: np.asarray(a, np.int64) for name, a in sample.items()}, count)[0][0]
+        text = " ".join(map(str, tokens))
+        if front["kind"] == "text" and not prompt.endswith((".npy", ".npz")):
+            text = load_sibling("text").decoded(tokenizer_of(front), tokens)
+        yield prompt, {"outputs": {"tokens": tokens.tolist()}, "text": text}
+
+
+def predict(manifest, arrays, threads, stepwise=0):
+    """Input name → array, to output name → array of floats; the first axis is the sample. `stepwise`: of a model with
+    states, so many positions at once and the rest one by one."""
     import numpy as np
 
     runner = load_sibling("runner")
-
-    runtime_class = runner.load_class(os.path.join(HERE, manifest["runtime_file"]), manifest["runtime_class"])
-    runtime_class.prepare_imports()
-    specs = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
     try:
-        session = runtime_class(os.path.join(HERE, manifest["model"]), threads, manifest["compute"], specs)
+        session = opened(manifest, threads, runner)
+        session = session.stepwise(stepwise) if stepwise else session
         feeds = runner.match_inputs(session.inputs, arrays)
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             paths = runner.all_outputs(session, feeds, folder, BATCH, manifest.get("lists", {}))
@@ -211,7 +242,8 @@ def check(manifest, threads):
             if hashlib.sha256(file.read()).hexdigest() != entry["sha256"]:
                 return {"ok": False, "why": "%s is damaged: its sha256 differs" % name}
     inputs, references = (load_npz(os.path.join(HERE, manifest["check"][part])) for part in ("inputs", "outputs"))
-    result = compare_outputs(predict(manifest, inputs, threads), references, manifest["check"]["tolerance"])
+    half = next(iter(inputs.values())).shape[1] // 2 if manifest.get("states") else 0
+    result = compare_outputs(predict(manifest, inputs, threads, half), references, manifest["check"]["tolerance"])
     if result["ok"] and manifest["check"].get("files"):
         replayed = replay(manifest, manifest["check"]["files"], threads)
         result["files"] = replayed
@@ -317,6 +349,8 @@ def read(path, manifest):
                 if whole
                 else [{first["name"]: array[None]}]
             )
+        if front["kind"] == "text":
+            return texts(path, front)
         if front["kind"] == "image":
             return [{front["input"]: load_sibling("preprocess").image(path, front)[None]}]
         if front["kind"] == "audio" and suffix == ".wav":
@@ -332,6 +366,27 @@ def read(path, manifest):
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
     raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
+
+
+def texts(source, front):
+    """A text, or the lines of a .txt file, as the tokens that the model takes."""
+    text, tokenizer = load_sibling("text"), tokenizer_of(front)
+    lines = [source]
+    if source.endswith(".txt"):
+        with open(source, encoding="utf-8") as file:
+            lines = [line.rstrip("\r\n") for line in file if line.strip()]
+    if not lines:
+        raise ValueError("it holds no texts")
+    pairs = [line.split("\t", 1) for line in lines]
+    return [text.samples(tokenizer, pair, front["parts"])[0] for pair in pairs]
+
+
+def tokenizer_of(front):
+    """The bundle's tokenizer. Raises InvalidInput without the package that reads it."""
+    try:
+        return load_sibling("text").load(os.path.join(HERE, front["tokenizer"]), front["length"])
+    except ImportError:
+        raise InvalidInput("a text needs the package tokenizers: python3 -m pip install tokenizers") from None
 
 
 def load_npz(path):

@@ -95,6 +95,10 @@ def run_job(job):
             result["profile"] = profile_operators(runtime_class, job["model"], session, feeds, job["profile"]["folder"])
         if job["outputs"]:
             wanted = job["outputs"]
+            if wanted.get("new_tokens"):
+                session = session.generating(wanted["new_tokens"])
+            elif wanted.get("stepwise"):
+                session = session.stepwise(wanted["stepwise"])
             size = result["output_batch"] = output_batch(session, feeds, wanted["batch"])
             result["outputs"] = outputs_in_batches(session, feeds, wanted["folder"], size, wanted.get("lists", {}))
     except (MemoryError, JobError):
@@ -369,9 +373,8 @@ def request(session, feed, plan):
     """A call that generates `new_tokens` after a prompt: the sample's first tokens, repeated if it has fewer."""
     import numpy as np
 
-    prompt = {name: np.resize(array, (len(array), plan["prompt"])) for name, array in feed.items()}
-    if all(array.shape[1] >= plan["prompt"] for array in feed.values()):
-        prompt = {name: np.ascontiguousarray(array[:, : plan["prompt"]]) for name, array in feed.items()}
+    positions = np.arange(plan["prompt"])
+    prompt = {name: np.take(array, positions % array.shape[1], axis=1) for name, array in feed.items()}
     return lambda: session.request(prompt, plan["new_tokens"])
 
 

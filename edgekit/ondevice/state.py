@@ -1,4 +1,4 @@
-"""A model with states, of which an output is an input's next value, as a decoder's cache is: numpy only, runs on the device.
+"""A model with states: outputs that are an input's next value, as a decoder's cache is. Numpy only, for the device.
 
 `Stateful` wraps a runtime's session and hides the states: a call starts with empty ones and returns the other outputs.
 `request` generates text greedily: one call with the prompt, whose last position predicts the first new token, then a
@@ -45,11 +45,51 @@ class Stateful:
                 logits = self._kept.run({name: made[-1]}, False)[0]
             made.append(np.asarray(logits[:, -1:]).argmax(axis=-1).astype(tokens.dtype))
             first_ns = first_ns or time.perf_counter_ns() - started
-        return np.concatenate(made, axis=1), first_ns
+        return np.concatenate(made, axis=1).astype(np.int64), first_ns
+
+    def stepwise(self, first):
+        """A session that gives the same outputs as this one, from calls with `first` positions, then with one each."""
+        return Stepwise(self, self._kept, first)
+
+    def generating(self, count):
+        """A session whose only output are the `count` tokens that follow."""
+        return Generating(self, count)
 
     def with_states(self, feeds):
         """The inputs of the model's file: with empty states."""
         return dict(feeds, **empty(self._session.inputs, self._states, batch_of(feeds)))
+
+
+class Stepwise:
+    """Outputs (batch, positions, …) that were computed one position at a time, as a request does."""
+
+    def __init__(self, session, kept, first):
+        self._kept, self._first = kept, first
+        self.inputs, self.outputs, self.facts = session.inputs, session.outputs, session.facts
+
+    def bind(self, feeds):
+        import numpy as np
+
+        def call():
+            (name, tokens), first = next(iter(feeds.items())), self._first
+            parts = [tokens[:, :first], *np.split(tokens[:, first:], max(1, tokens.shape[1] - first), axis=1)]
+            parts = [np.ascontiguousarray(part) for part in parts if part.shape[1]]
+            outputs = [self._kept.run({name: part}, index == 0) for index, part in enumerate(parts)]
+            return [np.concatenate(values, axis=1) for values in zip(*outputs)]
+
+        return call
+
+
+class Generating:
+    """Tokens (batch, count) that follow the model's own."""
+
+    def __init__(self, session, count):
+        self._session, self._count = session, count
+        self.inputs, self.facts = session.inputs, session.facts
+        self.outputs = [{"name": "tokens", "dtype": "int64", "shape": [None, count]}]
+
+    def bind(self, feeds):
+        return lambda: [self._session.request(feeds, self._count)[0]]
 
 
 class Copied:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgekit.core.measurement import Latency, Measurement
+from edgekit.core.measurement import Latency, Measurement, plan_text
 from edgekit.core.statistics import latency_ratio
 from edgekit.report.best import slower
 from edgekit.report.pareto import fronts, goodness
@@ -254,8 +254,8 @@ def _without_metric(
         text = f"On {target} nothing can be recommended: {why}."
         yield Advice(target, "", None, "", (text,))
     caveat = "its accuracy: no labelled samples were given (edgekit bench --data SET)."
-    for plan_text in dict.fromkeys(map(_plan_text, timed)):
-        fastest = min((m for m in timed if _plan_text(m) == plan_text), key=_p50)
+    for shown in dict.fromkeys(map(_plan_text, timed)):
+        fastest = min((m for m in timed if _plan_text(m) == shown), key=_p50)
         assert fastest.latency_ms
         plan = _plan(fastest.latency_ms, measurements)
         text = f"On {target}{plan} the fastest is {fastest.artifact} in {fastest.runtime}: p50 {_ms(fastest)}, "
@@ -300,15 +300,13 @@ def _times(slow: Measurement, fast: Measurement) -> str:
 
 
 def _plan(scope: Scope | Latency, measurements: Sequence[Measurement]) -> str:
-    plans = {(m.latency_ms.threads, m.latency_ms.batch) for m in measurements if m.latency_ms}
-    text = f"{scope.threads} thread" + ("s" if scope.threads != 1 else "")
-    return f" ({text}, batch {scope.batch})" if len(plans) > 1 else ""
+    plans = {m.latency_ms.plan for m in measurements if m.latency_ms}
+    return f" ({plan_text(scope.threads, scope.batch, scope.prompt, scope.new_tokens)})" if len(plans) > 1 else ""
 
 
 def _plan_text(m: Measurement) -> str:
     assert m.latency_ms
-    threads = m.latency_ms.threads
-    return f"{threads} thread{'s' if threads != 1 else ''}, batch {m.latency_ms.batch}"
+    return plan_text(*m.latency_ms.plan)
 
 
 def _names(names: Sequence[str]) -> str:

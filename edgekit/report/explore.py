@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.core.measurement import Measurement
+from edgekit.core.measurement import Measurement, plan_text
 from edgekit.report.advice import recommended
 from edgekit.report.pareto import COSTS, fronts, unbeaten
 from edgekit.report.points import Point, points_of
@@ -131,7 +131,7 @@ def _title(scope: Scope, all_scopes: Sequence[Scope]) -> str:
     same = [other for other in all_scopes if other.target == scope.target]
     if len(same) == 1:
         return scope.target
-    differences = [f"{scope.threads} thread{'s' if scope.threads != 1 else ''}, batch {scope.batch}"]
+    differences = [plan_text(scope.threads, scope.batch, scope.prompt, scope.new_tokens)]
     differences += [scope.cpu] if len({other.cpu for other in same}) > 1 else []
     differences += [f"set {scope.set_sha256[:8]}"] if len({other.set_sha256 for other in same}) > 1 else []
     return f"{scope.target}: {', '.join(differences)}"

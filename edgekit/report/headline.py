@@ -73,7 +73,7 @@ def baseline(choice: Measurement, measurements: Sequence[Measurement]) -> Measur
 def _comparable(m: Measurement, choice: Measurement) -> bool:
     if m.invalid or m.latency_ms is None or choice.latency_ms is None:
         return False
-    plan, other = (m.latency_ms.threads, m.latency_ms.batch), (choice.latency_ms.threads, choice.latency_ms.batch)
+    plan, other = m.latency_ms.plan, choice.latency_ms.plan
     return (m.target, m.provenance, plan) == (choice.target, choice.provenance, other)
 
 

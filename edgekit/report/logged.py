@@ -13,14 +13,15 @@ from edgekit.core.printable import printable
 from edgekit.report.rows import memory
 
 FIELDS = ("artifact", "target", "runtime", "format", "precision", "scheme", "provenance")
-ATTRIBUTES = (*FIELDS, "threads", "batch", "valid")
+PLAN = ("threads", "batch", "prompt", "new_tokens")
+ATTRIBUTES = (*FIELDS, *PLAN, "valid")
 
 
 def names(measurements: Sequence[Measurement]) -> Iterator[str]:
     """A unique name for each row, from its attributes, with portable characters only."""
     counts: Counter[str] = Counter()
     for m in measurements:
-        plan = f"{m.latency_ms.threads}x{m.latency_ms.batch}" if m.latency_ms else ""
+        plan = "x".join(map(str, filter(None, m.latency_ms.plan))) if m.latency_ms else ""
         words = [m.artifact, m.target, m.runtime, plan]
         name = "--".join(filter(None, (re.sub(r"[^\w.@~+-]", "_", word).strip(".")[:60] for word in words))) or "row"
         counts[name] += 1
@@ -29,7 +30,8 @@ def names(measurements: Sequence[Measurement]) -> Iterator[str]:
 
 def attributes(m: Measurement) -> Mapping[str, Any]:
     """What a row is, by the names in ATTRIBUTES."""
-    plan = {"threads": m.latency_ms.threads, "batch": m.latency_ms.batch} if m.latency_ms else {}
+    numbers = m.latency_ms.plan if m.latency_ms else ()
+    plan = {name: number for name, number in zip(PLAN, numbers, strict=False) if number}
     return {**{name: printable(getattr(m, name)) for name in FIELDS}, **plan, "valid": not m.invalid}
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgekit.core.measurement import Measurement, Metric
+from edgekit.core.measurement import Measurement, Metric, plan_text
 from edgekit.core.statistics import latency_ratio
 
 #: A cell without a measured value.
@@ -45,11 +45,18 @@ class Row:
     graph: str
     metadata: str
     parity: str
+    neighbours: str
     verdict: str
     budget: str
     #: threads and batch, if they differ between rows
     plan: str
     notes: tuple[str, ...]
+    #: of a model that generates text
+    first_token: str = EMPTY_CELL
+    first_token_ci: str = ""
+    tokens_per_second: str = EMPTY_CELL
+    tokens_per_second_ci: str = ""
+    cache: str = EMPTY_CELL
 
 
 def rows(measurements: Sequence[Measurement]) -> list[Row]:
@@ -85,11 +92,29 @@ def _row(m: Measurement, several_plans: bool) -> Row:
         graph=kilobytes(m.graph_bytes),
         metadata=kilobytes(m.metadata_bytes),
         parity=f"{m.parity.sqnr_db:.1f}" if m.parity else EMPTY_CELL,
+        neighbours=f"{m.parity.neighbour_agreement:.1%}"
+        if m.parity and m.parity.neighbour_agreement is not None
+        else EMPTY_CELL,
         verdict=m.verdict.state if m.verdict else EMPTY_CELL,
         budget=f"{m.verdict.budget_pp:g} pp on {m.verdict.set}" if m.verdict else "",
         plan=_plan(m) if several_plans else "",
         notes=(*_notes(m), *([_plan(m)] if several_plans and latency else [])),
+        **_generation(m),
     )
+
+
+def _generation(m: Measurement) -> dict[str, str]:
+    if m.generation is None:
+        return {}
+    first, token = m.generation.first_token_ms, m.generation.token_ms
+    slowest, fastest = (1e3 / max(end, 1e-9) for end in reversed(token.ci95))
+    return {
+        "first_token": number(first.p50),
+        "first_token_ci": f"{number(first.ci95[0])} to {number(first.ci95[1])}",
+        "tokens_per_second": number(m.generation.tokens_per_second),
+        "tokens_per_second_ci": f"{number(slowest)} to {number(fastest)}",
+        "cache": kilobytes(m.generation.cache_bytes),
+    }
 
 
 def number(value: float) -> str:
@@ -139,12 +164,8 @@ def memory(m: Measurement) -> int | None:
 
 
 def _plan(m: Measurement) -> str:
-    """Threads and batch of the latency."""
-    return f"{_count(m.latency_ms.threads, 'thread')}, batch {m.latency_ms.batch}" if m.latency_ms else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
+    """Threads and batch of the latency, and the tokens of a request."""
+    return plan_text(*m.latency_ms.plan) if m.latency_ms else ""
 
 
 def _notes(m: Measurement) -> tuple[str, ...]:
@@ -182,11 +203,13 @@ class Scope:
     set_sha256: str
     threads: int
     batch: int
+    prompt: int = 0
+    new_tokens: int = 0
 
     def __str__(self) -> str:
         data = f"{self.metric} over {self.samples:,} samples of set {self.set_sha256[:8]}"
-        plan = f"batch {self.batch}", _count(self.threads, "thread")
-        return ", ".join(part for part in (self.cpu, data, *plan) if part)
+        plan = plan_text(self.threads, self.batch, self.prompt, self.new_tokens)
+        return ", ".join(part for part in (self.cpu, data, plan) if part)
 
 
 def scopes(measurements: Sequence[Measurement]) -> dict[Scope, list[Measurement]]:
@@ -206,8 +229,7 @@ def scopes(measurements: Sequence[Measurement]) -> dict[Scope, list[Measurement]
             metric.higher_is_better,
             metric.samples,
             metric.set_sha256,
-            latency.threads,
-            latency.batch,
+            *latency.plan,
         )
         measurements_by_scope.setdefault(scope, []).append(m)
     return measurements_by_scope
@@ -271,11 +293,7 @@ def gains(measurements: Sequence[Measurement]) -> list[Gain]:
         comparable = not (m.invalid or parent.invalid) and m.provenance == parent.provenance
         latency, parent_latency = (m.latency_ms, parent.latency_ms) if comparable else (None, None)
         p50, p50_ci = None, (0.0, math.inf)
-        if (
-            latency
-            and parent_latency
-            and (latency.batch, latency.threads) == (parent_latency.batch, parent_latency.threads)
-        ):
+        if latency and parent_latency and latency.plan == parent_latency.plan:
             ratio = latency_ratio(parent_latency, latency, paired=m.session == parent.session)
             p50, p50_ci = ratio.value, ratio.ci99
         weights, file = _ratio(parent.weight_bytes, m.weight_bytes), _ratio(parent.size_bytes, m.size_bytes)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from edgekit.core.measurement import Latency, Measurement, Metric
+from edgekit.core.measurement import Generation, Latency, Measurement, Metric
 from edgekit.report.advice import recommended
 from edgekit.report.pareto import unbeaten
 from edgekit.report.rows import EMPTY_CELL, Row, common_notes, memory, metric_name, rows, scopes
@@ -37,6 +37,10 @@ def _latency(of: Callable[[Latency], float]) -> Key:
     return lambda m: of(m.latency_ms) if m.latency_ms else None
 
 
+def _generation(of: Callable[[Generation], float]) -> Key:
+    return lambda m: of(m.generation) if m.generation else None
+
+
 COLUMNS = (
     Column("artifact", "artifact"),
     Column("device", "target"),
@@ -48,6 +52,9 @@ COLUMNS = (
     Column("p50, ms", "p50", _latency(lambda latency: latency.p50), "p50_ci"),
     Column("p90, ms", "p90", _latency(lambda latency: latency.p90), more=True),
     Column("p99, ms", "p99", _latency(lambda latency: latency.p99), more=True),
+    Column("TTFT, ms", "first_token", _generation(lambda parts: parts.first_token_ms.p50), "first_token_ci"),
+    Column("tokens/s", "tokens_per_second", _generation(lambda parts: parts.tokens_per_second), "tokens_per_second_ci"),
+    Column("cache, kB", "cache", _generation(lambda parts: parts.cache_bytes), more=True),
     Column("load, ms", "load", lambda m: m.load_ms, more=True),
     Column("memory, MB", "memory", memory),
     Column("baseline, MB", "floor", lambda m: m.floor_rss_bytes, more=True),
@@ -56,6 +63,7 @@ COLUMNS = (
     Column("graph, kB", "graph", lambda m: m.graph_bytes, more=True),
     Column("metadata, kB", "metadata", lambda m: m.metadata_bytes, more=True),
     Column("parity, dB", "parity", lambda m: m.parity.sqnr_db if m.parity else None, more=True),
+    Column("same nearest", "neighbours", lambda m: m.parity.neighbour_agreement if m.parity else None, more=True),
     Column("scheme", "scheme", more=True),
 )
 #: A longer table scrolls under its headings.

@@ -45,12 +45,17 @@ def terminal(
         heading = ", ".join(part for part in (group[0] if several_targets else "", group[1]) if part)
         if heading:
             items.append(_styled(heading, "bold"))
+        generates = any(m.generation for row, m in row_pairs if (row.target, row.plan) == group)
         table = tables.table(
             tables.words("artifact"),
             tables.numbers(metric_name(measurements)),
             tables.numbers("drop pp"),
             tables.numbers("p50 ms"),
-            tables.numbers("p90 ms", spare=True),
+            *(
+                [tables.numbers("TTFT ms"), tables.numbers("tok/s")]
+                if generates
+                else [tables.numbers("p90 ms", spare=True)]
+            ),
             tables.numbers("kB"),
             tables.numbers("mem MB", spare=True),
             tables.numbers("budget"),
@@ -62,7 +67,8 @@ def terminal(
             name = f"{row.artifact} ({row.runtime})" if has_other_runtimes else row.artifact
             accuracy = STAR * (position in best_rows.most_accurate) + row.accuracy
             p50 = INVALID * bool(m.invalid) + STAR * (position in best_rows.fastest) + row.p50
-            cells = [name, accuracy, row.drop, p50, row.p90, row.size, row.memory, row.verdict]
+            times = [row.first_token, row.tokens_per_second] if generates else [row.p90]
+            cells = [name, accuracy, row.drop, p50, *times, row.size, row.memory, row.verdict]
             tables.add(table, *cells, style="dim" if m.invalid else None)
         items.append(table)
     if advise:

@@ -122,7 +122,7 @@ def to_table(recipe: Recipe) -> dict[str, Any]:
             for c in recipe.chains
         ],
         "plan": dataclasses.asdict(recipe.plan),
-        "gates": dataclasses.asdict(recipe.gates),
+        "gates": _plain(dataclasses.asdict(recipe.gates)),
     }
 
 
@@ -252,5 +252,6 @@ def _neighbours(where: str, steps: Sequence[Step | None]) -> Iterator[Problem]:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Field values that TOML can represent."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    """Field values that TOML can represent; it has no None, which is the default of a field that may be None."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

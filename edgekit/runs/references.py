@@ -1,6 +1,7 @@
 """References on the command line → run folders and artifacts.
 
-`RUN`, `RUN/NAME`, a foreign model (a file's path, or `net.py:make`), or nothing: the newest run.
+`RUN`, `RUN/NAME`, a foreign model (a file's path, a Hugging Face directory, or `net.py:make`), or nothing: the newest
+run.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 from edgekit.core import errors, registry, user_code
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
+from edgekit.networks import hugging_face
 from edgekit.runs.store import ARTIFACT, Store
 
 RUNS = Path("runs")
 
 #: the step that imports a network defined in code
 NETWORK = "import_network"
+#: the step that imports a Hugging Face directory
+DIRECTORY = "import_hf"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ def resolve(text: str | None, out: Path | None = None) -> ModelReference:
         return _run(out or newest_run())
     if importer := _importer(text):
         stem = Path(text.rpartition(":")[0] if importer == NETWORK else text).stem
-        return ModelReference(Store(out or RUNS / stem), foreign=text, importer=importer)
+        name = Path(text).resolve().name if importer == DIRECTORY else stem
+        return ModelReference(Store(out or RUNS / name), foreign=text, importer=importer)
     ref = _stored(text)
     if out and out.resolve() != ref.store.path.resolve():
         why = f"what is made from it is stored beside it, not in {out}"
@@ -69,7 +74,7 @@ def _stored(text: str) -> ModelReference:
         hint = errors.suggest(path.name, Store(path.parent).names())
         raise InputError(f"there is no artifact {path.name!r} in {path.parent}", next=hint)
     known = ", ".join(_suffixes())
-    next = f"make a run with edgekit run, or name a model: a file ({known}) or net.py:make"
+    next = f"make a run with edgekit run, or name a model: a file ({known}), a folder with config.json, or net.py:make"
     raise InputError(f"{text!r} is neither a run nor an artifact", "there is no such folder", next)
 
 
@@ -99,9 +104,21 @@ def _importer(text: str) -> str:
     """The step that imports the foreign model that the reference names, "" if it names none."""
     path = Path(text)
     importer = next((step for suffix, step in _suffixes().items() if path.suffix == suffix), "")
+    if path.is_dir():
+        return DIRECTORY if _is_checkpoint(path) else ""
     if importer:
-        return "" if path.is_dir() else importer
+        return importer
     return NETWORK if user_code.is_reference(text) else ""
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Is it a Hugging Face directory, which is no artifact? Raises InputError if it is a run, too."""
+    if not hugging_face.is_directory(path) or (path / ARTIFACT).is_file():
+        return False
+    if Store(path).names():
+        what = f"{path} is a run and a Hugging Face directory"
+        raise InputError(what, f"it holds artifacts and {hugging_face.CONFIG}", f"name an artifact: {path}/NAME")
+    return True
 
 
 def _suffixes() -> dict[str, str]:

@@ -30,6 +30,7 @@ from edgekit.core.progress import Progress, quiet
 from edgekit.core.registry import step_name
 from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature
 from edgekit.core.step import Context, Step, StepResult, references
 from edgekit.core.task import Task
 from edgekit.formats import model_file
@@ -190,6 +191,8 @@ class Store:
     def _apply(self, name: str, step: Step, inputs: Mapping[str, Artifact], context: Context, folder: Path) -> Artifact:
         """Fill the folder."""
         notes = step.apply(inputs, folder, context)
+        if step.produces.is_model and "parent" in inputs:
+            _ship_tokenizers(inputs["parent"], folder)
         if step.produces.is_model and context.task is not None and context.task.ship is not None:
             context.task.ship(folder, inputs)
         artifact = self._record(name, step, inputs, context, notes, folder)
@@ -211,7 +214,7 @@ class Store:
         formats = {step.produces.format, *(artifact.kind.format for artifact in inputs.values())}
         warm = [name for name in step.tools if name != "torch" or "torch" in formats]
         sandbox.call(work, subject, limits, context.progress, warm, parses=not inputs)
-        artifact = replace(_read(folder), path=self.path / name)
+        artifact = _moved(_read(folder), self.path / name)
         expected = {"name": name, "step": step_name(step), "kind": step.produces, "id": self.id(step, inputs, context)}
         if any(getattr(artifact, key) != value for key, value in expected.items()):
             what = f"{subject} cannot be read"
@@ -224,12 +227,12 @@ class Store:
         Training is edgekit's own work on a network that was read before; a network defined in code is the user's.
         """
         if not inputs:
-            return bool(step.suffixes)
+            return bool(step.suffixes) or step.reads_files
         if step.produces.format == "torch" and step.preserves != "outputs":
             return False
         try:
-            roots = {self.root(artifact).step for artifact in inputs.values()}
-            return any(registry.load("steps", name).suffixes for name in roots)
+            roots = [registry.load("steps", self.root(artifact).step) for artifact in inputs.values()]
+            return any(root.suffixes or root.reads_files for root in roots)
         except EdgekitError:  # it is replaced, or its package is gone
             return True
 
@@ -238,7 +241,7 @@ class Store:
         if existing := self.reusable(name, artifact.id):
             return existing
         making = self.path / f".making-{name}"
-        copied = replace(artifact, name=name, path=self.path / name)
+        copied = _moved(replace(artifact, name=name), self.path / name)
         try:
             with os_errors("write", making):
                 written.temporary(self.path, making.name)
@@ -301,7 +304,7 @@ class Store:
             fields=_fields(step),
             parents=tuple(Parent(role, parent.name, parent.id) for role, parent in inputs.items()),
             task=context.task.name if context.task else "",
-            inputs=model_inputs,
+            inputs=_with_tokenizers(model_inputs, self.path / name),
             outputs=model_outputs,
             sizes=facts.sizes,
             files={str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()},
@@ -461,6 +464,7 @@ def _read(path: Path) -> Artifact:
         raise InputError(what, next="make it again in a new run folder")
     data |= resolved({key: data[key] for key in ("fields", "task") if key in data}, path.parent)
     specs = {side: tensor_specs(data, side, path / ARTIFACT) for side in ("inputs", "outputs")}
+    specs["inputs"] = _with_tokenizers(specs["inputs"], path)
     kind = Kind.parse(data["kind"]) if isinstance(data.get("kind"), str) else data.get("kind")
     artifact = record(Artifact, {**data, **specs, "kind": kind, "path": path}, path / ARTIFACT)
     for name in (*artifact.files, artifact.name, *(parent.name for parent in artifact.parents)):
@@ -469,6 +473,30 @@ def _read(path: Path) -> Artifact:
     if lacks := "files" if not artifact.files else "outputs" if artifact.kind.is_model and not artifact.outputs else "":
         raise InputError(f"{path / ARTIFACT} is damaged", f"it names no {lacks}", "run the command again that made it")
     return artifact
+
+
+def _with_tokenizers(specs: tuple[TensorSpec, ...], folder: Path) -> tuple[TensorSpec, ...]:
+    """The inputs with the paths of their tokenizers, which are files in the artifact's folder."""
+
+    def found(spec: TensorSpec) -> TensorSpec:
+        known = spec.signature
+        if not isinstance(known, InputSignature) or not known.tokenizer:
+            return spec
+        return replace(spec, signature=replace(known, tokenizer=str(inside(folder, Path(known.tokenizer).name))))
+
+    return tuple(map(found, specs))
+
+
+def _moved(artifact: Artifact, path: Path) -> Artifact:
+    return replace(artifact, path=path, inputs=_with_tokenizers(artifact.inputs, path))
+
+
+def _ship_tokenizers(parent: Artifact, folder: Path) -> None:
+    """Copy the tokenizers of a model's inputs to the model that is made of it."""
+    for tokenizer in filter(None, (one.tokenizer for one in parent.signature.inputs)):
+        path = Path(tokenizer)
+        if path.is_file() and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def _sync(folder: Path) -> None:

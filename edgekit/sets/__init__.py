@@ -1,9 +1,10 @@
 """SETs: `task:split`, a manifest, or data in files.
 
 The path determines the format: `.npz`, a folder of images or sounds by class, `.csv`, `.tsv`, `.jsonl`, `.parquet`,
-WebDataset shards (`.tar`), images with boxes (a folder with COCO's JSON, or a YOLO data set's `data.yaml`) or masks.
-Options follow a question mark (`photos?size=96x96&scale=255`), and `:train`, `:val` or `:test` names a split. Samples
-are decoded one by one; a large set is memory-mapped from a temporary file.
+WebDataset shards (`.tar`), images with boxes (a folder with COCO's JSON, or a YOLO data set's `data.yaml`) or masks;
+for a model with a tokenizer also texts, in a column of a table or the lines of a `.txt`. Options follow a question mark
+(`photos?size=96x96&scale=255`), and `:train`, `:val` or `:test` names a split. Samples are decoded one by one; a large
+set is memory-mapped from a temporary file.
 
 A manifest (`calibration/NAME.toml`) names samples of a split or of data: `ids`, or `count` drawn with `seed`; its
 sha256 is checked, so a calibration is reproducible to the byte. It may hold the same options.
@@ -22,7 +23,7 @@ from edgekit.core.artifact import TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.samples import SampleSet
-from edgekit.sets import audio, box_annotations, boxes, images, masks, npz, reading, shards, tables
+from edgekit.sets import audio, box_annotations, boxes, images, masks, npz, reading, shards, tables, texts
 from edgekit.sets.folder import Folder, file_suffixes
 from edgekit.sets.labels import Labels
 from edgekit.sets.options import SetSpec, parse_set_spec
@@ -40,7 +41,7 @@ def is_data(path: str) -> bool:
     """Whether the path names data: a file by its suffix, or an existing folder. A task of that name has priority."""
     if path in registry.names("tasks"):
         return False
-    files = (".npz", *tables.SUFFIXES, *shards.SUFFIXES, *box_annotations.YAML)
+    files = (".npz", *tables.SUFFIXES, texts.LINES, *shards.SUFFIXES, *box_annotations.YAML)
     return path.lower().endswith(files) or (bool(path) and Path(path).is_dir())
 
 
@@ -120,6 +121,11 @@ def _files_state(path: str) -> int:
 def reader_of(spec: SetSpec, model_inputs: Sequence[TensorSpec]) -> Reader:
     """The reader for the format of the path. Raises InputError."""
     path, lower = Path(spec.path), spec.path.lower()
+    if texts.are_at(path) and (texts.takes_text(model_inputs) or not (model_inputs or lower.endswith(tables.SUFFIXES))):
+        return texts.Texts(path, spec.options, model_inputs)
+    if lower.endswith(texts.LINES):
+        why = f"the model takes {', '.join(map(str, model_inputs))}, and has no tokenizer"
+        raise InputError(f"{path} holds texts", why, "import the model with its tokenizer, or name an .npz")
     if lower.endswith(".npz"):
         return npz.Npz(path, spec.options, model_inputs)
     if lower.endswith(tables.SUFFIXES):

@@ -27,7 +27,8 @@ class Options:
     `size` is an image's height x width in pixels ("96x96", or "96" for both), `channels` 1 (gray) or 3 (RGB). With
     `scale`, `mean` or `std` an input x becomes (x / scale - mean) / std, float32; `mean` and `std` are one number or
     one per channel. `label` names the column or field of the label (several, with commas: one value each); `labels`
-    says whether integers are classes or values. `columns` selects inputs, `drop` leaves some out. `rate` is in Hz.
+    says whether integers are classes or values. `text` names the column of a text, or two for pairs, for a model with a
+    tokenizer, and `length` the number of tokens. `columns` selects inputs, `drop` leaves some out. `rate` is in Hz.
     `count` samples are drawn with `seed`; 0: all of them. `stream`: worker processes decode the training split of a
     folder or of shards in each epoch, so that it is never in memory as a whole. `mask_values`: the values in masks of
     the classes 0, 1, 2, …; pixels with others are ignored ("0,255", "1-150").
@@ -45,6 +46,8 @@ class Options:
     drop: tuple[str, ...] = ()
     rate: int = 0
     seconds: float = 0.0
+    text: tuple[str, ...] = ()
+    length: int = 0
     count: int = 0
     seed: int = 0
     stream: bool = False
@@ -58,8 +61,8 @@ class Options:
             yield "scale, mean, std and seconds must be finite, scale and std not 0"
         if self.columns and self.drop:
             yield "columns names what is used, drop what is not: give one of them"
-        if min(self.rate, self.seconds, self.count) < 0:
-            yield "rate, seconds and count must not be negative"
+        if min(self.rate, self.seconds, self.count, self.length) < 0:
+            yield "rate, seconds, count and length must not be negative"
         wrong = [part for part in self.mask_values if not re.fullmatch("[0-9]{1,3}(-[0-9]{1,3})?", part)]
         values = () if wrong else self.class_values
         if self.mask_values and (not values or min(values) < 0 or max(values) > 255 or len(set(values)) < len(values)):

@@ -2,7 +2,8 @@
 
 Floats have the statistics of the import's example, else fill the span of the signature, else are normal with standard
 deviations from 0.25 to 8: they reach far below 0 and above 1. 8-bit integers take all their values, token ids all rows
-of the table they are looked up in, other integers the range of the example, else 0 and 1.
+of the table they are looked up in, other integers the range of the example, else 0 and 1. A text has no padding, and is
+the first of a pair.
 """
 
 from __future__ import annotations
@@ -141,7 +142,10 @@ def _signed_sizes(spec: TensorSpec) -> dict[int, int]:
 
 
 def _second(spec: TensorSpec, sizes: Sequence[int]) -> tuple[int, ...]:
-    """A second size of the open axes: twice as large for images (which keeps multiples of 32), a little longer else."""
+    """A second size of the open axes: twice as large for images (which keeps multiples of 32), a little longer else; of
+    a text, which may have as many tokens as the model has places, half."""
+    if isinstance(spec.signature, InputSignature) and spec.signature.kind == "text":
+        return tuple(size if axis not in spec.open_axes else max(1, size // 2) for axis, size in enumerate(sizes))
     return tuple(
         size if axis not in spec.open_axes else size * 2 if len(sizes) == 4 else size + LONGER
         for axis, size in enumerate(sizes)
@@ -164,6 +168,8 @@ def _values(
     rng: np.random.Generator, spec: TensorSpec, origin: str, details: Mapping[str, Any], shape: tuple[int, ...]
 ) -> NDArray[Any]:
     """`origin`: what the import, whose `details` these are, calls the input."""
+    if isinstance(spec.signature, InputSignature) and spec.signature.part:
+        return np.full(shape, spec.signature.part == "mask", spec.dtype)
     if spec.quantization is not None:
         scale, zero_point = spec.quantization
         limits = np.iinfo(spec.dtype)

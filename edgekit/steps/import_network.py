@@ -23,17 +23,12 @@ from edgekit.core.step import ArtifactRef, Context, NetworkRef, StepResult, Task
 from edgekit.core.task import Task
 from edgekit.networks import named, weights
 from edgekit.networks.factory import FactoryResult, make, required_arguments
-from edgekit.steps.shared.imported_torch import ImportTorchStep, finish, noted
+from edgekit.steps.shared.imported_torch import FLOAT32_NOTE, ImportTorchStep, finish, noted
 from edgekit.steps.shared.signed import given_files
 from edgekit.training.calls import as_input
 
 if TYPE_CHECKING:
     from edgekit.networks.factory import FactoryResult
-
-
-FLOAT32_NOTE = (
-    "its float16 or bfloat16 weights and inputs are float32 here, as int8 starts from; --fp16 makes a float16 file"
-)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class ToTflite(TracedStep):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises CannotConvert if litert-torch cannot convert it."""
         parent = inputs["parent"]
+        if parent.states:
+            why = "its cache grows with the text, and the sizes in a .tflite file are fixed"
+            raise CannotConvert(f"cannot convert {parent.name} to tflite", why, "export it --to onnx,openvino")
         network, tracing_example = self.traced(parent)
         path = out / "model.tflite"
         with muted(ctx.log, native=True):

@@ -22,7 +22,7 @@ from edgekit.tasks.shared.base import Classification, Regression
 if TYPE_CHECKING:
     from edgekit.core.task import Task
 
-__all__ = ["Classification", "Regression", "load", "stem"]
+__all__ = ["Classification", "Regression", "is_data_task", "load", "stem"]
 
 
 def load(spec: str) -> Task:
@@ -32,7 +32,7 @@ def load(spec: str) -> Task:
     """
     if has_options(spec):
         return _with_options(spec)
-    if _is_data(spec):
+    if is_data_task(spec):
         from edgekit.tasks.shared.data import DataTask
 
         return DataTask(spec)
@@ -87,7 +87,7 @@ def stem(spec: str) -> str:
         head, _, query = spec.partition("?")
         data = next((part.removeprefix("data=") for part in query.split("&") if part.startswith("data=")), "")
         return Path(data).stem or head
-    if _is_data(spec):
+    if is_data_task(spec):
         from edgekit.sets.options import parse_set_spec
 
         name = Path(parse_set_spec(spec).path).absolute().name
@@ -95,7 +95,8 @@ def stem(spec: str) -> str:
     return Path(spec.rpartition(":")[0]).stem if user_code.is_reference(spec) else spec
 
 
-def _is_data(spec: str) -> bool:
+def is_data_task(spec: str) -> bool:
+    """Whether this is data alone (`houses.csv`, a folder)."""
     if spec in registry.names("tasks") or has_options(spec):  # so that a name needs no numpy
         return False
     from edgekit.sets import is_data

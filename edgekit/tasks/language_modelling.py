@@ -15,26 +15,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core import metrics
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature, Signature
 from edgekit.core.task import Scores, Task
+from edgekit.ondevice.text import decoded, end_token
 from edgekit.sets import tables
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
 from edgekit.sets.rows import rows
 from edgekit.tasks.shared import news
 from edgekit.tasks.shared import text as text_module
-from edgekit.tasks.shared.text import SEPARATOR, TOKENIZER
+from edgekit.tasks.shared.text import TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from edgekit.core.artifact import TensorSpec
 
 #: the characters that a tokenizer is trained on are at most so many: more of the same hardly change it
 TOKENIZER_CHARACTERS = 4_000_000
 
 
 class LanguageModelling(Task):
-    """Token ids (N, length) int64 → logits (N, length, words) of each next token; labels (N, length) are these tokens."""
+    """Token ids (N, length) int64 → logits (N, length, words) of each next token; labels (N, length): that token."""
 
     name = "language-modelling"
     models = ("decoder",)
@@ -95,16 +100,28 @@ class LanguageModelling(Task):
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         length = self._options.length
         encoded = self.tokenizer.encode_batch(list(self.texts[split]), add_special_tokens=False)
-        tokens = np.concatenate([[*encoding.ids, SEPARATOR] for encoding in encoded]).astype(np.int64)
-        count = (len(tokens) - 1) // length
-        if not count:
+        end = [number] if (number := end_token(self.tokenizer)) >= 0 else []
+        tokens = np.concatenate([[*encoding.ids, *end] for encoding in encoded]).astype(np.int64)
+        first = self._first_token()
+        step = length - len(first)
+        count = (len(tokens) - 1) // step
+        if count < 1:
             what = f"the {split} texts of {self._options.data} have {len(tokens)} tokens"
             raise InputError(what, f"a window has {length}", "add texts, or name a smaller length")
         rows = np.arange(count)
         if split != "train" and 0 < self._options.windows < count:
             rows = np.linspace(0, count - 1, self._options.windows).astype(np.int64)
-        starts = rows[:, None] * length + np.arange(length)
-        return sample_set(f"{self.name}:{split}", {"tokens": tokens[starts]}, tokens[starts + 1])
+        windows = tokens[rows[:, None] * step + np.arange(step + 1)]
+        windows = np.concatenate([np.tile(np.array(first, np.int64), (len(rows), 1)), windows], axis=1)
+        return sample_set(f"{self.name}:{split}", {"tokens": windows[:, :-1].copy()}, windows[:, 1:].copy())
+
+    def _first_token(self) -> list[int]:
+        """The token that the tokenizer puts before a text, if it is one: a model trained so fails without it."""
+        before = self.tokenizer.encode("").ids
+        return before if len(before) == 1 else []
+
+    def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+        return Signature((InputSignature("text", tokenizer=TOKENIZER, max_length=self._options.length),))
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """Mean cross-entropy over the tokens."""
@@ -116,12 +133,7 @@ class LanguageModelling(Task):
         return cross_entropy(outputs.flatten(0, 1), labels.flatten())
 
     def score(self, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Scores:
-        """Perplexity; the rows are the summed negative log-likelihood, in nats, and the number of tokens of a window."""
-        logits = next(iter(outputs.values()))
-        rows = np.array(
-            [[_negative_log_likelihood(row, label), len(label)] for row, label in zip(logits, labels, strict=True)]
-        )
-        return Scores("perplexity", "per token", False, rows, perplexity)
+        return metrics.perplexity(outputs, labels)
 
     def ship(self, folder: Path, parents: Mapping[str, Any]) -> None:
         text_module.ship(lambda: self.tokenizer, folder, parents)
@@ -130,29 +142,13 @@ class LanguageModelling(Task):
         """A text (or a .txt file) as the prompt of the artifact in `folder`."""
         tokenizer = text_module.load_tokenizer(folder / TOKENIZER)
         prompt = text_module.parse_text(text, separator="\0")
-        return {"tokens": np.array([tokenizer.encode(prompt, add_special_tokens=False).ids], np.int64)}, ()
+        return {"tokens": np.array([tokenizer.encode(prompt).ids], np.int64)}, ()
 
     def tell(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The text that was generated; of logits the most probable next token."""
         tokenizer, values = text_module.load_tokenizer(folder / TOKENIZER), np.asarray(next(iter(outputs.values())))
         tokens = values[-1:].argmax(axis=-1) if values.ndim == 2 else values
-        tokens = tokens[: int(np.argmax(tokens == SEPARATOR))] if SEPARATOR in tokens else tokens
-        text = tokenizer.decode(tokens.tolist())
-        return {"outputs": {"tokens": tokens.tolist()}, "text": text}
-
-
-def _negative_log_likelihood(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Of (T,) tokens by their (T, words) logits, summed, in nats."""
-    values = np.asarray(logits, np.float64)
-    values = values - values.max(axis=-1, keepdims=True)
-    own = np.take_along_axis(values, labels[:, None], axis=-1)[:, 0]
-    return float(np.sum(np.log(np.exp(values).sum(axis=-1)) - own))
-
-
-def perplexity(rows: NDArray[Any]) -> float:
-    """Of rows of summed negative log-likelihoods and numbers of tokens."""
-    total, count = rows.sum(axis=0)
-    return float(np.exp(min(total / count, 700.0)))
+        return {"outputs": {"tokens": tokens.tolist()}, "text": decoded(tokenizer, tokens)}
 
 
 def _texts(path: Path, column: str) -> list[str]:

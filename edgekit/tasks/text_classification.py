@@ -1,4 +1,4 @@
-"""Text classification: Reuters news by topic, 20 newsgroups, any data set in one of GLUE's layouts, any table of texts."""
+"""Text classification: Reuters news by topic, 20 newsgroups, data sets in one of GLUE's layouts, tables of texts."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class TextClassification(Classification):
 
     name = "text-classification"
     models = ("transformer-text", "gru-text")
+    pretrained = "text-encoder"
 
     @dataclass(frozen=True)
     class Options:
@@ -94,14 +95,19 @@ class TextClassification(Classification):
         if options.tokenizer in news.FILES:
             return TextClassification(replace(options, data=options.tokenizer, tokenizer="")).tokenizer
         if options.tokenizer:
-            return text_module.set_length(text_module.load_tokenizer(Path(options.tokenizer)), options.length)
+            return text_module.set_length(text_module.load_tokenizer(Path(options.tokenizer), True), options.length)
         texts = (row.text for row in self._rows["train"])
         flat = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
         tokenizer = text_module.train_tokenizer(flat, options.words, lower=True)
         return text_module.set_length(tokenizer, options.length, "$A", "$A [SEP] $B" if paired else "")
 
     def arguments(self, model: str) -> Mapping[str, Any]:
-        words = self.tokenizer.get_vocab_size()
+        words, pad = self.tokenizer.get_vocab_size(), text_module.padding_of(self.tokenizer)
+        if model == self.pretrained:
+            return {"classes": len(self.classes) or 1, "pad": pad}
+        if pad != text_module.PAD:
+            what = f"{self._options.tokenizer} fills up with token {pad}"
+            raise InputError(what, f"{model} takes token 0 for padding", "leave out tokenizer= to train one")
         return {"words": words, "length": self._options.length, "classes": len(self.classes) or 1}
 
     def load(self, split: str) -> SampleSet:
@@ -144,7 +150,7 @@ class TextClassification(Classification):
 
     def read(self, text: str, folder: Path) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
         """A text (two separated by a tab, or a .txt file) as inputs of the artifact in `folder`."""
-        tokenizer = text_module.load_tokenizer(folder / TOKENIZER)
+        tokenizer = text_module.load_tokenizer(folder / TOKENIZER, True)
         tokens, cut = text_module.encode(tokenizer, [text_module.parse_text(text)])
         return {"tokens": tokens}, text_module.cut_note(cut, 1, tokens.shape[1])
 

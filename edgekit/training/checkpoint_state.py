@@ -47,6 +47,7 @@ class Training(Protocol):
     schedule: torch.optim.lr_scheduler.LRScheduler
     average: Any
     best: dict[str, Tensor]
+    fixed: frozenset[str]
     order_rng: torch.Generator
     augment_rng: torch.Generator
     epoch_rng: Tensor
@@ -88,7 +89,8 @@ def save(training: Training, manager: CheckpointManager) -> None:
         tensors |= {f"cuda.{rank}": state for rank, state in enumerate(cuda)}
     if training.group.rank:
         return
-    tensors |= _with_prefix("network", training.network.state_dict()) | _with_prefix("best", training.best)
+    state = {name: t for name, t in training.network.state_dict().items() if name not in training.fixed}
+    tensors |= _with_prefix("network", state) | _with_prefix("best", training.best)
     tensors |= {f"extra.{i}": parameter for i, parameter in enumerate(training.extra)}
     if training.average is not None:
         tensors |= _with_prefix("average", training.average.state_dict())
@@ -118,7 +120,7 @@ def _restore(training: Training, tensors: Mapping[str, Tensor], values: Mapping[
 
     rank = training.group.rank
     training.position = type(training.position)(**values["position"])
-    training.network.load_state_dict(_without_prefix("network", tensors))
+    training.network.load_state_dict(_without_prefix("network", tensors), strict=not training.fixed)
     training.best = {name: tensor.to(training.device) for name, tensor in _without_prefix("best", tensors).items()}
     if training.average is not None:
         training.average.load_state_dict(_without_prefix("average", tensors))

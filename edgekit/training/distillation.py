@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ def fit(
     teacher: nn.Module | None = None,
     options: DistillationSettings | None = None,
     after_backward: Callable[[nn.Module], None] | None = None,
+    fixed: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """`engine.fit` over the context's train and val splits; with a teacher and `options`, by distillation.
 
@@ -41,7 +42,7 @@ def fit(
     """
     assert ctx.task is not None
     shared: dict[str, Any] = {"device": device, "progress": ctx.progress, "scratch": ctx.scratch}
-    shared["after_backward"] = after_backward
+    shared |= {"after_backward": after_backward, "fixed": fixed}
     train, val = ctx.sets["train"], ctx.sets["val"]
     if teacher is None or options is None:
         return engine.fit(network, settings, ctx.task, train, val, **shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +48,18 @@ def fit(
     extra_loss: ExtraLoss | None = None,
     parameters: Iterable[nn.Parameter] = (),
     after_backward: Callable[[nn.Module], None] | None = None,
+    fixed: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Train, with a validation after each epoch; loads the best weights into the network, returns one entry per epoch.
 
     An interrupted training resumes from its last checkpoint in `scratch`, and gives the same weights on a CPU.
     `extra_loss` gives the loss to minimise in place of the task's; `parameters` are trained with the network's;
-    `after_backward` may change the gradients. Raises Diverged if the loss is not finite, InputError if an option or
+    `after_backward` may change the gradients. `fixed` are tensors of the network's state that training does not change:
+    no checkpoint holds them. Raises Diverged if the loss is not finite, InputError if an option or
     the data do not fit the network, or if memory runs out.
     """
     processes.current().begin_training()
-    training = _TrainingLoop(network.to(device), settings, task, train, val, device, tuple(parameters))
+    training = _TrainingLoop(network.to(device), settings, task, train, val, device, tuple(parameters), fixed)
     training.extra_loss, training.after_backward = extra_loss, after_backward
     with torch_errors.translated(settings, device):
         return training.run(progress, scratch, [train.sha256, val.sha256])
@@ -76,10 +78,12 @@ class _TrainingLoop:
         val: SampleSet,
         device: torch.device,
         extra: tuple[nn.Parameter, ...],
+        fixed: Collection[str],
     ) -> None:
         import torch
 
         self.network, self.settings, self.task, self.device, self.extra = network, settings, task, device, extra
+        self.fixed = frozenset(fixed)
         self.group = processes.current()
         rates.check_prefixes(network, settings.freeze, "freeze")
         images = all(tensor.dim() != 5 for tensor in network.parameters())  # channels_last needs four axes
@@ -96,7 +100,7 @@ class _TrainingLoop:
         self.order_rng = torch.Generator().manual_seed(settings.seed)
         self.augment_rng = self.group.generator(self.order_rng, settings.seed)
         self.epoch_rng = self.order_rng.get_state()
-        self.best = copy.deepcopy(network.state_dict())
+        self.best = self.trained_state(network)
         self.position = TrainingPosition()
         self.wrapped: Any = network
         self.forward: Any = network
@@ -123,10 +127,14 @@ class _TrainingLoop:
         self._finish()
         return position.history
 
+    def trained_state(self, network: nn.Module) -> dict[str, Tensor]:
+        """A copy of the network's state, without what is fixed."""
+        return copy.deepcopy({name: t for name, t in network.state_dict().items() if name not in self.fixed})
+
     def _finish(self) -> None:
         import torch
 
-        self.network.load_state_dict(self.best)
+        self.network.load_state_dict(self.best, strict=not self.fixed)
         self._set_frozen(False)
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
@@ -233,7 +241,7 @@ class _TrainingLoop:
         if not math.isfinite(entry["val_loss"]):
             self._diverged(f"the validation loss is not finite after epoch {number}")
         if better:
-            self.best = copy.deepcopy(evaluated.state_dict())
+            self.best = self.trained_state(evaluated)
             position.best_epoch, position.epochs_without_improvement = number, 0
             position.best_objective = (
                 objective if math.isfinite(objective) else math.inf
@@ -251,6 +259,9 @@ class _TrainingLoop:
             for name, module in self.network.named_modules():
                 if rates.is_within(name, prefix):
                     module.eval()
+        for name, module in self.network.named_modules() if self.fixed else ():
+            if f"{name}.running_mean" in self.fixed:
+                module.eval()
         if self.frozen == frozen:
             return
         self._set_frozen(frozen)
@@ -265,9 +276,8 @@ class _TrainingLoop:
                     parameter.requires_grad_(not frozen)
 
     def _diverged(self, why: str) -> None:
-        file = (
-            self.checkpoint_manager.keep_best(self.best) if self.position.best_epoch and self.group.rank == 0 else None
-        )
+        loadable = self.position.best_epoch and self.group.rank == 0 and not self.fixed
+        file = self.checkpoint_manager.keep_best(self.best) if loadable else None
         advice = f"lower the learning rate: --lr {self.settings.lr / 10:g} (in a recipe, the step's lr)"
         if file is not None:
             advice += f"; the weights of epoch {self.position.best_epoch} are kept: --init {file}"

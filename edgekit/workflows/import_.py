@@ -22,10 +22,11 @@ from edgekit.runs import references
 from edgekit.runs import shapes as given_shapes
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
-from edgekit.runs.references import NETWORK, RUNS, ModelReference
+from edgekit.runs.references import DIRECTORY, NETWORK, RUNS, ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.runs.store import Store
 from edgekit.sets import box_annotations
+from edgekit.steps.merge import Merge
 from edgekit.steps.shared.signed import DETAIL
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.setup import Say, run_context, silent
@@ -43,6 +44,7 @@ def import_model(
     model: str = "",
     signature: str = "",
     classes: str = "",
+    adapter: str = "",
     out: Path | None = None,
     shapes: Shapes | None = None,
     progress: Progress = quiet,
@@ -55,8 +57,8 @@ def import_model(
     sizes, batch included ("": the only input), kept for later commands, and those of the example of a network without
     one. `signature` names what its inputs are made from and what its outputs mean:
     a signature file (.toml), a preprocessor_config.json or its folder, or code, which is run; `classes` where its class
-    names are: a folder of class folders, a .txt or .json file, or code. Raises InputError for what is not a model,
-    Missing.
+    names are: a folder of class folders, a .txt or .json file, or code. `adapter`: a folder of peft's, whose adapters
+    are merged into the model, which may be an artifact. Raises InputError for what is not a model, Missing.
     """
     if model and weights:
         why = f"both {source} and {weights} would be its weights"
@@ -70,13 +72,16 @@ def import_model(
     ref = (
         ModelReference(Store(out or RUNS / source), "", source, NETWORK) if by_name else references.resolve(source, out)
     )
+    if not ref.foreign and adapter:
+        return _merged(ref, adapter, progress, say)
     if not ref.foreign:
         raise InputError(f"{source} is already in a run", next=f"edgekit inspect {source}")
     task_object = tasks.load(task) if task else None
     importer = registry.load("steps", ref.importer)
     step: Step = importer.of(source)
+    step = shaped(step, ref, shapes)
     if ref.importer == NETWORK:
-        step = dataclasses.replace(shaped(step, ref, shapes), weights=weights, task=task)  # type: ignore[type-var]
+        step = dataclasses.replace(step, weights=weights, task=task)  # type: ignore[type-var]
     for code in (signature, classes):
         if code and signatures.is_code(code):
             say(f"  running   your own code: {code}")
@@ -87,9 +92,21 @@ def import_model(
     if problems := list(step.check(task_object)):
         raise InputError(f"cannot import {source}", "; ".join(problems), "see edgekit import --help")
     context = run_context(ref.store, task_object, ["host"], Plan(), Gates(), progress, say)
-    outcome = _import(step, ref, context)
-    given_shapes.store(outcome.artifacts[0], shapes or {})
+    outcome = _import(step, ref, context, adapter)
+    given_shapes.store(outcome.artifacts[-1], shapes or {})
     return outcome
+
+
+def _merged(ref: ModelReference, adapter: str, progress: Progress, say: Say) -> Outcome:
+    """The adapters merged into a torch artifact, beside it in its run."""
+    parent = ref.artifact()
+    if parent.kind.format != "torch":
+        what, next = f"{parent.path} is {parent.kind}", "name a torch artifact"
+        raise InputError(what, "adapters are merged before a conversion", next)
+    task = tasks.load(parent.task) if parent.task else None
+    context = run_context(ref.store, task, ["host"], Plan(), Gates(), progress, say)
+    node = Node("merged.torch", Merge(adapter=adapter), {"parent": parent.name})
+    return make_nodes([node], context, {parent.name: parent})
 
 
 def _with_signature(step: Step, signature: str, classes: str, ref: ModelReference) -> Step:
@@ -102,10 +119,15 @@ def _with_signature(step: Step, signature: str, classes: str, ref: ModelReferenc
 
 
 def shaped(step: Step, ref: ModelReference, shapes: Shapes | None) -> Step:
-    """The import of a network in code with the shape of its example input, for one that comes without an example."""
-    if ref.importer != NETWORK or len(shapes or {}) != 1:
+    """The import of a network in code with the shape of its example input, for one that comes without an example; that
+    of a Hugging Face directory with the length of its texts."""
+    if ref.importer not in (NETWORK, DIRECTORY) or not shapes:
         return step
-    (sizes,) = (shapes or {}).values()
+    if ref.importer == DIRECTORY:
+        return dataclasses.replace(step, length=max(sizes[-1] for sizes in shapes.values()))  # type: ignore[type-var]
+    if len(shapes) != 1:
+        return step
+    (sizes,) = shapes.values()
     return dataclasses.replace(step, shape="x".join(map(str, sizes)))  # type: ignore[type-var]
 
 
@@ -120,10 +142,18 @@ def ensure_imported(
     return ModelReference(ref.store, _import(step, ref, context).artifacts[0].name)
 
 
-def _import(step: Step, ref: ModelReference, context: RunContext) -> Outcome:
+def _import(step: Step, ref: ModelReference, context: RunContext, adapter: str = "") -> Outcome:
     if user_code.is_reference(ref.foreign):
         context.say(f"  running   your own code: {ref.foreign}")
-    outcome = make_nodes([Node(step.produces.stem, step, {})], context, {})
+    name = step.produces.stem
+    nodes = [Node(name, step, {})]
+    if adapter:
+        if name != "torch":
+            what, why = f"{ref.foreign} takes no adapters", f"it is imported as {name}"
+            raise InputError(what, why, "import the network before its conversion")
+        base = f"{name}~{registry.step_name(step)}"
+        nodes = [Node(base, step, {}), Node(name, Merge(adapter=adapter), {"parent": base})]
+    outcome = make_nodes(nodes, context, {})
     if not outcome.reused:  # said before
         for artifact in outcome.artifacts:
             context.say(f"  {_about_signature(artifact)}")

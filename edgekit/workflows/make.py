@@ -121,6 +121,10 @@ def describe(finding: Finding) -> str:
             parts.append(f"KL divergence {finding.parity.kl:.4f}")
             if finding.parity.top1_agreement is not None:
                 parts.append(f"top class the same for {finding.parity.top1_agreement:.1%}")
+    if finding.stepwise_db is not None:
+        parts.append(f"{finding.stepwise_db:.0f} dB step by step")
+    if finding.parity and finding.parity.neighbour_agreement is not None:
+        parts.append(f"{finding.parity.neighbour_agreement:.1%} same nearest neighbour")
     if finding.metric:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:

@@ -17,17 +17,17 @@ from edgekit.core.errors import InputError, os_errors
 from edgekit.core.progress import quiet
 from edgekit.core.signature import plain
 from edgekit.core.signature_check import AXES
-from edgekit.core.target import Plan
+from edgekit.core.target import Plan, Target
 from edgekit.core.task import Task
 from edgekit.core.user_code import typed_by_user
-from edgekit.measure import targets
-from edgekit.measure.execute import execute
+from edgekit.measure import generation, targets
+from edgekit.measure.execute import execute, execute_steps
 from edgekit.networks.signatures import heads
 from edgekit.ondevice import detections, preprocess
 from edgekit.ondevice.predict import shares
 from edgekit.report import boxes_drawn
 from edgekit.runs import named_sets, references
-from edgekit.sets import audio, images, options, reading, tables
+from edgekit.sets import audio, images, options, reading, tables, texts
 from edgekit.sets.options import Options, SetSpec
 from edgekit.sets.preprocessing import image_record, image_signature
 from edgekit.sets.reading import UnreadableSample
@@ -38,14 +38,19 @@ UNKNOWN = "the model's preprocessing is not known: values are taken as they are;
 
 
 @typed_by_user
-def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path | None = None) -> list[dict[str, Any]]:
+def predict(
+    word: str, inputs: Sequence[str], target: str, top: int, draw: Path | None = None, new_tokens: int = 32
+) -> list[dict[str, Any]]:
     """For each input: the raw outputs, and the `top` classes if the output is one row of class scores; for a detector
-    the boxes. `draw`: the folder that images with their boxes are written into.
+    the boxes, for a model that generates text the `new_tokens` that follow. `draw`: the folder that images with their
+    boxes are written into.
 
     Raises InputError if an input cannot be read or does not fit the model, or if there are no boxes to draw.
     """
     ref = import_.ensure_imported(references.resolve(word))
     artifact = ref.artifact()
+    if artifact.states:
+        return _generated(artifact, ref.store.root(artifact), inputs, targets.load(target), new_tokens)
     task = tasks.load(artifact.task) if artifact.task else None
     classes = artifact.signature.classes or (task.classes if task else ())
     kind = artifact.signature.outputs[0].kind if artifact.signature.outputs else ""
@@ -83,6 +88,27 @@ def predict(word: str, inputs: Sequence[str], target: str, top: int, draw: Path 
         if sample_notes:
             entry |= {"notes": list(sample_notes), "text": f"{entry['text']} ({'; '.join(sample_notes)})"}
         entries.append(entry)
+    return entries
+
+
+def _generated(
+    artifact: Artifact, root: Artifact, inputs: Sequence[str], target: Target, new_tokens: int
+) -> list[dict[str, Any]]:
+    """For each prompt the text that follows it, greedily; of an artifact without a tokenizer, token ids."""
+    task = tasks.load(artifact.task) if artifact.task else None
+    entries = []
+    for text in inputs:
+        prompt, notes = _sample(text, artifact, task)
+        length = next(iter(prompt.values())).shape[1]
+        plan = Plan(prompt=length, new_tokens=new_tokens)
+        generation.check(artifact, root, plan, int(targets.device(target).facts().get("memory_bytes") or 0))
+        data = reading.sample_set("inputs", prompt, None)
+        for tokens in execute_steps(artifact, target, data, new_tokens=new_tokens)["tokens"]:
+            if task is not None and task.tell is not None:
+                entry = dict(task.tell({"tokens": tokens}, {}, artifact.path))
+            else:
+                entry = {"outputs": {"tokens": tokens.tolist()}, "text": texts.generated(artifact.inputs, tokens)}
+            entries.append({"input": text, **entry, **({"notes": list(notes)} if notes else {})})
     return entries
 
 
@@ -152,10 +178,34 @@ def _sample(text: str, artifact: Artifact, task: Task | None) -> tuple[Mapping[s
         and Path(text).suffix.lower() not in (".npz", ".npy")
     ):
         return task.read(text, artifact.path)  # type: ignore[no-any-return]
+    if texts.takes_text(artifact.inputs) and _is_text(text):
+        return _text(text, artifact)
     unknown = not artifact.task and all(spec.signature is None for spec in artifact.inputs)
     files = Path(options.parse_set_spec(text).path).suffix.lower() in (*images.SUFFIXES, *audio.SUFFIXES)
     notes = (UNKNOWN,) if unknown and files and "?" not in text else ()
     return _array(text, artifact), notes
+
+
+def _spec(text: str) -> SetSpec:
+    return SetSpec(text.partition("?")[0], Options())
+
+
+def _is_text(text: str) -> bool:
+    """Is it no file and no sample of a set?"""
+    word, _, index = text.rpartition(":")
+    if re.fullmatch("[0-9]{1,15}", index) and sets.is_data(_spec(word).path):
+        return False
+    return not (sets.is_data(_spec(text).path) or Path(text).suffix.lower() == ".npy")
+
+
+def _text(text: str, artifact: Artifact) -> tuple[Mapping[str, NDArray[Any]], tuple[str, ...]]:
+    """A text, or two separated by a tab, as the model's tokens. Raises InputError if it is empty."""
+    encode = texts.Encoder(artifact.inputs)
+    first, is_pair, second = text.partition("\t")
+    try:
+        return encode((first, second) if is_pair else text), encode.note(1)
+    except ValueError as error:
+        raise InputError(f"cannot read {text!r}", str(error), "enter at least one word") from error
 
 
 def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
@@ -176,7 +226,7 @@ def _array(text: str, artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     spec = options.parse_set_spec(text)
     file = spec.path
     suffix = Path(file).suffix.lower()
-    if suffix in tables.SUFFIXES:
+    if suffix in (*tables.SUFFIXES, texts.LINES) or Path(file).is_dir():
         if text == file and len(artifact.inputs) == 1 and tables.columns_of(artifact.inputs[0]):
             return {artifact.inputs[0].name: tables.read_rows(Path(file), artifact.inputs[0])}
         return _rows(text, spec, artifact)

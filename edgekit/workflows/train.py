@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from edgekit import tasks
 from edgekit.core import registry
@@ -15,15 +16,19 @@ from edgekit.core.history import is_history
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.step import Context, Step
 from edgekit.core.target import Plan
+from edgekit.core.task import Task
 from edgekit.core.temporary import temporary_folder
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure.context import Outcome, RunContext, log
-from edgekit.networks import WEIGHTS
+from edgekit.networks import WEIGHTS, hugging_face, pretrained
+from edgekit.runs import references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import STARTER, Gates
 from edgekit.runs.references import RUNS, load
 from edgekit.runs.store import Store
+from edgekit.tasks.shared.text import TOKENIZER
 from edgekit.training import epoch_lines, processes, session
+from edgekit.workflows.import_ import ensure_imported
 from edgekit.workflows.make import make_nodes
 from edgekit.workflows.prune import stored_teacher
 from edgekit.workflows.setup import Say, run_context, silent
@@ -49,16 +54,19 @@ def train(
     resumes; `resume` True requires one, False starts again. `tensorboard`: a folder for its logs. `workers`: processes
     that decode a streamed set. Raises InputError, Missing, or Diverged.
     """
+    start = _start(fields.get("init", ""), progress, say)
+    if start is not None:
+        fields["init"] = start.name
     task_object = tasks.load(task)
     first = next(iter(task_object.models), model or task_object.fallback)
+    if start is not None and pretrained.is_encoder(start.path) and model in ("", task_object.pretrained):
+        task_object = _with_tokenizer(task, task_object, start)
+        first = task_object.pretrained
     if not first:
         raise InputError(f"{task} has no network of its own", next="name one: --model net.py:Net")
     model = model or first
     name = "torch" if model == first else f"{tasks.stem(model)}.torch"
     store = Store(out or RUNS / tasks.stem(task))
-    start = _start(fields.get("init", ""))
-    if start is not None:
-        fields["init"] = start.name
     teacher_artifact = stored_teacher(store, teacher) if teacher else None
     if teacher_artifact is not None:
         fields["teacher"] = teacher_artifact.name
@@ -85,10 +93,36 @@ def train(
     return outcome
 
 
-def _start(init: str) -> Artifact | None:
-    """The artifact that `init` names; None if it names a weights file or timm. Raises InputError for another kind."""
+def _with_tokenizer(task: str, task_object: Task, start: Artifact) -> Task:
+    """The task with the tokenizer of the pretrained encoder, unless it names one.
+
+    Raises InputError for a task without a network for such encoders.
+    """
+    if not task_object.pretrained:
+        what, why = f"{task} cannot start from {start.path}", "it has no network around a pretrained encoder"
+        texts = f'for texts: "text-classification?data={task}"; ' if tasks.is_data_task(task) else ""
+        raise InputError(what, why, f"{texts}name a network of your own: --model net.py:Net")
+    tokenizer, query = start.path / TOKENIZER, task.partition("?")[2]
+    if any(part.startswith("tokenizer=") for part in query.split("&")):
+        return task_object
+    if not tokenizer.is_file():
+        what = f"{start.path} came without a tokenizer"
+        raise InputError(
+            what, "token ids depend on it", "add its tokenizer.json and import it again, or name tokenizer="
+        )
+    return tasks.load(f"{task}{'&' if query else '?'}tokenizer={quote(str(tokenizer))}")
+
+
+def _start(init: str, progress: Progress, say: Say) -> Artifact | None:
+    """The artifact that `init` names, of a Hugging Face directory its import; None for a weights file or timm.
+
+    Raises InputError for another kind.
+    """
     if not init or init.startswith("timm:") or Path(init).is_file():
         return None
+    if hugging_face.is_directory(Path(init)):
+        ref = references.resolve(init)
+        return ensure_imported(ref, progress, say).artifact()
     if not Path(init).is_dir():
         why = "there is no such file or artifact"
         raise InputError(f"there are no weights {init!r}", why, "see --init in edgekit train --help")

@@ -204,7 +204,7 @@ def target_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--quick, --thorough, --threads, --batch, --precision, --processes, --samples: the measurement plan."""
+    """--quick, --thorough, --threads, --batch, --precision, …: the measurement plan."""
     options = [
         click.option("--quick", "preset", flag_value="quick", help="Fewer, shorter processes, for a first look."),
         click.option(
@@ -217,6 +217,8 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--processes", type=click.IntRange(1), help="Timing processes per artifact (default 15)."),
         click.option("--samples", type=click.IntRange(0), help="Measure accuracy on the first N samples (0: all)."),
+        click.option("--prompt", type=click.IntRange(1), help="Language models: tokens of the prompt (default 64)."),
+        click.option("--new-tokens", type=click.IntRange(1), help="Tokens to generate after it (default 32)."),
         click.option(
             "--sustained",
             type=DURATION,
@@ -234,7 +236,7 @@ def plan_of(options: dict[str, Any]) -> dict[str, Any]:
     from edgekit.core.target import PRESETS
 
     plan: dict[str, Any] = dict(PRESETS[options["preset"]]) if options["preset"] else {}
-    names = ("threads", "batch", "precision", "processes", "samples", "sustained")
+    names = ("threads", "batch", "precision", "processes", "samples", "prompt", "new_tokens", "sustained")
     overrides = {name: options[name] for name in names}
     return {**plan, **{name: value for name, value in overrides.items() if value is not None}}
 

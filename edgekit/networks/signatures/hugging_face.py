@@ -83,7 +83,7 @@ def of_files(path: Path) -> Signature:
         with _damaged(file):
             inputs = (_input(values, str(name), on_tensors=False),)
     with _damaged(folder / CONFIG):
-        return Signature(inputs, _outputs(config.get("id2label"), config.get("architectures") or ()))
+        return Signature(inputs, of_outputs(config.get("id2label"), config.get("architectures") or ()))
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _damaged(path: Path) -> Iterator[None]:
 
 def of_network(network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[Signature, str]:
     """The classes in its config, and the processor in the folder that it was loaded from."""
-    records = _outputs(network.config.id2label, [type(network).__name__])
+    records = of_outputs(network.config.id2label, [type(network).__name__])
     names = [spec.name for spec in outputs]
     if len(names) > 1:
         records = tuple(OutputSignature(r.kind, "logits", r.classes) for r in records if "logits" in names)
@@ -112,7 +112,7 @@ def of_network(network: Any, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
     return (signature, source) if signature else (Signature(), "")
 
 
-def _outputs(labels: Any, architectures: Sequence[str]) -> tuple[OutputSignature, ...]:
+def of_outputs(labels: Any, architectures: Sequence[str]) -> tuple[OutputSignature, ...]:
     """One output, for networks that have one. Names like LABEL_0 stand for none."""
     architecture = next(iter(architectures), "")
     kinds: Mapping[str, Any] = {"ForImageClassification": "logits", "ForSequenceClassification": "logits"}
@@ -120,12 +120,16 @@ def _outputs(labels: Any, architectures: Sequence[str]) -> tuple[OutputSignature
     kind: Any = next((kind for ending, kind in kinds.items() if str(architecture).endswith(ending)), "")
     if not kind or not isinstance(labels, Mapping) or not labels:
         return ()
+    return (OutputSignature(kind, classes=class_names(labels)),)
+
+
+def class_names(labels: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names in `id2label` by index; none if they do not count from 0, or say no more than LABEL_0, LABEL_1."""
     by_index = {int(index): str(name) for index, name in labels.items()}
-    if sorted(by_index) != list(range(len(by_index))):
-        return (OutputSignature(kind),)
     names = [by_index[index] for index in sorted(by_index)]
-    known = not all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    return (OutputSignature(kind, classes=distinct(names) if known else ()),)
+    if sorted(by_index) != list(range(len(by_index))) or names == [f"LABEL_{index}" for index in by_index]:
+        return ()
+    return distinct(names)
 
 
 _FAMILY = re.compile(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")

@@ -29,6 +29,10 @@ T = TypeVar("T")
 #: folder, what its `model.json` says → the network
 Load = Callable[[Path, Mapping[str, Any]], "nn.Module"]
 
+FLOAT32_NOTE = (
+    "its float16 or bfloat16 weights and inputs are float32 here, as int8 starts from; --fp16 makes a float16 file"
+)
+
 
 @dataclass(frozen=True)
 class ImportTorchStep(Step):

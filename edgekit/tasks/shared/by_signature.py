@@ -42,6 +42,8 @@ def scorer(data: SampleSet, model: Artifact, metric: str = "") -> Scorer:
         return Boxes(data, model)
     if has_masks:
         return Masks(data, model, _stated(model))
+    if labels.ndim == 2 and labels.dtype.kind in "iu" and model.states:
+        return metrics.perplexity
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return metrics.scorer(labels)
     return _of_classes(model, metric)

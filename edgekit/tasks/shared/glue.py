@@ -8,7 +8,7 @@ the validation split is drawn from train.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.errors import InputError, Missing, os_errors, suggest
+from edgekit.core.errors import InputError, Missing, suggest
 from edgekit.core.task import Scores
-from edgekit.sets import tables
-from edgekit.sets.rows import rows as table_rows
-from edgekit.tasks.shared.text import Text, random_split
+from edgekit.sets.texts import COLA, LABELS, TEXTS, Text, cells_of, files_of
+from edgekit.tasks.shared.text import random_split
 
-#: columns that may hold the text; the first complete entry is used
-TEXTS = (
-    *(("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"), ("premise", "hypothesis")),
-    *(("#1 String", "#2 String"), ("sentence",), ("text",), ("review",)),
-)
-#: column of the label → the metric it implies
-LABELS = {"label": "", "gold_label": "", "is_duplicate": "f1", "Quality": "f1", "score": "spearman", "class": ""}
-TRAIN = ("train.tsv", "msr_paraphrase_train.txt")
-TEST = ("dev.tsv", "dev_matched.tsv", "msr_paraphrase_test.txt", "test.tsv")
 #: the fraction of rows that may be unreadable
 MAX_BROKEN = 0.05
 
@@ -56,12 +46,7 @@ def read(path: Path, text: str, label: str) -> dict[str, list[Row]]:
     """Split → rows of a folder in one of GLUE's layouts, or of a table. Raises InputError."""
     if not path.is_dir():
         return _random_split(_table(path, text, label), ("train", "val", "test"))
-    train = next((path / name for name in TRAIN if (path / name).is_file()), None)
-    test = next((path / name for name in TEST if (path / name).is_file()), None)
-    if train is None or test is None:
-        raise InputError(
-            f"{path} is not in one of GLUE's layouts", "it needs train.tsv and dev.tsv", "add them, or name a table"
-        )
+    train, test = files_of(path)
     parts = _random_split(_table(train, text, label), ("train", "val"))
     return {**parts, "test": _table(test, text, label)}
 
@@ -73,18 +58,13 @@ def _random_split(rows: Rows, splits: Sequence[str]) -> dict[str, list[Row]]:
 
 def _table(path: Path, text: str, label: str) -> Rows:
     """The rows of a table. Raises InputError: no such columns, too many unreadable rows."""
-    cells_by_row = list(_read_rows(path))
+    cells_by_row = list(cells_of(path))
     if not cells_by_row:
         raise InputError(f"{path} holds no texts", "it is empty", "add rows")
     header = tuple(cells_by_row[0][1])
-    if path.suffix in (".tsv", ".txt") and _is_cola(header):
-        cells_by_row = [
-            (where, dict(zip(("", "label", "mark", "sentence"), cells, strict=False)))
-            for where, cells in _read_tsv(path)
-        ]
-        header, metric = ("label", "sentence"), "matthews"
-        label_column = "label"
-        text_columns: tuple[str, ...] = ("sentence",)
+    if header == COLA:
+        text_columns, label_column = _select_columns(path, header, "sentence", "label")
+        metric = "matthews"
     else:
         text_columns, label_column = _select_columns(path, header, text, label)
         metric = LABELS.get(label_column, "")
@@ -130,36 +110,6 @@ def _select_columns(path: Path, header: tuple[str, ...], text: str, label: str) 
             known = ", ".join(header)
             raise InputError(f"{path} has no column {name!r}", f"its columns are {known}", suggest(name, header))
     return text_columns, label_column
-
-
-def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where, cells by column). GLUE's TSV files have no quoting, so their lines are split at tabs only."""
-    if path.suffix.lower() not in (".tsv", ".txt"):
-        if path.suffix.lower() not in tables.SUFFIXES:
-            raise InputError(
-                f"{path} is not a table of texts", next=f"name a {', '.join(tables.SUFFIXES)}, or a folder"
-            )
-        for row in table_rows(path):
-            yield row.where, row.cells
-        return
-    raw = _read_tsv(path)
-    header = next(raw, ("", []))[1]
-    for where, cells in raw:
-        yield where, dict(zip(header, cells, strict=False))
-
-
-def _read_tsv(path: Path) -> Iterator[tuple[str, list[str]]]:
-    with os_errors("read", path), path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if stripped := line.rstrip("\r\n"):
-                    yield f"line {number}", stripped.split("\t")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text", f"byte {error.start}", "save it as UTF-8") from error
-
-
-def _is_cola(header: tuple[str, ...]) -> bool:
-    return len(header) == 4 and header[1] in ("0", "1")
 
 
 def score(metric: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Scores:

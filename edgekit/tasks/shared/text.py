@@ -1,6 +1,7 @@
 """Text as token ids, by a tokenizer of the library `tokenizers` that is stored with every artifact.
 
-`tokenizer.json` holds the vocabulary, the truncation length and the padding id 0. A device needs
+`tokenizer.json` holds the vocabulary, the truncation length and the padding id, which is 0 but for the tokenizers of
+pretrained models. A device needs
 `Tokenizer.from_file("tokenizer.json").encode(text).ids`, and no edgekit.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, Missing, os_errors
+from edgekit.sets.texts import Text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 PAD, UNKNOWN, START, SEPARATOR = range(4)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-
-#: a text, or a pair of texts
-Text = str | tuple[str, str]
 
 T = TypeVar("T")
 
@@ -80,8 +79,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, *, lower: bool) 
     return tokenizer
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Raises InputError if it is not a tokenizer, or if its padding id is not 0."""
+def load_tokenizer(path: Path, any_padding: bool = False) -> Tokenizer:
+    """Raises InputError if it is not a tokenizer, or if its padding id is not 0; with `any_padding` it may be any that
+    the file states.
+    """
     with os_errors("read", path):
         text = path.read_text(encoding="utf-8")
     try:
@@ -90,6 +91,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise InputError(
             f"{path} is not a tokenizer", str(error).partition("\n")[0], "save it with `tokenizers`"
         ) from error
+    if any_padding and tokenizer.padding:
+        return tokenizer
     if tokenizer.id_to_token(PAD) not in (SPECIAL[PAD], "<pad>"):
         what = f"{path}: its token 0 is {tokenizer.id_to_token(PAD)!r}"
         raise InputError(what, "token 0 must be the padding", "leave out tokenizer= to train one")
@@ -102,9 +105,15 @@ def set_length(tokenizer: Tokenizer, length: int, single: str = "", pair: str = 
         special = [(name, number) for number, name in enumerate(SPECIAL)]
         processing = tokenizers_library().processors.TemplateProcessing
         tokenizer.post_processor = processing(single=single, pair=pair or None, special_tokens=special)
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(length=length, pad_id=PAD, pad_token=tokenizer.id_to_token(PAD))
+    padding = tokenizer.padding or {"pad_id": PAD, "pad_token": tokenizer.id_to_token(PAD)}
+    tokenizer.enable_truncation(**{**(tokenizer.truncation or {}), "max_length": length})
+    tokenizer.enable_padding(**{**padding, "length": length})
     return tokenizer
+
+
+def padding_of(tokenizer: Tokenizer) -> int:
+    """The id that fills up a text."""
+    return int((tokenizer.padding or {}).get("pad_id", PAD))
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Text]) -> tuple[NDArray[np.int64], int]:
@@ -116,10 +125,10 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Text]) -> tuple[NDArray[np.int6
 
 def ship(tokenizer: Any, folder: Path, parents: Mapping[str, Any], name: str = TOKENIZER) -> None:
     """Store the parent artifact's tokenizer with the model, else this task's (`tokenizer` returns it)."""
-    for artifact in parents.values():
-        if (artifact.path / name).is_file():
-            shutil.copyfile(artifact.path / name, folder / name)
-            return
+    parent = parents.get("parent")  # the task's data was encoded without that of a teacher, or of initial weights
+    if parent is not None and (parent.path / name).is_file():
+        shutil.copyfile(parent.path / name, folder / name)
+        return
     tokenizer().save(str(folder / name))
 
 

@@ -12,7 +12,7 @@ from edgekit import sets
 from edgekit.core import statistics
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError
-from edgekit.core.measurement import Measurement, Ratio
+from edgekit.core.measurement import Latency, Measurement, Ratio
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
@@ -117,7 +117,7 @@ def _latency_ratio(
         which = "the baseline's artifact" if old_artifact is None else "the artifact"
         return f"{which} is not available, so it cannot be measured again"
     latency = new.latency_ms
-    full_plan = replace(plan_with(Plan(threads=latency.threads, batch=latency.batch), plan), samples=0)
+    full_plan = replace(plan_with(_plan_of(latency), plan), samples=0)
     try:
         target = targets.load(new.target)
     except InputError as error:
@@ -132,6 +132,11 @@ def _latency_ratio(
         return f"the measurement was disturbed: {disturbed[0]}"
     before, now = (statistics.latency(r.processes, full_plan.threads, full_plan.batch, r.clock) for r in runs)
     return statistics.latency_ratio(now, before, paired=True)
+
+
+def _plan_of(latency: Latency) -> Plan:
+    plan = Plan(threads=latency.threads, batch=latency.batch)
+    return replace(plan, prompt=latency.prompt, new_tokens=latency.new_tokens) if latency.new_tokens else plan
 
 
 def _stored_artifact(m: Measurement, source: str) -> Artifact | None:

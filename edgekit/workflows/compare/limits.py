@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekit.core.errors import GateFailed, InputError
-from edgekit.core.measurement import Measurement, Ratio
+from edgekit.core.measurement import Measurement, Ratio, plan_text
 from edgekit.report.rows import EMPTY_CELL, memory, metric_text, number
 
 #: quantity → units of its change; any other word is the name of a metric
@@ -175,7 +175,7 @@ def row_key(m: Measurement) -> tuple[str, str, str, str]:
 
 def plan(m: Measurement) -> str:
     latency = m.latency_ms
-    return f"{latency.threads} thread{'s' * (latency.threads > 1)}, batch {latency.batch}" if latency else ""
+    return plan_text(*latency.plan) if latency else ""
 
 
 def missing_rows(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[Measurement]:

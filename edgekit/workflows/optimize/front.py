@@ -49,7 +49,7 @@ def recommended(measured: Sequence[Measurement]) -> Measurement | None:
 
 def _slower(m: Measurement, than: Measurement) -> bool:
     assert m.latency_ms and than.latency_ms
-    if m.latency_ms.batch != than.latency_ms.batch:
+    if m.latency_ms.plan[1:] != than.latency_ms.plan[1:]:
         return _per_sample(m) > _per_sample(than)
     ratio = statistics.latency_ratio(m.latency_ms, than.latency_ms, paired=m.session == than.session)
     return ratio.differs and ratio.value > 1
