@@ -33,6 +33,10 @@ THROUGH = {
     "compression/calibration/tflite": "steps/test_tflite_int8.py",
     "compression/simulation": "compression/test_program.py",
     "compression/weighted_layers": "compression/test_gptq.py",
+    # adapters, and encoders that training starts from
+    "networks/peft_files": "steps/test_merge.py",
+    "networks/pretrained": "workflows/test_train_pretrained.py",
+    "training/lora_settings": "training/test_lora.py",
     # how a device is reached: on a real sshd, on what adb says, on emulated boards
     "devices/shared/adb": "devices/test_adb.py",
     "devices/shared/bundle": "workflows/deploy/test_deploy.py",
