@@ -158,7 +158,7 @@ def _entry(
     label: str, outputs: dict[str, Any], first: NDArray[Any], classes: tuple[str, ...], kind: str, top: int
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"input": label, "outputs": {name: value.tolist() for name, value in outputs.items()}}
-    if first.ndim != 1 or len(first) < 2:
+    if first.ndim != 1 or len(first) < 2 or kind == "embedding":
         return {**entry, "text": ", ".join(f"{name} {np.array2string(value)}" for name, value in outputs.items())}
     share = shares(first, kind)
     order = np.argsort(-share)[:top]
