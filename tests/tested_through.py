@@ -45,6 +45,10 @@ THROUGH = {
     "steps/shared/tflite_weights": "steps/test_tflite_weight_only.py",
     "steps/shared/weight_only_step": "steps/test_weight_only.py",
     "compression/weighted_layers": "compression/test_gptq.py",
+    # adapters, and encoders that training starts from
+    "networks/peft_files": "steps/test_merge.py",
+    "networks/pretrained": "workflows/test_train_pretrained.py",
+    "training/lora_settings": "training/test_lora.py",
     # how a device is reached: on a real sshd, on what adb says, on emulated boards
     "devices/shared/adb": "devices/test_adb.py",
     "devices/shared/bundle": "workflows/deploy/test_deploy.py",

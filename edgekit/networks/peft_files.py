@@ -82,7 +82,7 @@ def write(adapted: Any, folder: Path) -> None:
     with quiet():
         state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state.items())}
-    save_file(tensors, folder / WEIGHTS, {"format": "pt", BASE: _base_sha256(adapted)})
+    save_file(tensors, folder / WEIGHTS, {BASE: _base_sha256(adapted)})  # of two entries the order is random
     config = {**adapted.peft_config["default"].to_dict(), "inference_mode": True}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True, default=sorted) + "\n")
 

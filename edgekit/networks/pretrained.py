@@ -18,8 +18,8 @@ HEAD = "head"
 
 
 def is_foreign(folder: Path) -> bool:
-    """Is it the import of a Hugging Face directory?"""
-    return _loader(folder) == "hugging_face"
+    """Is it a Hugging Face directory, or the import of one?"""
+    return _loader(folder) in ("", "hugging_face") and hugging_face.is_directory(folder)
 
 
 def is_encoder(folder: Path) -> bool:

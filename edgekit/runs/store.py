@@ -156,7 +156,7 @@ class Store:
             "code": _code(step, inputs, context.task),
             "fields": _fields(step),
             "parents": {role: artifact.id for role, artifact in inputs.items()},
-            "files": {role: sha256(Path(getattr(step, role))) for role in _file_roles(step, inputs)},
+            "files": {role: _sha256s(path) for role, path in _outside(step, inputs).items()},
             "further files": [sha256(path) for path in step.files()],
             "sets": {role: data.sha256 for role, data in context.sets.items()},
             "task": context.task.name if context.task else "",
@@ -398,8 +398,17 @@ def _is_artifact_name(name: str) -> bool:
     return not (relative_paths.problem(name) or name.startswith(".") or written.KEPT.fullmatch(name))
 
 
-def _file_roles(step: Step, inputs: Mapping[str, Artifact]) -> list[str]:
-    return [role for role in references(step) if role not in inputs and Path(getattr(step, role) or " ").is_file()]
+def _outside(step: Step, inputs: Mapping[str, Artifact]) -> dict[str, Path]:
+    """Role → the file or folder that it names, which is no artifact of the run."""
+    paths = {role: Path(getattr(step, role) or " ") for role in references(step) if role not in inputs}
+    return {role: path for role, path in paths.items() if path.is_file() or path.is_dir()}
+
+
+def _sha256s(path: Path) -> str | dict[str, str]:
+    """Of a file, or by name of those in a folder that say what its network is."""
+    if path.is_file():
+        return sha256(path)
+    return {each.name: sha256(each) for each in sorted(path.iterdir()) if each.suffix in (".json", ".safetensors")}
 
 
 def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict[str, str]:
@@ -424,7 +433,7 @@ def _code(step: Step, inputs: Mapping[str, Artifact], task: Task | None) -> dict
 def _loaders(step: Step, inputs: Mapping[str, Artifact]) -> Mapping[str, frozenset[str]]:
     """Which loaders of networks can be in use: those of the step's inputs. A file may name any other."""
     torch = [artifact.path for artifact in inputs.values() if artifact.kind.format == "torch"]
-    torch += [Path(getattr(step, role)).parent for role in _file_roles(step, inputs)]
+    torch += [path if path.is_dir() else path.parent for path in _outside(step, inputs).values()]
     known = [folder for folder in torch if (folder / networks.NETWORK).is_file()]
     loaders = {str(networks.reference(folder).get("loader", "named")) for folder in known}
     return {networks.__name__: frozenset(loaders)} if known else {}

@@ -96,7 +96,7 @@ class Texts:
         self._options, self._files = options, files_of(path)
         self._path, self._inputs = path, inputs
         self.count: int | None = None
-        self._read = 0
+        self._read = self._length = 0
         self._columns = {file: self._of_file(file) for file in self._files}
         self.labelled = all(label for _, label in self._columns.values())
         self.splits = self._splits()
@@ -106,7 +106,7 @@ class Texts:
         return Encoder(self._inputs, self._options.length)
 
     def __iter__(self) -> Iterator[Item]:
-        self._read = 0
+        self._read = self._length = 0
         if self._inputs:
             self._encode.truncated = 0
         for file, split in self._files.items():
@@ -122,6 +122,11 @@ class Texts:
             values = {name: array[0] for name, array in self._encode(text).items()}
         except ValueError as error:
             raise UnreadableSample(str(error)) from error
+        count = len(next(iter(values.values())))
+        self._length = self._length or count
+        if count != self._length:
+            why = f"it has {count} tokens, the first text {self._length}, and nothing fills them up"
+            raise UnreadableSample(f"{why}: ?length=N cuts all to one length, language-modelling?data=FILE joins them")
         self._read += 1
         return values
 

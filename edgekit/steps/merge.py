@@ -14,9 +14,7 @@ from edgekit.core.errors import CannotConvert
 from edgekit.core.step import Context, Step, StepResult
 from edgekit.core.task import Task
 from edgekit.networks import hugging_face, named, peft_files, tracing
-from edgekit.networks.outputs import named_outputs
 from edgekit.networks.weights import read_weights
-from edgekit.training import lora
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +47,9 @@ class Merge(Step):
     def apply(self, inputs: Mapping[str, Artifact], out: Path, ctx: Context) -> StepResult:
         """Raises InputError for an adapter that does not fit, CannotConvert for an import of another kind, Missing."""
         import torch
+
+        from edgekit.networks.outputs import named_outputs
+        from edgekit.training import lora
 
         parent, adapter = inputs["parent"], peft_files.read(Path(self.adapter))
         reference = networks.reference(parent.path)

@@ -44,10 +44,11 @@ class Train(Settings, DistillationSettings, LoraSettings, Step):
     `model`: one of the task's networks, or a reference to your own (`net.py:Net`), built with the task's arguments.
     `width` multiplies its channels and `dropout` is that before its last layer, if the network has such arguments
     (width 0: its own). `init`: an artifact of the recipe, a .safetensors file, a checkpoint that torch loads
-    with `weights_only=True`, or a pretrained network of timm (`timm:NAME`); parts that start with a prefix in `fresh`
-    are not loaded from it. `folds`: cross-validate over so many parts of the training split first; the network that is
-    kept is trained on all of it. A `teacher` adds distillation (see `training/distillation.py`), `lora` trains adapters
-    of the weights from `init` (`training/lora_settings.py`), which are stored in the folder `adapter`, too.
+    with `weights_only=True`, a pretrained network of timm (`timm:NAME`), or a Hugging Face directory; parts that start
+    with a prefix in `fresh` are not loaded from it. `folds`: cross-validate over so many parts of the training split
+    first; the network that is kept is trained on all of it. A `teacher` adds distillation (see
+    `training/distillation.py`), `lora` trains adapters of the weights from `init` (`training/lora_settings.py`), which
+    are stored in the folder `adapter`, too.
     """
 
     produces: ClassVar[Kind] = Kind("torch")
@@ -175,7 +176,7 @@ class Train(Settings, DistillationSettings, LoraSettings, Step):
 
         assert ctx.task is not None
         arguments = {**ctx.task.arguments(model), **self.shaped(model)}
-        fresh, folder = self.fresh, inputs["init"].path if "init" in inputs else Path(self.init).parent
+        fresh, folder = self.fresh, inputs["init"].path if "init" in inputs else Path(self.init)
         is_pretrained = model == ctx.task.pretrained
         if is_pretrained:
             arguments["config"] = pretrained.configuration(folder)

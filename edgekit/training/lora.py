@@ -6,7 +6,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.backends import mha
 
 from edgekit.core.config import short
 from edgekit.core.errors import InputError, ParityFailed, suggest
@@ -15,10 +19,6 @@ from edgekit.networks.outputs import named_outputs
 from edgekit.ondevice.runner import peak_rss_bytes
 from edgekit.training.calls import as_input, call
 from edgekit.training.lora_settings import LoraSettings
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
 
 #: the folder of peft's files in an artifact
 FOLDER = "adapter"
@@ -105,8 +105,6 @@ class Adapted:
         network.requires_grad_(True)
 
     def _outputs(self) -> dict[str, Tensor]:
-        import torch
-
         with torch.inference_mode(), plain_attention():
             return {n: t.double() for n, t in named_outputs(call(self.network, self._inputs)).items()}
 
@@ -127,8 +125,6 @@ def merged(adapted: Any, outputs: Callable[[], Mapping[str, Tensor]]) -> Any:
 @contextmanager
 def plain_attention() -> Iterator[None]:
     """torch's fused path of nn.TransformerEncoderLayer reads the weights itself, so that adapters would not count."""
-    from torch.backends import mha
-
     enabled = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
     try:
@@ -142,8 +138,6 @@ class PeakMemory:
     torch's tensors on the device."""
 
     def __init__(self, device: torch.device) -> None:
-        import torch
-
         self._cuda = torch.cuda if device.type == "cuda" else None
         if self._cuda is not None:
             self._cuda.reset_peak_memory_stats()
@@ -176,8 +170,6 @@ def _ran(network: nn.Module, inputs: Mapping[str, Tensor]) -> list[str]:
 
     Those whose weights are read by other code do not: an adapter would have no effect there.
     """
-    import torch
-
     ran: dict[str, None] = {}
     handles = [
         module.register_forward_hook(lambda *_, name=name: ran.setdefault(name))
@@ -195,7 +187,6 @@ def _ran(network: nn.Module, inputs: Mapping[str, Tensor]) -> list[str]:
 
 def _targets(network: nn.Module, wanted: Sequence[str], fresh: Sequence[str], ran: Sequence[str]) -> list[str]:
     """The layers that get an adapter. Raises InputError."""
-    from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     modules = dict(network.named_modules())

@@ -33,6 +33,9 @@ from edgekit.workflows.make import make_nodes
 from edgekit.workflows.prune import stored_teacher
 from edgekit.workflows.setup import Say, run_context, silent
 
+#: the learning rate with which all of a pretrained encoder is trained; that of a network from scratch would undo it
+FINE_TUNING_LR = 2e-4
+
 
 @typed_by_user
 def train(
@@ -50,6 +53,8 @@ def train(
 ) -> Outcome:
     """Train a network of a task; `fields` are those of the train step (epochs, lr, batch, seed, init, accelerator).
 
+    `init` may also be a Hugging Face directory: it is imported, its tokenizer is the task's, and the learning rate is
+    FINE_TUNING_LR, unless these are named.
     `teacher`: a torch artifact for distillation; one of another run is copied into this one. An interrupted training
     resumes; `resume` True requires one, False starts again. `tensorboard`: a folder for its logs. `workers`: processes
     that decode a streamed set. Raises InputError, Missing, or Diverged.
@@ -62,6 +67,8 @@ def train(
     if start is not None and pretrained.is_encoder(start.path) and model in ("", task_object.pretrained):
         task_object = _with_tokenizer(task, task_object, start)
         first = task_object.pretrained
+        if "lr" not in fields and not fields.get("lora"):
+            fields["lr"] = FINE_TUNING_LR
     if not first:
         raise InputError(f"{task} has no network of its own", next="name one: --model net.py:Net")
     model = model or first
@@ -107,9 +114,7 @@ def _with_tokenizer(task: str, task_object: Task, start: Artifact) -> Task:
         return task_object
     if not tokenizer.is_file():
         what = f"{start.path} came without a tokenizer"
-        raise InputError(
-            what, "token ids depend on it", "add its tokenizer.json and import it again, or name tokenizer="
-        )
+        raise InputError(what, "token ids depend on it", "add its tokenizer.json, import it again, or name tokenizer=")
     return tasks.load(f"{task}{'&' if query else '?'}tokenizer={quote(str(tokenizer))}")
 
 

@@ -224,7 +224,7 @@ def counting(folder: Path, forgets: bool = False) -> Artifact:
 def test_a_phone_keeps_states(here: Target, tmp_path: Path) -> None:
     """Outputs, tokens and times as on this machine; and a release that is checked position by position."""
     model = counting(tmp_path / "model")
-    tokens = np.array([[1, 1, 4, 1], [2, 3, 3, 2], [0, 0, 0, 1]])
+    tokens = np.array([[1, 1, 4, 1], [2, 2, 0, 1], [0, 0, 0, 1]])
     each = np.eye(5, dtype=np.float32)[tokens]
     logits, data, phone = each.cumsum(axis=1) + each, sample_set("t", {"tokens": tokens}, None), device.Adb(here)
     np.save(tmp_path / "tokens.npy", tokens)
@@ -235,7 +235,7 @@ def test_a_phone_keeps_states(here: Target, tmp_path: Path) -> None:
     assert np.array_equal(np.load(result["outputs"]["logits"]), logits)
     assert len(result["times_ns"]) == len(result["first_token_ns"]) >= 3
     made = execute_steps(model, here, data, new_tokens=2)["tokens"]
-    assert made.tolist() == [[1, 1], [2, 2], [0, 0]]
+    assert made.tolist() == [[1, 1], [1, 1], [0, 0]], "the first of equal ones"
     assert np.array_equal(execute_steps(model, here, data, stepwise=2)["logits"], logits)
     assert "onnxruntime only" in next(phone.incompatibilities(model, "litert"))
 

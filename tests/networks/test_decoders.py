@@ -51,7 +51,10 @@ def test_generates_what_transformers_generates(tokens: torch.Tensor) -> None:
 
 def test_states_are_named_by_layer() -> None:
     decoder = _decoder("qwen3")
-    assert list(decoder.states.items())[:2] == [("past_key_0", "present_key_0"), ("past_value_0", "present_value_0")]
+    assert list(decoder.states.items())[:2] == [
+        ("past_key_values.0.key", "present.0.key"),
+        ("past_key_values.0.value", "present.0.value"),
+    ]
     assert [tuple(state.shape) for state in decoder.empty(3, 5)] == [(3, 2, 5, 8)] * 4
 
 

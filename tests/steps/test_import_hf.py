@@ -104,8 +104,8 @@ def test_decoders_have_states(kind: str, checkpoint: Callable[..., Path], tmp_pa
     result, entries = _imported(checkpoint(kind), tmp_path / "out")
     states = entries["states"]
     assert list(states) == _names(entries, "inputs")[1:] and list(states.values()) == _names(entries, "outputs")[1:]
-    assert states["past_key_1"] == "present_key_1" and len(states) == 4
-    assert entries["axes"]["past_value_0"] == {"0": "batch", "2": "past"}
+    assert states["past_key_values.1.key"] == "present.1.key" and len(states) == 4
+    assert entries["axes"]["past_key_values.0.value"] == {"0": "batch", "2": "past"}
     assert entries["inputs"][1]["shape"][2] is None and entries["inputs"][0]["shape"] == [None, None]
     (record,) = result.signature.inputs
     assert record.kind == "text" and record.max_length == 16
