@@ -32,6 +32,18 @@ THROUGH = {
     "compression/calibration/onnx": "steps/test_onnx_int8.py",
     "compression/calibration/tflite": "steps/test_tflite_int8.py",
     "compression/simulation": "compression/test_program.py",
+    # weight-only: the methods on matrices, the graphs through the steps and what is read of their files
+    "compression/weight_only/awq": "compression/weight_only/test_codes.py",
+    "compression/weight_only/gptq": "compression/weight_only/test_codes.py",
+    "compression/weight_only/methods": "compression/weight_only/test_codes.py",
+    "compression/weight_only/moments": "compression/weight_only/test_codes.py",
+    "formats/shared/onnx_nbits": "formats/test_weight_only.py",
+    "formats/shared/weight_encoding": "formats/test_weight_only.py",
+    "steps/shared/onnx_weights": "steps/test_weight_only.py",
+    "steps/shared/openvino_tables": "steps/test_dynamic.py",
+    "steps/shared/openvino_weights": "steps/test_weight_only.py",
+    "steps/shared/tflite_weights": "steps/test_tflite_weight_only.py",
+    "steps/shared/weight_only_step": "steps/test_weight_only.py",
     "compression/weighted_layers": "compression/test_gptq.py",
     # adapters, and encoders that training starts from
     "networks/peft_files": "steps/test_merge.py",
