@@ -347,6 +347,7 @@ def quantize(
     calibration: Samples | None = ...,
     val: Samples | None = ...,
     max_drop: float | None = ...,
+    max_kl: float | None = ...,
     metric: Metric = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
@@ -368,6 +369,7 @@ def quantize(
     calibration: Samples | None = ...,
     val: Samples | None = ...,
     max_drop: float | None = ...,
+    max_kl: float | None = ...,
     metric: Metric = ...,
     methods: Method | Sequence[Method] = ...,
     effort: Effort = ...,
@@ -391,6 +393,7 @@ def quantize(
     calibration: Samples | None = None,
     val: Samples | None = None,
     max_drop: float | None = None,
+    max_kl: float | None = None,
     metric: Metric = "",
     methods: Method | Sequence[Method] = (),
     effort: Effort = "normal",
@@ -407,11 +410,13 @@ def quantize(
 
     Args:
         model: A Model, a path, a model file, or a torch module with `example`. None: the newest run's.
-        precision: int8, fp16, or dynamic: int8 weights, and activations whose ranges are computed at run time.
+        precision: int8, fp16, dynamic (int8 weights, and activations whose ranges are computed at run time), w8 or w4:
+            the weights alone, in 8 or 4 bits, for transformers.
         to: A format, or a list of them. None: the model's own, ONNX for a torch model.
         calibration: Typical inputs: arrays (N, …), a DataFrame, a DataLoader, a path. None: training data.
         val: Samples with labels, such as (x, y). None: the task's validation split.
         max_drop: The budget: how many percentage points of accuracy may be lost. None: 0.5.
+        max_kl: Of w4 and w8: the largest KL divergence from the float model's outputs, in nats.
         metric: Of a model without a task, where labels are classes. "": by its signature.
         methods: Only these methods of int8, such as `"min-max"`.
         effort: "fast" tries one good method, "normal" stops at the first that keeps the budget, "thorough" tries all.
@@ -422,7 +427,8 @@ def quantize(
         shape: Sizes of inputs, batch included, where they are open.
         out: The run folder of a model from elsewhere.
         progress: None shows it in terminals and notebooks, True always, False never.
-        **options: `input_type` and `output_type` of TFLite; `samples`, how many calibrate; those of `edgekit.export`.
+        **options: `input_type` and `output_type` of TFLite; `samples`, how many calibrate; of w4 and w8 `block`,
+            `symmetric`, `embeddings`, `head`, `weight_method` and `max_mb`; those of `edgekit.export`.
 
     Returns:
         The new model, or a list of them if `to` is a list.
@@ -453,6 +459,7 @@ def quantize(
         calibration=as_set(calibration, folder, inputs=inputs),
         val=as_set(val, folder, inputs=inputs),
         max_drop_pp=max_drop,
+        max_kl=max_kl,
         metric=metric,
         methods=(methods,) if isinstance(methods, str) else tuple(methods),
         effort=effort,

@@ -218,7 +218,7 @@ class Model:
         """Quantize the model within an accuracy budget; see `edgekit.quantize`.
 
         Args:
-            precision: int8, fp16 or dynamic.
+            precision: int8, fp16, dynamic, w8 or w4.
             to: A format; None: the model's own, ONNX for a torch model.
             **options: Those of `edgekit.quantize`: calibration, val, max_drop, methods, effort and others.
 

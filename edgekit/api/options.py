@@ -43,10 +43,12 @@ Shape: TypeAlias = Mapping[str, Sequence[int]] | Sequence[int]
 
 Format: TypeAlias = Literal["torch", "onnx", "tflite", "openvino"]
 Formats: TypeAlias = list[Format] | tuple[Format, ...]
-Precision: TypeAlias = Literal["int8", "fp16", "dynamic"]
+Precision: TypeAlias = Literal["int8", "fp16", "dynamic", "w8", "w4"]
 Method: TypeAlias = Literal[
     "dynamic", "weight-only", "min-max", "percentile", "mse", "equalize", "gptq", "bias", "keep-float", "qat"
 ]
+WeightMethod: TypeAlias = Literal["auto", "rtn", "scale", "awq", "gptq"]
+WeightBits: TypeAlias = Literal["8", "4", "float"]
 Metric: TypeAlias = Literal["", "top1", "top5", "recall@1"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 EdgeType: TypeAlias = Literal["int8", "uint8", "float32"]
@@ -134,11 +136,17 @@ class ExportOptions(TypedDict, total=False):
 
 
 class QuantizeOptions(ExportOptions, total=False):
-    """The settings of the int8 steps, and of the exporters before them."""
+    """The settings of the int8 and the weight-only steps, and of the exporters before them."""
 
     input_type: EdgeType
     output_type: EdgeType
     samples: int
+    block: int
+    symmetric: Literal["yes", "no"]
+    embeddings: WeightBits
+    head: WeightBits
+    weight_method: WeightMethod
+    max_mb: float
 
 
 class ExportArguments(ExportOptions, total=False):
@@ -155,6 +163,7 @@ class QuantizeArguments(QuantizeOptions, total=False):
     calibration: Samples | None
     val: Samples | None
     max_drop: float | None
+    max_kl: float | None
     metric: Metric
     methods: Method | Sequence[Method]
     effort: Effort

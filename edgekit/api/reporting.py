@@ -49,6 +49,7 @@ _PARAMETERS = {
     "int8": 'precision="int8"',
     "fp16": 'precision="fp16"',
     "dynamic": 'precision="dynamic"',
+    "weights": 'precision="w4"',
     "quick": "quick=True",
     "layers": "layers=True",
     "strict": "strict=True",

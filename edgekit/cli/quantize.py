@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--int8", "precision", flag_value="int8", default=True, help="Static int8 (the default).")
 @click.option("--fp16", "precision", flag_value="fp16", help="Half precision.")
 @click.option("--dynamic", "precision", flag_value="dynamic", help="Int8 weights, activations quantized on the fly.")
+@click.option("--weights", type=click.Choice(["8", "4"]), help="Weights alone, in so many bits (transformers).")
 @click.option(
     "--to", callback=split, default="", metavar="F,…", help="Formats (default: the artifact's own; for torch: all)."
 )
@@ -52,16 +53,30 @@ if TYPE_CHECKING:
 @click.option("--input-type", type=click.Choice(["int8", "uint8", "float32"]), help="TFLite int8: of the inputs.")
 @click.option("--output-type", type=click.Choice(["int8", "uint8", "float32"]), help="TFLite int8: of the outputs.")
 @click.option("--layout", type=click.Choice(["nhwc"]), help="Images go in as NHWC (from a torch artifact).")
+@click.option("--block", type=click.IntRange(0), metavar="N", help="--weights: how many share a scale (0: a channel).")
+@click.option("--symmetric", flag_value="yes", help="--weights: without zero points (8 bits: the default).")
+@click.option("--asymmetric", "symmetric", flag_value="no", help="--weights: with zero points (4 bits: the default).")
+@click.option("--embeddings", type=click.Choice(["8", "4", "float"]), help="--weights: bits of embeddings (8).")
+@click.option("--head", type=click.Choice(["8", "4", "float"]), help="--weights: bits of the last product (8).")
+@click.option(
+    "--weight-method",
+    type=click.Choice(["auto", "rtn", "scale", "awq", "gptq"]),
+    help="--weights: how they are rounded; auto: gptq with calibration samples, else scale.",
+)
+@click.option("--max-kl", type=float, metavar="NATS", help="--weights: most KL divergence from the float model.")
+@click.option("--max-size", "max_mb", type=float, metavar="MB", help="--weights 4: 8 bits for as many as fit.")
 @click.option("--fold-padding", is_flag=True, help="TFLite: less memory on microcontrollers, slower with XNNPACK.")
 @shape_option
 @out_option
 def command(
     artifact: str | None,
     precision: str,
+    weights: str | None,
     to: tuple[str, ...],
     calibration: str,
     val: str,
     max_drop_pp: float | None,
+    max_kl: float | None,
     metric: str,
     methods: tuple[str, ...],
     effort: Effort | None,
@@ -82,11 +97,12 @@ def command(
 
     outcome = quantize.quantize(
         artifact,
-        precision=precision,
+        precision=f"w{weights}" if weights else precision,
         to=to,
         calibration=calibration,
         val=val,
         max_drop_pp=max_drop_pp,
+        max_kl=max_kl,
         metric=metric,
         methods=methods,
         effort=effort or "normal",
@@ -95,7 +111,7 @@ def command(
         target=target,
         out=out,
         shapes=shapes,
-        options={name: value for name, value in options.items() if value},
+        options={name: value for name, value in options.items() if _given(name, value)},
         progress=reporter.progress,
         say=reporter.say,
     )
@@ -108,3 +124,8 @@ def command(
             echo(f"{artifact.path}")
 
     return CommandResult.of(outcome, show, {"searches": searches} if searches else None)
+
+
+def _given(name: str, value: Any) -> bool:
+    """Was an option given? A block of 0 is."""
+    return value is not None if name == "block" else bool(value)

@@ -22,7 +22,7 @@ MOST_BOXES = 1000
 SCHEMA = "edgekit/1"
 
 #: Traits that name a numeric precision; the artifact's name includes them.
-PRECISIONS = ("int8", "fp16", "dynamic")
+PRECISIONS = ("int8", "fp16", "dynamic", "w8", "w4")
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,12 @@ class Artifact:
         )
         known = [any(spec.signature for spec in specs) for specs in (self.inputs, self.outputs)]
         return Signature(inputs if known[0] else (), outputs if known[1] else ())
+
+    @property
+    def embedding(self) -> str:
+        """The output that is an embedding, one vector for each sample; "" if none is."""
+        records = [(spec, spec.signature) for spec in self.outputs if isinstance(spec.signature, OutputSignature)]
+        return next((s.name for s, record in records if record.kind == "embedding" and len(s.shape) == 2), "")
 
     @property
     def lists(self) -> dict[str, int]:

@@ -163,7 +163,8 @@ class Parity:
     """How close an artifact's outputs are to those of `against`, over the same samples (SQNR, largest error).
 
     `kl`: the mean Kullback-Leibler divergence of the class probabilities in nats, None for other outputs. `constant`:
-    the first output that is the same for all samples, and is not in `against`.
+    the first output that is the same for all samples, and is not in `against`. `neighbour_agreement`: of an embedding,
+    the share of samples whose nearest other sample is the same.
     """
 
     against: str
@@ -174,6 +175,7 @@ class Parity:
     per_output: Mapping[str, float] = field(default_factory=dict)
     kl: float | None = None
     constant: str = ""
+    neighbour_agreement: float | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ MAX_DB = 300.0
 
 #: the least agreement with the float model of what was compressed without labels to judge it by
 MIN_AGREEMENT, MIN_SQNR_DB = 0.9, 10.0
+#: and its largest KL divergence from the float model, in nats
+MAX_KL = 0.1
 
 RESAMPLES = 500
 
@@ -33,6 +35,9 @@ MAX_RATIO = 1e6
 
 #: number of values of an output that are compared at a time
 PART_VALUES = 1 << 22
+
+#: samples whose nearest neighbours are compared, and rows of their similarities that are computed at once
+NEIGHBOURS, BLOCK = 2000, 512
 
 Array = NDArray[Any]
 
@@ -54,11 +59,19 @@ def shape_difference(reference: Mapping[str, Array], other: Mapping[str, Array])
     return ""
 
 
-def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parity:
+def parity(
+    against: str,
+    reference: Mapping[str, Array],
+    other: Mapping[str, Array],
+    per_position: bool = False,
+    embedding: str = "",
+) -> Parity:
     """Compare outputs in order (names may differ between formats); the SQNR is that of the worst output.
 
     For integers and booleans, noise / signal is the share of elements that differ. Different shapes give -MAX_DB.
-    `top1_agreement` is set if the first output is (samples, classes) or integers.
+    `top1_agreement` is set if the first output is (samples, classes) or integers, and KL divergence for the former;
+    both are means over positions if it is (samples, …, classes), which `per_position` says of more than two axes.
+    `embedding`: the output of `reference`, if any, that is one; its neighbours are compared, and no classes.
     """
     per_output: dict[str, float] = {}
     max_abs = 0.0
@@ -74,32 +87,43 @@ def parity(against: str, reference: Mapping[str, Array], other: Mapping[str, Arr
     if len(reference) != len(other):
         per_output["number of outputs"], max_abs = -MAX_DB, math.inf
     first, second = next(iter(reference.values())), next(iter(other.values()))
+    vectors = dict(zip(reference, other.values(), strict=False)).get(embedding)
+    are_classes = next(iter(reference)) != embedding
     return Parity(
         against,
         min(per_output.values()),
         min(max_abs, 1e300),
-        _agreement(first, second),
+        _agreement(first, second, per_position) if are_classes else None,
         len(first),
         per_output if len(per_output) > 1 else {},
-        _divergence(first, second),
+        _divergence(first, second, per_position) if are_classes else None,
         next(
             (n for (n, a), b in zip(reference.items(), other.values(), strict=False) if _stuck(a, b, per_output[n])), ""
         ),
+        neighbour_agreement(reference[embedding], vectors) if vectors is not None else None,
     )
 
 
-def below_floor(parity: Parity, labelled: bool) -> str:
+def below_floor(parity: Parity, labelled: bool, max_kl: float = 0.0) -> str:
     """Why a compressed model's outputs are too far from the float model's to be of use; "" if they are not.
 
-    A constant output is always too far. Without labels, which decide by the accuracy, so are a top-1 agreement below
-    `MIN_AGREEMENT` and an SQNR below `MIN_SQNR_DB` in any output.
+    A constant output is always too far, and so is a KL divergence above `max_kl`, if that is not 0. Without labels,
+    which decide by the accuracy, so are an agreement of the top classes or nearest neighbours below `MIN_AGREEMENT`, an
+    SQNR below `MIN_SQNR_DB` in any output, and a KL divergence above `MAX_KL`.
     """
     if parity.constant:
         return f"output {parity.constant!r} is the same for all samples, unlike in {parity.against}"
+    if max_kl and parity.kl is None:
+        return "its first output gives no class probabilities, so that a largest KL divergence says nothing of it"
+    if max_kl and parity.kl is not None and parity.kl > max_kl:
+        return _divergent(parity, max_kl)
     if labelled:
         return ""
     if parity.top1_agreement is not None and parity.top1_agreement < MIN_AGREEMENT:
         share = f"{parity.top1_agreement:.1%} of the samples have the top class of {parity.against}"
+        return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
+    if parity.neighbour_agreement is not None and parity.neighbour_agreement < MIN_AGREEMENT:
+        share = f"{parity.neighbour_agreement:.1%} of the samples have the nearest neighbour of {parity.against}"
         return f"only {share}, and {MIN_AGREEMENT:.0%} is the least"
     if parity.sqnr_db < MIN_SQNR_DB:
         worst = min(parity.per_output, key=lambda name: parity.per_output[name], default="")
@@ -107,7 +131,11 @@ def below_floor(parity: Parity, labelled: bool) -> str:
         return (
             f"the SQNR{where} against {parity.against} is {parity.sqnr_db:.1f} dB, and {MIN_SQNR_DB:g} dB is the least"
         )
-    return ""
+    return _divergent(parity, MAX_KL) if not max_kl and parity.kl is not None and parity.kl > MAX_KL else ""
+
+
+def _divergent(parity: Parity, most: float) -> str:
+    return f"the KL divergence from {parity.against} is {parity.kl:.4f} nats, and {most:g} is the most"
 
 
 def _is_integer(values: Array) -> bool:
@@ -141,26 +169,62 @@ def decibels(signal: float, noise: float) -> float:
     return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise))) if signal > 0 else -MAX_DB
 
 
-def _agreement(first: Array, second: Array) -> float | None:
-    """The share of samples with the same top class, or of equal integers. None for other outputs."""
+def _agreement(first: Array, second: Array, per_position: bool = False) -> float | None:
+    """The share of samples or positions with the same top class, or of equal integers. None for other outputs."""
     if first.shape != second.shape or not first.size:
         return None
     if _is_integer(first) and _is_integer(second):
         return float(np.mean(first == second))
-    if first.ndim == 2 and first.shape[1] > 1:
-        return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+    if _has_classes(first, per_position):
+        return float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1)))
     return None
 
 
-def _divergence(first: Array, second: Array) -> float | None:
-    """The mean of KL(first || second) over the samples, in nats; None unless both are (samples, classes) floats."""
-    if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2 or not first.size:
+def neighbour_agreement(first: Array, second: Array) -> float | None:
+    """The share of samples whose nearest other sample, by cosine similarity, is the same; of the first NEIGHBOURS.
+
+    Both are (samples, values). None for other shapes, fewer than three samples, and NaN or infinity.
+    """
+    if first.shape != second.shape or first.ndim != 2 or len(first) < 3:
+        return None
+    nearest = [_nearest(np.asarray(side[:NEIGHBOURS], np.float64)) for side in (first, second)]
+    return None if nearest[0] is None or nearest[1] is None else float(np.mean(nearest[0] == nearest[1]))
+
+
+def _nearest(vectors: Array) -> Array | None:
+    """The index of each vector's nearest other; None for vectors that are not finite."""
+    if not np.isfinite(vectors).all():
+        return None
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    nearest = []
+    for start in range(0, len(unit), BLOCK):
+        similar = unit[start : start + BLOCK] @ unit.T
+        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -np.inf
+        nearest.append(similar.argmax(axis=1))
+    return np.concatenate(nearest)
+
+
+def _has_classes(values: Array, per_position: bool) -> bool:
+    return (values.ndim == 2 or (per_position and values.ndim > 2)) and values.shape[-1] > 1
+
+
+def _divergence(first: Array, second: Array, per_position: bool = False) -> float | None:
+    """The mean of KL(first || second) over samples or positions, in nats; None unless both are floats whose last axis
+    is the classes."""
+    if first.shape != second.shape or not first.size or not _has_classes(first, per_position):
         return None
     if first.dtype.kind != "f" or second.dtype.kind != "f":
         return None
-    normalized = bool(np.all(first >= 0) and np.allclose(first.sum(axis=1), 1, atol=0.05))
-    a, b = (_log_probabilities(np.asarray(side, np.float64), normalized) for side in (first, second))
-    divergence = float(np.mean(np.sum(np.exp(a) * (a - b), axis=1)))
+    classes = first.shape[-1]
+    a, b = first.reshape(-1, classes), second.reshape(-1, classes)
+    rows = max(1, PART_VALUES // classes)
+    parts = [slice(row, row + rows) for row in range(0, len(a), rows)]
+    normalized = all(bool(np.all(a[part] >= 0) and np.allclose(a[part].sum(axis=1), 1, atol=0.05)) for part in parts)
+    total = 0.0
+    for part in parts:
+        p, q = (_log_probabilities(np.asarray(side[part], np.float64), normalized) for side in (a, b))
+        total += float(np.sum(np.exp(p) * (p - q)))
+    divergence = total / len(a)
     return divergence if math.isfinite(divergence) else None
 
 

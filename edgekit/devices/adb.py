@@ -27,6 +27,8 @@ from edgekit.devices.shared.results import answered_files, result_of
 
 #: seconds to wait for a job's end beyond its own time-out
 GRACE_SECONDS = 30.0
+#: the runtime in which the native runner keeps a model's states
+STATES_RUNTIME = "onnxruntime"
 
 
 class Adb(Device):
@@ -122,6 +124,9 @@ def _check_compatible(artifact: Artifact, runtime: str, name: str) -> None:
     if "driver.json" in artifact.files:
         why = "its decoding loop is written in Python, which a phone does not have"
         raise InputError(f"{artifact.name} does not run on {name}", why, "measure it on a board")
+    if artifact.states and runtime != STATES_RUNTIME:
+        why = f"it has states, which the native runner keeps in {STATES_RUNTIME} only"
+        raise InputError(f"{artifact.name} does not run on {name} in {runtime}", why, "export it to ONNX")
 
 
 def _remote_job(job: Job, out: Path, library: Path, folder: str) -> tuple[list[Path], dict[str, Any]]:
@@ -131,6 +136,7 @@ def _remote_job(job: Job, out: Path, library: Path, folder: str) -> tuple[list[P
     model_files = [job.artifact.path / name for name in job.artifact.files]
     request = {
         **{name: local[name] for name in ("threads", "precision", "latency", "sustained")},
+        "specs": {"states": local["specs"]["states"]},
         "limit": max(1, round(job.plan.timeout)),
         "runtime": job.runtime,
         "library": f"{files}/{sha256(library)}",

@@ -16,7 +16,7 @@ from edgekit.core.errors import InputError, Missing, os_errors
 from edgekit.core.format import Format
 from edgekit.core.relative_paths import is_beside
 from edgekit.core.signature import Signature
-from edgekit.formats.shared import onnx_metadata
+from edgekit.formats.shared import onnx_metadata, onnx_nbits, weight_encoding
 from edgekit.formats.shared.lifetimes import peak_bytes
 from edgekit.formats.shared.onnx_wire import external_data, graphs, parse, subgraphs, tensors
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int | None, ...]
 
+#: float weights of fewer values are not what a file's precision is told by
+SMALL = 1024
 #: nodes of a graph whose functions are inlined, turns of a loop that nothing ends, and bytes of one tensor for one
 #: sample, beyond which a file is not a model to run
 MOST_NODES, MOST_TURNS, MOST_BYTES = 1_000_000, 1 << 31, 1 << 33
@@ -72,12 +74,16 @@ class Onnx(Format):
                 why = f"tensor {name!r} would take {(value.bytes or 0) / 1e9:,.0f} GB"
                 raise InputError(f"{path} cannot be run", why, "check the sizes it was exported with")
         nodes = [node for inner in graphs(graph) for node in inner.node]
+        counts = onnx_nbits.packed_counts(nodes, {tensor.name: tensor for tensor in constants})
+        stored = list(onnx_nbits.encodings(nodes, _all_constants(graph), SMALL))
         return ModelFacts(
             inputs=tuple(_spec(value) for value in uses.inputs),
             outputs=tuple(_spec(value) for value in graph.output),
             sizes=Sizes(total, weight_bytes, total - weight_bytes - metadata, metadata),
-            traits=_traits(nodes, weights),
-            parameters=sum(math.prod(t.dims) for t in constants if t.data_type in _FLOATS | _INTEGERS),
+            traits=_traits(nodes, weights, stored),
+            parameters=sum(
+                counts.get(t.name, math.prod(t.dims)) for t in constants if t.data_type in _FLOATS | _INTEGERS
+            ),
             operators=tuple(uses.operators()),
             details={
                 "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
@@ -87,7 +93,7 @@ class Onnx(Format):
             },
             axes={v.name: axes for v in (*uses.inputs, *graph.output) if (axes := _axes(v))},
             peak_bytes=uses.peak,
-            quantized=_quantized(nodes, weights),
+            quantized=_quantized_text(nodes, weights, stored),
             slow=tuple(_slow(uses, nodes)),
         )
 
@@ -115,6 +121,8 @@ def read(path: Path) -> ModelProto:
         for tensor in tensors(model):
             _check(tensor, path)
         checked = without_data(model)
+        if onnx_nbits.strangers(checked) and onnx_nbits.known_to_runtime(checked):
+            onnx_nbits.rename_strangers(checked)
         for graph in graphs(checked.graph):
             for value in (*graph.input, *graph.output):
                 if value.type.HasField("tensor_type"):  # the checker requires a shape, runtimes do not
@@ -345,7 +353,9 @@ def _values(model: ModelProto) -> dict[str, _Value]:
     """Value name → inferred shape and type."""
     import onnx
 
+    constants = [pair for graph in graphs(model.graph) for pair in _constants(graph)]
     reduced = without_data(model)
+    onnx_nbits.familiar(reduced, {name: tensor.data_type for name, tensor in constants})
     try:
         reduced = onnx.shape_inference.infer_shapes(reduced, data_prop=True)
     except MemoryError:  # it computes what sizes depend on
@@ -354,7 +364,6 @@ def _values(model: ModelProto) -> dict[str, _Value]:
         reduced = without_data(model)
     values = [v for graph in graphs(reduced.graph) for v in (*graph.value_info, *graph.input, *graph.output)]
     inferred = {v.name: _Value(_shape(v), v.type.tensor_type.elem_type) for v in values}
-    constants = [pair for graph in graphs(model.graph) for pair in _constants(graph)]
     return inferred | {name: _Value(tuple(tensor.dims), tensor.data_type) for name, tensor in constants}
 
 
@@ -368,6 +377,7 @@ class _Uses:
         self.graph, self.values = graph, values
         own_constants = dict(_constants(graph))
         self.constants = {**outer, **own_constants}
+        self.counts = onnx_nbits.packed_counts(graph.node, self.constants)
         self.inputs = [value for value in graph.input if value.name not in own_constants]
         self.fixed = set(self.constants)
         for node in graph.node:  # values computed from constants only, such as dequantized weights, are also fixed
@@ -392,7 +402,7 @@ class _Uses:
             yield Operator(
                 _type(node),
                 node.name,
-                sum(math.prod(t.dims) for t in constants),
+                sum(self.counts.get(t.name, math.prod(t.dims)) for t in constants),
                 self.macs(node),
                 sum(map(_bytes, constants)),
                 None if None in written_bytes else sum(filter(None, written_bytes)),
@@ -425,6 +435,8 @@ class _Uses:
 
     def macs(self, node: NodeProto) -> int | None:
         """Multiply-accumulates of one sample (dynamic axes count as one); None if unknown."""
+        if node.op_type in ("MatMulNBits", "GatherBlockQuantized", "GroupQueryAttention"):
+            return onnx_nbits.macs(node, self.shape)
         if node.op_type in _UNCOUNTED or node.domain not in _KNOWN_DOMAINS:
             return None
         if node.op_type not in _WEIGHT:
@@ -464,7 +476,7 @@ _WEIGHT = {
 }
 #: operators whose MACs are unknown, so that the sum is unknown
 _UNCOUNTED = {
-    *("Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention", "MatMulNBits", "DeformConv"),
+    *("Einsum", "Attention", "MultiHeadAttention", "DeformConv"),
     *("QAttention", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QOrderedMatMul", "DynamicQuantizeLSTM"),
 }
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -478,9 +490,24 @@ def _type(node: NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
 
 
-def _traits(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> frozenset[str]:
+def _all_constants(graph: GraphProto) -> dict[str, TensorProto]:
+    return {name: tensor for inner in graphs(graph) for name, tensor in _constants(inner)}
+
+
+def _traits(
+    nodes: Sequence[NodeProto], weights: Sequence[TensorProto], stored: Sequence[weight_encoding.Encoding]
+) -> frozenset[str]:
     quantized = _quantized(nodes, weights)
+    if quantized == "weight-only" and any(one.bits for one in stored):
+        return frozenset({weight_encoding.trait(stored)} - {""})
     return frozenset({_TRAITS[quantized]}) if quantized in _TRAITS else frozenset()
+
+
+def _quantized_text(
+    nodes: Sequence[NodeProto], weights: Sequence[TensorProto], stored: Sequence[weight_encoding.Encoding]
+) -> str:
+    quantized = _quantized(nodes, weights)
+    return (weight_encoding.described(stored) or quantized) if quantized == "weight-only" else quantized
 
 
 _TRAITS = {"QDQ": "int8", "QLinear": "int8", "dynamic": "dynamic", "weight-only": "dynamic", "fp16": "fp16"}
@@ -498,7 +525,7 @@ def _quantized(nodes: Sequence[NodeProto], weights: Sequence[TensorProto]) -> st
     if any(name.startswith(("MatMulInteger", "ConvInteger", "DynamicQuantize")) for name in types):
         return "dynamic"
     integers = {tensor.name for tensor in weights if tensor.data_type == _INT8}
-    if types & {"DequantizeLinear", "MatMulNBits"} or any(
+    if types & {"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"} or any(
         n.op_type == "Cast" and n.input[0] in integers for n in nodes
     ):
         return "weight-only"

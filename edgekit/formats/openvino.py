@@ -21,8 +21,11 @@ from edgekit.core.relative_paths import is_beside
 from edgekit.core.signature import Signature
 from edgekit.formats.shared import openvino_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.formats.shared.weight_encoding import Encoding, described, trait
 
 VERSIONS = (10, 11)
+#: weights of fewer values are not what a file's precision is told by
+SMALL = 1024
 
 Shape = tuple[int | None, ...]
 
@@ -53,11 +56,12 @@ class Openvino(Format):
         weight_bytes = sum(constant.size for constant in weights.values())
         parameters = {constant.location: constant.count for use in uses for constant in use.parameters}
         main = model.graphs[0]
+        stored = [e for use in uses for e in use.encodings(SMALL)] or [e for use in uses for e in use.encodings(0)]
         return ModelFacts(
             inputs=tuple(_input(layer) for layer in main.layers.values() if layer.type == "Parameter"),
             outputs=tuple(_output(layer) for layer in main.layers.values() if layer.type == "Result"),
             sizes=Sizes(model.size, weight_bytes, model.size - weight_bytes - model.metadata, model.metadata),
-            traits=_traits(model, [constant.element_type for constant in weights.values()]),
+            traits=_traits(model, [constant.element_type for constant in weights.values()], stored),
             parameters=sum(parameters.values()),
             operators=tuple(operator for use in uses for operator in use.operators()),
             details={
@@ -66,7 +70,7 @@ class Openvino(Format):
                 "weight_types": dict(Counter(constant.element_type for constant in weights.values())),
             },
             peak_bytes=uses[0].peak(),
-            quantized=_quantized(model, [constant.element_type for constant in weights.values()]),
+            quantized=_quantized_text(model, [constant.element_type for constant in weights.values()], stored),
             slow=tuple(_slow(uses)),
         )
 
@@ -129,6 +133,7 @@ class Model:
     size: int
     metadata: int
     producer: str
+    quantizes_activations: bool = False
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -155,7 +160,10 @@ def read(path: Path) -> Model:
     size = len(raw) + _checked_bin(path, graphs)
     metadata = sum(len(ET.tostring(element).strip()) for element in root.iter("rt_info"))
     producer = next((e.get("value", "") for e in root.iterfind("rt_info/Runtime_version")), "")
-    return Model(int(version), graphs, size, metadata, producer)
+    group = next(
+        (e.get("value", "0") for e in root.iterfind("rt_info/runtime_options/DYNAMIC_QUANTIZATION_GROUP_SIZE")), "0"
+    )
+    return Model(int(version), graphs, size, metadata, producer, group != "0")
 
 
 def _root(path: Path, raw: bytes) -> ET.Element:
@@ -285,11 +293,14 @@ def _output(layer: Layer) -> TensorSpec:
     return TensorSpec(min(names, default=layer.name), _dtype(port.precision), port.shape)
 
 
-def _traits(model: Model, weights: Sequence[str]) -> frozenset[str]:
-    """int8 if activations are quantized, dynamic if only weights are, fp16 if all weights are float16."""
+def _traits(model: Model, weights: Sequence[str], stored: Sequence[Encoding]) -> frozenset[str]:
+    """int8 if activations are quantized, dynamic if they are at run time, w8 or w4 if only weights are, fp16 if all
+    weights are float16."""
     quantized = _quantized(model, weights)
     if quantized == "weight-only":
-        return frozenset({"dynamic"} if {"i8", "u8"} & set(weights) else ())
+        if model.quantizes_activations:
+            return frozenset({"dynamic"} if {"i8", "u8"} & set(weights) else ())
+        return frozenset({trait(stored)} - {""})
     return frozenset({"int8" if quantized == "FakeQuantize" else quantized} - {""})
 
 
@@ -301,6 +312,11 @@ def _quantized(model: Model, weights: Sequence[str]) -> str:
     if kinds & {"i8", "u8", "i4", "u4", "nf4"}:
         return "weight-only"
     return "fp16" if kinds == {"f16"} else ""
+
+
+def _quantized_text(model: Model, weights: Sequence[str], stored: Sequence[Encoding]) -> str:
+    quantized = _quantized(model, weights)
+    return (described(stored) or quantized) if quantized == "weight-only" else quantized
 
 
 def _slow(uses: Sequence[_Uses]) -> Iterator[str]:
@@ -362,6 +378,31 @@ class _Uses:
             parameters, weights = sum(c.count for c in constants), sum(c.size for c in constants)
             written = 0 if self._constant_behind(layer) else _written(layer)
             yield Operator(layer.type, layer.name, parameters, _macs(layer), weights, written)
+
+    def encodings(self, small: int) -> Iterator[Encoding]:
+        """How the weights of each operator that has so many or more are stored."""
+        for layer in self._layers:
+            for index, constant in self._constants_by_layer[layer.id]:
+                if index in _WEIGHTS.get(layer.type, ()) and len(constant.shape) >= 2 and constant.count >= small:
+                    yield self._encoding(layer, layer.sources[index][0], constant)
+
+    def _encoding(self, layer: Layer, source: Layer, constant: Constant) -> Encoding:
+        digits = re.fullmatch(r"[iu]([1-8])", constant.element_type)
+        table = layer.type in ("Gather", "EmbeddingBagOffsetsSum", "EmbeddingBagPackedSum", "EmbeddingSegmentsSum")
+        if not digits:
+            return Encoding(4 if constant.element_type == "nf4" else 0, 0, True, table)
+        wide, symmetric, blocks = 0, True, False
+        while source.type != "Const" and source.sources:
+            inputs = [(s, self._constant_behind(s)) for s, _ in source.sources]
+            if source.type == "Subtract" and inputs[1][1] is not None:
+                symmetric = inputs[1][1].count == 1
+            blocks |= source.type == "Reshape"
+            source = next((s for s, behind in inputs if behind is constant), inputs[0][0])
+            wide += 1
+            if wide > MAX_DEPTH:
+                break
+        grouped = blocks and len(constant.shape) == 3
+        return Encoding(int(digits[1]), constant.shape[-1] if grouped else 0, symmetric, table)
 
     @property
     def computing(self) -> list[Layer]:

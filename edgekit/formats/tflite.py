@@ -21,9 +21,12 @@ from edgekit.core.format import Format
 from edgekit.core.signature import Signature
 from edgekit.formats.shared import tflite_metadata
 from edgekit.formats.shared.lifetimes import peak_bytes
+from edgekit.formats.shared.weight_encoding import Encoding, described, trait
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
+#: weights of fewer values are not what a file's precision is told by
+SMALL = 1024
 
 #: a flatbuffer's offsets are of 31 bits
 MOST_PACKED = 2_000_000_000
@@ -98,6 +101,9 @@ class Tensor:
     size: int
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
+    block: int = 0
+    #: it holds the scales of another one's blocks
+    is_scale: bool = False
 
     @property
     def constant(self) -> bool:
@@ -115,7 +121,17 @@ class Tensor:
     @property
     def is_parameter(self) -> bool:
         """Whether it is a trained parameter: floats, or integers with a scale, but not shapes and axes."""
-        return self.dtype in ("float32", "float16", "float64") or bool(self.scales)
+        return (self.dtype in ("float32", "float16", "float64") and not self.is_scale) or self.is_quantized
+
+    @property
+    def is_quantized(self) -> bool:
+        return bool(self.scales or self.block)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How it is stored, if it is a weight."""
+        bits = _BITS.get(self.dtype, 0) if self.is_quantized else 0
+        return Encoding(bits, self.block, not any(self.zero_points))
 
     @property
     def public(self) -> TensorSpec:
@@ -308,7 +324,10 @@ class _Reader:
         )
 
     def _subgraph(self, graph: Any) -> Subgraph:
-        tensors = tuple(self._tensor(index, tensor) for index, tensor in enumerate(_list(graph.tensors)))
+        scales = {scale for tensor in _list(graph.tensors) for scale in _block_scales(tensor)}
+        tensors = tuple(
+            self._tensor(index, tensor, index in scales) for index, tensor in enumerate(_list(graph.tensors))
+        )
         nodes = tuple(
             Node(
                 self._at(self._codes, node.opcodeIndex, "operator code"),
@@ -322,7 +341,7 @@ class _Reader:
         )
         return Subgraph(tensors, inputs, outputs, nodes)
 
-    def _tensor(self, index: int, tensor: Any) -> Tensor:
+    def _tensor(self, index: int, tensor: Any, is_scale: bool) -> Tensor:
         name = _text(tensor.name)
         dtype = self._dtypes.get(tensor.type)
         if dtype is None:
@@ -339,7 +358,9 @@ class _Reader:
         quantization = tensor.quantization
         scales = tuple(float(scale) for scale in _list(quantization and quantization.scale))
         zeros = tuple(int(zero) for zero in _list(quantization and quantization.zeroPoint))
-        return Tensor(index, name, dtype, shape, tensor.buffer, size, scales, zeros)
+        details: Any = quantization and quantization.details
+        block = int(details.blockSize) if hasattr(details, "blockSize") else 0
+        return Tensor(index, name, dtype, shape, tensor.buffer, size, scales, zeros, block, is_scale)
 
     def _bytes(self, index: int, buffer: Any) -> int:
         """A buffer's length; large models store it after the flatbuffer, at an offset in the same file."""
@@ -364,6 +385,12 @@ class _Reader:
         return items[index]
 
 
+def _block_scales(tensor: Any) -> tuple[int, ...]:
+    """The index of the tensor with the scales of its blocks."""
+    details: Any = tensor.quantization and tensor.quantization.details
+    return (int(details.scales),) if hasattr(details, "blockSize") else ()
+
+
 def _list(values: Any) -> Any:
     return [] if values is None else values
 
@@ -384,23 +411,44 @@ _UNCOUNTED = ("CUSTOM", "STABLEHLO_", "LSTM", "BIDIRECTIONAL", "RNN", "SVDF", "W
 
 
 def _traits(model: Model) -> frozenset[str]:
-    trait = {"int16": "int8", "weight-only": "dynamic"}.get(quantized := _quantized(model), quantized)
-    return frozenset({trait} - {""})
+    quantized = _quantized(model)
+    if quantized.startswith("weight-only"):
+        return frozenset({trait(_encodings(model))} - {""})
+    return frozenset({{"int16": "int8"}.get(quantized, quantized)} - {""})
+
+
+def _encodings(model: Model) -> list[Encoding]:
+    """How the weights of each operator that has SMALL or more are stored."""
+    nodes = [node for graph in model.subgraphs for node in graph.nodes]
+    stored = {node.outputs[0].index: node.inputs[0] for node in nodes if node.type == "DEQUANTIZE" and node.outputs}
+    encodings = []
+    for node in nodes:
+        table = node.type in ("EMBEDDING_LOOKUP", "GATHER")
+        for tensor in node.inputs:
+            weight = stored.get(tensor.index, tensor) if tensor and node.type != "DEQUANTIZE" else None
+            if weight and weight.constant and len(weight.shape) >= 2 and weight.count >= SMALL and weight.is_parameter:
+                one = weight.encoding
+                encodings.append(Encoding(one.bits, one.block, one.symmetric, table))
+    return encodings
 
 
 def _quantized(model: Model) -> str:
-    """The kind of quantization: int8 or int16 (activations too), dynamic (int8 weights in float operators),
-    weight-only, fp16, or "".
+    """The kind of quantization: int8 or int16 (activations too), dynamic (int8 weights in float operators), weight-only
+    (dequantized by operators of their own, or in 4 bits), fp16, or "".
     """
     nodes = [node for graph in model.subgraphs for node in graph.nodes]
     activation_dtypes = {t.dtype for graph in model.subgraphs for t in graph.activations if t.scales}
     if activation_dtypes & {"int8", "uint8", "int16"}:
         return "int8" if activation_dtypes & {"int8", "uint8"} else "int16"
     weights = [(n, t) for n in nodes for t in n.inputs if t and t.constant and len(t.shape) >= 2 and t not in n.biases]
-    if any(t.scales and node.type != "DEQUANTIZE" for node, t in weights):
+    direct = [(n, t) for n, t in weights if t.is_quantized and n.type != "DEQUANTIZE"]
+    dequantized = any(t.is_quantized and n.type == "DEQUANTIZE" for n, t in weights)
+    if any(t.dtype == "int4" for _, t in weights if t.is_quantized) or (
+        dequantized and all(node.type in ("EMBEDDING_LOOKUP", "GATHER") for node, _ in direct)
+    ):
+        return described(_encodings(model)) or "weight-only"
+    if direct:
         return "dynamic"
-    if any(t.scales for _, t in weights):
-        return "weight-only"
     counts: Counter[str] = Counter()
     for _, tensor in weights:
         counts[tensor.dtype] += tensor.count if tensor.is_parameter else 0

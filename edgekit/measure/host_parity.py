@@ -55,7 +55,7 @@ def compare_with_host(artifact: Artifact, run: Run, target: Target, data: Sample
         return run
     if set(expected) - set(run.outputs):
         return run
-    parity = statistics.parity("host", expected, run.outputs)
+    parity = statistics.parity("host", expected, run.outputs, embedding=artifact.embedding)
     identical = all(
         np.array_equal(value, run.outputs[name], equal_nan=value.dtype.kind == "f") for name, value in expected.items()
     )

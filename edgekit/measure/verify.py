@@ -40,7 +40,7 @@ EVIDENCE_SAMPLES = 32
 #: samples of a model with states that are computed position by position
 STEPWISE_SAMPLES = 4
 #: goes up when a check becomes stricter: findings of earlier checks are made again
-CHECKS = 4
+CHECKS = 5
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Verifier:
             return dataclasses.replace(finding, unverified=why)
         if preserves == "accuracy" and not finding.failed and finding.parity:
             judged = self.scorer is not None or finding.random
-            if why := statistics.below_floor(finding.parity, judged):
+            if why := statistics.below_floor(finding.parity, judged, self.gates.max_kl):
                 self._evidence(artifact, reference, self._aligned(artifact, reference, self.outputs(artifact))[0])
                 return dataclasses.replace(finding, failed="floor", reason=why)
         if finding.random and preserves == "accuracy" and not finding.failed and finding.parity:
@@ -281,7 +281,8 @@ class Verifier:
                     self._evidence(artifact, reference, outputs)
                 failed: Literal["runtime", "parity"] = "runtime" if _not_finite(outputs) else "parity"
                 return dataclasses.replace(finding, failed=failed, reason=why + where)
-            parity = statistics.parity(parent.name, reference, outputs)
+            per_position = _has_class_per_position(artifact, reference, data)
+            parity = statistics.parity(parent.name, reference, outputs, per_position, parent.embedding)
             if finding.parity is None or parity.sqnr_db < finding.parity.sqnr_db:
                 finding = dataclasses.replace(finding, parity=parity)
             if finding.preserves == "outputs" and parity.sqnr_db < self.gates.min_sqnr_db:
@@ -383,6 +384,20 @@ def _sizes(data: SampleSet) -> str:
 def _constant(outputs: Mapping[str, Any]) -> list[str]:
     """The outputs that are the same for all samples: any model that returns a constant would be as right."""
     return [name for name, array in outputs.items() if len(array) > 1 and (array == array[:1]).all()]
+
+
+def _has_class_per_position(artifact: Artifact, outputs: Mapping[str, Any], data: SampleSet) -> bool:
+    """Is the first output (samples, positions, classes), by its signature, or by labels (samples, positions)?"""
+    first = next(iter(outputs.values()))
+    if first.ndim != 3:
+        return False
+    kind = getattr(artifact.outputs[0].signature, "kind", "")
+    if kind:
+        return kind in ("logits", "probabilities")
+    labels = data.labels
+    return artifact.outputs[0].name == "logits" or (
+        labels is not None and labels.dtype.kind in "iu" and labels.shape == first.shape[:2]
+    )
 
 
 def _finite(outputs: Mapping[str, Any]) -> bool:

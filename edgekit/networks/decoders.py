@@ -33,8 +33,8 @@ class Decoder(nn.Module):
     @property
     def states(self) -> dict[str, str]:
         """Input name → the output that is its next value, in the order of the inputs."""
-        names = [f"{what}_{layer}" for layer in range(self.layers) for what in ("key", "value")]
-        return {f"past_{name}": f"present_{name}" for name in names}
+        names = [f"{layer}.{what}" for layer in range(self.layers) for what in ("key", "value")]
+        return {f"past_key_values.{name}": f"present.{name}" for name in names}
 
     def empty(self, batch: int, past: int = 0) -> list[Tensor]:
         """The states of `past` tokens, as zeros."""
@@ -61,12 +61,14 @@ class Decoder(nn.Module):
     def _masks(self, positions: Tensor, length: Any) -> Any:
         """What is added to the attention scores, (1, 1, new, past + new); by kind of layer if they differ."""
         distance = positions.unsqueeze(-1) - torch.arange(length)
-        hidden = {"full_attention": distance < 0}
-        if "sliding_attention" in self.kinds:
-            hidden["sliding_attention"] = (distance < 0) | (distance >= self.config.sliding_window)
+        window = getattr(self.config, "sliding_window", None) or 0
+        later = distance < 0
+        hidden = {"full_attention": later, "sliding_attention": later | (distance >= window)}
         lowest = torch.finfo(torch.float32).min
-        masks = {kind: torch.where(where, lowest, 0.0).unsqueeze(1) for kind, where in hidden.items()}
-        return masks if self.kinds else masks["full_attention"]
+        if self.kinds:
+            return {kind: torch.where(hidden[kind], lowest, 0.0).unsqueeze(1) for kind in dict.fromkeys(self.kinds)}
+        # older configurations name no kinds: a window is that of all layers
+        return torch.where(hidden["sliding_attention" if window else "full_attention"], lowest, 0.0).unsqueeze(1)
 
 
 def _layer(keys: Tensor, values: Tensor) -> Any:

@@ -92,7 +92,8 @@ def trace(network: nn.Module, inputs: Example, log: logging.Logger) -> ExportedP
 
     names = {length for axes in inputs.axes.values() for length in axes.values()}
     try:
-        dims = {name: torch.export.Dim(name, min=0 if name == networks.PAST else 1) for name in names}
+        dims = {name: torch.export.Dim(name, min=1) for name in names}
+        dims |= {name: torch.export.Dim(name, min=0) for name in names & {networks.PAST}}
         return torch.export.export(network, inputs.inputs, dynamic_shapes=_shapes(network, inputs, dims))
     except Exception as error:  # torch.export raises many types; errors unrelated to shapes recur below
         log.debug("dynamic axes: %s", error)
@@ -105,8 +106,11 @@ def _shapes(network: nn.Module, inputs: Example, dims: Mapping[str, Any]) -> tup
     shapes = tuple(
         {axis: dims[length] for axis, length in inputs.axes.get(name, {}).items()} or None for name in inputs.tensors
     )
-    parameters = inspect.signature(network.forward).parameters.values()
-    return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes
+    kinds = [parameter.kind for parameter in inspect.signature(network.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], shapes[named:])
 
 
 @contextlib.contextmanager

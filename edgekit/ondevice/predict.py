@@ -2,8 +2,9 @@
 
 It is part of a bundle, next to `manifest.json`, which names the model, its runtime, the preprocessing of an input
 and the classes. Inputs are .npy and .npz files, .pgm and .ppm images, other images if Pillow is
-installed, .wav sounds, and for a model of a table the rows of .csv, .tsv and .jsonl files. `--check` runs the bundle's
-own samples and compares the outputs with those of the machine that created the bundle.
+installed, .wav sounds, for a model of a table the rows of .csv, .tsv and .jsonl files, and for a model of texts a text
+itself (two, separated by a tab) or the lines of a .txt file. `--check` runs the bundle's own samples and compares the
+outputs with those of the machine that created the bundle.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(words):
     sys.dont_write_bytecode = True
     parser = argparse.ArgumentParser(description="Run one deployed model.")
     parser.add_argument(
-        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, or any image if Pillow is installed"
+        "inputs", nargs="*", help=".npy, .npz, .pgm, .ppm, .wav, .csv, any image if Pillow is installed, or a text"
     )
     parser.add_argument(
         "--check", action="store_true", help="compare with the outputs of the machine that created the bundle"
@@ -90,12 +91,15 @@ def generated(manifest, prompts, count, threads):
     """For each prompt its answer: the tokens that follow it, and their text."""
     import numpy as np
 
-    runner = load_sibling("runner")
-    session = opened(manifest, threads, runner)
-    for prompt in prompts:
-        for sample in read(prompt, manifest):
-            tokens = session.request({name: np.asarray(a, np.int64) for name, a in sample.items()}, count)[0][0]
-            yield prompt, {"outputs": {"tokens": tokens.tolist()}, "text": " ".join(map(str, tokens))}
+    front = manifest["preprocessing"]
+    samples = [(prompt, sample) for prompt in prompts for sample in read(prompt, manifest)]
+    session = opened(manifest, threads, load_sibling("runner"))
+    for prompt, sample in samples:
+        tokens = session.request({name: np.asarray(a, np.int64) for name, a in sample.items()}, count)[0][0]
+        text = " ".join(map(str, tokens))
+        if front["kind"] == "text" and not prompt.endswith((".npy", ".npz")):
+            text = load_sibling("text").decoded(tokenizer_of(front), tokens)
+        yield prompt, {"outputs": {"tokens": tokens.tolist()}, "text": text}
 
 
 def predict(manifest, arrays, threads, stepwise=0):
@@ -345,6 +349,8 @@ def read(path, manifest):
                 if whole
                 else [{first["name"]: array[None]}]
             )
+        if front["kind"] == "text":
+            return texts(path, front)
         if front["kind"] == "image":
             return [{front["input"]: load_sibling("preprocess").image(path, front)[None]}]
         if front["kind"] == "audio" and suffix == ".wav":
@@ -360,6 +366,27 @@ def read(path, manifest):
     except (ValueError, EOFError, KeyError) as error:
         raise InvalidInput("cannot read %s: %s" % (path, " ".join(str(error).split())[:200])) from error
     raise InvalidInput("%s: this model takes %s as .npy or .npz" % (path, first["name"]))
+
+
+def texts(source, front):
+    """A text, or the lines of a .txt file, as the tokens that the model takes."""
+    text, tokenizer = load_sibling("text"), tokenizer_of(front)
+    lines = [source]
+    if source.endswith(".txt"):
+        with open(source, encoding="utf-8") as file:
+            lines = [line.rstrip("\r\n") for line in file if line.strip()]
+    if not lines:
+        raise ValueError("it holds no texts")
+    pairs = [line.split("\t", 1) for line in lines]
+    return [text.samples(tokenizer, pair, front["parts"])[0] for pair in pairs]
+
+
+def tokenizer_of(front):
+    """The bundle's tokenizer. Raises InvalidInput without the package that reads it."""
+    try:
+        return load_sibling("text").load(os.path.join(HERE, front["tokenizer"]), front["length"])
+    except ImportError:
+        raise InvalidInput("a text needs the package tokenizers: python3 -m pip install tokenizers") from None
 
 
 def load_npz(path):

@@ -373,9 +373,8 @@ def request(session, feed, plan):
     """A call that generates `new_tokens` after a prompt: the sample's first tokens, repeated if it has fewer."""
     import numpy as np
 
-    prompt = {name: np.resize(array, (len(array), plan["prompt"])) for name, array in feed.items()}
-    if all(array.shape[1] >= plan["prompt"] for array in feed.values()):
-        prompt = {name: np.ascontiguousarray(array[:, : plan["prompt"]]) for name, array in feed.items()}
+    positions = np.arange(plan["prompt"])
+    prompt = {name: np.take(array, positions % array.shape[1], axis=1) for name, array in feed.items()}
     return lambda: session.request(prompt, plan["new_tokens"])
 
 

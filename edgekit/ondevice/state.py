@@ -45,7 +45,7 @@ class Stateful:
                 logits = self._kept.run({name: made[-1]}, False)[0]
             made.append(np.asarray(logits[:, -1:]).argmax(axis=-1).astype(tokens.dtype))
             first_ns = first_ns or time.perf_counter_ns() - started
-        return np.concatenate(made, axis=1), first_ns
+        return np.concatenate(made, axis=1).astype(np.int64), first_ns
 
     def stepwise(self, first):
         """A session that gives the same outputs as this one, from calls with `first` positions, then with one each."""

@@ -8,6 +8,8 @@ import os
 
 import numpy as np
 
+# What ends a text, by the tokenizers of well-known models, and by edgekit's own.
+END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>", "<|end|>", "<|im_end|>", "[SEP]")
 # What of an encoding an input holds, by the `part` of its signature (edgekit/core/signature.py).
 FIELDS = {"": "ids", "mask": "attention_mask", "segments": "type_ids"}
 
@@ -46,3 +48,15 @@ def samples(tokenizer, text, parts):
     encoding = tokenizer.encode(*pair)
     arrays = {name: np.array([getattr(encoding, FIELDS[part])], np.int64) for name, part in parts.items()}
     return arrays, bool(encoding.overflowing)
+
+
+def end_token(tokenizer):
+    """The token that ends a text, -1 if the vocabulary has none of the usual ones."""
+    numbers = [tokenizer.token_to_id(name) for name in END_TOKENS]
+    return next((number for number in numbers if number is not None), -1)
+
+
+def decoded(tokenizer, tokens):
+    """The text of token ids before the first that ends a text."""
+    tokens, end = [int(token) for token in tokens], end_token(tokenizer)
+    return tokenizer.decode(tokens[: tokens.index(end)] if end in tokens else tokens)

@@ -45,6 +45,7 @@ class Row:
     graph: str
     metadata: str
     parity: str
+    neighbours: str
     verdict: str
     budget: str
     #: threads and batch, if they differ between rows
@@ -91,6 +92,9 @@ def _row(m: Measurement, several_plans: bool) -> Row:
         graph=kilobytes(m.graph_bytes),
         metadata=kilobytes(m.metadata_bytes),
         parity=f"{m.parity.sqnr_db:.1f}" if m.parity else EMPTY_CELL,
+        neighbours=f"{m.parity.neighbour_agreement:.1%}"
+        if m.parity and m.parity.neighbour_agreement is not None
+        else EMPTY_CELL,
         verdict=m.verdict.state if m.verdict else EMPTY_CELL,
         budget=f"{m.verdict.budget_pp:g} pp on {m.verdict.set}" if m.verdict else "",
         plan=_plan(m) if several_plans else "",

@@ -60,6 +60,7 @@ def _record(m: Measurement) -> dict[str, Any]:
         "weight_bytes": m.weight_bytes,
         "memory_bytes": memory(m),
         "sqnr_db": m.parity and m.parity.sqnr_db,
+        "neighbour_agreement": m.parity and m.parity.neighbour_agreement,
         "cpu": m.facts.get("cpu"),
         "session": m.session,
         "invalid": "; ".join(m.invalid),

@@ -33,7 +33,8 @@ FORMATS = {"torch": "f0", "onnx": "f1", "tflite": "f2", "openvino": "f3"}
 SPARE = ("f4", "f5", "f6", "f7")
 
 #: Precision → shape, so that colour is never the only distinction.
-SHAPES = {"fp32": "circle", "int8": "square", "fp16": "diamond", "dynamic": "triangle", "": "circle"}
+SHAPES = {"fp32": "circle", "int8": "square", "fp16": "diamond", "": "circle"}
+SHAPES |= dict.fromkeys(("dynamic", "w8", "w4"), "triangle")
 #: Polygons of area π: (corners, circumradius, rotation).
 _POLYGONS = {
     "square": (4, math.sqrt(math.pi / 2), math.pi / 4),

@@ -63,6 +63,7 @@ COLUMNS = (
     Column("graph, kB", "graph", lambda m: m.graph_bytes, more=True),
     Column("metadata, kB", "metadata", lambda m: m.metadata_bytes, more=True),
     Column("parity, dB", "parity", lambda m: m.parity.sqnr_db if m.parity else None, more=True),
+    Column("same nearest", "neighbours", lambda m: m.parity.neighbour_agreement if m.parity else None, more=True),
     Column("scheme", "scheme", more=True),
 )
 #: A longer table scrolls under its headings.

@@ -31,12 +31,14 @@ LONGEST_NAME = 60
 @dataclass(frozen=True)
 class Gates:
     """Limits that set the exit code: the accuracy drop in percentage points against the float root, SQNR in dB against
-    the parent. With `strict` an undecided budget fails, too.
+    the parent, the KL divergence of compressed models in nats (0: only where there are no labels). With `strict` an
+    undecided budget fails, too.
     """
 
     max_drop_pp: float = 0.5
     min_sqnr_db: float = 60.0
     strict: bool = False
+    max_kl: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def to_table(recipe: Recipe) -> dict[str, Any]:
             for c in recipe.chains
         ],
         "plan": dataclasses.asdict(recipe.plan),
-        "gates": dataclasses.asdict(recipe.gates),
+        "gates": _plain(dataclasses.asdict(recipe.gates)),
     }
 
 
@@ -250,5 +252,6 @@ def _neighbours(where: str, steps: Sequence[Step | None]) -> Iterator[Problem]:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Field values that TOML can represent."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    """Field values that TOML can represent; it has no None, which is the default of a field that may be None."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -1,6 +1,7 @@
 """Labels of a set as indices into the model's classes.
 
-A folder's classes are numbered in alphabetical order, and a model numbers its own: by name they are the same.
+A folder's classes are numbered in alphabetical order, and a model numbers its own: by name they are the same, in small
+and capital letters alike where that is clear.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def in_order_of(data: SampleSet, classes: Sequence[str]) -> SampleSet:
             raise InputError(what, f"by its signature the model has {len(classes)} classes", "fix the labels")
         return data
     index = {name: i for i, name in enumerate(classes)}
+    folded = {name.casefold(): i for name, i in index.items()}
+    if len(folded) == len(index):
+        index |= {name: folded[name.casefold()] for name in data.classes if name.casefold() in folded}
     used = {data.classes[i] for i in np.unique(indices[indices >= 0])} if boxes else set(data.classes)
     if unknown := [name for name in data.classes if name not in index and name in used]:
         otherwise = "rename them in the data, or import the model with its own class names"

@@ -74,14 +74,7 @@ class Encoder:
         record = first.signature
         assert isinstance(record, InputSignature)
         self.length = fixed or length or record.max_length
-        path = Path(record.tokenizer)
-        try:
-            with os_errors("read", path):
-                self._tokenizer = tokens.load(path, self.length)
-        except ImportError as error:
-            raise Missing.install("text", "tokenizers", "text") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not a tokenizer", str(error), "import the model again") from error
+        self._tokenizer = _loaded(Path(record.tokenizer), self.length)
         self._parts = {spec.name: spec.signature.part for spec in inputs}  # type: ignore[union-attr]
 
     def __call__(self, text: Text) -> dict[str, NDArray[Any]]:
@@ -103,7 +96,7 @@ class Texts:
         self._options, self._files = options, files_of(path)
         self._path, self._inputs = path, inputs
         self.count: int | None = None
-        self._read = 0
+        self._read = self._length = 0
         self._columns = {file: self._of_file(file) for file in self._files}
         self.labelled = all(label for _, label in self._columns.values())
         self.splits = self._splits()
@@ -113,7 +106,7 @@ class Texts:
         return Encoder(self._inputs, self._options.length)
 
     def __iter__(self) -> Iterator[Item]:
-        self._read = 0
+        self._read = self._length = 0
         if self._inputs:
             self._encode.truncated = 0
         for file, split in self._files.items():
@@ -129,6 +122,11 @@ class Texts:
             values = {name: array[0] for name, array in self._encode(text).items()}
         except ValueError as error:
             raise UnreadableSample(str(error)) from error
+        count = len(next(iter(values.values())))
+        self._length = self._length or count
+        if count != self._length:
+            why = f"it has {count} tokens, the first text {self._length}, and nothing fills them up"
+            raise UnreadableSample(f"{why}: ?length=N cuts all to one length, language-modelling?data=FILE joins them")
         self._read += 1
         return values
 
@@ -168,6 +166,25 @@ class Texts:
             if SPLIT in next((cells for _, cells in cells_of(file)), {}):
                 named |= {SPLIT_NAMES.get(str(cells[SPLIT]).lower(), "") for _, cells in cells_of(file)} - {""}
         return frozenset(named)
+
+
+def generated(inputs: Sequence[TensorSpec], ids: NDArray[Any]) -> str:
+    """The text of token ids, by the tokenizer of a model with these inputs; their numbers if it has none."""
+    path = next(filter(None, map(_tokenizer_of, inputs)), "")
+    if not path:
+        return " ".join(map(str, ids))
+    return str(tokens.decoded(_loaded(Path(path), 0), ids))
+
+
+def _loaded(path: Path, length: int) -> Any:
+    """Raises InputError for no tokenizer, Missing without its library."""
+    try:
+        with os_errors("read", path):
+            return tokens.load(path, length)
+    except ImportError as error:
+        raise Missing.install("text", "tokenizers", "text") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a tokenizer", str(error), "import the model again") from error
 
 
 def are_at(path: Path) -> bool:

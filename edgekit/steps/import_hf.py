@@ -179,7 +179,8 @@ class ImportHf(ImportTorchStep):
         made = [spec_of(n, t, (0, 1) if n == "logits" else (0, 2)) for n, t in zip(names, answers, strict=True)]
         interface = Interface(tuple(specs), tuple(made), axes)
         done = self._written(network, decoder, interface, example, {"states": states}, out)
-        most = texts.most_tokens(Path(self.path), network)
+        if most := texts.most_tokens(Path(self.path), network):
+            done = dataclasses.replace(done, details={**done.details, "context": most})
         done, records = self._tokenized(done, network, ["input_ids"], self.length or most or 4096, out, notes, False)
         return self._signed(done, interface, Signature(records), ctx)
 
@@ -235,8 +236,8 @@ class ImportHf(ImportTorchStep):
 
 
 def _without_states(interface: Interface) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    inputs = tuple(spec for spec in interface.inputs if not spec.name.startswith("past_"))
-    return inputs, tuple(spec for spec in interface.outputs if not spec.name.startswith("present_"))
+    inputs = tuple(spec for spec in interface.inputs if not spec.name.startswith("past_key_values."))
+    return inputs, tuple(spec for spec in interface.outputs if not spec.name.startswith("present."))
 
 
 def _interface(called: Any, example: Mapping[str, Tensor], axes: Any, where: str) -> Interface:

@@ -26,6 +26,7 @@ from edgekit.core.task import Task
 from edgekit.sets.random_inputs import SEQUENCE_LENGTH
 from edgekit.steps import openvino_dynamic
 from edgekit.steps.shared.calibrated import SAMPLE, StaticInt8Step
+from edgekit.steps.shared.openvino_tables import halve_tables
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -91,7 +92,7 @@ class OpenvinoInt8(StaticInt8Step):
                 set_ranges(quantized, statistics, self.method, _symmetric(model), self.scheme == "u8s8-reduced")
                 _store_weights(quantized)
                 openvino_dynamic.compress(quantized, frozenset(self.weights_only) - {*self.keep_float})
-                openvino_dynamic.halve_tables(quantized)
+                halve_tables(quantized)
                 keep_scales_apart(quantized)
             except (EdgekitError, OSError, MemoryError):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edgekit.steps.shared.traced import TracedStep
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.onnx import ONNXProgram
 
 #: what torch.onnx and onnxscript write
 MIN_OPSET, MAX_OPSET = 18, 23
@@ -56,12 +58,26 @@ class ToOnnx(TracedStep):
                 verbose=False,
             )
         assert program is not None
+        _free_names(program)
         model = program.model_proto
         strip(model)
         onnx_means.pool(model)
         (out / "model.onnx").write_bytes(model.SerializeToString())
         check_runs(out / "model.onnx", parent, tracing_example)
         return StepResult("float32", parent.identity_map(), signature=self.edge_signature(parent))
+
+
+def _free_names(program: ONNXProgram) -> None:
+    """Give the exporter's inner values other names than the inputs and outputs have: it names them after operators."""
+    graph = program.model.graph
+    ends = {*graph.inputs, *graph.outputs}
+    taken = {value.name for value in ends}
+    inner = [value for node in program.model.graph.all_nodes() for value in node.outputs if value not in ends]
+    used = taken | {value.name for value in inner}
+    for value in inner:
+        if value.name in taken:
+            value.name = next(name for index in itertools.count() if (name := f"{value.name}_{index}") not in used)
+            used.add(value.name)
 
 
 def check_runs(path: Path, parent: Artifact, example: Example) -> None:

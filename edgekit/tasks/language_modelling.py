@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from edgekit.core import metrics
 from edgekit.core.errors import InputError, os_errors
 from edgekit.core.samples import SampleSet
+from edgekit.core.signature import InputSignature, Signature
 from edgekit.core.task import Scores, Task
+from edgekit.ondevice.text import decoded, end_token
 from edgekit.sets import tables
 from edgekit.sets.options import SPLITS
 from edgekit.sets.reading import sample_set
@@ -30,8 +32,8 @@ from edgekit.tasks.shared.text import TOKENIZER
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-#: what ends a text, by the tokenizers of well-known models, and by edgekit's own
-END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>", "<|end|>", "<|im_end|>", "[SEP]")
+    from edgekit.core.artifact import TensorSpec
+
 #: the characters that a tokenizer is trained on are at most so many: more of the same hardly change it
 TOKENIZER_CHARACTERS = 4_000_000
 
@@ -98,7 +100,7 @@ class LanguageModelling(Task):
             raise InputError(f"{self.name} has no split {split!r}", next=f"it has {', '.join(SPLITS)}")
         length = self._options.length
         encoded = self.tokenizer.encode_batch(list(self.texts[split]), add_special_tokens=False)
-        end = [end_token(self.tokenizer)]
+        end = [number] if (number := end_token(self.tokenizer)) >= 0 else []
         tokens = np.concatenate([[*encoding.ids, *end] for encoding in encoded]).astype(np.int64)
         first = self._first_token()
         step = length - len(first)
@@ -117,6 +119,9 @@ class LanguageModelling(Task):
         """The token that the tokenizer puts before a text, if it is one: a model trained so fails without it."""
         before = self.tokenizer.encode("").ids
         return before if len(before) == 1 else []
+
+    def signature(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+        return Signature((InputSignature("text", tokenizer=TOKENIZER, max_length=self._options.length),))
 
     def loss(self, outputs: Any, labels: Any) -> Any:
         """Mean cross-entropy over the tokens."""
@@ -143,22 +148,7 @@ class LanguageModelling(Task):
         """The text that was generated; of logits the most probable next token."""
         tokenizer, values = text_module.load_tokenizer(folder / TOKENIZER), np.asarray(next(iter(outputs.values())))
         tokens = values[-1:].argmax(axis=-1) if values.ndim == 2 else values
-        text = tokenizer.decode(until(tokens.tolist(), end_token(tokenizer)))
-        return {"outputs": {"tokens": tokens.tolist()}, "text": text}
-
-
-def end_token(tokenizer: Tokenizer) -> int:
-    """The token that ends a text. Raises InputError if the vocabulary has none of the usual ones."""
-    for name in END_TOKENS:
-        if (number := tokenizer.token_to_id(name)) is not None:
-            return int(number)
-    known = ", ".join(END_TOKENS)
-    raise InputError("the tokenizer has no token that ends a text", f"known are {known}", "name another tokenizer")
-
-
-def until(tokens: list[int], end: int) -> list[int]:
-    """The tokens before the first `end`."""
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+        return {"outputs": {"tokens": tokens.tolist()}, "text": decoded(tokenizer, tokens)}
 
 
 def _texts(path: Path, column: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit import networks
 from edgekit.core.errors import InputError
 from edgekit.training import processes
 
@@ -100,7 +101,6 @@ def specs(network: nn.Module, samples: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_states(network: nn.Module, visible: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """The entries of `model.json` of a network with states: (…, length) tokens after (…, past, size) of each state."""
-    from edgekit import networks
     from edgekit.networks.interface import spec_of
 
     states = network.example_states(2)  # type: ignore[operator]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.core.artifact import Artifact
+from edgekit.core import registry
+from edgekit.core.artifact import Artifact, Kind
 from edgekit.core.errors import InputError
 from edgekit.core.progress import Progress
+from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.measure.context import Outcome, RunContext
 from edgekit.runs import shapes as given_shapes
@@ -18,9 +20,9 @@ from edgekit.runs.shapes import Shapes
 from edgekit.sets.random_inputs import candidates, known_sizes
 from edgekit.workflows import float_model
 from edgekit.workflows.import_ import ensure_imported
-from edgekit.workflows.make import make_nodes
+from edgekit.workflows.make import make, make_nodes
 from edgekit.workflows.routes import step_named, suffix_of
-from edgekit.workflows.setup import Say, choose_metric, run_context, task_of, validation_set
+from edgekit.workflows.setup import Say, choose_metric, open_run, run_context, task_of, validation_set
 
 
 def extend(
@@ -35,9 +37,14 @@ def extend(
     say: Say,
     shapes: Shapes | None = None,
     metric: str = "",
+    from_half: bool = False,
 ) -> Outcome:
-    """Make chains of steps from one stored artifact; each of the `fields` is set in the steps that have it."""
+    """Make chains of steps from one stored artifact; each of the `fields` is set in the steps that have it.
+
+    `from_half`: a model that came in float16 is converted to float32 before.
+    """
     start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
+    start = in_float32(start, context) if from_half else start
     context.plan = plan
     if not all(chains):
         raise InputError(f"{start.name} is {start.kind} already", next="name another format")
@@ -117,3 +124,16 @@ def plan_nodes(
     if problems:
         raise InputError("the options are not valid", "; ".join(dict.fromkeys(problems)), "fix the options")
     return list(nodes.values()), ends
+
+
+def in_float32(start: Artifact, context: RunContext) -> Artifact:
+    """A model that came in float16, in float32; any other as it is."""
+    if start.kind != Kind("onnx", frozenset({"fp16"})) or context.store.root(start).name != start.name:
+        return start
+    step: Step = registry.load("steps", "onnx_fp32")()
+    name = f"{start.chain}.{step.produces.stem}" if start.chain else step.produces.stem
+    with open_run(context.store):
+        made = make([Node(name, step, {"parent": start.name})], context, {start.name: start})
+    if name not in made:
+        raise context.outcome.failures[-1]
+    return made[name]

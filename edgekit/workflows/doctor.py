@@ -27,6 +27,7 @@ PURPOSE = {
     "data": "read Parquet and sound files",
     "metrics": "metrics of detection, segmentation, translation and anomaly detection",
     "text": "tokenizers for text tasks",
+    "hf": "Hugging Face directories",
     "prune": "edgekit prune",
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",

@@ -117,8 +117,14 @@ def describe(finding: Finding) -> str:
     parts = []
     if finding.parity:
         parts.append(f"{finding.parity.sqnr_db:.0f} dB against {finding.parity.against}")
+        if finding.preserves == "accuracy" and finding.parity.kl is not None:
+            parts.append(f"KL divergence {finding.parity.kl:.4f}")
+            if finding.parity.top1_agreement is not None:
+                parts.append(f"top class the same for {finding.parity.top1_agreement:.1%}")
     if finding.stepwise_db is not None:
         parts.append(f"{finding.stepwise_db:.0f} dB step by step")
+    if finding.parity and finding.parity.neighbour_agreement is not None:
+        parts.append(f"{finding.parity.neighbour_agreement:.1%} same nearest neighbour")
     if finding.metric:
         parts.append(f"val {finding.metric.name} {_value(finding.metric)}")
     if finding.verdict and finding.metric and finding.metric.drop_pp is not None:
@@ -155,7 +161,8 @@ def make_one(node: Node, inputs: Mapping[str, Artifact], context: RunContext) ->
     with _warnings(node, context), _unexpected(node), stage(context.progress, f"{step_name(node.step)} {node.name}"):
         artifact = context.store.make(node.name, node.step, inputs, step_context)
     size = f"{artifact.sizes.total / 1000:.1f} kB"
-    context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s")
+    how = f"; {artifact.scheme}" if artifact.kind.precision in ("w8", "w4") else ""
+    context.say(f"  made      {artifact.name}: {size}, {time.monotonic() - started:.1f} s{how}")
     return artifact
 
 

@@ -107,7 +107,7 @@ def _generated(
             if task is not None and task.tell is not None:
                 entry = dict(task.tell({"tokens": tokens}, {}, artifact.path))
             else:
-                entry = {"outputs": {"tokens": tokens.tolist()}, "text": " ".join(map(str, tokens))}
+                entry = {"outputs": {"tokens": tokens.tolist()}, "text": texts.generated(artifact.inputs, tokens)}
             entries.append({"input": text, **entry, **({"notes": list(notes)} if notes else {})})
     return entries
 

@@ -55,6 +55,34 @@ def test_the_floor(other: np.ndarray, labelled: bool, why: str) -> None:
     assert why in said and bool(why) == bool(said)
 
 
+def test_an_embedding_is_compared_by_its_neighbours() -> None:
+    turned = SCORED @ np.linalg.qr(NOISE.normal(size=(5, 5)))[0]
+    found = statistics.parity("onnx", {"x": SCORED}, {"y": 3 * turned}, "x")
+    assert found.neighbour_agreement == 1 and found.top1_agreement is None and found.kl is None
+    other = statistics.parity("onnx", {"x": SCORED}, {"y": NOISE.permuted(SCORED, axis=1)}, "x")
+    assert other.neighbour_agreement is not None and other.neighbour_agreement < 0.1
+    why = statistics.below_floor(other, False)
+    assert "of the samples have the nearest neighbour of onnx, and 90% is the least" in why
+    assert not statistics.below_floor(other, True)
+
+
+def test_neighbours_against_the_plain_loop() -> None:
+    a, b = NOISE.normal(size=(700, 3)), NOISE.normal(size=(700, 3))
+    b[::2] = a[::2]
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (a, b)]
+    same = 0
+    for row in range(700):
+        nearest = [np.delete(np.arange(700), row)[np.argmax(np.delete(u @ u[row], row))] for u in unit]
+        same += nearest[0] == nearest[1]
+    assert statistics.neighbour_agreement(a, b) == same / 700
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (5,), (5, 2, 2), (0, 4)])
+def test_no_neighbours(shape: tuple[int, ...]) -> None:
+    assert statistics.neighbour_agreement(np.ones(shape), np.ones(shape)) is None
+    assert statistics.neighbour_agreement(np.full((4, 2), np.nan), np.ones((4, 2))) is None
+
+
 def test_the_floor_names_the_worst_output() -> None:
     good, bad = NOISE.normal(size=(9, 3, 3)), NOISE.normal(size=(9, 4, 4))
     found = statistics.parity("onnx", {"a": good, "b": bad}, {"a": good, "b": -bad})

@@ -70,6 +70,7 @@ RESULT: dict[str, Any] = {
     "batch": 1,
     "times_ns": TIMES,
     "cpu_ns": TIMES,
+    "first_token_ns": [],
     "watch": {"cpu_share": 1.0, "steal_share": 0.0, "throttled": 0, "load_average": 0.0},
     "energy_mj": None,
     "energy_source": "",

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -20,17 +21,23 @@ import pytest
 from helpers import Ended
 
 from edgekit import sets
+from edgekit.core.artifact import Artifact, Kind, Sizes, State, TensorSpec
+from edgekit.core.device import Job
 from edgekit.core.errors import DeviceError, EdgekitError, InputError
+from edgekit.core.files import sha256
 from edgekit.core.target import Plan, Target
+from edgekit.devices import adb as device
 from edgekit.devices.qemu import Qemu
-from edgekit.devices.shared import adb, emulator, system_image
+from edgekit.devices.shared import adb, emulator, phone_releases, system_image
 from edgekit.devices.shared.adb import Phone
+from edgekit.devices.shared.bundle import Bundle
 from edgekit.devices.shared.emulator import PHONE_TOOLS
 from edgekit.devices.shared.phone_releases import NativeReleases
 from edgekit.measure import targets
-from edgekit.measure.execute import execute, execute_all
+from edgekit.measure.execute import execute, execute_all, execute_steps
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
+from edgekit.sets.reading import sample_set
 from edgekit.workflows import deploy
 from edgekit.workflows.deploy import replay
 from edgekit.workflows.inspect.operator_times import operator_times
@@ -160,6 +167,100 @@ def test_a_check_says_that_files_were_not_replayed(tmp_path: Path) -> None:
     assert replay.sentence(check).endswith("a phone's runner reads arrays: preprocessing was not checked there")
     There.check = {"tolerance": 0.0}
     assert "files" not in releases.check("0" * 16), "a bundle without files"
+
+
+#: an adb whose phone is this machine
+HERE = """case "$3" in get-state) echo device ;; push) cp "$4" "$5" ;; *) exec sh -c "$4" ;; esac"""
+
+
+@pytest.fixture
+def here(scripted: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A phone that is this machine, with a folder of its own."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler: sudo apt install gcc libc6-dev")
+    package = Path(pytest.importorskip("onnxruntime").__file__).parent
+    scripted(HERE)
+    for module in (adb, device, phone_releases):
+        monkeypatch.setattr(module, "ROOT", str(tmp_path / "phone" / ".edgekit"))
+    for module in (adb, phone_releases):
+        monkeypatch.setattr(module, "HOME", str(tmp_path / "phone"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    libraries = {"onnxruntime": str(next((package / "capi").glob("libonnxruntime.so*")))}
+    return replace(PHONE, name="here", address="HERE", libraries=libraries)
+
+
+def counting(folder: Path, forgets: bool = False) -> Artifact:
+    """Its logits say how often each of 5 tokens came, the last twice. `forgets`: its next state ignores the state."""
+    onnx = pytest.importorskip("onnx")
+    make, types = onnx.helper, onnx.TensorProto
+    folder.mkdir()
+    nodes = [
+        make.make_node("OneHot", ["tokens", "depth", "values"], ["each"]),
+        make.make_node("CumSum", ["each", "axis"], ["counts"]),
+        make.make_node("Unsqueeze", ["before", "axis"], ["before_"]),
+        make.make_node("Add", ["counts", "before_"], ["sums"]),
+        make.make_node("Add", ["sums", "each"], ["logits"]),
+        make.make_node("Gather", ["counts" if forgets else "sums", "last"], ["after"], axis=1),
+    ]
+    tokens = make.make_tensor_value_info("tokens", types.INT64, ("n", "length"))
+    before, after = (make.make_tensor_value_info(name, types.FLOAT, ("n", 5)) for name in ("before", "after"))
+    logits = make.make_tensor_value_info("logits", types.FLOAT, ("n", "length", 5))
+    constants = {
+        "depth": np.array(5),
+        "values": np.array([0, 1], np.float32),
+        "axis": np.array([1]),
+        "last": np.array(-1),
+    }
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = make.make_graph(nodes, "counts", [before, tokens], [after, logits], weights)
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    state = State(TensorSpec("before", "float32", (None, 5)), TensorSpec("after", "float32", (None, 5)))
+    inputs, outputs = TensorSpec("tokens", "int64", (None, None)), TensorSpec("logits", "float32", (None, None, 5))
+    files = {"model.onnx": sha256(folder / "model.onnx")}
+    kind, sizes = Kind("onnx"), Sizes(1, 1, 0, 0)
+    return Artifact("m", "1", kind, "s", {}, (), "", (inputs,), (outputs,), sizes, files, folder, states=(state,))
+
+
+def test_a_phone_keeps_states(here: Target, tmp_path: Path) -> None:
+    """Outputs, tokens and times as on this machine; and a release that is checked position by position."""
+    model = counting(tmp_path / "model")
+    tokens = np.array([[1, 1, 4, 1], [2, 3, 3, 2], [0, 0, 0, 1]])
+    each = np.eye(5, dtype=np.float32)[tokens]
+    logits, data, phone = each.cumsum(axis=1) + each, sample_set("t", {"tokens": tokens}, None), device.Adb(here)
+    np.save(tmp_path / "tokens.npy", tokens)
+    (tmp_path / "out").mkdir()
+    plan = replace(PLAN, prompt=3, new_tokens=2)
+    job = Job(model, "onnxruntime", {"tokens": tmp_path / "tokens.npy"}, plan, outputs=True, latency=True)
+    result = phone.run(job, tmp_path / "out")
+    assert np.array_equal(np.load(result["outputs"]["logits"]), logits)
+    assert len(result["times_ns"]) == len(result["first_token_ns"]) >= 3
+    made = execute_steps(model, here, data, new_tokens=2)["tokens"]
+    assert made.tolist() == [[1, 1], [2, 2], [0, 0]]
+    assert np.array_equal(execute_steps(model, here, data, stepwise=2)["logits"], logits)
+    assert "onnxruntime only" in next(phone.incompatibilities(model, "litert"))
+
+    np.savez(tmp_path / "inputs.npz", tokens=tokens)
+    np.savez(tmp_path / "outputs.npz", logits=logits)
+    manifest = {"runtime": "onnxruntime", "model": "model/model.onnx", "inputs": [{"name": "tokens"}]}
+    manifest |= {"states": {"before": "after"}, "check": {"tolerance": 1e-6}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    files = {f"check/{name}.npz": tmp_path / f"{name}.npz" for name in ("inputs", "outputs")}
+    releases = phone.releases("lm")
+    checks = []
+    for id, placed in (("0" * 16, model), ("1" * 16, counting(tmp_path / "forgets", forgets=True))):
+        files |= {"manifest.json": tmp_path / "manifest.json", "model/model.onnx": placed.path / "model.onnx"}
+        assert releases.place(Bundle(id, manifest, files))["placed"]
+        checks.append(releases.check(id))
+    assert checks[0]["ok"] and checks[0]["bit_identical"], checks[0]
+    assert not checks[1]["ok"] and "differ" in checks[1]["why"], "a call with all positions is right"
+    run_file = tmp_path / "phone" / "lm" / "releases" / ("0" * 16) / "run"
+    for count in (2, 32):
+        more = {"NEW_TOKENS": "2"} if count == 2 else {}
+        subprocess.run(
+            ["sh", run_file, tmp_path / "a", tmp_path / "tokens.npy"], check=True, env={**os.environ, **more}
+        )
+        answer = np.load(tmp_path / "a" / "output0.npy")
+        assert answer.shape == (3, count) and answer[:, :2].tolist() == made.tolist()
 
 
 def test_a_phone_is_read_and_kept(cli: Cli, scripted: Callable[[str], None], tmp_path: Path) -> None:

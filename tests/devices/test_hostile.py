@@ -262,6 +262,8 @@ TIMES: dict[str, tuple[dict[str, object], str]] = {
     "none": ({"times_ns": []}, "0 times"),
     "absent": ({"times_ns": "absent"}, "'times_ns' is missing"),
     "of another length": ({"cpu_ns": [1]}, "cpu_ns"),
+    "first tokens of another length": ({"first_token_ns": [1]}, "first_token_ns"),
+    "first tokens after the last": ({"first_token_ns": [1001] * 20}, "within their request"),
     "no watch": ({"watch": "absent"}, "'watch' is missing"),
     "half a watch": ({"watch": {"cpu_share": 1.0}}, "is missing"),
     "a batch of none": ({"batch": 0}, "out of range"),

@@ -111,7 +111,7 @@ def test_float_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stored", "quantized", "trait", "width"),
-    [("f16", False, "fp16", 2), ("i8", True, "int8", 1), ("i8", False, "dynamic", 1), ("f32", True, "int8", 4)],
+    [("f16", False, "fp16", 2), ("i8", True, "int8", 1), ("i8", False, "w8", 1), ("f32", True, "int8", 4)],
 )
 def test_weights_are_counted_through_their_encoding(
     tmp_path: Path, stored: str, quantized: bool, trait: str, width: int

@@ -23,8 +23,11 @@ from edgekit.devices.shared.facts import Facts
 from edgekit.devices.shared.native import FLAGS, SOURCE
 from edgekit.measure import targets
 from edgekit.measure.execute import execute
+from edgekit.ondevice import runner as python_runner
+from edgekit.ondevice.state import Stateful
 from edgekit.runs import named_sets
 from edgekit.runs.store import Store
+from edgekit.runtimes.onnxruntime import Onnxruntime
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: sudo apt install gcc libc6-dev")
 
@@ -134,6 +137,164 @@ def test_a_link_is_put_in_place_of_another(runner: Path, tmp_path: Path) -> None
         subprocess.run([runner, "--link", id, tmp_path / "current"], check=True)
         assert (tmp_path / "current").resolve() == tmp_path / id
     assert subprocess.run([runner, "--link", "one", tmp_path / "no" / "where"], capture_output=True).returncode == 1
+
+
+WORDS, SIZE = 11, 6
+STATES = {"past": "present", "hidden": "hidden_next"}
+SPECS = {"states": STATES}
+
+
+def decoder(path: Path, batch: int | None = None, token: str = "INT64") -> Path:
+    """Attention over a cache (batch, past, SIZE), and a GRU whose state (batch, SIZE) is fixed; states come first."""
+    onnx = pytest.importorskip("onnx")
+    make, types = onnx.helper, onnx.TensorProto
+    random = np.random.default_rng(0)
+    constants = {
+        "table": random.normal(size=(WORDS, SIZE)).astype(np.float32),
+        "head": random.normal(size=(SIZE, WORDS)).astype(np.float32),
+        "w": random.normal(size=(1, 3 * SIZE, SIZE)).astype(np.float32),
+        "r": random.normal(size=(1, 3 * SIZE, SIZE)).astype(np.float32),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "least": np.array(-1e9, np.float32),
+    }
+    nodes = [
+        ("Gather", "table tokens", "x", {}),
+        ("Concat", "past x", "present", {"axis": 1}),
+        ("Transpose", "present", "keys", {"perm": [0, 2, 1]}),
+        ("MatMul", "x keys", "scores", {}),
+        ("Shape", "past", "before", {"start": 1, "end": 2}),
+        ("Squeeze", "before", "k", {}),
+        ("Shape", "scores", "square", {"start": 1, "end": 3}),
+        ("ConstantOfShape", "square", "ones", {"value": make.make_tensor("", types.INT64, [1], [1])}),
+        ("Trilu", "ones k", "seen_", {"upper": 0}),
+        ("Cast", "seen_", "seen", {"to": types.BOOL}),
+        ("Where", "seen scores least", "masked", {}),
+        ("Softmax", "masked", "shares", {"axis": -1}),
+        ("MatMul", "shares present", "attended", {}),
+        ("Transpose", "x", "by_time", {"perm": [1, 0, 2]}),
+        ("Unsqueeze", "hidden zero", "hidden_", {}),
+        ("GRU", "by_time w r   hidden_", "y last", {"hidden_size": SIZE}),
+        ("Squeeze", "last zero", "hidden_next", {}),
+        ("Squeeze", "y one", "y_", {}),
+        ("Transpose", "y_", "recurrent", {"perm": [1, 0, 2]}),
+        ("Add", "attended recurrent", "features", {}),
+        ("MatMul", "features head", "logits", {}),
+    ]
+    first = batch or "n"
+    cache, fixed = (first, None, SIZE), (first, SIZE)
+
+    def value(name: str, kind: int, shape: tuple[int | str | None, ...]) -> Any:
+        return make.make_tensor_value_info(name, kind, shape)
+
+    graph = make.make_graph(
+        [make.make_node(kind, ins.split(" "), outs.split(), **more) for kind, ins, outs, more in nodes],
+        "decoder",
+        [
+            value("past", types.FLOAT, cache),
+            value("tokens", getattr(types, token), (first, "length")),
+            value("hidden", types.FLOAT, fixed),
+        ],
+        [
+            value("present", types.FLOAT, cache),
+            value("logits", types.FLOAT, (first, "length", WORDS)),
+            value("hidden_next", types.FLOAT, fixed),
+            value("features", types.FLOAT, (first, "length", SIZE)),
+        ],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("batch", "token", "shape"),
+    [(None, "INT64", (5, 7)), (2, "INT64", (5, 7)), (None, "INT32", (3, 7)), (None, "INT64", (3, 2, 7))],
+    ids=["open", "fixed batch", "int32", "whole inputs"],
+)
+def test_states_are_kept_as_the_runner_in_python_keeps_them(
+    batch: int | None, token: str, shape: tuple[int, ...], runner: Path, tmp_path: Path
+) -> None:
+    model = decoder(tmp_path / "model.onnx", batch, token)
+    tokens = np.random.default_rng(1).integers(0, WORDS, shape)
+    session = Stateful(Onnxruntime(str(model), 1, "fp32", {}), SPECS)
+    forms = {"whole": {}, "steps": {"stepwise": 3}, "beyond": {"stepwise": 9}, "new": {"new_tokens": 5}}
+    there: dict[str, dict[str, NDArray[Any]]] = {}
+    for form, wanted in forms.items():
+        outputs = {"folder": str(tmp_path / "out"), **wanted}
+        found = ran(runner, tmp_path, "onnxruntime", model, {"tokens": tokens}, specs=SPECS, outputs=outputs)
+        assert found["error"] is None, found
+        there[form] = {name: np.load(path) for name, path in found["outputs"].items()}
+        here = session.generating(5) if form == "new" else session.stepwise(3) if form == "steps" else session
+        (tmp_path / "here").mkdir(exist_ok=True)
+        feeds = python_runner.match_inputs(here.inputs, {"tokens": tokens})
+        paths = python_runner.all_outputs(here, feeds, str(tmp_path / "here"), 1)
+        assert list(there[form]) == list(paths), "in the model's order"
+        for name, path in paths.items():
+            expected = np.load(path)
+            assert there[form][name].dtype == expected.dtype
+            if form == "new":
+                assert np.array_equal(there[form][name], expected)
+            else:
+                np.testing.assert_allclose(there[form][name], expected, atol=1e-5)
+    assert list(there["whole"]) == ["logits", "features"]
+    assert there["new"]["tokens"].dtype == np.int64 and len(np.unique(there["new"]["tokens"])) > 2
+    for name, whole in there["whole"].items():
+        np.testing.assert_allclose(there["steps"][name], whole, atol=1e-5)
+        np.testing.assert_allclose(there["beyond"][name], whole, atol=1e-5)
+
+
+def test_requests_are_timed(runner: Path, tmp_path: Path) -> None:
+    model = decoder(tmp_path / "model.onnx")
+    plan = {"batch": 2, "seconds": 0.05, "warmup_seconds": 0.01, "min_runs": 3, "prompt": 9, "new_tokens": 4}
+    long = {"batch": 2, "seconds": 0.2, "window": 0.1, "prompt": 9, "new_tokens": 4}
+    tokens = {"tokens": np.arange(35).reshape(5, 7) % WORDS}
+    found = ran(runner, tmp_path, "onnxruntime", model, tokens, specs=SPECS, latency=plan, sustained=long)
+    assert found["error"] is None and found["batch"] == 2
+    assert len(found["times_ns"]) == len(found["cpu_ns"]) == len(found["first_token_ns"]) >= 3
+    assert all(0 < first < whole for first, whole in zip(found["first_token_ns"], found["times_ns"], strict=True))
+    assert all(found["sustained"]["inferences"])
+    assert set(found["outputs"]) == {"logits", "features"}
+
+
+def test_a_prediction_of_a_model_with_states_is_tokens(runner: Path, tmp_path: Path) -> None:
+    model, prompts = decoder(tmp_path / "model.onnx"), np.array([[1, 2, 3], [7, 0, 4]])
+    np.save(tmp_path / "prompts.npy", prompts)
+    job = {"runtime": "onnxruntime", "library": library("onnxruntime"), "version": "", "model": str(model)}
+    job |= {"specs": SPECS, "outputs": {"new_tokens": 5}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    session = Stateful(Onnxruntime(str(model), 1, "fp32", {}), SPECS)
+    for count in ("", "8"):
+        command = [runner, "--predict", tmp_path / "job.json", tmp_path, tmp_path / "prompts.npy"]
+        subprocess.run(command, check=True, env={"NEW_TOKENS": count} if count else {})
+        tokens, _ = session.request({"tokens": prompts}, int(count or 5))
+        assert np.array_equal(np.load(tmp_path / "output0.npy"), tokens)
+    for wrong in ("0", "many", "-3", "99999999999999999999", "3x"):
+        subprocess.run(command, check=True, env={"NEW_TOKENS": wrong})
+        assert json.loads((tmp_path / "result.json").read_bytes())["error"]["kind"] == "input", wrong
+
+
+def test_states_that_do_not_fit_are_refused(runner: Path, bars_formats: Path, tmp_path: Path) -> None:
+    model, tokens = decoder(tmp_path / "model.onnx"), {"tokens": np.zeros((3, 4), np.int64)}
+
+    def error(model: Path, inputs: Mapping[str, NDArray[Any]], runtime: str = "onnxruntime", **more: object) -> Any:
+        return ran(runner, tmp_path, runtime, model, inputs, **more)["error"]
+
+    for states in ({"past": "present", "gone": "hidden_next"}, {"past": "present", "hidden": "gone"}):
+        assert error(model, tokens, specs={"states": states})["kind"] == "model"
+    assert error(model, tokens)["kind"] == "input", "the states are inputs that the samples lack"
+    folder, image = str(tmp_path / "out"), {"input": np.zeros((3, 1, 20, 20), np.float32)}
+    steps = {"folder": folder, "stepwise": 2}
+    empty = {"tokens": np.zeros((3, 0), np.int64)}
+    assert error(model, empty, specs=SPECS, outputs=steps)["kind"] == "input"
+    assert error(model, {"tokens": np.full((3, 4), WORDS)}, specs=SPECS)["kind"] == "run", "no such token"
+    plain = next(Store(bars_formats).get("onnx").path.glob("*.onnx"))
+    assert error(plain, image, outputs=steps)["kind"] == "input", "it has no states"
+    tflite = next(Store(bars_formats).get("tflite").path.glob("*.tflite"))
+    refused = error(tflite, image, "litert", specs={"states": {"a": "b"}})
+    assert refused["kind"] == "model" and "ONNX Runtime only" in refused["what"]
 
 
 def test_a_phone_needs_what_only_android_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,9 @@ LEARNT = {
     "fashion-mnist": Reduced(4, {"epochs": 2, "samples": 8000}, 0.7, 0.1),
     "image-classification": Reduced(5, {"epochs": 2, "samples": 6000}, 0.6, 0.1),
     "keyword-spotting": Reduced(0, {"epochs": 5}, 0.6, 0.1),
+    "language-model": Reduced(
+        0, {"epochs": 1, "samples": 400, "width": 0.5}, 1500, 4096, 0, "language-modelling?windows=16"
+    ),
     "object-detection": Reduced(1, {"epochs": 1}, 0.02, 0.0),
     "question-answering": Reduced(2, {"epochs": 2}, 0.8, 0.05),
     "recommendation": Reduced(0, {"epochs": 1, "samples": 40000}, 1.08, 1.15),

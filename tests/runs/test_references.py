@@ -10,7 +10,7 @@ import pytest
 
 from edgekit.core.errors import InputError
 from edgekit.runs import references
-from edgekit.runs.references import NETWORK, RUNS
+from edgekit.runs.references import DIRECTORY, NETWORK, RUNS
 from edgekit.runs.store import Store
 
 
@@ -59,6 +59,19 @@ def test_models_from_elsewhere(text: str, importer: str, run: str, tmp_path: Pat
     assert references.resolve(text, tmp_path / "own").store.path == tmp_path / "own"
     with pytest.raises(InputError, match="is not in a run yet"):
         references.load(text)
+
+
+def test_a_folder_with_a_configuration_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model-1.5").mkdir()
+    with pytest.raises(InputError, match="there are no artifacts"):
+        references.resolve("model-1.5")
+    (tmp_path / "model-1.5" / "config.json").write_text("{}")
+    for text in ("model-1.5", "model-1.5/", "./model-1.5/."):
+        found = references.resolve(text)
+        assert (found.importer, found.store.path) == (DIRECTORY, RUNS / "model-1.5")
+    monkeypatch.chdir(tmp_path / "model-1.5")
+    assert references.resolve(".").store.path == RUNS / "model-1.5"
 
 
 def test_what_is_a_model_file() -> None:

@@ -48,7 +48,7 @@ def observe(
     inputs = {value.name for value in model.graph.input}
     computed = [name for name in observed if name not in inputs]
     masked = masked_tensors(model.graph)
-    compute = _Session(model, computed)
+    compute = Session(model, computed)
     del model
 
     def run(feed: Feed) -> Mapping[str, Any]:
@@ -218,7 +218,7 @@ def _end(name: str, shared: Mapping[str, str]) -> str:
     return name
 
 
-class _Session:
+class Session:
     """Runs the model, which it modifies, and returns the named tensors in arrays that the next run overwrites.
 
     Allocating the arrays in each run would cost a fifth of its time. Without memory patterns the runtime itself needs

@@ -51,15 +51,18 @@ def job_json(job: Job, out: Path) -> dict[str, Any]:
         "threads": plan.threads,
         "precision": plan.precision,
         "outputs": _outputs(job, out) if job.outputs else None,
-        "latency": {**latency, "min_runs": min(plan.min_runs, MIN_REQUESTS) if request else plan.min_runs}
-        if job.latency
-        else None,
+        "latency": {**latency, "min_runs": min_runs(job)} if job.latency else None,
         "sustained": {"batch": plan.batch, "seconds": plan.sustained, "window": window, **request}
         if job.sustained
         else None,
         "profile": {"folder": str(out)} if job.profile else None,
         "sensors": str(SENSORS) if job.latency or job.sustained else None,
     }
+
+
+def min_runs(job: Job) -> int:
+    """The number of times that a timing process measures, at least."""
+    return min(job.plan.min_runs, MIN_REQUESTS) if job.artifact.states else job.plan.min_runs
 
 
 def _outputs(job: Job, out: Path) -> dict[str, Any]:

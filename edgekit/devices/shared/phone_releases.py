@@ -3,8 +3,9 @@
 FOLDER/releases/ID/   the bundle, `runner` and `library.so` for this device, `job.json` and `run`
 FOLDER/current        → releases/ID, replaced by one rename; `previous` → the release before
 
-`run OUT INPUT.npy …` runs the model on the phone without edgekit. The samples of the check are run on the phone, and
-their outputs are compared on this machine.
+`run OUT INPUT.npy …` runs the model on the phone without edgekit; one with states generates tokens. The samples of the
+check are run on the phone, and their outputs are compared on this machine: those of a model with states are computed
+position by position, as a request computes them.
 """
 
 from __future__ import annotations
@@ -43,9 +44,18 @@ NOT_REPLAYED = {
 }
 RUN = """#!/bin/sh
 # run OUT INPUT.npy ...: one array per input, samples along its first axis; the outputs are written to the folder OUT
+# of a model that generates text, they are the NEW_TOKENS (32) that follow each prompt
 here=$(dirname "$(readlink -f "$0")")
 mkdir -p "$1" && exec "$here/runner" --predict "$here/job.json" "$@"
 """
+#: runs the samples of the check, of a model with states after what a user runs
+CHECK = """cd {place} || exit 1
+set --
+for input in check/input*.npy; do set -- "$@" {place}/$input; done
+NEW_TOKENS=1 sh ./run {out} "$@" || exit
+[ ! -f check/job.json ] || ./runner --predict check/job.json {out} "$@"
+"""
+NEW_TOKENS = 32
 STATUS = """cd {folder} 2>/dev/null || exit 0
 for name in current previous; do echo "$name $(readlink $name 2>/dev/null)"; done
 for id in releases/*; do echo "release $id"; done"""
@@ -89,9 +99,7 @@ class NativeReleases:
         place, out = self._path(id), f"{ROOT}/jobs/{uuid.uuid4().hex}"
         with self.phone.reserved(), temporary_folder() as folder:
             local = folder
-            inputs = f'for input in check/input*.npy; do set -- "$@" {place}/$input; done'
-            script = f'cd {place} || exit 1\nset --\n{inputs}\nsh ./run {out} "$@"'
-            code, output = self.phone.shell(script, CHECK_SECONDS)
+            code, output = self.phone.shell(CHECK.format(place=place, out=out), CHECK_SECONDS)
             try:
                 what, next = f"checking the release on {self.phone.name}", "deploy a smaller model, or try again"
                 self.phone.check_exit(code, output, what, CHECK_SECONDS, next)
@@ -167,20 +175,29 @@ class NativeReleases:
 
     def _extra_files(self, bundle: Bundle, version: str, folder: Path) -> dict[str, Path]:
         """The files that a phone's release has in addition to the bundle's; they contain no path of this machine."""
-        job = {
+        job: dict[str, Any] = {
             "runtime": bundle.manifest["runtime"],
             "library": "library.so",
             "version": version,
             "model": bundle.manifest["model"],
         }
+        states = bundle.manifest.get("states")
+        if states:
+            job |= {"specs": {"states": states}, "outputs": {"new_tokens": NEW_TOKENS}}
         (folder / "job.json").write_text(json.dumps(job) + "\n")
         (folder / "run").write_text(RUN)
         files = {"job.json": folder / "job.json", "run": folder / "run"}
         with np.load(bundle.files["check/inputs.npz"], allow_pickle=False) as arrays:
             for place, spec in enumerate(bundle.manifest["inputs"]):
                 name = spec["name"] if spec["name"] in arrays.files else arrays.files[0]
-                np.save(folder / f"input{place:02}.npy", np.ascontiguousarray(arrays[name]))
+                array = np.ascontiguousarray(arrays[name])
+                np.save(folder / f"input{place:02}.npy", array)
                 files[f"check/input{place:02}.npy"] = folder / f"input{place:02}.npy"
+        if states:  # such a model has one input
+            job |= {"library": "../library.so", "model": f"../{job['model']}"}
+            job["outputs"] = {"stepwise": array.shape[1] // 2}
+            (folder / "check.json").write_text(json.dumps(job) + "\n")
+            files["check/job.json"] = folder / "check.json"
         return files
 
     def _intact(self, id: str, hashes: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edgekit.core.artifact import TensorSpec
 from edgekit.core.device import Job
 from edgekit.devices.shared.arrays import array_bytes
-from edgekit.devices.shared.job import DRIVER
+from edgekit.devices.shared.job import DRIVER, min_runs
 from edgekit.devices.shared.untrusted import invalid, json_object, record, shown
 from edgekit.ondevice.runner import SCHEMA
 
@@ -85,7 +85,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class Latency:
-    """`times_ns`: of each inference; `cpu_ns`: its CPU time, if known; `batch`: samples per inference.
+    """`times_ns`: of each inference; `cpu_ns`: its CPU time, if known; `batch`: samples per inference;
+    `first_token_ns`: of each request to a model that generates text, the time until the first token was known.
 
     The long lists are checked as a whole.
     """
@@ -99,6 +100,7 @@ class Latency:
     cpu_ns: list | None = None  # type: ignore[type-arg]
     energy_mj: float | None = None
     energy_source: str = ""
+    first_token_ns: list | None = None  # type: ignore[type-arg]
 
     def problems(self) -> Iterator[str]:
         if self.first_ms < 0 or self.warmups < 0 or not 1 <= self.batch <= 1 << 20 or (self.energy_mj or 0) < 0:
@@ -109,6 +111,11 @@ class Latency:
             yield "cpu_ns are not all integers"
         if self.cpu_ns and len(self.cpu_ns) != len(self.times_ns):
             yield f"it has {len(self.times_ns)} times_ns and {len(self.cpu_ns)} cpu_ns"
+        if firsts := self.first_token_ns:
+            if len(firsts) != len(self.times_ns):
+                yield f"it has {len(self.times_ns)} times_ns and {len(firsts)} first_token_ns"
+            elif not all(type(t) is int and 0 < t <= whole for t, whole in zip(firsts, self.times_ns, strict=True)):
+                yield "first_token_ns are not all positive integers within their request"
 
 
 LATENCY = tuple(Latency.__dataclass_fields__)
@@ -125,6 +132,8 @@ def expected_outputs(job: Job) -> tuple[TensorSpec, ...]:
     """The outputs that the job computes; what runs around a model, if anything does, has one, of any shape."""
     if not job.outputs:
         return ()
+    if job.new_tokens:
+        return (TensorSpec("tokens", "int64", (None, job.new_tokens)),)
     return (TensorSpec("", "int64", ()),) if DRIVER in job.artifact.files else job.artifact.outputs
 
 
@@ -166,8 +175,10 @@ def _check(result: dict[str, Any], out: Path, job: Job) -> None:
     if job.latency:
         latency = record(Latency, timed)
         record(Watch, latency.watch)
-        if len(latency.times_ns) < job.plan.min_runs:
-            raise ValueError(f"it has {len(latency.times_ns)} times; {job.plan.min_runs} were asked for")
+        if len(latency.times_ns) < min_runs(job):
+            raise ValueError(f"it has {len(latency.times_ns)} times; {min_runs(job)} were asked for")
+        if job.artifact.states and not latency.first_token_ns:
+            raise ValueError("it has no first_token_ns")
         result["energy_source"] = shown(latency.energy_source)
     if job.sustained:
         _check_windows(common.sustained)

@@ -6,13 +6,14 @@ The tokenizer that is stored with the model truncates and pads by itself, to the
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgekit.core.config import short
 from edgekit.core.errors import InputError, Missing, os_errors
-from edgekit.core.json import read
+from edgekit.core.json import parse, read
 from edgekit.core.signature import InputSignature
 from edgekit.ondevice import text
 
@@ -40,7 +41,19 @@ class Prepared(NamedTuple):
 
 def settings(folder: Path) -> dict[str, Any]:
     """The contents of tokenizer_config.json, {} without one. Raises InputError."""
-    return read(folder / SETTINGS, AGAIN) if (folder / SETTINGS).is_file() else {}
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    with os_errors("read", path):
+        raw = path.read_bytes()
+    try:
+        # transformers writes int(1e30), which no 64 bits hold, for any number of tokens
+        values = parse(re.sub(rb'("model_max_length"\s*:\s*)\d{20,}', rb"\g<1>0", raw))
+        if not isinstance(values, dict):
+            raise ValueError("it does not hold a JSON object")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged", short(error), AGAIN) from error
+    return values
 
 
 def input_names(folder: Path, config: Any) -> list[str]:

@@ -117,6 +117,7 @@ static size_t place_of(void *wanted, size_t count, void *signed_, int (*at)(void
 }
 
 static void load(const char *path, int threads) {
+    if (state_count) refuse("model", "a device without Python keeps a model's states in ONNX Runtime only");
     void *options, *opaque, *model, *signed_, *graph, *tensor;
     char *settings = room(64); /* TOML, in the format of litert/c/options/litert_cpu_options */
     snprintf(settings, 64, "num_threads = %d\n", threads);
@@ -184,7 +185,8 @@ static void bind(Feed *feed) {
     }
 }
 
-static void run(const Feed *feed) {
+static void run(const Feed *feed, int fresh) {
+    (void)fresh;
     prepare(feed);
     check(run_model(compiled, 0, in_count, (void **)feed->values, out_count, results), "run", "the inference failed");
 }

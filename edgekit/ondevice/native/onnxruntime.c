@@ -28,6 +28,7 @@ enum {
     SessionGetOutputTypeInfo = 34,
     SessionGetInputName = 36,
     SessionGetOutputName = 37,
+    CreateTensorAsOrtValue = 48,
     CreateTensorWithDataAsOrtValue = 49,
     GetTensorMutableData = 51,
     CastTypeInfoToTensorInfo = 55,
@@ -57,6 +58,7 @@ enum {
 #define ORT_ARGUMENTS_SessionGetOutputTypeInfo const void *, size_t, void **
 #define ORT_ARGUMENTS_SessionGetInputName const void *, size_t, void *, char **
 #define ORT_ARGUMENTS_SessionGetOutputName const void *, size_t, void *, char **
+#define ORT_ARGUMENTS_CreateTensorAsOrtValue void *, const int64_t *, size_t, int, void **
 #define ORT_ARGUMENTS_CreateTensorWithDataAsOrtValue const void *, void *, size_t, const int64_t *, size_t, int, void **
 #define ORT_ARGUMENTS_GetTensorMutableData void *, void **
 #define ORT_ARGUMENTS_CastTypeInfoToTensorInfo const void *, const void **
@@ -68,8 +70,11 @@ enum {
 #define ORT_ARGUMENTS_GetAllocatorWithDefaultOptions void **
 
 static const void *const *api;
-static void *session, *memory, *found[MOST];
-static const char *in_names[MOST], *out_names[MOST];
+/* in the arrays of all inputs or outputs, the states follow the others */
+enum { ALL = MOST + MOST_STATES };
+static void *session, *memory, *allocator, *found[ALL], *kept[MOST_STATES];
+static const char *in_names[ALL], *out_names[ALL];
+static Spec state_specs[MOST_STATES];
 
 static void check(void *status, const char *kind) {
     if (!status) return;
@@ -98,7 +103,7 @@ static void shape_of(const void *info, Type *type, int *axes, int64_t *shape) {
     *axes = (int)count;
 }
 
-static Spec spec_of(size_t index, int output, void *allocator) {
+static Spec spec_of(size_t index, int output) {
     Spec spec = {0};
     char *name;
     void *info;
@@ -118,6 +123,28 @@ static Spec spec_of(size_t index, int output, void *allocator) {
     return spec;
 }
 
+/* Fills `specs` and `names`, whose last are the states'; returns how many are no states. */
+static size_t read_specs(int output, Spec *specs, const char **names) {
+    size_t total, count = 0, known = 0;
+    check(output ? ORT(SessionGetOutputCount, session, &total) : ORT(SessionGetInputCount, session, &total), "model");
+    for (size_t i = 0; i < total; i++) {
+        Spec spec = spec_of(i, output);
+        size_t at = 0;
+        while (at < state_count && strcmp(spec.name, output ? states[at].out : states[at].in)) at++;
+        if (at < state_count) {
+            if (!output) state_specs[at] = spec;
+            known++;
+            continue;
+        }
+        if (count == MOST) refuse("model", "it has more than %d inputs or outputs", MOST);
+        names[count] = spec.name;
+        specs[count++] = spec;
+    }
+    if (known != state_count) refuse("model", "an %s of its %zu states is missing", output ? "output" : "input", state_count);
+    for (size_t at = 0; at < state_count; at++) names[count + at] = output ? states[at].out : states[at].in;
+    return count;
+}
+
 static const char *open_(void *library, const char *version) {
     const ApiBase *(*base)(void);
     (void)version;
@@ -129,7 +156,7 @@ static const char *open_(void *library, const char *version) {
 }
 
 static void load(const char *path, int threads) {
-    void *environment, *options, *allocator;
+    void *environment, *options;
     check(ORT(CreateEnv, ORT_LOG_ERROR, "edgekit", &environment), "model");
     check(ORT(DisableTelemetryEvents, environment), "model");
     check(ORT(CreateSessionOptions, &options), "model");
@@ -139,11 +166,8 @@ static void load(const char *path, int threads) {
     check(ORT(CreateSession, environment, path, options, &session), "model");
     check(ORT(GetAllocatorWithDefaultOptions, &allocator), "model");
     check(ORT(CreateCpuMemoryInfo, ORT_ALLOCATOR_ARENA, ORT_MEMORY_DEFAULT, &memory), "model");
-    check(ORT(SessionGetInputCount, session, &in_count), "model");
-    check(ORT(SessionGetOutputCount, session, &out_count), "model");
-    if (in_count > MOST || out_count > MOST) refuse("model", "it has more than %d inputs or outputs", MOST);
-    for (size_t i = 0; i < in_count; i++) in_names[i] = (ins[i] = spec_of(i, 0, allocator)).name;
-    for (size_t i = 0; i < out_count; i++) out_names[i] = (outs[i] = spec_of(i, 1, allocator)).name;
+    in_count = read_specs(0, ins, in_names);
+    out_count = read_specs(1, outs, out_names);
 }
 
 static void bind(Feed *feed) {
@@ -153,9 +177,37 @@ static void bind(Feed *feed) {
               "run");
 }
 
-static void run(const Feed *feed) {
-    memset(found, 0, out_count * sizeof *found);
-    check(ORT(Run, session, NULL, in_names, (const void *const *)feed->values, in_count, out_names, out_count, found), "run");
+static void release(void *value) { ((void (*)(void *))api[ReleaseValue])(value); }
+
+/* Zeros for so many samples, with open axes of length 0. */
+static void *empty(const Spec *spec, int64_t batch) {
+    void *value, *data;
+    int64_t shape[MAX_AXES];
+    for (int axis = 0; axis < spec->axes; axis++) shape[axis] = !axis ? batch : spec->shape[axis] < 0 ? 0 : spec->shape[axis];
+    check(ORT(CreateTensorAsOrtValue, allocator, shape, (size_t)spec->axes, ort_code(spec->type), &value), "run");
+    check(ORT(GetTensorMutableData, value, &data), "run");
+    size_t bytes = (size_t)elements(shape, spec->axes) * TYPES[spec->type].width;
+    if (bytes) memset(data, 0, bytes);
+    return value;
+}
+
+/* The states stay ONNX Runtime's own values: what a run returned is given to the next one. */
+static void run(const Feed *feed, int fresh) {
+    const void *given[ALL];
+    memset(found, 0, (out_count + state_count) * sizeof *found);
+    memcpy(given, feed->values, in_count * sizeof *given);
+    for (size_t i = 0; i < state_count; i++) {
+        if (fresh) {
+            release(kept[i]);
+            kept[i] = empty(&state_specs[i], feed->shape[0][0]);
+        }
+        given[in_count + i] = kept[i];
+    }
+    check(ORT(Run, session, NULL, in_names, given, in_count + state_count, out_names, out_count + state_count, found), "run");
+    for (size_t i = 0; i < state_count; i++) {
+        release(kept[i]);
+        kept[i] = found[out_count + i];
+    }
 }
 
 static void output(size_t index, Output *out) {
@@ -168,11 +220,11 @@ static void output(size_t index, Output *out) {
 }
 
 static void done(void) {
-    for (size_t i = 0; i < out_count; i++) ((void (*)(void *))api[ReleaseValue])(found[i]);
+    for (size_t i = 0; i < out_count; i++) release(found[i]);
 }
 
 static void unbind(Feed *feed) {
-    for (size_t i = 0; i < in_count; i++) ((void (*)(void *))api[ReleaseValue])(feed->values[i]);
+    for (size_t i = 0; i < in_count; i++) release(feed->values[i]);
 }
 
 const Engine onnxruntime = {"onnxruntime", ", \"provider\": \"CPUExecutionProvider\"", open_, load, bind, run, output, done, unbind};

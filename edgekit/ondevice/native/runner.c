@@ -4,8 +4,9 @@
  * Samples are run one at a time, or in the model's fixed batch. Labels are never sent to a device.
  *
  * `runner --predict JOB OUT INPUT.npy …` takes the runtime and the model from a job, and the inputs, in the model's
- * order, from files; the outputs are written to OUT, with a result.json that names them. `runner --link TO PATH` replaces
- * a symbolic link atomically, which `ln` and `mv` cannot do on every device.
+ * order, from files; the outputs are written to OUT, with a result.json that names them. Of a model with states, they are
+ * those that the job's `outputs` names; of new tokens, NEW_TOKENS in the environment tells how many. `runner --link TO
+ * PATH` replaces a symbolic link atomically, which `ln` and `mv` cannot do on every device.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,7 +24,8 @@ enum { DISTINCT_BATCHES = 16 };
 static const char *job_path, *result_path;
 static const Engine *engine;
 Spec ins[MOST], outs[MOST];
-size_t in_count, out_count;
+State states[MOST_STATES];
+size_t in_count, out_count, state_count;
 static Array given[MOST]; /* in the order of the inputs */
 
 /* --- the result ------------------------------------------------------------------------------------------------- */
@@ -58,7 +60,7 @@ _Noreturn void refuse(const char *kind, const char *format, ...) {
     json_write(file, what);
     fprintf(file, "}}\n");
     result_close(file, part);
-    exit(0);
+    _exit(0); /* `exit` would write what is left of an unfinished result into this one */
 }
 
 void *room(size_t bytes) {
@@ -198,6 +200,120 @@ static void feed_free(Feed *feed) {
     for (size_t i = 0; i < in_count; i++) free(feed->data[i]);
 }
 
+/* --- time ------------------------------------------------------------------------------------------------------- */
+
+static int64_t now_of(clockid_t clock) {
+    struct timespec at;
+    clock_gettime(clock, &at);
+    return at.tv_sec * 1000000000LL + at.tv_nsec;
+}
+
+static int64_t now(void) { return now_of(CLOCK_MONOTONIC); }
+
+/* --- states ------------------------------------------------------------------------------------------------------ */
+
+/* A number of things in the job; 0 if it is not there. */
+static int64_t whole_number(const Json *from, const char *name) {
+    double value = json_get(from, name) ? json_number(from, name) : 0;
+    if (!(value >= 0 && value <= 1 << 30)) json_fail(name);
+    return (int64_t)value;
+}
+
+static void read_states(const Json *job) {
+    Json *named = json_get(json_get(job, "specs"), "states");
+    for (Json *at = named ? named->first : NULL; at; at = at->next) {
+        if (at->kind != J_STRING || !at->name) json_fail("states");
+        if (state_count == MOST_STATES) refuse("model", "it has more than %d states", MOST_STATES);
+        states[state_count++] = (State){at->name, at->text};
+    }
+}
+
+static void check_positions(void) {
+    if (!state_count || in_count != 1 || ins[0].axes < 2)
+        refuse("input", "only a model with states and one input of (samples, positions) runs position by position");
+    if (given[0].shape[whole(0) ? 2 : 1] < 1) refuse("input", "%s: the samples have no positions", ins[0].name);
+}
+
+/* The input from a position on, which begins again after its last one. */
+static Feed positions(const Feed *feed, int64_t from, int64_t count) {
+    int64_t rows = feed->shape[0][0], length = feed->shape[0][1];
+    int64_t width = elements(feed->shape[0] + 2, feed->axes[0] - 2) * (int64_t)TYPES[ins[0].type].width;
+    Feed part = {.axes = {feed->axes[0]}, .bytes = {(size_t)(rows * count * width)}};
+    memcpy(part.shape[0], feed->shape[0], sizeof part.shape[0]);
+    part.shape[0][1] = count;
+    part.data[0] = room(part.bytes[0]);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t k = 0; k < count; k++)
+            memcpy(part.data[0] + (row * count + k) * width, feed->data[0] + (row * length + (from + k) % length) * width, (size_t)width);
+    engine->bind(&part);
+    return part;
+}
+
+/* The outputs of a call with `first` positions and of one with each further one, in one array each, to be freed. */
+static void by_steps(const Feed *feed, int64_t first, Output *results) {
+    int64_t rows = feed->shape[0][0], length = feed->shape[0][1];
+    for (int64_t at = 0, count; at < length; at += count) {
+        count = at ? 1 : first < length ? first : length;
+        Feed part = positions(feed, at, count);
+        engine->run(&part, !at);
+        for (size_t i = 0; i < out_count; i++) {
+            Output out;
+            engine->output(i, &out);
+            if (out.axes < 2 || out.shape[0] != rows || out.shape[1] != count)
+                refuse("run", "output %s has no row for each position", outs[i].name);
+            size_t width = (size_t)elements(out.shape + 2, out.axes - 2) * TYPES[out.type].width;
+            if (!at) {
+                results[i] = out;
+                results[i].shape[1] = length;
+                results[i].data = room((size_t)(rows * length) * width);
+            } else if (out.axes != results[i].axes || memcmp(out.shape + 2, results[i].shape + 2, (size_t)(out.axes - 2) * sizeof *out.shape)) {
+                refuse("run", "output %s changes its shape between positions", outs[i].name);
+            }
+            for (int64_t row = 0; row < rows; row++)
+                memcpy((char *)results[i].data + (size_t)(row * length + at) * width, out.data + (size_t)(row * count) * width, (size_t)count * width);
+        }
+        engine->done();
+        feed_free(&part);
+    }
+}
+
+/* The index of the largest value, or of the first NaN, of `count` from `at`. */
+static int64_t argmax(Type type, const char *data, int64_t at, int64_t count) {
+    int64_t best = 0;
+    double most = -INFINITY;
+    for (int64_t k = 0; k < count; k++) {
+        /* `get` is slow where a long double is computed in software */
+        double value = type == T_F32 ? ((const float *)data)[at + k] : type == T_F16 ? (double)((const _Float16 *)data)[at + k] : (double)get(type, data, at + k);
+        if (isnan(value)) return k;
+        if (value > most) most = value, best = k;
+    }
+    return best;
+}
+
+static int64_t *tokens_room(const Feed *prompt, int64_t count) { return room((size_t)(prompt->shape[0][0] * count) * sizeof(int64_t)); }
+
+/* The `count` tokens (rows, count) that follow a prompt, by greedy decoding; returns the time until the first was known. */
+static int64_t request(const Feed *prompt, int64_t count, int64_t *made) {
+    int64_t started = now(), first = 0, rows = prompt->shape[0][0];
+    Feed next = positions(prompt, 0, 1);
+    for (int64_t k = 0; k < count; k++) {
+        Output out;
+        engine->run(k ? &next : prompt, !k);
+        engine->output(0, &out);
+        if (out.axes != 3 || out.shape[0] != rows || out.shape[1] < 1 || out.shape[2] < 1)
+            refuse("run", "output %s is not (samples, positions, words)", outs[0].name);
+        for (int64_t row = 0; row < rows; row++) {
+            int64_t last = (row + 1) * out.shape[1] - 1, token = argmax(out.type, out.data, last * out.shape[2], out.shape[2]);
+            made[row * count + k] = token;
+            if (!put(ins[0].type, next.data[0], row, token)) refuse("run", "%s cannot hold the token %lld", ins[0].name, (long long)token);
+        }
+        engine->done();
+        if (!k) first = now() - started;
+    }
+    feed_free(&next);
+    return first;
+}
+
 /* --- the outputs ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
@@ -208,10 +324,7 @@ typedef struct {
 } Kept;
 
 /* Write one output of a batch of `ran` samples, of which `taken` are real, to its file as floats, as in ../runner.py. */
-static void keep(Kept *kept, size_t index, const char *folder, int64_t at, int64_t taken, int64_t ran, int64_t count) {
-    Output out;
-    const Spec *spec = &outs[index];
-    engine->output(index, &out);
+static void keep(Kept *kept, const Spec *spec, Output out, const char *path, int64_t at, int64_t taken, int64_t ran, int64_t count) {
     Type type = spec->scale != 0 ? T_F32 : out.type;
     if (ran == 1 && !(out.axes && out.shape[0] == 1)) { /* the output belongs to one sample */
         memmove(out.shape + 1, out.shape, (size_t)out.axes * sizeof *out.shape);
@@ -222,8 +335,6 @@ static void keep(Kept *kept, size_t index, const char *folder, int64_t at, int64
     out.shape[0] = count;
     if (out.axes > MAX_AXES) refuse("run", "output %s has too many axes", spec->name);
     if (!kept->data) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/output%zu.npy", folder, index);
         kept->type = type;
         kept->axes = out.axes;
         memcpy(kept->shape, out.shape, sizeof kept->shape);
@@ -241,6 +352,25 @@ static void keep(Kept *kept, size_t index, const char *folder, int64_t at, int64
             ((float *)(void *)to)[k] = ((float)get(out.type, out.data, k) - (float)spec->zero) * spec->scale;
 }
 
+/* What a job computes: the outputs, or of a model with states new tokens, or the outputs of calls with `stepwise`
+ * positions and then with one each. */
+static int64_t new_tokens, stepwise;
+static const Spec TOKENS = {.name = "tokens", .type = T_I64};
+
+static size_t result_count(void) { return new_tokens ? 1 : out_count; }
+static const Spec *result_spec(size_t index) { return new_tokens ? &TOKENS : &outs[index]; }
+
+static char *output_path(char *path, size_t room_, const char *folder, size_t index) {
+    snprintf(path, room_, "%s/output%zu.npy", folder, index);
+    return path;
+}
+
+static void read_outputs(const Json *wanted) {
+    new_tokens = whole_number(wanted, "new_tokens");
+    stepwise = new_tokens ? 0 : whole_number(wanted, "stepwise");
+    if (new_tokens || stepwise) check_positions();
+}
+
 static void all_outputs(const char *folder) {
     int64_t count = sample_count(), size = fixed_batch();
     static Kept kept[MOST];
@@ -248,22 +378,29 @@ static void all_outputs(const char *folder) {
     for (int64_t at = 0; at < count; at += size) {
         int64_t taken = count - at < size ? count - at : size;
         Feed feed = feed_of(at, size, count);
-        engine->run(&feed);
-        for (size_t i = 0; i < out_count; i++) keep(&kept[i], i, folder, at, taken, size, count);
-        engine->done();
+        Output results[MOST];
+        int64_t *made = new_tokens ? tokens_room(&feed, new_tokens) : NULL;
+        if (new_tokens) {
+            request(&feed, new_tokens, made);
+            results[0] = (Output){T_I64, 2, {feed.shape[0][0], new_tokens}, (char *)made};
+        } else if (stepwise) {
+            by_steps(&feed, stepwise, results);
+        } else {
+            engine->run(&feed, 1);
+            for (size_t i = 0; i < out_count; i++) engine->output(i, &results[i]);
+        }
+        for (size_t i = 0; i < result_count(); i++) {
+            char path[4096];
+            keep(&kept[i], result_spec(i), results[i], output_path(path, sizeof path, folder, i), at, taken, size, count);
+            if (stepwise) free((char *)results[i].data);
+        }
+        if (!new_tokens && !stepwise) engine->done();
         feed_free(&feed);
+        free(made);
     }
 }
 
 /* --- the times -------------------------------------------------------------------------------------------------- */
-
-static int64_t now_of(clockid_t clock) {
-    struct timespec at;
-    clock_gettime(clock, &at);
-    return at.tv_sec * 1000000000LL + at.tv_nsec;
-}
-
-static int64_t now(void) { return now_of(CLOCK_MONOTONIC); }
 
 static int by_size(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -273,21 +410,32 @@ static int by_size(const void *a, const void *b) {
 static Feed calls[DISTINCT_BATCHES];
 static int call_count;
 
-static int64_t bind_calls(int64_t batch) {
-    int64_t count = sample_count(), size = fixed_batch();
-    size = size ? size : batch;
+/* Of a plan with new tokens, a call is a request: how many, where they are written, and when the last one had its first. */
+static int64_t asked, *asked_tokens, first_token_ns;
+
+static int64_t bind_calls(const Json *plan) {
+    int64_t count = sample_count(), size = fixed_batch(), prompt = whole_number(plan, "prompt");
+    size = size ? size : (int64_t)json_number(plan, "batch");
+    asked = whole_number(plan, "new_tokens");
+    if (asked) check_positions();
     if (!call_count)
-        for (int64_t first = 0; first < count && call_count < DISTINCT_BATCHES; first += size)
-            calls[call_count++] = feed_of(first, size, count);
+        for (int64_t first = 0; first < count && call_count < DISTINCT_BATCHES; first += size) {
+            Feed feed = feed_of(first, size, count);
+            calls[call_count++] = asked ? positions(&feed, 0, prompt) : feed;
+            if (asked) feed_free(&feed);
+        }
     if (!call_count) refuse("input", "there are no samples");
+    if (asked && !asked_tokens) asked_tokens = tokens_room(&calls[0], asked);
     return size;
 }
 
 static int64_t timed(int64_t index) {
+    const Feed *call = &calls[index % call_count];
     int64_t before = now();
-    engine->run(&calls[index % call_count]);
+    if (asked) first_token_ns = request(call, asked, asked_tokens);
+    else engine->run(call, 1);
     int64_t after = now();
-    engine->done();
+    if (!asked) engine->done();
     return after - before;
 }
 
@@ -326,9 +474,13 @@ static void steal(double *stolen, double *total) {
     fclose(file);
 }
 
+static void write_times(FILE *file, const int64_t *times, int64_t count) {
+    for (int64_t i = 0; i < count; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)times[i]);
+}
+
 static void measure(FILE *file, const Json *plan) {
-    int64_t size = bind_calls((int64_t)json_number(plan, "batch")), least = (int64_t)json_number(plan, "min_runs");
-    int64_t first = timed(0), runs = 0, *times = NULL, *cpu_times = NULL;
+    int64_t size = bind_calls(plan), least = (int64_t)json_number(plan, "min_runs");
+    int64_t first = timed(0), runs = 0, *times = NULL, *cpu_times = NULL, *first_times = NULL;
     int steady;
     int64_t warmups = warm_up(json_number(plan, "warmup_seconds"), &steady);
     size_t space = 0;
@@ -340,12 +492,13 @@ static void measure(FILE *file, const Json *plan) {
             space = space * 2 + 1024;
             times = realloc(times, space * sizeof *times);
             cpu_times = realloc(cpu_times, space * sizeof *cpu_times);
-            if (!times || !cpu_times) refuse("memory", "out of memory");
+            first_times = realloc(first_times, space * sizeof *first_times);
+            if (!times || !cpu_times || !first_times) refuse("memory", "out of memory");
         }
         int64_t before = now_of(CLOCK_PROCESS_CPUTIME_ID);
         times[runs] = timed(runs);
         cpu_times[runs] = now_of(CLOCK_PROCESS_CPUTIME_ID) - before;
-        runs++;
+        first_times[runs++] = first_token_ns;
     } while (now() < stop || runs < least);
     cpu = now_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     wall = now() - wall;
@@ -357,14 +510,17 @@ static void measure(FILE *file, const Json *plan) {
     }
     fprintf(file, ", \"first_ms\": %.6f, \"warmups\": %lld, \"steady\": %s, \"batch\": %lld, \"times_ns\": [", (double)first / 1e6,
             (long long)warmups, steady ? "true" : "false", (long long)size);
-    for (int64_t i = 0; i < runs; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)times[i]);
+    write_times(file, times, runs);
     fprintf(file, "], \"cpu_ns\": [");
-    for (int64_t i = 0; i < runs; i++) fprintf(file, i ? ", %lld" : "%lld", (long long)cpu_times[i]);
+    write_times(file, cpu_times, runs);
+    fprintf(file, "], \"first_token_ns\": [");
+    write_times(file, first_times, asked ? runs : 0);
     fprintf(file, "], \"watch\": {\"cpu_share\": %.6f, \"steal_share\": %.6f, \"throttled\": 0, \"load_average\": %.2f}",
             (double)cpu / (double)wall, ticks_after > ticks ? (stolen_after - stolen) / (ticks_after - ticks) : 0, load);
     fprintf(file, ", \"energy_mj\": null, \"energy_source\": \"\"");
     free(times);
     free(cpu_times);
+    free(first_times);
 }
 
 /* --- sustained load ------------------------------------------------------------------------------------------------ */
@@ -390,7 +546,7 @@ static double windows[COLUMNS][WINDOWS];
 
 static void sustained(FILE *file, const Json *plan) {
     static const char *names[COLUMNS] = {"seconds", "p50_ms", "p90_ms", "inferences", "temperature_c", "frequency_mhz"};
-    bind_calls((int64_t)json_number(plan, "batch"));
+    bind_calls(plan);
     int64_t start = now(), end = start + (int64_t)(json_number(plan, "seconds") * 1e9), total = 0, *times = NULL;
     int64_t window = (int64_t)(json_number(plan, "window") * 1e9);
     size_t space = 0;
@@ -456,13 +612,12 @@ static Json *job_read(const char *path) {
 }
 
 static void list_outputs(FILE *file, const char *folder) {
-    for (size_t i = 0; i < out_count; i++) {
+    for (size_t i = 0; i < result_count(); i++) {
         char path[4096];
-        snprintf(path, sizeof path, "%s/output%zu.npy", folder, i);
         fprintf(file, i ? ", " : "");
-        json_write(file, outs[i].name);
+        json_write(file, result_spec(i)->name);
         fprintf(file, ": ");
-        json_write(file, path);
+        json_write(file, output_path(path, sizeof path, folder, i));
     }
 }
 
@@ -470,6 +625,7 @@ static void work(const Json *job) {
     Json *outputs = json_get(job, "outputs"), *inputs = json_get(job, "inputs");
     const char *names[MOST], *paths[MOST], *version = open_library(job);
     int64_t floor = peak_rss_bytes(), started = now();
+    read_states(job);
     engine->load(path_in(job, "model"), (int)json_number(job, "threads"));
     double load_ms = (double)(now() - started) / 1e6;
     size_t count = 0;
@@ -485,6 +641,7 @@ static void work(const Json *job) {
     if (json_get(job, "sustained")) sustained(file, json_get(job, "sustained"));
     fprintf(file, ", \"outputs\": {");
     if (outputs) {
+        read_outputs(outputs);
         all_outputs(json_text(outputs, "folder"));
         list_outputs(file, json_text(outputs, "folder"));
     }
@@ -496,8 +653,15 @@ static void work(const Json *job) {
 
 static void predict(const Json *job, const char *folder, size_t count, char **inputs) {
     open_library(job);
+    read_states(job);
     engine->load(path_in(job, "model"), 1);
     match(count, NULL, (const char *const *)inputs);
+    read_outputs(json_get(job, "outputs"));
+    char *wanted = new_tokens ? getenv("NEW_TOKENS") : NULL, *end;
+    if (wanted) {
+        new_tokens = strtoll(wanted, &end, 10);
+        if (*end || new_tokens < 1 || new_tokens > 1 << 20) refuse("input", "NEW_TOKENS is %s, not a number from 1 to %d", wanted, 1 << 20);
+    }
     all_outputs(folder);
     char part[4096];
     FILE *file = result_open(part, sizeof part);

@@ -2,8 +2,8 @@
 
 manifest.json     the artifact, its input preprocessing, the labels, and the sha256 of every other file
 model/            the artifact's files
-predict.py        predictions on the command line, with preprocess.py, table.py, runner.py, and the runtime's file in
-                  runtime/
+predict.py        predictions on the command line, with preprocess.py, table.py, runner.py, for texts text.py, and the
+                  runtime's file in runtime/
 example.py, .c    a minimal program in each language; in C with preprocess.h, image.h, and the generated preprocessing.h
 check/            samples and files, and the outputs of the machine that made the bundle
 """
@@ -33,7 +33,7 @@ from edgekit.core.files import sha256
 from edgekit.core.printable import printable
 from edgekit.core.relative_paths import inside
 from edgekit.core.samples import SampleSet
-from edgekit.core.signature import OutputSignature
+from edgekit.core.signature import InputSignature, OutputSignature
 from edgekit.core.target import Plan, Target
 from edgekit.core.temporary import temporary_folder
 from edgekit.devices.shared.bundle import MANIFEST, Bundle
@@ -44,6 +44,7 @@ from edgekit.networks.signatures import heads
 from edgekit.report.markdown import inert
 from edgekit.sets.options import Options, parse_set_spec
 from edgekit.sets.preprocessing import array_record
+from edgekit.sets.texts import takes_text
 from edgekit.workflows.deploy import replay, sbom
 from edgekit.workflows.deploy.c_header import image_problem, preprocessing_header
 
@@ -89,7 +90,8 @@ def make(
         header = preprocessing_header(manifest["preprocessing"], manifest["labels"], kind)
         parts["preprocessing.h"] = _write_text(header, folder / "preprocessing.h")
     parts["README.md"] = _write_text(_readme(manifest, "example.c" in parts), folder / "README.md")
-    bill = sbom.sbom(artifact, sorted({"numpy", manifest["package"]} - {""}), parts)
+    tokenizers = {"tokenizers"} if manifest["preprocessing"]["kind"] == "text" else set()
+    bill = sbom.sbom(artifact, sorted({"numpy", manifest["package"], *tokenizers} - {""}), parts)
     parts[sbom.FILE] = _write_text(json.dumps(bill, indent=1) + "\n", folder / sbom.FILE)
     hashes = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in sorted(parts.items())}
     text = json.dumps({**manifest, "files": hashes}, indent=1, sort_keys=True) + "\n"
@@ -253,6 +255,8 @@ def _manifest(artifact: Artifact, runtime: str, tolerance: float) -> dict[str, A
 
 def _preprocessing(artifact: Artifact) -> dict[str, Any]:
     """What the bundle's program does to files; `assumed`: neither a signature nor the training data says it."""
+    if takes_text(artifact.inputs):
+        return _text_record(artifact)
     if len(artifact.inputs) != 1:
         return {"kind": "tensor"}
     named = artifact.task and not tasks.has_options(artifact.task)
@@ -262,16 +266,32 @@ def _preprocessing(artifact: Artifact) -> dict[str, Any]:
     return {**record, "assumed": True} if assumed else record
 
 
+def _text_record(artifact: Artifact) -> dict[str, Any]:
+    """The tokenizer, a file of the bundle, what of its encoding each input takes, and the number of tokens."""
+    records = {spec.name: spec.signature for spec in artifact.inputs if isinstance(spec.signature, InputSignature)}
+    first = next(record for record in records.values() if record.tokenizer)
+    tokens = artifact.inputs[0].shape[1] if len(artifact.inputs[0].shape) == 2 else None
+    return {
+        "kind": "text",
+        "tokenizer": f"model/{Path(first.tokenizer).name}",
+        "parts": {name: record.part for name, record in records.items() if record.tokenizer},
+        "length": tokens or first.max_length,
+    }
+
+
 def _files(artifact: Artifact, runtime: str) -> dict[str, Path]:
     source = Path(inspect.getfile(registry.load("runtimes", runtime)))
     files = {f"model/{name}": artifact.path / name for name in artifact.files}
     files |= {name: ONDEVICE / name for name in ("predict.py", "preprocess.py", "table.py")}
+    if takes_text(artifact.inputs):
+        files["text.py"] = ONDEVICE / "text.py"
     if heads.complete(artifact.signature.outputs):
         files["detections.py"] = ONDEVICE / "detections.py"
     files |= {"runner.py": RUNNER, f"runtime/{source.name}": source}
-    if artifact.states:  # the examples have no states
-        return {**files, "state.py": ONDEVICE / "state.py"}
-    for suffix in (".py", ".c"):
+    if artifact.states:
+        files["state.py"] = ONDEVICE / "state.py"
+    takes_one = not (artifact.states or takes_text(artifact.inputs))  # as the examples do
+    for suffix in (".py", ".c") if takes_one else ():
         example = ONDEVICE / "examples" / f"{runtime}{suffix}"
         if example.is_file():
             files[f"example{suffix}"] = example
@@ -313,33 +333,45 @@ package has no library with this interface:
 
 def _readme(manifest: Mapping[str, Any], c: bool) -> str:
     inputs, outputs = (", ".join(map(_tensor, manifest[edge])) for edge in ("inputs", "outputs"))
+    text = manifest["preprocessing"]["kind"] == "text"
     parts = [
         f"# {inert(manifest['artifact'])}",
         f"{manifest['format']}, {manifest['precision']}, for {manifest['runtime']}. "
         f"Inputs: {inputs}. Outputs: {outputs}.",
-        f"It requires numpy and `{manifest['package']}`. If `edgekit deploy` installed it, `./run` starts it with the "
-        "right Python; otherwise use `python3 predict.py`.",
-        f"    ./run INPUT            {_prediction(manifest)}\n"
+        f"It requires numpy{', `tokenizers`' * text} and `{manifest['package']}`. If `edgekit deploy` installed it, "
+        "`./run` starts it with the right Python; otherwise use `python3 predict.py`.",
+        f"{_usage(manifest)}"
         "    ./run --json INPUT     the same as JSON, with every output (of a detector, its boxes)\n"
         "    ./run --check          compare the outputs with those of the machine that made this bundle",
         "`manifest.json` holds the input preprocessing, the names of the classes, and each file's sha256; "
         "`sbom.cdx.json` is the bill of materials (CycloneDX).",
-        _examples(manifest, c) if not manifest["states"] else "",
+        _examples(manifest, c) if not manifest["states"] else "`state.py` keeps the model's states between calls.",
     ]
     if c:
         parts.append(BUILD[manifest["runtime"]])
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _prediction(manifest: Mapping[str, Any]) -> str:
+def _usage(manifest: Mapping[str, Any]) -> str:
     """What the program makes of an input, and what an input is."""
+    text = '"A TEXT"' if manifest["preprocessing"]["kind"] == "text" else "INPUT   "
+    what = "the prediction (.npy, .npz, and images, sounds or tables if the model takes them)"
     if manifest["states"]:
-        return "the text that follows a prompt, --new-tokens N (a text, or token ids in .npy)"
-    return "the prediction (.npy, .npz, and images, sounds or tables if the model takes them)"
+        what = "the text that follows a prompt (or a .txt file with a prompt per line, .npy); --new-tokens N"
+    elif manifest["preprocessing"]["kind"] == "text":
+        what = "the prediction (or a .txt file with a text per line, .npy, .npz)"
+    return f"    ./run {text}         {what}\n"
 
 
 def _examples(manifest: Mapping[str, Any], c: bool) -> str:
     """What the example programs are, and what they read."""
+    if manifest["preprocessing"]["kind"] == "text":
+        parts = {"": "token ids", "mask": "their mask", "segments": "their segments"}
+        takes = ", ".join(f"`{name}`: {parts[part]}" for name, part in manifest["preprocessing"]["parts"].items())
+        return (
+            "`text.py` makes tokens of a text; `predict.py` shows how the model is run. A program in C gives the model "
+            f"token ids by itself ({takes}): there is no tokenizer in C here."
+        )
     images = not image_problem(manifest["preprocessing"])
     text = "`example.py` is a minimal program in Python"
     text += ": `python3 example.py PHOTO` prints the outputs and, of class scores, the best class." if images else "."

@@ -87,6 +87,8 @@ def image_problem(record: Mapping[str, Any]) -> str:
         return "this model takes sounds, which only predict.py reads"
     if record["kind"] == "table":
         return "this model takes rows of a table, which only predict.py reads"
+    if record["kind"] == "text":
+        return "this model takes texts, which only predict.py makes tokens of"
     if record["kind"] != "image":
         return "how this model's input is made from an image is not known"
     if any(len(record.get(name, ())) > 3 for name in ("mean", "std")):

@@ -6,25 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.core import errors, registry
-from edgekit.core.artifact import Artifact, Kind
+from edgekit.core import errors
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.progress import Progress, quiet
-from edgekit.core.step import Step
 from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
-from edgekit.measure.context import RunContext
 from edgekit.runs import named_sets, references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
 from edgekit.runs.references import ModelReference
 from edgekit.runs.shapes import Shapes
 from edgekit.workflows import make
-from edgekit.workflows.chains import extend, open_context, plan_nodes, with_sizes
+from edgekit.workflows.chains import extend, in_float32, open_context, plan_nodes, with_sizes
+from edgekit.workflows.quantize import weight_only
 from edgekit.workflows.quantize.attempts import FAST, METHODS, QuantizeOutcome, SearchRecord
 from edgekit.workflows.quantize.method_search import Effort, MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
+from edgekit.workflows.quantize.weight_only import WEIGHT_ONLY
 from edgekit.workflows.routes import (
     check_options,
     float_route,
@@ -47,6 +46,7 @@ def quantize(
     calibration: str = "",
     val: str = "",
     max_drop_pp: float | None = None,
+    max_kl: float | None = None,
     metric: str = "",
     strict: bool = False,
     methods: Sequence[str] = (),
@@ -59,13 +59,14 @@ def quantize(
     progress: Progress = quiet,
     say: Say = silent,
 ) -> QuantizeOutcome:
-    """Make int8, fp16 or dynamic artifacts within the budget; if the budget is missed, the best attempt is kept.
+    """Make int8, fp16, dynamic, w8 or w4 artifacts within the budget; if it is missed, the best attempt is kept.
 
     For int8 a search (`method_search`) tries quantization methods, or those in `methods`; with a budget it ends at the
     first that keeps it. `effort`: "fast" tries one good method, "thorough" all. `latency`: time the attempts where the
-    target is timed; without it accuracy and size decide. `shapes`: see `export`. `options`: fields of the exporters and
-    the int8 step. `metric`: see `choose_metric`. The failure of one format does not end the others. Raises InputError
-    if calibration samples, or labels for an explicit budget, are missing.
+    target is timed; without it accuracy and size decide. `max_kl`: the largest KL divergence from the float model, in
+    nats. For w4 with a budget, products get 8 bits, the most sensitive first, until it is kept. `shapes`: see `export`.
+    `options`: fields of the exporters and the quantizing step. `metric`: see `choose_metric`. The failure of one format
+    does not end the others. Raises InputError if calibration samples, or labels for an explicit budget, are missing.
     """
     checked_metric(metric)
     ref = references.resolve(artifact, out)
@@ -80,10 +81,15 @@ def quantize(
     routes = {name: float_route(source, name, precision) for name in formats}
     check_options(options or {}, {name: [*steps, f"{name}_{precision}"] for name, steps in routes.items()})
     fields = {**(options or {}), **({"calibration": calibration} if calibration else {})}
-    gates = Gates(max_drop_pp=Gates().max_drop_pp if max_drop_pp is None else max_drop_pp, strict=strict)
+    allowed = Gates().max_drop_pp if max_drop_pp is None else max_drop_pp
+    gates = Gates(max_drop_pp=allowed, strict=strict, max_kl=max_kl or 0.0)
     labelled = named_sets.has_labels(val) if val else not ref.foreign and bool(ref.artifact().task)
     if max_drop_pp is not None and not labelled:
         raise InputError("--max-drop needs labels", "accuracy is measured on them", "pass --val SET with labels")
+    if precision in WEIGHT_ONLY:
+        budget = max_drop_pp is not None or max_kl is not None
+        by_format = {name: _chains(source, name, precision, route) for name, route in routes.items()}
+        return weight_only.quantize(ref, by_format, budget, gates, target, val, fields, progress, say, shapes, metric)
     if precision != "int8":
         chains = [chain for name, route in routes.items() for chain in _chains(source, name, precision, route)]
         return QuantizeOutcome(
@@ -137,7 +143,7 @@ def _search_methods(
     """Make the float model of each format, then run the method search on each."""
     start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
-    start = _in_float32(start, context)
+    start = in_float32(start, context)
     fields = with_sizes(fields, start, context, shapes)
     suffix = suffix_of(context.targets[0])
     for name in routes:
@@ -172,19 +178,6 @@ def _search_methods(
                 context.say(f"  failed    {search.record.name}: {error}")
     make.raise_only(outcome)
     return outcome
-
-
-def _in_float32(start: Artifact, context: RunContext) -> Artifact:
-    """A model that came in float16, in float32; any other as it is."""
-    if start.kind != Kind("onnx", frozenset({"fp16"})) or context.store.root(start).name != start.name:
-        return start
-    step: Step = registry.load("steps", "onnx_fp32")()
-    name = f"{start.chain}.{step.produces.stem}" if start.chain else step.produces.stem
-    with open_run(context.store):
-        made = make.make([Node(name, step, {"parent": start.name})], context, {start.name: start})
-    if name not in made:
-        raise context.outcome.failures[-1]
-    return made[name]
 
 
 def _record(search: MethodSearch, record: SearchRecord, outcome: QuantizeOutcome) -> None:

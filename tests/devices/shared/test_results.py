@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from edgekit.core.artifact import TensorSpec
-from edgekit.devices.shared.results import HEADER_BYTES, OPEN_BYTES, OPEN_ROWS, _fits, _most_bytes
+import numpy as np
+import pytest
+from devices.hostile import RESULT
+
+from edgekit.core.artifact import Artifact, Kind, Sizes, State, TensorSpec
+from edgekit.core.device import Job
+from edgekit.core.errors import DeviceError
+from edgekit.core.target import Plan
+from edgekit.devices.shared.results import HEADER_BYTES, OPEN_BYTES, OPEN_ROWS, _fits, _most_bytes, result_of
 
 SHAPES = [
     ((None, 10), (10,), True),
@@ -35,3 +43,33 @@ def test_the_largest_file_of_an_output() -> None:
     assert most(None, 10) == 10 * 100 * 8 * OPEN_ROWS
     assert most(None, 10_000_000) == 10_000_000 * 100 * 8, "what a model has by its shape, however large"
     assert most(None, None) == most() == OPEN_BYTES
+
+
+def test_requests_tell_when_the_first_token_was_known(tmp_path: Path) -> None:
+    """They are fewer than inferences, and their tokens are no output of the model's."""
+    specs = [TensorSpec(name, "float32", (None, 4)) for name in ("tokens", "logits", "past", "present")]
+    state, kind, sizes = State(specs[2], specs[3]), Kind("onnx"), Sizes(1, 1, 0, 0)
+    model = Artifact("m", "1", kind, "s", {}, (), "", (specs[0],), (specs[1],), sizes, {}, tmp_path, states=(state,))
+    np.save(tmp_path / "in.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "output0.npy", np.zeros((3, 7), np.int64))
+    job = Job(model, "onnxruntime", {"tokens": tmp_path / "in.npy"}, Plan(), outputs=True, latency=True, new_tokens=7)
+
+    def answered(**fields: object) -> None:
+        result = {**RESULT, "times_ns": [9] * 3, "cpu_ns": [9] * 3, "first_token_ns": [4] * 3, **fields}
+        (tmp_path / "result.json").write_text(json.dumps({**result, "outputs": {"tokens": "output0.npy"}}))
+        result_of(tmp_path, "board", job)
+
+    answered()
+    for fields, why in (
+        ({"first_token_ns": []}, "no first_token_ns"),
+        ({"first_token_ns": [4] * 2}, "3 times_ns and 2 first"),
+        ({"first_token_ns": [4, 10, 4]}, "within their request"),
+        ({"times_ns": [9] * 2, "cpu_ns": [9] * 2, "first_token_ns": [4] * 2}, "it has 2 times; 3 were"),
+    ):
+        with pytest.raises(DeviceError) as error:
+            answered(**fields)
+        assert why in error.value.why
+    np.save(tmp_path / "output0.npy", np.zeros((3, 8), np.int64))
+    with pytest.raises(DeviceError, match="invalid result") as error:
+        answered()
+    assert "[3, 8]" in error.value.why

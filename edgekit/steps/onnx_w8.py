@@ -1,0 +1,31 @@
+"""onnx → onnx[w8]: weights of products and embeddings in 8 bits; activations stay float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgekit.core.artifact import Artifact, Kind, kinds
+from edgekit.steps.shared.onnx_weights import OnnxWeights
+from edgekit.steps.shared.weight_only_step import WeightOnlyStep
+
+
+@dataclass(frozen=True)
+class OnnxW8(WeightOnlyStep):
+    """ONNX Runtime's MatMulNBits and GatherBlockQuantized, with integers of edgekit's.
+
+    `accuracy_level`: 0 computes products in float32; 4 rounds activations to int8 in blocks at run time, as
+    dynamic quantization does.
+    """
+
+    accepts: ClassVar = kinds("onnx")
+    produces: ClassVar[Kind] = Kind("onnx", frozenset({"w8"}))
+    extra: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    bits: ClassVar[int] = 8
+
+    accuracy_level: Literal[0, 4] = 0
+
+    def weights(self, path: Path, parent: Artifact) -> OnnxWeights:
+        return OnnxWeights(path, self.accuracy_level)
