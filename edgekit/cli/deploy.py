@@ -79,8 +79,9 @@ def _result(deployment: Deployment) -> CommandResult:
         echo(f"checked       the outputs of {check['samples']} samples there are {agreement}")
         echo(f"              {_replayed(check)}")
         echo(f"folder        {deployment.at}")
-        echo(f"Python        {deployment.python}")
-        echo(f"run it there  {deployment.at}/run INPUT")
+        if deployment.python:
+            echo(f"Python        {deployment.python}")
+        echo(f"run it there  {deployment.at}/run {'INPUT' if deployment.python else 'OUT INPUT.npy'}")
         if deployment.previous:
             command = f"edgekit deploy --rollback --target {deployment.target}"
             echo(f"roll back     {command}  (to {deployment.previous})")

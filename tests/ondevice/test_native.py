@@ -246,6 +246,40 @@ def test_states_are_kept_as_the_runner_in_python_keeps_them(
         np.testing.assert_allclose(there["beyond"][name], whole, atol=1e-5)
 
 
+def test_many_states_and_logits_of_half_precision(runner: Path, tmp_path: Path) -> None:
+    """The logits are of (token + sum of the states) modulo WORDS; each call adds its tokens to each state."""
+    onnx = pytest.importorskip("onnx")
+    make, types, count = onnx.helper, onnx.TensorProto, 70
+    befores, afters = ([f"{place}.{index}" for index in range(count)] for place in ("before", "after"))
+    nodes = [
+        make.make_node("Concat", befores, ["all"], axis=1),
+        make.make_node("ReduceSum", ["all", "axis"], ["total"]),
+        make.make_node("Add", ["tokens", "total"], ["sums"]),
+        make.make_node("Mod", ["sums", "words"], ["best"]),
+        make.make_node("OneHot", ["best", "words", "values"], ["logits"]),
+        make.make_node("ReduceSum", ["tokens", "axis"], ["more"]),
+        *(make.make_node("Add", [a, "more"], [b]) for a, b in zip(befores, afters, strict=True)),
+    ]
+    sides = [[make.make_tensor_value_info(n, types.INT64, ("n", 1)) for n in names] for names in (befores, afters)]
+    tokens = make.make_tensor_value_info("tokens", types.INT64, ("n", "length"))
+    logits = make.make_tensor_value_info("logits", types.FLOAT16, ("n", "length", WORDS))
+    constants = {"axis": np.array([1]), "words": np.array(WORDS), "values": np.array([-2, -1], np.float16)}
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = make.make_graph(nodes, "many", [*sides[0], tokens], [logits, *sides[1]], weights)
+    opset = [make.make_opsetid("", 17)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
+    prompt = [[3, 4], [10, 9], [0, 1]]
+    outputs = {"folder": str(tmp_path / "out"), "new_tokens": 4}
+    specs = {"states": dict(zip(befores, afters, strict=True))}
+    inputs = {"tokens": np.array(prompt)}
+    found = ran(runner, tmp_path, "onnxruntime", tmp_path / "model.onnx", inputs, specs=specs, outputs=outputs)
+    for row, made in zip(prompt, np.load(found["outputs"]["tokens"]).tolist(), strict=True):
+        for place in range(4):
+            read = row + made[:place]
+            seen = sum(read[:-1]) if place else 0
+            assert made[place] == (read[-1] + count * seen) % WORDS
+
+
 def test_requests_are_timed(runner: Path, tmp_path: Path) -> None:
     model = decoder(tmp_path / "model.onnx")
     plan = {"batch": 2, "seconds": 0.05, "warmup_seconds": 0.01, "min_runs": 3, "prompt": 9, "new_tokens": 30}
