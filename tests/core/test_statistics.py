@@ -57,9 +57,9 @@ def test_the_floor(other: np.ndarray, labelled: bool, why: str) -> None:
 
 def test_an_embedding_is_compared_by_its_neighbours() -> None:
     turned = SCORED @ np.linalg.qr(NOISE.normal(size=(5, 5)))[0]
-    found = statistics.parity("onnx", {"x": SCORED}, {"y": 3 * turned}, "x")
+    found = statistics.parity("onnx", {"x": SCORED}, {"y": 3 * turned}, embedding="x")
     assert found.neighbour_agreement == 1 and found.top1_agreement is None and found.kl is None
-    other = statistics.parity("onnx", {"x": SCORED}, {"y": NOISE.permuted(SCORED, axis=1)}, "x")
+    other = statistics.parity("onnx", {"x": SCORED}, {"y": NOISE.permuted(SCORED, axis=1)}, embedding="x")
     assert other.neighbour_agreement is not None and other.neighbour_agreement < 0.1
     why = statistics.below_floor(other, False)
     assert "of the samples have the nearest neighbour of onnx, and 90% is the least" in why

@@ -262,6 +262,8 @@ def _preprocessing(artifact: Artifact) -> dict[str, Any]:
     named = artifact.task and not tasks.has_options(artifact.task)
     options = parse_set_spec(artifact.task).options if named else Options()
     record = array_record(artifact.inputs[0], options)
+    if record["kind"] == "text":  # without a tokenizer
+        return {"kind": "tensor"}
     assumed = not artifact.task and artifact.inputs[0].signature is None and record["kind"] != "tensor"
     return {**record, "assumed": True} if assumed else record
 

@@ -230,6 +230,7 @@ def test_names_are_inert_in_the_readme() -> None:
         "inputs": edge,
         "outputs": edge,
         "preprocessing": {"kind": "tensor"},
+        "states": {},
     }
     text = bundle._readme(manifest, c=False)
     assert text.startswith("# &lt;img src=x>\\[a\\](javascript:b)\n")
