@@ -102,7 +102,7 @@ def _min_sqnr(artifact: Artifact) -> float:
         outputs = zip(finding.parity.per_output.values(), artifact.outputs, strict=False)
         real = [sqnr for sqnr, spec in outputs if not spec.dtype.startswith(("int32", "int64", "bool"))]
         return min(MIN_SQNR_DB, min(real, default=finding.parity.sqnr_db) - MARGIN_DB)
-    return NO_SIGNAL_DB if artifact.kind.precision in ("int8", "dynamic") else MIN_SQNR_DB
+    return NO_SIGNAL_DB if artifact.kind.precision in ("int8", "dynamic", "w4") else MIN_SQNR_DB
 
 
 def _worst_sqnr(expected: Outputs, outputs: Outputs) -> float | None:
