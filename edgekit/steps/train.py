@@ -149,7 +149,8 @@ class Train(Settings, DistillationSettings, LoraSettings, Step):
             for line in epoch_lines.start(network, model, self, ctx.task, train, val, device):
                 say(line)
             if adapted is not None:
-                say(f"  lora      {adapted.trained:,} of these are trained, with rank {self.lora} {adapted.where}")
+                layers = len(adapted.targets)
+                say(f"  lora      {adapted.trained:,} of these are trained: rank {self.lora}, {layers} layers")
         if self.teacher:
             from edgekit.training import distillation
 

@@ -19,7 +19,7 @@ from edgekit.training.calls import call, to_float32
 from edgekit.training.checkpoint_state import TrainingPosition
 from edgekit.training.data import Samples
 from edgekit.training.epoch_lines import EpochLines
-from edgekit.training.evaluation import evaluate
+from edgekit.training.evaluation import BATCH, evaluate
 from edgekit.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -228,7 +228,9 @@ class _TrainingLoop:
         evaluated = self.network if self.average is None else self.average.module
         evaluation = None
         if self.group.rank == 0:
-            evaluation = evaluate(evaluated, self.validation, self.task, self.validation_loss, self.settings.monitor)
+            # not more samples at once than in training, so that it takes no more memory
+            batch, monitor = min(self.settings.batch, BATCH), self.settings.monitor
+            evaluation = evaluate(evaluated, self.validation, self.task, self.validation_loss, monitor, batch)
         total = self.group.sum(position.loss_sum)
         metrics, objective = self.group.broadcast(evaluation)
         rate = self.optimizer.param_groups[0]["lr"]

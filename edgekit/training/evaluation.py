@@ -19,7 +19,12 @@ BATCH = 500
 
 
 def evaluate(
-    network: nn.Module, validation: Samples, task: Task, loss: Callable[[Any, Any], Any], monitor: str = "loss"
+    network: nn.Module,
+    validation: Samples,
+    task: Task,
+    loss: Callable[[Any, Any], Any],
+    monitor: str = "loss",
+    batch: int = BATCH,
 ) -> tuple[dict[str, float], float]:
     """`val_loss` and `val_METRIC` in float32, and the value to minimise: the loss, or the negated metric."""
     import torch
@@ -29,7 +34,7 @@ def evaluate(
     network.eval()
     total, outputs_by_batch, labels_by_batch = 0.0, [], []
     with torch.inference_mode():
-        indices = torch.arange(len(validation)).split(BATCH)  # type: ignore[no-untyped-call]
+        indices = torch.arange(len(validation)).split(batch)  # type: ignore[no-untyped-call]
         for inputs, labels in validation.batches(indices):
             outputs = call(network, inputs)
             total += float(loss(outputs, labels)) * len(labels)

@@ -47,8 +47,8 @@ def trained(name: str, out: Path, options: list[str]) -> resource.struct_rusage:
     """Train in a process of its own; what it used."""
     process = subprocess.Popen([sys.executable, __file__, str(out), "--only", name, "--here", *options])
     _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"{name} failed")
+    if code := os.waitstatus_to_exitcode(status):
+        sys.exit(f"{name} ended with {code}")
     return usage
 
 

@@ -34,6 +34,23 @@ def test_from_an_artifact_with_folds_and_a_log(cli: Cli, bars_run: Path, tmp_pat
     assert {path.name for path in (tmp_path / "log").iterdir() if path.is_dir()} == {"fold-1", "fold-2"}
 
 
+@pytest.mark.slow
+def test_adapters(cli: Cli, bars_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    words = ("train", "bars", "--epochs", 1, "--out", "again", "--lora", 2, "--lora-targets", "head.0, body.0")
+    assert "needs weights to start from" in cli(*words).line
+    ended = cli(*words[:-1], "head.0,", "--init", bars_run / "torch", "--dora", "--folds", 2, "--json")
+    assert ended.code == 0, ended.err
+    artifact = Store(tmp_path / "again").get("torch")
+    assert artifact.fields["lora_targets"] == ["head.0"] and artifact.fields["dora"] is True
+    assert artifact.details["lora"]["targets"] == ["head.0"] and "peft" in artifact.tools
+    assert (artifact.path / "adapter" / "adapter_config.json").is_file()
+    assert any(line.split()[:1] == ["lora"] for line in ended.err.splitlines())
+    assert max(len(line) for line in ended.err.splitlines() if "note" not in line) <= 80
+    refused = cli(*words, "--init", bars_run / "torch")
+    assert refused.code == 2 and "'body.0'" in refused.line
+
+
 def test_it_says_what_it_does_and_draws_it(cli: Cli, tmp_path: Path) -> None:
     words = ("train", "bars", "--epochs", 3, "--out", "r", "--curves")
     ended = cli(*words, "c.svg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +59,28 @@ def test_the_tokenizer_ships_and_long_texts_are_said(reviews: TextClassification
     assert notes == ("1 of 1 texts were cut to 12 tokens",)
     with pytest.raises(InputError, match="the text is empty"):
         reviews.read("  ", tmp_path)
+
+
+def test_the_tokenizer_that_the_data_was_encoded_with_ships(reviews: TextClassification, tmp_path: Path) -> None:
+    """A conversion keeps its parent's; initial weights and a teacher may come with others."""
+    other = SimpleNamespace(path=tmp_path / "other")
+    other.path.mkdir()
+    (other.path / "tokenizer.json").write_text("other")
+    reviews.ship(tmp_path, {"parent": other})
+    assert (tmp_path / "tokenizer.json").read_text() == "other"
+    reviews.ship(tmp_path, {"init": other, "teacher": other})
+    assert (tmp_path / "tokenizer.json").read_text() == reviews.tokenizer.to_str(pretty=True)
+
+
+def test_a_tokenizer_that_pads_with_another_token(reviews: TextClassification, tmp_path: Path) -> None:
+    tokenizer = reviews.tokenizer
+    tokenizer.enable_padding(pad_id=3, pad_token="[SEP]", direction="left")
+    tokenizer.save(str(tmp_path / "padded.json"))
+    task = made(data="reviews.csv", tokenizer=str(tmp_path / "padded.json"))
+    assert task.arguments("text-encoder")["pad"] == 3
+    assert task.load("train").inputs["tokens"][0, 0] == 3
+    with pytest.raises(InputError, match="fills up with token 3"):
+        task.arguments("transformer-text")
 
 
 def test_long_texts_of_a_table_are_counted() -> None:

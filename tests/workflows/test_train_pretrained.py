@@ -67,7 +67,7 @@ def test_one_command(tmp_path: Path) -> None:
     changed = {name for name in bodies if not torch.equal(bodies[name], before[f"bert.{name}"])}
     assert {name.rpartition(".self.")[2] for name in changed} == {"query.weight", "key.weight", "value.weight"}
     assert (artifact.path / "adapter" / "adapter_model.safetensors").is_file()
-    assert any("in 6 layers (key, query, value)" in line for line in said)
+    assert any("rank 4, 6 layers" in line for line in said)
     again = train(TASK, init="runs/reviews/torch", lora=2, out=Path("runs/again"), **{**QUICK, "epochs": 1})
     assert again.artifacts[0].details["model"] == "text-encoder"
 
@@ -89,6 +89,7 @@ def test_all_weights_and_a_tokenizer_that_pads_with_another_token(tmp_path: Path
         torch.testing.assert_close(network(ids), network(ids[:, :3]))  # padding does not count
 
 
+@pytest.mark.slow
 def test_what_is_refused(tmp_path: Path) -> None:
     folder = directory("bert")
     shutil.copytree(folder, "mute")
