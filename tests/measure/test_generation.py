@@ -142,12 +142,22 @@ def test_predict_generates_text(run: Path) -> None:
         (["predict", "lm/onnx", "the red number of", "--new-tokens", "16"], "the context of onnx has 16"),
         (["bench", "lm/onnx", "--prompt", "16", "--new-tokens", "4"], "a prompt of 16 tokens and 4 new ones are 20"),
         (["export", "lm/torch", "--to", "tflite"], "its cache grows with the text"),
+        (["quantize", "lm/onnx", "--int8", "--methods", "mse"], "mse cannot quantize onnx: it has states"),
     ],
-    ids=["predict", "bench", "tflite"],
+    ids=["predict", "bench", "tflite", "int8"],
 )  # fmt: skip
 def test_what_is_refused(run: Path, words: list[str], message: str) -> None:
     ended = run_cli(*words, cwd=run.parent)
     assert ended.code != 0 and re.search(message, ended.err), ended.err
+
+
+def test_int8_without_ranges(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "lm")
+    shutil.copyfile(run.parent / "texts.txt", tmp_path / "texts.txt")
+    ended = run_cli("quantize", "lm/onnx", "--int8", "--json", cwd=tmp_path)
+    (search,) = ended.json["result"]["searches"]
+    assert {attempt["method"] for attempt in search["attempts"]} <= {"dynamic", "weight-only"}
+    assert "is not calibrated: it has states" in ended.err
 
 
 def test_a_cache_larger_than_the_memory_is_refused(run: Path) -> None:

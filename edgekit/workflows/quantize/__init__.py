@@ -20,7 +20,7 @@ from edgekit.runs.shapes import Shapes
 from edgekit.workflows import make
 from edgekit.workflows.chains import extend, in_float32, open_context, plan_nodes, with_sizes
 from edgekit.workflows.quantize import weight_only
-from edgekit.workflows.quantize.attempts import FAST, METHODS, QuantizeOutcome, SearchRecord
+from edgekit.workflows.quantize.attempts import FAST, METHODS, WITHOUT_SAMPLES, QuantizeOutcome, SearchRecord
 from edgekit.workflows.quantize.method_search import Effort, MethodSearch
 from edgekit.workflows.quantize.methods import METHOD_STEPS
 from edgekit.workflows.quantize.weight_only import WEIGHT_ONLY
@@ -144,6 +144,7 @@ def _search_methods(
     start, context = open_context(ref, gates, target, val, fields, progress, say, shapes, metric)
     outcome = context.outcome = QuantizeOutcome(**vars(context.outcome))
     start = in_float32(start, context)
+    methods = _of_states(start, methods, context) if start.states else methods
     fields = with_sizes(fields, start, context, shapes)
     suffix = suffix_of(context.targets[0])
     for name in routes:
@@ -178,6 +179,17 @@ def _search_methods(
                 context.say(f"  failed    {search.record.name}: {error}")
     make.raise_only(outcome)
     return outcome
+
+
+def _of_states(start: Artifact, methods: Sequence[str], context: RunContext) -> tuple[str, ...]:
+    """The methods for a model with states, which has no calibrated ranges. Raises InputError if none is left."""
+    kept = tuple(method for method in methods if method in WITHOUT_SAMPLES)
+    why = "it has states, whose values no calibration samples hold"
+    if not kept:
+        what = f"{', '.join(methods)} cannot quantize {start.name}"
+        raise InputError(what, why, "edgekit quantize --weights 8, or --dynamic")
+    context.note(f"{start.name} is not calibrated: {why}; its activations stay float, or are quantized at run time")
+    return kept
 
 
 def _record(search: MethodSearch, record: SearchRecord, outcome: QuantizeOutcome) -> None:
