@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core import errors
+from edgekit.core.artifact import Artifact
 from edgekit.core.errors import EdgekitError, InputError
 from edgekit.core.progress import Progress, quiet
 from edgekit.core.target import Plan
 from edgekit.core.user_code import typed_by_user
 from edgekit.measure import targets
+from edgekit.measure.context import RunContext
 from edgekit.runs import named_sets, references
 from edgekit.runs.graph import Node
 from edgekit.runs.recipe import Gates
