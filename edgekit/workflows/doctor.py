@@ -28,6 +28,7 @@ PURPOSE = {
     "metrics": "metrics of detection, segmentation, translation and anomaly detection",
     "text": "tokenizers for text tasks",
     "hf": "Hugging Face directories",
+    "lora": "train --lora, and adapters that are merged",
     "prune": "edgekit prune",
     "optimize": "edgekit optimize",
     "distributed": "training in several processes",
