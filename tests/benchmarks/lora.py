@@ -27,7 +27,6 @@ from edgekit.workflows.train import train
 
 TASK = "text-classification?length=64"
 SHARED: dict[str, Any] = {"epochs": 3, "batch": 32, "patience": 3, "seed": 0, "accelerator": "cpu"}
-#: the learning rates are those with the best validation loss of three
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"lr": 2e-4, "lr_factors": ("head=10",)},
     "lora": {"lr": 2e-3, "lora": 8},
