@@ -50,7 +50,7 @@ class TfliteDynamic(Step):
                 ) from error
         path = out / "model.tflite"
         path.write_bytes(packed(unpack(raw, str(path))))
-        if "dynamic" not in Tflite.describe(path).traits:
+        if not Tflite.describe(path).traits & {"dynamic", "w8"}:
             why = "it has no operator with weights that int8 is for"
             raise CannotConvert(f"nothing of {parent.name} was quantized", why, "use it as it is")
         how = "computed in float32" if self.weight_only else "activations quantized as they come"

@@ -344,6 +344,7 @@ def test_several_inputs_and_outputs_keep_names_and_order(tmp_path: Path, monkeyp
     results = [TensorSpec("z", "float32", (None, 2, 3)), TensorSpec("a", "float32", (None, 6))]
     names = {spec.name: spec.name for spec in (*specs, *results)}
     parts: dict[str, Any] = {"inputs": specs, "outputs": results, "identity_map": lambda: names}
+    parts |= {"file_inputs": specs, "file_outputs": results}
     parent: Any = SimpleNamespace(name="torch", kind=Kind("torch"), path=tmp_path, **parts)
     (tmp_path / networks.NETWORK).write_text("{}")
     monkeypatch.setattr(networks, "load", lambda folder: Two().eval())

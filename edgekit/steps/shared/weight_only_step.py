@@ -117,7 +117,7 @@ class WeightOnlyStep(CalibratedStep):
         if not matrices or (not products and not any(g.bits == self.bits for g in grids.values())):
             what = f"nothing of {parent.name} was quantized"
             why = f"it has no products or embeddings with float weights of {SMALL:,} values or more"
-            raise CannotConvert(what, f"{why}; convolutions stay float", "edgekit quantize --int8 quantizes those, too")
+            raise CannotConvert(what, f"{why}; convolutions stay float", "quantize those, too: edgekit quantize --int8")
         method = self._method(ctx)
         moments = {}
         if method != "rtn" and "calibration" in ctx.sets:
