@@ -8,13 +8,16 @@ scales from.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgekit.compression.weight_only.codes import Codes, Floats
+from edgekit.compression.weight_only.codes import Codes, Floats, Integers
 
 #: damping of the curvature, as a share of its mean
 DAMPING = (0.01, 0.1, 1.0)
 #: columns that are updated one by one before all later ones are
 COLUMNS = 128
+#: outputs that are rounded at a time: they do not depend on each other
+ROWS = 16_384
 
 
 def compensated(matrix: Floats, start: Codes, curvature: Floats) -> Codes:
@@ -26,7 +29,16 @@ def compensated(matrix: Floats, start: Codes, curvature: Floats) -> Codes:
     factor = _factor(curvature[np.ix_(order, order)].astype(np.float64))
     if factor is None:
         return start
-    factor = factor.astype(np.float32)
+    codes = np.empty(matrix.shape, np.uint8)
+    for row in range(0, len(matrix), ROWS):
+        rows = slice(row, row + ROWS)
+        part = Codes(start.grid, start.codes[rows], start.scales[rows], start.zeros[rows])
+        codes[rows] = _rounded(matrix[rows], part, factor.astype(np.float32), order)
+    return Codes(start.grid, codes, start.scales, start.zeros)
+
+
+def _rounded(matrix: Floats, start: Codes, factor: Floats, order: NDArray[np.intp]) -> Integers:
+    """`factor`: that of the inverse curvature, in the `order` of inputs."""
     grid, columns = start.grid, matrix.shape[1]
     block_of = order // grid.width(columns)
     weights = matrix[:, order].astype(np.float32)
@@ -42,7 +54,7 @@ def compensated(matrix: Floats, start: Codes, curvature: Floats) -> Codes:
             weights[:, index + 1 : last] -= error[:, None] * factor[None, index, index + 1 : last]
             codes[:, order[index]], errors[:, index - first] = code, error
         weights[:, last:] -= errors @ factor[first:last, last:]
-    return Codes(grid, codes, start.scales, start.zeros)
+    return codes
 
 
 def _factor(curvature: Floats) -> Floats | None:

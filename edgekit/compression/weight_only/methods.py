@@ -86,9 +86,10 @@ def choose(
     moments: Mapping[str, Moments],
     progress: Progress = quiet,
 ) -> Chosen:
-    """The codes of every constant, by the grid of its key."""
+    """The codes of every constant, by the grid of its key; a tied head's by the samples of the head."""
     chosen = Chosen(factors=_factors(matrices, grids, moments) if method == "awq" else {})
-    for matrix in progress(matrices, "rounding", len(matrices)):
+    products_first = sorted(matrices, key=lambda matrix: matrix.role == "table")
+    for matrix in progress(products_first, "rounding", len(matrices)):
         if matrix.key not in chosen.codes:
             known, factor = moments.get(matrix.input), chosen.factors.get(matrix.input)
             chosen.codes[matrix.key] = codes_of(matrix.values(), grids[matrix.key], method, known, factor)

@@ -68,9 +68,10 @@ def main() -> None:
         lines = []
         for format in options.formats.split(","):
             float_model = edgekit.export(model, to=format, example=example, out=Path("run"))
-            lines += rows(float_model, format, test, options.rounds)
+            made = rows(float_model, format, test, options.rounds)
+            print("\n".join(made), flush=True)
+            lines += made
     table = "\n".join([*HEAD, *lines, "", f"{machine()}. {TESTED} texts, {CALIBRATION} for calibration."])
-    print(table)
     if options.page:
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(re.sub(r"(?s)(<!-- table -->\n).*?(<!-- end -->)", rf"\1{table}\n\2", page), encoding="utf-8")
