@@ -12,7 +12,7 @@ from edgekit.compression.calibration.onnx import Session
 from edgekit.compression.weight_only.codes import Codes, Floats, Grid, packed
 from edgekit.compression.weight_only.methods import Matrix
 from edgekit.compression.weight_only.moments import Run
-from edgekit.steps.shared import onnx_weight_only
+from edgekit.steps.shared import onnx_slim, onnx_weight_only
 from edgekit.steps.shared.onnx_rules import drop_unread
 from edgekit.steps.shared.weight_only_step import LEAST_INPUTS, SMALL
 
@@ -93,6 +93,7 @@ class OnnxWeights:
     def save(self, folder: Path) -> None:
         if stored := onnx_weight_only.store(self.model):
             self.notes.append(f"the weights of {stored} recurrent operators are int8")
+        onnx_slim.slim(self.model)
         save(self.model, folder / "model.onnx")
 
     # --- reading ---

@@ -59,8 +59,8 @@ class Weights(Protocol):
 
 @dataclass(frozen=True)
 class WeightOnlyStep(CalibratedStep):
-    """`block`: how many weights in a row share a scale, 0 for all; -1: 32 for 4 bits, 128 for 8, and a table's rows
-    have one each. `symmetric`: without zero points; "": for 8 bits. `embeddings`, `head` (the last product before an
+    """`block`: how many weights in a row share a scale, 0 for all; -1: 32 for 4 bits, 128 for 8. Rows of a table in 8
+    bits have one each. `symmetric`: without zero points; "": for 8 bits. `embeddings`, `head` (the last product before an
     output): their bits, or float; "" is 8. What both share has the bits of the head.
 
     `weight_method`: see `compression/weight_only/methods.py`. awq and gptq take `samples` samples of `calibration`
@@ -172,9 +172,9 @@ class WeightOnlyStep(CalibratedStep):
         for matrix in matrices:
             roles.setdefault(matrix.key, set()).add(matrix.role)
         grids = {key: self.grid(int(word)) for key, word in bits.items() if word != "float"}
-        if self.block < 0:  # a row of a table is not summed up: one scale is enough for 8 bits
-            per_row = {key: g for key, g in grids.items() if roles[key] == {"table"} and g.bits == 8}
-            grids |= {key: dataclasses.replace(grid, block=0) for key, grid in per_row.items()}
+        # a row of a table is not summed up: one scale is enough for 8 bits
+        per_row = {key: g for key, g in grids.items() if roles[key] == {"table"} and g.bits == 8}
+        grids |= {key: dataclasses.replace(grid, block=0) for key, grid in per_row.items()}
         fitted = {key: weights.fitted(grid, columns[key]) for key, grid in grids.items()}
         other = sorted({columns[key] for key, grid in grids.items() if _differs(grid, fitted[key], columns[key])})
         if other:
