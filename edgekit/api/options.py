@@ -146,6 +146,7 @@ class QuantizeOptions(ExportOptions, total=False):
     embeddings: WeightBits
     head: WeightBits
     weight_method: WeightMethod
+    accuracy_level: Literal[0, 4]
     max_mb: float
 
 

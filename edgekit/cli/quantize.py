@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "rtn", "scale", "awq", "gptq"]),
     help="--weights: how they are rounded; auto: gptq with calibration samples, else scale.",
 )
+@click.option(
+    "--accuracy-level",
+    type=click.Choice(["0", "4"]),
+    callback=lambda _context, _option, value: value and int(value),
+    help="--weights, ONNX: 4 rounds activations to int8 in blocks at run time (default: for 4 bits and decoders).",
+)
 @click.option("--max-kl", type=float, metavar="NATS", help="--weights: most KL divergence from the float model.")
 @click.option("--max-size", "max_mb", type=float, metavar="MB", help="--weights 4: 8 bits for as many as fit.")
 @click.option("--fold-padding", is_flag=True, help="TFLite: less memory on microcontrollers, slower with XNNPACK.")
@@ -127,5 +133,5 @@ def command(
 
 
 def _given(name: str, value: Any) -> bool:
-    """Was an option given? A block of 0 is."""
-    return value is not None if name == "block" else bool(value)
+    """Was an option given? A block of 0 and a level of 0 are."""
+    return value is not None if name in ("block", "accuracy_level") else bool(value)

@@ -498,7 +498,7 @@ def _traits(
     nodes: Sequence[NodeProto], weights: Sequence[TensorProto], stored: Sequence[weight_encoding.Encoding]
 ) -> frozenset[str]:
     quantized = _quantized(nodes, weights)
-    if quantized == "weight-only" and any(one.bits for one in stored):
+    if quantized in ("weight-only", "") and any(one.bits for one in stored):
         return frozenset({weight_encoding.trait(stored)} - {""})
     return frozenset({_TRAITS[quantized]}) if quantized in _TRAITS else frozenset()
 
@@ -507,7 +507,7 @@ def _quantized_text(
     nodes: Sequence[NodeProto], weights: Sequence[TensorProto], stored: Sequence[weight_encoding.Encoding]
 ) -> str:
     quantized = _quantized(nodes, weights)
-    return (weight_encoding.described(stored) or quantized) if quantized == "weight-only" else quantized
+    return (weight_encoding.described(stored) or quantized) if quantized in ("weight-only", "") else quantized
 
 
 _TRAITS = {"QDQ": "int8", "QLinear": "int8", "dynamic": "dynamic", "weight-only": "dynamic", "fp16": "fp16"}

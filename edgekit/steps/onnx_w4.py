@@ -13,10 +13,10 @@ from edgekit.steps.shared.weight_only_step import WeightOnlyStep
 
 @dataclass(frozen=True)
 class OnnxW4(WeightOnlyStep):
-    """ONNX Runtime's MatMulNBits and GatherBlockQuantized, with integers of edgekit's.
+    """ONNX Runtime's MatMulNBits and GatherBlockQuantized; integers are edgekit's.
 
-    `accuracy_level`: 0 computes products in float32; 4 rounds activations to int8 in blocks at run time, as
-    dynamic quantization does.
+    `accuracy_level`: 4 rounds activations to int8 in blocks at run time, which costs little next to 4 bits; 0 computes
+    in float32. -1: 4.
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -25,7 +25,7 @@ class OnnxW4(WeightOnlyStep):
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     bits: ClassVar[int] = 4
 
-    accuracy_level: Literal[0, 4] = 0
+    accuracy_level: Literal[-1, 0, 4] = -1
 
     def weights(self, path: Path, parent: Artifact) -> OnnxWeights:
-        return OnnxWeights(path, self.accuracy_level)
+        return OnnxWeights(path, 4 if self.accuracy_level < 0 else self.accuracy_level)

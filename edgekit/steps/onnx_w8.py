@@ -13,10 +13,11 @@ from edgekit.steps.shared.weight_only_step import WeightOnlyStep
 
 @dataclass(frozen=True)
 class OnnxW8(WeightOnlyStep):
-    """ONNX Runtime's MatMulNBits and GatherBlockQuantized, with integers of edgekit's.
+    """int8 that is dequantized when ONNX Runtime loads the model, or its MatMulNBits; integers are edgekit's.
 
-    `accuracy_level`: 0 computes products in float32; 4 rounds activations to int8 in blocks at run time, as
-    dynamic quantization does.
+    `accuracy_level`: 0 computes in float32, as fast as a float model, whose memory it takes. 4 is MatMulNBits, which
+    keeps int8 in memory and rounds activations to int8 in blocks at run time: faster, above all for a token at a time,
+    and less exact. -1: 4 for a model with states, which generates token by token, else 0.
     """
 
     accepts: ClassVar = kinds("onnx")
@@ -25,7 +26,8 @@ class OnnxW8(WeightOnlyStep):
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     bits: ClassVar[int] = 8
 
-    accuracy_level: Literal[0, 4] = 0
+    accuracy_level: Literal[-1, 0, 4] = -1
 
     def weights(self, path: Path, parent: Artifact) -> OnnxWeights:
-        return OnnxWeights(path, self.accuracy_level)
+        level = self.accuracy_level if self.accuracy_level >= 0 else 4 if parent.states else 0
+        return OnnxWeights(path, level)

@@ -104,7 +104,8 @@ def test_runtimes_compute_with_these_weights(
             "head": head,
             "weight_method": "rtn",
         }
-        artifact = made.get(f"{format}-w{bits}~all", step(format, bits, **fields), plain[format])
+        exact = {"accuracy_level": 0} if format == "onnx" else {}
+        artifact = made.get(f"{format}-w{bits}~all", step(format, bits, **fields, **exact), plain[format])
         expected = made.imported(_with_weights(made, bits, block, symmetric, format), "expected")
         assert statistics.sqnr_db(answers(expected), answers(artifact)) > 90
 
@@ -122,7 +123,7 @@ def _with_weights(made: Made, bits: int, block: int, symmetric: bool, format: st
         turned = tensor.name == "up"
         matrix = np.ascontiguousarray(values.T if turned else values)
         grid = Grid(bits, block, symmetric)
-        grid = OpenvinoWeights.fitted(None, grid, matrix.shape[1]) if format == "openvino" else grid  # type: ignore[arg-type]
+        grid = OpenvinoWeights.fitted(None, grid, matrix.shape[1]) if format == "openvino" or bits == 8 else grid  # type: ignore[arg-type]
         values = rounded(matrix, grid).values
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values.T if turned else values), tensor.name))
     onnx.save(model, str(path))
@@ -215,8 +216,22 @@ def test_half_precision_weights(made: Made, tmp_path: Path) -> None:
     floats = made.imported(path, "halves")
     small = made.get("halves-w8", step("onnx", 8), floats)
     assert decibels(small, floats) > 30
-    types = [node.op_type for node in onnx.load(str(small.path / "model.onnx")).graph.node]
-    assert types.count("MatMulNBits") == 3 and "Cast" not in types
+    assert "3 int8 per channel" in facts(small).quantized and facts(small).parameters == facts(floats).parameters
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_activations_in_int8_cost_little(made: Made, plain: dict[str, Artifact], bits: int) -> None:
+    """ONNX Runtime's accuracy level 4; int8 is then kept in memory, too."""
+    exact, rounded = (
+        made.get(f"onnx-w{bits}~{n}", step("onnx", bits, accuracy_level=n), plain["onnx"]) for n in (0, 4)
+    )
+    assert 25 < statistics.sqnr_db(answers(exact), answers(rounded)) < 80
+    types = [[node.op_type for node in onnx.load(str(a.path / "model.onnx")).graph.node] for a in (exact, rounded)]
+    assert types[1].count("MatMulNBits") == 3 and types[0].count("MatMulNBits") == (2 if bits == 4 else 0)
+    assert facts(rounded).parameters == facts(exact).parameters and facts(rounded).traits == {f"w{bits}"}
+    assert rounded.details["weight_only"]["accuracy_level"] == 4
+    default = step("onnx", bits).weights(plain["onnx"].path / "model.onnx", plain["onnx"])
+    assert default.facts == {"accuracy_level": 4 if bits == 4 else 0}
 
 
 def test_the_id_depends_on_every_option() -> None:

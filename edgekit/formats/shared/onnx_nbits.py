@@ -7,7 +7,7 @@ are (`packed_counts`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.formats.shared.onnx_wire import graphs
@@ -63,7 +63,7 @@ def _all_equal(zeros: TensorProto | None) -> bool:
     return bool(raw) and raw in (b"\x88" * len(raw), b"\x80" * len(raw))
 
 
-def packed_counts(nodes: Iterable[NodeProto], constants: Mapping[str, TensorProto]) -> dict[str, int]:
+def packed_counts(nodes: Sequence[NodeProto], constants: Mapping[str, TensorProto]) -> dict[str, int]:
     """Constant → the number of weights that it stands for: 0 for scales and zero points of weights."""
     counts: dict[str, int] = {}
     for node in nodes:
@@ -76,8 +76,39 @@ def packed_counts(nodes: Iterable[NodeProto], constants: Mapping[str, TensorProt
                 counts[node.input[0]] = math.prod(table.dims) * _per_element(node, table)
         elif node.op_type == "DequantizeLinear" and integer(node, "block_size") and node.input[0] in constants:
             counts |= dict.fromkeys(list(node.input)[1:3], 0)
+    for _, encoding_constants in dequantized(nodes, constants).values():
+        counts |= dict.fromkeys(encoding_constants, 0)
     counts.pop("", None)
     return counts
+
+
+def dequantized(
+    nodes: Sequence[NodeProto], constants: Mapping[str, TensorProto]
+) -> dict[str, tuple[Encoding, tuple[str, ...]]]:
+    """Output of a Mul → the encoding of the weights that it makes of constants, and its scales and zero points.
+
+    The form is Mul(Reshape?(Sub?(Cast(int8 codes), zero points)), scales).
+    """
+    made = {name: node for node in nodes for name in node.output}
+    found: dict[str, tuple[Encoding, tuple[str, ...]]] = {}
+
+    def source(name: str) -> str:
+        while name in made and made[name].op_type in ("Reshape", "Cast"):
+            name = made[name].input[0]
+        return name
+
+    for node in (node for node in nodes if node.op_type == "Mul"):
+        values, scales = node.input[0], source(node.input[1])
+        before = made.get(values)
+        zeros = source(before.input[1]) if before is not None and before.op_type == "Sub" else ""
+        codes = constants.get(source(before.input[0] if before is not None and zeros else values))
+        if codes is None or codes.data_type not in _INT8_TYPES or len(codes.dims) != 2 or scales not in constants:
+            continue
+        blocks = constants[scales].dims[1] if len(constants[scales].dims) == 2 else 1
+        block = codes.dims[1] // blocks if 1 < blocks < codes.dims[1] else 0
+        symmetric = not zeros or (zeros in constants and math.prod(constants[zeros].dims) == 1)
+        found[node.output[0]] = Encoding(8, block, symmetric), (scales, zeros)
+    return found
 
 
 def _per_element(node: NodeProto, table: TensorProto) -> int:
@@ -194,9 +225,10 @@ def macs(node: NodeProto, shape: Callable[[str], tuple[int | None, ...] | None])
     return None
 
 
-def encodings(nodes: Iterable[NodeProto], constants: Mapping[str, TensorProto], small: int) -> Iterator[Encoding]:
+def encodings(nodes: Sequence[NodeProto], constants: Mapping[str, TensorProto], small: int) -> Iterator[Encoding]:
     """Of every operator with `small` weights or more: products, convolutions, and tables in few bits."""
     decoded = {node.output[0]: e for node in nodes if (e := encoding(node, constants)) and not is_nbits(node)}
+    decoded |= {name: e for name, (e, _) in dequantized(nodes, constants).items()}
     through = {n.output[0]: n.input[0] for n in nodes if n.op_type in ("Transpose", "Reshape", "Cast", "Identity")}
     for node in nodes:
         if is_nbits(node):

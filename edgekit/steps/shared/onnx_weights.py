@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,11 @@ MOST_PACKED = 1_900_000_000
 
 
 class OnnxWeights:
-    """`accuracy_level` of its products: 0 computes in float, 4 rounds activations to int8 in blocks at run time."""
+    """`accuracy_level` of its products: 0 computes in float, 4 rounds activations to int8 in blocks at run time.
+
+    MatMulNBits of 8 bits at level 0 takes 2 to 12 times float's time (ONNX Runtime 1.32); such weights are dequantized
+    by operators on constants, which ONNX Runtime computes when it loads the model.
+    """
 
     def __init__(self, path: Path, accuracy_level: int) -> None:
         import onnx
@@ -37,6 +42,7 @@ class OnnxWeights:
         self.path, self.level = path, accuracy_level
         self.model: ModelProto = onnx.load(str(path))
         self.notes: list[str] = []
+        self.facts = {"accuracy_level": accuracy_level}
         graph = self.model.graph
         self._constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
@@ -47,8 +53,9 @@ class OnnxWeights:
         self._heads = _heads(graph, self._maker, set(self._constants))
 
     def fitted(self, grid: Grid, columns: int) -> Grid:
-        """As it is: the last block of a row is filled up."""
-        return grid
+        """As it is: the last block of a row is filled up. A row of int8 that is dequantized has one scale if not."""
+        whole = grid.bits == 8 and not self.level and columns % grid.width(columns)
+        return dataclasses.replace(grid, block=0) if whole else grid
 
     def matrices(self) -> list[Matrix]:
         found = [matrix for index in range(len(self.model.graph.node)) if (matrix := self._matrix(index))]
@@ -67,6 +74,7 @@ class OnnxWeights:
         graph = self.model.graph
         nodes = {self._name(index): node for index, node in enumerate(graph.node)}
         self._packed: dict[str, list[str]] = {}
+        self._first: list[NodeProto] = []
         replaced: dict[str, list[NodeProto]] = {}
         for matrix in matrices:
             node = nodes[matrix.name]
@@ -74,9 +82,11 @@ class OnnxWeights:
                 self._table(node, matrix, codes[matrix.key], matrices)
                 if matrix.role == "table"
                 else self._product(node, matrix, codes[matrix.key])
+                if codes[matrix.key].grid.bits == 4 or self.level
+                else self._dequantized(node, matrix, codes[matrix.key])
             )
         first = self._divided(graph, matrices, replaced, factors)
-        rewritten = []
+        rewritten = list(self._first)
         for index, node in enumerate(graph.node):
             name = self._name(index)
             rewritten += [*first.get(name, []), *replaced.get(name, [node])]
@@ -209,31 +219,75 @@ class OnnxWeights:
         add = [helper.make_node("Add", [product.output[0], bias], [output])] if bias else []
         return [product, *add]
 
+    def _rows(self, key: str, codes: Codes) -> list[str]:
+        """The names of codes `[out, in]` packed by rows, scales, and zero points where they differ."""
+        name = f"{key}/rows"
+        if name not in self._packed:
+            names = [
+                self._add(f"{name}/codes", packed(codes.codes, codes.grid.bits)),
+                self._add(f"{name}/scales", codes.scales),
+            ]
+            if not codes.grid.symmetric:
+                names.append(self._add(f"{name}/zeros", packed(codes.zeros, codes.grid.bits)))
+            self._packed[name] = names
+        return list(self._packed[name])
+
+    def _dequantized(self, node: NodeProto, matrix: Matrix, codes: Codes) -> list[NodeProto]:
+        """A product of float weights that operators make of int8 constants."""
+        from onnx import helper
+
+        weight = f"{matrix.key}/floats"
+        if weight not in self._packed:
+            self._packed[weight] = [weight]
+            self._first += self._floats(weight, matrix, codes)
+        bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] else ""
+        output = node.output[0]
+        product = helper.make_node(
+            "MatMul", [node.input[0], weight], [f"{output}/product" if bias else output], name=node.name or output
+        )
+        add = [helper.make_node("Add", [product.output[0], bias], [output])] if bias else []
+        return [product, *add]
+
+    def _floats(self, name: str, matrix: Matrix, codes: Codes) -> list[NodeProto]:
+        """Operators that compute the weights `[in, out]`: Mul(Sub(Cast(codes), zero points), scales), in blocks."""
+        from onnx import TensorProto, helper
+
+        rows, columns = matrix.shape
+        blocks = codes.scales.shape[1]
+        stored, scales, *zeros = self._rows(matrix.key, codes)
+        shapes = {"blocks": [rows, blocks, columns // blocks], "each": [rows, blocks, 1], "matrix": [rows, columns]}
+        of = {word: self._add(f"{name}/{word}", np.array(shape, np.int64)) for word, shape in shapes.items()}
+        nodes: list[NodeProto] = []
+
+        def then(kind: str, *inputs: str, **how: Any) -> str:
+            output = f"{name}/{len(nodes)}"
+            nodes.append(helper.make_node(kind, inputs, [output], **how))
+            return output
+
+        if zeros:
+            zero = then("Reshape", then("Cast", zeros[0], to=TensorProto.FLOAT), of["each"])
+        else:
+            zero = self._add(f"{name}/middle", np.array(codes.grid.middle, np.float32))
+        value = then("Sub", then("Reshape", then("Cast", stored, to=TensorProto.FLOAT), of["blocks"]), zero)
+        value = then("Mul", value, then("Reshape", scales, of["each"]))
+        nodes.append(helper.make_node("Transpose", [then("Reshape", value, of["matrix"])], [name], perm=[1, 0]))
+        return nodes
+
     def _table(self, node: NodeProto, matrix: Matrix, codes: Codes, matrices: Sequence[Matrix]) -> list[NodeProto]:
         from onnx import helper
 
-        columns = matrix.shape[1]
-        nodes = []
+        columns, nodes = matrix.shape[1], []
         block = block_of(codes, columns)
-        if columns % block == 0 and any(other.key == matrix.key and other.role != "table" for other in matrices):
+        in_blocks = codes.grid.bits == 4 or self.level  # as MatMulNBits has them
+        shared = any(other.key == matrix.key and other.role != "table" for other in matrices)
+        if in_blocks and shared and columns % block == 0:
             stored, *rest = self._parts(matrix.key, codes, block)
             shape = self._add(f"{node.output[0]}/shape", np.array([0, -1], np.int64))
             nodes.append(helper.make_node("Reshape", [stored, shape], [f"{node.output[0]}/codes"]))
             parts = [nodes[0].output[0], *rest]
         else:
             block = codes.grid.block if 0 < codes.grid.block <= columns else _power(columns)
-            key = f"{matrix.key}/table"
-            if key not in self._packed:
-                blocks = -(-columns // block)
-                names = [
-                    self._add(f"{key}/codes", packed(codes.codes, codes.grid.bits)),
-                    self._add(f"{key}/scales", codes.scales),
-                ]
-                assert codes.scales.shape[1] == blocks
-                if not codes.grid.symmetric:
-                    names.append(self._add(f"{key}/zeros", packed(codes.zeros, codes.grid.bits)))
-                self._packed[key] = names
-            parts = list(self._packed[key])
+            parts = self._rows(matrix.key, codes)
         lookup = helper.make_node(
             "GatherBlockQuantized",
             [parts[0], node.input[1], *parts[1:]],

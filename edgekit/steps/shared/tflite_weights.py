@@ -34,6 +34,7 @@ class TfliteWeights:
         self.model = unpack(path.read_bytes(), str(path))
         self.graph = Graph(self.model, self.model.subgraphs[0])
         self.notes: list[str] = []
+        self.facts: dict[str, int] = {}
         self._heads = self._found_heads()
 
     def fitted(self, grid: Grid, columns: int) -> Grid:

@@ -41,6 +41,8 @@ class Weights(Protocol):
 
     #: why some weights stay float, one sentence each
     notes: list[str]
+    #: what the artifact's details say of it
+    facts: dict[str, int]
 
     def fitted(self, grid: Grid, columns: int) -> Grid:
         """The grid of a matrix with so many inputs, of a block that the format can have."""
@@ -60,8 +62,8 @@ class Weights(Protocol):
 @dataclass(frozen=True)
 class WeightOnlyStep(CalibratedStep):
     """`block`: how many weights in a row share a scale, 0 for all; -1: 32 for 4 bits, 128 for 8. Rows of a table in 8
-    bits have one each. `symmetric`: without zero points; "": for 8 bits. `embeddings`, `head` (the last product before an
-    output): their bits, or float; "" is 8. What both share has the bits of the head.
+    bits have one each. `symmetric`: without zero points; "": for 8 bits. `embeddings`, `head` (the last product before
+    an output): their bits, or float; "" is 8. What both share has the bits of the head.
 
     `weight_method`: see `compression/weight_only/methods.py`. awq and gptq take `samples` samples of `calibration`
     (a SET; "" is the task's training split) through the float model. `raised`: so many of the products that suffer most
@@ -138,7 +140,7 @@ class WeightOnlyStep(CalibratedStep):
                 self.max_mb * 1e6 or np.inf
             ):
                 chosen = chosen.lowered(matrices, lowest)
-        details = self._details(method, matrices, chosen, weights.notes)
+        details = self._details(method, matrices, chosen, weights)
         return StepResult(self._scheme(method, matrices, chosen, ctx), parent.identity_map(), details)
 
     @staticmethod
@@ -213,9 +215,7 @@ class WeightOnlyStep(CalibratedStep):
         own = Counter(grid for grid in grids if grid.bits == self.bits)
         return own.most_common(1)[0][0] if own else self.grid(self.bits)
 
-    def _details(
-        self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, notes: Sequence[str]
-    ) -> dict[str, Any]:
+    def _details(self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, weights: Weights) -> dict[str, Any]:
         grid = self._main_grid(matrices, chosen)
         facts = {
             "bits": self.bits,
@@ -226,7 +226,8 @@ class WeightOnlyStep(CalibratedStep):
             "raised": list(chosen.raised),
             "scaled_inputs": len(chosen.factors),
         }
-        return {"weight_only": facts, **({"notes": list(notes)} if notes else {})}
+        notes = {"notes": list(weights.notes)} if weights.notes else {}
+        return {"weight_only": facts | weights.facts, **notes}
 
 
 def _differs(grid: Grid, fitted: Grid, columns: int) -> bool:
