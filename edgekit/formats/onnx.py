@@ -540,7 +540,7 @@ def _slow(uses: _Uses, nodes: Sequence[NodeProto]) -> Iterator[str]:
     if transposes := sum(node.op_type == "Transpose" for node in live):
         yield f"{transposes} Transpose: each copies its tensor into another layout"
     if packed := sum(node.op_type == "MatMulNBits" and onnx_nbits.integer(node, "bits", 4) == 4 for node in live):
-        yield f"{packed} MatMulNBits of int4: fast for a token at a time, often slower than float for many at once"
+        yield f"{packed} MatMulNBits of int4: fast for a token at a time; for many at once it may be slower than float"
     doubles = sum(value.element == _DOUBLE for value in uses.values.values())
     if doubles:
         yield f"{doubles} tensors are float64: few kernels support it; float32 is at least twice as fast"
