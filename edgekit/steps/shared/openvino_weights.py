@@ -30,6 +30,8 @@ FLOAT_ACTIVATIONS = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]
 
 
 class OpenvinoWeights:
+    level = 0
+
     def __init__(self, path: Path) -> None:
         self.model = read(path)
         self.path = path

@@ -29,6 +29,8 @@ _AFTER_HEAD = frozenset("ADD RESHAPE SOFTMAX LOG_SOFTMAX SQUEEZE EXPAND_DIMS MUL
 
 
 class TfliteWeights:
+    level = 0
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = unpack(path.read_bytes(), str(path))

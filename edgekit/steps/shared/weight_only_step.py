@@ -39,8 +39,10 @@ Bits = Literal["", "8", "4", "float"]
 class Weights(Protocol):
     """A model whose weights are replaced: each format's module has one."""
 
-    #: why some weights stay float, one sentence each
+    #: why some weights stay float, and what else the user should know, one sentence each
     notes: list[str]
+    #: ONNX Runtime's; 0: products are computed in float
+    level: int
 
     def fitted(self, grid: Grid, columns: int) -> Grid:
         """The grid of a matrix with so many inputs, of a block that the format can have."""
@@ -138,7 +140,7 @@ class WeightOnlyStep(CalibratedStep):
                 self.max_mb * 1e6 or np.inf
             ):
                 chosen = chosen.lowered(matrices, lowest)
-        details = self._details(method, matrices, chosen, weights.notes)
+        details = self._details(method, matrices, chosen, weights)
         return StepResult(self._scheme(method, matrices, chosen, ctx), parent.identity_map(), details)
 
     @staticmethod
@@ -213,9 +215,7 @@ class WeightOnlyStep(CalibratedStep):
         own = Counter(grid for grid in grids if grid.bits == self.bits)
         return own.most_common(1)[0][0] if own else self.grid(self.bits)
 
-    def _details(
-        self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, notes: Sequence[str]
-    ) -> dict[str, Any]:
+    def _details(self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, weights: Weights) -> dict[str, Any]:
         grid = self._main_grid(matrices, chosen)
         facts = {
             "bits": self.bits,
@@ -225,8 +225,9 @@ class WeightOnlyStep(CalibratedStep):
             "matrices": sum(matrix.role == "product" for matrix in matrices),
             "raised": list(chosen.raised),
             "scaled_inputs": len(chosen.factors),
+            "accuracy_level": weights.level,
         }
-        return {"weight_only": facts, **({"notes": list(notes)} if notes else {})}
+        return {"weight_only": facts, **({"notes": list(weights.notes)} if weights.notes else {})}
 
 
 def _differs(grid: Grid, fitted: Grid, columns: int) -> bool:

@@ -219,7 +219,9 @@ def tolerance(artifact: Artifact, here: Target, there: Target) -> float:
     if precision == "int8" and format != "openvino" and not partly and not saturates(artifact, here):
         return 0.0
     # activations of int4 products are rounded at run time in LiteRT, and in ONNX Runtime if the step was told so
-    at_run_time = (format == "tflite" and precision == "w4") or artifact.fields.get("accuracy_level")
+    at_run_time = (format == "tflite" and precision == "w4") or artifact.details.get("weight_only", {}).get(
+        "accuracy_level"
+    )
     if precision in ("int8", "dynamic") or at_run_time:
         return ROUNDED
     if format == "openvino" or precision == "fp16":
