@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgekit.core.artifact import Artifact, Kind, kinds
-from edgekit.steps.shared.onnx_weights import OnnxWeights
+from edgekit.steps.shared.onnx_weights import OnnxWeights, level_of
 from edgekit.steps.shared.weight_only_step import WeightOnlyStep
 
 
@@ -29,5 +29,4 @@ class OnnxW8(WeightOnlyStep):
     accuracy_level: Literal[-1, 0, 4] = -1
 
     def weights(self, path: Path, parent: Artifact) -> OnnxWeights:
-        level = self.accuracy_level if self.accuracy_level >= 0 else 4 if parent.states else 0
-        return OnnxWeights(path, level)
+        return OnnxWeights(path, level_of(self.accuracy_level, parent))

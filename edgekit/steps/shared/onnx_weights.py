@@ -13,6 +13,7 @@ from edgekit.compression.calibration.onnx import Session
 from edgekit.compression.weight_only.codes import Codes, Floats, Grid, packed
 from edgekit.compression.weight_only.methods import Matrix
 from edgekit.compression.weight_only.moments import Run
+from edgekit.core.artifact import Artifact
 from edgekit.steps.shared import onnx_slim, onnx_weight_only
 from edgekit.steps.shared.onnx_rules import drop_unread
 from edgekit.steps.shared.weight_only_step import LEAST_INPUTS, SMALL
@@ -29,6 +30,11 @@ MOST_BLOCK = 256
 MOST_PACKED = 1_900_000_000
 
 
+def level_of(accuracy_level: int, parent: Artifact) -> int:
+    """Of -1: 4 for a model with states, whose products read one token at a time, else 0."""
+    return accuracy_level if accuracy_level >= 0 else 4 if parent.states else 0
+
+
 class OnnxWeights:
     """`accuracy_level` of its products: 0 computes in float, 4 rounds activations to int8 in blocks at run time.
 
@@ -41,8 +47,7 @@ class OnnxWeights:
 
         self.path, self.level = path, accuracy_level
         self.model: ModelProto = onnx.load(str(path))
-        self.notes: list[str] = []
-        self.facts = {"accuracy_level": accuracy_level}
+        self.notes: list[str] = ["products round activations to int8 in blocks at run time"] if accuracy_level else []
         graph = self.model.graph
         self._constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:

@@ -30,11 +30,12 @@ FLOAT_ACTIVATIONS = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]
 
 
 class OpenvinoWeights:
+    level = 0
+
     def __init__(self, path: Path) -> None:
         self.model = read(path)
         self.path = path
         self.notes: list[str] = []
-        self.facts: dict[str, int] = {}
         self._live = computed(self.model)
         self._heads = self._found_heads()
         self._nodes = {node.get_friendly_name(): node for node in self.model.get_ordered_ops()}

@@ -29,12 +29,13 @@ _AFTER_HEAD = frozenset("ADD RESHAPE SOFTMAX LOG_SOFTMAX SQUEEZE EXPAND_DIMS MUL
 
 
 class TfliteWeights:
+    level = 0
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = unpack(path.read_bytes(), str(path))
         self.graph = Graph(self.model, self.model.subgraphs[0])
         self.notes: list[str] = []
-        self.facts: dict[str, int] = {}
         self._heads = self._found_heads()
 
     def fitted(self, grid: Grid, columns: int) -> Grid:

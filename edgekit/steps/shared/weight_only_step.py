@@ -39,10 +39,10 @@ Bits = Literal["", "8", "4", "float"]
 class Weights(Protocol):
     """A model whose weights are replaced: each format's module has one."""
 
-    #: why some weights stay float, one sentence each
+    #: why some weights stay float, and what else the user should know, one sentence each
     notes: list[str]
-    #: what the artifact's details say of it
-    facts: dict[str, int]
+    #: ONNX Runtime's; 0: products are computed in float
+    level: int
 
     def fitted(self, grid: Grid, columns: int) -> Grid:
         """The grid of a matrix with so many inputs, of a block that the format can have."""
@@ -225,9 +225,9 @@ class WeightOnlyStep(CalibratedStep):
             "matrices": sum(matrix.role == "product" for matrix in matrices),
             "raised": list(chosen.raised),
             "scaled_inputs": len(chosen.factors),
+            "accuracy_level": weights.level,
         }
-        notes = {"notes": list(weights.notes)} if weights.notes else {}
-        return {"weight_only": facts | weights.facts, **notes}
+        return {"weight_only": facts, **({"notes": list(weights.notes)} if weights.notes else {})}
 
 
 def _differs(grid: Grid, fitted: Grid, columns: int) -> bool:
