@@ -15,7 +15,7 @@ from edgekit.steps.shared.weight_only_step import WeightOnlyStep
 
 @dataclass(frozen=True)
 class TfliteW8(WeightOnlyStep):
-    """int8 that is dequantized to float before each product: near to float, and slower than it in LiteRT."""
+    """int8 that operators dequantize to float: near to float, and as fast in LiteRT."""
 
     accepts: ClassVar = kinds("tflite")
     produces: ClassVar[Kind] = Kind("tflite", frozenset({"w8"}))
