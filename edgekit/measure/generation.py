@@ -34,30 +34,33 @@ def check(artifact: Artifact, root: Artifact, plan: Plan, memory_bytes: int) -> 
 
 
 def parts(artifact: Artifact, processes: Sequence[Process], request: Latency) -> Generation | None:
-    """From the processes that gave the `request`'s latency; None if none of them tells when the first token was known.
+    """From the processes that gave the `request`'s latency, by its clock; None if they do not tell when the first token
+    was known.
 
-    They are parts of the wall time, since that of a token is too short for the clock that counts CPU time.
+    Of CPU time a part has the share that it has of the request's wall time: other programs interrupt few requests, and
+    the median leaves these out.
     """
     timed = [process for process in processes if process.first_token_ns]
-    if not timed or request.new_tokens < 2:
+    if not timed or request.new_tokens < 2 or (request.clock == "cpu" and not all(process.cpu_ns for process in timed)):
         return None
-    firsts = [replace(process, times_ns=process.first_token_ns, cpu_ns=()) for process in timed]
-    further = [replace(process, times_ns=_further(process, request.new_tokens), cpu_ns=()) for process in timed]
-    first, token = (
-        replace(
-            statistics.latency(each, request.threads, request.batch),
-            prompt=request.prompt,
-            new_tokens=request.new_tokens,
-        )
-        for each in (firsts, further)
-    )
-    return Generation(first, token, cache_bytes(artifact, request.batch, request.prompt + request.new_tokens - 1))
+    pairs = [_split(process, request) for process in timed]
+
+    def latency(index: int) -> Latency:
+        each = [replace(p, times_ns=pair[index], cpu_ns=()) for p, pair in zip(timed, pairs, strict=True)]
+        of_part = statistics.latency(each, request.threads, request.batch)
+        return replace(of_part, clock=request.clock, prompt=request.prompt, new_tokens=request.new_tokens)
+
+    tokens = request.prompt + request.new_tokens - 1  # the last one is never read
+    return Generation(latency(0), latency(1), cache_bytes(artifact, request.batch, tokens))
 
 
-def _further(process: Process, new_tokens: int) -> tuple[int, ...]:
-    """The mean time of a token after the first, of each request."""
-    pairs = zip(process.times_ns, process.first_token_ns, strict=True)
-    return tuple(round((whole - first) / (new_tokens - 1)) for whole, first in pairs)
+def _split(process: Process, request: Latency) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of each request, until the first token, and the mean of each further one."""
+    wholes = process.cpu_ns if request.clock == "cpu" else process.times_ns
+    times = zip(wholes, process.first_token_ns, process.times_ns, strict=True)
+    pairs = [(whole, round(whole * first / wall)) for whole, first, wall in times]
+    firsts = tuple(first for _, first in pairs)
+    return firsts, tuple(round((whole - first) / (request.new_tokens - 1)) for whole, first in pairs)
 
 
 def cache_bytes(artifact: Artifact, batch: int, tokens: int) -> int:

@@ -122,7 +122,7 @@ def to_table(recipe: Recipe) -> dict[str, Any]:
             for c in recipe.chains
         ],
         "plan": dataclasses.asdict(recipe.plan),
-        "gates": _plain(dataclasses.asdict(recipe.gates)),
+        "gates": dataclasses.asdict(recipe.gates),
     }
 
 

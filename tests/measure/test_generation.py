@@ -7,14 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import QUICK_PLAN, run_cli
 
+from edgekit.core import statistics
 from edgekit.core.artifact import Artifact, Kind, Sizes, State, TensorSpec
 from edgekit.core.errors import InputError
+from edgekit.core.measurement import Process
 from edgekit.core.target import Plan
 from edgekit.measure import generation, targets, verify
 from edgekit.measure.execute import execute, execute_steps
@@ -172,6 +175,20 @@ def test_the_cache_of_fixed_states() -> None:
     sizes = Sizes(1, 1, 0, 0)
     model = Artifact("m", "1", Kind("onnx"), "s", {}, (), "", (), (), sizes, {}, Path(), states=(State(fixed, fixed),))
     assert generation.cache_bytes(model, 3, 100) == 3 * 4 * 16 * 4
+
+
+def test_parts_are_by_the_clock_of_the_request() -> None:
+    """On a busy machine the wall time of a request is not that of its latency, and neither are its parts."""
+    sizes = Sizes(1, 1, 0, 0)
+    model = Artifact("m", "1", Kind("onnx"), "s", {}, (), "", (), (), sizes, {}, Path())
+    processes = [Process((8_000_000, 4_000_000), 1.0, 1.0, 1, 1, 1, (4_000_000, 4_000_000), (2_000_000, 1_000_000))] * 3
+    for clock, first, token in (("wall", 1.5, 1.125), ("cpu", 1.0, 0.75)):
+        request = replace(statistics.latency(processes, 1, 1, clock), prompt=3, new_tokens=5)  # type: ignore[arg-type]
+        found = generation.parts(model, processes, request)
+        assert found and (found.first_token_ms.clock, found.token_ms.clock) == (clock, clock)
+        assert found.first_token_ms.p50 == pytest.approx(first) and found.token_ms.p50 == pytest.approx(token)
+    unknown = [replace(process, cpu_ns=()) for process in processes]
+    assert generation.parts(model, unknown, request) is None
 
 
 def test_a_bundle_keeps_its_states(run: Path, tmp_path: Path) -> None:
