@@ -92,7 +92,7 @@ def run_job(job):
         if job.get("sustained"):
             result["sustained"] = sustained(session, feeds, job["sustained"], sensors)
         if job.get("profile"):
-            result["profile"] = profile_operators(runtime_class, job["model"], session, feeds, job["profile"]["folder"])
+            result["profile"] = profile_operators(runtime_class, job, session, feeds)
         if job["outputs"]:
             wanted = job["outputs"]
             if wanted.get("new_tokens"):
@@ -419,7 +419,7 @@ def sustained(session, feeds, plan, sensors):
     return dict(series, energy_mj=per, energy_source=energy.source if per is not None else "")
 
 
-def profile_operators(runtime_class, model, session, feeds, folder):
+def profile_operators(runtime_class, job, session, feeds):
     """Each operator's mean time in one thread, as reported by the runtime; None if it cannot profile.
 
     Profiling itself takes time, so the sum is not the latency.
@@ -429,7 +429,7 @@ def profile_operators(runtime_class, model, session, feeds, folder):
     size, inputs = fixed_batch(feeds) or 1, []
     for taken, feed in batches(feeds, size):
         feed = pad_batch(feed, taken, size)
-        inputs.append(session.with_states(feed) if hasattr(session, "with_states") else feed)
+        inputs.append(session.with_states(feed, job["specs"]["inputs"]) if hasattr(session, "with_states") else feed)
         if len(inputs) == DISTINCT_BATCHES:
             break
 
@@ -443,7 +443,7 @@ def profile_operators(runtime_class, model, session, feeds, folder):
                 break
         return runs
 
-    return runtime_class.profile(model, folder, repeat)
+    return runtime_class.profile(job["model"], job["profile"]["folder"], repeat)
 
 
 def warm_up(calls, seconds, threads=1):

@@ -55,9 +55,9 @@ class Stateful:
         """A session whose only output are the `count` tokens that follow."""
         return Generating(self, count)
 
-    def with_states(self, feeds):
-        """The inputs of the model's file: with empty states."""
-        return dict(feeds, **empty(self._session.inputs, self._states, batch_of(feeds)))
+    def with_states(self, feeds, inputs):
+        """The `inputs` of the file, more than those of a session that keeps states itself: with empty states."""
+        return dict(feeds, **empty(inputs, self._states, batch_of(feeds)))
 
 
 class Stepwise:

@@ -154,6 +154,13 @@ def test_what_is_refused(run: Path, words: list[str], message: str) -> None:
     assert ended.code != 0 and re.search(message, ended.err), ended.err
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_times_of_operators(run: Path, name: str) -> None:
+    """OpenVINO keeps the states itself, and its profile takes the file as it is."""
+    ended = run_cli("inspect", str(run / name), "--times", cwd=run.parent)
+    assert ended.code == 0 and "MatMul" in ended.out, ended.err
+
+
 def test_int8_without_ranges(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "lm")
     shutil.copyfile(run.parent / "texts.txt", tmp_path / "texts.txt")

@@ -86,7 +86,7 @@ def test_a_request_is_greedy_decoding(session: Stateful) -> None:
 
 
 def test_empty_states_for_a_profile(session: Stateful) -> None:
-    feeds = session.with_states({"tokens": np.array([[1], [2]])})
+    feeds = session.with_states({"tokens": np.array([[1], [2]])}, Counter.inputs)
     assert feeds["sum_in"].shape == (2, 1) and feeds["seen_in"].shape == (2, 2, 0)
     assert feeds["sum_in"].dtype == np.int64 and not feeds["sum_in"].any()
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgekit.core.artifact import Artifact, TensorSpec
 from edgekit.core.errors import InputError
 from edgekit.core.samples import SampleSet
+from edgekit.ondevice import state
 from edgekit.sets.edges import laid_out
 
 
@@ -51,6 +52,13 @@ def batch_size(arrays: Mapping[str, NDArray[Any]], model: Artifact) -> int:
         what = f"{sizes[fixed[-1]]!r} takes {fixed[-1]} samples at once, and another input does not"
         raise InputError(what, next=f"give each of its samples as a whole input, of shape (samples, {fixed[-1]}, …)")
     return fixed[0] if fixed else 1
+
+
+def empty_states(model: Artifact, batch: int) -> dict[str, NDArray[Any]]:
+    """The states of a model for so many samples, as they are at first; nothing for a model without."""
+    inputs = [one.input.to_json() for one in model.states]
+    empty: dict[str, NDArray[Any]] = state.empty(inputs, [spec["name"] for spec in inputs], batch)
+    return empty
 
 
 def to_model_type(values: NDArray[Any], spec: TensorSpec, data: SampleSet, taken: NDArray[np.int64]) -> NDArray[Any]:

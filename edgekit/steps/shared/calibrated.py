@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import formats
 from edgekit.compression import calibration
-from edgekit.compression.calibration.feeds import batch_size, fitting, is_whole, to_model_type
+from edgekit.compression.calibration.feeds import batch_size, empty_states, fitting, is_whole, to_model_type
 from edgekit.compression.calibration.ranges import Method
 from edgekit.core.artifact import Artifact
 from edgekit.core.errors import InputError, suggest
@@ -53,7 +53,8 @@ class CalibratedStep(Step):
         return min(self.samples, len(ctx.sets["calibration"]))
 
     def feeds(self, model: Artifact, ctx: Context) -> Iterator[Mapping[str, Any]]:
-        """Input name → array, one sample at a time, with progress; if the model fixes its batch, that many at once.
+        """Input name → array, one sample at a time, with progress; if the model fixes its batch, that many at once. Of
+        a model with states these are empty.
 
         Raises InputError where the samples do not fit.
         """
@@ -65,7 +66,7 @@ class CalibratedStep(Step):
             yield {
                 spec.name: to_model_type(array[first] if is_whole(array, spec) else array[indices], spec, data, indices)
                 for spec, array in ((spec, arrays[spec.name]) for spec in model.inputs)
-            }
+            } | empty_states(model, batch)
 
     def observed(self, model: Artifact, ctx: Context) -> Statistics:
         """One pass of the samples through the model; an interrupted pass is resumed.

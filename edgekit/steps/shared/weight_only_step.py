@@ -124,7 +124,7 @@ class WeightOnlyStep(CalibratedStep):
         moments = {}
         if method != "rtn" and "calibration" in ctx.sets:
             sizes = {matrix.input: matrix.shape[1] for matrix in products}
-            moments = gathered(sizes, weights.run, lambda: self._filled(parent, ctx))
+            moments = gathered(sizes, weights.run, lambda: self.feeds(parent, ctx))
         chosen = lowest = choose(matrices, grids, method, moments, ctx.progress)
         size = self._write(weights, matrices, chosen, out, ctx)
         if self.max_mb and size > self.max_mb * 1e6:
@@ -185,18 +185,6 @@ class WeightOnlyStep(CalibratedStep):
                 f"the block does not divide rows of {sizes} weights: theirs are smaller, or per channel"
             )
         return fitted
-
-    def _filled(self, parent: Artifact, ctx: Context) -> Iterator[Mapping[str, Any]]:
-        """Feeds of the calibration samples, with empty states."""
-        for feed in self.feeds(parent, ctx):
-            batch = next(iter(feed.values())).shape[0]
-            states = {
-                state.input.name: np.zeros(
-                    (batch, *(size or 0 for size in state.input.shape[1:])), dtype=state.input.dtype
-                )
-                for state in parent.states
-            }
-            yield {**feed, **states}
 
     def _scheme(self, method: Method, matrices: Sequence[Matrix], chosen: Chosen, ctx: Context) -> str:
         parts = [self._main_grid(matrices, chosen).described(), method]
